@@ -1,0 +1,40 @@
+"""Probes by name: the battery's own, or anybody's as `package.module:NAME`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+
+from driftcli.errors import ProbeError, UsageError
+from driftcli.probe import Probe
+from probes import BATTERY
+
+
+def load_battery(names: Sequence[str]) -> tuple[Probe, ...]:
+    """The probes that `names` mean, the whole battery for none; raises UsageError for an unknown name and ProbeError for one that is no
+    probe.
+    """
+    return tuple(_load(name) for name in names) if names else BATTERY
+
+
+def probe_names(battery: Sequence[Probe], asked: Sequence[str]) -> list[str]:
+    """The names under which `load_battery` finds these probes again."""
+    return list(asked) or [probe.name for probe in battery]
+
+
+def _load(name: str) -> Probe:
+    own = {probe.name: probe for probe in BATTERY}
+    if name in own:
+        return own[name]
+    module_name, colon, attribute = name.partition(":")
+    if not colon:
+        raise UsageError(f"--probe {name}: no such probe, expected one of {', '.join(own)}, or package.module:NAME of your own")
+    try:
+        probe = getattr(import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ProbeError(f"--probe {name}: cannot be imported ({error}); check the module's name and that it is installed") from error
+    if missing := [member for member in ("name", "axes", "conditions", "judge") if not hasattr(probe, member)]:
+        raise ProbeError(
+            f"--probe {name}: has no {missing[0]}, expected an object with name, axes, conditions and judge (see driftcli.probe.Probe)"
+        )
+    return probe  # type: ignore[no-any-return]

@@ -1,0 +1,96 @@
+"""From a parsed command line to a judged run; the only module of the command line that imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from transformers.utils import logging as transformers_logging
+
+from driftcli.cli.battery import load_battery, probe_names
+from driftcli.domain import RunSpec, Verdict
+from driftcli.engine.run import Job, measure
+from driftcli.loading.pair import load_pair
+from driftcli.loading.prompts import builtin_prompts, limited, read_prompts
+from driftcli.loading.target import Dtype, choose_device
+from driftcli.report.json import finding_json
+from driftcli.report.verdict import judge
+from driftcli.traces.reader import Run, read_run
+from driftcli.traces.writer import write_json
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `diagnose` was asked."""
+
+    target: str
+    drafter: str
+    prompts: Path | None
+    probes: Sequence[str]
+    spec: RunSpec
+    limit: int | None
+    device: str
+    dtype: Dtype
+    remote_code: bool
+    out: Path | None
+    force: bool
+
+
+def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
+    """Load, measure, judge; the findings are written beside the traces. Raises DriftError with one sentence for anything that cannot be."""
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    console = Console(stderr=True, highlight=False, markup=False)
+    battery = load_battery(request.probes)
+    prompts = limited(read_prompts(request.prompts) if request.prompts else builtin_prompts(), request.limit)
+    device = choose_device(request.device)
+    console.print(f"loading {request.target} and {request.drafter} on {device}")
+    pair = load_pair(request.target, request.drafter, device, request.dtype, remote_code=request.remote_code)
+    out = request.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{Path(request.drafter.rstrip('/')).name}"
+    job = Job(pair, prompts, battery, request.spec, out, probe_names(battery, request.probes), request.force)
+    console.print(f"{len(prompts)} prompts, {len(job.conditions())} conditions, depth {request.spec.depth}; traces go to {out}")
+    with _progress(console) as bar:
+        measure(job, bar)
+    run = read_run(out)
+    verdict = judge(run, battery)
+    write_json(out / "findings.json", [finding_json(finding) for finding in verdict.findings])
+    return run, verdict
+
+
+class _progress:
+    """A bar on a terminal, a line a batch elsewhere; both on stderr."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._last = console, -1
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+        )
+        self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
+        self._task = None if self._bar is None else self._bar.add_task("starting", total=None)
+
+    def __enter__(self) -> _progress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> Literal[False]:
+        if self._bar is not None:
+            self._bar.stop()
+        return False
+
+    def __call__(self, done: int, total: int, now: str) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total, description=f"prompts x conditions · {now}")
+        elif done != self._last and now == "written":
+            self._console.print(f"{done} of {total} prompts x conditions measured")
+            self._last = done

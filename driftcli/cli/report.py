@@ -1,0 +1,27 @@
+"""`driftcli report RUN`: judge a run that was measured before. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from driftcli.cli.battery import load_battery
+from driftcli.report.formats import OutputFormat, show
+from driftcli.report.verdict import FailOn, exit_code, judge
+from driftcli.traces.reader import read_run
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder to read.")],
+    format: Annotated[OutputFormat, typer.Option(help="How to print.")] = "terminal",
+    fail_on: Annotated[
+        FailOn, typer.Option(help="Exit 4 when the verdict is at this severity or above, 5 when it is inconclusive.")
+    ] = "none",
+) -> None:
+    """Print what the probes found in RUN."""
+    found = read_run(run)
+    verdict = judge(found, load_battery(found.probe_names))
+    show(found, verdict, format)
+    raise typer.Exit(exit_code(verdict, fail_on))

@@ -1,0 +1,141 @@
+"""The numbers by depth that separate drift from depth and difficulty, as functions of pooled sums over anchors.
+
+Every (anchor, depth) pair has a chain query (`forced_*`) and its control (`fresh_*`), the fresh query at anchor `a + d - 1`: same tokens,
+same rows, same text to predict; only the states differ. Both are summed over the same pairs, so nothing survives or drops out. Arrays are
+(draw, depth) unless said; depth 1 is column 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from driftcli.domain import REGIONS, SHARES, Share
+from driftcli.stats import Floats, Sums, acceptance_length, ratio
+
+MINIMAL_FRESH_ACCEPTED = 0.1  # below this many accepted fresh drafts the tax is a ratio of noise (design rule)
+
+
+def joint_walk(sums: Sums) -> Floats:
+    """Share of walk rounds that keep at least `d` drafts."""
+    return ratio(sums["walk_kept_at"], sums["walk_rounds"][:, None])
+
+
+def joint(sums: Sums) -> Floats:
+    """Share of all anchors whose first `d` guesses are right."""
+    return ratio(sums["kept_at"], sums["anchors"][:, None])
+
+
+def walk_acceptance_length(sums: Sums) -> Floats:
+    """Acceptance length over the walk at the run's depth, with the bonus token; (draw,)."""
+    return acceptance_length(sums["walk_rounds"], sums["walk_kept_at"].sum(axis=-1))
+
+
+def length_by_draft_length(sums: Sums) -> Floats:
+    """Acceptance length for every draft length `1 .. depth`, each on its own walk over the same anchors."""
+    return acceptance_length(sums["rounds_by_length"], sums["kept_by_length"])
+
+
+def forced_accuracy(sums: Sums) -> Floats:
+    """Share of right guesses on the drafter's own state and the target's tokens."""
+    return ratio(sums["forced_match"], sums["anchors"][:, None])
+
+
+def fresh_accuracy(sums: Sums) -> Floats:
+    """Share of right guesses of the controls, on the target's state."""
+    return ratio(sums["fresh_match"], sums["anchors"][:, None])
+
+
+def accuracy_gap(sums: Sums) -> Floats:
+    """Control accuracy minus forced accuracy."""
+    return fresh_accuracy(sums) - forced_accuracy(sums)
+
+
+def handoff(sums: Sums) -> Floats:
+    """Share of right guesses that losing the target's state once costs: the relative gap at depth 2; (draw,)."""
+    gap = accuracy_gap(sums)
+    return ratio(gap[:, 1], fresh_accuracy(sums)[:, 1]) if gap.shape[1] > 1 else np.full(len(gap), np.nan)
+
+
+def compounding(sums: Sums) -> Floats:
+    """Share of right guesses that feeding on itself again and again costs, beyond the hand-off; undefined at depth 1."""
+    lost = ratio(accuracy_gap(sums), fresh_accuracy(sums)) - handoff(sums)[:, None]
+    lost[:, 0] = np.nan
+    return lost
+
+
+def self_feeding_tax(sums: Sums) -> Floats:
+    """Share of accepted fresh drafts that self-feeding loses: an upper bound on what curing it can give; (draw,), null below 0.1 accepted
+    fresh drafts.
+    """
+    fresh = ratio(sums["fresh_accepted"], sums["anchors"])
+    tax = ratio(sums["fresh_accepted"] - sums["accepted"], sums["fresh_accepted"])
+    return np.where(fresh >= MINIMAL_FRESH_ACCEPTED, tax, np.nan)
+
+
+def rms(feed: str) -> Callable[[Sums], Floats]:
+    """Mean RMS of the state of a feed."""
+    return lambda sums: ratio(sums[f"{feed}_rms"], sums["anchors"][:, None])
+
+
+def rms_ratio(sums: Sums) -> Floats:
+    """RMS of the chain's state over the control's."""
+    return ratio(sums["forced_rms"], sums["fresh_rms"])
+
+
+def state_cosine(sums: Sums) -> Floats:
+    """Mean cosine between the chain's state and the control's."""
+    return ratio(sums["forced_state_cosine"], sums["anchors"][:, None])
+
+
+def entropy(feed: str) -> Callable[[Sums], Floats]:
+    """Mean attention entropy of a feed in nats."""
+    return lambda sums: ratio(sums[f"{feed}_entropy"], sums["anchors"][:, None])
+
+
+def share(feed: str, name: Share) -> Callable[[Sums], Floats]:
+    """Mean attention share of a region; the sink's over the trajectories that have one."""
+    whole = "sink_anchors" if name == "sink" else "anchors"
+    return lambda sums: ratio(sums[f"{feed}_{name}"], sums[whole][:, None])
+
+
+def region_change(name: Share) -> Callable[[Sums], Floats]:
+    """Chain share minus control share, signed."""
+    return lambda sums: share("forced", name)(sums) - share("fresh", name)(sums)
+
+
+def prompt_side_change(sums: Sums) -> Floats:
+    """Change of everything that was there before the reply: sink, template and prompt together."""
+    parts = [sums[f"forced_{name}"] - sums[f"fresh_{name}"] for name in ("sink", "template", "prompt")]
+    return ratio(np.sum(parts, axis=0), sums["anchors"][:, None])
+
+
+def attention_drift(sums: Sums) -> Floats:
+    """Total variation distance between the mean region shares of chain and control; descriptive, never negative."""
+    parts = [sums[f"forced_{name}"] - sums[f"fresh_{name}"] for name in REGIONS]
+    return ratio(np.abs(parts).sum(axis=0) / 2, sums["anchors"][:, None])
+
+
+BY_DEPTH: dict[str, Callable[[Sums], Floats]] = {
+    "joint_walk": joint_walk,
+    "joint": joint,
+    "forced_accuracy": forced_accuracy,
+    "fresh_accuracy": fresh_accuracy,
+    "accuracy_gap": accuracy_gap,
+    "compounding": compounding,
+    "rms": rms("forced"),
+    "rms_ratio": rms_ratio,
+    "state_cosine": state_cosine,
+    "attention_drift": attention_drift,
+    **{name: share("forced", name) for name in SHARES},
+    "entropy": entropy("forced"),
+    "control_rms": rms("fresh"),
+    **{f"control_{name}": share("fresh", name) for name in SHARES},
+    "control_entropy": entropy("fresh"),
+    **{f"{name}_change": region_change(name) for name in SHARES},
+    "prompt_side_change": prompt_side_change,
+    **{f"free_{name}": share("free", name) for name in SHARES},
+    "free_rms": rms("free"),
+    "free_entropy": entropy("free"),
+}

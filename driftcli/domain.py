@@ -1,0 +1,187 @@
+"""The nouns of the tool, said once: what a prompt, a trajectory, a condition, a card and a finding are. No torch here.
+
+Conventions that hold everywhere: `depth` counts from 1; `position`, `row` and `anchor` count from 0 and are absolute in the trajectory.
+An anchor is the position of the last verified token; the query of depth `d` from anchor `a` guesses token `a + d`. A row is what RoPE,
+windows and caches index: row `i` holds token `i + token_offset` of the trajectory, with `token_offset` 1 for EAGLE drafters (paired with
+the target's state of position `i`) and 0 for a causal LM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+Feed = Literal["fresh", "forced", "free"]
+Region = Literal["sink", "template", "prompt", "verified", "ahead"]
+REGIONS: tuple[Region, ...] = ("sink", "template", "prompt", "verified", "ahead")
+Share = Literal["sink", "template", "prompt", "verified", "ahead", "recent"]
+SHARES: tuple[Share, ...] = (*REGIONS, "recent")
+RECENT_KEYS = 4  # keys that `recent` counts, the query's own included
+BASELINE = "baseline"
+
+Axis = Literal["wiring", "drift", "template", "context", "domain", "capacity", "payoff"]
+AXES: tuple[Axis, ...] = ("wiring", "drift", "template", "context", "domain", "capacity", "payoff")
+Severity = Literal["healthy", "mild", "moderate", "severe", "miswired", "inconclusive"]
+SEVERITIES: tuple[Severity, ...] = ("healthy", "mild", "moderate", "severe", "miswired")
+AxisState = Literal["healthy", "mild", "moderate", "severe", "miswired", "inconclusive", "not applicable", "not measured"]
+Feedback = Literal["raw", "normed"]
+Scalar: TypeAlias = "None | bool | int | float | str"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation to continue, or plain text; `response` replaces the target's own continuation."""
+
+    id: str
+    messages: tuple[Message, ...] = ()
+    text: str | None = None
+    category: str | None = None
+    response: str | None = None
+
+    @property
+    def turns(self) -> tuple[tuple[Message, ...], ...]:
+        """The given messages up to each point where the target speaks; user turns in a row leave the gap to the target."""
+        ends = [i for i, message in enumerate(self.messages) if message.role == "user" and self._next_role(i) in ("user", None)]
+        return tuple(self.messages[: end + 1] for end in ends) or (self.messages,)
+
+    def _next_role(self, index: int) -> str | None:
+        return self.messages[index + 1].role if index + 1 < len(self.messages) else None
+
+
+@dataclass(frozen=True, slots=True)
+class DraftSettings:
+    """All that changes how a chain is drafted; the defaults are the declared reading of the checkpoint.
+
+    depth: proposals a chain. window: rows that a query sees, its own included. feedback, residual, capture: None means as the checkpoint
+    declares.
+    """
+
+    depth: int = 8
+    window: int | None = None
+    feedback: Feedback | None = None
+    residual: Feedback | None = None
+    capture: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One way of drafting that a probe wants measured on the run's trajectories; `controls` asks for the fresh rows too."""
+
+    name: str
+    settings: DraftSettings
+    probe: str = BASELINE
+    controls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sourced:
+    """A value of the drafter's record and where it comes from: `tensor`, `config:<key>`, `default:<system>` or `assumed:<why>`."""
+
+    value: Scalar | tuple[int, ...]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What identifies a model in a run: its name, revision, type and the fingerprint of its weight files."""
+
+    name: str
+    revision: str | None
+    model_type: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class PairCard:
+    """Target and drafter as they were read.
+
+    record: the drafter's normalised fields with their provenance. no_recursion: why drift cannot be defined, None for a drafter that
+    feeds on its own state.
+    """
+
+    target: ModelCard
+    drafter: ModelCard
+    family: str
+    record: Mapping[str, Sourced]
+    token_offset: int
+    no_recursion: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """What the person asked for, in the words of the command line."""
+
+    depth: int = 8
+    max_new_tokens: int = 128
+    batch_size: int = 8
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number pooled over prompts with its 95% interval, resampled over prompts."""
+
+    value: float
+    low: float
+    high: float
+    n_prompts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A number that does not exist here, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong, or worth knowing, with its number, its unit and what to do.
+
+    severity `healthy` marks a note: it is reported and raises nothing.
+    """
+
+    code: str
+    severity: Severity
+    claim: str
+    estimate: Estimate
+    unit: str
+    fix: str
+    condition: str = BASELINE
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An axis that a probe could not judge: `state` says whether it never can on this pair, or only not on these data."""
+
+    axis: Axis
+    state: Literal["not applicable", "inconclusive"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AxisVerdict:
+    """How one axis stands and, unless a finding says it, why."""
+
+    state: AxisState
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The one judgement that is printed and that the exit code follows."""
+
+    severity: Severity
+    headline: str
+    axes: Mapping[Axis, AxisVerdict] = field(default_factory=dict)
+    findings: Sequence[Finding] = ()

@@ -1,0 +1,147 @@
+"""Chains of every anchor of a trajectory at once: `K` forwards a trajectory instead of `K` an anchor.
+
+A fresh pass over all rows gives the shared keys, every first guess and every control. The chain of depth `d` is then one forward over all
+anchors: each query sees the shared keys up to its own anchor and the keys of its own chain. The forced chain measures every depth at
+every anchor; the free chain is drafted besides, for attention as deployed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from driftcli.domain import DraftSettings
+from driftcli.drafters.self_feeding import Finished, RopeTables, SelfFeedingDrafter
+from driftcli.engine.attention import Keys, Masses, Sight, attend, tail_length
+from driftcli.engine.trajectories import Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class Guesses:
+    """What a set of queries proposed: target ids, the drafter's probability of them and of the wanted tokens (NaN outside its vocabulary);
+    (query,) each.
+    """
+
+    drafted: Tensor
+    draft_prob: Tensor
+    wanted_prob: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """One feed at one depth over all anchors: guesses, attention and, for a self-feeding drafter, the states (query, width) it fed on."""
+
+    guesses: Guesses
+    masses: Masses
+    state: Tensor | None = None
+
+    def pick(self, queries: Tensor) -> Queries:
+        """Some of the queries."""
+        g = self.guesses
+        some = Guesses(g.drafted[queries], g.draft_prob[queries], g.wanted_prob[queries])
+        return Queries(some, self.masses.pick(queries), None if self.state is None else self.state[queries])
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """All that one trajectory's chains gave: fresh queries of anchors `P .. N-2`, and each feed's queries by depth over the anchors `P ..
+    P+A-1`.
+    """
+
+    n_anchors: int
+    fresh: Queries
+    forced: list[Queries]
+    free: list[Queries]
+
+    def control(self, depth: int) -> Queries:
+        """The fresh queries that the chain queries of `depth` are held against: those of the anchors `d - 1` later."""
+        return self.fresh.pick(torch.arange(self.n_anchors, device=self.fresh.guesses.drafted.device) + depth - 1)
+
+
+@dataclass(frozen=True)
+class _Chains:
+    """The drafting of one trajectory under one setting."""
+
+    drafter: SelfFeedingDrafter
+    settings: DraftSettings
+    ids: Tensor
+    first: int
+    n_anchors: int
+    labels: Tensor
+    rope: RopeTables
+
+    def wanted(self, depth: int) -> Tensor:
+        """The tokens that the anchors' guesses of `depth` should be."""
+        return self.ids[self.first + depth : self.first + depth + self.n_anchors]
+
+    def guess(self, step: Finished, wanted: Tensor) -> Guesses:
+        """Greedy proposals of a finished step."""
+        probs = self.drafter.logits(step.output).softmax(-1)
+        best = probs.max(-1)
+        draft_ids = self.drafter.to_draft(wanted)
+        wanted_prob = probs.gather(-1, draft_ids.clamp(min=0)[:, None])[:, 0].masked_fill(draft_ids < 0, torch.nan)
+        return Guesses(self.drafter.to_target(best.indices), best.values, wanted_prob)
+
+    def fresh(self, states: Tensor) -> tuple[Queries, Keys]:
+        """The pass over all rows on the target's states: shared keys of every row, queries of the rows whose guess lies in the reply."""
+        rows = torch.arange(len(states), device=states.device)
+        step = self.drafter.project(self.ids[1 : 1 + len(rows)], states, rows, self.rope, self.settings)
+        keys = Keys(step.key, step.value)
+        asked = rows[self.first - 1 :]
+        sight = Sight.of(asked, 0, self.settings.window)
+        attended, masses = attend(step.query[:, asked], keys, None, sight, self.labels, tail_length(self.settings.depth))
+        done = self.drafter.finish(step.residual[asked], attended, self.settings)
+        return Queries(self.guess(done, self.ids[self.first + 1 :]), masses, done.state), keys
+
+    def chain(self, start: Queries, shared: Keys, *, forced: bool) -> list[Queries]:
+        """Depths 2 and deeper, on the target's tokens or on its own."""
+        anchors = torch.arange(self.n_anchors, device=self.ids.device) + self.first
+        found = [start]
+        own: list[tuple[Tensor, Tensor]] = []
+        for depth in range(2, self.settings.depth + 1):
+            before = found[-1]
+            assert before.state is not None
+            tokens = self.wanted(depth - 1) if forced else before.guesses.drafted
+            step = self.drafter.project(tokens, before.state, anchors + depth - 2, self.rope, self.settings)
+            own.append((step.key, step.value))
+            chain = Keys(*(torch.stack(parts, dim=2) for parts in zip(*own, strict=True)))
+            sight = Sight.of(anchors - 1, depth - 1, self.settings.window)
+            attended, masses = attend(step.query, shared, chain, sight, self.labels, tail_length(self.settings.depth))
+            done = self.drafter.finish(step.residual, attended, self.settings)
+            found.append(Queries(self.guess(done, self.wanted(depth)), masses, done.state))
+        return found
+
+
+@torch.inference_mode()
+def draft_chains(drafter: SelfFeedingDrafter, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool) -> Drafted:
+    """Fresh, forced and, if asked, free chains of every anchor whose guesses up to `horizon` lie inside the trajectory.
+
+    The trajectory must have at least one such anchor, and `settings.depth` at most `horizon`.
+    """
+    rows = len(trajectory.ids) - 2
+    n_anchors = trajectory.n_anchors(horizon)
+    assert n_anchors > 0 and settings.depth <= horizon
+    streams = {boundary: trajectory.streams[boundary][:rows] for boundary in drafter.capture(settings)}
+    states = drafter.fuse(streams, settings)
+    ids = trajectory.ids.to(states.device)
+    labels = trajectory.labels.to(states.device)[1 : rows + 1]
+    run = _Chains(drafter, settings, ids, trajectory.prompt_length, n_anchors, labels, drafter.rope(rows))
+    fresh, shared = run.fresh(states)
+    start = fresh.pick(torch.arange(n_anchors, device=ids.device))
+    reachable = shared.until(trajectory.prompt_length + n_anchors - 1)
+    chains = replace(run, labels=labels[: reachable.key.shape[1]])
+    forced = chains.chain(start, reachable, forced=True)
+    return Drafted(n_anchors, fresh, forced, chains.chain(start, reachable, forced=False) if free else [])
+
+
+def state_rms(state: Tensor) -> Tensor:
+    """RMS of each state, `||h|| / sqrt(width)`; (query, width) -> (query,)."""
+    return state.float().square().mean(-1).sqrt()
+
+
+def state_cosine(state: Tensor, other: Tensor) -> Tensor:
+    """Cosine between paired states; (query, width) twice -> (query,)."""
+    return F.cosine_similarity(state.float(), other.float(), dim=-1)

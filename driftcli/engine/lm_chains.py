@@ -1,0 +1,137 @@
+"""Chains of a causal-LM drafter: one teacher-forced forward gives every depth of the forced feed, which is also its own control.
+
+Attention is measured through transformers' `AttentionInterface`: while a `Measurement` is active the model's attention runs here, block
+by block, and leaves a reduction a layer behind. Free chains run over the same cache with a 4D mask: the new keys of all anchors lie side
+by side, and each query sees only its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
+from transformers.masking_utils import eager_mask
+
+from driftcli.domain import DraftSettings
+from driftcli.drafters.causal_lm import CausalLm
+from driftcli.engine.attention import BLOCK, Masses, key_columns, measure, tail_keys, tail_length
+from driftcli.engine.chains import Drafted, Guesses, Queries
+from driftcli.engine.trajectories import Trajectory
+from driftcli.errors import RunError
+
+MEASURED = "driftcli_measured"
+
+
+@dataclass
+class Measurement:
+    """What to reduce in the running forward: key columns, last keys of the asked queries, and the first query asked; `layers` fills up."""
+
+    columns: Tensor
+    tail: Tensor
+    first: int
+    layers: list[Masses] = field(default_factory=list)
+
+
+_ACTIVE: ContextVar[Measurement] = ContextVar("measurement")
+
+
+def measured_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float, **options: object
+) -> tuple[Tensor, None]:
+    """Attention as transformers' eager path computes it, reduced on the way; (1, head, query, size) -> (1, query, head, size)."""
+    if options.get("s_aux") is not None:
+        raise RunError(
+            f"{type(module).__name__} has learned attention sinks, which are not measured for a causal-LM drafter; use a drafter without them"
+        )
+    active, softcap = _ACTIVE.get(), options.get("softcap")
+    groups = query.shape[1] // key.shape[1]
+    keys, values = key[0].repeat_interleave(groups, dim=0), value[0].repeat_interleave(groups, dim=0)
+    size = max(1, BLOCK // (query.shape[1] * key.shape[2]))
+    outputs, parts = [], []
+    for start in range(0, query.shape[2], size):
+        block = slice(start, min(start + size, query.shape[2]))
+        scores = (query[0, :, block] @ keys.transpose(1, 2)).float() * scaling
+        if isinstance(softcap, float):
+            scores = torch.tanh(scores / softcap) * softcap
+        if attention_mask is not None:
+            scores = (scores + attention_mask[0, :, block, : keys.shape[1]]).clamp(min=torch.finfo(torch.float32).min)
+        shares = scores.softmax(-1)
+        outputs.append(shares.to(query.dtype) @ values)
+        skip = max(0, active.first - block.start)
+        if skip < block.stop - block.start:
+            asked = slice(max(0, block.start - active.first), block.stop - active.first)
+            parts.append(measure(shares[:, skip:], scores[:, skip:], active.columns, active.tail[asked]))
+    active.layers.append(Masses.joined(parts, dim=2))
+    return torch.cat(outputs, dim=1).transpose(0, 1)[None], None
+
+
+AttentionInterface.register(MEASURED, measured_attention)
+AttentionMaskInterface.register(MEASURED, eager_mask)
+
+
+@contextmanager
+def measuring(drafter: CausalLm, measurement: Measurement) -> Iterator[Measurement]:
+    """The drafter's attention is measured inside this context; its own implementation is put back after it."""
+    model = drafter.lm.model
+    before = model.config._attn_implementation
+    model.set_attn_implementation(MEASURED)
+    token = _ACTIVE.set(measurement)
+    try:
+        yield measurement
+    finally:
+        _ACTIVE.reset(token)
+        model.set_attn_implementation(before)
+
+
+@torch.inference_mode()
+def draft_lm_chains(drafter: CausalLm, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool) -> Drafted:
+    """Every anchor's chains of a causal-LM drafter; as `draft_chains`, with the forced feed taken from the fresh one."""
+    ids = trajectory.ids.to(drafter.lm.device)
+    rows, first, n_anchors = len(ids) - 1, trajectory.prompt_length, trajectory.n_anchors(horizon)
+    assert n_anchors > 0 and settings.depth <= horizon and settings.window is None
+    labels, cache = trajectory.labels.to(ids.device)[:rows], DynamicCache()
+    asked = torch.arange(first, rows, device=ids.device)
+    tail = tail_keys(asked, torch.empty(len(asked), 0, dtype=torch.long, device=ids.device), tail_length(settings.depth))
+    with measuring(drafter, Measurement(key_columns(labels, 0), tail, first)) as seen:
+        out = drafter.lm.model(ids[None, :rows], past_key_values=cache, use_cache=True, logits_to_keep=asked)
+    fresh = Queries(_guess(drafter, out.logits[0], ids[first + 1 :]), Masses.joined(seen.layers, dim=0))
+    places = torch.arange(n_anchors, device=ids.device)
+    forced = [fresh.pick(places + depth) for depth in range(settings.depth)]
+    chain = _free(drafter, ids, labels, cache, forced[0], first + places, settings.depth) if free else []
+    return Drafted(n_anchors, fresh, forced, chain)
+
+
+def _free(
+    drafter: CausalLm, ids: Tensor, labels: Tensor, cache: DynamicCache, start: Queries, anchors: Tensor, depth: int
+) -> list[Queries]:
+    found, rows, n = [start], len(labels), len(anchors)
+    index = torch.arange(rows, device=ids.device)
+    lowest = torch.finfo(drafter.lm.head.dtype).min
+    columns = key_columns(labels, 0)
+    for step in range(1, depth):
+        columns = torch.cat([columns, key_columns(labels[:0], n)])
+        own = rows + torch.arange(step, device=ids.device) * n + (anchors - anchors[0])[:, None]
+        visible = torch.zeros(n, rows + step * n, dtype=torch.bool, device=ids.device)
+        visible[:, :rows] = index <= anchors[:, None]
+        visible.scatter_(1, own, True)
+        mask = torch.zeros(visible.shape, dtype=drafter.lm.head.dtype, device=ids.device).masked_fill(~visible, lowest)
+        with measuring(drafter, Measurement(columns, tail_keys(anchors, own, tail_length(depth)), 0)) as seen:
+            out = drafter.lm.model(
+                found[-1].guesses.drafted[None], attention_mask=mask[None, None], position_ids=(anchors + step)[None], past_key_values=cache, use_cache=True
+            )  # fmt: skip
+        wanted = ids[anchors + step + 1]
+        found.append(Queries(_guess(drafter, out.logits[0], wanted), Masses.joined(seen.layers, dim=0)))
+    return found
+
+
+def _guess(drafter: CausalLm, logits: Tensor, wanted: Tensor) -> Guesses:
+    probs = logits[:, : drafter.vocabulary].float().softmax(-1)
+    best = probs.max(-1)
+    known = wanted < drafter.vocabulary
+    wanted_prob = probs.gather(-1, wanted.clamp(max=drafter.vocabulary - 1)[:, None])[:, 0].masked_fill(~known, torch.nan)
+    return Guesses(best.indices, best.values, wanted_prob)

@@ -1,0 +1,52 @@
+"""Every error that driftcli raises on purpose, drawn once, with the exit code each ends in.
+
+    DriftError            3   base; nothing else is caught, once, in `cli.main`
+    |- UsageError         2   the command line asks for something that cannot be
+    |- SourceError        3   a model id, folder or file that cannot be had or read
+    |- FormatError        3   a checkpoint whose layout, shapes or numbers are wrong
+    |- PairError          3   target and drafter that do not belong together
+    |- PromptError        3   a prompt file or prompt that cannot be used
+    |- RunError           3   a run folder that cannot be written, resumed or read
+    `- ProbeError         3   a probe that cannot be loaded or breaks its contract
+
+Exit codes besides: 0 ran; 4 the verdict is at `--fail-on` or above; 5 inconclusive under `--fail-on`; 130 interrupted. 1 is never chosen:
+it is a crash. A message says where, what was seen, what was expected and what to do, in one sentence.
+"""
+
+from __future__ import annotations
+
+
+class DriftError(Exception):
+    """A refusal in one sentence: where, what was seen, what was expected, what to do."""
+
+    exit_code = 3
+
+
+class UsageError(DriftError):
+    """The command line asks for something that cannot be."""
+
+    exit_code = 2
+
+
+class SourceError(DriftError):
+    """A model id, folder or file that cannot be had or read."""
+
+
+class FormatError(DriftError):
+    """A checkpoint whose layout, shapes or numbers are wrong."""
+
+
+class PairError(DriftError):
+    """A target and a drafter that do not belong together."""
+
+
+class PromptError(DriftError):
+    """A prompt file or a prompt that cannot be used."""
+
+
+class RunError(DriftError):
+    """A run folder that cannot be written, resumed or read."""
+
+
+class ProbeError(DriftError):
+    """A probe that cannot be loaded or breaks its contract."""

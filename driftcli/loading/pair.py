@@ -1,0 +1,128 @@
+"""Target and drafter loaded together and proved to belong together."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from driftcli.domain import ModelCard, PairCard
+from driftcli.drafters.causal_lm import CausalLm
+from driftcli.drafters.eagle3 import Eagle3
+from driftcli.errors import PairError
+from driftcli.loading.eagle3 import read_eagle3
+from driftcli.loading.files import Source, read_config, resolve, tensor_shapes, weight_files
+from driftcli.loading.formats import detect
+from driftcli.loading.record import Record
+from driftcli.loading.target import Dtype, LanguageModel, load_language_model
+
+PROBE_STRINGS = (
+    "The quick brown fox, 3.14159!",
+    "def f(x):\n\treturn x ** 2  # ok",
+    "naïve café — 東京 🙂",
+    "<|im_start|>user\n</s>[INST] <bos>",
+    " \n\n  leading",
+)
+WHOLE_HASH = 1 << 30  # files up to 1 GiB are hashed whole; of larger ones 64 evenly spaced MiB (chosen by us)
+NO_STATE = "a causal language model feeds no state to its next step, so on the target's tokens chain and control are one computation"
+
+
+@dataclass(frozen=True)
+class LoadedPair:
+    """A pair on its devices, and its card."""
+
+    target: LanguageModel
+    drafter: Eagle3 | CausalLm
+    card: PairCard
+
+
+def load_pair(target_name: str, drafter_name: str, device: torch.device, dtype: Dtype, *, remote_code: bool = False) -> LoadedPair:
+    """Load both models; raises a DriftError naming what does not fit. The drafter's headers are read before the target's weights."""
+    source = resolve(drafter_name, remote_code=remote_code)
+    config = read_config(source)
+    shapes = tensor_shapes(source)
+    format = detect(source, config, shapes)
+    target = load_language_model(resolve(target_name, remote_code=remote_code), device, dtype, remote_code=remote_code)
+    record = Record(source.name, config)
+    record.note("format", format.name, "tensor")
+    drafter: Eagle3 | CausalLm
+    if format.family == "eagle3":
+        drafter = read_eagle3(source, config, target, record)
+    else:
+        lm = load_language_model(source, device, dtype, remote_code=remote_code)
+        drafter = CausalLm(lm, shared_vocabulary(target, lm))
+        record.note("vocabulary", drafter.vocabulary, "tokenizer")
+    card = PairCard(
+        target=_card(target.source, target.config.model_type),
+        drafter=_card(source, str(config.get("model_type"))),
+        family=format.family,
+        record=record.fields,
+        token_offset=1 if format.family == "eagle3" else 0,
+        no_recursion=None if format.family == "eagle3" else NO_STATE,
+        notes=_notes(record),
+    )
+    return LoadedPair(target, drafter, card)
+
+
+def shared_vocabulary(target: LanguageModel, drafter: LanguageModel) -> int:
+    """Number of tokens that both tokenizers know, proved by their tables and by probe strings; raises PairError at the first difference."""
+    ours, theirs = target.tokenizer.get_vocab(), drafter.tokenizer.get_vocab()
+    if ours != theirs:
+        token = min(
+            (token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token)), key=lambda t: ours.get(t, len(ours))
+        )
+        raise PairError(
+            f"{drafter.source.name}: token {token!r} is {theirs.get(token, 'absent')} here and {ours.get(token, 'absent')} in {target.source.name}, "
+            "expected one tokenizer for both; use a drafter of the same family"
+        )
+    for text in PROBE_STRINGS:
+        if _encode(target.tokenizer, text) != _encode(drafter.tokenizer, text):
+            raise PairError(
+                f"{drafter.source.name}: splits {text!r} otherwise than {target.source.name}, expected one tokenizer; use a drafter of the same family"
+            )
+    rows = min(target.head.shape[0], drafter.head.shape[0])
+    return min(rows, max(ours.values()) + 1)
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def _notes(record: Record) -> tuple[str, ...]:
+    notes = []
+    if (kind := record.fields.get("vocab_map")) is not None and kind.value == "absolute":
+        notes.append(
+            "d2t holds absolute ids; it is read so here, but vLLM and SGLang add them to the row number and would propose wrong tokens"
+        )
+    normed, flag = record.fields.get("pre_fc_norm"), record.config.get("fc_norm")
+    if normed is not None and (normed.value == "per stream") != bool(flag):
+        notes.append(
+            f"fc_norm is {flag!r} in the config but the tensors say {normed.value}; servers follow the config, this run follows the tensors"
+        )
+    return tuple(notes)
+
+
+def _card(source: Source, model_type: str) -> ModelCard:
+    return ModelCard(source.name, source.revision, model_type, fingerprint(source))
+
+
+def fingerprint(source: Source) -> str:
+    """SHA-256 over config, tokenizer and weight files, as 16 hex digits; files over 1 GiB by their size and 64 evenly spaced blocks."""
+    digest = hashlib.sha256()
+    extra = sorted(path for path in source.folder.glob("*.json") if not path.name.endswith(".index.json"))
+    for path in [*extra, *weight_files(source)]:
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        _hash_file(digest, path)
+    return digest.hexdigest()[:16]
+
+
+def _hash_file(digest: hashlib._Hash, path: Path) -> None:
+    size, block = path.stat().st_size, 1 << 20
+    starts = range(0, size, block) if size <= WHOLE_HASH else range(0, size, max(block, size // 64))
+    with path.open("rb") as file:
+        for start in starts:
+            file.seek(start)
+            digest.update(file.read(block))

@@ -1,0 +1,99 @@
+"""Walks, lengths and intervals: pure functions over counts. Prompts are the unit of every interval.
+
+A statistic is a function of sums over anchors, pooled over prompts: the ratio of sums, not the mean of ratios. Its interval comes from
+drawing prompts with replacement, so the anchors of one prompt, which are anything but independent, never count as separate evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftcli.domain import Absent, Estimate
+
+Floats = NDArray[np.float64]
+Sums = Mapping[str, Floats]
+DRAWS = 2000  # bootstrap draws; the 2.5% tail then rests on 50 of them (chosen by us)
+MINIMAL_PROMPTS = 8  # fewer prompts give no interval that a verdict may rest on (design rule)
+
+
+def leading_matches(match: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Drafted tokens kept at each anchor: right guesses before the first wrong one. (anchor, depth) -> (anchor,)."""
+    kept: NDArray[np.int64] = np.cumprod(match, axis=1, dtype=np.int64).sum(axis=1)
+    return kept
+
+
+def walk(accepted: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Anchors that real decoding visits when the first anchor is the first of `accepted`: each round moves on by `accepted + 1`."""
+    visited, here = np.zeros(len(accepted), dtype=bool), 0
+    while here < len(accepted):
+        visited[here] = True
+        here += int(accepted[here]) + 1
+    return visited
+
+
+def walk_counts(accepted: NDArray[np.int64], depth: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rounds and kept drafts of the walk for every draft length `1 .. depth` on the same anchors; two arrays (depth,)."""
+    rounds, kept = np.zeros(depth, dtype=np.int64), np.zeros(depth, dtype=np.int64)
+    for length in range(1, depth + 1):
+        short = np.minimum(accepted, length)
+        on_walk = walk(short)
+        rounds[length - 1], kept[length - 1] = on_walk.sum(), short[on_walk].sum()
+    return rounds, kept
+
+
+def acceptance_length(rounds: Floats, kept: Floats) -> Floats:
+    """Tokens committed per verification: kept drafts a round plus the one bonus token. Source: Leviathan et al. 2023, section 3.1."""
+    return 1 + ratio(kept, rounds)
+
+
+def ratio(part: Floats, whole: Floats) -> Floats:
+    """`part / whole`, NaN where there is nothing to divide by."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(whole != 0, part / whole, np.nan)
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Draws of prompts with replacement, the same for every statistic of a run, so that differences are paired."""
+
+    weights: Floats
+
+    @classmethod
+    def of(cls, n_prompts: int, seed: int) -> Bootstrap:
+        """`DRAWS` resamplings of `n_prompts` prompts."""
+        random = np.random.default_rng(seed)
+        return cls(random.multinomial(n_prompts, np.full(n_prompts, 1 / n_prompts), size=DRAWS).astype(np.float64))
+
+    def estimates(self, sums: Sums, statistic: Callable[[Sums], Floats]) -> list[Estimate | Absent]:
+        """Value and 95% interval of each entry of `statistic`.
+
+        sums: (prompt, ...) each; the statistic sees them pooled as (draw, ...) and returns (draw,) or (draw, entry).
+        """
+        n_prompts = self.weights.shape[1]
+        names = list(sums)
+        value = np.atleast_1d(statistic({name: sums[name].sum(axis=0, keepdims=True) for name in names})[0])
+        drawn = statistic({name: np.tensordot(self.weights, sums[name], axes=1) for name in names})
+        drawn = drawn.reshape(len(drawn), -1)
+        return [_estimate(float(value[i]), drawn[:, i], n_prompts) for i in range(len(value))]
+
+    def estimate(self, sums: Sums, statistic: Callable[[Sums], Floats]) -> Estimate | Absent:
+        """Value and 95% interval of a single number."""
+        (only,) = self.estimates(sums, statistic)
+        return only
+
+
+def _estimate(value: float, drawn: Floats, n_prompts: int) -> Estimate | Absent:
+    drawn = drawn[np.isfinite(drawn)]
+    if not np.isfinite(value) or not len(drawn):
+        return Absent("nothing to divide by: no such observation in this run")
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Estimate(value, float(low), float(high), n_prompts)
+
+
+def ordered_reasons(values: Sequence[Estimate | Absent]) -> str:
+    """The reasons of all absent values, each once, in order of appearance."""
+    return "; ".join(dict.fromkeys(value.reason for value in values if isinstance(value, Absent)))

@@ -1,0 +1,135 @@
+"""A run folder being written: one Parquet file a cell and table, written aside and renamed, so a killed run leaves whole files or none.
+
+`run.json` says what was asked, with what, and whether it is complete. The same request in an existing folder resumes it; more prompts
+grow it, in new batches beside the old ones; anything else is refused unless forced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from driftcli.errors import RunError
+from driftcli.traces.schema import COLUMNS, TABLES, VERSION, Column, arrow_schema
+
+Columns: TypeAlias = (
+    "Mapping[str, Sequence[object] | np.ndarray | None]"  # by column name; None is all null, a masked array null where masked
+)
+Plain: TypeAlias = "None | bool | int | float | str | Sequence[Plain] | Mapping[str, Plain]"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder that holds one run, opened for writing."""
+
+    path: Path
+    batches: tuple[tuple[str, ...], ...]
+
+    def is_done(self, condition: str, batch: Sequence[str]) -> bool:
+        """Whether the cell's last file, its steps, is there."""
+        return self._file("steps", condition, batch).exists()
+
+    def write_cell(self, condition: str, batch: Sequence[str], tables: Mapping[str, Sequence[Columns]]) -> None:
+        """Write the tables of one cell, steps last."""
+        for table in sorted(tables, key=lambda name: name == "steps"):
+            write_parquet(self._file(table, condition, batch), table, tables[table])
+
+    def _file(self, table: str, condition: str, batch: Sequence[str]) -> Path:
+        return self.path / table / f"{condition}-{batch_key(batch)}.parquet"
+
+    def write_manifest(self, manifest: Mapping[str, Plain]) -> None:
+        """Replace `run.json`."""
+        write_json(self.path / "run.json", {**manifest, "batches": self.batches})
+
+
+def batch_key(batch: Sequence[str]) -> str:
+    """Name of a batch from the content hashes of its prompts."""
+    return hashlib.sha256("\n".join(batch).encode()).hexdigest()[:12]
+
+
+def open_run(path: Path, request: Mapping[str, Plain], prompts: Sequence[str], batch_size: int, *, force: bool) -> RunFolder:
+    """The folder at `path`, fresh, resumed or grown.
+
+    prompts: content hashes of the prompts asked for, sorted. Raises RunError when the folder holds another request or something else,
+    unless `force`.
+    """
+    manifest = path / "run.json"
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path}: this is a file, expected a folder to write the run to; name another with --out")
+    old: tuple[tuple[str, ...], ...] = ()
+    if manifest.is_file() and not force:
+        old = _batches_to_keep(manifest, request, prompts)
+    elif manifest.is_file():
+        for name in TABLES:
+            shutil.rmtree(path / name, ignore_errors=True)
+    elif path.is_dir() and any(path.iterdir()):
+        raise RunError(f"{path}: holds files that are no driftcli run; name an empty or new folder with --out")
+    for name in TABLES:
+        (path / name).mkdir(parents=True, exist_ok=True)
+    kept = {prompt for batch in old for prompt in batch}
+    new = [prompt for prompt in prompts if prompt not in kept]
+    grown = tuple(tuple(new[at : at + batch_size]) for at in range(0, len(new), batch_size))
+    return RunFolder(path, (*old, *grown))
+
+
+def _batches_to_keep(manifest: Path, request: Mapping[str, Plain], prompts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    try:
+        before = json.loads(manifest.read_text(encoding="utf-8"))
+        asked, batches = before["request"], tuple(tuple(batch) for batch in before["batches"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{manifest}: not a readable manifest of a run ({error!r}); name another folder with --out or overwrite it with --force"
+        ) from error
+    wanted = json.loads(json.dumps(request))
+    if changed := sorted(key for key in wanted.keys() | asked.keys() if wanted.get(key) != asked.get(key)):
+        key = changed[0]
+        raise RunError(
+            f"{manifest.parent}: holds another request ({key} was {asked.get(key)!r}, now {wanted.get(key)!r}); "
+            "name another folder with --out or overwrite it with --force"
+        )
+    if lost := {prompt for batch in batches for prompt in batch} - set(prompts):
+        raise RunError(
+            f"{manifest.parent}: holds {len(lost)} prompts that are not asked for now; name another folder with --out or overwrite it with --force"
+        )
+    return batches
+
+
+def write_parquet(path: Path, table: str, parts: Iterable[Columns]) -> None:
+    """Write rows of `table`, aside and renamed."""
+    schema = arrow_schema(table)
+    batches = [pa.record_batch([_array(part[column.name], column, part) for column in COLUMNS[table]], schema=schema) for part in parts]
+    aside = path.with_suffix(".tmp")
+    pq.write_table(pa.Table.from_batches(batches, schema), aside, compression="zstd")
+    os.replace(aside, path)
+
+
+def _array(values: object, column: Column, part: Columns) -> pa.Array:
+    if values is None:
+        return pa.nulls(len(part["prompt"]), column.type)  # type: ignore[arg-type]
+    mask = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
+    data = values.data if isinstance(values, np.ma.MaskedArray) else values
+    if pa.types.is_dictionary(column.type):
+        return pa.array(data, pa.string()).cast(column.type)
+    return pa.array(data, column.type, mask=mask)
+
+
+def write_json(path: Path, content: Plain) -> None:
+    """Write JSON, aside and renamed; NaN is refused."""
+    aside = path.with_suffix(".tmp")
+    aside.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(aside, path)
+
+
+def manifest_of(request: Mapping[str, Plain], pair: Mapping[str, Plain], facts: Mapping[str, Plain], *, complete: bool) -> dict[str, Plain]:
+    """The content of `run.json`."""
+    return {"schema": VERSION, "complete": complete, "request": request, "pair": pair, **facts}

@@ -1,0 +1,9 @@
+"""The battery: one question a module, in the order in which they are judged."""
+
+from __future__ import annotations
+
+from driftcli.probe import Probe
+from probes.chain_length import ChainLength
+from probes.streams import Streams
+
+BATTERY: tuple[Probe, ...] = (ChainLength(), Streams())

@@ -1,0 +1,155 @@
+"""Do right guesses fall along the chain because the drafter feeds on its own state, and does the state or the attention move with it?
+
+Judged on the baseline alone: damage is `compounding` at the run's depth, the loss beyond the first hand-off against the control of the
+same tokens; a mechanism is growth of the state, or attention moving from the prompt onto the drafted tokens, against that same control.
+Damage without a mechanism is not called drift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from driftcli.curves import (
+    accuracy_gap,
+    compounding,
+    forced_accuracy,
+    fresh_accuracy,
+    length_by_draft_length,
+    prompt_side_change,
+    region_change,
+    rms_ratio,
+)
+from driftcli.domain import Absent, Axis, Condition, Estimate, Finding, PairCard, RunSpec, Severity, Skipped
+from driftcli.probe import Trace
+from driftcli.stats import MINIMAL_PROMPTS, Floats, Sums, ratio
+
+
+@dataclass(frozen=True)
+class ChainLength:
+    """Curves by depth, hand-off, compounding, tax, and where the chain collapses."""
+
+    name: str = "chain-length"
+    axes: tuple[Axis, ...] = ("drift", "capacity")
+    mild: float = 0.05  # compounding from which it counts; chosen by us, to be calibrated on the bundled pairs
+    moderate: float = 0.15  # likewise
+    severe: float = 0.35  # likewise
+    minimal_growth: float = (
+        1.2  # state RMS over the control's; chosen by us: the paper's sound heads stay within 1.01, its drifting one reaches 3.6
+    )
+    minimal_change: float = (
+        0.05  # attention share moved; chosen by us: the paper's sound heads move 0.03, its drifting one 0.38 off the sink
+    )
+    collapse: float = 0.5  # share of right guesses lost to self-feeding that counts as a collapse; chosen by us
+    enough_gain: float = 0.9  # a shorter draft is advised when it keeps this share of the accepted drafts; chosen by us
+    least_capacity: float = 0.1  # control accuracy below which there are too few right guesses to lose; chosen by us
+    capacity: tuple[float, float, float] = (0.5, 0.35, 0.2)  # first-guess accuracy; chosen by us: public EAGLE-3 pairs keep 0.65 to 0.73
+
+    def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
+        """The baseline says it all."""
+        return ()
+
+    def judge(self, trace: Trace) -> Iterator[Finding | Skipped]:
+        """Drift findings need damage and a mechanism; capacity is judged beside."""
+        yield from self._drift(trace)
+        yield from self._capacity(trace)
+
+    def _drift(self, trace: Trace) -> Iterator[Finding | Skipped]:
+        if trace.pair.no_recursion is not None:
+            yield Skipped("drift", "not applicable", trace.pair.no_recursion)
+            return
+        if trace.n_prompts < MINIMAL_PROMPTS:
+            yield Skipped("drift", "inconclusive", f"{trace.n_prompts} prompts with a chain, at least {MINIMAL_PROMPTS} are needed")
+            return
+        damage, control = trace.by_depth(compounding)[-1], trace.by_depth(fresh_accuracy)[-1]
+        if isinstance(control, Estimate) and control.low < self.least_capacity:
+            yield Skipped("drift", "inconclusive", f"only {control.value:.0%} of the fresh guesses are right, too few to lose any")
+        elif trace.spec.depth < 3 or isinstance(damage, Absent):
+            reason = (
+                damage.reason
+                if isinstance(damage, Absent)
+                else f"a chain of {trace.spec.depth} is too short to compound; at least 3 are needed"
+            )
+            yield Skipped("drift", "inconclusive", reason)
+        elif damage.low > self.mild:
+            yield from self._drift_findings(trace, damage)
+        elif damage.high > self.mild:
+            seen = f"compounding {damage.value:.0%} [{damage.low:.0%}, {damage.high:.0%}] at depth {trace.spec.depth}"
+            yield Skipped("drift", "inconclusive", f"{seen} straddles the {self.mild:.0%} from which it counts; more prompts would tell")
+
+    def _drift_findings(self, trace: Trace, damage: Estimate) -> Iterator[Finding | Skipped]:
+        severity: Severity = "severe" if damage.value >= self.severe else "moderate" if damage.value >= self.moderate else "mild"
+        fix = self._shorter_draft(trace)
+        mechanisms = list(self._mechanisms(trace, severity, damage, fix))
+        yield from mechanisms
+        if not mechanisms:
+            reason = f"right guesses fall by {damage.value:.0%} beyond the hand-off, but neither the state nor the attention moved enough to call it drift"
+            yield Skipped("drift", "inconclusive", reason)
+        elif (where := self._collapse_depth(trace)) is not None:
+            depth, lost = where
+            claim = f"from depth {depth} on {lost.value:.0%} of the right guesses are lost to self-feeding"
+            yield Finding(
+                "DEPTH-COLLAPSE",
+                severity,
+                claim,
+                lost,
+                "share of right guesses",
+                f"draft at most {depth - 1} tokens; train with a deeper unroll",
+            )
+
+    def _mechanisms(self, trace: Trace, severity: Severity, damage: Estimate, fix: str) -> Iterator[Finding]:
+        growth = trace.by_depth(rms_ratio)[-1]
+        cost = f"compounding {damage.value:.0%}"
+        if isinstance(growth, Estimate) and growth.low > self.minimal_growth:
+            claim = f"{cost}, state {growth.value:.1f}x the fresh one [{growth.low:.1f}, {growth.high:.1f}]"
+            yield Finding("DRIFT-STATE", severity, claim, growth, "RMS ratio", fix)
+        off_prompt, ahead = trace.by_depth(prompt_side_change)[-1], trace.by_depth(region_change("ahead"))[-1]
+        if isinstance(off_prompt, Estimate) and off_prompt.high < -self.minimal_change:
+            claim = f"{cost}, attention to the prompt side {_points(off_prompt)}"
+            yield Finding("DRIFT-ATTENTION", severity, claim, off_prompt, "attention share", fix)
+        elif isinstance(ahead, Estimate) and ahead.low > self.minimal_change:
+            yield Finding(
+                "DRIFT-ATTENTION", severity, f"{cost}, attention to drafted tokens {_points(ahead)}", ahead, "attention share", fix
+            )
+
+    def _shorter_draft(self, trace: Trace) -> str:
+        lengths = trace.by_depth(length_by_draft_length)
+        full = lengths[-1]
+        for draft, length in enumerate(lengths, 1):
+            if (
+                isinstance(length, Estimate)
+                and isinstance(full, Estimate)
+                and full.value > 1
+                and (gain := (length.value - 1) / (full.value - 1)) >= self.enough_gain
+            ):
+                wasted = 1 - (length.value - 1) / draft
+                return f"draft {draft}: keeps {gain:.0%} of the accepted drafts, {wasted:.0%} of drafted tokens wasted; retrain post-norm"
+        return "retrain with post-norm feedback and per-stream norms"
+
+    def _collapse_depth(self, trace: Trace) -> tuple[int, Estimate] | None:
+        for depth, lost in enumerate(trace.by_depth(_lost), 1):
+            if depth >= 3 and isinstance(lost, Estimate) and lost.low > self.collapse:
+                return depth, lost
+        return None
+
+    def _capacity(self, trace: Trace) -> Iterator[Finding | Skipped]:
+        first = trace.by_depth(forced_accuracy)[0]
+        if isinstance(first, Absent) or trace.n_prompts < MINIMAL_PROMPTS:
+            yield Skipped(
+                "capacity", "inconclusive", first.reason if isinstance(first, Absent) else f"only {trace.n_prompts} prompts with a chain"
+            )
+            return
+        grades: tuple[Severity, ...] = ("mild", "moderate", "severe")
+        if first.high < self.capacity[0]:
+            severity = grades[sum(first.value < limit for limit in self.capacity[1:])]
+            claim = f"first guess right {first.value:.0%} [{first.low:.0%}, {first.high:.0%}] on the target's own state"
+            yield Finding("LOW-CAPACITY", severity, claim, first, "share of guesses", "train on more of the target's own replies")
+
+
+def _lost(sums: Sums) -> Floats:
+    """Share of right guesses lost to self-feeding, hand-off included."""
+    return ratio(accuracy_gap(sums), fresh_accuracy(sums))
+
+
+def _points(change: Estimate) -> str:
+    return f"{100 * change.value:+.0f} points [{100 * change.low:+.0f}, {100 * change.high:+.0f}]"

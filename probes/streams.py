@@ -1,0 +1,42 @@
+"""Does every captured stream of the target reach the drafter, or does one drown the others?
+
+The streams grow by orders of magnitude from early to late layers. A head without norms in front of fc can learn to weigh them, so what
+counts is not a stream's own RMS but what it adds to the fused input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from driftcli.domain import Axis, Condition, Estimate, Finding, PairCard, RunSpec, Skipped
+from driftcli.probe import Trace
+
+
+@dataclass(frozen=True)
+class Streams:
+    """RMS of each captured stream and of the fused input."""
+
+    name: str = "streams"
+    axes: tuple[Axis, ...] = ()  # a note: an imbalance is a risk, not a measured loss
+    minimal_imbalance: float = 10.0  # largest over smallest contribution; chosen by us
+
+    def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
+        """The baseline's streams are enough."""
+        return ()
+
+    def judge(self, trace: Trace) -> Iterator[Finding | Skipped]:
+        """A note where one stream adds far more than another and no norm stands in front of fc."""
+        norms = trace.pair.record.get("pre_fc_norm")
+        if norms is None or norms.value != "none":
+            return
+        added = {name: added for name, (_, added) in trace.by_stream().items() if name != "fused" and isinstance(added, Estimate)}
+        if len(added) < 2:
+            return
+        small, large = min(added, key=lambda name: added[name].value), max(added, key=lambda name: added[name].value)
+        if added[small].high > 0 and added[large].low / added[small].high > self.minimal_imbalance:
+            times = added[large].value / added[small].value
+            claim = f"{large} adds {times:.0f}x what {small} adds to the fused input"
+            yield Finding(
+                "STREAM-IMBALANCE", "healthy", claim, added[large], "RMS", "retrain with one norm per stream before fc (EAGLE 3.1)"
+            )
