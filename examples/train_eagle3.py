@@ -144,7 +144,7 @@ def read_replies(path: Path) -> list[Reply]:
 
 
 @torch.inference_mode()
-def write_replies(target: LanguageModel, count: int, path: Path, seed: int, batch: int = 64, length: int = 256) -> None:
+def write_replies(target: LanguageModel, count: int, path: Path, seed: int, length: int, batch: int = 64) -> None:
     """Let the target write its own data: it continues its template's user turn at temperature 1, then answers (greedy for every second
     batch).
     """
@@ -404,6 +404,7 @@ def main(
         Path, typer.Option(help="Replies to train on, JSON Lines with ids and prompt_length; written first with --write-replies.")
     ],
     write: Annotated[int, typer.Option("--write-replies", help="Let the target write this many replies to --replies first.")] = 0,
+    reply_tokens: Annotated[int, typer.Option(help="Longest reply that --write-replies lets the target write.")] = 256,
     unroll: Annotated[int, typer.Option(help="Steps that the head feeds on itself in training.")] = 3,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 1600,
     tokens: Annotated[int, typer.Option(help="Padded tokens a batch.")] = 2048,
@@ -416,7 +417,7 @@ def main(
     """Train one head and export it."""
     model = load_language_model(resolve(target), choose_device(device), capture_dtype)
     if write and not replies.exists():
-        write_replies(model, write, replies, seed)
+        write_replies(model, write, replies, seed, reply_tokens)
     data = capture(model, read_replies(replies), cache)
     config = model.config
     shape = HeadShape(

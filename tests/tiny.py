@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -40,12 +40,12 @@ def tokenizer(*, template: bool = True, swapped: bool = False) -> PreTrainedToke
 def write_target(
     folder: Path, *, seed: int = 0, layers: int = LAYERS, template: bool = True, swapped: bool = False, width: int = WIDTH
 ) -> Path:
-    """A random Llama whose greedy text does not fall into a loop at once."""
+    """A random Llama whose greedy text is neither noise nor one loop, so that a small head can learn part of it."""
     words = tokenizer(template=template, swapped=swapped)
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(words), hidden_size=width, intermediate_size=96, num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=2,
-        max_position_embeddings=512, rope_parameters={"rope_type": "default", "rope_theta": 5000.0}, initializer_range=0.25, tie_word_embeddings=False,
+        max_position_embeddings=512, rope_parameters={"rope_type": "default", "rope_theta": 5000.0}, initializer_range=0.12, tie_word_embeddings=False,
         bos_token_id=0, eos_token_id=1, pad_token_id=1,
     )  # fmt: skip
     model = LlamaForCausalLM(config)
@@ -123,13 +123,16 @@ def write_head(folder: Path, spec: HeadSpec = HeadSpec()) -> Path:
     return folder
 
 
-def distil_head(target: Path, folder: Path) -> None:
-    """Make the head in `folder` share the target's last layer's reading, so that some guesses are right and chains get past depth 1."""
-    tensors = load_file(folder / "model.safetensors")
-    trained = load_file(target / "model.safetensors")
-    ids = torch.arange(len(tensors["d2t"])) + tensors["d2t"]
-    tensors["lm_head.weight"] = trained["lm_head.weight"][ids].contiguous()
-    save_file(tensors, folder / "model.safetensors")
+def write_noisy_copy(target: Path, folder: Path, noise: float = 0.02) -> Path:
+    """A causal LM close to the target: the same model with a little noise on every matrix, so that it is often but not always right."""
+    model = LlamaForCausalLM.from_pretrained(target)
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * noise * (parameter.dim() > 1))
+    model.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
 
 
 def prompts(count: int = 3, *, turns: int = 1) -> list[Prompt]:
@@ -139,8 +142,3 @@ def prompts(count: int = 3, *, turns: int = 1) -> list[Prompt]:
         Prompt(f"p{n}", tuple(Message("user", f"{text} turn {turn}") for turn in range(turns)), category=f"c{n % 2}")
         for n, text in enumerate(asked)
     ]
-
-
-def other(spec: HeadSpec, **changes: object) -> HeadSpec:
-    """A head that differs in the named fields."""
-    return replace(spec, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,87 @@
+"""Fixtures that many tests share: tiny pairs written once a session, trained heads among them, and golden files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from driftcli.engine.trajectories import trajectories
+from driftcli.loading.files import resolve
+from driftcli.loading.pair import LoadedPair, load_pair
+from driftcli.loading.target import load_language_model
+from examples import train_eagle3
+from tests.tiny import HeadSpec, prompts, write_head, write_noisy_copy, write_target
+
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite golden files on purpose; review the diff")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """`golden(name, text)` asserts that the text is that of `tests/golden/<name>`."""
+
+    def check(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert text == path.read_text(encoding="utf-8"), f"{name} differs from the golden file; --update-golden rewrites it"
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny `target`, EAGLE-3 heads of random weights (`pre`, `post`) and a causal-LM drafter (`lm`) close to the target."""
+    folder = tmp_path_factory.mktemp("models")
+    target = write_target(folder / "target")
+    write_head(folder / "pre")
+    write_head(folder / "post", HeadSpec(post_norm=True))
+    write_noisy_copy(target, folder / "lm")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(models: Path) -> Path:
+    """The folder of `models` with two heads trained on the target's own text (`trained-pre`, `trained-post`), so that chains get past depth 1."""
+    target = load_language_model(resolve(str(models / "target")), torch.device("cpu"), "float32")
+    said = [t for start in range(0, 96, 32) for t in trajectories(target, prompts(96)[start : start + 32], [], 40)]
+    rows = [{"ids": trajectory.ids.tolist(), "prompt_length": trajectory.prompt_length} for trajectory in said]
+    (models / "replies.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for norm in ("pre", "post"):
+        train_eagle3.main(
+            target=str(models / "target"),
+            norm=norm,  # type: ignore[arg-type]
+            out=models / f"trained-{norm}",
+            cache=models / "streams",
+            replies=models / "replies.jsonl",
+            steps=150,
+            tokens=1024,
+            rate=3e-3,
+            draft_vocabulary_size=200,
+            device="cpu",
+            capture_dtype="float32",
+        )
+    return models
+
+
+@pytest.fixture(scope="session")
+def pair(trained: Path) -> Callable[[str], LoadedPair]:
+    """`pair(name)` loads the tiny target with the drafter of that name; loaded once."""
+    loaded: dict[str, LoadedPair] = {}
+
+    def get(name: str) -> LoadedPair:
+        if name not in loaded:
+            loaded[name] = load_pair(str(trained / "target"), str(trained / name), torch.device("cpu"), "float32")
+        return loaded[name]
+
+    return get

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import LlamaForCausalLM
+
+from driftcli.domain import DraftSettings
+from driftcli.engine.chains import Drafted, Queries, draft_chains
+from driftcli.engine.rows import find_sink, region_shares
+from driftcli.engine.trajectories import Trajectory, trajectories
+from driftcli.loading.pair import LoadedPair
+from driftcli.stats import leading_matches, walk
+from tests.reference import Lone, Step, speculate, target_streams
+from tests.tiny import prompts
+
+DEPTH = 5
+CAPTURE = (2, 4, 5)
+HEADS = ("pre", "post", "trained-pre", "trained-post")
+
+
+@pytest.fixture(scope="module")
+def drafted(pair: Callable[[str], LoadedPair]) -> Callable[[str, DraftSettings], tuple[Trajectory, Drafted]]:
+    def run(name: str, settings: DraftSettings) -> tuple[Trajectory, Drafted]:
+        loaded = pair(name)
+        boundaries = settings.capture or CAPTURE
+        (trajectory,) = trajectories(loaded.target, prompts(1), sorted({*boundaries, *CAPTURE}), 14)
+        return trajectory, draft_chains(loaded.drafter, trajectory, settings, settings.depth, free=True)  # type: ignore[arg-type]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def target(models: Path) -> LlamaForCausalLM:
+    return LlamaForCausalLM.from_pretrained(models / "target").eval()
+
+
+def query(queries: Queries, anchor: int) -> tuple[int, float, Tensor]:
+    assert queries.state is not None
+    return int(queries.guesses.drafted[anchor]), float(queries.guesses.draft_prob[anchor]), queries.state[anchor]
+
+
+def assert_same(lone: Lone, steps: list[Step], chain: list[Queries], place: int) -> None:
+    for step, queries in zip(steps, chain, strict=True):
+        token, prob, state = query(queries, place)
+        assert token == lone.to_target(int(step.logits.argmax()))
+        torch.testing.assert_close(state, step.state, rtol=2e-4, atol=2e-4)
+        assert prob == pytest.approx(float(step.logits.softmax(-1).max()), abs=2e-5)
+
+
+def matches(trajectory: Trajectory, result: Drafted) -> np.ndarray:
+    start, n = trajectory.prompt_length, result.n_anchors
+    return np.stack(
+        [q.guesses.drafted.numpy() == trajectory.ids[start + d : start + d + n].numpy() for d, q in enumerate(result.forced, 1)], 1
+    )
+
+
+@pytest.mark.parametrize("window", [None, 7, 3])
+@pytest.mark.parametrize("forced", [True, False])
+@pytest.mark.parametrize("name", HEADS)
+def test_every_chain_equals_the_same_chain_drafted_alone(
+    name: str, forced: bool, window: int | None, drafted: Callable, models: Path, target: LlamaForCausalLM
+) -> None:
+    trajectory, result = drafted(name, DraftSettings(depth=DEPTH, window=window))
+    ids = trajectory.ids.tolist()
+    streams = target_streams(target, ids, CAPTURE)
+    lone = Lone.of(models / name, models / "target", window=window)
+    chain = result.forced if forced else result.free
+    for place in range(result.n_anchors):
+        steps = lone.chain(ids, streams, trajectory.prompt_length + place, DEPTH, forced=forced)
+        assert_same(lone, steps, chain, place)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_controls_are_the_fresh_queries_of_later_anchors(name: str, drafted: Callable, models: Path, target: LlamaForCausalLM) -> None:
+    trajectory, result = drafted(name, DraftSettings(depth=DEPTH))
+    ids = trajectory.ids.tolist()
+    lone = Lone.of(models / name, models / "target")
+    for place in range(result.n_anchors):
+        for depth in range(1, DEPTH + 1):
+            (alone,) = lone.chain(ids, target_streams(target, ids, CAPTURE), trajectory.prompt_length + place + depth - 1, 1, forced=True)
+            token, _, state = query(result.control(depth), place)
+            assert token == lone.to_target(int(alone.logits.argmax()))
+            torch.testing.assert_close(state, alone.state, rtol=2e-4, atol=2e-4)
+
+
+WRONG = {
+    "halves of the input swapped": {"swap_halves": True},
+    "normed residual": {"normed_residual": True},
+    "normed feedback": {"post_norm": True},
+}
+
+
+@pytest.mark.parametrize("fault", [*WRONG, "tokens shifted", "capture layer off by one"])
+def test_a_wrong_drafter_does_not_equal_the_engine(fault: str, drafted: Callable, models: Path, target: LlamaForCausalLM) -> None:
+    trajectory, result = drafted("pre", DraftSettings(depth=DEPTH))
+    ids = trajectory.ids.tolist()
+    capture = (2, 4, 6) if fault == "capture layer off by one" else CAPTURE
+    lone = Lone.of(models / "pre", models / "target", **WRONG.get(fault, {}))
+    shift = -1 if fault == "tokens shifted" else 0
+    steps = lone.chain(ids, target_streams(target, ids, capture), trajectory.prompt_length, DEPTH, forced=True, shift=shift)
+    with pytest.raises(AssertionError):
+        assert_same(lone, steps, result.forced, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        (DraftSettings(depth=DEPTH, feedback="normed"), {"post_norm": True}),
+        (DraftSettings(depth=DEPTH, residual="normed"), {"normed_residual": True}),
+        (DraftSettings(depth=DEPTH, capture=(2, 4, 6)), {}),
+    ],
+)
+def test_settings_compute_what_their_names_say(
+    settings: DraftSettings, fault: dict, drafted: Callable, models: Path, target: LlamaForCausalLM
+) -> None:
+    trajectory, result = drafted("pre", settings)
+    ids = trajectory.ids.tolist()
+    lone = Lone.of(models / "pre", models / "target", **fault)
+    steps = lone.chain(ids, target_streams(target, ids, settings.capture or CAPTURE), trajectory.prompt_length, DEPTH, forced=True)
+    assert_same(lone, steps, result.forced, 0)
+
+
+@pytest.mark.parametrize("name", ["trained-pre", "trained-post"])
+def test_accepted_and_walk_equal_naive_speculative_decoding(name: str, pair: Callable, models: Path, target: LlamaForCausalLM) -> None:
+    loaded, kept = pair(name), []
+    for trajectory in trajectories(loaded.target, prompts(5), CAPTURE, 30):
+        result = draft_chains(loaded.drafter, trajectory, DraftSettings(depth=4), 4, free=False)
+        start, ids = trajectory.prompt_length, trajectory.ids.tolist()
+        accepted = leading_matches(matches(trajectory, result))
+        visited = np.flatnonzero(walk(accepted))
+        lone = Lone.of(models / name, models / "target")
+        text, counts = speculate(target, lone, ids[:start], CAPTURE, 4, len(visited))
+        assert counts == accepted[visited].tolist()
+        assert text[: len(ids)] == ids[: len(text)]
+        kept += counts
+    assert 0 < sum(kept) < 4 * len(kept), "a head that is never right, or always, proves nothing"
+
+
+@pytest.mark.parametrize("window", [None, 7])
+@pytest.mark.parametrize("feed", ["forced", "free", "fresh"])
+def test_region_shares_and_entropy_equal_naive_sums(
+    feed: str, window: int | None, drafted: Callable, models: Path, target: LlamaForCausalLM
+) -> None:
+    trajectory, result = drafted("pre", DraftSettings(depth=DEPTH, window=window))
+    ids, labels, sink = trajectory.ids.tolist(), trajectory.labels.tolist(), 3
+    lone = Lone.of(models / "pre", models / "target", window=window)
+    names = ("template", "prompt", "verified")
+    for place in (0, result.n_anchors - 1):
+        anchor = trajectory.prompt_length + place
+        for depth in range(1, DEPTH + 1):
+            if feed == "fresh":
+                step = lone.chain(ids, target_streams(target, ids, CAPTURE), anchor + depth - 1, 1, forced=True)[-1]
+                queries, ahead = result.control(depth), depth - 1
+            else:
+                step = lone.chain(ids, target_streams(target, ids, CAPTURE), anchor, depth, forced=feed == "forced")[-1]
+                queries, ahead = getattr(result, feed)[depth - 1], None
+            found = region_shares(queries.masses, sink, trajectory.labels[1:], ahead)
+            for head in range(step.attention.shape[0]):
+                expected = dict.fromkeys(("sink", "template", "prompt", "verified", "ahead", "recent"), 0.0)
+                for share, row in zip(step.attention[head].tolist(), step.rows, strict=True):
+                    region = "ahead" if row + 1 > anchor else "sink" if row == sink else names[labels[row + 1]]
+                    expected[region] += share
+                    expected["recent"] += share if row > anchor + depth - 2 - 4 else 0
+                for region, share in expected.items():
+                    assert float(found[region][0, head, place]) == pytest.approx(share, abs=3e-5), (region, depth)
+                entropy = -(step.attention[head] * step.attention[head].log()).sum()
+                assert float(queries.masses.entropy[0, head, place]) == pytest.approx(float(entropy), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_region_shares_sum_to_one(name: str, drafted: Callable) -> None:
+    trajectory, result = drafted(name, DraftSettings(depth=DEPTH))
+    for depth in range(1, DEPTH + 1):
+        for queries, ahead in ((result.forced[depth - 1], None), (result.free[depth - 1], None), (result.control(depth), depth - 1)):
+            for sink in (None, 0, 2):
+                shares = region_shares(queries.masses, sink, trajectory.labels[1:], ahead)
+                total = sum(share for name, share in shares.items() if name != "recent")
+                torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-5)
+
+
+def test_the_first_chain_query_is_the_fresh_query(drafted: Callable) -> None:
+    _, result = drafted("pre", DraftSettings(depth=DEPTH))
+    for first in (result.forced[0], result.free[0]):
+        assert torch.equal(first.guesses.drafted, result.control(1).guesses.drafted)
+        assert torch.equal(first.state, result.control(1).state)
+        assert torch.equal(first.masses.label, result.control(1).masses.label)
+
+
+def test_blocks_of_queries_change_nothing(drafted: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, whole = drafted("pre", DraftSettings(depth=DEPTH))
+    monkeypatch.setattr("driftcli.engine.attention.BLOCK", 1)
+    _, blocks = drafted("pre", DraftSettings(depth=DEPTH))
+    for one, other in zip(whole.forced, blocks.forced, strict=True):
+        torch.testing.assert_close(one.state, other.state)
+        torch.testing.assert_close(one.masses.label, other.masses.label)
+        torch.testing.assert_close(one.masses.tail, other.masses.tail)
+
+
+def test_a_sink_needs_its_share_and_five_times_the_median() -> None:
+    from driftcli.engine.attention import Masses
+
+    labels = torch.tensor([0] * 10 + [2] * 10)
+
+    def masses(first: list[float]) -> Masses:
+        row = torch.tensor(first + [0.0] * (16 - len(first)))
+        return Masses(torch.zeros(1, 1, 1, 4), row[None, None, None], torch.zeros(1, 1, 1, 4), torch.zeros(1, 1, 1))
+
+    assert find_sink(masses([0.02, 0.4, 0.02, 0.02, 0.02]), labels) == 1
+    assert find_sink(masses([0.04, 0.0, 0.0, 0.0, 0.0]), labels) is None  # under 5%
+    assert find_sink(masses([0.2] * 10), labels) is None  # stands out from nothing
+    assert find_sink(masses([0.01] * 10 + [0.9]), labels) is None  # a reply token is no candidate

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers.generation.candidate_generator import AssistedCandidateGenerator
+
+from driftcli.domain import DraftSettings
+from driftcli.engine.chains import Drafted
+from driftcli.engine.lm_chains import draft_lm_chains
+from driftcli.engine.rows import region_shares
+from driftcli.engine.trajectories import Trajectory, trajectories
+from driftcli.loading.pair import LoadedPair
+from driftcli.stats import leading_matches
+from tests.tiny import prompts
+
+DEPTH = 4
+
+
+@pytest.fixture(scope="module")
+def drafted(pair: Callable[[str], LoadedPair]) -> list[tuple[Trajectory, Drafted]]:
+    loaded = pair("lm")
+    made = trajectories(loaded.target, prompts(4), [], 30)
+    return [(t, draft_lm_chains(loaded.drafter, t, DraftSettings(depth=DEPTH), DEPTH, free=True)) for t in made]  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def lm(models: Path) -> LlamaForCausalLM:
+    return AutoModelForCausalLM.from_pretrained(models / "lm", attn_implementation="eager").eval()
+
+
+def accepted(trajectory: Trajectory, result: Drafted) -> np.ndarray:
+    start, n = trajectory.prompt_length, result.n_anchors
+    match = [q.guesses.drafted.numpy() == trajectory.ids[start + d : start + d + n].numpy() for d, q in enumerate(result.forced, 1)]
+    return leading_matches(np.stack(match, axis=1))
+
+
+@torch.inference_mode()
+def test_a_free_chain_equals_the_same_chain_drafted_alone(drafted: list, lm: LlamaForCausalLM) -> None:
+    for trajectory, result in drafted[:2]:
+        for place in range(result.n_anchors):
+            seen = trajectory.ids[: trajectory.prompt_length + place + 1]
+            out = lm(seen[None], use_cache=True)
+            for depth in range(DEPTH):
+                probs = out.logits[0, -1].softmax(-1)
+                guesses = result.free[depth].guesses
+                assert int(guesses.drafted[place]) == int(probs.argmax())
+                assert float(guesses.draft_prob[place]) == pytest.approx(float(probs.max()), abs=1e-5)
+                out = lm(probs.argmax()[None, None], past_key_values=out.past_key_values, use_cache=True)
+
+
+@torch.inference_mode()
+def test_forced_attention_equals_the_eager_attention_of_transformers(drafted: list, lm: LlamaForCausalLM) -> None:
+    trajectory, result = drafted[1]
+    maps = lm(trajectory.ids[None, :-1], output_attentions=True).attentions
+    assert len(maps) == result.fresh.masses.label.shape[0]
+    names, labels = ("template", "prompt", "verified"), trajectory.labels
+    for depth in range(1, DEPTH + 1):
+        found = region_shares(result.forced[depth - 1].masses, 0, labels, depth - 1)
+        for place in (0, result.n_anchors - 1):
+            anchor = trajectory.prompt_length + place
+            for layer, attention in enumerate(maps):
+                row = attention[0, :, anchor + depth - 1, : anchor + depth]
+                expected = {name: row[:, 1 : anchor + 1][:, labels[1 : anchor + 1] == i].sum(-1) for i, name in enumerate(names)}
+                expected |= {"sink": row[:, 0], "ahead": row[:, anchor + 1 :].sum(-1), "recent": row[:, -4:].sum(-1)}
+                for name, share in expected.items():
+                    torch.testing.assert_close(found[name][layer, :, place], share, rtol=0, atol=2e-5)
+                entropy = torch.special.entr(row).sum(-1)
+                torch.testing.assert_close(result.forced[depth - 1].masses.entropy[layer, :, place], entropy, rtol=0, atol=1e-4)
+
+
+def test_chain_and_control_are_one_computation(drafted: list) -> None:
+    for trajectory, result in drafted:
+        for depth in range(1, DEPTH + 1):
+            chain, control = result.forced[depth - 1], result.control(depth)
+            assert torch.equal(chain.guesses.drafted, control.guesses.drafted)
+            shares = [region_shares(q.masses, 0, trajectory.labels, depth - 1) for q in (chain, control)]
+            assert all(torch.equal(shares[0][name], shares[1][name]) for name in shares[0])
+
+
+def test_free_attention_has_every_drafted_token_ahead(drafted: list) -> None:
+    trajectory, result = drafted[0]
+    for depth, queries in enumerate(result.free, 1):
+        shares = region_shares(queries.masses, None, trajectory.labels, None)
+        torch.testing.assert_close(
+            sum(s for name, s in shares.items() if name != "recent"), torch.ones_like(shares["ahead"]), rtol=0, atol=1e-5
+        )
+        assert bool((shares["ahead"] > 0).all()) == (depth > 1)
+
+
+def test_accepted_equals_assisted_generation_of_transformers(
+    drafted: list, models: Path, lm: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = AutoModelForCausalLM.from_pretrained(models / "target").eval()
+    lm.generation_config.num_assistant_tokens, lm.generation_config.num_assistant_tokens_schedule = DEPTH, "constant"
+    lm.generation_config.assistant_confidence_threshold = 0
+    rounds: list[tuple[int, int]] = []
+    update = AssistedCandidateGenerator.update_candidate_strategy
+
+    def spy(self: AssistedCandidateGenerator, input_ids: torch.Tensor, scores: torch.Tensor, num_matches: int) -> None:
+        rounds.append((input_ids.shape[1] - 1, int(num_matches)))
+        update(self, input_ids, scores, num_matches)
+
+    monkeypatch.setattr(AssistedCandidateGenerator, "update_candidate_strategy", spy)
+    compared, kept = 0, 0
+    for trajectory, result in drafted:
+        rounds.clear()
+        start, counts = trajectory.prompt_length, accepted(trajectory, result)
+        new = len(trajectory.ids) - start
+        out = target.generate(trajectory.ids[None, :start], assistant_model=lm, max_new_tokens=new, do_sample=False)
+        assert out[0].tolist() == trajectory.ids.tolist()
+        for after, matched in rounds:
+            anchor = after - matched - 1  # the round ends one token behind its matches; it began at its last verified token
+            if start <= anchor < start + result.n_anchors:
+                assert matched == counts[anchor - start]
+                compared, kept = compared + 1, kept + matched
+    assert compared > 10
+    assert 0 < kept < DEPTH * compared
+
+
+def test_a_model_drafting_for_itself_is_never_refused(pair: Callable[[str], LoadedPair]) -> None:
+    loaded = pair("target")
+    for trajectory in trajectories(loaded.target, prompts(3), [], 30):
+        result = draft_lm_chains(loaded.drafter, trajectory, DraftSettings(depth=DEPTH), DEPTH, free=False)  # type: ignore[arg-type]
+        assert (accepted(trajectory, result) == DEPTH).all()
