@@ -123,7 +123,7 @@ class RunSpec:
 
     depth: int = 8
     max_new_tokens: int = 128
-    batch_size: int = 8
+    batch_size: int = 16
     seed: int = 0
 
 

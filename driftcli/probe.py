@@ -35,6 +35,9 @@ class Trace(Protocol):
     def by_depth(self, statistic: Callable[[Sums], Floats], condition: str = "baseline") -> Sequence[Estimate | Absent]:
         """One number a depth, depth 1 first."""
 
+    def ratio_to_baseline(self, statistic: Callable[[Sums], Floats], condition: str) -> Estimate | Absent:
+        """A condition's number over the baseline's, paired prompt by prompt."""
+
     def by_stream(self) -> dict[str, tuple[Estimate | Absent, Estimate | Absent]]:
         """For each captured stream and the fused input: RMS, and the RMS of what it adds to the fused input; empty without streams."""
 

@@ -6,7 +6,7 @@ drawing prompts with replacement, so the anchors of one prompt, which are anythi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,8 +92,3 @@ def _estimate(value: float, drawn: Floats, n_prompts: int) -> Estimate | Absent:
         return Absent("nothing to divide by: no such observation in this run")
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Estimate(value, float(low), float(high), n_prompts)
-
-
-def ordered_reasons(values: Sequence[Estimate | Absent]) -> str:
-    """The reasons of all absent values, each once, in order of appearance."""
-    return "; ".join(dict.fromkeys(value.reason for value in values if isinstance(value, Absent)))

@@ -60,6 +60,14 @@ class Reply:
     start: int
 
 
+class Norm(nn.RMSNorm):
+    """RMSNorm in float32, whatever comes in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The normed input, in its own dtype."""
+        return super().forward(x.float()).to(x.dtype)
+
+
 class Head(nn.Module):
     """EAGLE-3: streams -> fc -> one decoder layer over (embedding, state); post-norm adds a norm per stream and feeds the normed state back."""
 
@@ -69,8 +77,8 @@ class Head(nn.Module):
         self.head_dim = width // shape.num_attention_heads
         kv_width = shape.num_key_value_heads * self.head_dim
 
-        def norm() -> nn.RMSNorm:
-            return nn.RMSNorm(width, eps=shape.rms_norm_eps)
+        def norm() -> Norm:
+            return Norm(width, eps=shape.rms_norm_eps)
 
         self.fc_norm = nn.ModuleList([norm() for _ in range(3)]) if post_norm else None
         self.fc = nn.Linear(3 * width, width, bias=False)
@@ -325,6 +333,14 @@ class Run:
         self.step += 1
 
 
+def pooled(checks: Sequence[Sequence[Loss]]) -> tuple[Tensor, Tensor]:
+    """Loss and agreement of each unrolled step over several batches, weighted by their rows; (step,) each."""
+    rows, nats, right = (
+        torch.tensor([[float(getattr(loss, name)) for loss in check] for check in checks]) for name in ("rows", "nats", "agreement")
+    )
+    return (nats * rows).sum(0) / rows.sum(0), (right * rows).sum(0) / rows.sum(0)
+
+
 def train(run: Run, data: Streams, target: LanguageModel, ids: Tensor, unroll: int, tokens: int, seed: int, log: Path) -> None:
     """Train to `run.total_steps`, printing progress, writing the loss to `log` and the state every 100 steps."""
     embed, top_rows = target.embedding.float(), target.head[ids.to(target.head.device)].bfloat16()
@@ -343,21 +359,24 @@ def train(run: Run, data: Streams, target: LanguageModel, ids: Tensor, unroll: i
         if run.step % 100 and run.step != run.total_steps:
             continue
         with torch.inference_mode():
-            checks = [losses_of(rows) for rows in held_out]
-        weights = torch.stack([torch.stack([loss.rows for loss in check]) for check in checks]).float()
-        right = (torch.stack([torch.stack([loss.agreement for loss in check]) for check in checks]) * weights).sum(0) / weights.sum(0)
-        nats = (torch.stack([torch.stack([loss.nats for loss in check]) for check in checks]) * weights).sum(0) / weights.sum(0)
+            nats, right = pooled([losses_of(rows) for rows in held_out])
         left = (time.time() - started) / (run.step - first) * (run.total_steps - run.step)
         shown = " ".join(f"{share:.3f}" for share in right)
         typer.echo(
-            f"step {run.step} of {run.total_steps}: loss {losses[0].nats.item():.3f}, held out {nats[0].item():.3f}, agreement by step {shown}, {left:.0f} s left",
+            f"step {run.step} of {run.total_steps}: loss {losses[0].nats.item():.3f}, held out {nats[0].item():.3f}, "
+            f"agreement by step {shown}, {left:.0f} s left",
             err=True,
         )
-        with log.open("a", newline="") as out:
-            csv.writer(out).writerow(
-                [run.step, *(f"{x:.4f}" for x in [*(loss.nats.item() for loss in losses), *nats.tolist(), *right.tolist()])]
-            )
+        note(log, run.step, [*(loss.nats.item() for loss in losses), *nats.tolist(), *right.tolist()])
         run.save()
+
+
+def note(log: Path, step: int, numbers: list[float]) -> None:
+    """Add a line to the loss log: for each unrolled step the batch's loss, the held-out loss and the held-out agreement."""
+    names = [f"{name}_{number}" for name in ("loss", "held_out_loss", "held_out_agreement") for number in range(1, len(numbers) // 3 + 1)]
+    new = not log.exists()
+    with log.open("a", newline="", encoding="utf-8") as out:
+        csv.writer(out).writerows([*([["step", *names]] if new else []), [step, *(f"{number:.4f}" for number in numbers)]])
 
 
 def _plan(lengths: Sequence[int], training: Sequence[int], tokens: int, seed: int, steps: int) -> list[list[int]]:

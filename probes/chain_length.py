@@ -35,11 +35,9 @@ class ChainLength:
     moderate: float = 0.15  # likewise
     severe: float = 0.35  # likewise
     minimal_growth: float = (
-        1.2  # state RMS over the control's; chosen by us: the paper's sound heads stay within 1.01, its drifting one reaches 3.6
+        1.2  # state RMS over the control's; chosen by us: the paper's sound heads stay at 1, a drifting one grows to 3.6
     )
-    minimal_change: float = (
-        0.05  # attention share moved; chosen by us: the paper's sound heads move 0.03, its drifting one 0.38 off the sink
-    )
+    minimal_change: float = 0.05  # attention share moved; chosen by us: the paper's sound heads move 0.03, a drifting one 0.38
     collapse: float = 0.5  # share of right guesses lost to self-feeding that counts as a collapse; chosen by us
     enough_gain: float = 0.9  # a shorter draft is advised when it keeps this share of the accepted drafts; chosen by us
     least_capacity: float = 0.1  # control accuracy below which there are too few right guesses to lose; chosen by us
@@ -59,22 +57,21 @@ class ChainLength:
             yield Skipped("drift", "not applicable", trace.pair.no_recursion)
             return
         if trace.n_prompts < MINIMAL_PROMPTS:
-            yield Skipped("drift", "inconclusive", f"{trace.n_prompts} prompts with a chain, at least {MINIMAL_PROMPTS} are needed")
+            yield Skipped("drift", "inconclusive", _too_few(trace))
             return
         damage, control = trace.by_depth(compounding)[-1], trace.by_depth(fresh_accuracy)[-1]
         if isinstance(control, Estimate) and control.low < self.least_capacity:
             yield Skipped("drift", "inconclusive", f"only {control.value:.0%} of the fresh guesses are right, too few to lose any")
-        elif trace.spec.depth < 3 or isinstance(damage, Absent):
-            reason = (
-                damage.reason
-                if isinstance(damage, Absent)
-                else f"a chain of {trace.spec.depth} is too short to compound; at least 3 are needed"
+        elif trace.spec.depth < 3:
+            yield Skipped(
+                "drift", "inconclusive", f"a chain of {trace.spec.depth} is too short to compound; draft at least 3 deep (--depth)"
             )
-            yield Skipped("drift", "inconclusive", reason)
+        elif isinstance(damage, Absent):
+            yield Skipped("drift", "inconclusive", damage.reason)
         elif damage.low > self.mild:
             yield from self._drift_findings(trace, damage)
         elif damage.high > self.mild:
-            seen = f"compounding {damage.value:.0%} [{damage.low:.0%}, {damage.high:.0%}] at depth {trace.spec.depth}"
+            seen = f"compounding {damage.value:z.0%} [{damage.low:z.0%}, {damage.high:z.0%}] at depth {trace.spec.depth}"
             yield Skipped("drift", "inconclusive", f"{seen} straddles the {self.mild:.0%} from which it counts; more prompts would tell")
 
     def _drift_findings(self, trace: Trace, damage: Estimate) -> Iterator[Finding | Skipped]:
@@ -83,19 +80,14 @@ class ChainLength:
         mechanisms = list(self._mechanisms(trace, severity, damage, fix))
         yield from mechanisms
         if not mechanisms:
-            reason = f"right guesses fall by {damage.value:.0%} beyond the hand-off, but neither the state nor the attention moved enough to call it drift"
-            yield Skipped("drift", "inconclusive", reason)
+            fall = f"right guesses fall by {damage.value:.0%} beyond the hand-off"
+            yield Skipped("drift", "inconclusive", f"{fall}, but neither the state nor the attention moved enough to call it drift")
         elif (where := self._collapse_depth(trace)) is not None:
             depth, lost = where
-            claim = f"from depth {depth} on {lost.value:.0%} of the right guesses are lost to self-feeding"
-            yield Finding(
-                "DEPTH-COLLAPSE",
-                severity,
-                claim,
-                lost,
-                "share of right guesses",
-                f"draft at most {depth - 1} tokens; train with a deeper unroll",
-            )
+            many = f"more than {self.collapse:.0%} of the right guesses"
+            claim = f"from depth {depth} on {many} are lost to self-feeding ({lost.value:.0%} there)"
+            fix = f"draft at most {depth - 1} token{'s' if depth > 2 else ''}; train with a deeper unroll"
+            yield Finding("DEPTH-COLLAPSE", severity, claim, lost, "share of right guesses", fix)
 
     def _mechanisms(self, trace: Trace, severity: Severity, damage: Estimate, fix: str) -> Iterator[Finding]:
         growth = trace.by_depth(rms_ratio)[-1]
@@ -109,41 +101,51 @@ class ChainLength:
             yield Finding("DRIFT-ATTENTION", severity, claim, off_prompt, "attention share", fix)
         elif isinstance(ahead, Estimate) and ahead.low > self.minimal_change:
             yield Finding(
-                "DRIFT-ATTENTION", severity, f"{cost}, attention to drafted tokens {_points(ahead)}", ahead, "attention share", fix
+                "DRIFT-ATTENTION", severity, f"{cost}, attention to its own drafts {_points(ahead)}", ahead, "attention share", fix
             )
 
     def _shorter_draft(self, trace: Trace) -> str:
-        lengths = trace.by_depth(length_by_draft_length)
-        full = lengths[-1]
-        for draft, length in enumerate(lengths, 1):
-            if (
-                isinstance(length, Estimate)
-                and isinstance(full, Estimate)
-                and full.value > 1
-                and (gain := (length.value - 1) / (full.value - 1)) >= self.enough_gain
-            ):
-                wasted = 1 - (length.value - 1) / draft
-                return f"draft {draft}: keeps {gain:.0%} of the accepted drafts, {wasted:.0%} of drafted tokens wasted; retrain post-norm"
-        return "retrain with post-norm feedback and per-stream norms"
+        """Advice: the shortest draft that keeps nearly all of the gain, where it is shorter than the run's, and a retraining."""
+        feedback = trace.pair.record.get("feedback")
+        normed = feedback is not None and feedback.value == "normed"
+        retrain = "retrain with a deeper unroll" if normed else "retrain with post-norm feedback and per-stream norms (EAGLE 3.1)"
+        gains = [length.value - 1 for length in trace.by_depth(length_by_draft_length) if isinstance(length, Estimate)]
+        if len(gains) < trace.spec.depth or gains[-1] <= 0:
+            return retrain
+        draft = next(number for number, gain in enumerate(gains, 1) if gain >= self.enough_gain * gains[-1])
+        if draft == trace.spec.depth:
+            return retrain
+        kept, now, before = gains[draft - 1] / gains[-1], 1 - gains[draft - 1] / draft, 1 - gains[-1] / len(gains)
+        waste = f"wastes {now:.0%} of the drafted tokens instead of {before:.0%}"
+        return f"draft {draft} instead of {len(gains)}: keeps {kept:.0%} of the accepted drafts and {waste}; {retrain}"
 
     def _collapse_depth(self, trace: Trace) -> tuple[int, Estimate] | None:
-        for depth, lost in enumerate(trace.by_depth(_lost), 1):
-            if depth >= 3 and isinstance(lost, Estimate) and lost.low > self.collapse:
-                return depth, lost
-        return None
+        """The depth from which on, at every depth, more than `collapse` is lost, and the loss there."""
+        found = None
+        for depth, lost in reversed(list(enumerate(trace.by_depth(_lost), 1))):
+            if not isinstance(lost, Estimate) or lost.low <= self.collapse:
+                break
+            found = depth, lost
+        return found
 
     def _capacity(self, trace: Trace) -> Iterator[Finding | Skipped]:
         first = trace.by_depth(forced_accuracy)[0]
         if isinstance(first, Absent) or trace.n_prompts < MINIMAL_PROMPTS:
-            yield Skipped(
-                "capacity", "inconclusive", first.reason if isinstance(first, Absent) else f"only {trace.n_prompts} prompts with a chain"
-            )
+            reason = first.reason if isinstance(first, Absent) else _too_few(trace)
+            yield Skipped("capacity", "inconclusive", reason)
             return
         grades: tuple[Severity, ...] = ("mild", "moderate", "severe")
+        given = "" if trace.pair.no_recursion else " on the target's own state"
+        seen = f"first guess right {first.value:.0%} [{first.low:.0%}, {first.high:.0%}]{given}"
         if first.high < self.capacity[0]:
             severity = grades[sum(first.value < limit for limit in self.capacity[1:])]
-            claim = f"first guess right {first.value:.0%} [{first.low:.0%}, {first.high:.0%}] on the target's own state"
-            yield Finding("LOW-CAPACITY", severity, claim, first, "share of guesses", "train on more of the target's own replies")
+            yield Finding("LOW-CAPACITY", severity, seen, first, "share of guesses", "train on more of the target's own replies")
+        elif first.low < self.capacity[0]:
+            yield Skipped("capacity", "inconclusive", f"{seen}, astride the {self.capacity[0]:.0%} below which it is low")
+
+
+def _too_few(trace: Trace) -> str:
+    return f"{trace.n_prompts} prompt{'s' * (trace.n_prompts != 1)} with a chain, at least {MINIMAL_PROMPTS} are needed"
 
 
 def _lost(sums: Sums) -> Floats:
@@ -152,4 +154,4 @@ def _lost(sums: Sums) -> Floats:
 
 
 def _points(change: Estimate) -> str:
-    return f"{100 * change.value:+.0f} points [{100 * change.low:+.0f}, {100 * change.high:+.0f}]"
+    return f"{100 * change.value:+z.0f} points [{100 * change.low:+z.0f}, {100 * change.high:+z.0f}]"

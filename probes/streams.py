@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from driftcli.domain import Axis, Condition, Estimate, Finding, PairCard, RunSpec, Skipped
 from driftcli.probe import Trace
+from driftcli.stats import MINIMAL_PROMPTS
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,11 @@ class Streams:
         if norms is None or norms.value != "none":
             return
         added = {name: added for name, (_, added) in trace.by_stream().items() if name != "fused" and isinstance(added, Estimate)}
-        if len(added) < 2:
+        if len(added) < 2 or min(estimate.n_prompts for estimate in added.values()) < MINIMAL_PROMPTS:
             return
         small, large = min(added, key=lambda name: added[name].value), max(added, key=lambda name: added[name].value)
-        if added[small].high > 0 and added[large].low / added[small].high > self.minimal_imbalance:
-            times = added[large].value / added[small].value
-            claim = f"{large} adds {times:.0f}x what {small} adds to the fused input"
-            yield Finding(
-                "STREAM-IMBALANCE", "healthy", claim, added[large], "RMS", "retrain with one norm per stream before fc (EAGLE 3.1)"
-            )
+        if added[large].low > self.minimal_imbalance * added[small].high:
+            few, many = added[small].value, added[large].value
+            more = f"{large} adds {many / few:.0f}x what {small} adds" if few else f"{small} adds nothing"
+            fix = "nothing now; at the next training put one norm per stream before fc (EAGLE 3.1)"
+            yield Finding("STREAM-IMBALANCE", "healthy", f"{more} to the fused input", added[large], "RMS", fix)

@@ -11,10 +11,10 @@ from probes import BATTERY
 
 
 def load_battery(names: Sequence[str]) -> tuple[Probe, ...]:
-    """The probes that `names` mean, the whole battery for none; raises UsageError for an unknown name and ProbeError for one that is no
-    probe.
+    """The probes that `names` mean, each once, the whole battery for none; raises UsageError for an unknown name and ProbeError for one
+    that is no probe.
     """
-    return tuple(_load(name) for name in names) if names else BATTERY
+    return tuple(_load(name) for name in dict.fromkeys(names)) if names else BATTERY
 
 
 def probe_names(battery: Sequence[Probe], asked: Sequence[str]) -> list[str]:
@@ -27,12 +27,14 @@ def _load(name: str) -> Probe:
     if name in own:
         return own[name]
     module_name, colon, attribute = name.partition(":")
-    if not colon:
+    if not colon or not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
         raise UsageError(f"--probe {name}: no such probe, expected one of {', '.join(own)}, or package.module:NAME of your own")
     try:
         probe = getattr(import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, SyntaxError) as error:
         raise ProbeError(f"--probe {name}: cannot be imported ({error}); check the module's name and that it is installed") from error
+    if isinstance(probe, type):
+        raise ProbeError(f"--probe {name}: is a class, expected an object; name an instance of it, such as PROBE = {attribute}()")
     if missing := [member for member in ("name", "axes", "conditions", "judge") if not hasattr(probe, member)]:
         raise ProbeError(
             f"--probe {name}: has no {missing[0]}, expected an object with name, axes, conditions and judge (see driftcli.probe.Probe)"

@@ -9,9 +9,9 @@ import typer
 
 from driftcli.domain import RunSpec
 from driftcli.errors import UsageError
-from driftcli.report.formats import OutputFormat, show
-from driftcli.report.verdict import FailOn, exit_code
+from driftcli.report.choices import FailOn, OutputFormat
 
+DEFAULTS = RunSpec()
 NO_PAIR = (
     "no pair is bundled yet, so both --target and --drafter must be named; two heads for SmolLM2-135M-Instruct are in examples/smollm2, "
     "and examples/export_smollm2.py writes their target"
@@ -27,11 +27,11 @@ def diagnose(
         Path | None, typer.Option(help="JSON Lines of {id, messages} or {id, text}; default: the 80 built-in prompts.")
     ] = None,
     probe: Annotated[list[str] | None, typer.Option(help="Only this probe, or your own as package.module:NAME; may be repeated.")] = None,
-    depth: Annotated[int, typer.Option(min=1, max=64, help="Proposals a chain.")] = 8,
-    max_new_tokens: Annotated[int, typer.Option(min=2, help="Longest continuation by the target, in tokens.")] = 128,
+    depth: Annotated[int, typer.Option(min=1, max=64, help="Proposals a chain.")] = DEFAULTS.depth,
+    max_new_tokens: Annotated[int, typer.Option(min=2, help="Longest continuation by the target, in tokens.")] = DEFAULTS.max_new_tokens,
     limit: Annotated[int | None, typer.Option(min=1, help="Use this many prompts, dealt over the categories.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Prompts that the target continues together.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the intervals' resampling.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts that the target continues together.")] = DEFAULTS.batch_size,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the intervals' resampling.")] = DEFAULTS.seed,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="auto: float32 on a CPU, the config's on a GPU.")
@@ -48,6 +48,8 @@ def diagnose(
     if target is None or drafter is None:
         raise UsageError(NO_PAIR)
     from driftcli.cli.diagnosis import Request, diagnose_pair
+    from driftcli.report.formats import show
+    from driftcli.report.verdict import exit_code
 
     spec = RunSpec(depth=depth, max_new_tokens=max_new_tokens, batch_size=batch_size, seed=seed)
     run, verdict = diagnose_pair(Request(target, drafter, prompts, probe or [], spec, limit, device, dtype, trust_remote_code, out, force))

@@ -8,8 +8,12 @@ from collections.abc import Sequence
 import typer
 
 from driftcli.cli.diagnose import diagnose
+from driftcli.cli.explain import explain
 from driftcli.cli.report import report
 from driftcli.errors import DriftError
+from driftcli.report.printable import printable
+
+INTERRUPTED = 130  # how typer ends when the person presses Ctrl-C
 
 app = typer.Typer(
     name="driftcli",
@@ -21,6 +25,7 @@ app = typer.Typer(
 )
 app.command()(diagnose)
 app.command()(report)
+app.command()(explain)
 
 
 @app.callback()
@@ -33,12 +38,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         app(args=list(argv) if argv is not None else None)
     except DriftError as error:
-        print(f"error: {_printable(str(error))}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print("interrupted; what was measured is kept, the same command goes on from there", file=sys.stderr)
-        raise SystemExit(130) from None
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            print("interrupted; whole batches are kept, the same request with --out set to that folder goes on from there", file=sys.stderr)
+        raise

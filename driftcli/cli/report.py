@@ -1,4 +1,4 @@
-"""`driftcli report RUN`: judge a run that was measured before. Imports no torch."""
+"""`driftcli report RUN`: judge a run that was measured before. Imports no torch, and what reads Parquet only when it runs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from typing import Annotated
 
 import typer
 
-from driftcli.cli.battery import load_battery
-from driftcli.report.formats import OutputFormat, show
-from driftcli.report.verdict import FailOn, exit_code, judge
-from driftcli.traces.reader import read_run
+from driftcli.report.choices import FailOn, OutputFormat
 
 
 def report(
@@ -21,6 +18,11 @@ def report(
     ] = "none",
 ) -> None:
     """Print what the probes found in RUN."""
+    from driftcli.cli.battery import load_battery
+    from driftcli.report.formats import show
+    from driftcli.report.verdict import exit_code, judge
+    from driftcli.traces.reader import read_run
+
     found = read_run(run)
     verdict = judge(found, load_battery(found.probe_names))
     show(found, verdict, format)

@@ -1,12 +1,15 @@
 """A conversation as token ids, each token labelled as template or as content of a given message.
 
-Content is found in the rendered text by its characters, message after message. A template that rewrites a message (drops its reasoning,
-say) hides it: its tokens then count as template and the message is counted as not located, never guessed at.
+What the template writes is told from what was given by rendering a second time with a mark in the place of every content: the text between
+the marks is the template's own, so a content that also stands in the template ("user", say) is found where it belongs. A template that
+strips a content shows what is left of it. One that rewrites it (drops its reasoning, say) hides it: its tokens then count as template and
+the message is counted as not located, never guessed at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from jinja2 import TemplateError
@@ -14,8 +17,14 @@ from transformers import PreTrainedTokenizerBase
 
 from driftcli.domain import Message
 from driftcli.errors import PromptError
+from driftcli.loading.files import reason
 
 TEMPLATE, CONTENT, REPLY = 0, 1, 2  # labels of tokens; they index engine.attention.LABELS
+MARK = "\ue000{}\ue001"  # private-use characters, which no template writes; contents never meet them, being left out of that rendering
+MARKS = re.compile("\ue000(\\d+)\ue001")
+BETWEEN = "\n\n"  # what stands between the contents where the target has no template
+REFUSALS = (TemplateError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError)
+Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,38 +42,82 @@ def render(tokenizer: PreTrainedTokenizerBase, where: str, messages: Sequence[Me
 
     where: names the prompt in errors. Raises PromptError when the template refuses the conversation or nothing is left.
     """
-    plain = text if text is not None else None if tokenizer.chat_template else "\n\n".join(message.content for message in messages)
-    if plain is not None:
-        encoded = tokenizer(plain, return_offsets_mapping=True)
-        labels = [CONTENT if end > start else TEMPLATE for start, end in encoded.offset_mapping]
-        return _checked(where, Rendered(plain, list(encoded.input_ids), labels, 0))
-    turns = [{"role": message.role, "content": message.content} for message in messages]
-    try:
-        shown = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-    except (TemplateError, ValueError) as error:
-        raise PromptError(f"prompt {where}: the target's chat template refuses it ({error}); change its roles or their order") from error
-    spans, unlocated = _locate(shown, messages)
-    encoded = tokenizer(shown, add_special_tokens=False, return_offsets_mapping=True)
+    templated = text is None and bool(tokenizer.chat_template)
+    if text is not None:
+        shown, spans, unlocated = text, [(0, len(text))], 0
+    elif templated:
+        contents = [message.content for message in messages]
+        shown = _templated(tokenizer, where, messages, contents)
+        spans, unlocated = _locate(shown, _marked(tokenizer, where, messages), contents)
+    else:
+        shown = BETWEEN.join(message.content for message in messages)
+        spans, unlocated = _spans_between(messages), 0
+    encoded = tokenizer(shown, add_special_tokens=not templated, return_offsets_mapping=True)
     labels = [CONTENT if any(start < to and end > at for at, to in spans) else TEMPLATE for start, end in encoded.offset_mapping]
-    return _checked(where, Rendered(shown, list(encoded.input_ids), labels, unlocated))
+    if len(labels) < 2:
+        raise PromptError(f"prompt {where}: renders to {len(labels)} tokens, expected at least 2; give it some text")
+    return Rendered(shown, list(encoded.input_ids), labels, unlocated)
 
 
-def _locate(shown: str, messages: Sequence[Message]) -> tuple[list[tuple[int, int]], int]:
-    spans: list[tuple[int, int]] = []
-    cursor, unlocated = 0, 0
+def _templated(tokenizer: PreTrainedTokenizerBase, where: str, messages: Sequence[Message], contents: Sequence[str]) -> str:
+    turns = [{"role": message.role, "content": content} for message, content in zip(messages, contents, strict=True)]
+    try:
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    except REFUSALS as error:
+        raise PromptError(
+            f"prompt {where}: the target's chat template refuses it ({reason(error)}), expected a conversation that it allows; "
+            "change its roles or their order"
+        ) from error
+
+
+def _marked(tokenizer: PreTrainedTokenizerBase, where: str, messages: Sequence[Message]) -> str:
+    try:
+        return _templated(tokenizer, where, messages, [MARK.format(number) for number in range(len(messages))])
+    except PromptError:  # a template that reads its contents and refuses marks: then nothing can be located
+        return ""
+
+
+def _spans_between(messages: Sequence[Message]) -> list[Span]:
+    spans, at = [], 0
     for message in messages:
-        found = next(
-            ((at, len(form)) for form in (message.content, message.content.strip()) if form and (at := shown.find(form, cursor)) >= 0), None
+        spans.append((at, at + len(message.content)))
+        at += len(message.content) + len(BETWEEN)
+    return spans
+
+
+def _locate(shown: str, marked: str, contents: Sequence[str]) -> tuple[list[Span], int]:
+    """Where the contents stand in `shown`, and how many stand nowhere in it; `marked` is the same rendering with marks for contents."""
+    pieces = MARKS.split(marked)  # the template's own text and, between, the numbers of the contents
+    numbers, own = [int(number) for number in pieces[1::2]], pieces[::2]
+    spans: list[Span] = []
+    located: set[int] = set()
+    at, known = 0, True  # where the template's next own text begins, or, behind a content that is not as given, the earliest it can
+    for number, before, after in zip(numbers, own, own[1:], strict=False):
+        wholes = [(before + form + after, len(form)) for form in _forms(contents[number])]
+        starts = [at] if known else _places(shown, before, at)
+        span = next(
+            (_span(start + len(before), size) for start in starts for whole, size in wholes if shown.startswith(whole, start)), None
         )
-        if found is None:
-            unlocated += 1
-            continue
-        cursor = found[0] + found[1]
-        spans.append((found[0], cursor))
-    return spans, unlocated
+        if span is not None:
+            spans.append(span)
+            located.add(number)
+            at = span[1]
+        elif known and shown.startswith(before, at):
+            at += len(before)
+        known = span is not None
+    return spans, sum(bool(content.strip()) and number not in located for number, content in enumerate(contents))
 
 
-def _checked(where: str, rendered: Rendered) -> Rendered:
-    if len(rendered.ids) < 2:
-        raise PromptError(f"prompt {where}: renders to {len(rendered.ids)} tokens, expected at least 2; give it some text")
-    return rendered
+def _span(start: int, size: int) -> Span:
+    return start, start + size
+
+
+def _forms(content: str) -> list[str]:
+    """A content as given and as a template may strip it."""
+    return list(dict.fromkeys((content, content.strip(), content.lstrip(), content.rstrip())))
+
+
+def _places(shown: str, piece: str, at: int) -> Iterator[int]:
+    while (at := shown.find(piece, at)) >= 0:
+        yield at
+        at += 1

@@ -62,7 +62,6 @@ class Job:
     def request(self) -> dict[str, Plain]:
         """What two runs must share for one to resume the other; prompts are compared apart."""
         card, head = self.pair.card, self.pair.target.head
-        conditions = [repr(condition) for condition in self.conditions()]
         return {
             "target": card.target.fingerprint,
             "drafter": card.drafter.fingerprint,
@@ -70,7 +69,7 @@ class Job:
             "dtype": str(head.dtype).removeprefix("torch."),
             "device": head.device.type,
             "probes": list(self.probe_names),
-            "conditions": conditions,
+            "conditions": [asdict(condition) for condition in self.conditions()],
         }
 
 

@@ -20,7 +20,7 @@ from driftcli.errors import PromptError
 from driftcli.loading.target import LanguageModel
 
 CHUNK = 512  # tokens a teacher-forced pass feeds at once (chosen by us)
-TOKEN_SETTINGS = {"eos_token_id", "pad_token_id", "bos_token_id", "decoder_start_token_id", "transformers_version", "_from_model_config"}
+KEPT_SETTINGS = {"eos_token_id", "pad_token_id", "bos_token_id", "transformers_version", "_from_model_config", "use_cache"}
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,13 @@ class _NextTokens(LogitsProcessor):
 def set_aside_generation_settings(target: LanguageModel) -> tuple[str, ...]:
     """Make the target decode plainly; returns the settings of its generation config that no longer apply, as `name=value`."""
     own = target.model.generation_config
-    ignored = {key: value for key, value in own.to_diff_dict().items() if key not in TOKEN_SETTINGS}
+    ignored = {key: value for key, value in own.to_diff_dict().items() if key not in KEPT_SETTINGS and value not in (None, False)}
     end = own.eos_token_id if own.eos_token_id is not None else target.tokenizer.eos_token_id
     pad = own.pad_token_id if own.pad_token_id is not None else (end[0] if isinstance(end, list) else end) or 0
     target.model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         eos_token_id=end, pad_token_id=pad, bos_token_id=own.bos_token_id
     )
-    return tuple(f"{key}={value}" for key, value in sorted(ignored.items()) if value not in (None, False, 1, 1.0))
+    return tuple(f"{key}={value}" for key, value in sorted(ignored.items()))
 
 
 @torch.inference_mode()

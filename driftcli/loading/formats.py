@@ -33,7 +33,7 @@ def _is_causal_lm(config: Mapping[str, Json], shapes: Shapes) -> bool:
     drafter_only = ("fc.weight", "hidden_norm.weight", "eh_proj.weight", "enorm.weight", "d2t")
     layered = any(re.search(r"(^|\.)(layers|h|blocks|block)\.0\.", name) for name in shapes)
     return (
-        config.get("model_type") in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        str(config.get("model_type")) in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
         and layered
         and not any(name.endswith(drafter_only) for name in shapes)
     )
@@ -61,4 +61,6 @@ def histogram(shapes: Shapes, longest: int = 12) -> str:
     """Tensor names with numbers starred, each with its count, the most frequent first."""
     counts = Counter(re.sub(r"\d+", "*", name) for name in shapes)
     shown = [f"{name} x{count}" for name, count in counts.most_common(longest)]
+    if not shown:
+        return "none"
     return ", ".join(shown) + (f" and {len(counts) - longest} more names" if len(counts) > longest else "")

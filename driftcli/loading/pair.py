@@ -14,7 +14,7 @@ from driftcli.drafters.causal_lm import CausalLm
 from driftcli.drafters.eagle3 import Eagle3
 from driftcli.errors import PairError
 from driftcli.loading.eagle3 import read_eagle3
-from driftcli.loading.files import Source, read_config, resolve, tensor_shapes, weight_files
+from driftcli.loading.files import SMALL_FILES, Source, read_config, resolve, tensor_shapes, weight_files
 from driftcli.loading.formats import detect
 from driftcli.loading.record import Record
 from driftcli.loading.target import Dtype, LanguageModel, load_language_model
@@ -49,20 +49,22 @@ def load_pair(target_name: str, drafter_name: str, device: torch.device, dtype: 
     record = Record(source.name, config)
     record.note("format", format.name, "tensor")
     drafter: Eagle3 | CausalLm
+    models = [target]
     if format.family == "eagle3":
-        drafter = read_eagle3(source, config, target, record)
+        drafter = read_eagle3(source, target, record)
     else:
         lm = load_language_model(source, device, dtype, remote_code=remote_code)
         drafter = CausalLm(lm, shared_vocabulary(target, lm))
         record.note("vocabulary", drafter.vocabulary, "tokenizer")
+        models.append(lm)
     card = PairCard(
         target=_card(target.source, target.config.model_type),
-        drafter=_card(source, str(config.get("model_type"))),
+        drafter=_card(source, str(config.get("model_type", "not named"))),
         family=format.family,
         record=record.fields,
         token_offset=1 if format.family == "eagle3" else 0,
         no_recursion=None if format.family == "eagle3" else NO_STATE,
-        notes=_notes(record),
+        notes=(*_notes(record), *(note for model in models for note in _unread(model))),
     )
     return LoadedPair(target, drafter, card)
 
@@ -72,16 +74,19 @@ def shared_vocabulary(target: LanguageModel, drafter: LanguageModel) -> int:
     ours, theirs = target.tokenizer.get_vocab(), drafter.tokenizer.get_vocab()
     if ours != theirs:
         token = min(
-            (token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token)), key=lambda t: ours.get(t, len(ours))
+            (token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token)),
+            key=lambda t: (ours.get(t, len(ours)), t),
         )
+        here, there = theirs.get(token, "absent"), ours.get(token, "absent")
         raise PairError(
-            f"{drafter.source.name}: token {token!r} is {theirs.get(token, 'absent')} here and {ours.get(token, 'absent')} in {target.source.name}, "
+            f"{drafter.source.name}: token {token!r} is {here} here and {there} in {target.source.name}, "
             "expected one tokenizer for both; use a drafter of the same family"
         )
     for text in PROBE_STRINGS:
         if _encode(target.tokenizer, text) != _encode(drafter.tokenizer, text):
             raise PairError(
-                f"{drafter.source.name}: splits {text!r} otherwise than {target.source.name}, expected one tokenizer; use a drafter of the same family"
+                f"{drafter.source.name}: splits {text!r} otherwise than {target.source.name}, "
+                "expected one tokenizer; use a drafter of the same family"
             )
     rows = min(target.head.shape[0], drafter.head.shape[0])
     return min(rows, max(ours.values()) + 1)
@@ -105,15 +110,23 @@ def _notes(record: Record) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _unread(model: LanguageModel) -> tuple[str, ...]:
+    if not model.unread:
+        return ()
+    return (
+        f"{model.source.name}: {len(model.unread)} tensors have no place in the model and were not read ({', '.join(model.unread[:3])})",
+    )
+
+
 def _card(source: Source, model_type: str) -> ModelCard:
     return ModelCard(source.name, source.revision, model_type, fingerprint(source))
 
 
 def fingerprint(source: Source) -> str:
-    """SHA-256 over config, tokenizer and weight files, as 16 hex digits; files over 1 GiB by their size and 64 evenly spaced blocks."""
+    """SHA-256 over config, tokenizer, chat template and weight files, as 16 hex digits; files over 1 GiB by their size and 64 blocks."""
     digest = hashlib.sha256()
-    extra = sorted(path for path in source.folder.glob("*.json") if not path.name.endswith(".index.json"))
-    for path in [*extra, *weight_files(source)]:
+    small = sorted({path for pattern in SMALL_FILES for path in source.folder.glob(pattern) if path.is_file()})
+    for path in [*(path for path in small if not path.name.endswith(".index.json")), *weight_files(source)]:
         digest.update(f"{path.name} {path.stat().st_size}\n".encode())
         _hash_file(digest, path)
     return digest.hexdigest()[:16]

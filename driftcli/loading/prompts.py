@@ -15,6 +15,8 @@ from driftcli.errors import PromptError
 from driftcli.loading.files import Json
 
 KNOWN_KEYS = {"id", "messages", "text", "category", "response"}
+MESSAGE_KEYS = {"role", "content"}
+LONGEST_SHOWN = 80  # characters of a wrong value that an error repeats (chosen by us)
 
 
 def builtin_prompts() -> list[Prompt]:
@@ -48,45 +50,69 @@ def content_hash(prompt: Prompt) -> str:
 
 
 def _parse(where: str, text: str) -> list[Prompt]:
-    prompts = [_prompt(f"{where}, line {number}", line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    prompts: list[Prompt] = []
+    lines: dict[str, int] = {}
+    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: JSON leaves U+2028 and its like as they are inside a text
+        if not line.strip():
+            continue
+        prompt = _prompt(f"{where}, line {number}", line)
+        if (first := lines.setdefault(prompt.id, number)) != number:
+            raise PromptError(f"{where}, line {number}: id {prompt.id!r} is that of line {first} too, expected one line an id; rename one")
+        prompts.append(prompt)
     if not prompts:
         raise PromptError(f"{where}: holds no prompt, expected one JSON object a line")
-    ids = [prompt.id for prompt in prompts]
-    if twice := next((name for name in ids if ids.count(name) > 1), None):
-        raise PromptError(f"{where}: id {twice!r} stands there twice, expected one line an id; rename one")
     return prompts
 
 
 def _prompt(where: str, line: str) -> Prompt:
     try:
         row = json.loads(line)
-    except ValueError as error:
-        raise PromptError(f"{where}: no JSON ({error}); expected one object a line") from error
+    except (ValueError, RecursionError) as error:
+        raise PromptError(f"{where}: no JSON ({error}), expected one object a line") from error
     if not isinstance(row, dict) or not isinstance(row.get("id"), str) or not row["id"]:
-        raise PromptError(f"{where}: expected an object with a text `id`")
+        raise PromptError(f"{where}: expected an object with a text `id`, saw {_shortened(row)}")
     if unknown := sorted(row.keys() - KNOWN_KEYS):
         raise PromptError(f"{where}: unknown key {unknown[0]!r}, expected only {', '.join(sorted(KNOWN_KEYS))}")
-    for key in ("text", "category", "response"):
-        if row.get(key) is not None and not isinstance(row[key], str):
-            raise PromptError(f"{where}: {key} is {row[key]!r}, expected text")
-    if ("messages" in row) == ("text" in row):
-        raise PromptError(f"{where}: expected either `messages` or `text`, saw {'both' if 'text' in row else 'neither'}")
-    prompt = Prompt(row["id"], _messages(where, row.get("messages", [])), row.get("text"), row.get("category"), row.get("response"))
+    given = {key: value for key, value in row.items() if value is not None}
+    if ("messages" in given) == ("text" in given):
+        raise PromptError(f"{where}: expected either `messages` or `text`, saw {'both' if 'text' in given else 'neither'}")
+    for key in sorted(given.keys() - {"messages"}):
+        _check_text(where, key, given[key], empty=key == "category")
+    prompt = Prompt(row["id"], _messages(where, given.get("messages")), row.get("text"), row.get("category"), row.get("response"))
     if prompt.response is not None and len(prompt.turns) > 1:
         raise PromptError(f"{where}: one response for {len(prompt.turns)} open turns; give the earlier replies as assistant messages")
     return prompt
 
 
 def _messages(where: str, given: Json) -> tuple[Message, ...]:
-    rows = given if isinstance(given, list) else [None]
-    messages = []
-    for row in rows:
-        role, content = (row.get("role"), row.get("content")) if isinstance(row, dict) else (None, None)
-        if not isinstance(role, str) or not isinstance(content, str):
-            raise PromptError(f"{where}: messages must be a list of objects with a text `role` and `content`, saw {row!r}")
-        messages.append(Message(role, content))
-    if messages and messages[-1].role == "assistant":
-        raise PromptError(f"{where}: ends with an assistant message, so there is nothing to answer; move it to `response`")
-    if given == []:
+    if given is None:
         return ()
+    if not isinstance(given, list) or not given:
+        raise PromptError(f"{where}: messages is {_shortened(given)}, expected a list of objects with a text `role` and `content`")
+    messages = []
+    for row in given:
+        if not isinstance(row, dict) or row.keys() != MESSAGE_KEYS:
+            raise PromptError(
+                f"{where}: a message is {_shortened(row)}, expected an object with a text `role` and `content` and nothing else"
+            )
+        role, content = (_check_text(where, key, row[key], empty=key == "content") for key in ("role", "content"))
+        messages.append(Message(role, content))
+    if messages[-1].role == "assistant":
+        raise PromptError(f"{where}: ends with an assistant message, so there is nothing to answer; move it to `response`")
     return tuple(messages)
+
+
+def _check_text(where: str, key: str, value: Json, *, empty: bool) -> str:
+    if not isinstance(value, str) or not (value or empty):
+        raise PromptError(f"{where}: {key} is {_shortened(value)}, expected {'' if empty else 'some '}text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(f"{where}: {key} holds half of a surrogate pair ({error}), expected whole characters; write it again") from error
+    return value
+
+
+def _shortened(value: Json) -> str:
+    """A value as Python would write it, cut to one short line."""
+    shown = repr(value)
+    return shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}..."

@@ -5,6 +5,7 @@ A missing key takes the documented default of the class that produced or serves 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -35,7 +36,7 @@ class Record:
     def number(self, name: str, key: str, default: float, system: str) -> float:
         """A positive number."""
         value = self._value(name, key, default, system)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= sys.float_info.max:
             raise FormatError(f"{self.where}/config.json: {key} is {value!r}, expected a positive number")
         return float(value)
 
@@ -46,12 +47,19 @@ class Record:
             raise FormatError(f"{self.where}/config.json: {key} is {value!r}, expected true or false")
         return value
 
-    def _value(self, name: str, key: str, default: float | bool | None, system: str) -> Json:
+    def text(self, name: str, key: str, default: str, system: str) -> str:
+        """A word."""
+        value = self._value(name, key, default, system)
+        if not isinstance(value, str):
+            raise FormatError(f"{self.where}/config.json: {key} is {value!r}, expected text")
+        return value
+
+    def _value(self, name: str, key: str, default: float | bool | str | None, system: str) -> Json:
         value = self.config.get(key)
         if value is not None:
             self.fields[name] = Sourced(value if isinstance(value, (bool, int, float, str)) else str(value), f"config:{key}")
             return value
         if default is None:
-            raise FormatError(f"{self.where}/config.json: {key} is missing and {system} gives it no default; add it as it was in training")
+            raise FormatError(f"{self.where}/config.json: {key} is missing, and {system} has no safe default; add it as it was in training")
         self.fields[name] = Sourced(default, f"default:{system}")
         return default

@@ -8,27 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pickle import UnpicklingError
+from types import TracebackType
 from typing import Any, Literal, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from driftcli.errors import FormatError, SourceError, UsageError
-from driftcli.loading.files import Source, check_safetensors, require_finite, weight_files
+from driftcli.loading.files import Source, check_weights, read_config, reason, require_finite, weight_files
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 ROOM_ON_A_GPU = 0.8  # share of a GPU's free memory that weights may fill before the model is spread; the rest is for caches (chosen by us)
+LOADING_ERRORS = (
+    OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError, ArithmeticError, AssertionError, EOFError,
+    UnpicklingError, SafetensorError, StrictDataclassError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A causal language model with its tokenizer and where it came from."""
+    """A causal language model with its tokenizer and where it came from; `unread` names the tensors that its class has no place for."""
 
     source: Source
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    unread: tuple[str, ...] = ()
 
     @property
     def config(self) -> PretrainedConfig:
@@ -42,7 +50,8 @@ class LanguageModel:
         layers = getattr(decoder, "layers", None)
         if not isinstance(layers, nn.ModuleList) or len(layers) != self.config.num_hidden_layers:
             raise FormatError(
-                f"{self.source.name}: {type(decoder).__name__} has no list of {self.config.num_hidden_layers} decoder layers to read streams from"
+                f"{self.source.name}: {type(decoder).__name__} has no list of {self.config.num_hidden_layers} decoder layers, "
+                "expected one to read streams from; use another target"
             )
         return cast(Sequence[nn.Module], layers)
 
@@ -70,11 +79,11 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"--device {name}: not usable here ({reason}); expected auto, cpu, cuda or cuda:N of a GPU that is there"
-        ) from error
+    except (RuntimeError, AssertionError, ImportError) as error:
+        said = reason(error).split(". ")[0]
+        raise UsageError(f"--device {name}: not usable here ({said}); expected auto, cpu, cuda or cuda:N of a GPU that is there") from error
+    if device.type == "meta":
+        raise UsageError(f"--device {name}: holds no numbers, expected auto, cpu, cuda or cuda:N of a GPU that is there")
     return device
 
 
@@ -85,35 +94,62 @@ def choose_dtype(name: Dtype, device: torch.device) -> torch.dtype | Literal["au
     return cast(torch.dtype, getattr(torch, name))
 
 
+class _Loading:
+    """Context in which whatever transformers raises on a model it cannot read becomes a SourceError.
+
+    `tokenizers` raises the bare class Exception; that class alone is taken, none of its subclasses but those listed.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None and (kind is Exception or isinstance(error, LOADING_ERRORS)):
+            raise SourceError(
+                f"{self._where}: transformers cannot load this as a causal language model ({reason(error)}), "
+                "expected one with its tokenizer; fetch it again or name another"
+            ) from error
+
+
 def load_language_model(source: Source, device: torch.device, dtype: Dtype, *, remote_code: bool = False) -> LanguageModel:
     """Weights and tokenizer of `source`, in evaluation mode.
 
     Raises SourceError when transformers cannot read the folder and FormatError when weights are truncated, missing, of another shape or
     not finite.
     """
-    for path in weight_files(source):
-        if path.suffix == ".safetensors":
-            check_safetensors(path)
-    try:
+    read_config(source)
+    check_weights(source)
+    with _Loading(source.name):
         tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=remote_code)
         loaded: tuple[PreTrainedModel, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(  # type: ignore[assignment]
             source.folder,
             dtype=choose_dtype(dtype, device),
             device_map=_placement(source, device),
             trust_remote_code=remote_code,
+            ignore_mismatched_sizes=True,  # they are reported then, and refused below with their names
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise SourceError(f"{source.name}: transformers cannot load this as a causal language model ({_first_line(error)})") from error
     model, report = loaded
+    _check_whole(source, model, report)
+    if not tokenizer.is_fast:
+        raise SourceError(f"{source.name}: {type(tokenizer).__name__} tells no character offsets, expected a model with a tokenizer.json")
+    model.requires_grad_(False)  # from_pretrained already put it in evaluation mode
+    return LanguageModel(source, model, tokenizer, tuple(sorted(report["unexpected_keys"])))
+
+
+def _check_whole(source: Source, model: PreTrainedModel, report: dict[str, Any]) -> None:
     lost = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     if lost:
         raise FormatError(
-            f"{source.name}: {len(lost)} weights are missing or of another shape and would be random ({', '.join(sorted(lost)[:3])}); fetch it again"
+            f"{source.name}: {len(lost)} weights are missing or of another shape and would be random ({', '.join(sorted(lost)[:3])}), "
+            "expected a whole model; fetch it again"
         )
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise SourceError(f"{source.name}: does not fit here and would stay on disk, expected room for all of it; use --device cpu")
     require_finite(source.name, dict(model.named_parameters()))
-    model.requires_grad_(False)  # from_pretrained already put it in evaluation mode
-    return LanguageModel(source, model, tokenizer)
 
 
 def _placement(source: Source, device: torch.device) -> str | dict[str, torch.device]:
@@ -122,8 +158,3 @@ def _placement(source: Source, device: torch.device) -> str | dict[str, torch.de
     size = sum(path.stat().st_size for path in weight_files(source))
     free, _ = torch.cuda.mem_get_info(device)
     return "auto" if size > ROOM_ON_A_GPU * free else {"": device}
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

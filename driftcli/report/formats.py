@@ -1,25 +1,26 @@
-"""The output formats, once: what `--format` offers is what this table holds."""
+"""The output formats, once: `--format` offers what this table holds (`choices.OutputFormat`, a test)."""
 
 from __future__ import annotations
 
 import sys
-from typing import Literal
+from collections.abc import Callable
+from io import TextIOWrapper
 
 from rich.console import Console
 
 from driftcli.domain import Verdict
-from driftcli.report import json, terminal
+from driftcli.report import json, markdown, terminal
+from driftcli.report.choices import OutputFormat
 from driftcli.traces.reader import Run
 
-OutputFormat = Literal["terminal", "json"]
-PLAIN_WIDTH = 100  # columns when stdout is no terminal
+RENDERERS: dict[OutputFormat, Callable[[Run, Verdict], str]] = {"terminal": terminal.text, "json": json.render, "markdown": markdown.render}
 
 
 def show(run: Run, verdict: Verdict, format: OutputFormat) -> None:
-    """Print the report on stdout; nothing animated, no colour and a fixed width when it is not a terminal."""
-    if format == "json":
-        sys.stdout.write(json.render(run, verdict) + "\n")
-        return
-    tty = sys.stdout.isatty()
-    console = Console(file=sys.stdout, width=None if tty else PLAIN_WIDTH, highlight=False, markup=False, emoji=False)
-    console.print(terminal.render(run, verdict))
+    """Print the report on stdout, with colour and the terminal's own width only on a terminal; what stdout cannot encode is escaped."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if format == "terminal" and sys.stdout.isatty():
+        Console(highlight=False, markup=False, emoji=False).print(terminal.render(run, verdict))
+    else:
+        sys.stdout.write(RENDERERS[format](run, verdict) + "\n")

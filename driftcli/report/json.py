@@ -6,26 +6,25 @@ import json
 from collections.abc import Mapping, Sequence
 
 from driftcli.curves import BY_DEPTH, handoff, self_feeding_tax, walk_acceptance_length
-from driftcli.domain import Absent, Estimate, Finding, Verdict
+from driftcli.domain import SHARES, Absent, Estimate, Finding, Verdict
+from driftcli.report.evidence import EXACT_TEXT
 from driftcli.traces.reader import Run
 from driftcli.traces.writer import Plain
 
 SCHEMA = 1
-EXACT_TEXT = 0.99  # below this share of the target's own choices a given text is no trajectory of the target (design rule)
+AGAINST_CONTROL = {  # what is 0 by construction, and so says nothing, where chain and control are one computation
+    *("accuracy_gap", "compounding", "rms_ratio", "state_cosine", "attention_drift", "prompt_side_change"),
+    *(f"{name}_change" for name in SHARES),
+}
 
 
 def render(run: Run, verdict: Verdict) -> str:
-    """The whole report, indented, without a trailing newline."""
-    return json.dumps(report(run, verdict), indent=2, ensure_ascii=False, allow_nan=False)
+    """The whole report, indented, ASCII only (so no character of it can drive a terminal), without a trailing newline."""
+    return json.dumps(report(run, verdict), indent=2, allow_nan=False)
 
 
 def report(run: Run, verdict: Verdict) -> dict[str, Plain]:
     """The report as plain values."""
-    claimed = run.argmax_share >= EXACT_TEXT
-    length = _estimate(run.estimate(walk_acceptance_length))
-    withheld = Absent(
-        f"the given replies are the target's own choice at only {run.argmax_share:.1%} of their tokens; see text_match_length"
-    )
     return {
         "schema": SCHEMA,
         "pair": run.manifest["pair"],
@@ -34,16 +33,9 @@ def report(run: Run, verdict: Verdict) -> dict[str, Plain]:
             "headline": verdict.headline,
             "axes": {axis: {"severity": v.state, "reason": v.reason} for axis, v in verdict.axes.items()},
         },
-        "baseline": {
-            "acceptance_length": length if claimed else _estimate(withheld),
-            **({} if claimed else {"text_match_length": length}),
-            "target_argmax_share": run.argmax_share,
-            "self_feeding_tax": _estimate(run.estimate(self_feeding_tax)),
-            "handoff": _estimate(run.estimate(handoff)),
-            "by_depth": _by_depth(run),
-        },
+        "baseline": _baseline(run),
         "findings": [finding_json(finding) for finding in verdict.findings],
-        "conditions": _conditions(run),
+        "conditions": [_condition(run, probe, name) for probe, name in run.conditions],
         "mitigations": [],
         "prompts_too_short": list(run.too_short),
         "run": {
@@ -70,36 +62,59 @@ def finding_json(finding: Finding) -> dict[str, Plain]:
     }
 
 
+def _baseline(run: Run) -> dict[str, Plain]:
+    length = run.estimate(walk_acceptance_length)
+    recursion = None if run.pair.no_recursion is None else Absent(run.pair.no_recursion)
+    return {
+        **_claimed("acceptance_length", length, run),
+        "target_argmax_share": run.argmax_share,
+        "self_feeding_tax": _estimate(recursion or run.estimate(self_feeding_tax)),
+        "handoff": _estimate(recursion or run.estimate(handoff)),
+        "by_depth": _by_depth(run),
+    }
+
+
+def _claimed(name: str, length: Estimate | Absent, run: Run) -> dict[str, Plain]:
+    """An acceptance length under its name where the text is the target's own, else withheld and given as `text_match_length`."""
+    if run.argmax_share >= EXACT_TEXT:
+        return {name: _estimate(length)}
+    why = f"the given replies are the target's own choice at only {run.argmax_share:.1%} of their tokens; see text_match_length"
+    return {name: _estimate(Absent(why)), "text_match_length": _estimate(length)}
+
+
 def _by_depth(run: Run) -> list[Plain]:
     columns: Mapping[str, Sequence[Estimate | Absent]] = {name: run.by_depth(statistic) for name, statistic in BY_DEPTH.items()}
     rows: list[Plain] = []
     for place in range(run.spec.depth):
-        here = {name: values[place] for name, values in columns.items()}
+        here = {name: _judged(name, place, run, values[place]) for name, values in columns.items()}
         rows.append(
             {
                 "depth": place + 1,
                 **{name: value.value if isinstance(value, Estimate) else None for name, value in here.items()},
                 "intervals": {name: [value.low, value.high] for name, value in here.items() if isinstance(value, Estimate)},
-                "absent": {name: _reason(name, place, run, value) for name, value in here.items() if isinstance(value, Absent)},
+                "absent": {name: value.reason for name, value in here.items() if isinstance(value, Absent)},
             }
         )
     return rows
 
 
-def _reason(name: str, place: int, run: Run, value: Absent) -> str:
+def _judged(name: str, place: int, run: Run, value: Estimate | Absent) -> Estimate | Absent:
+    """The number, or why there is none in words of its own."""
+    if run.pair.no_recursion and (name in AGAINST_CONTROL or name.endswith("rms")):
+        return Absent(run.pair.no_recursion)
+    if isinstance(value, Estimate):
+        return value
     if name == "compounding" and place == 0:
-        return "depth 1 is a fresh query: nothing is fed back yet"
-    if run.pair.no_recursion and ("rms" in name or "cosine" in name):
-        return run.pair.no_recursion
-    return "no trajectory of this run has a sink" if "sink" in name else value.reason
+        return Absent("depth 1 is a fresh query: nothing is fed back yet")
+    return Absent("no trajectory of this run has a sink") if "sink" in name else value
 
 
-def _conditions(run: Run) -> list[Plain]:
-    names = sorted({path.stem.rsplit("-", 1)[0] for path in (run.path / "steps").glob("*.parquet")} - {"baseline"})
-    return [{"name": name, "acceptance_length": _estimate(run.estimate(walk_acceptance_length, name))} for name in names]
+def _condition(run: Run, probe: str, name: str) -> dict[str, Plain]:
+    claimed = _claimed("acceptance_length", run.estimate(walk_acceptance_length, name), run)
+    return {"probe": probe, "name": name, **claimed, "ratio_to_baseline": _estimate(run.ratio_to_baseline(walk_acceptance_length, name))}
 
 
 def _estimate(value: Estimate | Absent) -> dict[str, Plain]:
     if isinstance(value, Absent):
-        return {"value": None, "low": None, "high": None, "reason": value.reason}
+        return {"value": None, "low": None, "high": None, "n_prompts": None, "reason": value.reason}
     return {"value": value.value, "low": value.low, "high": value.high, "n_prompts": value.n_prompts}

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
 from driftcli.codes import BY_NAME
 from driftcli.curves import compounding
-from driftcli.domain import AXES, SEVERITIES, Absent, Axis, AxisState, AxisVerdict, Finding, Severity, Skipped, Verdict
+from driftcli.domain import AXES, SEVERITIES, Axis, AxisState, AxisVerdict, Estimate, Finding, Severity, Skipped, Verdict
 from driftcli.errors import ProbeError
 from driftcli.probe import Probe, Trace
+from driftcli.report.choices import FailOn
 
-FailOn = Literal["none", "mild", "moderate", "severe"]
-SEVERITY_AXES: tuple[Axis, ...] = (
-    "drift",
-    "template",
-    "context",
-    "domain",
-)  # wiring overrides them; capacity and payoff never raise the verdict
+SEVERITY_AXES: tuple[Axis, ...] = ("drift", "template", "context", "domain")  # wiring overrides them; capacity and payoff never raise it
 EXIT_FAILED, EXIT_INCONCLUSIVE = 4, 5
 
 
@@ -27,25 +21,31 @@ def judge(trace: Trace, battery: Sequence[Probe]) -> Verdict:
     findings = [item for item in said if isinstance(item, Finding)]
     if unknown := next((finding.code for finding in findings if finding.code not in BY_NAME), None):
         raise ProbeError(f"a probe reported the code {unknown!r}, expected one of {', '.join(BY_NAME)}")
-    skips = {item.axis: item for item in said if isinstance(item, Skipped)}
+    skips = [item for item in said if isinstance(item, Skipped)]
     covered = {axis for probe in battery for axis in probe.axes}
-    axes = {axis: _axis(axis, findings, skips.get(axis), axis in covered) for axis in AXES}
+    axes = {axis: _axis(axis, findings, skips, axis in covered) for axis in AXES}
     severity = _severity(axes)
-    ranked = sorted(findings, key=lambda finding: -SEVERITIES.index(finding.severity) if finding.severity in SEVERITIES else 0)
+    ranked = sorted(findings, key=lambda finding: -_rank(finding))
     return Verdict(severity, _headline(severity, axes, trace), axes, ranked)
 
 
-def _axis(axis: Axis, findings: Sequence[Finding], skipped: Skipped | None, covered: bool) -> AxisVerdict:
+def _rank(finding: Finding) -> int:
+    return SEVERITIES.index(finding.severity) if finding.severity in SEVERITIES else 0
+
+
+def _axis(axis: Axis, findings: Sequence[Finding], skips: Sequence[Skipped], covered: bool) -> AxisVerdict:
+    """The worst finding, else what kept a probe from judging (undecided before undecidable, whatever the probes' order), else healthy."""
     own = [finding for finding in findings if BY_NAME[finding.code].axis == axis and finding.severity != "healthy"]
     if own:
-        worst = max(own, key=lambda finding: SEVERITIES.index(finding.severity) if finding.severity in SEVERITIES else -1)
+        worst = max(own, key=_rank)
         return AxisVerdict(worst.severity, worst.claim)
-    if skipped is not None:
-        return AxisVerdict(skipped.state, skipped.reason)
+    skipped = sorted((skip for skip in skips if skip.axis == axis), key=lambda skip: skip.state != "inconclusive")
+    if skipped:
+        return AxisVerdict(skipped[0].state, skipped[0].reason)
     return AxisVerdict("healthy") if covered else AxisVerdict("not measured", "no probe of this run asks it")
 
 
-def _severity(axes: dict[Axis, AxisVerdict]) -> Severity:
+def _severity(axes: Mapping[Axis, AxisVerdict]) -> Severity:
     if axes["wiring"].state == "miswired":
         return "miswired"
     states: list[AxisState] = [axes[axis].state for axis in SEVERITY_AXES]
@@ -55,18 +55,20 @@ def _severity(axes: dict[Axis, AxisVerdict]) -> Severity:
     return "healthy" if found and "inconclusive" not in states else "inconclusive"
 
 
-def _headline(severity: Severity, axes: dict[Axis, AxisVerdict], trace: Trace) -> str:
-    """The verdict in one sentence, its cost first."""
-    drift = axes["drift"]
+def _headline(severity: Severity, axes: Mapping[Axis, AxisVerdict], trace: Trace) -> str:
+    """The verdict in one sentence, its cost first, in the words of the axis that decided it."""
+    if severity == "miswired":
+        return axes["wiring"].reason
+    deciding: Axis = next((axis for axis in SEVERITY_AXES if axes[axis].state == severity), "drift")
+    own = axes[deciding]
     if severity == "inconclusive":
-        return f"drift is {drift.state}: {drift.reason}"
+        return f"{deciding} is {own.state}: {own.reason}"
     damage = trace.by_depth(compounding)[-1]
-    depth = trace.spec.depth
-    if isinstance(damage, Absent):
-        return drift.reason
-    fall = f"{damage.value:.0%} [{damage.low:.0%}, {damage.high:.0%}] from depth 2 to {depth}"
+    if deciding != "drift" or not isinstance(damage, Estimate):
+        return f"no loss found on the {deciding} axis" if severity == "healthy" else f"{deciding}: {own.reason}"
+    fall = f"{damage.value:z.0%} [{damage.low:z.0%}, {damage.high:z.0%}] from depth 2 to {trace.spec.depth}"
     if severity == "healthy":
-        return f"right guesses fall by a further {fall} by feeding on itself: below what counts"
+        return f"no drift found: right guesses fall by a further {fall}, below what counts"
     return f"right guesses fall by a further {fall} because the head feeds on its own state"
 
 

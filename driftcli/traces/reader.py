@@ -16,7 +16,7 @@ import pyarrow.dataset as ds
 
 from driftcli.domain import BASELINE, SHARES, Absent, Estimate, ModelCard, PairCard, RunSpec, Sourced
 from driftcli.errors import RunError
-from driftcli.stats import Bootstrap, Floats, Sums, leading_matches, walk_counts
+from driftcli.stats import Bootstrap, Floats, Sums, leading_matches, ratio, walk_counts
 from driftcli.traces.schema import VERSION
 from driftcli.traces.writer import Plain
 
@@ -39,6 +39,15 @@ class Run:
         request = self.manifest["request"]
         assert isinstance(request, dict) and isinstance(request["probes"], list)
         return [str(name) for name in request["probes"]]
+
+    @property
+    def conditions(self) -> list[tuple[str, str]]:
+        """Probe and name of every condition besides the baseline, in the order of the run."""
+        request = self.manifest["request"]
+        assert isinstance(request, dict)
+        asked = request["conditions"]
+        assert isinstance(asked, list)
+        return [(condition["probe"], condition["name"]) for condition in asked if condition["name"] != BASELINE]
 
     @cached_property
     def trajectories(self) -> pa.Table:
@@ -84,6 +93,17 @@ class Run:
     def by_depth(self, statistic: Callable[[Sums], Floats], condition: str = BASELINE) -> Sequence[Estimate | Absent]:
         """One number a depth, depth 1 first."""
         return self._bootstrap.estimates(self.sums(condition), statistic) if self.n_prompts else [Absent(NO_ANCHORS)] * self.spec.depth
+
+    def ratio_to_baseline(self, statistic: Callable[[Sums], Floats], condition: str) -> Estimate | Absent:
+        """The condition's number over the baseline's, paired prompt by prompt."""
+        if not self.n_prompts:
+            return Absent(NO_ANCHORS)
+        both = {f"{name} {key}": values for name in (BASELINE, condition) for key, values in self.sums(name).items()}
+
+        def one(sums: Sums, name: str) -> Floats:
+            return statistic({key.removeprefix(f"{name} "): values for key, values in sums.items() if key.startswith(f"{name} ")})
+
+        return self._bootstrap.estimate(both, lambda sums: ratio(one(sums, condition), one(sums, BASELINE)))
 
     def by_stream(self) -> dict[str, tuple[Estimate | Absent, Estimate | Absent]]:
         """For each captured stream in order, and the fused input: RMS, and the RMS of what it adds to the fused input."""

@@ -13,7 +13,7 @@ from driftcli.domain import DraftSettings
 from driftcli.engine.chains import Drafted, Queries, draft_chains
 from driftcli.engine.rows import find_sink, region_shares
 from driftcli.engine.trajectories import Trajectory, trajectories
-from driftcli.loading.pair import LoadedPair
+from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.stats import leading_matches, walk
 from tests.reference import Lone, Step, speculate, target_streams
 from tests.tiny import prompts
@@ -214,3 +214,16 @@ def test_a_sink_needs_its_share_and_five_times_the_median() -> None:
     assert find_sink(masses([0.04, 0.0, 0.0, 0.0, 0.0]), labels) is None  # under 5%
     assert find_sink(masses([0.2] * 10), labels) is None  # stands out from nothing
     assert find_sink(masses([0.01] * 10 + [0.9]), labels) is None  # a reply token is no candidate
+
+
+def test_a_pair_in_bfloat16_is_measured_in_float32(trained: Path) -> None:
+    loaded = load_pair(str(trained / "target"), str(trained / "trained-post"), torch.device("cpu"), "bfloat16")
+    (trajectory,) = trajectories(loaded.target, prompts(1), CAPTURE, 14)
+    result = draft_chains(loaded.drafter, trajectory, DraftSettings(depth=DEPTH), DEPTH, free=True)
+    assert trajectory.streams[2].dtype == torch.bfloat16
+    for queries in (*result.forced, *result.free, result.fresh):
+        assert queries.state.dtype == torch.bfloat16
+        shares = region_shares(queries.masses, None, trajectory.labels[1:], None)
+        total = sum(share for name, share in shares.items() if name != "recent")
+        assert total.dtype == torch.float32
+        torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-5)

@@ -1,0 +1,204 @@
+"""What every report for a person shows, before any layout: the facts of the run, its curves by depth, what to do, what is left open.
+
+All text that comes from outside (names, ids, claims, paths) leaves this module printable.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from driftcli import curves
+from driftcli.domain import SHARES, Absent, Estimate, Finding, Share, Verdict
+from driftcli.report.printable import printable
+from driftcli.stats import Floats, Sums
+from driftcli.traces.reader import Run
+
+EXACT_TEXT = 0.99  # below this share of the target's own choices a given text is no trajectory of the target (design rule)
+SHOWN_DEPTHS = 8  # columns that fit 100 characters; a deeper chain shows a selection
+REGION_MEANING: dict[Share, str] = {
+    "sink": "the row that soaks it up",
+    "template": "chat markup",
+    "prompt": "message content",
+    "verified": "reply so far",
+    "ahead": "its own drafts",
+    "recent": "last 4 keys, any region",
+}
+Form = Literal["percent", "low", "high", "times", "number", "points"]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One line of a table by depth: its name, its numbers, how they are written, and a remark."""
+
+    name: str
+    statistic: Callable[[Sums], Floats]
+    form: Form
+    remark: str = ""
+
+    def cells(self, run: Run) -> list[str]:
+        """The numbers at the shown depths, as text."""
+        values = run.by_depth(self.statistic)
+        return [_FORMS[self.form](values[depth - 1]) for depth in shown_depths(run.spec.depth)]
+
+
+def shown_depths(depth: int) -> list[int]:
+    """Depths that a table shows: all where they fit, else the first three and an even choice up to the last."""
+    if depth <= SHOWN_DEPTHS:
+        return list(range(1, depth + 1))
+    rest = SHOWN_DEPTHS - 3
+    return [1, 2, 3, *(3 + round((depth - 3) * step / rest) for step in range(1, rest + 1))]
+
+
+def banner(verdict: Verdict) -> str:
+    """The severity in capitals, and that it is drift where the drift axis decided it."""
+    word = verdict.severity.upper()
+    drift = verdict.axes["drift"].state
+    return f"{word} DRIFT" if drift == verdict.severity and drift in ("mild", "moderate", "severe") else word
+
+
+def pair_line(run: Run) -> str:
+    """Target and drafter by name."""
+    return f"{printable(run.pair.target.name)}  <-  {printable(run.pair.drafter.name)}"
+
+
+def facts_line(run: Run) -> str:
+    """How the run was measured: prompts, depth, decoding, precision, device, time, and how the head is wired."""
+    request = run.manifest["request"]
+    assert isinstance(request, Mapping)
+    facts = [
+        counted(run.n_prompts, "prompt"),
+        f"depth {run.spec.depth}",
+        "greedy" if all(run.trajectories["generated"].to_pylist()) else "given replies",
+        f"{request['dtype']} on {request['device']}",
+        *_duration(run),
+    ]
+    feedback, norms = run.pair.record.get("feedback"), run.pair.record.get("pre_fc_norm")
+    facts += [f"feedback {feedback.value}", f"norms before fc: {norms.value}"] if feedback and norms else []
+    return printable(" · ".join(facts))
+
+
+def _duration(run: Run) -> list[str]:
+    started, finished = run.manifest.get("started"), run.manifest.get("finished")
+    if not isinstance(started, str) or not isinstance(finished, str):
+        return []
+    seconds = round((datetime.fromisoformat(finished) - datetime.fromisoformat(started)).total_seconds())
+    minutes, seconds = divmod(max(seconds, 0), 60)
+    hours, minutes = divmod(minutes, 60)
+    return [f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"]
+
+
+def length_lines(run: Run) -> list[str]:
+    """Acceptance length under the name it may claim, and what curing self-feeding could give at most."""
+    exact = run.argmax_share >= EXACT_TEXT
+    name = "acceptance length" if exact else f"text match length (the target's own choice at only {run.argmax_share:.0%} of the tokens)"
+    lines = [f"{name} {_interval(run.estimate(curves.walk_acceptance_length), '.2f')}"]
+    if run.pair.no_recursion is None:
+        lines.append(
+            f"self-feeding costs at most {_interval(run.estimate(curves.self_feeding_tax), 'z.0%')} of what fresh states would get accepted"
+        )
+    return lines
+
+
+def main_curves(run: Run) -> list[Curve]:
+    """Right guesses, what compounding costs, and what the state does; for a drafter without recursion only its guesses."""
+    kept = Curve("kept, all so far", curves.joint_walk, "percent", "over the walk")
+    if run.pair.no_recursion is not None:
+        return [Curve("right guess", curves.forced_accuracy, "percent", "every depth is fresh"), kept]
+    handed = run.estimate(curves.handoff)
+    cost = f"handing off costs {handed.value:z.0%}" if isinstance(handed, Estimate) else ""
+    return [
+        Curve("right when fresh", curves.fresh_accuracy, "percent", "its capacity"),
+        Curve("right on own state", curves.forced_accuracy, "percent", cost),
+        Curve("compounding", curves.compounding, "percent", "loss beyond the hand-off"),
+        Curve("  95% low", curves.compounding, "low"),
+        Curve("  95% high", curves.compounding, "high"),
+        kept,
+        Curve("state RMS", curves.rms_ratio, "times", "against the fresh state"),
+        Curve("state cosine", curves.state_cosine, "number", "with the fresh state"),
+    ]
+
+
+def attention_curves(run: Run) -> tuple[str, list[Curve]]:
+    """A heading, and attention by region: its change against the control, or plain shares where there is no control."""
+    if run.pair.no_recursion is None:
+        heading = "attention moved by self-feeding, in points of share against the fresh query on the same tokens"
+        return heading, [Curve(name, curves.region_change(name), "points", REGION_MEANING[name]) for name in SHARES]
+    heading = "attention of the drafter, share of each region"
+    return heading, [Curve(name, curves.share("forced", name), "percent", REGION_MEANING[name]) for name in SHARES]
+
+
+def grade(finding: Finding) -> str:
+    """A finding's severity in the word that reports show."""
+    return "note" if finding.severity == "healthy" else finding.severity
+
+
+def to_do(verdict: Verdict) -> dict[str, list[str]]:
+    """Each advice once, with the codes that ask for it, in the order of the findings."""
+    advice: dict[str, list[str]] = {}
+    for finding in verdict.findings:
+        advice.setdefault(printable(finding.fix), []).append(finding.code)
+    return advice
+
+
+def open_axes(verdict: Verdict) -> list[str]:
+    """What this run leaves open: axes that could not be judged, with the reason unless the headline gave it, and axes not measured."""
+    said = verdict.headline
+    lines = [
+        f"{axis}: {v.state}, {printable(v.reason)}"
+        for axis, v in verdict.axes.items()
+        if v.state in ("inconclusive", "not applicable") and v.reason not in said
+    ]
+    unmeasured = [axis for axis, v in verdict.axes.items() if v.state == "not measured"]
+    return [*lines, *([f"not measured in this run: {', '.join(unmeasured)}"] if unmeasured else [])]
+
+
+def remarks(run: Run) -> list[str]:
+    """What a reader must know beside the numbers: depths left out, prompts too short, notes of loading, settings set aside."""
+    found = []
+    if run.spec.depth > SHOWN_DEPTHS:
+        found.append(f"{SHOWN_DEPTHS} of {run.spec.depth} depths are shown; --format json has all")
+    if short := run.too_short:
+        names = ", ".join(short[:5]) + (" ..." if len(short) > 5 else "")
+        found.append(f"{counted(len(short), 'prompt')} too short for one chain, left out: {names}")
+    found += [str(note) for note in _listed(run, "notes")]
+    if ignored := _listed(run, "ignored_generation_settings"):
+        found.append(f"the target's own generation settings were set aside for plain greedy decoding: {', '.join(map(str, ignored))}")
+    return [printable(remark) for remark in found]
+
+
+def pointers(run: Run, verdict: Verdict) -> list[str]:
+    """Where to go on from here: why, all numbers, the raw rows."""
+    path = printable(shlex.quote(str(run.path)))
+    why = [f"why:          driftcli explain {verdict.findings[0].code}"] if verdict.findings else []
+    return [*why, f"all numbers:  driftcli report {path} --format json", f"traces:       {path}/steps/"]
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 prompt`, `2 prompts`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _listed(run: Run, name: str) -> Sequence[object]:
+    items = run.manifest[name]
+    assert isinstance(items, list)
+    return items
+
+
+def _interval(value: Estimate | Absent, form: str) -> str:
+    if isinstance(value, Absent):
+        return f"unknown ({value.reason})"
+    return f"{value.value:{form}} [{value.low:{form}}, {value.high:{form}}]"
+
+
+_FORMS: dict[Form, Callable[[Estimate | Absent], str]] = {
+    "percent": lambda value: "-" if isinstance(value, Absent) else f"{value.value:z.0%}",
+    "low": lambda value: "" if isinstance(value, Absent) else f"{value.low:z.0%}",
+    "high": lambda value: "" if isinstance(value, Absent) else f"{value.high:z.0%}",
+    "times": lambda value: "-" if isinstance(value, Absent) else f"{value.value:.2f}x",
+    "number": lambda value: "-" if isinstance(value, Absent) else f"{value.value:z.2f}",
+    "points": lambda value: "-" if isinstance(value, Absent) else f"{100 * value.value:+z.1f}",
+}

@@ -1,0 +1,60 @@
+"""The report as Markdown, for an issue or a pull request; text from outside is escaped, so that it stays text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from driftcli.domain import Verdict
+from driftcli.report import evidence
+from driftcli.report.printable import printable
+from driftcli.traces.reader import Run
+
+
+def render(run: Run, verdict: Verdict) -> str:
+    """The whole report, without a trailing newline."""
+    heading, attention = evidence.attention_curves(run)
+    blocks: list[list[str]] = [
+        [f"## {escaped(evidence.banner(verdict))}: {escaped(printable(verdict.headline))}"],
+        [f"**{escaped(evidence.pair_line(run))}**  ", escaped(evidence.facts_line(run))],
+        _bullets(map(escaped, evidence.length_lines(run))),
+        _curves(run, evidence.main_curves(run)),
+        [f"{escaped(heading[0].upper() + heading[1:])}:"],
+        _curves(run, attention),
+        ["### Findings"],
+        *_findings(verdict),
+        _bullets(map(escaped, [*evidence.open_axes(verdict), *evidence.remarks(run)])),
+        ["```", *evidence.pointers(run, verdict), "```"],
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def escaped(text: str) -> str:
+    """Text in which no character means anything to Markdown, its tables or HTML; a bracket is spared unless it could close a link."""
+    return re.sub(r"[\\`*_<>|~&#$]|\](?=[(\[:])", r"\\\g<0>", text)
+
+
+def _curves(run: Run, rows: Sequence[evidence.Curve]) -> list[str]:
+    head = ["depth", *map(str, evidence.shown_depths(run.spec.depth)), ""]
+    body = [[escaped(curve.name.strip()), *map(escaped, curve.cells(run)), escaped(curve.remark)] for curve in rows]
+    return _table(head, ["---", *["--:"] * (len(head) - 2), "---"], body)
+
+
+def _findings(verdict: Verdict) -> list[list[str]]:
+    if not verdict.findings:
+        return [["None."]]
+    rows = [[finding.code, evidence.grade(finding), escaped(printable(finding.claim))] for finding in verdict.findings]
+    advice = evidence.to_do(verdict).items()
+    return [
+        _table(["code", "severity", "claim"], ["---"] * 3, rows),
+        ["### What to do"],
+        _bullets(f"{escaped(fix)} ({', '.join(codes)})" for fix, codes in advice),
+    ]
+
+
+def _table(head: Sequence[str], rule: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (head, rule, *body)]
+
+
+def _bullets(lines: Iterable[str]) -> list[str]:
+    return [f"- {line}" for line in lines]

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from driftcli.cli import main as main_module
+from driftcli.cli.main import main
+from driftcli.errors import DriftError, FormatError, UsageError
+
+
+def ended(arguments: list[str]) -> int | str | None:
+    with pytest.raises(SystemExit) as exit:
+        main(arguments)
+    return exit.value.code
+
+
+def as_a_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    code = "from driftcli.cli.main import main; main()"
+    plain = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, env=plain, timeout=120)
+
+
+def test_the_help_of_every_command_reads_as_agreed(golden: Callable[[str, str], None]) -> None:
+    shown = [as_a_process(*command, "--help").stdout for command in ((), ("diagnose",), ("report",), ("explain",))]
+    lines = "\n".join(shown).replace("Usage: -c ", "Usage: driftcli ").split("\n")
+    golden("help.txt", "\n".join(line.rstrip() for line in lines))
+
+
+def test_without_a_command_the_help_is_shown_and_the_exit_is_a_usage_error() -> None:
+    ran = as_a_process()
+    assert ran.returncode == 2
+    assert "diagnose" in ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--no-such-option"],
+        ["no-such-command"],
+        ["report"],
+        ["report", "x", "--format", "sarif"],
+        ["diagnose", "--depth", "0"],
+        ["diagnose"],
+    ],
+)
+def test_a_wrong_command_line_is_a_usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(arguments) == 2
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("error", [FormatError, UsageError, DriftError])
+def test_a_refusal_is_one_line_on_stderr_and_its_exit_code(
+    error: type[DriftError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(**_: object) -> None:
+        raise error("here: saw a\x1b[31m\nb, expected c; do d")
+
+    monkeypatch.setattr(main_module, "app", refuse)
+    assert ended(["report", "x"]) == error.exit_code
+    assert capsys.readouterr() == ("", "error: here: saw a\\x1b[31m\\nb, expected c; do d\n")
+
+
+def test_an_interrupt_ends_with_130_and_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    measuring = ModuleType("driftcli.cli.diagnosis")  # in place of the module that brings torch
+    measuring.Request, measuring.diagnose_pair = (lambda *_: None), interrupted  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, measuring.__name__, measuring)
+    assert ended(["diagnose", "--target", "a", "--drafter", "b"]) == 130
+    seen = capsys.readouterr()
+    assert seen.out == ""
+    assert "interrupted" in seen.err
+    assert "--out" in seen.err
+
+
+def test_a_missing_pair_is_a_usage_error_that_names_both_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(["diagnose", "--target", "a"]) == 2
+    error = capsys.readouterr().err
+    assert "--target" in error
+    assert "--drafter" in error
+
+
+def test_a_folder_that_holds_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(["report", str(tmp_path)]) == 3
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path}: no run.json")

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+import torch
+
+from driftcli.curves import compounding, fresh_accuracy, joint_walk, walk_acceptance_length
+from driftcli.domain import Axis, Condition, DraftSettings, Estimate, Finding, PairCard, Prompt, RunSpec, Skipped
+from driftcli.engine.run import Job, measure
+from driftcli.errors import ProbeError, RunError
+from driftcli.loading.pair import LoadedPair, load_pair
+from driftcli.probe import Trace
+from driftcli.report.verdict import judge
+from driftcli.traces.reader import Run, read_run
+from driftcli.traces.schema import COLUMNS, TABLES, arrow_schema
+from probes import BATTERY
+from tests.tiny import prompts
+
+SPEC = RunSpec(depth=4, max_new_tokens=16, batch_size=3)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A probe of somebody else: two windows, one with controls."""
+
+    name: str = "windows"
+    axes: tuple[Axis, ...] = ()
+
+    def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
+        return (
+            Condition("window-4", DraftSettings(depth=spec.depth, window=4), self.name),
+            Condition("window-6", DraftSettings(depth=2, window=6), self.name, controls=True),
+            Condition("window-1000", DraftSettings(depth=spec.depth, window=1000), self.name),
+        )
+
+    def judge(self, trace: Trace) -> Iterator[Finding | Skipped]:
+        yield from ()
+
+
+def job(pair: LoadedPair, out: Path, asked: Sequence[Prompt] | None = None, **changes: object) -> Job:
+    made = Job(pair, asked or prompts(7, turns=2), (), SPEC, out, [])
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def silent(done: int, total: int, now: str) -> None:
+    assert done <= total
+
+
+def table(path: Path, name: str) -> pd.DataFrame:
+    frame = ds.dataset(sorted((path / name).glob("*.parquet"))).to_table().to_pandas()
+    keys = [key for key in ("condition", "prompt", "turn", "feed", "anchor", "depth", "layer", "head", "place") if key in frame]
+    return frame.astype({key: str for key in ("condition", "prompt", "feed") if key in frame}).sort_values(keys).reset_index(drop=True)
+
+
+def assert_same_rows(one: Path, other: Path) -> None:
+    for name in TABLES:
+        pd.testing.assert_frame_equal(table(one, name), table(other, name), check_exact=True)
+
+
+@pytest.fixture(scope="module")
+def run(pair: Callable[[str], LoadedPair], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return read_run(measure(job(pair("trained-pre"), tmp_path_factory.mktemp("run") / "r", battery=(Windows(),)), silent))
+
+
+def test_the_same_prompts_in_another_order_give_identical_rows(pair: Callable, tmp_path: Path) -> None:
+    asked = prompts(7, turns=2)
+    one = measure(job(pair("trained-pre"), tmp_path / "one", asked), silent)
+    random.Random(0).shuffle(asked)
+    other = measure(job(pair("trained-pre"), tmp_path / "other", asked), silent)
+    assert_same_rows(one, other)
+
+
+def _measure_in_child(models: str, out: str) -> None:
+    torch.set_num_threads(1)
+    loaded = load_pair(f"{models}/target", f"{models}/trained-pre", torch.device("cpu"), "float32")
+    measure(job(loaded, Path(out), prompts(10), battery=(Windows(),), spec=replace(SPEC, batch_size=1)), silent)
+
+
+def test_a_run_killed_at_ten_random_points_resumes_to_the_same_rows(trained: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["driftcli.engine.run", "tests.engine.test_run"])
+
+    def child(out: Path) -> multiprocessing.process.BaseProcess:
+        process = context.Process(target=_measure_in_child, args=(str(trained), str(out)))
+        process.start()
+        return process
+
+    whole = tmp_path / "whole"
+    child(tmp_path / "warm").join()
+    started = time.monotonic()
+    child(whole).join()
+    length, points, killed = time.monotonic() - started, random.Random(1), tmp_path / "killed"
+    deaths, files = 0, set()
+    for _ in range(10):
+        process = child(killed)
+        process.join(points.uniform(0, length / 3))
+        if process.exitcode is None:
+            os.kill(process.pid or 0, signal.SIGKILL)
+            deaths += 1
+        process.join()
+        if (killed / "run.json").exists() and not json.loads((killed / "run.json").read_text())["complete"]:
+            with pytest.raises(RunError, match="not finished"):
+                read_run(killed)
+        files.add(len(list(killed.glob("steps/*.parquet"))))
+    child(killed).join()
+    assert deaths >= 5
+    assert len(files) > 2, "the kills fell on different points of the run"
+    assert_same_rows(whole, killed)
+    assert read_run(killed).n_prompts == 10
+
+
+def test_more_prompts_grow_a_run_beside_what_is_there(pair: Callable, tmp_path: Path) -> None:
+    path = measure(job(pair("trained-pre"), tmp_path / "r", prompts(4)), silent)
+    before = {file: file.stat().st_mtime_ns for file in path.glob("*/*.parquet")}
+    first = table(path, "steps")
+    measure(job(pair("trained-pre"), path, prompts(9)), silent)
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    grown = table(path, "steps")
+    pd.testing.assert_frame_equal(grown[grown["prompt"].isin(first["prompt"])].reset_index(drop=True), first)
+    assert read_run(path).n_prompts == 9
+
+
+def test_another_request_in_the_folder_is_refused_and_forced(pair: Callable, tmp_path: Path) -> None:
+    path = measure(job(pair("trained-pre"), tmp_path / "r", prompts(2)), silent)
+    with pytest.raises(RunError, match=r"another request \(max_new_tokens was 16, now 12\)"):
+        measure(job(pair("trained-pre"), path, prompts(2), spec=replace(SPEC, max_new_tokens=12)), silent)
+    with pytest.raises(RunError, match="1 prompts that are not asked for now"):
+        measure(job(pair("trained-pre"), path, prompts(1)), silent)
+    with pytest.raises(RunError, match="drafter was"):
+        measure(job(pair("trained-post"), path, prompts(2)), silent)
+    measure(job(pair("trained-post"), path, prompts(2), force=True), silent)
+    assert read_run(path).pair.drafter.name.endswith("trained-post")
+
+
+def test_a_folder_with_other_files_is_never_written_to(pair: Callable, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    for force in (False, True):
+        with pytest.raises(RunError, match="no driftcli run"):
+            measure(job(pair("pre"), tmp_path, prompts(1), force=force), silent)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_acceptance_length_is_one_plus_the_sum_of_joint_walk(run: Run) -> None:
+    length, joint = run.estimate(walk_acceptance_length), run.by_depth(joint_walk)
+    assert isinstance(length, Estimate)
+    assert 1 < length.value == pytest.approx(1 + sum(j.value for j in joint if isinstance(j, Estimate)))
+
+
+def test_forced_depth_one_is_the_control_and_compounding_starts_at_zero(run: Run) -> None:
+    curve = run.by_depth(compounding)
+    assert isinstance(curve[1], Estimate)
+    assert curve[1].value == pytest.approx(0, abs=1e-12)
+    assert all(isinstance(value, Estimate) for value in run.by_depth(fresh_accuracy))
+    steps = table(run.path, "steps").query("condition == 'baseline' and depth == 1")
+    fresh, forced = (
+        steps[steps["feed"] == feed].drop(columns=["feed", "state_cosine"]).reset_index(drop=True) for feed in ("fresh", "forced")
+    )
+    pd.testing.assert_frame_equal(fresh, forced)
+
+
+def test_a_window_longer_than_the_text_is_the_baseline_exactly(run: Run) -> None:
+    steps = table(run.path, "steps").query("feed == 'forced'").drop(columns=["probe"])
+    wide, plain = (
+        steps[steps["condition"] == name].drop(columns="condition").reset_index(drop=True) for name in ("window-1000", "baseline")
+    )
+    pd.testing.assert_frame_equal(wide, plain)
+    narrow = steps[steps["condition"] == "window-4"].reset_index(drop=True)
+    assert (narrow["share_recent"] > 0.99999).all()
+    assert not narrow["rms"].equals(plain["rms"])
+
+
+def test_conditions_write_forced_rows_and_controls_when_asked(run: Run) -> None:
+    feeds = table(run.path, "steps").groupby("condition")["feed"].unique().map(set).to_dict()
+    assert feeds == {
+        "baseline": {"fresh", "forced", "free"}, "window-4": {"forced"}, "window-1000": {"forced"}, "window-6": {"forced", "fresh"},
+    }  # fmt: skip
+    assert isinstance(run.estimate(walk_acceptance_length, "window-6"), Estimate)
+
+
+def test_shares_sum_to_one_in_every_row_of_steps_and_heads(run: Run) -> None:
+    for name in ("steps", "heads"):
+        rows = table(run.path, name)
+        total = rows[[f"share_{region}" for region in ("template", "prompt", "verified", "ahead")]].sum(axis=1) + rows["share_sink"].fillna(
+            0
+        )
+        assert (total - 1).abs().max() < 1e-5
+
+
+def test_free_rows_lose_their_wanted_token_after_the_first_miss(run: Run) -> None:
+    free = table(run.path, "steps").query("condition == 'baseline' and feed == 'free'")
+    for _, chain in free.groupby(["prompt", "turn", "anchor"]):
+        match = chain.sort_values("depth")["match"].tolist()
+        misses = [i for i, hit in enumerate(match) if hit is False or hit == 0]
+        first = misses[0] if misses else len(match) - 1
+        assert all(pd.isna(hit) == (i > first) for i, hit in enumerate(match))
+        assert (chain["wanted"].isna() == chain["match"].isna()).all()
+        assert (chain["target_prob"].isna() == chain["match"].isna()).all()
+
+
+def test_wanted_prob_is_null_exactly_outside_the_draft_vocabulary(pair: Callable, run: Run) -> None:
+    known = set(pair("trained-pre").drafter.weights.to_target.tolist())
+    steps = table(run.path, "steps").query("feed == 'forced'")
+    assert (steps["wanted_prob"].isna() == ~steps["wanted"].isin(known)).all()
+    assert (steps.loc[steps["match"].astype(bool), "draft_prob"] == steps.loc[steps["match"].astype(bool), "wanted_prob"]).all()
+
+
+def test_every_table_has_the_columns_of_the_schema_in_every_reader(run: Run) -> None:
+    for name in TABLES:
+        pattern = f"{run.path}/{name}/*.parquet"
+        names = [column.name for column in COLUMNS[name]]
+        by_arrow = ds.dataset(sorted((run.path / name).glob("*.parquet"))).to_table()
+        by_pandas = pd.concat(pd.read_parquet(file) for file in sorted((run.path / name).glob("*.parquet")))
+        counted = duckdb.sql(f"select count(*) as n from read_parquet('{pattern}')").fetchall()
+        assert by_arrow.schema.names == list(by_pandas.columns) == duckdb.sql(f"select * from read_parquet('{pattern}')").columns == names
+        assert counted == [(by_arrow.num_rows,)] == [(len(by_pandas),)]
+        for field, wanted in zip(by_arrow.schema, arrow_schema(name), strict=True):
+            assert pa.types.is_dictionary(wanted.type) or field.type == wanted.type
+            assert field.metadata[b"meaning"]
+
+
+def test_prompts_too_short_for_a_chain_are_counted_and_named(pair: Callable, tmp_path: Path) -> None:
+    asked = [*prompts(2), Prompt("tiny", prompts(1)[0].messages, response="ab")]
+    run = read_run(measure(job(pair("pre"), tmp_path / "r", asked), silent))
+    assert run.too_short == ("tiny",)
+    assert run.prompts == ("p0", "p1")
+
+
+def test_a_run_without_a_single_chain_is_inconclusive(pair: Callable, tmp_path: Path) -> None:
+    run = read_run(
+        measure(job(pair("pre"), tmp_path / "r", [Prompt("tiny", prompts(1)[0].messages, response="ab")], battery=BATTERY), silent)
+    )
+    assert judge(run, BATTERY).severity == "inconclusive"
+
+
+def test_given_replies_claim_no_acceptance(pair: Callable, tmp_path: Path) -> None:
+    run = read_run(
+        measure(job(pair("pre"), tmp_path / "r", [replace(prompts(1)[0], response="some text of ours, not the target's")]), silent)
+    )
+    assert run.argmax_share < 0.99
+
+
+def test_a_causal_lm_has_no_states_and_is_not_judged_for_drift(pair: Callable, tmp_path: Path) -> None:
+    run = read_run(measure(job(pair("lm"), tmp_path / "r", prompts(9), battery=BATTERY), silent))
+    steps = table(run.path, "steps")
+    assert steps["rms"].isna().all()
+    assert steps["state_cosine"].isna().all()
+    fresh, forced = (steps[steps["feed"] == feed].drop(columns="feed").reset_index(drop=True) for feed in ("fresh", "forced"))
+    pd.testing.assert_frame_equal(fresh, forced)
+    verdict = judge(run, BATTERY)
+    assert verdict.axes["drift"].state == "not applicable"
+    assert verdict.severity == "inconclusive"
+
+
+def test_conditions_must_have_names_of_their_own_and_fit_the_horizon(pair: Callable, tmp_path: Path) -> None:
+    with pytest.raises(ProbeError, match="'window-4' is asked for twice"):
+        measure(job(pair("pre"), tmp_path / "r", battery=(Windows(), Windows())), silent)
+    with pytest.raises(ProbeError, match="'window-6' drafts 2 deep"):
+        measure(job(pair("pre"), tmp_path / "r", battery=(Windows(),), spec=replace(SPEC, depth=1)), silent)

@@ -1,0 +1,85 @@
+"""A run made by hand: sums over anchors by prompt, with the real curves and the real bootstrap on top."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from driftcli.domain import SHARES, Absent, Estimate, ModelCard, PairCard, RunSpec, Sourced
+from driftcli.stats import Bootstrap, Floats, Sums
+
+ANCHORS = 100  # of every prompt, so that a count reads as a percentage
+
+
+def card(*, no_recursion: str | None = None, pre_fc_norm: str = "none", feedback: str = "raw") -> PairCard:
+    """An EAGLE-3 pair, or one without recursion."""
+    record = {"pre_fc_norm": Sourced(pre_fc_norm, "tensor"), "feedback": Sourced(feedback, "config:norm_output")}
+    model = ModelCard("a/model", None, "llama", "0" * 16)
+    return PairCard(model, model, "causal-lm" if no_recursion else "eagle3", {} if no_recursion else record, 1, no_recursion)
+
+
+def by_prompt(values: Sequence[float] | Sequence[Sequence[float]], prompts: int) -> Floats:
+    """(prompt, depth): one row for all prompts alike, or a few rows dealt over them in turn."""
+    rows = np.atleast_2d(np.array(values, dtype=float))
+    return rows[np.arange(prompts) % len(rows)]
+
+
+@dataclass(frozen=True)
+class Story:
+    """What happened along the chain, as counts out of 100 anchors a prompt; by depth, alike in every prompt unless rows are given."""
+
+    fresh: Sequence[float] | Sequence[Sequence[float]] = (80, 80, 80, 80)
+    forced: Sequence[float] | Sequence[Sequence[float]] = (80, 72, 72, 72)  # a hand-off of 10% and nothing more
+    growth: Sequence[float] | Sequence[Sequence[float]] = (1, 1, 1, 1)
+    fresh_ahead: Sequence[float] = (0, 5, 10, 15)
+    forced_ahead: Sequence[float] = (0, 5, 10, 15)
+    off_prompt: Sequence[float] = (0, 0, 0, 0)  # moved from the prompt side onto the reply
+    rounds: Sequence[float] = (50, 40, 40, 40)
+    kept: Sequence[float] = (40, 40, 40, 40)
+    prompts: int = 10
+
+    def sums(self) -> Sums:
+        """What `driftcli.curves` reads."""
+        fresh_ahead, forced_ahead = by_prompt(self.fresh_ahead, self.prompts), by_prompt(self.forced_ahead, self.prompts)
+        moved = by_prompt(self.off_prompt, self.prompts)
+        shares = {f"{feed}_{name}": np.zeros_like(moved) for feed in ("fresh", "forced") for name in SHARES}
+        shares |= {"fresh_ahead": fresh_ahead, "forced_ahead": forced_ahead, "fresh_prompt": 50 + 0 * moved, "forced_prompt": 50 - moved}
+        return {
+            **shares,
+            "anchors": np.full(self.prompts, float(ANCHORS)),
+            "sink_anchors": np.zeros(self.prompts),
+            "fresh_match": by_prompt(self.fresh, self.prompts),
+            "forced_match": by_prompt(self.forced, self.prompts),
+            "fresh_rms": np.full_like(moved, 300.0),
+            "forced_rms": 300.0 * by_prompt(self.growth, self.prompts),
+            "rounds_by_length": by_prompt(self.rounds, self.prompts),
+            "kept_by_length": by_prompt(self.kept, self.prompts),
+        }
+
+
+@dataclass(frozen=True)
+class FakeTrace:
+    """Implements `driftcli.probe.Trace` over a story."""
+
+    story: Story = Story()
+    pair: PairCard = field(default_factory=card)
+    streams: dict[str, tuple[Estimate | Absent, Estimate | Absent]] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> RunSpec:
+        return RunSpec(depth=by_prompt(self.story.forced, 1).shape[1])
+
+    @property
+    def n_prompts(self) -> int:
+        return self.story.prompts
+
+    def estimate(self, statistic: Callable[[Sums], Floats], condition: str = "baseline") -> Estimate | Absent:
+        return Bootstrap.of(self.n_prompts, 0).estimate(self.story.sums(), statistic)
+
+    def by_depth(self, statistic: Callable[[Sums], Floats], condition: str = "baseline") -> Sequence[Estimate | Absent]:
+        return Bootstrap.of(self.n_prompts, 0).estimates(self.story.sums(), statistic)
+
+    def by_stream(self) -> dict[str, tuple[Estimate | Absent, Estimate | Absent]]:
+        return self.streams

@@ -1,0 +1,219 @@
+"""All prompts of a story are alike unless it says otherwise, so an interval is a point and every threshold is met by hand.
+
+With 80 of 100 fresh guesses right and 72 forced ones at depth 2, the hand-off costs 8 / 80 = 10%; compounding at depth 4 is what goes
+beyond: (80 - forced) / 80 - 10%.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from driftcli.codes import BY_NAME
+from driftcli.domain import Finding, Severity, Skipped
+from probes.chain_length import ChainLength
+from tests.probes.fake_trace import FakeTrace, Story, card
+
+GROWN, MODERATE = (1, 1.2, 1.4, 1.6), (80, 72, 64, 56)
+
+
+def judged(story: Story, **pair: str) -> list[Finding | Skipped]:
+    return list(ChainLength().judge(FakeTrace(story, card(**pair))))
+
+
+def findings(story: Story, **pair: str) -> dict[str, Finding]:
+    return {item.code: item for item in judged(story, **pair) if isinstance(item, Finding)}
+
+
+def only_skip(story: Story, **pair: str) -> Skipped:
+    (item,) = judged(story, **pair)
+    assert isinstance(item, Skipped)
+    return item
+
+
+# ---- drift
+
+
+def test_a_chain_that_only_pays_the_handoff_is_healthy_and_nothing_is_said() -> None:
+    assert judged(Story()) == []
+
+
+@pytest.mark.parametrize(
+    ("right_at_the_end", "compounding", "severity"),
+    [(64, 0.10, "mild"), (56, 0.20, "moderate"), (40, 0.40, "severe")],  # 16/80 - 10%, 24/80 - 10%, 40/80 - 10%
+)
+def test_damage_and_a_growing_state_are_drift_of_the_state(right_at_the_end: int, compounding: float, severity: Severity) -> None:
+    found = findings(Story(forced=(80, 72, 68, right_at_the_end), growth=GROWN))
+    assert found.keys() == {"DRIFT-STATE"}
+    assert found["DRIFT-STATE"].severity == severity
+    assert found["DRIFT-STATE"].estimate.value == pytest.approx(1.6)
+    assert found["DRIFT-STATE"].claim == f"compounding {compounding:.0%}, state 1.6x the fresh one [1.6, 1.6]"
+
+
+def test_damage_and_attention_leaving_the_prompt_are_drift_of_attention() -> None:
+    found = findings(Story(forced=MODERATE, off_prompt=(0, 5, 10, 20)))
+    assert found.keys() == {"DRIFT-ATTENTION"}
+    assert found["DRIFT-ATTENTION"].severity == "moderate"
+    assert found["DRIFT-ATTENTION"].claim == "compounding 20%, attention to the prompt side -20 points [-20, -20]"
+
+
+def test_damage_and_attention_gathering_on_its_own_drafts_are_drift_of_attention() -> None:
+    found = findings(Story(forced=MODERATE, forced_ahead=(0, 10, 20, 30)))  # the control puts 15 there
+    assert found["DRIFT-ATTENTION"].claim == "compounding 20%, attention to its own drafts +15 points [+15, +15]"
+
+
+def test_both_mechanisms_are_named_where_both_moved() -> None:
+    assert findings(Story(forced=MODERATE, growth=GROWN, off_prompt=(0, 5, 10, 20))).keys() == {"DRIFT-STATE", "DRIFT-ATTENTION"}
+
+
+def test_growth_without_damage_is_no_drift() -> None:
+    assert judged(Story(growth=(1, 2, 3, 4), off_prompt=(0, 10, 20, 30))) == []
+
+
+def test_a_healthy_head_that_looks_at_its_drafts_as_much_as_its_control_does_is_not_accused() -> None:
+    along = (0, 15, 30, 45)
+    assert judged(Story(fresh_ahead=along, forced_ahead=along)) == []
+
+
+def test_damage_with_attention_that_moves_equally_in_the_control_has_no_mechanism() -> None:
+    along = (0, 15, 30, 45)
+    skip = only_skip(Story(forced=MODERATE, fresh_ahead=along, forced_ahead=along))
+    assert (skip.axis, skip.state) == ("drift", "inconclusive")
+    assert skip.reason.startswith("right guesses fall by 20% beyond the hand-off, but neither the state nor the attention moved enough")
+
+
+@pytest.mark.parametrize("change", [{"growth": (1, 1.05, 1.1, 1.19)}, {"off_prompt": (0, 1, 2, 4)}, {"forced_ahead": (0, 6, 12, 19)}])
+def test_a_mechanism_below_its_minimum_does_not_make_damage_drift(change: dict[str, tuple[float, ...]]) -> None:
+    assert only_skip(replace(Story(forced=MODERATE), **change)).state == "inconclusive"
+
+
+def test_a_mechanism_whose_interval_straddles_its_minimum_does_not_make_damage_drift() -> None:
+    assert only_skip(Story(forced=MODERATE, growth=((1, 1, 1, 1.0), (1, 1, 1, 1.5)))).state == "inconclusive"  # 1.25 on average
+
+
+def test_attention_that_returns_to_the_prompt_is_no_mechanism() -> None:
+    assert only_skip(Story(forced=MODERATE, off_prompt=(0, -5, -10, -20))).state == "inconclusive"
+
+
+def test_damage_below_five_percent_is_healthy() -> None:
+    assert judged(Story(forced=(80, 72, 71, 69), growth=GROWN)) == []  # 11/80 - 10% = 3.75%
+
+
+def test_damage_whose_interval_straddles_five_percent_is_inconclusive_and_says_so() -> None:
+    skip = only_skip(Story(forced=((80, 72, 72, 72), (80, 72, 64, 56)), growth=GROWN))  # half the prompts at 0%, half at 20%
+    assert (skip.axis, skip.state) == ("drift", "inconclusive")
+    assert skip.reason.startswith("compounding 10% [")
+    assert "straddles the 5%" in skip.reason
+
+
+def test_seven_prompts_are_too_few_for_any_verdict() -> None:
+    skips = judged(Story(forced=MODERATE, growth=GROWN, prompts=7))
+    assert [(skip.axis, skip.state) for skip in skips if isinstance(skip, Skipped)] == [
+        ("drift", "inconclusive"),
+        ("capacity", "inconclusive"),
+    ]
+    assert skips[0].reason == "7 prompts with a chain, at least 8 are needed"  # type: ignore[union-attr]
+
+
+def test_eight_prompts_are_enough() -> None:
+    assert findings(Story(forced=MODERATE, growth=GROWN, prompts=8)).keys() == {"DRIFT-STATE"}
+
+
+def test_a_drafter_without_recursion_is_not_applicable_with_its_reason_whatever_its_numbers() -> None:
+    skip = only_skip(Story(forced=MODERATE, growth=GROWN), no_recursion="it hands on no state")
+    assert skip == Skipped("drift", "not applicable", "it hands on no state")
+
+
+def test_a_chain_of_two_cannot_compound() -> None:
+    short = Story((80, 80), (80, 40), (1, 3), (0, 5), (0, 50), (0, 40), (50, 40), (40, 40))
+    assert "too short to compound" in only_skip(short).reason
+
+
+def test_with_hardly_a_right_fresh_guess_there_is_nothing_to_lose() -> None:
+    skip = only_skip(Story(fresh=(80, 40, 20, 9), forced=(80, 30, 10, 2), growth=GROWN))
+    assert skip == Skipped("drift", "inconclusive", "only 9% of the fresh guesses are right, too few to lose any")
+
+
+def test_no_right_fresh_guess_at_all_gives_no_number_and_no_verdict() -> None:
+    assert only_skip(Story(fresh=(80, 0, 80, 80), forced=(80, 0, 40, 40))).state == "inconclusive"  # no hand-off to compare with
+
+
+# ---- collapse
+
+
+def test_the_collapse_is_named_at_the_first_depth_from_which_more_than_half_is_lost() -> None:
+    found = findings(Story(forced=(80, 72, 36, 32), growth=GROWN))["DEPTH-COLLAPSE"]  # lost 10%, 55%, 60%
+    assert found.claim == "from depth 3 on more than 50% of the right guesses are lost to self-feeding (55% there)"
+    assert found.fix == "draft at most 2 tokens; train with a deeper unroll"
+    assert found.severity == "severe"  # that of the drift: 60% - 10%
+
+
+def test_a_loss_of_just_half_is_no_collapse() -> None:
+    assert "DEPTH-COLLAPSE" not in findings(Story(forced=(80, 72, 56, 40), growth=GROWN))
+
+
+def test_a_depth_that_recovers_is_no_collapse() -> None:
+    assert "DEPTH-COLLAPSE" not in findings(Story(forced=(80, 72, 36, 48), growth=GROWN))  # lost 10%, 55%, 40%
+
+
+def test_a_handoff_that_loses_more_than_half_leaves_one_token_to_draft() -> None:
+    found = findings(Story(forced=(80, 36, 28, 20), growth=GROWN))["DEPTH-COLLAPSE"]  # lost 55%, 65%, 75%
+    assert found.claim.startswith("from depth 2 on")
+    assert found.fix.startswith("draft at most 1 token;")
+
+
+# ---- advice
+
+
+def test_the_shortest_draft_that_keeps_nine_tenths_of_the_gain_is_advised() -> None:
+    story = Story(forced=MODERATE, growth=GROWN, rounds=(50, 40, 40, 40), kept=(40, 76, 78, 80))  # gains 0.8, 1.9, 1.95, 2.0
+    advice = "draft 2 instead of 4: keeps 95% of the accepted drafts and wastes 5% of the drafted tokens instead of 50%; retrain"
+    assert findings(story)["DRIFT-STATE"].fix.startswith(advice)
+
+
+def test_no_shorter_draft_is_advised_where_only_the_full_one_keeps_the_gain() -> None:
+    story = Story(forced=MODERATE, growth=GROWN, rounds=(50, 40, 40, 40), kept=(40, 60, 70, 80))  # gains 0.8, 1.5, 1.75, 2.0
+    assert findings(story)["DRIFT-STATE"].fix == "retrain with post-norm feedback and per-stream norms (EAGLE 3.1)"
+
+
+def test_a_head_that_feeds_normed_states_is_not_told_to_become_one() -> None:
+    fix = findings(Story(forced=MODERATE, growth=GROWN), feedback="normed")["DRIFT-STATE"].fix
+    assert "deeper unroll" in fix
+    assert "post-norm" not in fix
+
+
+def test_a_drafter_that_never_keeps_a_token_gets_no_draft_length() -> None:
+    assert "draft " not in findings(Story(forced=MODERATE, growth=GROWN, kept=(0, 0, 0, 0)))["DRIFT-STATE"].fix
+
+
+# ---- capacity
+
+
+@pytest.mark.parametrize(("first", "severity"), [(45, "mild"), (30, "moderate"), (15, "severe")])
+def test_a_first_guess_that_is_often_wrong_is_low_capacity(first: int, severity: Severity) -> None:
+    found = findings(Story(fresh=(first,) * 4, forced=(first,) * 4))
+    assert found.keys() == {"LOW-CAPACITY"}
+    assert found["LOW-CAPACITY"].severity == severity
+    assert found["LOW-CAPACITY"].claim == f"first guess right {first}% [{first}%, {first}%] on the target's own state"
+
+
+def test_a_first_guess_right_half_the_time_is_not_low_capacity() -> None:
+    assert judged(Story(fresh=(50,) * 4, forced=(50,) * 4)) == []
+
+
+def test_a_first_guess_astride_the_limit_is_inconclusive() -> None:
+    skip = only_skip(Story(fresh=((40,) * 4, (60,) * 4), forced=((40,) * 4, (60,) * 4)))
+    assert (skip.axis, skip.state) == ("capacity", "inconclusive")
+
+
+def test_the_capacity_of_a_drafter_without_recursion_is_judged_without_speaking_of_states() -> None:
+    found = findings(Story(fresh=(45,) * 4, forced=(45,) * 4), no_recursion="it hands on no state")
+    assert found["LOW-CAPACITY"].claim == "first guess right 45% [45%, 45%]"
+
+
+def test_every_finding_counts_prompts_and_bears_a_known_code_of_an_axis_that_the_probe_judges() -> None:
+    found = findings(Story(fresh=(45,) * 4, forced=(45, 40, 15, 10), growth=GROWN, off_prompt=(0, 5, 10, 20), prompts=12))
+    assert found.keys() == {"DRIFT-STATE", "DRIFT-ATTENTION", "DEPTH-COLLAPSE", "LOW-CAPACITY"}
+    assert {finding.estimate.n_prompts for finding in found.values()} == {12}
+    assert {BY_NAME[code].axis for code in found} == set(ChainLength().axes)

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+
+from driftcli.domain import AxisVerdict, Verdict
+from driftcli.report.evidence import Curve, banner, counted, facts_line, open_axes, shown_depths
+from driftcli.stats import Floats, Sums
+from tests.report.conftest import Judged
+from tests.report.synthetic import Recipe
+
+
+@pytest.mark.parametrize("depth", list(range(1, 65)))
+def test_the_shown_depths_fit_ascend_and_hold_the_first_and_the_last(depth: int) -> None:
+    shown = shown_depths(depth)
+    assert len(shown) == min(depth, 8)
+    assert shown == sorted(set(shown))
+    assert (shown[0], shown[-1]) == (1, depth)
+
+
+@pytest.mark.parametrize(("form", "cell"), [("percent", "0%"), ("number", "0.00"), ("points", "+0.0"), ("low", "0%"), ("high", "0%")])
+def test_a_number_that_rounds_to_zero_bears_no_minus_sign(judged: Judged, form: str, cell: str) -> None:
+    def nearly_zero(sums: Sums) -> Floats:
+        return -1e-6 + 0 * sums["kept_at"]
+
+    run, _ = judged(Recipe())
+    assert set(Curve("x", nearly_zero, form).cells(run)) == {cell}  # type: ignore[arg-type]
+
+
+def test_the_banner_speaks_of_drift_only_where_drift_decided() -> None:
+    def of(severity: str, drift: str) -> str:
+        return banner(Verdict(severity, "", {"drift": AxisVerdict(drift)}))  # type: ignore[arg-type]
+
+    assert of("moderate", "moderate") == "MODERATE DRIFT"
+    assert of("moderate", "mild") == "MODERATE"
+    assert of("healthy", "healthy") == "HEALTHY"
+    assert of("inconclusive", "not applicable") == "INCONCLUSIVE"
+    assert of("miswired", "severe") == "MISWIRED"
+
+
+def test_a_reason_that_the_headline_gave_is_not_repeated() -> None:
+    axes = {"drift": AxisVerdict("inconclusive", "too few"), "capacity": AxisVerdict("inconclusive", "no anchors")}
+    assert open_axes(Verdict("inconclusive", "drift is inconclusive: too few", axes)) == ["capacity: inconclusive, no anchors"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("finished", "shown"),
+    [("03:04:45", "40 s"), ("03:06:15", "2 min 10 s"), ("05:06:15", "2 h 2 min"), ("03:04:05", "0 s")],
+)
+def test_the_time_taken_is_told_in_two_units_at_most(judged: Judged, finished: str, shown: str) -> None:
+    run, _ = judged(Recipe())
+    run.manifest["finished"] = f"2026-01-02T{finished}+00:00"  # it started at 03:04:05
+    assert f" · {shown} · " in facts_line(run)
+
+
+def test_one_is_singular() -> None:
+    assert [counted(number, "prompt") for number in (0, 1, 2)] == ["0 prompts", "1 prompt", "2 prompts"]

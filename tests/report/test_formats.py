@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import io
+import sys
+from typing import get_args
+
+import pytest
+
+from driftcli.report.choices import OutputFormat
+from driftcli.report.formats import RENDERERS, show
+from tests.report.conftest import Judged
+from tests.report.synthetic import DRIFTING, Recipe
+
+
+def test_every_format_that_is_offered_is_rendered_and_the_other_way_round() -> None:
+    assert set(RENDERERS) == set(get_args(OutputFormat))
+
+
+@pytest.mark.parametrize("format", get_args(OutputFormat))
+def test_a_report_goes_to_stdout_whole_and_nothing_else_does(
+    judged: Judged, format: OutputFormat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, verdict = judged(Recipe(DRIFTING))
+    show(run, verdict, format)
+    assert capsys.readouterr() == (RENDERERS[format](run, verdict) + "\n", "")
+
+
+@pytest.mark.parametrize("format", get_args(OutputFormat))
+def test_a_stdout_that_only_knows_ascii_gets_escapes_and_no_crash(
+    judged: Judged, format: OutputFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    show(*judged(Recipe(DRIFTING, target="模型")), format)
+    assert b"\\u6a21\\u578b" in written.getvalue()

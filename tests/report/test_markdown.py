@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from markdown_it import MarkdownIt  # comes with rich
+
+from driftcli.domain import Estimate, Finding, Verdict
+from driftcli.report.markdown import escaped, render
+from tests.report.conftest import Judged
+from tests.report.synthetic import DRIFTING, WITHOUT_STATE, Recipe
+from tests.report.test_terminal import DRIFT
+
+EVIL = "a|b <img src=x> **bold** `code` [text](http://x.y) \\ _em_ &amp; # ~~gone~~ [red]x[/red] \x1b[31m"
+SHOWN = EVIL.replace("\x1b", "\\x1b")
+
+
+def plain(markdown: str) -> str:
+    """What a reader sees: the text of every token, with no markup left."""
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(markdown)
+    children = [child for token in tokens for child in token.children or []]
+    assert {child.type for child in children} <= {"text", "text_special", "softbreak", "hardbreak", "strong_open", "strong_close"}
+    return "".join(child.content for child in children)
+
+
+def test_the_markdown_of_a_drifting_head_reads_as_agreed(judged: Judged, golden: Callable[[str, str], None]) -> None:
+    golden("report_drift.md", render(*judged(DRIFT)) + "\n")
+
+
+@pytest.mark.parametrize("recipe", [Recipe(DRIFTING), Recipe(WITHOUT_STATE)])
+def test_every_line_of_a_table_has_as_many_cells_as_its_head(judged: Judged, recipe: Recipe) -> None:
+    blocks = [block.split("\n") for block in render(*judged(recipe)).split("\n\n") if block.startswith("|")]
+    assert len(blocks) >= 2
+    for block in blocks:
+        assert {line.count("|") for line in block} == {block[0].count("|")}
+
+
+def test_escaped_text_reads_as_it_was_and_means_nothing_to_markdown() -> None:
+    assert plain(f"x {escaped(SHOWN)}") == f"x {SHOWN}"
+
+
+def test_text_from_outside_stays_text_and_stays_in_its_cell(judged: Judged) -> None:
+    run, verdict = judged(Recipe(DRIFTING, target=EVIL, drafter=EVIL, short=(EVIL,), notes=(EVIL,), ignored=(EVIL,)))
+    finding = Finding("DRIFT-STATE", "severe", EVIL, Estimate(2, 1.9, 2.1, 20), "RMS ratio", EVIL)
+    report = render(run, Verdict("severe", EVIL, verdict.axes, (finding,)))
+    assert all(character.isprintable() or character == "\n" for character in report)
+    assert plain(report).count(SHOWN) == 8  # target, drafter, headline, claim, fix, prompt, note, setting

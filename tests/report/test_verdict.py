@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import get_args
+
+import pytest
+
+from driftcli.domain import AXES, Axis, Condition, Estimate, Finding, PairCard, RunSpec, Severity, Skipped, Verdict
+from driftcli.errors import ProbeError
+from driftcli.probe import Trace
+from driftcli.report import verdict as verdicts
+from driftcli.report.choices import FailOn
+from driftcli.report.verdict import exit_code, judge
+from tests.probes.fake_trace import FakeTrace, Story
+
+HEALTHY = Story()
+NUMBER = Estimate(0.4, 0.3, 0.5, 20)
+OF_AXIS: dict[Axis, str] = {"drift": "DRIFT-STATE", "capacity": "LOW-CAPACITY", "wiring": "X-WIRING", "template": "X-TEMPLATE"}
+
+
+@dataclass(frozen=True)
+class Says:
+    """A probe that says what it is told to."""
+
+    items: tuple[Finding | Skipped, ...] = ()
+    axes: tuple[Axis, ...] = ("drift",)
+    name: str = "says"
+
+    def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
+        return ()
+
+    def judge(self, trace: Trace) -> Iterator[Finding | Skipped]:
+        yield from self.items
+
+
+@pytest.fixture(autouse=True)
+def _codes_of_every_axis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codes of axes that no probe judges yet, so that the mapping is tested whole."""
+    drift = verdicts.BY_NAME["DRIFT-STATE"]
+    more = {OF_AXIS[axis]: type(drift)(OF_AXIS[axis], axis, "", "", ()) for axis in ("wiring", "template")}
+    monkeypatch.setattr(verdicts, "BY_NAME", {**verdicts.BY_NAME, **more})
+
+
+def finding(axis: Axis, severity: Severity, claim: str = "a claim") -> Finding:
+    return Finding(OF_AXIS[axis], severity, claim, NUMBER, "share", "do this")
+
+
+def judged(*items: Finding | Skipped, axes: tuple[Axis, ...] = ("drift",), story: Story = HEALTHY) -> Verdict:
+    return judge(FakeTrace(story), (Says(items, axes),))
+
+
+# ---- axes
+
+
+def test_an_axis_that_a_probe_covers_and_says_nothing_about_is_healthy_and_any_other_is_not_measured() -> None:
+    axes = judged(axes=("drift", "capacity")).axes
+    assert list(axes) == list(AXES)
+    assert {axis for axis, one in axes.items() if one.state == "healthy"} == {"drift", "capacity"}
+    assert {one.state for axis, one in axes.items() if axis not in ("drift", "capacity")} == {"not measured"}
+    assert all(one.reason for one in axes.values() if one.state == "not measured")
+
+
+@pytest.mark.parametrize("order", list(permutations(["mild", "severe", "moderate"])))
+def test_an_axis_stands_where_its_worst_finding_does_whatever_the_order(order: tuple[Severity, ...]) -> None:
+    said = judged(*(finding("drift", severity, f"it is {severity}") for severity in order))
+    assert (said.axes["drift"].state, said.axes["drift"].reason) == ("severe", "it is severe")
+    assert said.severity == "severe"
+
+
+def test_a_note_raises_nothing() -> None:
+    said = judged(finding("drift", "healthy"))
+    assert (said.severity, said.axes["drift"].state) == ("healthy", "healthy")
+    assert len(said.findings) == 1
+
+
+def test_a_finding_outweighs_a_skip_of_its_axis() -> None:
+    assert judged(Skipped("drift", "inconclusive", "?"), finding("drift", "mild")).axes["drift"].state == "mild"
+
+
+@pytest.mark.parametrize("states", [("inconclusive", "not applicable"), ("not applicable", "inconclusive")])
+def test_an_axis_that_one_probe_cannot_and_another_could_not_judge_is_inconclusive(states: tuple[str, str]) -> None:
+    battery = [Says((Skipped("drift", state, state),)) for state in states]  # type: ignore[arg-type]
+    assert judge(FakeTrace(), battery).axes["drift"].state == "inconclusive"
+
+
+def test_findings_are_ranked_from_the_worst_and_else_kept_in_the_order_of_the_battery() -> None:
+    said = judged(
+        finding("drift", "mild", "a"), finding("capacity", "healthy", "b"), finding("drift", "severe", "c"), finding("drift", "mild", "d")
+    )
+    assert [one.claim for one in said.findings] == ["c", "a", "d", "b"]
+
+
+def test_a_code_that_does_not_exist_is_refused_by_name() -> None:
+    with pytest.raises(ProbeError, match="'DRIFT-OF-SNOW', expected one of DRIFT-STATE"):
+        judged(Finding("DRIFT-OF-SNOW", "mild", "", NUMBER, "", ""))
+
+
+# ---- the one severity
+
+
+def test_miswired_overrides_everything() -> None:
+    said = judged(finding("drift", "severe"), finding("wiring", "miswired", "streams are swapped"), axes=("drift", "wiring"))
+    assert (said.severity, said.headline) == ("miswired", "streams are swapped")
+
+
+def test_a_wiring_finding_short_of_miswired_does_not_raise_the_verdict() -> None:
+    assert judged(finding("wiring", "mild"), axes=("drift", "wiring")).severity == "healthy"
+
+
+@pytest.mark.parametrize("severity", ["mild", "moderate", "severe"])
+def test_capacity_is_reported_as_an_axis_and_never_raises_the_verdict(severity: Severity) -> None:
+    said = judged(finding("capacity", severity), axes=("drift", "capacity"))
+    assert (said.severity, said.axes["capacity"].state) == ("healthy", severity)
+
+
+def test_the_worst_of_the_judging_axes_decides() -> None:
+    said = judged(finding("drift", "mild"), finding("template", "moderate", "30% fewer"), axes=("drift", "template"))
+    assert (said.severity, said.headline) == ("moderate", "template: 30% fewer")
+
+
+def test_a_healthy_axis_beside_an_inconclusive_one_is_no_clean_bill() -> None:
+    said = judged(Skipped("template", "inconclusive", "too few prompts"), axes=("drift", "template"))
+    assert (said.severity, said.headline) == ("inconclusive", "template is inconclusive: too few prompts")
+
+
+def test_damage_beside_an_inconclusive_axis_is_still_damage() -> None:
+    said = judged(finding("drift", "mild"), Skipped("template", "inconclusive", "?"), axes=("drift", "template"))
+    assert said.severity == "mild"
+
+
+def test_what_cannot_apply_leaves_the_verdict_inconclusive_with_the_reason() -> None:
+    said = judged(Skipped("drift", "not applicable", "no state"))
+    assert (said.severity, said.axes["drift"].state) == ("inconclusive", "not applicable")
+    assert said.headline == "drift is not applicable: no state"
+
+
+def test_a_battery_without_a_judging_probe_gives_no_clean_bill() -> None:
+    said = judged(axes=("capacity",))
+    assert (said.severity, said.headline) == ("inconclusive", "drift is not measured: no probe of this run asks it")
+
+
+def test_another_axis_found_healthy_is_not_told_as_a_number_of_drift() -> None:
+    said = judged(Skipped("drift", "not applicable", "no state"), axes=("drift", "template"))
+    assert (said.severity, said.headline) == ("healthy", "no loss found on the template axis")
+
+
+def test_the_headline_gives_the_cost_first_with_its_interval() -> None:
+    story = Story(forced=(80, 72, 64, 56))  # 24/80 at depth 4, less a hand-off of 8/80
+    assert judged(finding("drift", "moderate"), story=story).headline == (
+        "right guesses fall by a further 20% [20%, 20%] from depth 2 to 4 because the head feeds on its own state"
+    )
+    assert judged().headline == "no drift found: right guesses fall by a further 0% [0%, 0%] from depth 2 to 4, below what counts"
+
+
+# ---- exit codes
+
+
+@pytest.mark.parametrize(
+    ("severity", "codes"),
+    [
+        # fail-on      none mild moderate severe
+        ("healthy", (0, 0, 0, 0)),
+        ("mild", (0, 4, 0, 0)),
+        ("moderate", (0, 4, 4, 0)),
+        ("severe", (0, 4, 4, 4)),
+        ("miswired", (0, 4, 4, 4)),
+        ("inconclusive", (0, 5, 5, 5)),
+    ],
+)
+def test_every_severity_ends_in_its_exit_code_under_every_fail_on(severity: Severity, codes: tuple[int, ...]) -> None:
+    assert tuple(exit_code(Verdict(severity, ""), fail_on) for fail_on in get_args(FailOn)) == codes
+
+
+def test_the_exit_codes_above_cover_every_severity_there_is() -> None:
+    assert set(get_args(Severity)) == {"healthy", "mild", "moderate", "severe", "miswired", "inconclusive"}

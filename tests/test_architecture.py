@@ -1,0 +1,166 @@
+"""What may import what, by reading the sources and by running fresh interpreters."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from probes import BATTERY
+
+ROOT = Path(__file__).parents[1]
+LAYERS = (  # each imports from its own and from those before it
+    {"driftcli.errors", "driftcli.domain", "driftcli.codes"},
+    {"driftcli.stats", "driftcli.curves", "driftcli.probe"},
+    {"driftcli.loading", "driftcli.drafters", "driftcli.traces", "probes"},
+    {"driftcli.engine", "driftcli.mitigations", "driftcli.report"},
+    {"driftcli.cli"},
+)
+BRINGS_TORCH = ("driftcli.loading", "driftcli.drafters", "driftcli.engine", "driftcli.cli.diagnosis")
+TORCH = {"torch", "transformers", "safetensors", "accelerate", "tokenizers", "huggingface_hub"}
+HEAVY = {*TORCH, "numpy", "pandas", "pyarrow", "rich.table", "rich.console"}
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Every module of the two packages by dotted name."""
+    paths = [path for package in ("driftcli", "probes") for path in (ROOT / package).rglob("*.py")]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(path.read_text()) for path in paths}
+
+
+def imported(tree: ast.Module, *, at_load: bool = False) -> Iterator[str]:
+    """Modules that a module imports, anywhere in it or only while it is loaded."""
+    for node in _loaded(tree) if at_load else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            assert node.module is not None
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in modules() else node.module for name in inner)
+
+
+def _loaded(node: ast.AST) -> Iterator[ast.AST]:
+    """Nodes that run when the module is loaded: no function bodies."""
+    yield node
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        for child in ast.iter_child_nodes(node):
+            yield from _loaded(child)
+
+
+def own(tree: ast.Module, *, at_load: bool = False) -> set[str]:
+    return {name for name in imported(tree, at_load=at_load) if name.split(".")[0] in ("driftcli", "probes")}
+
+
+def layer(module: str) -> int:
+    """Place of a module's package in `LAYERS`."""
+    (place,) = [place for place, names in enumerate(LAYERS) if any(module == name or module.startswith(f"{name}.") for name in names)]
+    return place
+
+
+def within(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in packages)
+
+
+# ---- by reading
+
+
+@pytest.mark.parametrize("module", sorted(set(modules()) - {"driftcli"}))
+def test_imports_point_one_way(module: str) -> None:
+    later = {name for name in own(modules()[module]) if layer(name) > layer(module)}
+    assert later == set(), f"{module} imports from a layer after its own"
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    graph = {name: own(tree, at_load=True) - {name} for name, tree in modules().items()}
+    assert len(list(TopologicalSorter(graph).static_order())) >= len(graph)  # raises CycleError, which names the circle
+
+
+@pytest.mark.parametrize("module", sorted(name for name in modules() if not within(name, BRINGS_TORCH)))
+def test_only_loading_drafters_and_engine_name_torch_when_loaded(module: str) -> None:
+    assert {name for name in imported(modules()[module], at_load=True) if name.split(".")[0] in TORCH} == set()
+    assert {name for name in own(modules()[module], at_load=True) if within(name, BRINGS_TORCH)} == set()
+
+
+@pytest.mark.parametrize("module", sorted(name for name in modules() if name.startswith("probes.")))
+def test_a_probe_knows_numbers_and_nouns_and_neither_the_engine_nor_another_probe(module: str) -> None:
+    assert own(modules()[module]) <= {"driftcli.domain", "driftcli.stats", "driftcli.curves", "driftcli.probe"}
+
+
+def test_every_module_of_probes_is_a_probe_of_the_battery_under_its_own_name_and_asks_a_question() -> None:
+    files = {path.stem for path in (ROOT / "probes").glob("*.py")} - {"__init__"}
+    assert {probe.name.replace("-", "_") for probe in BATTERY} == files
+    for probe in BATTERY:
+        assert type(probe).__module__ == f"probes.{probe.name.replace('-', '_')}"
+        question = ast.get_docstring(modules()[type(probe).__module__]) or ""
+        assert question.split("\n")[0].endswith("?"), probe.name
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_nothing_is_caught_broadly(module: str) -> None:
+    caught = [node.type for node in ast.walk(modules()[module]) if isinstance(node, ast.ExceptHandler)]
+    assert None not in caught, "a bare except"
+    names = {name.id for one in caught if one is not None for name in ast.walk(one) if isinstance(name, ast.Name)}
+    assert names & {"Exception", "BaseException"} == set()
+
+
+def test_drift_errors_are_caught_in_main_alone() -> None:
+    def catches(tree: ast.Module) -> bool:
+        handlers = [node.type for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.type is not None]
+        return any(isinstance(name, ast.Name) and name.id == "DriftError" for one in handlers for name in ast.walk(one))
+
+    assert [name for name, tree in modules().items() if catches(tree)] == ["driftcli.cli.main"]
+
+
+@pytest.mark.parametrize("module", sorted(name for name in modules() if name.startswith("driftcli.cli.")))
+def test_no_command_line_module_imports_click(module: str) -> None:
+    assert not any(name.split(".")[0] == "click" for name in imported(modules()[module]))
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_functions_stay_under_50_lines_and_modules_under_400(module: str) -> None:
+    tree = modules()[module]
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    long = {node.name for node in functions if (node.body[-1].end_lineno or 0) - node.body[0].lineno >= 50}
+    assert long == set()
+    assert max((getattr(node, "end_lineno", 0) or 0 for node in tree.body), default=0) <= 400
+
+
+@pytest.mark.parametrize("command", ["diagnose", "report", "explain"])
+def test_a_command_is_at_most_15_lines(command: str) -> None:
+    (function,) = [node for node in modules()[f"driftcli.cli.{command}"].body if isinstance(node, ast.FunctionDef) and node.name == command]
+    assert (function.end_lineno or 0) - function.body[0].lineno < 15
+
+
+# ---- by running
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Names in `sys.modules` after a statement in a fresh interpreter."""
+    code = f"import sys\n{statement}\nprint('\\n'.join(sys.modules), file=sys.stderr)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, timeout=120)
+    return set(ran.stderr.split("\n"))
+
+
+@pytest.mark.parametrize(
+    "module", ["driftcli.cli.main", "driftcli.report.formats", "driftcli.report.verdict", "driftcli.traces.reader", "probes"]
+)
+def test_loading_what_judges_and_reports_leaves_torch_unloaded(module: str) -> None:
+    assert loaded_by(f"import {module}") & TORCH == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["diagnose", "--help"], ["report", "--help"], ["explain", "DRIFT-STATE"]])
+def test_help_and_explain_load_nothing_heavy_of_ours(arguments: list[str]) -> None:
+    statement = f"from driftcli.cli.main import main\ntry:\n    main({arguments!r})\nexcept SystemExit as ended:\n    assert not ended.code"
+    drawn = set() if "explain" in arguments else {"rich.table", "rich.console"}  # typer draws its help with rich
+    assert loaded_by(statement) & HEAVY <= drawn
+
+
+def test_a_module_that_does_bring_torch_is_seen_by_the_check() -> None:
+    assert "torch" in loaded_by("import driftcli.loading.files")

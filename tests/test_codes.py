@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from driftcli.codes import BY_NAME, CODES
+from driftcli.domain import AXES
+
+ROOT = Path(__file__).parents[1]
+
+
+def reported() -> set[str]:
+    """First argument of every `Finding(...)` in the battery."""
+    calls = [
+        node for path in (ROOT / "probes").glob("*.py") for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
+    ]
+    first = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Finding"]
+    assert all(isinstance(name, ast.Constant) for name in first), "a code that is computed cannot be checked here"
+    return {str(name.value) for name in first if isinstance(name, ast.Constant)}
+
+
+def test_no_code_is_listed_twice() -> None:
+    assert len(BY_NAME) == len(CODES)
+
+
+def test_every_code_belongs_to_an_axis_and_is_explained_in_full() -> None:
+    for code in CODES:
+        assert code.axis in AXES, code.name
+        assert code.name == code.name.upper(), code.name
+        assert code.meaning.endswith("."), code.name
+        assert code.looks_like.endswith("."), code.name
+        assert code.remedies, code.name
+        assert all(code.remedies), code.name
+
+
+def test_the_battery_reports_every_code_and_no_other() -> None:
+    assert reported() == set(BY_NAME)
+
+
+def test_a_code_stands_on_the_axis_that_the_design_gives_it() -> None:
+    assert {code.name: code.axis for code in CODES} == {
+        "DRIFT-STATE": "drift",
+        "DRIFT-ATTENTION": "drift",
+        "DEPTH-COLLAPSE": "drift",
+        "STREAM-IMBALANCE": "drift",
+        "LOW-CAPACITY": "capacity",
+    }

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from driftcli.errors import DriftError, UsageError
+from driftcli.report.verdict import EXIT_FAILED, EXIT_INCONCLUSIVE
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_fits_150_lines() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+def test_ci_runs_exactly_the_readmes_test_command() -> None:
+    commands = [line for line in README.splitlines() if line.startswith("pip install") and "pytest" in line]
+    assert len(commands) == 1
+    assert "not real and not slow" in commands[0]
+    assert "grep '^pip install.*pytest' README.md" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_every_flag_that_the_readme_names_exists() -> None:
+    called = [sys.executable, "-c", "from driftcli.cli.main import main; main()"]
+    offered = "".join(subprocess.run([*called, name, "--help"], capture_output=True, text=True, check=True).stdout for name in ("diagnose", "report"))
+    own = {flag for line in README.splitlines() if "driftcli " in line for flag in re.findall(r"(?<!\S)--[a-z-]+", line.split("driftcli ", 1)[1])}
+    assert own
+    assert {flag for flag in own if flag not in offered} == set()
+
+
+def test_the_exit_codes_of_the_readme_are_those_of_the_code() -> None:
+    listed = {int(code) for code in re.findall(r"^\| (\d+) \|", README, flags=re.MULTILINE)}
+    assert listed == {0, UsageError.exit_code, DriftError.exit_code, EXIT_FAILED, EXIT_INCONCLUSIVE, 130}
