@@ -22,15 +22,18 @@ CODES: tuple[Code, ...] = (
     Code(
         "DRIFT-STATE",
         "drift",
-        "Feeding on its own state costs right guesses beyond the first hand-off, and the state grows along the chain against the fresh state of the same tokens.",
+        "Feeding on its own state costs right guesses beyond the first hand-off, and the state grows along the chain against the fresh "
+        "state of the same tokens.",
         "A checkpoint whose feedback is served normed but was trained raw, or the other way round.",
         ("draft fewer tokens", "retrain with post-norm feedback and per-stream norms (EAGLE 3.1)", "train with a deeper unroll"),
     ),
     Code(
         "DRIFT-ATTENTION",
         "drift",
-        "Feeding on its own state costs right guesses beyond the first hand-off, and attention moves from the prompt onto the tokens just drafted.",
-        "A healthy head also looks at its own drafts more as there are more of them: only the change against the control of the same tokens counts.",
+        "Feeding on its own state costs right guesses beyond the first hand-off, and attention moves from the prompt onto the tokens just "
+        "drafted.",
+        "A healthy head also looks at its own drafts more as there are more of them: only the change against the control of the same "
+        "tokens counts.",
         ("draft fewer tokens", "retrain with post-norm feedback and per-stream norms (EAGLE 3.1)", "train with a deeper unroll"),
     ),
     Code(
@@ -46,6 +49,14 @@ CODES: tuple[Code, ...] = (
         "One captured stream supplies nearly all of the fused input, and no norm stands between the streams and fc.",
         "Wrong capture layers: a stream far from the one trained on can dwarf the others.",
         ("retrain with one norm per stream before fc (EAGLE 3.1 fc_norm)",),
+    ),
+    Code(
+        "EXPOSURE-GAP",
+        "capacity",
+        "Feeding on its own state costs right guesses beyond the first hand-off, yet neither the state nor the attention drifts: the head reads its own "
+        "states less well than the target's, because it saw few of them in training.",
+        "Drift: there the state grows or attention leaves the prompt against the control. A feedback served otherwise than trained.",
+        ("train with a deeper unroll", "train on more of the target's own replies", "draft fewer tokens"),
     ),
     Code(
         "LOW-CAPACITY",

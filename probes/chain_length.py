@@ -2,7 +2,8 @@
 
 Judged on the baseline alone: damage is `compounding` at the run's depth, the loss beyond the first hand-off against the control of the
 same tokens; a mechanism is growth of the state, or attention moving from the prompt onto the drafted tokens, against that same control.
-Damage without a mechanism is not called drift.
+Damage without a
+mechanism is not called drift.
 """
 
 from __future__ import annotations
@@ -79,9 +80,12 @@ class ChainLength:
         fix = self._shorter_draft(trace)
         mechanisms = list(self._mechanisms(trace, severity, damage, fix))
         yield from mechanisms
-        if not mechanisms:
-            fall = f"right guesses fall by {damage.value:.0%} beyond the hand-off"
-            yield Skipped("drift", "inconclusive", f"{fall}, but neither the state nor the attention moved enough to call it drift")
+        fall = f"right guesses fall by {damage.value:.0%} beyond the hand-off"
+        if not mechanisms and self._nothing_moved(trace):
+            claim = f"{fall}, but neither the state nor the attention moves: no drift"
+            yield Finding("EXPOSURE-GAP", severity, claim, damage, "share of right guesses", fix)
+        elif not mechanisms:
+            yield Skipped("drift", "inconclusive", f"{fall}; whether the state or the attention moved enough to call it drift is uncertain")
         elif (where := self._collapse_depth(trace)) is not None:
             depth, lost = where
             many = f"more than {self.collapse:.0%} of the right guesses"
@@ -103,6 +107,13 @@ class ChainLength:
             yield Finding(
                 "DRIFT-ATTENTION", severity, f"{cost}, attention to its own drafts {_points(ahead)}", ahead, "attention share", fix
             )
+
+    def _nothing_moved(self, trace: Trace) -> bool:
+        """Every mechanism's interval lies on the quiet side of its minimum."""
+        growth, off_prompt, ahead = (trace.by_depth(s)[-1] for s in (rms_ratio, prompt_side_change, region_change("ahead")))
+        state = isinstance(growth, Estimate) and growth.high <= self.minimal_growth
+        prompt = isinstance(off_prompt, Estimate) and off_prompt.low >= -self.minimal_change
+        return state and prompt and isinstance(ahead, Estimate) and ahead.high <= self.minimal_change
 
     def _shorter_draft(self, trace: Trace) -> str:
         """Advice: the shortest draft that keeps nearly all of the gain, where it is shorter than the run's, and a retraining."""

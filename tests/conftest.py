@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from driftcli.loading.target import load_language_model
 from examples import train_eagle3
 from tests.tiny import HeadSpec, prompts, write_head, write_noisy_copy, write_target
 
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+torch.set_num_threads(1)  # tiny matrices: a second thread only waits, and many times as long on a busy machine
 GOLDEN = Path(__file__).parent / "golden"
 
 

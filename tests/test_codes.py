@@ -43,5 +43,6 @@ def test_a_code_stands_on_the_axis_that_the_design_gives_it() -> None:
         "DRIFT-ATTENTION": "drift",
         "DEPTH-COLLAPSE": "drift",
         "STREAM-IMBALANCE": "drift",
+        "EXPOSURE-GAP": "capacity",  # beside the design's own: damage without a mechanism
         "LOW-CAPACITY": "capacity",
     }

@@ -25,8 +25,15 @@ def test_ci_runs_exactly_the_readmes_test_command() -> None:
 
 def test_every_flag_that_the_readme_names_exists() -> None:
     called = [sys.executable, "-c", "from driftcli.cli.main import main; main()"]
-    offered = "".join(subprocess.run([*called, name, "--help"], capture_output=True, text=True, check=True).stdout for name in ("diagnose", "report"))
-    own = {flag for line in README.splitlines() if "driftcli " in line for flag in re.findall(r"(?<!\S)--[a-z-]+", line.split("driftcli ", 1)[1])}
+    offered = "".join(
+        subprocess.run([*called, name, "--help"], capture_output=True, text=True, check=True).stdout for name in ("diagnose", "report")
+    )
+    own = {
+        flag
+        for line in README.splitlines()
+        if "driftcli " in line
+        for flag in re.findall(r"(?<!\S)--[a-z-]+", line.split("driftcli ", 1)[1])
+    }
     assert own
     assert {flag for flag in own if flag not in offered} == set()
 

@@ -28,6 +28,14 @@ HEADS = Path(__file__).parents[1] / "examples" / "smollm2"
 CAPTURE = (2, 15, 27)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def all_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def smollm2() -> Path:
     folder = os.environ.get("DRIFTCLI_SMOLLM2")

@@ -20,6 +20,7 @@ app = typer.Typer(
     help="Tell why a speculative drafter loses tokens: attention drift, its cost, and what is something else.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # plain help: the same everywhere, and drawn without loading rich
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

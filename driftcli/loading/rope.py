@@ -43,7 +43,9 @@ def rope_config(record: Record, head_dim: int, width: int, heads: int) -> LlamaC
     values = built.rope_parameters or {}
     shown = ", ".join(f"{key} {value}" for key, value in sorted(values.items()))
     if not sound:
-        raise FormatError(f"{record.where}/config.json: RoPE with {shown} gives no finite rotation of whole heads of {head_dim}, correct it")
+        raise FormatError(
+            f"{record.where}/config.json: RoPE with {shown} gives no finite rotation of whole heads of {head_dim}, correct it"
+        )
     record.note("rope", shown, f"config:{', '.join(key for key in SPELLINGS if key in given)}" if given else f"default:{LLAMA}")
     return built
 

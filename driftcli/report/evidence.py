@@ -54,9 +54,11 @@ def shown_depths(depth: int) -> list[int]:
 
 
 def banner(verdict: Verdict) -> str:
-    """The severity in capitals, and that it is drift where the drift axis decided it."""
+    """The severity in capitals, and that it is drift where the drift axis decided it; `healthy` is claimed for what was measured only."""
     word = verdict.severity.upper()
     drift = verdict.axes["drift"].state
+    if verdict.severity == "healthy" and any(axis.state == "not measured" for axis in verdict.axes.values()):
+        return "NO DRIFT"
     return f"{word} DRIFT" if drift == verdict.severity and drift in ("mild", "moderate", "severe") else word
 
 

@@ -11,8 +11,10 @@ import huggingface_hub.constants
 import pytest
 import torch
 
+from driftcli.drafters.eagle3 import Eagle3
 from driftcli.loading.files import Source
 from driftcli.loading.target import LanguageModel, load_language_model
+from tests.loading.edits import read_head
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +42,9 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         monkeypatch.setattr(socket, name, reached)
     monkeypatch.setattr(socket.socket, "connect", reached)
     return tmp_path / "hub"
+
+
+@pytest.fixture
+def read(target: LanguageModel) -> Callable[[Path], Eagle3]:
+    """Read the head in a folder for the tiny target."""
+    return lambda folder: read_head(folder, target)[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,12 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from driftcli.domain import DraftSettings
 from driftcli.drafters.eagle3 import Eagle3
 from driftcli.errors import DriftError
 from driftcli.loading.eagle3 import read_eagle3
 from driftcli.loading.files import Json, Source, read_config
 from driftcli.loading.record import Record
 from driftcli.loading.target import LanguageModel
+from tests.tiny import WIDTH
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -48,7 +50,7 @@ def drop_config(folder: Path, *keys: str) -> Path:
     return folder
 
 
-def edit_tensors(folder: Path, changes: dict[str, Tensor | None]) -> Path:
+def edit_tensors(folder: Path, changes: Mapping[str, Tensor | None]) -> Path:
     """Set these tensors in the folder's weights; None takes one out."""
     tensors = {**load_file(folder / WEIGHTS), **changes}
     kept = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
@@ -79,3 +81,16 @@ class Payload:
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
         return eval, (f"open({str(self._ran)!r}, 'w').close()",)
+
+
+def one_step(head: Eagle3) -> tuple[Tensor, Tensor]:
+    """Logits and state of four rows whose attention is their own value alone: every weight but q and k takes part."""
+    random = torch.Generator().manual_seed(3)
+    streams = {boundary: torch.randn(4, WIDTH, generator=random) for boundary in head.boundaries}
+    settings = DraftSettings()
+    fused = head.fuse(streams, settings)
+    projected = head.project(torch.tensor([5, 6, 7, 8]), fused, torch.arange(4), head.rope(4), settings)
+    groups = projected.query.shape[0] // projected.value.shape[0]
+    attended = projected.value.repeat_interleave(groups, dim=0).transpose(0, 1).flatten(1)
+    finished = head.finish(projected.residual, attended, settings)
+    return head.logits(finished.output), finished.state

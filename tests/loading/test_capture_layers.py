@@ -61,12 +61,18 @@ def test_as_many_ids_are_needed_as_fc_reads_streams(config: dict[str, Json], str
     refused(FormatError, lambda: read(config, streams=streams), "head", f"{streams} streams", "capture layers are [", "correct")
 
 
-@pytest.mark.parametrize("value", [3, "2,4,5", [], [2, 4, "5"], [2, 4, 5.0], [2, 4, -1], [2, 4, True], [2, 4, None], {"a": 2}, [[2, 4, 5]], False])
+@pytest.mark.parametrize(
+    "value", [3, "2,4,5", [], [2, 4, "5"], [2, 4, 5.0], [2, 4, -1], [2, 4, True], [2, 4, None], {"a": 2}, [[2, 4, 5]], False]
+)
 def test_ids_that_are_no_list_of_layer_numbers_are_refused(value: Json) -> None:
     for config in ({KEY: value}, {"eagle_config": {KEY: value}}):
-        refused(FormatError, lambda config=config: read(config), "head/config.json", f"{KEY} is {value!r}", "expected a list of layer numbers")
+        refused(
+            FormatError, lambda config=config: read(config), "head/config.json", f"{KEY} is {value!r}", "expected a list of layer numbers"
+        )
 
 
 @pytest.mark.parametrize("value", [[], [1, 3, 4], "yes", 3, True])
 def test_a_nested_config_that_is_no_object_is_refused(value: Json) -> None:
-    refused(FormatError, lambda: nested_config(Record("head", {"eagle_config": value})), "head/config.json", repr(value), "expected an object")
+    refused(
+        FormatError, lambda: nested_config(Record("head", {"eagle_config": value})), "head/config.json", repr(value), "expected an object"
+    )

@@ -16,7 +16,14 @@ from safetensors.torch import load_file, save, save_file
 from driftcli.errors import DriftError, FormatError, SourceError
 from driftcli.loading import files
 from driftcli.loading.files import (
-    Source, check_weights, read_config, read_tensors, require_finite, resolve, tensor_shapes, weight_files,
+    Source,
+    check_weights,
+    read_config,
+    read_tensors,
+    require_finite,
+    resolve,
+    tensor_shapes,
+    weight_files,
 )  # fmt: skip
 from tests.loading.edits import WEIGHTS, Payload, as_pickle, refused
 
@@ -33,14 +40,16 @@ def source(tmp_path: Path) -> Source:
 # --- resolve
 
 
+@pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "~/nowhere-at-all", "a/b/c", "../nowhere@v1"])
-def test_a_folder_that_is_not_there_is_refused_without_asking_the_hub(name: str, offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_not_there_is_refused_without_asking_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "snapshot_download", lambda *_, **__: pytest.fail("the hub was asked"))
     refused(SourceError, lambda: resolve(name), name, "no such folder", "expected a model folder or a hub id", "org/name@revision")
 
 
+@pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("name", ["", "  ", "~nobody-of-that-name/x", "x" * 5000, "nul\0byte", "@main", "or g/name", "ö/ö"])
-def test_a_name_that_can_be_neither_folder_nor_id_is_refused(name: str, offline: Path) -> None:
+def test_a_name_that_can_be_neither_folder_nor_id_is_refused(name: str) -> None:
     refused(SourceError, lambda: resolve(name), repr(name) if not name.strip() else name[:200])
 
 
@@ -50,9 +59,12 @@ def test_a_file_is_refused_with_the_advice_to_name_its_folder(tmp_path: Path) ->
     refused(SourceError, lambda: resolve(str(path)), str(path), "this is a file", "expected a model folder", "config.json")
 
 
+@pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("name", ["nope", "org/nope", "org/nope@v2", "org/nope@refs/pr/3"])
-def test_an_unknown_id_without_network_is_refused_and_the_network_is_not_touched(name: str, offline: Path) -> None:
-    refused(SourceError, lambda: resolve(name), name, "no such folder here", "the model hub gave no such id", "check the name and the network")
+def test_an_unknown_id_without_network_is_refused_and_the_network_is_not_touched(name: str) -> None:
+    refused(
+        SourceError, lambda: resolve(name), name, "no such folder here", "the model hub gave no such id", "check the name and the network"
+    )
 
 
 def test_a_connection_that_breaks_is_refused_and_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +93,13 @@ def test_a_folder_is_taken_before_an_id_of_the_same_name(tmp_path: Path, monkeyp
 
 def test_code_of_a_repository_is_fetched_only_when_it_is_allowed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[list[str]] = []
-    monkeypatch.setattr(files, "snapshot_download", lambda _, *, revision, allow_patterns: asked.append(allow_patterns) or str(tmp_path))
+
+    def fetch(_: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        assert revision is None
+        asked.append(allow_patterns)
+        return str(tmp_path)
+
+    monkeypatch.setattr(files, "snapshot_download", fetch)
     resolve("org/name")
     resolve("org/name", remote_code=True)
     assert ["*.py" in patterns for patterns in asked] == [False, True]
@@ -274,7 +292,9 @@ def test_a_file_with_any_bytes_changed_is_read_or_refused(kind: str, damage: lis
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_numbers_that_are_not_finite_are_refused_by_the_tensors_name(value: float, dtype: torch.dtype) -> None:
     tensors = {"good": torch.ones(3), "bad": torch.tensor([1.0, value]).to(dtype), "ids": torch.tensor([1])}
-    message = refused(FormatError, lambda: require_finite("here", tensors), "here", "1 tensors hold NaN or infinity", "bad", "expected finite")
+    message = refused(
+        FormatError, lambda: require_finite("here", tensors), "here", "1 tensors hold NaN or infinity", "bad", "expected finite"
+    )
     assert "good" not in message
 
 

@@ -48,7 +48,10 @@ def test_the_table_is_the_textbook_rotation() -> None:
 
 def test_the_older_word_type_is_understood() -> None:
     old: dict[str, Json] = {"type": "linear", "factor": 2.0}
-    assert torch.equal(tables({"rope_theta": 5000.0, "rope_scaling": old})[0], tables({"rope_scaling": {**old, "rope_type": "linear"}, "rope_theta": 5000.0})[0])
+    assert torch.equal(
+        tables({"rope_theta": 5000.0, "rope_scaling": old})[0],
+        tables({"rope_scaling": {**old, "rope_type": "linear"}, "rope_theta": 5000.0})[0],
+    )
 
 
 def test_a_missing_theta_is_the_classes_default_and_said_so() -> None:
@@ -112,4 +115,6 @@ def test_settings_without_a_finite_table_over_whole_heads_are_refused(config: di
 
 @pytest.mark.parametrize("value", ["2048", 0, -1, True, 2.5, [2048]])
 def test_a_range_that_is_no_positive_whole_number_is_refused(value: Json) -> None:
-    refused(FormatError, lambda: tables({"max_position_embeddings": value}), "head/config.json", "max_position_embeddings", "positive whole")
+    refused(
+        FormatError, lambda: tables({"max_position_embeddings": value}), "head/config.json", "max_position_embeddings", "positive whole"
+    )

@@ -51,7 +51,9 @@ def test_a_full_draft_vocabulary_needs_no_map_and_zero_offsets_are_one() -> None
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.bool, torch.complex64])
 def test_a_map_stored_as_anything_but_whole_numbers_is_refused(dtype: torch.dtype) -> None:
-    refused(FormatError, lambda: read(torch.tensor(OFFSETS).to(dtype)), "head", "d2t", str(dtype), "expected whole numbers", "export it again")
+    refused(
+        FormatError, lambda: read(torch.tensor(OFFSETS).to(dtype)), "head", "d2t", str(dtype), "expected whole numbers", "export it again"
+    )
 
 
 BROKEN: list[tuple[list[int], Tensor | None]] = [
@@ -67,7 +69,9 @@ BROKEN: list[tuple[list[int], Tensor | None]] = [
 
 @pytest.mark.parametrize(("d2t", "t2d"), BROKEN)
 def test_a_map_that_leaves_the_vocabulary_repeats_or_stands_against_t2d_is_refused(d2t: list[int], t2d: Tensor | None) -> None:
-    refused(FormatError, lambda: read(torch.tensor(d2t), t2d), "head", "d2t", "outside the target's 10 tokens", "expected offsets", "export")
+    refused(
+        FormatError, lambda: read(torch.tensor(d2t), t2d), "head", "d2t", "outside the target's 10 tokens", "expected offsets", "export"
+    )
 
 
 def test_ids_in_any_order_are_taken_where_t2d_proves_them() -> None:

@@ -78,14 +78,16 @@ def test_a_healthy_head_that_looks_at_its_drafts_as_much_as_its_control_does_is_
 
 def test_damage_with_attention_that_moves_equally_in_the_control_has_no_mechanism() -> None:
     along = (0, 15, 30, 45)
-    skip = only_skip(Story(forced=MODERATE, fresh_ahead=along, forced_ahead=along))
-    assert (skip.axis, skip.state) == ("drift", "inconclusive")
-    assert skip.reason.startswith("right guesses fall by 20% beyond the hand-off, but neither the state nor the attention moved enough")
+    found = findings(Story(forced=MODERATE, fresh_ahead=along, forced_ahead=along))
+    assert found.keys() == {"EXPOSURE-GAP"}
+    assert found["EXPOSURE-GAP"].severity == "moderate"
+    assert BY_NAME["EXPOSURE-GAP"].axis == "capacity"
+    assert found["EXPOSURE-GAP"].estimate.value == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("change", [{"growth": (1, 1.05, 1.1, 1.19)}, {"off_prompt": (0, 1, 2, 4)}, {"forced_ahead": (0, 6, 12, 19)}])
 def test_a_mechanism_below_its_minimum_does_not_make_damage_drift(change: dict[str, tuple[float, ...]]) -> None:
-    assert only_skip(replace(Story(forced=MODERATE), **change)).state == "inconclusive"
+    assert findings(replace(Story(forced=MODERATE), **change)).keys() == {"EXPOSURE-GAP"}
 
 
 def test_a_mechanism_whose_interval_straddles_its_minimum_does_not_make_damage_drift() -> None:
@@ -93,7 +95,7 @@ def test_a_mechanism_whose_interval_straddles_its_minimum_does_not_make_damage_d
 
 
 def test_attention_that_returns_to_the_prompt_is_no_mechanism() -> None:
-    assert only_skip(Story(forced=MODERATE, off_prompt=(0, -5, -10, -20))).state == "inconclusive"
+    assert findings(Story(forced=MODERATE, off_prompt=(0, -5, -10, -20))).keys() == {"EXPOSURE-GAP"}
 
 
 def test_damage_below_five_percent_is_healthy() -> None:
@@ -203,7 +205,7 @@ def test_a_first_guess_right_half_the_time_is_not_low_capacity() -> None:
 
 
 def test_a_first_guess_astride_the_limit_is_inconclusive() -> None:
-    skip = only_skip(Story(fresh=((40,) * 4, (60,) * 4), forced=((40,) * 4, (60,) * 4)))
+    skip = only_skip(Story(fresh=((40,) * 4, (58,) * 4), forced=((40,) * 4, (58,) * 4)))
     assert (skip.axis, skip.state) == ("capacity", "inconclusive")
 
 

@@ -33,6 +33,8 @@ def test_the_banner_speaks_of_drift_only_where_drift_decided() -> None:
     assert of("moderate", "moderate") == "MODERATE DRIFT"
     assert of("moderate", "mild") == "MODERATE"
     assert of("healthy", "healthy") == "HEALTHY"
+    unasked = {"drift": AxisVerdict("healthy"), "wiring": AxisVerdict("not measured")}
+    assert banner(Verdict("healthy", "", unasked)) == "NO DRIFT"
     assert of("inconclusive", "not applicable") == "INCONCLUSIVE"
     assert of("miswired", "severe") == "MISWIRED"
 

@@ -82,9 +82,11 @@ def test_on_a_narrow_terminal_the_remarks_wrap_and_the_numbers_stay(judged: Judg
 
 
 def test_the_verdict_line_begins_with_the_severity(judged: Judged) -> None:
-    for recipe, word in ((DRIFT, "SEVERE DRIFT "), (HEALTHY, "HEALTHY "), (Recipe(WITHOUT_STATE), "INCONCLUSIVE ")):
+    for recipe, severity, word in (
+        (DRIFT, "severe", "SEVERE DRIFT "), (HEALTHY, "healthy", "NO DRIFT "), (Recipe(WITHOUT_STATE), "inconclusive", "INCONCLUSIVE "),
+    ):  # fmt: skip
         run, verdict = judged(recipe)
-        assert verdict.severity == word.split()[0].lower()
+        assert verdict.severity == severity
         assert text(run, verdict).split("\n")[3].startswith(word)
         run.path.rename(f"{verdict.severity}-seen")
 
