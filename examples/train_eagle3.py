@@ -69,7 +69,7 @@ class Norm(nn.RMSNorm):
 
 
 class Head(nn.Module):
-    """EAGLE-3: streams -> fc -> one decoder layer over (embedding, state); post-norm adds a norm per stream and feeds the normed state back."""
+    """EAGLE-3: streams -> fc -> one decoder layer over (embedding, state); post-norm: a norm per stream, normed state fed back."""
 
     def __init__(self, shape: HeadShape, *, post_norm: bool) -> None:
         super().__init__()

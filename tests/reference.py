@@ -142,6 +142,6 @@ def speculate(
         drafts = [head.to_target(int(step.logits.argmax())) for step in steps]
         wanted = best(ids + drafts)[anchor:]
         kept = next((i for i, (a, b) in enumerate(zip(drafts, wanted, strict=False)) if a != b), depth)
-        ids += drafts[:kept] + [wanted[kept]]
+        ids += [*drafts[:kept], wanted[kept]]
         accepted.append(kept)
     return ids, accepted

@@ -1,4 +1,4 @@
-"""Attention of a step together with what is measured of it, block by block: no (head, query, key) tensor of a whole trajectory is ever kept.
+"""Attention of a step and what is measured of it, block by block: no (head, query, key) tensor of a whole trajectory is ever kept.
 
 A reduction keeps, for every head and query, the mass on each label of keys (template, prompt, verified, the query's own chain), on each
 of the first rows (sink candidates), on each of the last keys (the cut of a control moves with its depth, `recent` counts the last four),

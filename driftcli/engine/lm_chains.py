@@ -45,9 +45,7 @@ def measured_attention(
 ) -> tuple[Tensor, None]:
     """Attention as transformers' eager path computes it, reduced on the way; (1, head, query, size) -> (1, query, head, size)."""
     if options.get("s_aux") is not None:
-        raise RunError(
-            f"{type(module).__name__} has learned attention sinks, which are not measured for a causal-LM drafter; use a drafter without them"
-        )
+        raise RunError(f"{type(module).__name__} has learned attention sinks, which are not measured yet; use a drafter without them")
     active, softcap = _ACTIVE.get(), options.get("softcap")
     groups = query.shape[1] // key.shape[1]
     keys, values = key[0].repeat_interleave(groups, dim=0), value[0].repeat_interleave(groups, dim=0)
@@ -122,8 +120,12 @@ def _free(
         mask = torch.zeros(visible.shape, dtype=drafter.lm.head.dtype, device=ids.device).masked_fill(~visible, lowest)
         with measuring(drafter, Measurement(columns, tail_keys(anchors, own, tail_length(depth)), 0)) as seen:
             out = drafter.lm.model(
-                found[-1].guesses.drafted[None], attention_mask=mask[None, None], position_ids=(anchors + step)[None], past_key_values=cache, use_cache=True
-            )  # fmt: skip
+                found[-1].guesses.drafted[None],
+                attention_mask=mask[None, None],
+                position_ids=(anchors + step)[None],
+                past_key_values=cache,
+                use_cache=True,
+            )
         wanted = ids[anchors + step + 1]
         found.append(Queries(_guess(drafter, out.logits[0], wanted), Masses.joined(seen.layers, dim=0)))
     return found

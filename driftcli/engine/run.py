@@ -8,6 +8,7 @@ trajectories.
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ from driftcli.probe import Probe
 from driftcli.traces.writer import Columns, Plain, RunFolder, manifest_of, open_run
 
 Progress = Callable[[int, int, str], None]  # prompts x conditions done, of how many, what runs now
+CONDITION_NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
 PACKAGES = ("driftcli", "torch", "transformers", "accelerate", "numpy", "pyarrow")
 
 
@@ -46,13 +48,15 @@ class Job:
     force: bool = False
 
     def conditions(self) -> list[Condition]:
-        """The baseline and what the probes ask for; raises ProbeError for a name used twice or a chain deeper than the run."""
+        """The baseline and what the probes ask for; raises ProbeError for a bad or repeated name or a chain too deep."""
         found = [Condition(BASELINE, DraftSettings(depth=self.spec.depth), controls=True)]
         for probe in self.battery:
             found += probe.conditions(self.pair.card, self.spec)
         names = [condition.name for condition in found]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ProbeError(f"condition {twice!r} is asked for twice, expected distinct names; rename it in one probe")
+        if odd := next((name for name in names if not re.fullmatch(CONDITION_NAME, name)), None):
+            raise ProbeError(f"condition {odd!r}: expected a name of letters, digits and . _ + - only, since its files carry it; rename it")
         if deep := next((condition for condition in found if condition.settings.depth > self.spec.depth), None):
             raise ProbeError(
                 f"condition {deep.name!r} drafts {deep.settings.depth} deep, but the run's anchors allow {self.spec.depth}; raise --depth"

@@ -111,7 +111,8 @@ class Run:
         found: dict[str, tuple[Estimate | Absent, Estimate | Absent]] = {}
         for place in sorted(set(table["place"].to_pylist())):
             rows = table.filter(pc.field("place") == place)
-            prompts, index = np.unique(rows["prompt"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
+            prompts = sorted(set(rows["prompt"].to_pylist()))
+            index = _places(rows["prompt"], prompts)
             counts = rows["rows"].to_numpy().astype(np.float64)
             sums: dict[str, Floats] = {"rows": np.bincount(index, counts).astype(np.float64)}
             sums |= {name: np.bincount(index, counts * rows[name].to_numpy()).astype(np.float64) for name in ("rms", "added_rms")}
@@ -222,8 +223,8 @@ class _Grid:
 def _grid(table: pa.Table, prompts: tuple[str, ...]) -> _Grid | None:
     if not len(table):
         return None
-    names = table["prompt"].to_numpy(zero_copy_only=False).astype(str)
-    prompt, turn, anchor, depth = np.searchsorted(prompts, names), *(table[name].to_numpy() for name in ("turn", "anchor", "depth"))
+    prompt = _places(table["prompt"], prompts)
+    turn, anchor, depth = (table[name].to_numpy() for name in ("turn", "anchor", "depth"))
     order = np.lexsort((depth, anchor, turn, prompt))
     deepest = int(depth.max())
     shape = (len(table) // deepest, deepest)
@@ -238,6 +239,12 @@ def _grid(table: pa.Table, prompts: tuple[str, ...]) -> _Grid | None:
     first = order.reshape(shape)[:, 0]
     trajectory = np.cumsum(np.r_[0, (np.diff(prompt[first]) != 0) | (np.diff(turn[first]) != 0)])
     return _Grid(values, prompt[first], trajectory, len(prompts))
+
+
+def _places(column: pa.ChunkedArray, names: Sequence[str]) -> np.ndarray:
+    """Index in `names` of every entry of a text column."""
+    places: np.ndarray = pc.index_in(column.cast(pa.string()), value_set=pa.array(names, pa.string())).to_numpy()
+    return places
 
 
 def _walk_sums(forced: _Grid) -> dict[str, Floats]:

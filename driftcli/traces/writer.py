@@ -99,7 +99,8 @@ def _batches_to_keep(manifest: Path, request: Mapping[str, Plain], prompts: Sequ
         )
     if lost := {prompt for batch in batches for prompt in batch} - set(prompts):
         raise RunError(
-            f"{manifest.parent}: holds {len(lost)} prompts that are not asked for now; name another folder with --out or overwrite it with --force"
+            f"{manifest.parent}: holds {len(lost)} prompts that are not asked for now; "
+            "name another folder with --out or overwrite it with --force"
         )
     return batches
 

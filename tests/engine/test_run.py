@@ -38,12 +38,13 @@ class Windows:
 
     name: str = "windows"
     axes: tuple[Axis, ...] = ()
+    prefix: str = "window-"
 
     def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
         return (
-            Condition("window-4", DraftSettings(depth=spec.depth, window=4), self.name),
-            Condition("window-6", DraftSettings(depth=2, window=6), self.name, controls=True),
-            Condition("window-1000", DraftSettings(depth=spec.depth, window=1000), self.name),
+            Condition(f"{self.prefix}4", DraftSettings(depth=spec.depth, window=4), self.name),
+            Condition(f"{self.prefix}6", DraftSettings(depth=2, window=6), self.name, controls=True),
+            Condition(f"{self.prefix}1000", DraftSettings(depth=spec.depth, window=1000), self.name),
         )
 
     def judge(self, trace: Trace) -> Iterator[Finding | Skipped]:
@@ -56,7 +57,7 @@ def job(pair: LoadedPair, out: Path, asked: Sequence[Prompt] | None = None, **ch
 
 
 def silent(done: int, total: int, now: str) -> None:
-    assert done <= total
+    assert done <= total, now
 
 
 def table(path: Path, name: str) -> pd.DataFrame:
@@ -267,5 +268,8 @@ def test_a_causal_lm_has_no_states_and_is_not_judged_for_drift(pair: Callable, t
 def test_conditions_must_have_names_of_their_own_and_fit_the_horizon(pair: Callable, tmp_path: Path) -> None:
     with pytest.raises(ProbeError, match="'window-4' is asked for twice"):
         measure(job(pair("pre"), tmp_path / "r", battery=(Windows(), Windows())), silent)
+    odd = replace(Windows(), prefix="window/")
+    with pytest.raises(ProbeError, match="'window/4': expected a name of letters, digits"):
+        measure(job(pair("pre"), tmp_path / "r", battery=(odd,)), silent)
     with pytest.raises(ProbeError, match="'window-6' drafts 2 deep"):
         measure(job(pair("pre"), tmp_path / "r", battery=(Windows(),), spec=replace(SPEC, depth=1)), silent)
