@@ -53,8 +53,8 @@ CODES: tuple[Code, ...] = (
     Code(
         "EXPOSURE-GAP",
         "capacity",
-        "Feeding on its own state costs right guesses beyond the first hand-off, yet neither the state nor the attention drifts: the "
-        "head reads its own states less well than the target's, because it saw few of them in training.",
+        "Feeding on its own state costs right guesses beyond the first hand-off, yet neither the RMS of the state nor the attention "
+        "drifts: the head reads its own states less well than the target's, because it saw few of them in training.",
         "Drift: there the state grows or attention leaves the prompt against the control. A feedback served otherwise than trained.",
         ("train with a deeper unroll", "train on more of the target's own replies", "draft fewer tokens"),
     ),

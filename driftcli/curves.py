@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from driftcli.domain import REGIONS, SHARES, Share
+from driftcli.domain import REGIONS, SHARES, Absent, Estimate, Share
+from driftcli.probe import Trace
 from driftcli.stats import Floats, Sums, acceptance_length, ratio
 
 MINIMAL_FRESH_ACCEPTED = 0.1  # below this many accepted fresh drafts the tax is a ratio of noise (design rule)
@@ -66,12 +67,16 @@ def compounding(sums: Sums) -> Floats:
 
 
 def self_feeding_tax(sums: Sums) -> Floats:
-    """Share of accepted fresh drafts that self-feeding loses: an upper bound on what curing it can give; (draw,), null below 0.1 accepted
-    fresh drafts.
-    """
-    fresh = ratio(sums["fresh_accepted"], sums["anchors"])
-    tax = ratio(sums["fresh_accepted"] - sums["accepted"], sums["fresh_accepted"])
-    return np.where(fresh >= MINIMAL_FRESH_ACCEPTED, tax, np.nan)
+    """Share of accepted fresh drafts that self-feeding loses: an upper bound on what curing it can give; (draw,)."""
+    return ratio(sums["fresh_accepted"] - sums["accepted"], sums["fresh_accepted"])
+
+
+def estimate_tax(trace: Trace) -> Estimate | Absent:
+    """The self-feeding tax of a run's baseline, absent below 0.1 accepted fresh drafts: there it is a ratio of noise."""
+    fresh = trace.estimate(lambda sums: ratio(sums["fresh_accepted"], sums["anchors"]))
+    if isinstance(fresh, Estimate) and fresh.value < MINIMAL_FRESH_ACCEPTED:
+        return Absent(f"only {fresh.value:.2f} fresh drafts are accepted an anchor, below {MINIMAL_FRESH_ACCEPTED} the tax is noise")
+    return trace.estimate(self_feeding_tax)
 
 
 def rms(feed: str) -> Callable[[Sums], Floats]:
@@ -95,9 +100,13 @@ def entropy(feed: str) -> Callable[[Sums], Floats]:
 
 
 def share(feed: str, name: Share) -> Callable[[Sums], Floats]:
-    """Mean attention share of a region; the sink's over the trajectories that have one."""
-    whole = "sink_anchors" if name == "sink" else "anchors"
-    return lambda sums: ratio(sums[f"{feed}_{name}"], sums[whole][:, None])
+    """Mean attention share of a region over all anchors, so that the regions sum to 1; the sink's is absent where no trajectory has one."""
+
+    def mean(sums: Sums) -> Floats:
+        nowhere = name == "sink" and not sums["sink_anchors"].any()
+        return ratio(sums[f"{feed}_{name}"], np.zeros(1) if nowhere else sums["anchors"][:, None])
+
+    return mean
 
 
 def region_change(name: Share) -> Callable[[Sums], Floats]:

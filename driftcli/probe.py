@@ -29,6 +29,10 @@ class Trace(Protocol):
     def n_prompts(self) -> int:
         """Prompts with at least one anchor."""
 
+    @property
+    def argmax_share(self) -> float:
+        """Share of given reply tokens that are the target's own choice, 1 when it wrote all; below 0.99 no acceptance is claimed."""
+
     def estimate(self, statistic: Callable[[Sums], Floats], condition: str = "baseline") -> Estimate | Absent:
         """One number with its interval over prompts."""
 

@@ -17,6 +17,8 @@ from driftcli.domain import Absent, Estimate
 Floats = NDArray[np.float64]
 Sums = Mapping[str, Floats]
 DRAWS = 2000  # bootstrap draws; the 2.5% tail then rests on 50 of them (chosen by us)
+DEFINED_DRAWS = 0.95  # share of draws in which a statistic must be defined; dropping more would bend its interval (chosen by us)
+EXACT_TEXT = 0.99  # below this share of the target's own choices a given text is no trajectory of the target (design rule)
 MINIMAL_PROMPTS = 8  # fewer prompts give no interval that a verdict may rest on (design rule)
 
 
@@ -87,8 +89,10 @@ class Bootstrap:
 
 
 def _estimate(value: float, drawn: Floats, n_prompts: int) -> Estimate | Absent:
-    drawn = drawn[np.isfinite(drawn)]
-    if not np.isfinite(value) or not len(drawn):
+    defined = drawn[np.isfinite(drawn)]
+    if not np.isfinite(value):
         return Absent("nothing to divide by: no such observation in this run")
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    if len(defined) < DEFINED_DRAWS * len(drawn):
+        return Absent(f"too rare: in {1 - len(defined) / len(drawn):.0%} of the resamplings of prompts there is nothing to divide by")
+    low, high = np.quantile(defined, [0.025, 0.975])
     return Estimate(value, float(low), float(high), n_prompts)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import json
 import math
 import time
@@ -218,8 +219,10 @@ def capture(target: LanguageModel, replies: list[Reply], cache: Path, rows_at_on
     cache.mkdir(parents=True, exist_ok=True)
     files = {name: cache / f"{name}.npy" for name in ("streams", "tops")}
     done = cache / "done.json"
-    known = {"replies": len(replies), "tokens": int(offsets[-1]), "target": target.source.name}
+    said = hashlib.sha256(json.dumps([reply.ids for reply in replies]).encode()).hexdigest()
+    known = {"replies": said, "target": target.source.name, "dtype": str(target.head.dtype)}
     if not done.is_file() or json.loads(done.read_text()) != known:
+        done.unlink(missing_ok=True)
         maps = {
             name: np.lib.format.open_memmap(path, "w+", np.int16, (int(offsets[-1]), width * (3 if name == "streams" else 1)))
             for name, path in files.items()
@@ -303,18 +306,21 @@ class Run:
     folder: Path
     total_steps: int
     peak_rate: float
+    plan: dict[str, int | float]
     step: int = 0
 
     def save(self) -> None:
         """Write what `restore` needs, aside and renamed."""
         aside = self.folder / "training_state.tmp"
-        torch.save({"head": self.head.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step}, aside)
+        torch.save({"head": self.head.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step, "plan": self.plan}, aside)
         aside.rename(self.folder / "training_state.pt")
 
     def restore(self) -> None:
         """Take up a killed run where its last state was written."""
         if (path := self.folder / "training_state.pt").is_file():
             state = torch.load(path, weights_only=True)
+            if state["plan"] != self.plan:
+                raise typer.BadParameter(f"{self.folder} holds a run with {state['plan']}, now {self.plan}; name another --out")
             self.head.load_state_dict(state["head"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.step = state["step"]
@@ -437,8 +443,15 @@ def main(
     model = load_language_model(resolve(target), choose_device(device), capture_dtype)
     if write and not replies.exists():
         write_replies(model, write, replies, seed, reply_tokens)
-    data = capture(model, read_replies(replies), cache)
     config = model.config
+    bent = [
+        name for name in ("final_logit_softcapping", "logits_scaling", "logit_scale") if getattr(config, name, None) not in (None, 1, 1.0)
+    ]
+    if bent or "rope_theta" not in config.rope_parameters:
+        raise typer.BadParameter(
+            f"{target}: {', '.join(bent) or 'RoPE by layer type'} is not supported by this script; choose another --target"
+        )
+    data = capture(model, read_replies(replies), cache)
     shape = HeadShape(
         config.hidden_size, config.intermediate_size, config.num_attention_heads, config.num_key_value_heads, config.vocab_size,
         draft_vocabulary_size, config.rms_norm_eps, config.rope_parameters["rope_theta"],
@@ -449,7 +462,8 @@ def main(
     with torch.no_grad():
         head.lm_head.weight.copy_(model.head[ids.to(model.device)])
     out.mkdir(parents=True, exist_ok=True)
-    run = Run(head, torch.optim.AdamW(head.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.01), out, steps, rate)
+    plan: dict[str, int | float] = {"steps": steps, "tokens": tokens, "rate": rate, "unroll": unroll, "seed": seed}
+    run = Run(head, torch.optim.AdamW(head.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.01), out, steps, rate, plan)
     run.restore()
     train(run, data, model, ids, unroll, tokens, seed, out / "loss.csv")
     export(head, ids, config.vocab_size, out)

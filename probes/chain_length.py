@@ -23,7 +23,7 @@ from driftcli.curves import (
 )
 from driftcli.domain import Absent, Axis, Condition, Estimate, Finding, PairCard, RunSpec, Severity, Skipped
 from driftcli.probe import Trace
-from driftcli.stats import MINIMAL_PROMPTS, Floats, Sums, ratio
+from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,12 @@ class ChainLength:
         yield from mechanisms
         fall = f"right guesses fall by {damage.value:.0%} beyond the hand-off"
         if not mechanisms and self._nothing_moved(trace):
-            claim = f"{fall}, but neither the state nor the attention moves: no drift"
+            claim = f"{fall}, but neither the RMS of the state nor the attention moves: drift is not shown"
             yield Finding("EXPOSURE-GAP", severity, claim, damage, "share of right guesses", fix)
+            yield Skipped("drift", "inconclusive", claim)
         elif not mechanisms:
             yield Skipped("drift", "inconclusive", f"{fall}; whether the state or the attention moved enough to call it drift is uncertain")
-        elif (where := self._collapse_depth(trace)) is not None:
+        if (where := self._collapse_depth(trace)) is not None:
             depth, lost = where
             many = f"more than {self.collapse:.0%} of the right guesses"
             claim = f"from depth {depth} on {many} are lost to self-feeding ({lost.value:.0%} there)"
@@ -120,6 +121,8 @@ class ChainLength:
         feedback = trace.pair.record.get("feedback")
         normed = feedback is not None and feedback.value == "normed"
         retrain = "retrain with a deeper unroll" if normed else "retrain with post-norm feedback and per-stream norms (EAGLE 3.1)"
+        if trace.argmax_share < EXACT_TEXT:
+            return retrain
         gains = [length.value - 1 for length in trace.by_depth(length_by_draft_length) if isinstance(length, Estimate)]
         if len(gains) < trace.spec.depth or gains[-1] <= 0:
             return retrain
@@ -141,6 +144,10 @@ class ChainLength:
 
     def _capacity(self, trace: Trace) -> Iterator[Finding | Skipped]:
         first = trace.by_depth(forced_accuracy)[0]
+        if trace.argmax_share < EXACT_TEXT:
+            seen = f"given replies are the target's own choice at only {trace.argmax_share:.0%} of their tokens"
+            yield Skipped("capacity", "inconclusive", f"{seen}: what the drafter misses there it may be right to miss")
+            return
         if isinstance(first, Absent) or trace.n_prompts < MINIMAL_PROMPTS:
             reason = first.reason if isinstance(first, Absent) else _too_few(trace)
             yield Skipped("capacity", "inconclusive", reason)

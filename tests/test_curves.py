@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from driftcli import curves
-from driftcli.domain import REGIONS, Estimate
-from driftcli.stats import Bootstrap
+from driftcli.domain import REGIONS, Absent, Estimate
+from driftcli.stats import Bootstrap, Floats, Sums
+from tests.probes.fake_trace import FakeTrace
 
 BY_PROMPT: dict[str, list[list[float]] | list[float]] = {
     "anchors": [10, 30],
@@ -97,8 +100,14 @@ def test_the_self_feeding_tax_is_the_share_of_accepted_fresh_drafts_that_the_cha
 
 @pytest.mark.parametrize(("fresh_accepted", "absent"), [(3.9, True), (4.1, False)])
 def test_the_tax_is_null_below_a_tenth_of_an_accepted_fresh_draft(fresh_accepted: float, absent: bool) -> None:
-    tax = curves.self_feeding_tax(without(fresh_accepted=fresh_accepted, accepted=2.0))  # 40 anchors: 0.0975 and 0.1025
-    assert np.isnan(tax).all() == absent
+    class Pooled(FakeTrace):
+        def estimate(self, statistic: Callable[[Sums], Floats], condition: str = "baseline") -> Estimate | Absent:
+            value = float(statistic(without(fresh_accepted=fresh_accepted, accepted=2.0))[0])  # 40 anchors: 0.0975 and 0.1025
+            return Estimate(value, value, value, 2)
+
+    tax = curves.estimate_tax(Pooled())
+    assert isinstance(tax, Absent) == absent
+    assert absent or tax == Estimate(*[(4.1 - 2) / 4.1] * 3, 2)
 
 
 def test_the_state_ratio_is_that_of_the_sums() -> None:
@@ -108,9 +117,11 @@ def test_the_state_ratio_is_that_of_the_sums() -> None:
     assert at(curves.state_cosine(SUMS)) == pytest.approx([1, 0.9, 0.6])
 
 
-def test_the_sink_is_shared_over_the_anchors_that_have_one() -> None:
-    assert at(curves.share("forced", "sink")(SUMS)) == pytest.approx([0.5, 0.4, 0.2])
-    assert at(curves.region_change("sink")(SUMS)) == pytest.approx([0, -0.1, -0.4])
+def test_the_regions_sum_to_one_also_where_only_some_trajectories_have_a_sink() -> None:
+    assert at(curves.share("forced", "sink")(SUMS)) == pytest.approx([5 / 40, 4 / 40, 2 / 40])
+    assert at(curves.region_change("sink")(SUMS)) == pytest.approx([0, -1 / 40, -4 / 40])
+    shares = [at(curves.share("forced", name)(SUMS)) for name in REGIONS]
+    assert np.sum(shares, axis=0) == pytest.approx([1, 1, 1])
 
 
 def test_without_a_sink_anywhere_its_share_is_undefined_and_the_other_regions_stand() -> None:

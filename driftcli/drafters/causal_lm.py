@@ -11,7 +11,12 @@ from driftcli.loading.target import LanguageModel
 
 @dataclass(frozen=True)
 class CausalLm:
-    """A drafting language model; `vocabulary` counts the tokens it shares with the target, padding rows beyond them are never proposed."""
+    """A drafting language model.
+
+    vocabulary: tokens it shares with the target; padding rows beyond them are never proposed. window: keys that its sliding-window layers
+    see, None where every layer sees all.
+    """
 
     lm: LanguageModel
     vocabulary: int
+    window: int | None

@@ -66,6 +66,10 @@ class Masses:
         """The masses of some queries."""
         return Masses(self.label[:, :, queries], self.first[:, :, queries], self.tail[:, :, queries], self.entropy[:, :, queries])
 
+    def to(self, device: torch.device) -> Masses:
+        """The masses on another device."""
+        return Masses(self.label.to(device), self.first.to(device), self.tail.to(device), self.entropy.to(device))
+
     @classmethod
     def joined(cls, parts: list[Masses], dim: int) -> Masses:
         """Blocks of queries (dim 2), or layers (dim 0), put together."""
@@ -133,13 +137,14 @@ def _block(query: Tensor, fresh: Keys, chain: Keys | None, sight: Sight, columns
     grouped = query.view(key_heads, heads // key_heads, queries, size)
     index = torch.arange(rows, device=query.device)
     hidden = (index > sight.last[:, None]) | (index < sight.lowest[:, None])
-    scores = (grouped.reshape(key_heads, -1, size) @ fresh.key.transpose(1, 2)).view(heads, queries, rows)
+    scaled = grouped.float() * size**-0.5  # scores in float32, as serving kernels accumulate them; float16 would overflow before the scale
+    scores = (scaled.reshape(key_heads, -1, size) @ fresh.key.float().transpose(1, 2)).view(heads, queries, rows)
     steps = torch.arange(0 if chain is None else chain.key.shape[2], device=query.device)
     if chain is not None:
-        own = torch.einsum("kgqd,kqcd->kgqc", grouped, chain.key).reshape(heads, queries, -1)
+        own = torch.einsum("kgqd,kqcd->kgqc", scaled, chain.key.float()).reshape(heads, queries, -1)
         scores = torch.cat([scores, own], dim=-1)
         hidden = torch.cat([hidden, sight.last[:, None] + 1 + steps < sight.lowest[:, None]], dim=1)
-    scores = (scores.float() * size**-0.5).masked_fill(hidden, torch.finfo(torch.float32).min)
+    scores = scores.masked_fill(hidden, torch.finfo(torch.float32).min)
     shares = scores.softmax(-1)
     grouped_shares = shares.to(query.dtype).view(key_heads, -1, queries, shares.shape[-1])
     output = (grouped_shares[..., :rows].reshape(key_heads, -1, rows) @ fresh.value).view(key_heads, -1, queries, size)

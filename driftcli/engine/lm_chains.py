@@ -47,6 +47,7 @@ def measured_attention(
     if options.get("s_aux") is not None:
         raise RunError(f"{type(module).__name__} has learned attention sinks, which are not measured yet; use a drafter without them")
     active, softcap = _ACTIVE.get(), options.get("softcap")
+    columns, tail = active.columns.to(query.device), active.tail.to(query.device)
     groups = query.shape[1] // key.shape[1]
     keys, values = key[0].repeat_interleave(groups, dim=0), value[0].repeat_interleave(groups, dim=0)
     size = max(1, BLOCK // (query.shape[1] * key.shape[2]))
@@ -63,8 +64,8 @@ def measured_attention(
         skip = max(0, active.first - block.start)
         if skip < block.stop - block.start:
             asked = slice(max(0, block.start - active.first), block.stop - active.first)
-            parts.append(measure(shares[:, skip:], scores[:, skip:], active.columns, active.tail[asked]))
-    active.layers.append(Masses.joined(parts, dim=2))
+            parts.append(measure(shares[:, skip:], scores[:, skip:], columns, tail[asked]))
+    active.layers.append(Masses.joined(parts, dim=2).to(active.tail.device))
     return torch.cat(outputs, dim=1).transpose(0, 1)[None], None
 
 
@@ -96,11 +97,12 @@ def draft_lm_chains(drafter: CausalLm, trajectory: Trajectory, settings: DraftSe
     asked = torch.arange(first, rows, device=ids.device)
     tail = tail_keys(asked, torch.empty(len(asked), 0, dtype=torch.long, device=ids.device), tail_length(settings.depth))
     with measuring(drafter, Measurement(key_columns(labels, 0), tail, first)) as seen:
-        out = drafter.lm.model(ids[None, :rows], past_key_values=cache, use_cache=True, logits_to_keep=asked)
+        out = drafter.lm.model(ids[None, :rows], past_key_values=cache, use_cache=True, logits_to_keep=rows - first)
     fresh = Queries(_guess(drafter, out.logits[0], ids[first + 1 :]), Masses.joined(seen.layers, dim=0))
     places = torch.arange(n_anchors, device=ids.device)
     forced = [fresh.pick(places + depth) for depth in range(settings.depth)]
-    chain = _free(drafter, ids, labels, cache, forced[0], first + places, settings.depth) if free else []
+    whole = drafter.window is None or rows + settings.depth <= drafter.window
+    chain = _free(drafter, ids, labels, cache, forced[0], first + places, settings.depth) if free and whole else []
     return Drafted(n_anchors, fresh, forced, chain)
 
 
@@ -132,7 +134,7 @@ def _free(
 
 
 def _guess(drafter: CausalLm, logits: Tensor, wanted: Tensor) -> Guesses:
-    probs = logits[:, : drafter.vocabulary].float().softmax(-1)
+    probs = logits[:, : drafter.vocabulary].to(wanted.device).float().softmax(-1)
     best = probs.max(-1)
     known = wanted < drafter.vocabulary
     wanted_prob = probs.gather(-1, wanted.clamp(max=drafter.vocabulary - 1)[:, None])[:, 0].masked_fill(~known, torch.nan)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from driftcli.domain import RECENT_KEYS, SHARES, Condition, DraftSettings, Feed
+from driftcli.domain import BASELINE, RECENT_KEYS, SHARES, Condition, DraftSettings, Feed
 from driftcli.drafters.self_feeding import SelfFeedingDrafter
 from driftcli.engine.attention import LABELS, Masses
 from driftcli.engine.chains import Drafted, Queries, state_cosine, state_rms
@@ -31,7 +31,7 @@ def find_sink(fresh: Masses, labels: Tensor) -> int | None:
     """
     candidates = int((labels[: fresh.first.shape[-1]] != REPLY).sum())
     mass = fresh.first.float().mean(dim=(0, 1, 2))[:candidates]
-    if not candidates or mass.max() < max(MINIMAL_SINK, SINK_OVER_MEDIAN * float(mass.median())):
+    if not candidates or mass.max() < max(MINIMAL_SINK, SINK_OVER_MEDIAN * float(mass.quantile(0.5))):
         return None
     return int(mass.argmax())
 
@@ -83,7 +83,9 @@ class _Cell:
     labels: Tensor
 
     def _queries(self, feed: Feed, depth: int) -> Queries:
-        return self.drafted.control(depth) if feed == "fresh" else getattr(self.drafted, feed)[depth - 1]
+        if feed == "fresh":
+            return self.drafted.control(depth)
+        return (self.drafted.forced if feed == "forced" else self.drafted.free)[depth - 1]
 
     def _match(self, feed: Feed) -> np.ndarray:
         """(anchor, depth) of a feed's guesses against the trajectory."""
@@ -179,6 +181,7 @@ def trajectory_columns(trajectory: Trajectory, horizon: int, sink: int | None) -
         "turn": [trajectory.turn],
         "category": [trajectory.prompt.category],
         "prompt_length": [trajectory.prompt_length],
+        "length": [len(trajectory.ids)],
         "ids": [trajectory.ids.tolist()],
         "labels": [trajectory.labels.tolist()],
         "anchors": [trajectory.n_anchors(horizon)],
@@ -193,8 +196,8 @@ def trajectory_columns(trajectory: Trajectory, horizon: int, sink: int | None) -
 
 
 @torch.inference_mode()
-def stream_columns(condition: Condition, trajectory: Trajectory, drafter: SelfFeedingDrafter, settings: DraftSettings) -> Columns:
-    """Rows of `streams`: each captured stream and the fused input."""
+def stream_columns(trajectory: Trajectory, drafter: SelfFeedingDrafter, settings: DraftSettings) -> Columns:
+    """Rows of `streams` under the baseline: each captured stream and the fused input."""
     boundaries = drafter.capture(settings)
     rows = {boundary: trajectory.streams[boundary] for boundary in boundaries}
     fused = state_rms(drafter.fuse(rows, settings))
@@ -202,8 +205,8 @@ def stream_columns(condition: Condition, trajectory: Trajectory, drafter: SelfFe
     added = [*(state_rms(part) for part in drafter.contributions(rows, settings)), fused]
     count = len(levels)
     return {
-        "probe": [condition.probe] * count,
-        "condition": [condition.name] * count,
+        "probe": [BASELINE] * count,
+        "condition": [BASELINE] * count,
         "prompt": [trajectory.prompt.id] * count,
         "turn": [trajectory.turn] * count,
         "stream": [*(f"boundary {boundary}" for boundary in boundaries), "fused"],

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -22,9 +23,10 @@ from driftcli.domain import BASELINE, Condition, DraftSettings, PairCard, Prompt
 from driftcli.drafters.causal_lm import CausalLm
 from driftcli.engine.chains import Drafted, draft_chains
 from driftcli.engine.lm_chains import draft_lm_chains
+from driftcli.engine.rendering import render
 from driftcli.engine.rows import cell_rows, find_sink, stream_columns, trajectory_columns
-from driftcli.engine.trajectories import Trajectory, set_aside_generation_settings, trajectories
-from driftcli.errors import ProbeError
+from driftcli.engine.trajectories import Trajectory, ignored_settings, trajectories
+from driftcli.errors import ProbeError, RunError
 from driftcli.loading.pair import LoadedPair
 from driftcli.loading.prompts import content_hash
 from driftcli.probe import Probe
@@ -61,6 +63,8 @@ class Job:
             raise ProbeError(
                 f"condition {deep.name!r} drafts {deep.settings.depth} deep, but the run's anchors allow {self.spec.depth}; raise --depth"
             )
+        if isinstance(self.pair.drafter, CausalLm) and (other := next((c.name for c in found if not _is_plain(c)), None)):
+            raise ProbeError(f"condition {other!r} changes how a self-feeding drafter drafts, but this is a causal LM; leave its probe out")
         return found
 
     def request(self) -> dict[str, Plain]:
@@ -77,20 +81,29 @@ class Job:
         }
 
 
+def _is_plain(condition: Condition) -> bool:
+    return condition.settings == DraftSettings(depth=condition.settings.depth)
+
+
 def measure(job: Job, progress: Progress) -> Path:
-    """Run every missing cell of `job` and return the run's folder; `run.json` says `complete` only at the very end."""
+    """Run every missing cell of `job` and return the run's folder; `run.json` says `complete` only at the very end.
+
+    Raises PromptError before anything runs when the target's template refuses a prompt.
+    """
     by_hash = {content_hash(prompt): prompt for prompt in job.prompts}
-    conditions, request = job.conditions(), job.request()
+    conditions, request, facts = job.conditions(), job.request(), _facts(job)
+    for prompt in job.prompts:
+        render(job.pair.target.tokenizer, prompt.id, prompt.turns[0], prompt.text)
     folder = open_run(job.out, request, sorted(by_hash), job.spec.batch_size, force=job.force)
-    facts = _facts(job)
     folder.write_manifest(manifest_of(request, card_json(job.pair.card), facts, complete=False))
     done, total = 0, len(by_hash) * len(conditions)
     for batch in folder.batches:
         pending = [condition for condition in conditions if not folder.is_done(condition.name, batch)]
         done += len(batch) * (len(conditions) - len(pending))
         if pending:
-            progress(done, total, "target")
-            _measure_batch(job, folder, batch, [by_hash[name] for name in batch], pending, lambda name, at=done: progress(at, total, name))  # type: ignore[misc]
+            measured = _measure_batch(job, folder, batch, [by_hash[name] for name in batch], pending, partial(progress, done, total))
+            for condition in pending:
+                folder.write_cell(condition.name, batch, measured[condition.name])
             done += len(batch) * len(pending)
         progress(done, total, "written")
     folder.write_manifest(manifest_of(request, card_json(job.pair.card), {**facts, "finished": _now()}, complete=True))
@@ -99,29 +112,48 @@ def measure(job: Job, progress: Progress) -> Path:
 
 def _measure_batch(
     job: Job, folder: RunFolder, batch: Sequence[str], prompts: list[Prompt], pending: list[Condition], say: Callable[[str], None]
-) -> None:
-    boundaries = _boundaries(job, pending)
-    made = trajectories(job.pair.target, prompts, boundaries, job.spec.max_new_tokens)
-    baseline = DraftSettings(depth=job.spec.depth)
-    free = any(condition.name == BASELINE for condition in pending)
-    usable = [trajectory for trajectory in made if trajectory.n_anchors(job.spec.depth)]
-    say(BASELINE)
-    based = [draft(job.pair, trajectory, baseline, job.spec.depth, free=free) for trajectory in usable]
-    offset = job.pair.card.token_offset
-    sinks = [find_sink(drafted.fresh.masses, trajectory.labels[offset:]) for trajectory, drafted in zip(usable, based, strict=True)]
+) -> dict[str, dict[str, list[Columns]]]:
+    """The tables of every pending condition, trajectory after trajectory, so that one trajectory's chains are in memory at a time."""
+    say("target")
+    made = trajectories(job.pair.target, prompts, _boundaries(job, pending), job.spec.max_new_tokens)
+    if all(condition.name != BASELINE for condition in pending):
+        _require_same_texts(folder, batch, made)
+    tables: dict[str, dict[str, list[Columns]]] = {condition.name: {"steps": [], "heads": []} for condition in pending}
+    if BASELINE in tables:
+        tables[BASELINE] |= {"trajectories": [], "streams": []}
+    for number, trajectory in enumerate(made, 1):
+        say(f"drafter, text {number} of {len(made)}")
+        sink = _draft_conditions(job, trajectory, pending, tables) if trajectory.n_anchors(job.spec.depth) else None
+        if BASELINE in tables:
+            tables[BASELINE]["trajectories"].append(trajectory_columns(trajectory, job.spec.depth, sink))
+            if not isinstance(job.pair.drafter, CausalLm):
+                tables[BASELINE]["streams"].append(stream_columns(trajectory, job.pair.drafter, DraftSettings(depth=job.spec.depth)))
+    return tables
+
+
+def _draft_conditions(
+    job: Job, trajectory: Trajectory, pending: list[Condition], tables: dict[str, dict[str, list[Columns]]]
+) -> int | None:
+    """Add one trajectory's rows of every pending condition; returns the sink of the baseline, which all conditions keep."""
+    horizon, offset = job.spec.depth, job.pair.card.token_offset
+    baseline = draft(job.pair, trajectory, DraftSettings(depth=horizon), horizon, free=BASELINE in tables)
+    sink = find_sink(baseline.fresh.masses, trajectory.labels[offset:])
     for condition in pending:
-        say(condition.name)
-        tables: dict[str, list[Columns]] = {"steps": [], "heads": []}
-        for trajectory, drafted, sink in zip(usable, based, sinks, strict=True):
-            own = drafted if condition.name == BASELINE else draft(job.pair, trajectory, condition.settings, job.spec.depth, free=False)
-            rows = cell_rows(condition, trajectory, own, sink, offset, controls=condition.controls)
-            tables["steps"] += rows.steps
-            tables["heads"] += rows.heads
-        if condition.name == BASELINE:
-            of_usable = dict(zip(map(id, usable), sinks, strict=True))
-            tables["trajectories"] = [trajectory_columns(trajectory, job.spec.depth, of_usable.get(id(trajectory))) for trajectory in made]
-            tables["streams"] = _streams(job, condition, made)
-        folder.write_cell(condition.name, batch, tables)
+        own = baseline if condition.name == BASELINE else draft(job.pair, trajectory, condition.settings, horizon, free=False)
+        rows = cell_rows(condition, trajectory, own, sink, offset, controls=condition.controls)
+        tables[condition.name]["steps"] += rows.steps
+        tables[condition.name]["heads"] += rows.heads
+    return sink
+
+
+def _require_same_texts(folder: RunFolder, batch: Sequence[str], made: Sequence[Trajectory]) -> None:
+    """Raise RunError where the target no longer writes what the batch's baseline holds: the conditions would not be paired with it."""
+    written = folder.written_ids(batch)
+    if changed := next((t.prompt.id for t in made if written[t.prompt.id, t.turn] != t.ids.tolist()), None):
+        raise RunError(
+            f"{folder.path}: the target now continues prompt {changed} otherwise than when this run began (another library version or "
+            "machine, or a template with a date in it), so it cannot be resumed; start it again with --force"
+        )
 
 
 def _boundaries(job: Job, conditions: Sequence[Condition]) -> list[int]:
@@ -130,13 +162,6 @@ def _boundaries(job: Job, conditions: Sequence[Condition]) -> list[int]:
         return []
     settings = [DraftSettings(depth=job.spec.depth), *(condition.settings for condition in conditions)]
     return sorted({boundary for setting in settings for boundary in drafter.capture(setting)})
-
-
-def _streams(job: Job, condition: Condition, made: Sequence[Trajectory]) -> list[Columns]:
-    drafter = job.pair.drafter
-    return (
-        [] if isinstance(drafter, CausalLm) else [stream_columns(condition, trajectory, drafter, condition.settings) for trajectory in made]
-    )
 
 
 def draft(pair: LoadedPair, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool) -> Drafted:
@@ -154,13 +179,12 @@ def card_json(card: PairCard) -> dict[str, Plain]:
 
 def _facts(job: Job) -> dict[str, Plain]:
     target, card = job.pair.target, job.pair.card
-    ignored = set_aside_generation_settings(target)
     device = torch.cuda.get_device_name(target.device) if target.device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "versions": {name: version(name) for name in PACKAGES},
         "device_name": device,
         "started": _now(),
-        "ignored_generation_settings": ignored,
+        "ignored_generation_settings": ignored_settings(target),
         "chat_template_sha256": _template_hash(target.tokenizer.chat_template),
         "n_prompts": len(job.prompts),
         "notes": card.notes,

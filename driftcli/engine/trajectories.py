@@ -6,7 +6,8 @@ aside and named. Captured streams cover positions `0 .. N - 2`: the last token i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,7 +21,7 @@ from driftcli.errors import PromptError
 from driftcli.loading.target import LanguageModel
 
 CHUNK = 512  # tokens a teacher-forced pass feeds at once (chosen by us)
-KEPT_SETTINGS = {"eos_token_id", "pad_token_id", "bos_token_id", "transformers_version", "_from_model_config", "use_cache"}
+OTHER_SETTINGS = {"eos_token_id", "pad_token_id", "bos_token_id", "transformers_version", "_from_model_config", "use_cache"}
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,24 @@ class _NextTokens(LogitsProcessor):
         return scores
 
 
-def set_aside_generation_settings(target: LanguageModel) -> tuple[str, ...]:
-    """Make the target decode plainly; returns the settings of its generation config that no longer apply, as `name=value`."""
+def ignored_settings(target: LanguageModel) -> tuple[str, ...]:
+    """What the target's generation config asks for and plain greedy decoding sets aside, as `name=value`."""
+    own = target.model.generation_config.to_diff_dict()
+    return tuple(f"{key}={value}" for key, value in sorted(own.items()) if key not in OTHER_SETTINGS and value not in (None, False))
+
+
+@contextmanager
+def plain_decoding(target: LanguageModel) -> Iterator[GenerationConfig]:
+    """The target decodes greedily to its own end tokens inside; transformers would fill what is left open from the model's own config."""
     own = target.model.generation_config
-    ignored = {key: value for key, value in own.to_diff_dict().items() if key not in KEPT_SETTINGS and value not in (None, False)}
     end = own.eos_token_id if own.eos_token_id is not None else target.tokenizer.eos_token_id
     pad = own.pad_token_id if own.pad_token_id is not None else (end[0] if isinstance(end, list) else end) or 0
-    target.model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
-        eos_token_id=end, pad_token_id=pad, bos_token_id=own.bos_token_id
-    )
-    return tuple(f"{key}={value}" for key, value in sorted(ignored.items()))
+    plain = GenerationConfig(eos_token_id=end, pad_token_id=pad, bos_token_id=own.bos_token_id)  # type: ignore[no-untyped-call]
+    target.model.generation_config = plain
+    try:
+        yield plain
+    finally:
+        target.model.generation_config = own
 
 
 @torch.inference_mode()
@@ -128,16 +137,19 @@ def _continue(
 def _generate(
     target: LanguageModel, prompts: list[Prompt], rendered: list[Rendered], boundaries: Sequence[int], max_new_tokens: int
 ) -> list[Trajectory]:
-    settings = target.model.generation_config
     longest = max(len(text.ids) for text in rendered)
     pads = [longest - len(text.ids) for text in rendered]
-    ids = torch.tensor([[settings.pad_token_id] * pad + text.ids for pad, text in zip(pads, rendered, strict=True)], device=target.device)
-    mask = torch.tensor([[0] * pad + [1] * len(text.ids) for pad, text in zip(pads, rendered, strict=True)], device=target.device)
     noted = _NextTokens()
-    with StreamCapture(target.layers, boundaries) as capture:
+    with plain_decoding(target) as settings, StreamCapture(target.layers, boundaries) as capture:
+        padded = [[settings.pad_token_id] * pad + text.ids for pad, text in zip(pads, rendered, strict=True)]
+        mask = [[0] * pad + [1] * len(text.ids) for pad, text in zip(pads, rendered, strict=True)]
         out = target.model.generate(  # type: ignore[operator]
-            ids, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False, logits_processor=LogitsProcessorList([noted])
-        )  # fmt: skip
+            torch.tensor(padded, device=target.device),
+            attention_mask=torch.tensor(mask, device=target.device),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            logits_processor=LogitsProcessorList([noted]),
+        )
         streams = capture.take()
     prob, entropy = torch.stack(noted.prob, dim=1), torch.stack(noted.entropy, dim=1)
     ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]

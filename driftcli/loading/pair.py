@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from driftcli.domain import ModelCard, PairCard
 from driftcli.drafters.causal_lm import CausalLm
 from driftcli.drafters.eagle3 import Eagle3
-from driftcli.errors import PairError
+from driftcli.errors import FormatError, PairError
 from driftcli.loading.eagle3 import read_eagle3
 from driftcli.loading.files import SMALL_FILES, Source, read_config, resolve, tensor_shapes, weight_files
 from driftcli.loading.formats import detect
@@ -54,8 +54,10 @@ def load_pair(target_name: str, drafter_name: str, device: torch.device, dtype: 
         drafter = read_eagle3(source, target, record)
     else:
         lm = load_language_model(source, device, dtype, remote_code=remote_code)
-        drafter = CausalLm(lm, shared_vocabulary(target, lm))
+        require_measurable(lm)
+        drafter = CausalLm(lm, shared_vocabulary(target, lm), sliding_window(lm))
         record.note("vocabulary", drafter.vocabulary, "tokenizer")
+        record.note("window", drafter.window, "config:sliding_window, layer_types")
         models.append(lm)
     card = PairCard(
         target=_card(target.source, target.config.model_type),
@@ -67,6 +69,21 @@ def load_pair(target_name: str, drafter_name: str, device: torch.device, dtype: 
         notes=(*_notes(record), *(note for model in models for note in _unread(model))),
     )
     return LoadedPair(target, drafter, card)
+
+
+def require_measurable(lm: LanguageModel) -> None:
+    """Raise FormatError for a causal-LM drafter without plain attention in every layer, or whose attention transformers cannot swap."""
+    kinds = set(getattr(lm.config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if kinds or not lm.model._can_set_attn_implementation():
+        seen = f"layers of type {', '.join(sorted(kinds))}" if kinds else "attention of its own"
+        raise FormatError(f"{lm.source.name}: {lm.config.model_type} has {seen}, expected plain attention in every layer; use another")
+
+
+def sliding_window(lm: LanguageModel) -> int | None:
+    """Keys that the sliding-window layers of a language model see, None where every layer sees all."""
+    kinds, window = getattr(lm.config, "layer_types", None), getattr(lm.config, "sliding_window", None)
+    slides = "sliding_attention" in kinds if kinds else getattr(lm.config, "use_sliding_window", True)
+    return int(window) if slides and window is not None else None
 
 
 def shared_vocabulary(target: LanguageModel, drafter: LanguageModel) -> int:
@@ -107,6 +124,9 @@ def _notes(record: Record) -> tuple[str, ...]:
         notes.append(
             f"fc_norm is {flag!r} in the config but the tensors say {normed.value}; servers follow the config, this run follows the tensors"
         )
+    window = record.fields.get("window")
+    if window is not None and window.value is not None:
+        notes.append(f"free chains are left out where the text outgrows the drafter's sliding window of {window.value}")
     return tuple(notes)
 
 

@@ -14,10 +14,9 @@ from typing import Literal
 from driftcli import curves
 from driftcli.domain import SHARES, Absent, Estimate, Finding, Share, Verdict
 from driftcli.report.printable import printable
-from driftcli.stats import Floats, Sums
+from driftcli.stats import EXACT_TEXT, Floats, Sums
 from driftcli.traces.reader import Run
 
-EXACT_TEXT = 0.99  # below this share of the target's own choices a given text is no trajectory of the target (design rule)
 SHOWN_DEPTHS = 8  # columns that fit 100 characters; a deeper chain shows a selection
 REGION_MEANING: dict[Share, str] = {
     "sink": "the row that soaks it up",
@@ -99,9 +98,7 @@ def length_lines(run: Run) -> list[str]:
     name = "acceptance length" if exact else f"text match length (the target's own choice at only {run.argmax_share:.0%} of the tokens)"
     lines = [f"{name} {_interval(run.estimate(curves.walk_acceptance_length), '.2f')}"]
     if run.pair.no_recursion is None:
-        lines.append(
-            f"self-feeding costs at most {_interval(run.estimate(curves.self_feeding_tax), 'z.0%')} of what fresh states would get accepted"
-        )
+        lines.append(f"self-feeding costs at most {_interval(curves.estimate_tax(run), 'z.0%')} of what fresh states would get accepted")
     return lines
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from driftcli.curves import BY_DEPTH, handoff, self_feeding_tax, walk_acceptance_length
+from driftcli.curves import BY_DEPTH, estimate_tax, handoff, walk_acceptance_length
 from driftcli.domain import SHARES, Absent, Estimate, Finding, Verdict
-from driftcli.report.evidence import EXACT_TEXT
+from driftcli.stats import EXACT_TEXT
 from driftcli.traces.reader import Run
 from driftcli.traces.writer import Plain
 
@@ -68,7 +68,7 @@ def _baseline(run: Run) -> dict[str, Plain]:
     return {
         **_claimed("acceptance_length", length, run),
         "target_argmax_share": run.argmax_share,
-        "self_feeding_tax": _estimate(recursion or run.estimate(self_feeding_tax)),
+        "self_feeding_tax": _estimate(recursion or estimate_tax(run)),
         "handoff": _estimate(recursion or run.estimate(handoff)),
         "by_depth": _by_depth(run),
     }

@@ -26,7 +26,7 @@ def judge(trace: Trace, battery: Sequence[Probe]) -> Verdict:
     axes = {axis: _axis(axis, findings, skips, axis in covered) for axis in AXES}
     severity = _severity(axes)
     ranked = sorted(findings, key=lambda finding: -_rank(finding))
-    return Verdict(severity, _headline(severity, axes, trace, ranked), axes, ranked)
+    return Verdict(severity, _headline(severity, axes, trace), axes, ranked)
 
 
 def _rank(finding: Finding) -> int:
@@ -55,7 +55,7 @@ def _severity(axes: Mapping[Axis, AxisVerdict]) -> Severity:
     return "healthy" if found and "inconclusive" not in states else "inconclusive"
 
 
-def _headline(severity: Severity, axes: Mapping[Axis, AxisVerdict], trace: Trace, findings: Sequence[Finding]) -> str:
+def _headline(severity: Severity, axes: Mapping[Axis, AxisVerdict], trace: Trace) -> str:
     """The verdict in one sentence, its cost first, in the words of the axis that decided it."""
     if severity == "miswired":
         return axes["wiring"].reason
@@ -67,8 +67,6 @@ def _headline(severity: Severity, axes: Mapping[Axis, AxisVerdict], trace: Trace
     if deciding != "drift" or not isinstance(damage, Estimate):
         return f"no loss found on the {deciding} axis" if severity == "healthy" else f"{deciding}: {own.reason}"
     fall = f"{damage.value:z.0%} [{damage.low:z.0%}, {damage.high:z.0%}] from depth 2 to {trace.spec.depth}"
-    if gap := next((finding for finding in findings if finding.code == "EXPOSURE-GAP"), None):
-        return gap.claim
     if severity == "healthy":
         return f"no drift found: right guesses fall by a further {fall}, below what counts"
     return f"right guesses fall by a further {fall} because the head feeds on its own state"

@@ -52,7 +52,7 @@ class Run:
     @cached_property
     def trajectories(self) -> pa.Table:
         """The table of trajectories without their token lists."""
-        columns = ["prompt", "turn", "category", "prompt_length", "anchors", "sink_row", "argmax_share", "generated", "unlocated"]
+        columns = ["prompt", "turn", "category", "prompt_length", "length", "anchors", "sink_row", "argmax_share", "generated", "unlocated"]
         return _table(self.path / "trajectories", columns)
 
     @cached_property
@@ -73,8 +73,10 @@ class Run:
 
     @cached_property
     def argmax_share(self) -> float:
-        """Share of reply tokens that are the target's own choice, over trajectories weighted alike; below 0.99 no acceptance is claimed."""
-        return float(np.mean(self.trajectories["argmax_share"].to_numpy())) if len(self.trajectories) else 1.0
+        """Share of given reply tokens that are the target's own choice, 1 when it wrote all; below 0.99 no acceptance is claimed."""
+        given = self.trajectories.filter(~pc.field("generated"))
+        tokens = given["length"].to_numpy() - given["prompt_length"].to_numpy()
+        return float(np.average(given["argmax_share"].to_numpy(), weights=tokens)) if len(given) else 1.0
 
     @cached_property
     def _bootstrap(self) -> Bootstrap:

@@ -62,6 +62,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         *_PROMPT,
         Column("category", pa.string(), "name", "the prompt's category; null when none was given", nullable=True),
         Column("prompt_length", pa.int32(), "tokens", "length of the rendered prompt; the first anchor"),
+        Column("length", pa.int32(), "tokens", "length of prompt and reply together"),
         Column("ids", pa.list_(pa.int32()), "token ids", "rendered prompt and continuation"),
         Column("labels", pa.list_(pa.int8()), "0, 1, 2", "of each token: 0 template, 1 message content, 2 reply"),
         Column("anchors", pa.int32(), "count", "anchors whose guesses all lie inside; 0 means too short"),

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from driftcli.domain import BASELINE
 from driftcli.errors import RunError
 from driftcli.traces.schema import COLUMNS, TABLES, VERSION, Column, arrow_schema
 
@@ -47,6 +48,11 @@ class RunFolder:
     def _file(self, table: str, condition: str, batch: Sequence[str]) -> Path:
         return self.path / table / f"{condition}-{batch_key(batch)}.parquet"
 
+    def written_ids(self, batch: Sequence[str]) -> dict[tuple[str, int], list[int]]:
+        """Token ids of the batch's trajectories as its baseline cell holds them, by prompt and turn."""
+        table = pq.read_table(self._file("trajectories", BASELINE, batch), columns=["prompt", "turn", "ids"])
+        return {(row["prompt"], row["turn"]): row["ids"] for row in table.to_pylist()}
+
     def write_manifest(self, manifest: Mapping[str, Plain]) -> None:
         """Replace `run.json`."""
         write_json(self.path / "run.json", {**manifest, "batches": self.batches})
@@ -69,17 +75,22 @@ def open_run(path: Path, request: Mapping[str, Plain], prompts: Sequence[str], b
     old: tuple[tuple[str, ...], ...] = ()
     if manifest.is_file() and not force:
         old = _batches_to_keep(manifest, request, prompts)
-    elif manifest.is_file():
-        for name in TABLES:
-            shutil.rmtree(path / name, ignore_errors=True)
-    elif path.is_dir() and any(path.iterdir()):
+    elif path.is_dir() and not manifest.is_file() and any(path.iterdir()):
         raise RunError(f"{path}: holds files that are no driftcli run; name an empty or new folder with --out")
-    for name in TABLES:
-        (path / name).mkdir(parents=True, exist_ok=True)
+    path.mkdir(parents=True, exist_ok=True)
     kept = {prompt for batch in old for prompt in batch}
     new = [prompt for prompt in prompts if prompt not in kept]
     grown = tuple(tuple(new[at : at + batch_size]) for at in range(0, len(new), batch_size))
-    return RunFolder(path, (*old, *grown))
+    folder = RunFolder(path, (*old, *grown))
+    folder.write_manifest(
+        {"schema": VERSION, "complete": False, "request": request}
+    )  # before anything else: a kill leaves a run, not a riddle
+    (path / "findings.json").unlink(missing_ok=True)
+    for name in TABLES:
+        if force:
+            shutil.rmtree(path / name, ignore_errors=True)
+        (path / name).mkdir(exist_ok=True)
+    return folder
 
 
 def _batches_to_keep(manifest: Path, request: Mapping[str, Plain], prompts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
@@ -119,6 +130,8 @@ def _array(values: object, column: Column, part: Columns) -> pa.Array:
         return pa.nulls(len(part["prompt"]), column.type)  # type: ignore[arg-type]
     mask = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
     data = values.data if isinstance(values, np.ma.MaskedArray) else values
+    if pa.types.is_floating(column.type) and not np.isfinite(np.ma.asarray(values).compressed()).all():
+        raise RunError(f"{column.name}: the models computed NaN or infinity, expected finite numbers; use --dtype float32 or bfloat16")
     if pa.types.is_dictionary(column.type):
         return pa.array(data, pa.string()).cast(column.type)
     return pa.array(data, column.type, mask=mask)

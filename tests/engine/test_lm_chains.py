@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +128,12 @@ def test_a_model_drafting_for_itself_is_never_refused(pair: Callable[[str], Load
     for trajectory in trajectories(loaded.target, prompts(3), [], 30):
         result = draft_lm_chains(loaded.drafter, trajectory, DraftSettings(depth=DEPTH), DEPTH, free=False)  # type: ignore[arg-type]
         assert (accepted(trajectory, result) == DEPTH).all()
+
+
+def test_free_chains_are_left_out_where_the_text_outgrows_a_sliding_window(pair: Callable[[str], LoadedPair]) -> None:
+    loaded = pair("lm")
+    (trajectory,) = trajectories(loaded.target, prompts(1), [], 20)
+    rows = len(trajectory.ids) - 1
+    for window, drafted in ((rows + DEPTH, DEPTH), (rows + DEPTH - 1, 0)):
+        drafter = replace(loaded.drafter, window=window)  # type: ignore[type-var]
+        assert len(draft_lm_chains(drafter, trajectory, DraftSettings(depth=DEPTH), DEPTH, free=True).free) == drafted  # type: ignore[arg-type]

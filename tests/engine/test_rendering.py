@@ -116,6 +116,12 @@ def test_rewritten_text_that_holds_a_later_content_does_not_draw_it_to_itself() 
     template = saying("message['content'] | upper")
     assert rendered(template, "say A", "A") == ("<|user|>SAY A<|user|>[A]<|bot|>", 1)
     assert rendered(template, "a", "b") == ("<|user|>A<|user|>B<|bot|>", 2)
+    assert rendered(template, "a", "A", "c") == ("<|user|>A<|user|>[A]<|user|>C<|bot|>", 2)
+
+
+def test_the_templates_own_text_does_not_stand_in_for_a_message_that_it_rewrote() -> None:
+    template = "{% for message in messages %}<|user|>{{ message['content'] | replace('a', '-') }}{% endfor %}<|user|>a<|user|>"
+    assert rendered(template, "a", "b") == ("<|user|>-<|user|>[b]<|user|>a<|user|>", 1)
 
 
 def test_a_message_that_the_template_leaves_out_counts_as_not_located() -> None:
@@ -138,6 +144,7 @@ def test_a_template_that_reads_its_contents_and_refuses_marks_locates_nothing_an
 
 def test_an_empty_content_is_nothing_to_locate() -> None:
     assert rendered(saying("message['content']"), "", "  ") == ("<|user|><|user|>[  ]<|bot|>", 0)
+    assert rendered(saying("message['content'] or '(nothing)'"), "", "a") == ("<|user|>(nothing)<|user|>[a]<|bot|>", 0)
 
 
 def test_a_character_of_several_tokens_is_content_whole() -> None:

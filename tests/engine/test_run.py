@@ -18,9 +18,9 @@ import pytest
 import torch
 
 from driftcli.curves import compounding, fresh_accuracy, joint_walk, walk_acceptance_length
-from driftcli.domain import Axis, Condition, DraftSettings, Estimate, Finding, PairCard, Prompt, RunSpec, Skipped
+from driftcli.domain import Axis, Condition, DraftSettings, Estimate, Finding, Message, PairCard, Prompt, RunSpec, Skipped
 from driftcli.engine.run import Job, measure
-from driftcli.errors import ProbeError, RunError
+from driftcli.errors import ProbeError, PromptError, RunError
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.probe import Trace
 from driftcli.report.verdict import judge
@@ -273,3 +273,59 @@ def test_conditions_must_have_names_of_their_own_and_fit_the_horizon(pair: Calla
         measure(job(pair("pre"), tmp_path / "r", battery=(odd,)), silent)
     with pytest.raises(ProbeError, match="'window-6' drafts 2 deep"):
         measure(job(pair("pre"), tmp_path / "r", battery=(Windows(),), spec=replace(SPEC, depth=1)), silent)
+
+
+def test_a_condition_for_self_feeding_drafters_is_refused_on_a_causal_lm(pair: Callable, tmp_path: Path) -> None:
+    with pytest.raises(ProbeError, match="'window-4' changes how a self-feeding drafter drafts"):
+        measure(job(pair("lm"), tmp_path / "r", battery=(Windows(),)), silent)
+
+
+def test_a_run_whose_target_now_writes_other_text_is_not_resumed(pair: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = measure(job(pair("pre"), tmp_path / "r", prompts(3), battery=(Windows(),)), silent)
+    (missing,) = path.glob("steps/window-6-*.parquet")
+    missing.unlink()
+    template = pair("pre").target.tokenizer.chat_template
+    monkeypatch.setattr(pair("pre").target.tokenizer, "chat_template", template.replace("{{ bos_token }}", "{{ bos_token }}Tuesday "))
+    with pytest.raises(RunError, match=r"continues prompt p\d otherwise than when this run began"):
+        measure(job(pair("pre"), path, prompts(3), battery=(Windows(),)), silent)
+
+
+def test_states_that_overflow_are_refused_and_never_averaged(pair: Callable, tmp_path: Path) -> None:
+    loaded = pair("pre")
+    broken = replace(loaded.drafter, weights=replace(loaded.drafter.weights, down=loaded.drafter.weights.down * 1e38))
+    with pytest.raises(RunError, match="the models computed NaN or infinity"):
+        measure(job(replace(loaded, drafter=broken), tmp_path / "r", prompts(2)), silent)
+
+
+def test_a_run_killed_before_its_first_cell_starts_again(pair: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop_at_steps(path: Path, **_: object) -> None:
+        if path.name == "steps":
+            raise KeyboardInterrupt
+        os.makedirs(path, exist_ok=True)
+
+    for force in (False, True):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Path, "mkdir", stop_at_steps)
+            measure(job(pair("pre"), tmp_path / "r", prompts(2), force=force), silent)
+        with pytest.raises(RunError):
+            read_run(tmp_path / "r")
+        assert read_run(measure(job(pair("pre"), tmp_path / "r", prompts(2)), silent)).n_prompts == 2
+
+
+def test_a_prompt_that_the_template_refuses_stops_the_run_before_it_begins(
+    pair: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picky = "{% if 'p1' in messages[0]['content'] %}{{ raise_exception('no p1 here') }}{% endif %}x"
+    monkeypatch.setattr(pair("pre").target.tokenizer, "chat_template", picky + "yz")
+    asked = [*prompts(1), Prompt("odd", (Message("user", "p1"),))]
+    with pytest.raises(PromptError, match="prompt odd: the target's chat template refuses it"):
+        measure(job(pair("pre"), tmp_path / "r", asked), silent)
+    assert not (tmp_path / "r").exists()
+
+
+def test_given_replies_weigh_by_their_tokens_and_the_targets_own_do_not_hide_them(pair: Callable, tmp_path: Path) -> None:
+    asked = [*prompts(5), Prompt("mine", prompts(1)[0].messages, response="words that the target would never choose")]
+    run = read_run(measure(job(pair("pre"), tmp_path / "r", asked), silent))
+    given = table(run.path, "trajectories").query("not generated")
+    assert run.argmax_share == pytest.approx(float(given["argmax_share"].iloc[0]))
+    assert run.argmax_share < 0.5

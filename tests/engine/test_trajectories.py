@@ -9,7 +9,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from driftcli.domain import Message, Prompt
-from driftcli.engine.trajectories import set_aside_generation_settings, trajectories
+from driftcli.engine.trajectories import ignored_settings, trajectories
 from driftcli.errors import PromptError
 from driftcli.loading.pair import LoadedPair
 from driftcli.loading.target import LanguageModel
@@ -95,8 +95,9 @@ def test_penalties_and_sampling_of_the_generation_config_are_set_aside_and_named
     own = target.model.generation_config
     changed = type(own)(**{**own.to_dict(), "repetition_penalty": 5.0, "temperature": 0.6, "do_sample": True, "top_p": 0.9})
     monkeypatch.setattr(target.model, "generation_config", changed)
-    named = set_aside_generation_settings(target)
+    named = ignored_settings(target)
     (after,) = trajectories(target, prompts(1), [], 12)
+    assert target.model.generation_config is changed
     assert {"repetition_penalty=5.0", "temperature=0.6", "do_sample=True", "top_p=0.9"} <= set(named)
     assert after.ids.tolist() == before.ids.tolist()
 

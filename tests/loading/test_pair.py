@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, BloomConfig, Lfm2Config, MistralConfig
 
 from driftcli.drafters.causal_lm import CausalLm
 from driftcli.drafters.eagle3 import Eagle3
 from driftcli.errors import FormatError, PairError, SourceError
 from driftcli.loading import pair as loading
 from driftcli.loading.files import Source
-from driftcli.loading.pair import LoadedPair, fingerprint, load_pair, shared_vocabulary
+from driftcli.loading.pair import LoadedPair, fingerprint, load_pair, require_measurable, shared_vocabulary, sliding_window
 from driftcli.loading.target import LanguageModel
 from tests.loading.edits import CONFIG, WEIGHTS, edit_config, edit_tensors, refused
 from tests.tiny import tokenizer, write_target
@@ -190,3 +191,27 @@ def test_a_large_file_is_told_by_its_size_and_by_evenly_spaced_blocks(tmp_path: 
     for content in (bytes((3 << 20) + 1), bytes(2 << 20) + b"\1" + bytes((1 << 20) - 1)):
         (tmp_path / WEIGHTS).write_bytes(content)
         assert fingerprint(source) != before
+
+
+def test_a_causal_lm_whose_attention_cannot_be_measured_is_refused() -> None:
+    sizes = {"vocab_size": 20, "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2}
+    mixed = Lfm2Config(**sizes, num_hidden_layers=2, layer_types=["conv", "full_attention"])
+    alone = BloomConfig(vocab_size=20, hidden_size=16, n_layer=1, n_head=2)
+    for config, seen in ((mixed, "lfm2 has layers of type conv"), (alone, "bloom has attention of its own")):
+        lm = LanguageModel(Source("odd", Path()), AutoModelForCausalLM.from_config(config), tokenizer())
+        with pytest.raises(FormatError, match=f"odd: {seen}, expected plain attention in every layer"):
+            require_measurable(lm)
+
+
+@pytest.mark.parametrize(
+    ("settings", "window"),
+    [({"sliding_window": 8}, 8), ({"sliding_window": None}, None), ({"sliding_window": 8, "layer_types": ["full_attention"]}, None)],
+)
+def test_the_sliding_window_is_that_of_the_layers_that_slide(settings: dict, window: int | None) -> None:
+    config = MistralConfig(
+        vocab_size=20, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2
+    )
+    for name, value in settings.items():
+        setattr(config, name, value)
+    lm = LanguageModel(Source("m", Path()), AutoModelForCausalLM.from_config(config), tokenizer())
+    assert sliding_window(lm) == window

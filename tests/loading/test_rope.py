@@ -46,6 +46,12 @@ def test_the_table_is_the_textbook_rotation() -> None:
         assert sin[row, pair + 6].item() == pytest.approx(math.sin(angle), abs=1e-5)
 
 
+def test_a_dynamic_type_changes_its_frequencies_beyond_the_declared_range_and_not_before() -> None:
+    config: dict[str, Json] = {"rope_theta": 5000.0, "rope_scaling": {"rope_type": "dynamic", "factor": 2.0}, "max_position_embeddings": 32}
+    assert torch.equal(tables(config, rows=32)[0], tables({"rope_theta": 5000.0}, rows=32)[0])
+    assert not torch.equal(tables(config, rows=33)[0], tables({"rope_theta": 5000.0}, rows=33)[0])
+
+
 def test_the_older_word_type_is_understood() -> None:
     old: dict[str, Json] = {"type": "linear", "factor": 2.0}
     assert torch.equal(

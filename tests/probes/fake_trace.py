@@ -66,10 +66,15 @@ class FakeTrace:
     story: Story = Story()
     pair: PairCard = field(default_factory=card)
     streams: dict[str, tuple[Estimate | Absent, Estimate | Absent]] = field(default_factory=dict)
+    chosen: float = 1.0  # share of the reply tokens that are the target's own choice
 
     @property
     def spec(self) -> RunSpec:
         return RunSpec(depth=by_prompt(self.story.forced, 1).shape[1])
+
+    @property
+    def argmax_share(self) -> float:
+        return self.chosen
 
     @property
     def n_prompts(self) -> int:

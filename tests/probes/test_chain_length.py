@@ -35,6 +35,23 @@ def only_skip(story: Story, **pair: str) -> Skipped:
 # ---- drift
 
 
+def test_a_collapse_without_a_mechanism_is_still_severe() -> None:
+    found = findings(Story(forced=(80, 72, 4, 2)))
+    assert found.keys() == {"EXPOSURE-GAP", "DEPTH-COLLAPSE"}
+    assert {finding.severity for finding in found.values()} == {"severe"}
+
+
+def test_given_replies_are_judged_for_drift_but_not_for_capacity_nor_for_a_shorter_draft() -> None:
+    story = Story(
+        fresh=(20, 20, 20, 20), forced=(20, 18, 14, 10), growth=GROWN, kept=(40, 41, 41, 41)
+    )  # 0.8 and 1.03 drafts a round at 1 and 2
+    own, given = (list(ChainLength().judge(FakeTrace(story, chosen=share))) for share in (1.0, 0.98))
+    assert [item.code for item in own if isinstance(item, Finding)] == ["DRIFT-STATE", "LOW-CAPACITY"]
+    assert [item.code for item in given if isinstance(item, Finding)] == ["DRIFT-STATE"]
+    assert [item.axis for item in given if isinstance(item, Skipped)] == ["capacity"]
+    assert own[0].fix.startswith("draft 2") and not given[0].fix.startswith("draft")  # type: ignore[union-attr]
+
+
 def test_a_chain_that_only_pays_the_handoff_is_healthy_and_nothing_is_said() -> None:
     assert judged(Story()) == []
 
@@ -78,8 +95,11 @@ def test_a_healthy_head_that_looks_at_its_drafts_as_much_as_its_control_does_is_
 
 def test_damage_with_attention_that_moves_equally_in_the_control_has_no_mechanism() -> None:
     along = (0, 15, 30, 45)
-    found = findings(Story(forced=MODERATE, fresh_ahead=along, forced_ahead=along))
+    story = Story(forced=MODERATE, fresh_ahead=along, forced_ahead=along)
+    found = findings(story)
     assert found.keys() == {"EXPOSURE-GAP"}
+    (skip,) = [item for item in judged(story) if isinstance(item, Skipped)]
+    assert (skip.axis, skip.state) == ("drift", "inconclusive")  # damage is never a clean bill
     assert found["EXPOSURE-GAP"].severity == "moderate"
     assert BY_NAME["EXPOSURE-GAP"].axis == "capacity"
     assert found["EXPOSURE-GAP"].estimate.value == pytest.approx(0.2)

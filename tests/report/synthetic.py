@@ -131,6 +131,7 @@ def _trajectory(recipe: Recipe, prompt: str) -> Columns:
         "turn": [0],
         "category": [None],
         "prompt_length": [PROMPT_LENGTH],
+        "length": [PROMPT_LENGTH + reply],
         "ids": [[5] * (PROMPT_LENGTH + reply)],
         "labels": [[1] * PROMPT_LENGTH + [2] * reply],
         "anchors": [recipe.anchors if usable else 0],
