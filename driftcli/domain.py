@@ -84,7 +84,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Sourced:
-    """A value of the drafter's record and where it comes from: `tensor`, `config:<key>`, `default:<system>` or `assumed:<why>`."""
+    """A value of the drafter's record and its source: `tensor`, `tokenizer`, `config:<key>`, `default:<system>`, `assumed:<why>`."""
 
     value: Scalar | tuple[int, ...]
     source: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from driftcli.loading.target import LanguageModel
 from tests.tiny import WIDTH
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+VOCABULARY = 260  # of the tiny tokenizer
+PROVENANCE = re.compile(r"tensor|config:.+|default:.+|assumed:.+")
 
 
 def refused(kind: type[DriftError], call: Callable[[], object], *says: str) -> str:

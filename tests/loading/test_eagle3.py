@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from driftcli.errors import FormatError
 from driftcli.loading.files import Json
 from driftcli.loading.target import LanguageModel
 from tests.loading.edits import (
+    PROVENANCE,
+    VOCABULARY,
     WEIGHTS,
     as_pickle,
     drop_config,
@@ -25,9 +26,6 @@ from tests.loading.edits import (
     refused,
 )  # fmt: skip
 from tests.tiny import WIDTH, HeadSpec, write_head
-
-VOCABULARY = 260
-PROVENANCE = re.compile(r"tensor|config:.+|default:.+|assumed:.+")
 
 
 @pytest.fixture

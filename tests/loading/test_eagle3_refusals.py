@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,8 @@ from driftcli.loading.formats import detect
 from driftcli.loading.target import LanguageModel
 from tests.loading.edits import (
     CONFIG,
+    PROVENANCE,
+    VOCABULARY,
     WEIGHTS,
     Payload,
     as_pickle,
@@ -32,10 +33,6 @@ from tests.loading.edits import (
     refused,
 )  # fmt: skip
 from tests.tiny import WIDTH, HeadSpec, head_config, head_tensors, write_head
-
-VOCABULARY = 260
-PROVENANCE = re.compile(r"tensor|config:.+|default:.+|assumed:.+")
-
 
 # --- what must be refused
 
