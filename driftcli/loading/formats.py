@@ -30,13 +30,12 @@ class Format:
 
 
 def _is_causal_lm(config: Mapping[str, Json], shapes: Shapes) -> bool:
-    drafter_only = ("fc.weight", "hidden_norm.weight", "eh_proj.weight", "enorm.weight", "d2t")
-    layered = any(re.search(r"(^|\.)(layers|h|blocks|block)\.0\.", name) for name in shapes)
-    return (
-        str(config.get("model_type")) in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-        and layered
-        and not any(name.endswith(drafter_only) for name in shapes)
-    )
+    def named(pattern: str) -> bool:
+        return any(re.search(pattern, name) for name in shapes)
+
+    whole = named(r"(^|\.)(layers|h|blocks|block)\.0\.") and named(r"(embed_tokens|embed_in|wte|word_embeddings|embeddings?)\.weight$")
+    drafter = named(r"(^|^model\.)fc\.weight$|(^|\.)(hidden_norm|eh_proj|enorm)\.weight$|(^|\.)d2t$")
+    return str(config.get("model_type")) in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and whole and not drafter
 
 
 FORMATS: tuple[Format, ...] = (

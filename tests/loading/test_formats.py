@@ -64,3 +64,17 @@ def test_the_histogram_counts_names_with_their_numbers_starred_the_most_frequent
     assert histogram(shapes) == "layers.*.a x12, layers.*.b x12, norm x1"
     assert histogram(shapes, longest=1) == "layers.*.a x12 and 2 more names"
     assert histogram({}) == "none"
+
+
+@pytest.mark.parametrize(
+    ("shapes", "fits"),
+    [
+        ({"transformer.wte.weight": (9, 4), "transformer.h.0.mlp.c_fc.weight": (4, 16)}, True),  # GPT-2: c_fc is no fusion of streams
+        ({"model.embed_tokens.weight": (9, 4), "model.layers.0.mlp.up_proj.weight": (8, 4)}, True),
+        ({"blocks.0.mixer.in_proj.weight": (4, 4)}, False),  # layers without an embedding
+        ({"embed_tokens.weight": (9, 4), "layers.0.mlp.up_proj.weight": (8, 4), "fc.weight": (4, 8)}, False),  # EAGLE-1
+    ],
+)
+def test_a_causal_lm_has_layers_and_an_embedding_and_nothing_of_a_drafter(shapes: dict[str, tuple[int, ...]], fits: bool) -> None:
+    causal_lm = next(format for format in FORMATS if format.family == "causal-lm")
+    assert causal_lm.matches({"model_type": "llama"}, shapes) == fits
