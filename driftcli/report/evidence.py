@@ -12,14 +12,13 @@ from datetime import datetime
 from typing import Literal
 
 from driftcli import curves
-from driftcli.domain import SHARES, Absent, Estimate, Finding, Share, Verdict
+from driftcli.domain import SHARES, Absent, Estimate, Finding, Verdict
 from driftcli.report.printable import printable
 from driftcli.stats import EXACT_TEXT, Floats, Sums
 from driftcli.traces.reader import Run
 
 SHOWN_DEPTHS = 8  # columns that fit 100 characters; a deeper chain shows a selection
-REGION_MEANING: dict[Share, str] = {
-    "sink": "the row that soaks it up",
+REGION_MEANING: dict[str, str] = {
     "template": "chat markup",
     "prompt": "message content",
     "verified": "reply so far",
@@ -123,11 +122,13 @@ def main_curves(run: Run) -> list[Curve]:
 
 def attention_curves(run: Run) -> tuple[str, list[Curve]]:
     """A heading, and attention by region: its change against the control, or plain shares where there is no control."""
+    with_sink, texts = run.sink_texts
+    meaning = {**REGION_MEANING, "sink": f"a row in {with_sink} of {counted(texts, 'text')}"}
     if run.pair.no_recursion is None:
         heading = "attention moved by self-feeding, in points of share against the fresh query on the same tokens"
-        return heading, [Curve(name, curves.region_change(name), "points", REGION_MEANING[name]) for name in SHARES]
+        return heading, [Curve(name, curves.region_change(name), "points", meaning[name]) for name in SHARES]
     heading = "attention of the drafter, share of each region"
-    return heading, [Curve(name, curves.share("forced", name), "percent", REGION_MEANING[name]) for name in SHARES]
+    return heading, [Curve(name, curves.share("forced", name), "percent", meaning[name]) for name in SHARES]
 
 
 def grade(finding: Finding) -> str:

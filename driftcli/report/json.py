@@ -68,6 +68,7 @@ def _baseline(run: Run) -> dict[str, Plain]:
     return {
         **_claimed("acceptance_length", length, run),
         "target_argmax_share": run.argmax_share,
+        "texts_with_sink": {"count": run.sink_texts[0], "of": run.sink_texts[1]},
         "self_feeding_tax": _estimate(recursion or estimate_tax(run)),
         "handoff": _estimate(recursion or run.estimate(handoff)),
         "by_depth": _by_depth(run),

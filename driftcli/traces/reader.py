@@ -66,6 +66,12 @@ class Run:
         """Ids of the prompts without a single anchor, sorted."""
         return tuple(sorted(set(self.trajectories["prompt"].to_pylist()) - set(self.prompts)))
 
+    @cached_property
+    def sink_texts(self) -> tuple[int, int]:
+        """How many trajectories with an anchor have a sink, and how many there are."""
+        usable = self.trajectories.filter(pc.field("anchors") > 0)
+        return len(usable) - usable["sink_row"].null_count, len(usable)
+
     @property
     def n_prompts(self) -> int:
         """Prompts with at least one anchor."""
