@@ -9,6 +9,7 @@ so the folder holds exactly the numbers of the GGUF file. Tests marked `real` an
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,8 @@ from zipfile import ZipFile
 
 import torch
 import typer
+
+os.environ["TQDM_DISABLE"] = "1"  # before transformers, whose bars for every step would drown what is said
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 
