@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from time import monotonic
 from typing import Literal
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from transformers.utils import logging as transformers_logging
 
 from driftcli.cli.battery import load_battery, probe_names
@@ -54,7 +55,7 @@ def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
     out = request.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{Path(request.drafter.rstrip('/')).name}"
     job = Job(pair, prompts, battery, request.spec, out, probe_names(battery, request.probes), request.force)
     console.print(f"{len(prompts)} prompts, {len(job.conditions())} conditions, depth {request.spec.depth}; traces go to {out}")
-    with _progress(console) as bar:
+    with ProgressBar(console) as bar:
         measure(job, bar)
     run = read_run(out)
     verdict = judge(run, battery)
@@ -62,23 +63,22 @@ def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
     return run, verdict
 
 
-class _progress:
-    """A bar on a terminal, a line a batch elsewhere; both on stderr."""
+class ProgressBar:
+    """A bar on a terminal, a line a batch elsewhere; both on stderr, both with the time left as the batches of this session tell it."""
 
     def __init__(self, console: Console) -> None:
-        self._console, self._last = console, -1
+        self._console, self._started, self._first, self._last = console, monotonic(), -1, -1
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=False),
+            TextColumn("{task.fields[left]}"),
         )
         self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
-        self._task = None if self._bar is None else self._bar.add_task("starting", total=None)
+        self._task = None if self._bar is None else self._bar.add_task("starting", total=None, left="")
 
-    def __enter__(self) -> _progress:
+    def __enter__(self) -> ProgressBar:
         if self._bar is not None:
             self._bar.start()
         return self
@@ -89,8 +89,18 @@ class _progress:
         return False
 
     def __call__(self, done: int, total: int, now: str) -> None:
+        self._first = done if self._first < 0 else self._first
+        left = time_left(done - self._first, total - done, monotonic() - self._started)
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, total=total, description=f"prompts x conditions · {now}")
+            self._bar.update(self._task, completed=done, total=total, description=f"prompts x conditions · {now}", left=left)
         elif done != self._last and now == "written":
-            self._console.print(f"{done} of {total} prompts x conditions measured")
+            self._console.print(f"{done} of {total} prompts x conditions measured{', ' * bool(left)}{left}")
             self._last = done
+
+
+def time_left(done: int, open: int, seconds: float) -> str:
+    """How long `open` more will take when `done` took `seconds`, in minutes and seconds; nothing before the first is done or after the last."""
+    if not done or not open:
+        return ""
+    left = round(seconds / done * open)
+    return f"about {left // 60} min {left % 60} s left" if left >= 60 else f"about {left} s left"

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from driftcli.cli.diagnosis import ProgressBar, Request, diagnose_pair, time_left
+from driftcli.domain import RunSpec
+from driftcli.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("done", "open", "seconds", "left"),
+    [(0, 80, 9, ""), (16, 64, 45, "about 3 min 0 s left"), (60, 20, 90, "about 30 s left"), (80, 0, 200, "")],
+)
+def test_the_time_left_is_what_the_rest_takes_at_the_pace_so_far(done: int, open: int, seconds: float, left: str) -> None:
+    assert time_left(done, open, seconds) == left
+
+
+def test_batches_that_were_there_before_do_not_count_for_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.0, 10.0])
+    monkeypatch.setattr("driftcli.cli.diagnosis.monotonic", lambda: next(clock))
+    console = Console(file=(out := io.StringIO()), width=100)
+    with ProgressBar(console) as bar:
+        bar(60, 80, "written")  # a resumed run starts here
+        bar(70, 80, "written")
+    assert out.getvalue().splitlines() == [
+        "60 of 80 prompts x conditions measured", "70 of 80 prompts x conditions measured, about 10 s left",
+    ]  # fmt: skip
+
+
+def request(models: Path, out: Path, **changes: object) -> Request:
+    asked = {
+        "target": str(models / "target"), "drafter": str(models / "pre"), "prompts": None, "probes": [], "spec": RunSpec(depth=3, max_new_tokens=12),
+        "limit": 8, "device": "cpu", "dtype": "float32", "remote_code": False, "out": out, "force": False,
+    }  # fmt: skip
+    return Request(**{**asked, **changes})  # type: ignore[arg-type]
+
+
+def test_a_diagnosis_leaves_a_whole_run_with_its_findings(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, verdict = diagnose_pair(request(models, tmp_path / "r"))
+    assert run.n_prompts == 8
+    assert verdict.axes["wiring"].state == "not measured"
+    assert (tmp_path / "r" / "findings.json").read_text().startswith("[")
+    seen = capsys.readouterr()
+    assert seen.out == ""  # results are for the caller to print; what it does goes to stderr
+    assert re.search(r"8 prompts, 1 conditions, depth 3; traces go to", " ".join(seen.err.split()))
+
+
+def test_an_unknown_probe_is_refused_before_any_model_is_loaded(models: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--probe nonesuch: no such probe, expected one of chain-length, streams"):
+        diagnose_pair(request(models, tmp_path / "r", probes=["nonesuch"], target="/nowhere"))
+    assert not (tmp_path / "r").exists()
