@@ -67,15 +67,11 @@ class ProgressBar:
     """A bar on a terminal, a line a batch elsewhere; both on stderr, both with the time left as the batches of this session tell it."""
 
     def __init__(self, console: Console) -> None:
-        self._console, self._started, self._first, self._last = console, monotonic(), -1, -1
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-        )
-        self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
+        self._console, self._started, self._left = console, monotonic(), ""
+        self._first = self._last = -1
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        left = TextColumn("{task.fields[left]}")
+        self._bar = Progress(*columns, left, console=console, transient=True) if console.is_terminal else None
         self._task = None if self._bar is None else self._bar.add_task("starting", total=None, left="")
 
     def __enter__(self) -> ProgressBar:
@@ -89,17 +85,19 @@ class ProgressBar:
         return False
 
     def __call__(self, done: int, total: int, now: str) -> None:
+        """Show that `done` of `total` prompts x conditions are measured and what runs now."""
         self._first = done if self._first < 0 else self._first
-        left = time_left(done - self._first, total - done, monotonic() - self._started)
+        if done != self._last:
+            self._left = time_left(done - self._first, total - done, monotonic() - self._started)
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, total=total, description=f"prompts x conditions · {now}", left=left)
-        elif done != self._last and now == "written":
-            self._console.print(f"{done} of {total} prompts x conditions measured{', ' * bool(left)}{left}")
-            self._last = done
+            self._bar.update(self._task, completed=done, total=total, description=f"prompts x conditions · {now}", left=self._left)
+        elif done != self._last:
+            self._console.print(f"{done} of {total} prompts x conditions measured{', ' * bool(self._left)}{self._left}")
+        self._last = done
 
 
 def time_left(done: int, open: int, seconds: float) -> str:
-    """How long `open` more will take when `done` took `seconds`, in minutes and seconds; nothing before the first is done or after the last."""
+    """How long `open` more will take when `done` took `seconds`; nothing before the first is done or after the last."""
     if not done or not open:
         return ""
     left = round(seconds / done * open)
