@@ -2,8 +2,8 @@
 
 Judged on the baseline alone: damage is `compounding` at the run's depth, the loss beyond the first hand-off against the control of the
 same tokens; a mechanism is growth of the state, or attention moving from the prompt onto the drafted tokens, against that same control.
-Damage without a
-mechanism is not called drift.
+Damage without a mechanism is an exposure gap, and leaves drift inconclusive. A grade is as high as the whole interval supports, so a
+smaller run never says more.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class ChainLength:
             yield Skipped("drift", "inconclusive", f"{seen} straddles the {self.mild:.0%} from which it counts; more prompts would tell")
 
     def _drift_findings(self, trace: Trace, damage: Estimate) -> Iterator[Finding | Skipped]:
-        severity: Severity = "severe" if damage.value >= self.severe else "moderate" if damage.value >= self.moderate else "mild"
+        severity: Severity = "severe" if damage.low >= self.severe else "moderate" if damage.low >= self.moderate else "mild"
         fix = self._shorter_draft(trace)
         mechanisms = list(self._mechanisms(trace, severity, damage, fix))
         yield from mechanisms
@@ -156,7 +156,7 @@ class ChainLength:
         given = "" if trace.pair.no_recursion else " on the target's own state"
         seen = f"first guess right {first.value:.0%} [{first.low:.0%}, {first.high:.0%}]{given}"
         if first.high < self.capacity[0]:
-            severity = grades[sum(first.value < limit for limit in self.capacity[1:])]
+            severity = grades[sum(first.high < limit for limit in self.capacity[1:])]
             yield Finding("LOW-CAPACITY", severity, seen, first, "share of guesses", "train on more of the target's own replies")
         elif first.low < self.capacity[0]:
             yield Skipped("capacity", "inconclusive", f"{seen}, astride the {self.capacity[0]:.0%} below which it is low")

@@ -239,3 +239,12 @@ def test_every_finding_counts_prompts_and_bears_a_known_code_of_an_axis_that_the
     assert found.keys() == {"DRIFT-STATE", "DRIFT-ATTENTION", "DEPTH-COLLAPSE", "LOW-CAPACITY"}
     assert {finding.estimate.n_prompts for finding in found.values()} == {12}
     assert {BY_NAME[code].axis for code in found} == set(ChainLength().axes)
+
+
+def test_a_grade_is_no_higher_than_the_whole_interval_supports() -> None:
+    near = Story(forced=((80, 72, 56, 40), (80, 72, 48, 36)), growth=GROWN)  # 40% in half of the prompts, 45% in the others
+    assert findings(near)["DRIFT-STATE"].severity == "severe"
+    wide = Story(forced=((80, 72, 68, 60), (80, 72, 48, 20)), growth=GROWN)  # 15% and 65%: 40% on average, the low end far under 35%
+    found = findings(wide)["DRIFT-STATE"]
+    assert found.claim.startswith("compounding 40%")
+    assert found.severity == "moderate"
