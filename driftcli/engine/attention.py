@@ -120,12 +120,13 @@ def attend(query: Tensor, fresh: Keys, chain: Keys | None, sight: Sight, labels:
     """
     steps = 0 if chain is None else chain.key.shape[2]
     columns = key_columns(labels, steps)
+    wide = Keys(fresh.key.float(), fresh.value)  # scores are taken in float32, as serving kernels accumulate them; converted once a call
     size = max(1, BLOCK // (query.shape[0] * (len(labels) + steps)))
     outputs, parts = [], []
     for start in range(0, query.shape[1], size):
         block = slice(start, min(start + size, query.shape[1]))
         own = None if chain is None else Keys(chain.key[:, block], chain.value[:, block])
-        output, masses = _block(query[:, block], fresh, own, sight.part(block), columns, tail)
+        output, masses = _block(query[:, block], wide, own, sight.part(block), columns, tail)
         outputs.append(output)
         parts.append(masses)
     return torch.cat(outputs), Masses.joined(parts, dim=2)
@@ -137,8 +138,8 @@ def _block(query: Tensor, fresh: Keys, chain: Keys | None, sight: Sight, columns
     grouped = query.view(key_heads, heads // key_heads, queries, size)
     index = torch.arange(rows, device=query.device)
     hidden = (index > sight.last[:, None]) | (index < sight.lowest[:, None])
-    scaled = grouped.float() * size**-0.5  # scores in float32, as serving kernels accumulate them; float16 would overflow before the scale
-    scores = (scaled.reshape(key_heads, -1, size) @ fresh.key.float().transpose(1, 2)).view(heads, queries, rows)
+    scaled = grouped.float() * size**-0.5  # float16 would overflow before the scale
+    scores = (scaled.reshape(key_heads, -1, size) @ fresh.key.transpose(1, 2)).view(heads, queries, rows)
     steps = torch.arange(0 if chain is None else chain.key.shape[2], device=query.device)
     if chain is not None:
         own = torch.einsum("kgqd,kqcd->kgqc", scaled, chain.key.float()).reshape(heads, queries, -1)

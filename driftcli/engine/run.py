@@ -91,11 +91,10 @@ def measure(job: Job, progress: Progress) -> Path:
     Raises PromptError before anything runs when the target's template refuses a prompt.
     """
     by_hash = {content_hash(prompt): prompt for prompt in job.prompts}
-    conditions, request, facts = job.conditions(), job.request(), _facts(job)
+    conditions, begun = job.conditions(), manifest_of(job.request(), card_json(job.pair.card), _facts(job))
     for prompt in job.prompts:
         render(job.pair.target.tokenizer, prompt.id, prompt.turns[0], prompt.text)
-    folder = open_run(job.out, request, sorted(by_hash), job.spec.batch_size, force=job.force)
-    folder.write_manifest(manifest_of(request, card_json(job.pair.card), facts, complete=False))
+    folder = open_run(job.out, begun, sorted(by_hash), job.spec.batch_size, force=job.force)
     done, total = 0, len(by_hash) * len(conditions)
     for batch in folder.batches:
         pending = [condition for condition in conditions if not folder.is_done(condition.name, batch)]
@@ -106,7 +105,7 @@ def measure(job: Job, progress: Progress) -> Path:
                 folder.write_cell(condition.name, batch, measured[condition.name])
             done += len(batch) * len(pending)
         progress(done, total, "written")
-    folder.write_manifest(manifest_of(request, card_json(job.pair.card), {**facts, "finished": _now()}, complete=True))
+    folder.write_manifest({**begun, "finished": _now(), "complete": True})
     return folder.path
 
 

@@ -63,13 +63,14 @@ def batch_key(batch: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(batch).encode()).hexdigest()[:12]
 
 
-def open_run(path: Path, request: Mapping[str, Plain], prompts: Sequence[str], batch_size: int, *, force: bool) -> RunFolder:
-    """The folder at `path`, fresh, resumed or grown.
+def open_run(path: Path, begun: Mapping[str, Plain], prompts: Sequence[str], batch_size: int, *, force: bool) -> RunFolder:
+    """The folder at `path`, fresh, resumed or grown, with its `run.json` written.
 
-    prompts: content hashes of the prompts asked for, sorted. Raises RunError when the folder holds another request or something else,
-    unless `force`.
+    begun: the manifest of the unfinished run, as `manifest_of` makes it. prompts: content hashes of the prompts asked for, sorted. Raises
+    RunError when the folder holds another request or something else, unless `force`.
     """
-    manifest = path / "run.json"
+    manifest, request = path / "run.json", begun["request"]
+    assert isinstance(request, Mapping)
     if path.exists() and not path.is_dir():
         raise RunError(f"{path}: this is a file, expected a folder to write the run to; name another with --out")
     old: tuple[tuple[str, ...], ...] = ()
@@ -82,9 +83,7 @@ def open_run(path: Path, request: Mapping[str, Plain], prompts: Sequence[str], b
     new = [prompt for prompt in prompts if prompt not in kept]
     grown = tuple(tuple(new[at : at + batch_size]) for at in range(0, len(new), batch_size))
     folder = RunFolder(path, (*old, *grown))
-    folder.write_manifest(
-        {"schema": VERSION, "complete": False, "request": request}
-    )  # before anything else: a kill leaves a run, not a riddle
+    folder.write_manifest(begun)  # before anything else: a kill leaves a run, not a riddle
     (path / "findings.json").unlink(missing_ok=True)
     for name in TABLES:
         if force:
@@ -144,6 +143,6 @@ def write_json(path: Path, content: Plain) -> None:
     os.replace(aside, path)
 
 
-def manifest_of(request: Mapping[str, Plain], pair: Mapping[str, Plain], facts: Mapping[str, Plain], *, complete: bool) -> dict[str, Plain]:
-    """The content of `run.json`."""
-    return {"schema": VERSION, "complete": complete, "request": request, "pair": pair, **facts}
+def manifest_of(request: Mapping[str, Plain], pair: Mapping[str, Plain], facts: Mapping[str, Plain]) -> dict[str, Plain]:
+    """The content of `run.json` for a run that has begun; it is finished by `complete` and `finished`."""
+    return {"schema": VERSION, "complete": False, "request": request, "pair": pair, **facts}

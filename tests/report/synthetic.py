@@ -66,13 +66,14 @@ WITHOUT_STATE = Life(lost=(0,) * 8, self_feeding=False)
 
 def write_run(path: Path, recipe: Recipe = Recipe()) -> Path:
     """A complete run folder."""
-    folder = open_run(path, _request(recipe), sorted([*recipe.prompts, *recipe.short]), BATCH, force=False)
+    begun = manifest_of(_request(recipe), _card(recipe), _facts(recipe))
+    folder = open_run(path, begun, sorted([*recipe.prompts, *recipe.short]), BATCH, force=False)
     for batch in folder.batches:
         _write_baseline(folder, recipe, batch)
         for name, (probe, other) in recipe.extra.items():
             parts = [part for prompt in batch if prompt in recipe.prompts for part in _chain(recipe, other, prompt, probe, name)]
             folder.write_cell(name, batch, {"steps": parts})
-    folder.write_manifest(manifest_of(_request(recipe), _card(recipe), _facts(recipe), complete=True))
+    folder.write_manifest({**begun, "complete": True})
     return path
 
 
