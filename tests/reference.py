@@ -1,104 +1,239 @@
-"""An EAGLE-3 step written a second time, from the published formulas and the raw checkpoint: one chain, one query, one key at a time.
+"""An EAGLE step written a second time, from the published formulas and the raw checkpoint: one chain, one query, one key at a time.
 
-Nothing here comes from driftcli: what the engine does for all anchors at once must equal what this does for each anchor alone.
+Nothing here comes from driftcli: what the engine does for all anchors at once must equal what this does for each anchor alone. Which
+formula a checkpoint has is never read from its config but spelled by hand (`Formula`), except for the tiny heads of `tests.tiny`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
+LEGACY = {"midlayer.": "layers.0.", "aux_norm_low.": "fc_norm.0.", "aux_norm_mid.": "fc_norm.1.", "aux_norm_high.": "fc_norm.2."}
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Rotary angles. `slow` and `fast` are llama3's low and high frequency factors, or yarn's rotations; `amplitude` multiplies cos and sin.
+
+    `dynamic` is the one base for all lengths that SGLang computes; the unscaled base of other readers is `default`.
+    """
+
+    kind: Literal["default", "linear", "dynamic", "llama3", "yarn"] = "default"
+    theta: float = 10000.0
+    factor: float = 1.0
+    original: int = 0
+    slow: float = 1.0
+    fast: float = 32.0
+    amplitude: float = 1.0
+    interleaved: bool = False
+
+
+@dataclass(frozen=True)
+class Latent:
+    """Sizes of multi-head latent attention, per head."""
+
+    nope: int
+    rope: int
+    value: int
+
+
+@dataclass(frozen=True)
+class Formula:
+    """The switches of one reading of one checkpoint.
+
+    boundaries: target boundary ids in the order of the columns of fc; L + 1 is the stream after the target's final norm.
+    hidden_norm: `ones` normalises without a gain, `twice` passes the hidden stream through input_layernorm first.
+    later_norm: the norm in front of the attention of layers >= 1; None normalises without a gain.
+    windows: rows that a query of a layer sees, its own included; empty for no window. Counted from the query's own row, or in a chain
+        from the anchor's last trunk row, with all chain rows seen in addition.
+    """
+
+    boundaries: tuple[int, ...] = (2, 4, 5)
+    entry: Literal["eagle3", "eagle1"] = "eagle3"
+    stream_norm: Literal["none", "joint", "per-stream"] = "none"
+    hidden_norm: Literal["gain", "ones", "twice"] = "gain"
+    residual: Literal["raw", "normed"] = "raw"
+    later_norm: str | None = "input_layernorm"
+    logits_from: Literal["raw", "normed"] = "normed"
+    feedback: Literal["raw", "normed"] = "raw"
+    attention_bias: bool = False
+    fc_bias: bool = False
+    embedding: Literal["own", "target"] = "target"
+    head: Literal["own", "target"] = "own"
+    rope: Rope = Rope(theta=5000.0)
+    windows: tuple[int | None, ...] = ()
+    window_from: Literal["query", "anchor"] = "query"
+    heads: int = 4
+    kv_heads: int = 2
+    latent: Latent | None = None
+    score_scale: float = 1.0
+    eps: float = 1e-5
+
 
 @dataclass
 class Step:
-    """One query: logits over the draft vocabulary, state fed on, attention over its keys (head, key), and the rows of those keys."""
+    """One query: logits over the draft vocabulary, state fed on, and per layer the attention over its keys (head, key) and their rows."""
 
     logits: Tensor
     state: Tensor
-    attention: Tensor
-    rows: list[int]
+    attention: list[Tensor]
+    rows: list[list[int]]
 
 
 @dataclass
 class Lone:
-    """A head that drafts one chain alone with a growing cache."""
+    """A head that drafts one chain alone with a growing cache: per layer the rows, keys and values so far."""
 
     tensors: dict[str, Tensor]
-    config: dict[str, float]
+    formula: Formula
     embedding: Tensor
-    post_norm: bool
-    window: int | None = None
+    head: Tensor
     swap_halves: bool = False
-    normed_residual: bool = False
-    cache: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
+    trunk: int = 0
+    cache: list[list[tuple[int, Tensor, Tensor]]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, folder: Path, target: Path, **options: object) -> Lone:
-        tensors = {name: t.float() if t.is_floating_point() else t for name, t in load_file(folder / "model.safetensors").items()}
-        config = json.loads((folder / "config.json").read_text())
-        embedding = tensors.get("embed_tokens.weight", load_file(target / "model.safetensors")["model.embed_tokens.weight"].float())
-        post_norm = bool(options.pop("post_norm", config.get("norm_output", False)))
-        return cls(tensors, config, embedding, post_norm, **options)  # type: ignore[arg-type]
+    def of(
+        cls,
+        folder: Path,
+        target: Path,
+        formula: Formula | None = None,
+        *,
+        post_norm: bool | None = None,
+        normed_residual: bool = False,
+        window: int | None = None,
+        swap_halves: bool = False,
+    ) -> Lone:
+        """The head in `folder`. The options are faults and settings put on top of the formula, which a head of `tests.tiny` may leave out."""
+        tensors = read_tensors(folder)
+        formula = formula or tiny_formula(tensors, json.loads((folder / "config.json").read_text()))
+        if post_norm is not None:
+            formula = replace(formula, feedback="normed" if post_norm else "raw")
+        if normed_residual:
+            formula = replace(formula, residual="normed")
+        if window is not None:
+            formula = replace(formula, windows=(window,) * n_layers(tensors))
+        return cls(tensors, formula, *embedding_and_head(tensors, formula, target), swap_halves)
 
-    def norm(self, x: Tensor, name: str) -> Tensor:
-        return x / torch.sqrt((x * x).mean() + self.config["rms_norm_eps"]) * self.tensors[name]
+    def norm(self, x: Tensor, name: str | None) -> Tensor:
+        unit = x / torch.sqrt((x * x).mean(-1, keepdim=True) + self.formula.eps)
+        return unit if name is None else unit * self.tensors[f"{name}.weight"]
+
+    def linear(self, x: Tensor, name: str, *, bias: bool = False) -> Tensor:
+        return self.tensors[f"{name}.weight"] @ x + (self.tensors[f"{name}.bias"] if bias else 0)
 
     def first_state(self, streams: list[Tensor]) -> Tensor:
-        if "fc_norm.0.weight" in self.tensors:
-            streams = [self.norm(stream, f"fc_norm.{number}.weight") for number, stream in enumerate(streams)]
-        return self.tensors["fc.weight"] @ torch.cat(streams)
+        """The drafter's state of a target row."""
+        if self.formula.entry == "eagle1" or "fc.weight" not in self.tensors:
+            (state,) = streams
+            return state
+        if self.formula.stream_norm == "per-stream":
+            streams = [self.norm(stream, f"fc_norm.{number}") for number, stream in enumerate(streams)]
+        joined = torch.cat(streams)
+        if self.formula.stream_norm == "joint":
+            joined = self.norm(joined, "input_norm")
+        return self.linear(joined, "fc", bias=self.formula.fc_bias)
 
-    def rotate(self, x: Tensor, position: int) -> Tensor:
-        size = x.shape[-1]
-        out = torch.empty_like(x)
-        for pair in range(size // 2):
-            angle = position * self.config["rope_theta"] ** (-2 * pair / size)
-            a, b = x[:, pair], x[:, pair + size // 2]
-            out[:, pair] = a * math.cos(angle) - b * math.sin(angle)
-            out[:, pair + size // 2] = b * math.cos(angle) + a * math.sin(angle)
-        return out
+    def entry(self, token: int, state: Tensor) -> tuple[Tensor, Tensor]:
+        """What the first layer attends with, and the residual around its attention."""
+        embedded = self.embedding[token]
+        if self.formula.entry == "eagle1":
+            fused = self.linear(torch.cat([embedded, state]), "fc", bias=self.formula.fc_bias)
+            return fused, fused
+        hidden = self.norm(state, "layers.0.input_layernorm") if self.formula.hidden_norm == "twice" else state
+        hidden = self.norm(hidden, None if self.formula.hidden_norm == "ones" else "layers.0.hidden_norm")
+        halves = [self.norm(embedded, "layers.0.input_layernorm"), hidden]
+        return torch.cat(halves[::-1] if self.swap_halves else halves), hidden if self.formula.residual == "normed" else state
 
-    def remember(self, token: int, state: Tensor, row: int) -> Tensor:
-        """Add one row to the cache; returns its query (head, size)."""
-        heads, kv_heads = int(self.config["num_attention_heads"]), int(self.config["num_key_value_heads"])
-        embedded, normed = (
-            self.norm(self.embedding[token], "midlayer.input_layernorm.weight"),
-            self.norm(state, "midlayer.hidden_norm.weight"),
+    def project(self, layer: int, x: Tensor, row: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value, (head, size) each, rotated to the row."""
+        if self.formula.latent is not None:
+            return self.project_latent(f"layers.{layer}.self_attn", self.formula.latent, x, row)
+        at, parts = f"layers.{layer}.self_attn", []
+        for name, count in (("q", self.formula.heads), ("k", self.formula.kv_heads), ("v", self.formula.kv_heads)):
+            part = self.linear(x, f"{at}.{name}_proj", bias=self.formula.attention_bias).view(count, -1)
+            parts.append(self.norm(part, f"{at}.{name}_norm") if f"{at}.{name}_norm.weight" in self.tensors else part)
+        query, key, value = parts
+        return rotate(self.formula.rope, query, row), rotate(self.formula.rope, key, row), value
+
+    def project_latent(self, at: str, sizes: Latent, x: Tensor, row: int) -> tuple[Tensor, Tensor, Tensor]:
+        heads, rank = self.formula.heads, self.tensors[f"{at}.kv_a_layernorm.weight"].shape[0]
+        query = self.linear(self.norm(self.linear(x, f"{at}.q_a_proj"), f"{at}.q_a_layernorm"), f"{at}.q_b_proj").view(heads, -1)
+        compressed = self.linear(x, f"{at}.kv_a_proj_with_mqa")
+        expanded = self.linear(self.norm(compressed[:rank], f"{at}.kv_a_layernorm"), f"{at}.kv_b_proj").view(heads, -1)
+        shared = rotate(self.formula.rope, compressed[rank:].view(1, sizes.rope), row).expand(heads, sizes.rope)
+        turned = rotate(self.formula.rope, query[:, sizes.nope :], row)
+        assert expanded.shape[1] == sizes.nope + sizes.value
+        return (
+            torch.cat([query[:, : sizes.nope], turned], 1),
+            torch.cat([expanded[:, : sizes.nope], shared], 1),
+            expanded[:, sizes.nope :],
         )
-        x = torch.cat([normed, embedded] if self.swap_halves else [embedded, normed])
-        query, key, value = (
-            (self.tensors[f"midlayer.self_attn.{name}_proj.weight"] @ x).view(count, -1)
-            for name, count in (("q", heads), ("k", kv_heads), ("v", kv_heads))
-        )
-        self.cache.append((row, self.rotate(key, row), value))
-        return self.rotate(query, row)
 
-    def step(self, token: int, state: Tensor, row: int) -> Step:
-        """Feed one token and state at one row and ask for the next token; the cache grows by the row."""
-        query = self.remember(token, state, row)
-        heads, kv_heads = int(self.config["num_attention_heads"]), int(self.config["num_key_value_heads"])
-        seen = [entry for entry in self.cache if self.window is None or entry[0] > row - self.window]
+    def sees(self, layer: int, row: int, key_row: int) -> bool:
+        window = self.formula.windows[layer] if self.formula.windows else None
+        start = row if self.formula.window_from == "query" else min(row, self.trunk)
+        return window is None or key_row > start - window
+
+    def attend(self, layer: int, query: Tensor, row: int) -> tuple[Tensor, Tensor, list[int]]:
+        """The heads' outputs in a row, the attention (head, key) and the rows of the keys."""
+        seen = [entry for entry in self.cache[layer] if self.sees(layer, row, entry[0])]
+        groups = self.formula.heads // seen[0][1].shape[0]
         outputs, shares = [], []
-        for head in range(heads):
-            of = head * kv_heads // heads
-            scores = torch.stack([query[head] @ key[of] for _, key, _ in seen]) / math.sqrt(query.shape[1])
+        for head in range(self.formula.heads):
+            of = head // groups
+            scores = torch.stack([query[head] @ key[of] for _, key, _ in seen]) * self.formula.score_scale / math.sqrt(query.shape[1])
             share = (scores - scores.max()).exp()
             shares.append(share / share.sum())
             outputs.append(sum(p * value[of] for p, (_, _, value) in zip(shares[-1], seen, strict=True)))
-        residual = self.norm(state, "midlayer.hidden_norm.weight") if self.normed_residual else state
-        inner = residual + self.tensors["midlayer.self_attn.o_proj.weight"] @ torch.cat(outputs)
-        y = self.norm(inner, "midlayer.post_attention_layernorm.weight")
-        gate, up = (self.tensors[f"midlayer.mlp.{name}_proj.weight"] @ y for name in ("gate", "up"))
-        raw = inner + self.tensors["midlayer.mlp.down_proj.weight"] @ (gate * torch.sigmoid(gate) * up)
-        out = self.norm(raw, "norm.weight")
-        return Step(self.tensors["lm_head.weight"] @ out, out if self.post_norm else raw, torch.stack(shares), [row for row, _, _ in seen])
+        return torch.cat(outputs), torch.stack(shares), [row for row, _, _ in seen]
+
+    def mlp(self, layer: int, x: Tensor) -> Tensor:
+        gate, up = (self.linear(x, f"layers.{layer}.mlp.{name}_proj") for name in ("gate", "up"))
+        return self.linear(gate * torch.sigmoid(gate) * up, f"layers.{layer}.mlp.down_proj")
+
+    def step(self, token: int, state: Tensor, row: int) -> Step:
+        """Feed one token and state at one row and ask for the next token; the cache grows by the row."""
+        step = self.feed(token, state, row, ask=True)
+        assert step is not None
+        return step
+
+    def remember(self, token: int, state: Tensor, row: int) -> None:
+        """Feed one token and state at one row; the cache grows by the row."""
+        self.feed(token, state, row, ask=False)
+
+    def feed(self, token: int, state: Tensor, row: int, *, ask: bool) -> Step | None:
+        layers, attention, rows = n_layers(self.tensors), [], []
+        self.cache = self.cache or [[] for _ in range(layers)]
+        x, residual = self.entry(token, state)
+        for layer in range(layers):
+            if layer > 0:
+                x = self.norm(residual, self.formula.later_norm and f"layers.{layer}.{self.formula.later_norm}")
+            query, key, value = self.project(layer, x, row)
+            self.cache[layer].append((row, key, value))
+            if layer == layers - 1 and not ask:
+                return None
+            output, shares, seen = self.attend(layer, query, row)
+            inner = residual + self.linear(output, f"layers.{layer}.self_attn.o_proj")
+            residual = inner + self.mlp(layer, self.norm(inner, f"layers.{layer}.post_attention_layernorm"))
+            attention, rows = [*attention, shares], [*rows, seen]
+        return self.finish(residual, attention, rows)
+
+    def finish(self, raw: Tensor, attention: list[Tensor], rows: list[list[int]]) -> Step:
+        outputs = {"raw": raw, **({"normed": self.norm(raw, "norm")} if "norm.weight" in self.tensors else {})}
+        return Step(self.head @ outputs[self.formula.logits_from], outputs[self.formula.feedback], attention, rows)
 
     def to_target(self, draft_id: int) -> int:
         return draft_id + int(self.tensors["d2t"][draft_id]) if "d2t" in self.tensors else draft_id
@@ -106,9 +241,9 @@ class Lone:
     def chain(self, ids: list[int], streams: list[Tensor], anchor: int, depth: int, *, forced: bool, shift: int = 0) -> list[Step]:
         """The chain from one anchor: prefill rows 0 .. anchor - 1 from the target, then feed on its own state.
 
-        streams: (position, width) each, in capture order. `shift` misplaces the tokens, for a negative control.
+        streams: (position, width) each, in the order of the columns of fc. `shift` misplaces the tokens, for a negative control.
         """
-        self.cache = []
+        self.cache, self.trunk = [], anchor - 1
         states = [self.first_state([stream[row] for stream in streams]) for row in range(anchor)]
         for row in range(anchor - 1):
             self.remember(ids[row + 1 + shift], states[row], row)
@@ -119,11 +254,106 @@ class Lone:
         return steps
 
 
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """Tensors of a checkpoint in float32 under one spelling of their names: no `model.`, `layers.0.` for `midlayer.`."""
+    pickle = folder / "pytorch_model.bin"
+    held = torch.load(pickle, weights_only=True) if pickle.exists() else load_file(folder / "model.safetensors")
+    return {plain_name(name): t.float() if t.is_floating_point() else t for name, t in held.items()}
+
+
+def plain_name(name: str) -> str:
+    name = name.removeprefix("model.")
+    for old, new in LEGACY.items():
+        name = new + name.removeprefix(old) if name.startswith(old) else name
+    return name
+
+
+def n_layers(tensors: Mapping[str, Tensor]) -> int:
+    return 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("layers."))
+
+
+def embedding_and_head(tensors: dict[str, Tensor], formula: Formula, target: Path) -> tuple[Tensor, Tensor]:
+    """Where tokens are embedded and where logits come from. A head without its own takes the target's rows of its vocabulary."""
+    with safe_open(target / "model.safetensors", "pt") as held:
+        embedding = tensors["embed_tokens.weight"] if formula.embedding == "own" else held.get_tensor("model.embed_tokens.weight").float()
+        if formula.head == "own":
+            return embedding, tensors["lm_head.weight"]
+        head = held.get_tensor("lm_head.weight").float()
+    return embedding, head[torch.arange(len(tensors["d2t"])) + tensors["d2t"]] if "d2t" in tensors else head
+
+
+def tiny_formula(tensors: Mapping[str, Tensor], config: Mapping[str, float]) -> Formula:
+    """The formula of the heads that `tests.tiny` and `examples/train_eagle3.py` write."""
+    return Formula(
+        stream_norm="per-stream" if "fc_norm.0.weight" in tensors else "none",
+        feedback="normed" if config.get("norm_output") else "raw",
+        embedding="own" if "embed_tokens.weight" in tensors else "target",
+        head="own" if "lm_head.weight" in tensors else "target",
+        rope=Rope(theta=config["rope_theta"]),
+        heads=int(config["num_attention_heads"]),
+        kv_heads=int(config["num_key_value_heads"]),
+        eps=config["rms_norm_eps"],
+    )
+
+
+def rotate(rope: Rope, x: Tensor, row: int) -> Tensor:
+    """x: (head, size) -> the same, each pair of numbers turned by the angle of its row."""
+    size = x.shape[1]
+    angles = torch.tensor([row * frequency for frequency in frequencies(rope, size)], dtype=torch.float64)
+    cos, sin = (rope.amplitude * angles.cos()).float(), (rope.amplitude * angles.sin()).float()
+    first, second = (slice(0, size, 2), slice(1, size, 2)) if rope.interleaved else (slice(0, size // 2), slice(size // 2, size))
+    out = torch.empty_like(x)
+    out[:, first] = x[:, first] * cos - x[:, second] * sin
+    out[:, second] = x[:, second] * cos + x[:, first] * sin
+    return out
+
+
+@cache
+def frequencies(rope: Rope, size: int) -> tuple[float, ...]:
+    """Radians a row, by pair."""
+    theta = rope.theta
+    if rope.kind == "dynamic":
+        theta *= (rope.factor * rope.factor - (rope.factor - 1)) ** (size / (size - 2))
+    plain = [theta ** (-2 * pair / size) for pair in range(size // 2)]
+    if rope.kind == "linear":
+        return tuple(frequency / rope.factor for frequency in plain)
+    if rope.kind == "llama3":
+        return tuple(blend(frequency, rope, llama3_share(frequency, rope)) for frequency in plain)
+    if rope.kind == "yarn":
+        return tuple(blend(frequency, rope, yarn_share(pair, rope, size)) for pair, frequency in enumerate(plain))
+    return tuple(plain)
+
+
+def blend(frequency: float, rope: Rope, kept: float) -> float:
+    return kept * frequency + (1 - kept) * frequency / rope.factor
+
+
+def llama3_share(frequency: float, rope: Rope) -> float:
+    """How much of a frequency stays unscaled: all of a fast one, nothing of a slow one, by turns within the original length."""
+    turns = rope.original * frequency / (2 * math.pi)
+    return min(1.0, max(0.0, (turns - rope.slow) / (rope.fast - rope.slow)))
+
+
+def yarn_share(pair: int, rope: Rope, size: int) -> float:
+    """As `llama3_share`, by place between the pairs that make `fast` and `slow` turns within the original length."""
+
+    def place(turns: float) -> float:
+        return size * math.log(rope.original / (turns * 2 * math.pi)) / (2 * math.log(rope.theta))
+
+    low, high = max(math.floor(place(rope.fast)), 0), min(math.ceil(place(rope.slow)), size - 1)
+    return 1 - min(1.0, max(0.0, (pair - low) / (high - low if high != low else 0.001)))
+
+
 def target_streams(target: LlamaForCausalLM, ids: list[int], boundaries: tuple[int, ...]) -> list[Tensor]:
-    """Streams of a plain forward through transformers' own `hidden_states`, (position, width) each."""
+    """Streams of a plain forward, (position, width) each. Of transformers' `hidden_states` the last is after the final norm, so boundary L
+    is taken from the last layer itself and L + 1 means the stream after the norm."""
+    layers, kept = target.model.layers, []
+    handle = layers[-1].register_forward_hook(lambda _, __, output: kept.append(output if isinstance(output, Tensor) else output[0]))
     with torch.inference_mode():
-        states = target(torch.tensor([ids]), output_hidden_states=True).hidden_states
-    return [states[boundary][0].float() for boundary in boundaries]
+        *states, after_norm = target(torch.tensor([ids]), output_hidden_states=True).hidden_states
+    handle.remove()
+    by_boundary = [*states, *kept, after_norm]
+    return [by_boundary[boundary][0].float() for boundary in boundaries]
 
 
 def speculate(

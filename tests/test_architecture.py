@@ -162,4 +162,4 @@ def test_help_and_explain_load_nothing_heavy_of_ours(arguments: list[str]) -> No
 
 
 def test_a_module_that_does_bring_torch_is_seen_by_the_check() -> None:
-    assert "torch" in loaded_by("import driftcli.loading.files")
+    assert "torch" in loaded_by("import driftcli.loading.tensors")

@@ -1,12 +1,11 @@
-"""EAGLE-3 and EAGLE 3.1: one decoder layer over (embedding, state), fed by three of the target's streams.
+"""EAGLE-3 and EAGLE 3.1: decoder layers over (embedding, state), fed by several of the target's streams.
 
-    g = fc(concat_j [norm_j](S_j))                       first state, from the target
+    g = fc(norm?(concat_j norm_j?(S_j)))                 first state, from the target
     a = residual + Attn(concat(norm(e), norm(h)))        residual: h raw, or as normed
-    z = a + MLP(norm(a));  n = norm(z)
+    z = a + MLP(norm(a));  n = norm(z)                   further layers are plain decoder layers on z
     logits = lm_head(n);   feedback = z (EAGLE-3) or n (EAGLE 3.1)
 
-Sources: Li et al. 2025 (arXiv:2503.01840); Eldenk et al. (arXiv:2605.09992). Weights stay in the pair's dtype; norms are computed in
-float32.
+Sources: Li et al. 2025 (arXiv:2503.01840); Eldenk et al. (arXiv:2605.09992).
 """
 
 from __future__ import annotations
@@ -18,44 +17,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaConfig
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from driftcli.domain import DraftSettings, Feedback
-from driftcli.drafters.self_feeding import Finished, Projected, RopeTables
+from driftcli.drafters.layers import DecoderLayer, rms_norm
+from driftcli.drafters.rope import rope_tables
+from driftcli.drafters.self_feeding import Finished, Flow, RopeTables
+from driftcli.drafters.vocabulary import DraftVocabulary
 
 
 @dataclass(frozen=True, slots=True)
-class Eagle3Weights:
-    """The tensors of a head; fc_norm is empty without per-stream norms."""
+class Fusion:
+    """From the target's streams to the first state: norms in front, over all or for each, and fc; all absent for one plain stream."""
 
-    fc: Tensor
-    fc_norm: tuple[Tensor, ...]
-    embedding_norm: Tensor
-    hidden_norm: Tensor
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    o: Tensor
-    mlp_norm: Tensor
-    gate: Tensor
-    up: Tensor
-    down: Tensor
-    final_norm: Tensor
-    embedding: Tensor
-    head: Tensor
-    to_target: Tensor
-    to_draft: Tensor
+    joint_norm: Tensor | None
+    stream_norms: tuple[Tensor, ...]
+    weight: Tensor | None
+    eps: float
+
+    def normed(self, streams: list[Tensor]) -> list[Tensor]:
+        """The streams as fc reads them; the joint norm comes first, as in vLLM, SGLang and speculators."""
+        if self.joint_norm is not None:
+            streams = list(rms_norm(torch.cat(streams, dim=-1), self.joint_norm, self.eps).chunk(len(streams), dim=-1))
+        if self.stream_norms:
+            streams = [rms_norm(stream, gain, self.eps) for stream, gain in zip(streams, self.stream_norms, strict=True)]
+        return streams
 
 
 @dataclass(frozen=True)
 class Eagle3:
-    """A loaded head in the reading that its fields declare."""
+    """A loaded head in one reading of its checkpoint; hidden_gains norm the state in their order."""
 
-    weights: Eagle3Weights
     boundaries: tuple[int, ...]
-    head_dim: int
+    fusion: Fusion
+    embedding_gain: Tensor
+    hidden_gains: tuple[Tensor, ...]
+    layers: tuple[DecoderLayer, ...]
+    final_gain: Tensor
+    embedding: Tensor
+    head: Tensor
+    vocabulary: DraftVocabulary
     eps: float
     residual: Feedback
+    logits_from: Feedback
     feedback: Feedback
     rope_config: LlamaConfig
 
@@ -65,61 +68,46 @@ class Eagle3:
 
     def rope(self, rows: int) -> RopeTables:
         """RoPE tables for rows `0 .. rows - 1`."""
-        device = self.weights.fc.device
-        cos, sin = LlamaRotaryEmbedding(self.rope_config).to(device)(torch.empty(0, device=device), torch.arange(rows, device=device)[None])
-        return RopeTables(cos[0].float(), sin[0].float())
+        return rope_tables(self.rope_config, rows, self.head.device)
 
     def fuse(self, streams: Mapping[int, Tensor], settings: DraftSettings) -> Tensor:
-        """fc over the streams side by side, each normed first where the head has norms for them."""
-        return F.linear(torch.cat(self._normed(streams, settings), dim=-1), self.weights.fc)
+        """fc over the streams side by side, normed first where the head has norms for them."""
+        joined = torch.cat(self._normed(streams, settings), dim=-1)
+        return joined if self.fusion.weight is None else F.linear(joined, self.fusion.weight)
 
     def contributions(self, streams: Mapping[int, Tensor], settings: DraftSettings) -> list[Tensor]:
         """Each stream through its own columns of fc."""
         normed = self._normed(streams, settings)
-        return [F.linear(part, block) for part, block in zip(normed, self.weights.fc.chunk(len(normed), dim=1), strict=True)]
+        if self.fusion.weight is None:
+            return normed
+        return [F.linear(part, block) for part, block in zip(normed, self.fusion.weight.chunk(len(normed), dim=1), strict=True)]
 
     def _normed(self, streams: Mapping[int, Tensor], settings: DraftSettings) -> list[Tensor]:
-        parts = [streams[boundary].to(self.weights.fc) for boundary in self.capture(settings)]
-        return [self._norm(part, gain) for part, gain in zip(parts, self.weights.fc_norm, strict=True)] if self.weights.fc_norm else parts
+        return self.fusion.normed([streams[boundary].to(self.head) for boundary in self.capture(settings)])
 
-    def project(self, tokens: Tensor, states: Tensor, rows: Tensor, rope: RopeTables, settings: DraftSettings) -> Projected:
-        """Queries, keys and values of one step, RoPE applied."""
-        w = self.weights
-        normed = self._norm(states, w.hidden_norm)
-        x = torch.cat([self._norm(F.embedding(tokens, w.embedding), w.embedding_norm), normed], dim=-1)
-        cos, sin = rope.cos[rows], rope.sin[rows]
+    def begin(self, tokens: Tensor, states: Tensor, settings: DraftSettings) -> Flow:
+        """Embedding and state side by side, each normed."""
+        normed = states
+        for gain in self.hidden_gains:
+            normed = rms_norm(normed, gain, self.eps)
+        embedded = rms_norm(F.embedding(tokens, self.embedding), self.embedding_gain, self.eps)
         residual = states if (settings.residual or self.residual) == "raw" else normed
-        return Projected(_rotate(self._heads(x, w.q), cos, sin), _rotate(self._heads(x, w.k), cos, sin), self._heads(x, w.v), residual)
+        return Flow(torch.cat([embedded, normed], dim=-1), residual)
 
-    def finish(self, residual: Tensor, attended: Tensor, settings: DraftSettings) -> Finished:
-        """Output projection, MLP and final norm; the state is fed back raw or normed."""
-        w = self.weights
-        inner = residual + F.linear(attended, w.o)
-        normed = self._norm(inner, w.mlp_norm)
-        raw = inner + F.linear(F.silu(F.linear(normed, w.gate)) * F.linear(normed, w.up), w.down)
-        output = self._norm(raw, w.final_norm)
-        return Finished(output, raw if (settings.feedback or self.feedback) == "raw" else output)
+    def finish(self, stream: Tensor, settings: DraftSettings) -> Finished:
+        """The final norm; the state is fed back raw or normed."""
+        normed = rms_norm(stream, self.final_gain, self.eps)
+        raw_state = (settings.feedback or self.feedback) == "raw"
+        return Finished(normed if self.logits_from == "normed" else stream, stream if raw_state else normed)
 
     def logits(self, output: Tensor) -> Tensor:
         """Scores over the draft vocabulary."""
-        return F.linear(output, self.weights.head).float()
+        return F.linear(output, self.head).float()
 
     def to_target(self, guesses: Tensor) -> Tensor:
         """Target ids of draft ids."""
-        return self.weights.to_target[guesses]
+        return self.vocabulary.to_target[guesses]
 
     def to_draft(self, tokens: Tensor) -> Tensor:
         """Draft ids of target ids, -1 outside the draft vocabulary."""
-        return self.weights.to_draft[tokens]
-
-    def _norm(self, x: Tensor, gain: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), gain.shape, gain.float(), self.eps).to(x.dtype)
-
-    def _heads(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.linear(x, weight).view(len(x), -1, self.head_dim).transpose(0, 1)
-
-
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """RoPE on (head, step, size) with the halves rotated, as Llama does."""
-    first, second = x.float().chunk(2, dim=-1)
-    return (x.float() * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
+        return self.vocabulary.to_draft[tokens]

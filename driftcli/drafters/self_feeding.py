@@ -1,12 +1,12 @@
-"""What the engine needs of a drafter that feeds on its own state: one step, cut in two around its attention.
+"""What the engine needs of a drafter that feeds on its own state: a step, cut around the attention of each of its layers.
 
-The engine owns the attention between `project` and `finish`, because there the keys of many chains meet and the shares are measured. A
-family is a file that fills this contract.
+The engine owns the attention, because there the keys of many chains meet and the shares are measured. A family is a file that fills this
+contract; `layers` holds the decoder layers that all families share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,18 +16,29 @@ from driftcli.domain import DraftSettings
 
 
 @dataclass(frozen=True, slots=True)
+class Flow:
+    """A step in front of a layer: what its projections read (step, inputs), and the residual stream that goes around (step, width)."""
+
+    inputs: Tensor
+    residual: Tensor
+
+    def pick(self, steps: Tensor) -> Flow:
+        """Some of the steps."""
+        return Flow(self.inputs[steps], self.residual[steps])
+
+
+@dataclass(frozen=True, slots=True)
 class Projected:
-    """A step before its attention: query (head, step, size), key and value (key head, step, size), RoPE applied; residual (step, width)."""
+    """A step before a layer's attention: query (head, step, size), key and value (key head, step, size), RoPE applied."""
 
     query: Tensor
     key: Tensor
     value: Tensor
-    residual: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A step after its attention: what the output head reads, and the state fed to the next step; both (step, width)."""
+    """A step after its last layer: what the output head reads, and the state fed to the next step; both (step, width)."""
 
     output: Tensor
     state: Tensor
@@ -41,8 +52,37 @@ class RopeTables:
     sin: Tensor
 
 
+class DrafterLayer(Protocol):
+    """One decoder layer, cut around its attention."""
+
+    @property
+    def scale(self) -> float:
+        """What scores are multiplied with."""
+
+    @property
+    def window(self) -> int | None:
+        """Rows that a query sees, its own included, None for all."""
+
+    @property
+    def from_anchor(self) -> bool:
+        """Whether a chain's window is counted back from the anchor's row, with the whole chain seen besides."""
+
+    def enter(self, stream: Tensor) -> Flow:
+        """The residual stream (step, width) of the layer before, normed for this one."""
+
+    def project(self, inputs: Tensor, rows: Tensor, rope: RopeTables) -> Projected:
+        """Queries, keys and values at absolute `rows` (step,)."""
+
+    def leave(self, residual: Tensor, attended: Tensor) -> Tensor:
+        """The residual stream after the layer; attended: (step, head * value size)."""
+
+
 class SelfFeedingDrafter(Protocol):
-    """A drafter with one attention layer that feeds on its own state."""
+    """A drafter that feeds on its own state."""
+
+    @property
+    def layers(self) -> Sequence[DrafterLayer]:
+        """Its decoder layers in order."""
 
     def capture(self, settings: DraftSettings) -> tuple[int, ...]:
         """Boundaries of the target's streams that it reads, in the order it reads them."""
@@ -56,11 +96,11 @@ class SelfFeedingDrafter(Protocol):
     def contributions(self, streams: Mapping[int, Tensor], settings: DraftSettings) -> list[Tensor]:
         """What each stream adds to the fused input, in capture order; they sum to `fuse`."""
 
-    def project(self, tokens: Tensor, states: Tensor, rows: Tensor, rope: RopeTables, settings: DraftSettings) -> Projected:
-        """A step on target-vocabulary `tokens` (step,) and `states` (step, width) at absolute `rows` (step,)."""
+    def begin(self, tokens: Tensor, states: Tensor, settings: DraftSettings) -> Flow:
+        """A step on target-vocabulary `tokens` (step,) and `states` (step, width), in front of the first layer."""
 
-    def finish(self, residual: Tensor, attended: Tensor, settings: DraftSettings) -> Finished:
-        """The rest of the step; attended: (step, head * size)."""
+    def finish(self, stream: Tensor, settings: DraftSettings) -> Finished:
+        """The rest of the step, from the residual stream after the last layer."""
 
     def logits(self, output: Tensor) -> Tensor:
         """Scores over the draft vocabulary in float32, (step, draft vocabulary)."""

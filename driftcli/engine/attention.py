@@ -7,15 +7,18 @@ and the entropy. One pass over the fresh queries then serves the cut of every de
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from driftcli.domain import RECENT_KEYS
 
 LABELS = ("template", "prompt", "verified", "chain")
 CANDIDATES = 16  # rows 0..15 can be the sink (design rule)
+MASKED = -1e30  # a score that no real one reaches and that stays finite when the largest is subtracted
 BLOCK = 1 << 23  # attention scores computed at once, about 32 MiB in float32 (chosen by us)
 
 
@@ -82,15 +85,10 @@ def tail_length(depth: int) -> int:
     return max(depth - 1, RECENT_KEYS)
 
 
-def key_columns(labels: Tensor, chain: int) -> Tensor:
-    """One-hot columns (key, 4 + 16) of shared rows, whose `labels` index `LABELS`, and of `chain` keys after them."""
-    rows = len(labels)
-    columns = torch.zeros(rows + chain, len(LABELS) + CANDIDATES, device=labels.device)
-    columns[torch.arange(rows, device=labels.device), labels.long()] = 1
-    columns[rows:, LABELS.index("chain")] = 1
-    first = torch.arange(min(rows, CANDIDATES), device=labels.device)
-    columns[first, len(LABELS) + first] = 1
-    return columns
+def label_columns(labels: Tensor, chain: int) -> Tensor:
+    """One-hot columns (key, 4) of shared rows, whose `labels` index `LABELS`, and of `chain` keys after them."""
+    own = torch.full((chain,), LABELS.index("chain"), device=labels.device)
+    return F.one_hot(torch.cat([labels.long(), own]), len(LABELS)).float()
 
 
 def tail_keys(last: Tensor, chain: Tensor, length: int) -> Tensor:
@@ -104,52 +102,106 @@ def tail_keys(last: Tensor, chain: Tensor, length: int) -> Tensor:
     return torch.cat([chain.flip(1), rows.clamp(min=-1)], dim=1)[:, :length]
 
 
-def measure(shares: Tensor, scores: Tensor, columns: Tensor, tail: Tensor) -> Masses:
-    """The reduction of a block; shares and scores (head, query, key), masked scores at the dtype's minimum."""
-    mass = shares @ columns
-    last = shares.gather(-1, tail.clamp(min=0).expand(shares.shape[0], -1, -1)) * (tail >= 0)
-    entropy = scores.logsumexp(-1) - (shares * scores).sum(-1)
-    return Masses(mass[None, ..., : len(LABELS)], mass[None, ..., len(LABELS) :], last[None], entropy[None])
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Attention before it is divided: `exp(score - max)` of every key (head, query, key), its sum over keys, and the entropy (head, query)."""
+
+    raw: Tensor
+    total: Tensor
+    entropy: Tensor
+
+    @classmethod
+    def of(cls, scores: Tensor) -> Weights:
+        """From scores with masked keys at `MASKED`; the scores are used up."""
+        scores.sub_(scores.amax(-1, keepdim=True))
+        raw = scores.exp()
+        total = raw.sum(-1)
+        return cls(raw, total, total.log() - torch.linalg.vecdot(raw, scores) / total)
 
 
-def attend(query: Tensor, fresh: Keys, chain: Keys | None, sight: Sight, labels: Tensor, tail: int) -> tuple[Tensor, Masses]:
-    """Attention output (query, head * size) and its reduction, for queries (head, query, size).
+def reduce(weights: Weights, by_label: Tensor, tail: Tensor, rows: int) -> Masses:
+    """The reduction of a block: its masses by label (head, query, 4), still undivided, and the rest from the weights; tail: (query, T)."""
+    heads, queries, keys = weights.raw.shape
+    total = weights.total[..., None]
+    first = weights.raw.new_zeros(heads, queries, CANDIDATES)
+    seen = min(rows, CANDIDATES)
+    first[..., :seen] = weights.raw[..., :seen] / total
+    last = weights.raw.gather(-1, tail.clamp(min=0).expand(heads, -1, -1)) * (tail >= 0) / total
+    return Masses((by_label / total)[None], first[None], last[None], weights.entropy[None])
+
+
+def attend(query: Tensor, fresh: Keys, chain: Keys | None, sight: Sight, labels: Tensor, tail: int, scale: float) -> tuple[Tensor, Masses]:
+    """Attention output (query, head * value size) and its reduction, for queries (head, query, size).
 
     Query `n` sees the shared rows of its sight and, as its latest keys, its own chain `chain.key[:, n]`, the query's own key last.
-    labels: (row,).
+    labels: (row,). scale: what scores are multiplied with.
     """
     steps = 0 if chain is None else chain.key.shape[2]
-    columns = key_columns(labels, steps)
+    columns = label_columns(labels, steps)
     wide = Keys(fresh.key.float(), fresh.value)  # scores are taken in float32, as serving kernels accumulate them; converted once a call
-    size = max(1, BLOCK // (query.shape[0] * (len(labels) + steps)))
     outputs, parts = [], []
-    for start in range(0, query.shape[1], size):
-        block = slice(start, min(start + size, query.shape[1]))
+    for block in _blocks(query, len(labels) + steps):
         own = None if chain is None else Keys(chain.key[:, block], chain.value[:, block])
-        output, masses = _block(query[:, block], wide, own, sight.part(block), columns, tail)
+        output, masses = _block(query[:, block].float() * scale, wide, own, sight.part(block), columns, tail)
         outputs.append(output)
         parts.append(masses)
-    return torch.cat(outputs), Masses.joined(parts, dim=2)
+    return torch.cat(outputs).to(query.dtype), Masses.joined(parts, dim=2)
 
 
-def _block(query: Tensor, fresh: Keys, chain: Keys | None, sight: Sight, columns: Tensor, tail: int) -> tuple[Tensor, Masses]:
-    heads, queries, size = query.shape
+def attend_unmeasured(query: Tensor, fresh: Keys, sight: Sight, scale: float) -> Tensor:
+    """Attention output (query, head * value size) of queries that nothing is asked of but their place under further layers."""
+    index, outputs = torch.arange(fresh.key.shape[1], device=query.device), []
+    for block in _blocks(query, len(index)):
+        part = sight.part(block)
+        seen = (index <= part.last[:, None]) & (index >= part.lowest[:, None])
+        inputs = (query[None, :, block], fresh.key[None], fresh.value[None])
+        outputs.append(F.scaled_dot_product_attention(*inputs, attn_mask=seen, scale=scale, enable_gqa=True)[0])
+    return torch.cat(outputs, dim=1).transpose(0, 1).flatten(1)
+
+
+def _blocks(query: Tensor, keys: int) -> Iterator[slice]:
+    size = max(1, BLOCK // (query.shape[0] * keys))
+    return (slice(start, min(start + size, query.shape[1])) for start in range(0, query.shape[1], size))
+
+
+def _block(scaled: Tensor, fresh: Keys, chain: Keys | None, sight: Sight, columns: Tensor, tail: int) -> tuple[Tensor, Masses]:
+    """Scores, weights, output and reduction of some queries, already scaled (a float16 query would overflow before the scale)."""
+    heads, queries, size = scaled.shape
     key_heads, rows, _ = fresh.key.shape
-    grouped = query.view(key_heads, heads // key_heads, queries, size)
-    index = torch.arange(rows, device=query.device)
+    grouped = scaled.view(key_heads, heads // key_heads, queries, size)
+    index = torch.arange(rows, device=scaled.device)
     hidden = (index > sight.last[:, None]) | (index < sight.lowest[:, None])
-    scaled = grouped.float() * size**-0.5  # float16 would overflow before the scale
-    scores = (scaled.reshape(key_heads, -1, size) @ fresh.key.transpose(1, 2)).view(heads, queries, rows)
-    steps = torch.arange(0 if chain is None else chain.key.shape[2], device=query.device)
+    scores = (grouped.reshape(key_heads, -1, size) @ fresh.key.transpose(1, 2)).view(heads, queries, rows)
+    steps = torch.arange(0 if chain is None else chain.key.shape[2], device=scaled.device)
     if chain is not None:
-        own = torch.einsum("kgqd,kqcd->kgqc", scaled, chain.key.float()).reshape(heads, queries, -1)
+        own = torch.einsum("kgqd,kqcd->kgqc", grouped, chain.key.float()).reshape(heads, queries, -1)
         scores = torch.cat([scores, own], dim=-1)
         hidden = torch.cat([hidden, sight.last[:, None] + 1 + steps < sight.lowest[:, None]], dim=1)
-    scores = scores.masked_fill(hidden, torch.finfo(torch.float32).min)
-    shares = scores.softmax(-1)
-    grouped_shares = shares.to(query.dtype).view(key_heads, -1, queries, shares.shape[-1])
-    output = (grouped_shares[..., :rows].reshape(key_heads, -1, rows) @ fresh.value).view(key_heads, -1, queries, size)
-    if chain is not None:
-        output = output + torch.einsum("kgqc,kqcd->kgqd", grouped_shares[..., rows:], chain.value)
-    masses = measure(shares, scores, columns, tail_keys(sight.last, (rows + steps).expand(queries, -1), tail))
-    return output.reshape(heads, queries, size).transpose(0, 1).reshape(queries, -1), masses
+    weights = Weights.of(scores.masked_fill_(hidden, MASKED))
+    output, by_label = _weighted(weights, fresh.value, None if chain is None else chain.value, columns)
+    masses = reduce(weights, by_label, tail_keys(sight.last, (rows + steps).expand(queries, -1), tail), rows)
+    return output, masses
+
+
+def _weighted(weights: Weights, values: Tensor, own: Tensor | None, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Output (query, head * value size), and undivided mass by label (head, query, 4).
+
+    values: (key head, row, size). In float32 the labels ride along as further columns of the values, which saves a pass over the weights.
+    """
+    heads, queries, keys = weights.raw.shape
+    key_heads, rows, size = values.shape
+    together = values.dtype == torch.float32
+    raw = weights.raw.view(key_heads, -1, queries, keys)
+    shares = raw if together else (weights.raw / weights.total[..., None]).to(values.dtype).view_as(raw)
+    beside = torch.cat([values, columns[:rows].expand(key_heads, -1, -1)], dim=-1) if together else values
+    out = (shares[..., :rows].reshape(key_heads, -1, rows) @ beside).view(key_heads, -1, queries, beside.shape[-1])
+    output, by_label = out[..., :size], out[..., size:]
+    if not together:
+        by_label = raw @ columns
+    if own is not None:
+        output = output + torch.einsum("kgqc,kqcd->kgqd", shares[..., rows:], own)
+        if together:
+            by_label = by_label + raw[..., rows:] @ columns[rows:]
+    output = output.reshape(heads, queries, size)
+    output = output / weights.total[..., None] if together else output
+    return output.transpose(0, 1).reshape(queries, -1), by_label.reshape(heads, queries, -1)

@@ -1,28 +1,32 @@
 """The target's residual streams, taken by hooks while it runs: only the boundaries asked for, never all hidden states.
 
-Boundary `b` is the residual stream after `b` decoder layers: 0 the embeddings, `L` the stream before the final norm. Boundary `b < L` is
-read where it enters layer `b` and boundary `L` where it leaves the last layer: transformers' own `hidden_states[L]` is behind the final
-norm and is something else.
+Boundary `b` is the residual stream after `b` decoder layers: 0 the embeddings, `L` the stream before the final norm, `L + 1` the one after
+it. Boundary `b < L` is read where it enters layer `b` and boundary `L` where it leaves the last layer: transformers' own
+`hidden_states[L]` is behind the final norm, which is boundary `L + 1` here and is read where it leaves the decoder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+from transformers.utils.generic import ModelOutput
+
+Output: TypeAlias = Tensor | tuple[Tensor, ...] | ModelOutput
 
 
 class StreamCapture:
     """Context in which every forward pass of the target adds its streams at `boundaries`, in the order of the passes.
 
-    layers: the target's decoder layers. Streams are kept in the target's dtype on the device of the layer they come from.
+    decoder: the target's decoder, layers: its decoder layers. Streams are kept in the target's dtype on the device of the layer they come from.
     """
 
-    def __init__(self, layers: Sequence[nn.Module], boundaries: Sequence[int]) -> None:
-        self._layers = layers
+    def __init__(self, decoder: nn.Module, layers: Sequence[nn.Module], boundaries: Sequence[int]) -> None:
+        self._decoder, self._layers = decoder, layers
         self._passes: dict[int, list[Tensor]] = {boundary: [] for boundary in boundaries}
         self._handles: list[RemovableHandle] = []
 
@@ -31,7 +35,8 @@ class StreamCapture:
             if boundary < len(self._layers):
                 hook = self._layers[boundary].register_forward_pre_hook(self._before(boundary), with_kwargs=True)
             else:
-                hook = self._layers[-1].register_forward_hook(self._after(boundary))
+                last = self._layers[-1] if boundary == len(self._layers) else self._decoder
+                hook = last.register_forward_hook(self._after(boundary))
             self._handles.append(hook)
         return self
 
@@ -46,9 +51,9 @@ class StreamCapture:
 
         return keep
 
-    def _after(self, boundary: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor | tuple[Tensor, ...]], None]:
-        def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
-            self._passes[boundary].append((output[0] if isinstance(output, tuple) else output).detach())
+    def _after(self, boundary: int) -> Callable[[nn.Module, tuple[Tensor, ...], Output], None]:
+        def keep(_: nn.Module, __: tuple[Tensor, ...], output: Output) -> None:
+            self._passes[boundary].append((output if isinstance(output, Tensor) else output[0]).detach())
 
         return keep
 

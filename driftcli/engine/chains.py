@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from driftcli.domain import DraftSettings
-from driftcli.drafters.self_feeding import Finished, RopeTables, SelfFeedingDrafter
-from driftcli.engine.attention import Keys, Masses, Sight, attend, tail_length
+from driftcli.drafters.self_feeding import DrafterLayer, Finished, Projected, RopeTables, SelfFeedingDrafter
+from driftcli.engine.attention import Keys, Masses, Sight, attend, attend_unmeasured, tail_length
 from driftcli.engine.trajectories import Trajectory
 
 
@@ -85,34 +85,62 @@ class _Chains:
         wanted_prob = probs.gather(-1, draft_ids.clamp(min=0)[:, None])[:, 0].masked_fill(draft_ids < 0, torch.nan)
         return Guesses(self.drafter.to_target(best.indices), best.values, wanted_prob)
 
-    def fresh(self, states: Tensor) -> tuple[Queries, Keys]:
-        """The pass over all rows on the target's states: shared keys of every row, queries of the rows whose guess lies in the reply."""
-        rows = torch.arange(len(states), device=states.device)
-        step = self.drafter.project(self.ids[1 : 1 + len(rows)], states, rows, self.rope, self.settings)
-        keys = Keys(step.key, step.value)
-        asked = rows[self.first - 1 :]
-        sight = Sight.of(asked, 0, self.settings.window)
-        attended, masses = attend(step.query[:, asked], keys, None, sight, self.labels, tail_length(self.settings.depth))
-        done = self.drafter.finish(step.residual[asked], attended, self.settings)
-        return Queries(self.guess(done, self.ids[self.first + 1 :]), masses, done.state), keys
+    def fresh(self, states: Tensor) -> tuple[Queries, list[Keys]]:
+        """The pass over all rows on the target's states: each layer's shared keys, and the queries of the rows whose guess lies in the reply."""
+        rows, early = torch.arange(len(states), device=states.device), self.first - 1
+        flow = self.drafter.begin(self.ids[1 : 1 + len(rows)], states, self.settings)
+        shared: list[Keys] = []
+        parts: list[Masses] = []
+        for number, layer in enumerate(self.drafter.layers):
+            step = layer.project(flow.inputs, rows, self.rope)
+            shared.append(Keys(step.key, step.value))
+            attended, masses = self._attend(layer, step.query[:, early:], shared[-1], None, rows[early:])
+            parts.append(masses)
+            if number + 1 == len(self.drafter.layers):
+                stream = layer.leave(flow.residual[early:], attended)
+            else:
+                sight = Sight.of(rows[:early], 0, self._window(layer))
+                before = attend_unmeasured(step.query[:, :early], shared[-1], sight, layer.scale)
+                flow = self.drafter.layers[number + 1].enter(layer.leave(flow.residual, torch.cat([before, attended])))
+        done = self.drafter.finish(stream, self.settings)
+        return Queries(self.guess(done, self.ids[self.first + 1 :]), Masses.joined(parts, dim=0), done.state), shared
 
-    def chain(self, start: Queries, shared: Keys, *, forced: bool) -> list[Queries]:
+    def chain(self, start: Queries, shared: list[Keys], *, forced: bool) -> list[Queries]:
         """Depths 2 and deeper, on the target's tokens or on its own."""
-        anchors = torch.arange(self.n_anchors, device=self.ids.device) + self.first
         found = [start]
-        own: list[tuple[Tensor, Tensor]] = []
+        own: list[list[Projected]] = [[] for _ in self.drafter.layers]
         for depth in range(2, self.settings.depth + 1):
             before = found[-1]
             assert before.state is not None
             tokens = self.wanted(depth - 1) if forced else before.guesses.drafted
-            step = self.drafter.project(tokens, before.state, anchors + depth - 2, self.rope, self.settings)
-            own.append((step.key, step.value))
-            chain = Keys(*(torch.stack(parts, dim=2) for parts in zip(*own, strict=True)))
-            sight = Sight.of(anchors - 1, depth - 1, self.settings.window)
-            attended, masses = attend(step.query, shared, chain, sight, self.labels, tail_length(self.settings.depth))
-            done = self.drafter.finish(step.residual, attended, self.settings)
+            done, masses = self._deeper(tokens, before.state, depth, shared, own)
             found.append(Queries(self.guess(done, self.wanted(depth)), masses, done.state))
         return found
+
+    def _deeper(
+        self, tokens: Tensor, states: Tensor, depth: int, shared: list[Keys], own: list[list[Projected]]
+    ) -> tuple[Finished, Masses]:
+        """One depth of all chains; each layer's keys are added to `own`."""
+        anchors = torch.arange(self.n_anchors, device=self.ids.device) + self.first
+        flow, stream, parts = self.drafter.begin(tokens, states, self.settings), states, []
+        for number, layer in enumerate(self.drafter.layers):
+            flow = flow if number == 0 else layer.enter(stream)
+            step = layer.project(flow.inputs, anchors + depth - 2, self.rope)
+            own[number].append(step)
+            chain = Keys(torch.stack([p.key for p in own[number]], dim=2), torch.stack([p.value for p in own[number]], dim=2))
+            attended, masses = self._attend(layer, step.query, shared[number], chain, anchors - 1)
+            parts.append(masses)
+            stream = layer.leave(flow.residual, attended)
+        return self.drafter.finish(stream, self.settings), Masses.joined(parts, dim=0)
+
+    def _attend(self, layer: DrafterLayer, query: Tensor, shared: Keys, chain: Keys | None, last: Tensor) -> tuple[Tensor, Masses]:
+        anchored = chain is None or (layer.from_anchor and self.settings.window is None)
+        sight = Sight.of(last, 0 if anchored or chain is None else chain.key.shape[2], self._window(layer))
+        return attend(query, shared, chain, sight, self.labels, tail_length(self.settings.depth), layer.scale)
+
+    def _window(self, layer: DrafterLayer) -> int | None:
+        """The condition's window in place of the layer's own."""
+        return layer.window if self.settings.window is None else self.settings.window
 
 
 @torch.inference_mode()
@@ -131,8 +159,8 @@ def draft_chains(drafter: SelfFeedingDrafter, trajectory: Trajectory, settings: 
     run = _Chains(drafter, settings, ids, trajectory.prompt_length, n_anchors, labels, drafter.rope(rows))
     fresh, shared = run.fresh(states)
     start = fresh.pick(torch.arange(n_anchors, device=ids.device))
-    reachable = shared.until(trajectory.prompt_length + n_anchors - 1)
-    chains = replace(run, labels=labels[: reachable.key.shape[1]])
+    reachable = [keys.until(trajectory.prompt_length + n_anchors - 1) for keys in shared]
+    chains = replace(run, labels=labels[: reachable[0].key.shape[1]])
     forced = chains.chain(start, reachable, forced=True)
     return Drafted(n_anchors, fresh, forced, chains.chain(start, reachable, forced=False) if free else [])
 

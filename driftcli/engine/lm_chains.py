@@ -19,7 +19,7 @@ from transformers.masking_utils import eager_mask
 
 from driftcli.domain import DraftSettings
 from driftcli.drafters.causal_lm import CausalLm
-from driftcli.engine.attention import BLOCK, Masses, key_columns, measure, tail_keys, tail_length
+from driftcli.engine.attention import BLOCK, MASKED, Masses, Weights, label_columns, reduce, tail_keys, tail_length
 from driftcli.engine.chains import Drafted, Guesses, Queries
 from driftcli.engine.trajectories import Trajectory
 from driftcli.errors import RunError
@@ -29,10 +29,13 @@ MEASURED = "driftcli_measured"
 
 @dataclass
 class Measurement:
-    """What to reduce in the running forward: key columns, last keys of the asked queries, and the first query asked; `layers` fills up."""
+    """What to reduce in the running forward: key columns, last keys of the asked queries, how many keys are shared rows, and the first query
+    asked; `layers` fills up.
+    """
 
     columns: Tensor
     tail: Tensor
+    rows: int
     first: int
     layers: list[Masses] = field(default_factory=list)
 
@@ -58,13 +61,14 @@ def measured_attention(
         if isinstance(softcap, float):
             scores = torch.tanh(scores / softcap) * softcap
         if attention_mask is not None:
-            scores = (scores + attention_mask[0, :, block, : keys.shape[1]]).clamp(min=torch.finfo(torch.float32).min)
-        shares = scores.softmax(-1)
-        outputs.append(shares.to(query.dtype) @ values)
+            scores = (scores + attention_mask[0, :, block, : keys.shape[1]]).clamp(min=MASKED)
+        weights = Weights.of(scores)
+        outputs.append((weights.raw / weights.total[..., None]).to(query.dtype) @ values)
         skip = max(0, active.first - block.start)
         if skip < block.stop - block.start:
             asked = slice(max(0, block.start - active.first), block.stop - active.first)
-            parts.append(measure(shares[:, skip:], scores[:, skip:], columns, tail[asked]))
+            some = Weights(weights.raw[:, skip:], weights.total[:, skip:], weights.entropy[:, skip:])
+            parts.append(reduce(some, some.raw @ columns, tail[asked], active.rows))
     active.layers.append(Masses.joined(parts, dim=2).to(active.tail.device))
     return torch.cat(outputs, dim=1).transpose(0, 1)[None], None
 
@@ -96,7 +100,7 @@ def draft_lm_chains(drafter: CausalLm, trajectory: Trajectory, settings: DraftSe
     labels, cache = trajectory.labels.to(ids.device)[:rows], DynamicCache()
     asked = torch.arange(first, rows, device=ids.device)
     tail = tail_keys(asked, torch.empty(len(asked), 0, dtype=torch.long, device=ids.device), tail_length(settings.depth))
-    with measuring(drafter, Measurement(key_columns(labels, 0), tail, first)) as seen:
+    with measuring(drafter, Measurement(label_columns(labels, 0), tail, rows, first)) as seen:
         out = drafter.lm.model(ids[None, :rows], past_key_values=cache, use_cache=True, logits_to_keep=rows - first)
     fresh = Queries(_guess(drafter, out.logits[0], ids[first + 1 :]), Masses.joined(seen.layers, dim=0))
     places = torch.arange(n_anchors, device=ids.device)
@@ -112,15 +116,15 @@ def _free(
     found, rows, n = [start], len(labels), len(anchors)
     index = torch.arange(rows, device=ids.device)
     lowest = torch.finfo(drafter.lm.head.dtype).min
-    columns = key_columns(labels, 0)
+    columns = label_columns(labels, 0)
     for step in range(1, depth):
-        columns = torch.cat([columns, key_columns(labels[:0], n)])
+        columns = torch.cat([columns, label_columns(labels[:0], n)])
         own = rows + torch.arange(step, device=ids.device) * n + (anchors - anchors[0])[:, None]
         visible = torch.zeros(n, rows + step * n, dtype=torch.bool, device=ids.device)
         visible[:, :rows] = index <= anchors[:, None]
         visible.scatter_(1, own, True)
         mask = torch.zeros(visible.shape, dtype=drafter.lm.head.dtype, device=ids.device).masked_fill(~visible, lowest)
-        with measuring(drafter, Measurement(columns, tail_keys(anchors, own, tail_length(depth)), 0)) as seen:
+        with measuring(drafter, Measurement(columns, tail_keys(anchors, own, tail_length(depth)), rows, 0)) as seen:
             out = drafter.lm.model(
                 found[-1].guesses.drafted[None],
                 attention_mask=mask[None, None],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from driftcli.domain import BASELINE, Condition, DraftSettings, PairCard, Prompt, RunSpec
+from driftcli.domain import BASELINE, Condition, DraftSettings, PairCard, Prompt, RunSpec, Sourced
 from driftcli.drafters.causal_lm import CausalLm
 from driftcli.engine.chains import Drafted, draft_chains
 from driftcli.engine.lm_chains import draft_lm_chains
@@ -73,6 +73,7 @@ class Job:
         return {
             "target": card.target.fingerprint,
             "drafter": card.drafter.fingerprint,
+            "reading": card.record["reading"].value if "reading" in card.record else None,
             **asdict(self.spec),
             "dtype": str(head.dtype).removeprefix("torch."),
             "device": head.device.type,
@@ -172,8 +173,13 @@ def draft(pair: LoadedPair, trajectory: Trajectory, settings: DraftSettings, hor
 
 def card_json(card: PairCard) -> dict[str, Plain]:
     """The pair's card as it stands in `run.json`."""
-    record: dict[str, Plain] = {name: {"value": field.value, "source": field.source} for name, field in card.record.items()}
-    return {**asdict(card), "record": record}
+    readings: dict[str, Plain] = {name: fields_json(found) for name, found in card.readings.items()}
+    return {**asdict(card), "record": fields_json(card.record), "readings": readings}
+
+
+def fields_json(fields: Mapping[str, Sourced]) -> dict[str, Plain]:
+    """Fields of a record, each with its value and source."""
+    return {name: {"value": field.value, "source": field.source} for name, field in fields.items()}
 
 
 def _facts(job: Job) -> dict[str, Plain]:

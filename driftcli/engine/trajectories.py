@@ -140,7 +140,7 @@ def _generate(
     longest = max(len(text.ids) for text in rendered)
     pads = [longest - len(text.ids) for text in rendered]
     noted = _NextTokens()
-    with plain_decoding(target) as settings, StreamCapture(target.layers, boundaries) as capture:
+    with plain_decoding(target) as settings, StreamCapture(target.decoder, target.layers, boundaries) as capture:
         padded = [[settings.pad_token_id] * pad + text.ids for pad, text in zip(pads, rendered, strict=True)]
         mask = [[0] * pad + [1] * len(text.ids) for pad, text in zip(pads, rendered, strict=True)]
         out = target.model.generate(  # type: ignore[operator]
@@ -174,7 +174,7 @@ def _given(target: LanguageModel, prompt: Prompt, rendered: Rendered, boundaries
         )
     whole = torch.tensor([*rendered.ids, *reply])
     start, probs, entropies, agrees, cache = len(rendered.ids), [], [], [], None
-    with StreamCapture(target.layers, boundaries) as capture:
+    with StreamCapture(target.decoder, target.layers, boundaries) as capture:
         for at in range(0, len(whole) - 1, CHUNK):
             chunk = whole[at : min(at + CHUNK, len(whole) - 1)]
             out = target.model(

@@ -1,68 +1,126 @@
 """Which of the target's residual streams a head reads, as boundaries: boundary `b` is the stream after `b` decoder layers.
 
-The key at the top level holds boundaries. The nested one holds whatever its writer meant: exactly the ids `1, L // 2 - 1, L - 4` are layer
-outputs (SpecForge and ModelOpt write them so), all else is read as boundaries, sorted and without repeats, as vLLM does.
+One list of layer ids means different streams to different readers. At the top level it holds boundaries for everybody who reads it there.
+Inside `eagle_config` SpecForge, ModelOpt and SGLang mean layer outputs (output `o` is boundary `o + 1`), vLLM's default runner does not
+look there at all, and a list that ends in the target's last boundary can only hold boundaries. Boundary `L + 1` stands for the stream
+after the target's final norm, which heads of one stream read.
 """
 
 from __future__ import annotations
 
-from driftcli.errors import FormatError, PairError
-from driftcli.loading.files import Json
+from dataclasses import dataclass
+from typing import Literal
+
+from driftcli.errors import DriftError, FormatError, PairError
+from driftcli.loading.facts import TargetFacts
 from driftcli.loading.record import Record
 
+System = Literal["as_served:vllm", "as_served:sglang", "as_trained"]
+SYSTEMS: tuple[System, ...] = ("as_served:vllm", "as_served:sglang", "as_trained")
 KEY, NEST = "eagle_aux_hidden_state_layer_ids", "eagle_config"
 MINIMAL_LAYERS = 7  # below this many target layers the default ids 2, L // 2, L - 3 are no longer three distinct ascending boundaries
+DEFAULTS = "2, L/2, L-3"  # shown where the target, hence L, is not known
+LAST = "L+1, after the final norm"
 
 
-def nested_config(record: Record) -> dict[str, Json]:
-    """The `eagle_config` object, empty where there is none; raises FormatError when it is something else."""
-    nested = record.config.get(NEST)
-    if nested is not None and not isinstance(nested, dict):
-        raise FormatError(f"{record.where}/config.json: {NEST} is {nested!r}, expected an object")
-    return nested or {}
+@dataclass(frozen=True, slots=True)
+class LayerIds:
+    """Layer ids as a config holds them, and whether they stand inside `eagle_config`."""
+
+    ids: tuple[int, ...]
+    nested: bool
+
+    @property
+    def key(self) -> str:
+        """Where they stand."""
+        return f"{NEST}.{KEY}" if self.nested else KEY
 
 
-def capture_layers(record: Record, layers: int, streams: int, target: str) -> tuple[int, ...]:
-    """Boundaries that the head reads; layers: of the target, which is named `target` in errors.
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """The boundaries that one system captures, as text where the target is not known, and by which convention."""
 
-    Raises FormatError where ids and streams disagree and PairError for a target that is not deep enough.
-    """
-    top, inner = record.config.get(KEY), nested_config(record).get(KEY)
-    if top is None and inner is None:
-        return _defaults(record, layers, streams, target)
-    ids = _layer_ids(top if top is not None else inner, record)
-    as_outputs = top is None and ids == (1, layers // 2 - 1, layers - 4)
-    boundaries = tuple(sorted({number + 1 if as_outputs else number for number in ids}))
-    if boundaries[-1] > layers:
-        raise PairError(
-            f"{record.where}: reads the stream after layer {boundaries[-1]}, but {target} has {layers} layers; "
-            "name the target it was trained for"
-        )
-    source = f"config:{KEY if top is not None else f'{NEST}.{KEY}'} read as {'layer outputs' if as_outputs else 'boundaries'}"
-    return _noted(record, boundaries, streams, source)
+    boundaries: tuple[int, ...] | str
+    source: str
 
 
-def _defaults(record: Record, layers: int, streams: int, target: str) -> tuple[int, ...]:
-    if layers < MINIMAL_LAYERS:
-        raise PairError(
-            f"{target}: {layers} layers, but the default capture layers 2, L/2, L-3 need at least {MINIMAL_LAYERS}; "
+def layer_ids(record: Record) -> LayerIds | None:
+    """The ids that a config names, those at the top level first; raises FormatError for what is no list of layer numbers."""
+    for place, nested in ((record, False), (record.within(NEST), True)):
+        value = place.config.get(KEY)
+        if value is None or value == []:  # servers take an empty list for none
+            continue
+        ids = value if isinstance(value, list) else []
+        found = tuple(number for number in ids if isinstance(number, int) and not isinstance(number, bool) and number >= 0)
+        if not found or len(found) != len(ids):
+            raise place.wrong(KEY, value, "a list of layer numbers")
+        return LayerIds(found, nested)
+    return None
+
+
+def reads_last_state(record: Record) -> bool:
+    """Whether the config asks for the target's final hidden state in place of captured streams."""
+    return not record.within(NEST).is_on("use_aux_hidden_state", True)
+
+
+def last_state(target: TargetFacts) -> Capture:
+    """The stream after the target's final norm."""
+    return Capture(LAST if target.layers is None else (target.layers + 1,), "config:eagle_config.use_aux_hidden_state")
+
+
+def captured(ids: LayerIds | None, system: System, target: TargetFacts) -> Capture:
+    """What `system` captures for a head of several streams."""
+    layers = target.layers
+    if ids is None or (system == "as_served:sglang" and not ids.nested):
+        return _defaults(layers, "default:vLLM, SGLang and SafeAILab" if ids is None else f"default:SGLang, which does not read {ids.key}")
+    if system == "as_served:vllm":
+        return _read(ids, 0, "boundaries") if not ids.nested else _defaults(layers, f"default:vLLM, which does not read {ids.key}")
+    if system == "as_served:sglang":
+        return _read(ids, *(_sglang_shift(ids, target)))
+    return _trained(ids, layers)
+
+
+def _trained(ids: LayerIds, layers: int | None) -> Capture:
+    """The convention that the writer most likely meant; the order of training is kept."""
+    as_outputs = ids.nested
+    if layers is not None:
+        written: dict[tuple[int, ...], bool] = {(1, layers // 2 - 1, layers - 4): True, (2, layers // 2, layers - 3): False}
+        as_outputs = written.get(ids.ids, as_outputs and max(ids.ids) != layers)
+    shift, meaning = (1, "layer outputs") if as_outputs else (0, "boundaries")
+    return Capture(tuple(number + shift for number in ids.ids), f"assumed:config:{ids.key} written as {meaning}")
+
+
+def _sglang_shift(ids: LayerIds, target: TargetFacts) -> tuple[int, str]:
+    deepseek = target.model_type.startswith(("deepseek", "kimi")) and ids.ids[0] != 1
+    last = target.model_type == "gpt_oss" and max(ids.ids) == target.layers
+    return (0, "boundaries") if deepseek or last else (1, "layer outputs")
+
+
+def _read(ids: LayerIds, shift: int, meaning: str) -> Capture:
+    """Servers mark layers and walk them in order: ids are sorted and count once."""
+    return Capture(tuple(sorted({number + shift for number in ids.ids})), f"config:{ids.key} read as {meaning}")
+
+
+def _defaults(layers: int | None, source: str) -> Capture:
+    return Capture(DEFAULTS if layers is None else (2, layers // 2, layers - 3), source)
+
+
+def unusable(capture: Capture, where: str, streams: int, target: TargetFacts) -> DriftError | None:
+    """Why a head of so many streams cannot read this capture from this target, None when it can."""
+    found, layers = capture.boundaries, target.layers
+    if isinstance(found, str):
+        return None if streams == len(found.split(", ")) or found == LAST else _disagreement(where, streams, found)
+    if layers is not None and not capture.source.startswith(("config", "assumed")) and layers < MINIMAL_LAYERS:
+        return PairError(
+            f"{target.name}: {layers} layers, but the default capture layers 2, L/2, L-3 need at least {MINIMAL_LAYERS}; "
             f"use a deeper target or a head that names its layers in {KEY}"
         )
-    return _noted(record, (2, layers // 2, layers - 3), streams, "default:vLLM, SGLang and SafeAILab")
-
-
-def _noted(record: Record, boundaries: tuple[int, ...], streams: int, source: str) -> tuple[int, ...]:
-    if len(boundaries) != streams:
-        raise FormatError(
-            f"{record.where}: fc.weight reads {streams} streams of the target, but the capture layers are {list(boundaries)}; correct {KEY}"
+    if layers is not None and max(found) > layers and found != (layers + 1,):
+        return PairError(
+            f"{where}: reads the stream after layer {max(found)}, but {target.name} has {layers} layers; name the target it was trained for"
         )
-    record.note("capture", boundaries, source)
-    return boundaries
+    return None if len(found) == streams else _disagreement(where, streams, str(list(found)))
 
 
-def _layer_ids(value: Json, record: Record) -> tuple[int, ...]:
-    ids = value if isinstance(value, list) else []
-    found = tuple(number for number in ids if isinstance(number, int) and not isinstance(number, bool) and number >= 0)
-    if not found or len(found) != len(ids):
-        raise FormatError(f"{record.where}/config.json: {KEY} is {value!r}, expected a list of layer numbers")
-    return found
+def _disagreement(where: str, streams: int, found: str) -> FormatError:
+    return FormatError(f"{where}: fc.weight reads {streams} streams of the target, but the capture layers are {found}; correct {KEY}")

@@ -1,4 +1,4 @@
-"""Where a model's files are, and what they say before any weight is loaded.
+"""Where a model's files are, and what they say before any weight is loaded; torch is not needed for that.
 
 Only two kinds of weight file are opened: safetensors, and pickles through `torch.load(weights_only=True)`. A tensor file is first checked
 against its own header, so a truncated download is named as such and never reaches a model. Where a folder holds several kinds, the one
@@ -8,20 +8,13 @@ that transformers would load is taken.
 from __future__ import annotations
 
 import json
-import re
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TypeAlias, TypeVar
-from zipfile import BadZipFile, is_zipfile
 
-import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from driftcli.errors import FormatError, SourceError
 
@@ -30,11 +23,6 @@ WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "pytorch_model.bin"
 SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 # A broken connection is raised as httpx's own class (httpx 1 or 2, as the hub's release has it), which only the hub's errors lead to.
 CONNECTION_ERRORS: tuple[type[Exception], ...] = (HfHubHTTPError.__bases__[0], OSError, ValueError, RuntimeError)
-# What torch raises on a damaged pickle besides UnpicklingError: its unpickler follows the bytes wherever they lead.
-DAMAGED = (
-    RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, MemoryError,
-    struct.error, BadZipFile,
-)  # fmt: skip
 LONGEST_REASON = 240  # characters of a foreign message that are repeated (chosen by us)
 T = TypeVar("T")
 
@@ -135,97 +123,20 @@ def _shards(source: Source, index: Path) -> list[Path]:
     return [source.folder / name for name in names]
 
 
-def check_weights(source: Source) -> None:
-    """Raise FormatError unless every weight file is whole, and a pickle holds tensors and nothing to run."""
+def joined(source: Source, read: Callable[[Path], Mapping[str, T]]) -> dict[str, T]:
+    """What `read` finds in each weight file, put together; raises FormatError when two files hold one tensor."""
+    found: dict[str, T] = {}
     for path in weight_files(source):
-        _ = _read_header(path) if path.suffix == ".safetensors" else _read_pickle(path)
-
-
-def tensor_shapes(source: Source) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor of the checkpoint by name; of safetensors only the headers are read."""
-
-    def shapes(path: Path) -> Mapping[str, tuple[int, ...]]:
-        return (
-            _read_header(path)
-            if path.suffix == ".safetensors"
-            else {name: tuple(tensor.shape) for name, tensor in _read_pickle(path).items()}
-        )
-
-    return _joined(source, shapes)
-
-
-def read_tensors(source: Source) -> dict[str, Tensor]:
-    """Every tensor of the checkpoint on the CPU in its stored dtype (integers and booleans stay what they are)."""
-    return _joined(source, lambda path: _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path))
-
-
-def _joined(source: Source, read: Callable[[Path], Mapping[str, T]]) -> dict[str, T]:
-    joined: dict[str, T] = {}
-    for path in weight_files(source):
-        found = read(path)
-        if twice := sorted(joined.keys() & found.keys()):
+        more = read(path)
+        if twice := sorted(found.keys() & more.keys()):
             raise FormatError(
                 f"{path}: tensor {twice[0]} is in another weight file too, expected it once; remove the file that is of another model"
             )
-        joined |= found
-    return joined
+        found |= more
+    return found
 
 
-def _read_header(path: Path) -> dict[str, tuple[int, ...]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise _broken_safetensors(path, error) from error
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise _broken_safetensors(path, error) from error
-
-
-def _broken_safetensors(path: Path, error: Exception) -> FormatError:
+def broken_safetensors(path: Path, error: Exception) -> FormatError:
+    """The refusal of a safetensors file that cannot be read."""
     size = path.stat().st_size
     return FormatError(f"{path}: not a whole safetensors file ({reason(error)}; {size} bytes on disk); fetch it again")
-
-
-def _read_pickle(path: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
-    except UnpicklingError as error:
-        said = re.search(r"GLOBAL (\S+)", str(error)) or re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
-        raise FormatError(
-            f"{path}: this pickle wants more than tensors need ({said[1] if said else reason(error)}), so it was not opened; "
-            "convert it to safetensors"
-        ) from error
-    except DAMAGED as error:
-        raise FormatError(
-            f"{path}: not a whole torch file ({reason(error)}; {path.stat().st_size} bytes on disk); fetch it again"
-        ) from error
-    tensors = content.items() if isinstance(content, Mapping) else ()
-    if not tensors or not all(isinstance(name, str) and _is_plain(tensor) for name, tensor in tensors):
-        raise FormatError(
-            f"{path}: holds a {type(content).__name__}, expected a mapping of names to dense tensors; save the state dict alone"
-        )
-    return {name: tensor.detach() for name, tensor in tensors}
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
-
-
-def require_finite(where: str, tensors: Mapping[str, Tensor]) -> None:
-    """Raise FormatError naming the first tensors that hold NaN or infinity."""
-    broken = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not _is_finite(tensor)]
-    if broken:
-        raise FormatError(
-            f"{where}: {len(broken)} tensors hold NaN or infinity ({', '.join(broken[:3])}), expected finite weights; export it again"
-        )
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    wide = tensor.float() if tensor.dtype.itemsize == 1 else tensor  # torch has no isfinite for 8-bit floats
-    return bool(torch.isfinite(wide).all())

@@ -9,14 +9,19 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from driftcli.domain import ModelCard, PairCard
+from driftcli.domain import ModelCard, PairCard, Sourced
 from driftcli.drafters.causal_lm import CausalLm
+from driftcli.drafters.eagle import Eagle
 from driftcli.drafters.eagle3 import Eagle3
-from driftcli.errors import FormatError, PairError
-from driftcli.loading.eagle3 import read_eagle3
-from driftcli.loading.files import SMALL_FILES, Source, read_config, resolve, tensor_shapes, weight_files
-from driftcli.loading.formats import detect
-from driftcli.loading.record import Record
+from driftcli.errors import FormatError, PairError, SourceError, UsageError
+from driftcli.loading.capture_layers import System
+from driftcli.loading.checkpoint import Checkpoint, open_checkpoint
+from driftcli.loading.declaration import declare
+from driftcli.loading.eagle import read_eagle
+from driftcli.loading.facts import read_facts
+from driftcli.loading.files import SMALL_FILES, Source, resolve, weight_files
+from driftcli.loading.formats import FORMATS, detect
+from driftcli.loading.pitfalls import pitfalls
 from driftcli.loading.target import Dtype, LanguageModel, load_language_model
 
 PROBE_STRINGS = (
@@ -35,40 +40,75 @@ class LoadedPair:
     """A pair on its devices, and its card."""
 
     target: LanguageModel
-    drafter: Eagle3 | CausalLm
+    drafter: Eagle3 | Eagle | CausalLm
     card: PairCard
 
 
-def load_pair(target_name: str, drafter_name: str, device: torch.device, dtype: Dtype, *, remote_code: bool = False) -> LoadedPair:
-    """Load both models; raises a DriftError naming what does not fit. The drafter's headers are read before the target's weights."""
-    source = resolve(drafter_name, remote_code=remote_code)
-    config = read_config(source)
-    shapes = tensor_shapes(source)
-    format = detect(source, config, shapes)
-    target = load_language_model(resolve(target_name, remote_code=remote_code), device, dtype, remote_code=remote_code)
-    record = Record(source.name, config)
-    record.note("format", format.name, "tensor")
-    drafter: Eagle3 | CausalLm
-    models = [target]
-    if format.family == "eagle3":
-        drafter = read_eagle3(source, target, record)
-    else:
-        lm = load_language_model(source, device, dtype, remote_code=remote_code)
-        require_measurable(lm)
-        drafter = CausalLm(lm, shared_vocabulary(target, lm), sliding_window(lm))
-        record.note("vocabulary", drafter.vocabulary, "tokenizer")
-        record.note("window", drafter.window, "config:sliding_window, layer_types")
-        models.append(lm)
+def load_pair(
+    target_name: str, drafter_name: str, device: torch.device, dtype: Dtype, *, remote_code: bool = False, reading: System | None = None
+) -> LoadedPair:
+    """Load both models; raises a DriftError naming what does not fit. The drafter's headers are read before the target's weights.
+
+    reading: whose way to compute an EAGLE head's step is taken, None for the declared one.
+    """
+    checkpoint = open_checkpoint(resolve(drafter_name, remote_code=remote_code))
+    format = detect(checkpoint.source, checkpoint.config, checkpoint.shapes)
+    source = resolve(target_name, remote_code=remote_code)
+    require_no_head(source)
+    if format.family != "causal-lm":
+        declare(checkpoint, format, read_facts(source))  # what can be refused without the target's weights is refused before they are read
+    target = load_language_model(source, device, dtype, remote_code=remote_code)
+    if format.family == "causal-lm":
+        if reading is not None:
+            raise UsageError(
+                f"--reading {reading}: {drafter_name} is a causal language model, which every system computes alike; leave it out"
+            )
+        return _with_language_model(target, checkpoint, device, dtype, remote_code=remote_code)
+    declaration = declare(checkpoint, format, target.facts)
+    drafter, record = read_eagle(declaration, target, reading)
     card = PairCard(
         target=_card(target.source, target.config.model_type),
-        drafter=_card(source, str(config.get("model_type", "not named"))),
+        drafter=_card(checkpoint.source, str(checkpoint.config.get("model_type", "not named"))),
         family=format.family,
-        record=record.fields,
-        token_offset=1 if format.family == "eagle3" else 0,
-        no_recursion=None if format.family == "eagle3" else NO_STATE,
-        notes=(*_notes(record), *(note for model in models for note in _unread(model))),
+        record=record,
+        token_offset=1,
+        readings=dict(declaration.differences(reading)),
+        notes=(*pitfalls(declaration), *_unread(target)),
     )
     return LoadedPair(target, drafter, card)
+
+
+def _with_language_model(
+    target: LanguageModel, checkpoint: Checkpoint, device: torch.device, dtype: Dtype, *, remote_code: bool
+) -> LoadedPair:
+    lm = load_language_model(checkpoint.source, device, dtype, remote_code=remote_code)
+    require_measurable(lm)
+    drafter = CausalLm(lm, shared_vocabulary(target, lm), sliding_window(lm))
+    slides = f"free chains are left out where the text outgrows the drafter's sliding window of {drafter.window}"
+    card = PairCard(
+        target=_card(target.source, target.config.model_type),
+        drafter=_card(checkpoint.source, str(checkpoint.config.get("model_type", "not named"))),
+        family="causal-lm",
+        record={
+            "format": Sourced("causal language model", "tensor"),
+            "vocabulary": Sourced(drafter.vocabulary, "tokenizer"),
+            "window": Sourced(drafter.window, "config:sliding_window, layer_types"),
+        },
+        token_offset=0,
+        no_recursion=NO_STATE,
+        notes=(*(() if drafter.window is None else (slides,)), *_unread(target), *_unread(lm)),
+    )
+    return LoadedPair(target, drafter, card)
+
+
+def require_no_head(target: Source) -> None:
+    """Raise SourceError for a drafter's head in the target's place."""
+    found = open_checkpoint(target)
+    heads = [format.name for format in FORMATS if format.family != "causal-lm" and format.matches(found.config, found.shapes)]
+    if heads:
+        raise SourceError(
+            f"{target.name}: holds a head in {heads[0]}, expected a causal language model; are --target and --drafter exchanged?"
+        )
 
 
 def require_measurable(lm: LanguageModel) -> None:
@@ -111,23 +151,6 @@ def shared_vocabulary(target: LanguageModel, drafter: LanguageModel) -> int:
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False).input_ids)
-
-
-def _notes(record: Record) -> tuple[str, ...]:
-    notes = []
-    if (kind := record.fields.get("vocab_map")) is not None and kind.value == "absolute":
-        notes.append(
-            "d2t holds absolute ids; it is read so here, but vLLM and SGLang add them to the row number and would propose wrong tokens"
-        )
-    normed, flag = record.fields.get("pre_fc_norm"), record.config.get("fc_norm")
-    if normed is not None and (normed.value == "per stream") != bool(flag):
-        notes.append(
-            f"fc_norm is {flag!r} in the config but the tensors say {normed.value}; servers follow the config, this run follows the tensors"
-        )
-    window = record.fields.get("window")
-    if window is not None and window.value is not None:
-        notes.append(f"free chains are left out where the text outgrows the drafter's sliding window of {window.value}")
-    return tuple(notes)
 
 
 def _unread(model: LanguageModel) -> tuple[str, ...]:

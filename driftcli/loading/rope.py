@@ -1,60 +1,72 @@
-"""A head's RoPE settings, read through transformers from either spelling and tried before they are believed.
+"""A head's RoPE settings as each system computes them, from either spelling of the config.
 
-What is left out takes `LlamaConfig`'s default, as in vLLM, never the target's value. A rotation of only part of a head is refused: no
-EAGLE-3 head is trained so, and transformers' own Llama passes over the key without a word.
+What is left out takes the class's default (base 10000), never the target's value. Settings are plain mappings in transformers' spelling;
+`driftcli.drafters.rope` turns them into tables.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any
-
-import torch
-from huggingface_hub.errors import StrictDataclassError
-from transformers import LlamaConfig
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from driftcli.errors import FormatError
-from driftcli.loading.files import Json, reason
+from driftcli.loading.capture_layers import System
+from driftcli.loading.files import Json
+from driftcli.loading.formats import Producer
 from driftcli.loading.record import Record
 
 SPELLINGS = ("rope_parameters", "rope_theta", "rope_scaling")
-UNUSABLE = (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError, StrictDataclassError)
-LLAMA = "transformers LlamaConfig, as vLLM loads it"
+DEFAULT_THETA = 10000.0  # of LlamaConfig, Qwen3Config, DeepseekV3Config and SafeAILab's EConfig alike
+STRETCHED = ("linear", "dynamic")
+
+Rope = Mapping[str, Json]
 
 
-def rope_config(record: Record, head_dim: int, width: int, heads: int) -> LlamaConfig:
-    """The settings that `LlamaRotaryEmbedding` turns into tables, from `rope_parameters`, or `rope_theta` with `rope_scaling`.
+def rope_settings(config: Mapping[str, Json], where: str) -> dict[str, Json]:
+    """`rope_type`, `rope_theta` and what else the type needs; raises FormatError for a spelling that is no object or no number."""
+    scaling, parameters = config.get("rope_scaling"), config.get("rope_parameters")
+    for key, value in (("rope_scaling", scaling), ("rope_parameters", parameters)):
+        if value is not None and not isinstance(value, dict):
+            raise FormatError(f"{where}/config.json: its RoPE settings cannot be used ({key} is {value!r}), expected an object")
+    found: dict[str, Json] = {**(scaling if isinstance(scaling, dict) else {}), **(parameters if isinstance(parameters, dict) else {})}
+    kind = found.pop("type", None)
+    found.setdefault("rope_type", kind if kind is not None else "default")
+    theta = config.get("rope_theta")
+    found.setdefault("rope_theta", DEFAULT_THETA if theta is None else theta)
+    return deepcopy(found)
 
-    Raises FormatError when transformers refuses them or the tables are not finite over the declared range and one row beyond.
+
+def rope_as(system: System, record: Record, producer: Producer, head_dim: int) -> tuple[dict[str, Json], str]:
+    """The settings under which `system` turns a head of `head_dim`, and their source."""
+    config = {key: record.get(key) for key in SPELLINGS}
+    settings = rope_settings(config, record.where)
+    given = [key for key in SPELLINGS if config[key] is not None]
+    source = f"config:{', '.join(record.inside + key for key in given)}" if given else "default:transformers LlamaConfig, as vLLM loads it"
+    kind = settings["rope_type"]
+    if kind == "dynamic" and system != "as_trained":
+        return _one_base(system, settings, head_dim, record.where), source
+    if system == "as_trained" and producer == "SafeAILab" and kind in STRETCHED:
+        return {**settings, "rope_theta": DEFAULT_THETA}, "default:SafeAILab, whose scaled RoPE does not read rope_theta"
+    if system == "as_trained" and producer == "ModelOpt" and kind == "yarn":
+        plain: dict[str, Json] = {"rope_type": "default", "rope_theta": settings["rope_theta"]}
+        return plain, "assumed:ModelOpt trains with the default type and puts yarn in at export"
+    return settings, source
+
+
+def _one_base(system: System, settings: dict[str, Json], head_dim: int, where: str) -> dict[str, Json]:
+    """Servers compute a dynamic type's base once, whatever the length: SGLang for the stretched range, vLLM for the range as declared,
+    which leaves it as it is (`max_trained_positions` in its settings would change that).
     """
-    positions = record.integer("max_position_embeddings", "max_position_embeddings", 2048, LLAMA)
-    given: dict[str, Any] = {key: deepcopy(record.config[key]) for key in SPELLINGS if record.config.get(key) is not None}
-    try:
-        built = LlamaConfig(
-            hidden_size=width, num_attention_heads=heads, head_dim=head_dim, max_position_embeddings=positions, **given
-        )  # fmt: skip
-        sound = _is_sound(built, head_dim, positions, record.config)
-    except UNUSABLE as error:
+    theta, factor = settings["rope_theta"], settings.get("factor")
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (theta, factor))
+    if not numbers or not 1 <= factor <= 1e6 or not 0 < theta <= 1e12 or head_dim < 4:  # type: ignore[operator]
         raise FormatError(
-            f"{record.where}/config.json: its RoPE settings cannot be used ({reason(error)}), expected a RoPE type that transformers knows"
-        ) from error
-    values = built.rope_parameters or {}
-    shown = ", ".join(f"{key} {value}" for key, value in sorted(values.items()))
-    if not sound:
-        raise FormatError(
-            f"{record.where}/config.json: RoPE with {shown} gives no finite rotation of whole heads of {head_dim}, correct it"
+            f"{where}/config.json: its RoPE settings cannot be used (rope_theta {theta!r}, factor {factor!r}), expected positive numbers"
         )
-    record.note("rope", shown, f"config:{', '.join(key for key in SPELLINGS if key in given)}" if given else f"default:{LLAMA}")
-    return built
+    stretch = float(factor) ** 2 - (float(factor) - 1) if system == "as_served:sglang" else 1.0  # type: ignore[arg-type]
+    return {"rope_type": "default", "rope_theta": float(theta) * stretch ** (head_dim / (head_dim - 2))}  # type: ignore[arg-type]
 
 
-def _is_sound(built: LlamaConfig, head_dim: int, positions: int, config: Mapping[str, Json]) -> bool:
-    values: dict[str, Any] = dict(built.rope_parameters or {})
-    theta, part = values["rope_theta"], values.get("partial_rotary_factor", config.get("partial_rotary_factor"))
-    rotary = LlamaRotaryEmbedding(built)
-    cos, sin = rotary(torch.empty(0), torch.tensor([[0, positions]]))  # beyond the range, where dynamic types change their frequencies
-    whole = part in (None, 1) and cos.shape[-1] == head_dim
-    turning = bool((rotary.inv_freq > 0).all() and torch.isfinite(cos).all() and torch.isfinite(sin).all())
-    return whole and turning and not isinstance(theta, bool) and theta > 0
+def shown(rope: Rope) -> str:
+    """Settings as one line of text."""
+    return ", ".join(f"{key} {value}" for key, value in sorted(rope.items()))

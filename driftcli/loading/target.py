@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from driftcli.errors import FormatError, SourceError, UsageError
-from driftcli.loading.files import Source, check_weights, read_config, reason, require_finite, weight_files
+from driftcli.loading.facts import TargetFacts
+from driftcli.loading.files import Source, read_config, reason, weight_files
+from driftcli.loading.tensors import check_weights, require_finite
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 ROOM_ON_A_GPU = 0.8  # share of a GPU's free memory that weights may fill before the model is spread; the rest is for caches (chosen by us)
@@ -44,13 +46,26 @@ class LanguageModel:
         return self.model.config.get_text_config()
 
     @property
+    def facts(self) -> TargetFacts:
+        """What a drafter's checkpoint is held against."""
+        config = self.config
+        sizes = int(config.hidden_size), int(config.num_hidden_layers), int(config.vocab_size)
+        return TargetFacts(
+            self.source.name, *sizes, getattr(config, "max_position_embeddings", None), str(config.model_type), config.to_dict()
+        )
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The text model below the output head; its output is behind the final norm."""
+        return cast(nn.Module, self.model.get_decoder())  # type: ignore[no-untyped-call]
+
+    @property
     def layers(self) -> Sequence[nn.Module]:
         """The decoder layers in order."""
-        decoder = self.model.get_decoder()  # type: ignore[no-untyped-call]
-        layers = getattr(decoder, "layers", None)
+        layers = getattr(self.decoder, "layers", None)
         if not isinstance(layers, nn.ModuleList) or len(layers) != self.config.num_hidden_layers:
             raise FormatError(
-                f"{self.source.name}: {type(decoder).__name__} has no list of {self.config.num_hidden_layers} decoder layers, "
+                f"{self.source.name}: {type(self.decoder).__name__} has no list of {self.config.num_hidden_layers} decoder layers, "
                 "expected one to read streams from; use another target"
             )
         return cast(Sequence[nn.Module], layers)

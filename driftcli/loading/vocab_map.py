@@ -6,29 +6,24 @@ so that reading is taken only where the offsets are impossible and `t2d`, or ids
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import pairwise
-
-import torch
-from torch import Tensor
+import numpy as np
 
 from driftcli.errors import FormatError
+from driftcli.loading.checkpoint import WHOLE_NUMBERS, Checkpoint
 from driftcli.loading.record import Record
 
 
-def target_ids(tensors: Mapping[str, Tensor], draft_vocabulary: int, vocabulary: int, record: Record) -> Tensor:
+def target_ids(checkpoint: Checkpoint, draft_vocabulary: int, vocabulary: int, record: Record) -> np.ndarray:
     """Target id of each draft id; raises FormatError where `d2t` is no sound map or stands against `t2d`."""
-    ids = torch.arange(draft_vocabulary)
-    if "d2t" not in tensors:
+    ids = np.arange(draft_vocabulary, dtype=np.int64)
+    if "d2t" not in checkpoint.tensors:
         record.note("vocab_map", "none", "tensor")
         return ids
-    d2t = tensors["d2t"]
-    if d2t.is_floating_point() or d2t.is_complex() or d2t.dtype == torch.bool:
-        raise FormatError(
-            f"{record.where}: d2t is stored as {d2t.dtype}, expected whole numbers (a cast to a float type destroys ids); export it again"
-        )
-    offset, absolute = ids + d2t.long(), d2t.long()
-    kind = _kind(offset, absolute, tensors.get("t2d"), vocabulary)
+    d2t, t2d = _numbers(checkpoint, "d2t", WHOLE_NUMBERS), None
+    if "t2d" in checkpoint.tensors:
+        t2d = _numbers(checkpoint, "t2d", (*WHOLE_NUMBERS, "BOOL")).astype(bool)
+    offset, absolute = ids + d2t.astype(np.int64), d2t.astype(np.int64)
+    kind = _kind(offset, absolute, t2d, vocabulary)
     if kind == "broken":
         raise FormatError(
             f"{record.where}: d2t maps outside the target's {vocabulary} tokens, twice to one, or against t2d, "
@@ -38,12 +33,21 @@ def target_ids(tensors: Mapping[str, Tensor], draft_vocabulary: int, vocabulary:
     return offset if kind == "offset" else absolute
 
 
-def _kind(offset: Tensor, absolute: Tensor, t2d: Tensor | None, vocabulary: int) -> str:
-    def sound(ids: Tensor) -> bool:
+def _numbers(checkpoint: Checkpoint, name: str, dtypes: tuple[str, ...]) -> np.ndarray:
+    if (dtype := checkpoint.tensors[name].dtype) not in dtypes:
+        raise FormatError(
+            f"{checkpoint.source.name}: {name} is stored as {dtype}, expected whole numbers (a cast to a float type destroys ids); "
+            "export it again"
+        )
+    return checkpoint.numbers(name)
+
+
+def _kind(offset: np.ndarray, absolute: np.ndarray, t2d: np.ndarray | None, vocabulary: int) -> str:
+    def sound(ids: np.ndarray) -> bool:
         inside = bool((ids >= 0).all() and (ids < vocabulary).all())
-        return inside and len(torch.unique(ids)) == len(ids) and (t2d is None or bool(t2d.bool()[ids].all()))
+        return inside and len(np.unique(ids)) == len(ids) and (t2d is None or bool(t2d[ids].all()))
 
     if sound(offset):
         return "offset"
-    proven = t2d is not None or all(a < b for a, b in pairwise(absolute.tolist()))
+    proven = t2d is not None or bool((absolute[1:] > absolute[:-1]).all())
     return "absolute" if proven and sound(absolute) else "broken"

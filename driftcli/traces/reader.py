@@ -149,11 +149,13 @@ def read_run(path: Path) -> Run:
 
 
 def _pair(card: dict[str, Any]) -> PairCard:
-    fields = {
-        name: Sourced(tuple(f["value"]) if isinstance(f["value"], list) else f["value"], f["source"]) for name, f in card["record"].items()
-    }
+    fields, others = _fields(card["record"]), {name: _fields(found) for name, found in card["readings"].items()}
     models = {name: ModelCard(**card[name]) for name in ("target", "drafter")}
-    return PairCard(**{**card, **models, "record": fields, "notes": tuple(card["notes"])})
+    return PairCard(**{**card, **models, "record": fields, "readings": others, "notes": tuple(card["notes"])})
+
+
+def _fields(found: dict[str, Any]) -> dict[str, Sourced]:
+    return {name: Sourced(tuple(f["value"]) if isinstance(f["value"], list) else f["value"], f["source"]) for name, f in found.items()}
 
 
 def _spec(request: dict[str, int]) -> RunSpec:

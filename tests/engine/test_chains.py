@@ -48,8 +48,9 @@ def assert_same(lone: Lone, steps: list[Step], chain: list[Queries], place: int)
     for step, queries in zip(steps, chain, strict=True):
         token, prob, state = query(queries, place)
         assert token == lone.to_target(int(step.logits.argmax()))
-        torch.testing.assert_close(state, step.state, rtol=2e-4, atol=2e-4)
-        assert prob == pytest.approx(float(step.logits.softmax(-1).max()), abs=2e-5)
+        torch.testing.assert_close(state, step.state, rtol=2e-4, atol=2e-4 * max(1.0, float(step.state.abs().max())))
+        logits = step.logits  # rounding moves a logit by its size
+        assert prob == pytest.approx(float(logits.softmax(-1).max()), abs=2e-5 * max(1.0, float(logits.abs().max())))
 
 
 def matches(trajectory: Trajectory, result: Drafted) -> np.ndarray:
@@ -160,15 +161,16 @@ def test_region_shares_and_entropy_equal_naive_sums(
                 step = lone.chain(ids, target_streams(target, ids, CAPTURE), anchor, depth, forced=feed == "forced")[-1]
                 queries, ahead = getattr(result, feed)[depth - 1], None
             found = region_shares(queries.masses, sink, trajectory.labels[1:], ahead)
-            for head in range(step.attention.shape[0]):
+            (shares,), (rows,) = step.attention, step.rows
+            for head in range(shares.shape[0]):
                 expected = dict.fromkeys(("sink", "template", "prompt", "verified", "ahead", "recent"), 0.0)
-                for share, row in zip(step.attention[head].tolist(), step.rows, strict=True):
+                for share, row in zip(shares[head].tolist(), rows, strict=True):
                     region = "ahead" if row + 1 > anchor else "sink" if row == sink else names[labels[row + 1]]
                     expected[region] += share
                     expected["recent"] += share if row > anchor + depth - 2 - 4 else 0
                 for region, share in expected.items():
                     assert float(found[region][0, head, place]) == pytest.approx(share, abs=3e-5), (region, depth)
-                entropy = -(step.attention[head] * step.attention[head].log()).sum()
+                entropy = -(shares[head] * shares[head].log()).sum()
                 assert float(queries.masses.entropy[0, head, place]) == pytest.approx(float(entropy), abs=1e-4)
 
 

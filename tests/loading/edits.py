@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from driftcli.domain import DraftSettings
+from driftcli.domain import DraftSettings, Sourced
 from driftcli.drafters.eagle3 import Eagle3
 from driftcli.errors import DriftError
-from driftcli.loading.eagle3 import read_eagle3
-from driftcli.loading.files import Json, Source, read_config
-from driftcli.loading.record import Record
+from driftcli.loading.checkpoint import Checkpoint, open_checkpoint
+from driftcli.loading.declaration import Declaration, declare
+from driftcli.loading.eagle import read_eagle
+from driftcli.loading.files import Json, Source
+from driftcli.loading.formats import detect
 from driftcli.loading.target import LanguageModel
 from tests.tiny import WIDTH
 
@@ -69,11 +72,31 @@ def as_pickle(folder: Path, content: object = None, *, legacy: bool = False) -> 
     return folder
 
 
-def read_head(folder: Path, target: LanguageModel) -> tuple[Eagle3, Record]:
-    """The head in `folder` as `load_pair` reads it, and its record."""
-    source = Source(folder.name, folder)
-    record = Record(source.name, read_config(source))
-    return read_eagle3(source, target, record), record
+def open_folder(folder: Path) -> Checkpoint:
+    """The checkpoint in a folder, under the folder's own name."""
+    return open_checkpoint(Source(folder.name, folder))
+
+
+def declared(folder: Path, target: LanguageModel) -> Declaration:
+    """What the head in `folder` declares for the target."""
+    checkpoint = open_folder(folder)
+    return declare(checkpoint, detect(checkpoint.source, checkpoint.config, checkpoint.shapes), target.facts)
+
+
+def read_head(folder: Path, target: LanguageModel) -> tuple[Eagle3, dict[str, Sourced]]:
+    """The EAGLE-3 head in `folder` as `load_pair` reads it, and its record."""
+    head, record = read_eagle(declared(folder, target), target)
+    assert isinstance(head, Eagle3)
+    return head, record
+
+
+def tensors_of(part: object) -> list[Tensor]:
+    """Every tensor in a drafter, in the order of its fields."""
+    if isinstance(part, Tensor):
+        return [part]
+    if isinstance(part, tuple):
+        return [tensor for each in part for tensor in tensors_of(each)]
+    return [t for field in fields(part) for t in tensors_of(getattr(part, field.name))] if is_dataclass(part) else []
 
 
 class Payload:
@@ -90,10 +113,13 @@ def one_step(head: Eagle3) -> tuple[Tensor, Tensor]:
     """Logits and state of four rows whose attention is their own value alone: every weight but q and k takes part."""
     random = torch.Generator().manual_seed(3)
     streams = {boundary: torch.randn(4, WIDTH, generator=random) for boundary in head.boundaries}
-    settings = DraftSettings()
+    settings, rows = DraftSettings(), torch.arange(4)
     fused = head.fuse(streams, settings)
-    projected = head.project(torch.tensor([5, 6, 7, 8]), fused, torch.arange(4), head.rope(4), settings)
-    groups = projected.query.shape[0] // projected.value.shape[0]
-    attended = projected.value.repeat_interleave(groups, dim=0).transpose(0, 1).flatten(1)
-    finished = head.finish(projected.residual, attended, settings)
+    flow, stream = head.begin(torch.tensor([5, 6, 7, 8]), fused, settings), fused
+    for number, layer in enumerate(head.layers):
+        flow = flow if number == 0 else layer.enter(stream)
+        projected = layer.project(flow.inputs, rows, head.rope(4))
+        groups = projected.query.shape[0] // projected.value.shape[0]
+        stream = layer.leave(flow.residual, projected.value.repeat_interleave(groups, dim=0).transpose(0, 1).flatten(1))
+    finished = head.finish(stream, settings)
     return head.logits(finished.output), finished.state

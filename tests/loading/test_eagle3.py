@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from driftcli.drafters.eagle3 import Eagle3
 from driftcli.errors import FormatError
@@ -24,6 +23,7 @@ from tests.loading.edits import (
     one_step,
     read_head,
     refused,
+    tensors_of,
 )  # fmt: skip
 from tests.tiny import WIDTH, HeadSpec, write_head
 
@@ -31,12 +31,11 @@ from tests.tiny import WIDTH, HeadSpec, write_head
 @pytest.fixture
 def record(target: LanguageModel) -> Callable[[Path], dict[str, tuple[Any, str]]]:
     """The record of the head in a folder: by field, its value and its source."""
-    return lambda folder: {name: (field.value, field.source) for name, field in read_head(folder, target)[1].fields.items()}
+    return lambda folder: {name: (field.value, field.source) for name, field in read_head(folder, target)[1].items()}
 
 
 def same(one: Eagle3, other: Eagle3) -> bool:
-    fields = [(getattr(one.weights, name), getattr(other.weights, name)) for name in one.weights.__dataclass_fields__ if name != "fc_norm"]
-    pairs = [*fields, *zip(one.weights.fc_norm, other.weights.fc_norm, strict=True)]
+    pairs = zip(tensors_of(one), tensors_of(other), strict=True)
     return all(torch.equal(a, b) for a, b in pairs) and (one.boundaries, one.feedback) == (other.boundaries, other.feedback)
 
 
@@ -64,37 +63,32 @@ def test_the_layer_may_be_called_layers_0_but_not_by_both_names(copy: Callable[[
 
 def test_every_tensor_of_the_file_lands_in_the_head(copy: Callable[[str], Path], read: Callable[[Path], Eagle3]) -> None:
     folder = write_head(copy("pre") / "own", HeadSpec(post_norm=True, own_embedding=True))
-    held = [tensor for tensor in vars_of(read(folder)) if tensor.is_floating_point()]
+    held = [tensor for tensor in tensors_of(read(folder)) if tensor.is_floating_point()]
     for name, tensor in load_file(folder / WEIGHTS).items():
         if tensor.is_floating_point():
             assert sum(tensor.shape == other.shape and torch.equal(tensor, other) for other in held) == 1, name
     assert len(held) == 17
 
 
-def vars_of(head: Eagle3) -> list[Tensor]:
-    values = [getattr(head.weights, name) for name in head.weights.__dataclass_fields__]
-    return [tensor for value in values for tensor in (value if isinstance(value, tuple) else (value,))]
-
-
 def test_an_absent_embedding_and_head_are_the_targets_rows(copy: Callable[[str], Path], target: LanguageModel) -> None:
     head, record = read_head(edit_tensors(copy("pre"), {"lm_head.weight": None}), target)
-    ids = head.weights.to_target
-    assert torch.equal(head.weights.embedding, target.embedding)
-    assert torch.equal(head.weights.head, target.head[ids])
+    ids = head.vocabulary.to_target
+    assert torch.equal(head.embedding, target.embedding)
+    assert torch.equal(head.head, target.head[ids])
     for field in ("embedding", "head"):
-        assert record.fields[field].value == "target's"
-        assert record.fields[field].source.startswith("default:vLLM")
+        assert record[field].value == "target's"
+        assert record[field].source.startswith("default:vLLM")
 
 
 def test_an_own_embedding_and_head_are_kept_and_told_from_copies_of_the_targets(copy: Callable[[str], Path], target: LanguageModel) -> None:
     folder = copy("pre")
     own = torch.randn(VOCABULARY, WIDTH)
     head, record = read_head(edit_tensors(folder, {"embed_tokens.weight": own}), target)
-    assert torch.equal(head.weights.embedding, own)
-    assert torch.equal(head.weights.head, load_file(folder / WEIGHTS)["lm_head.weight"])
-    assert [(record.fields[field].value, record.fields[field].source) for field in ("embedding", "head")] == [("own", "tensor")] * 2
-    copied = {"embed_tokens.weight": target.embedding.clone(), "lm_head.weight": target.head[head.weights.to_target]}
-    fields = read_head(edit_tensors(folder, copied), target)[1].fields
+    assert torch.equal(head.embedding, own)
+    assert torch.equal(head.head, load_file(folder / WEIGHTS)["lm_head.weight"])
+    assert [(record[field].value, record[field].source) for field in ("embedding", "head")] == [("own", "tensor")] * 2
+    copied = {"embed_tokens.weight": target.embedding.clone(), "lm_head.weight": target.head[head.vocabulary.to_target]}
+    fields = read_head(edit_tensors(folder, copied), target)[1]
     assert [fields[field].value for field in ("embedding", "head")] == ["own, equal to the target's"] * 2
 
 
@@ -104,11 +98,11 @@ def test_a_tied_head_is_its_own_embeddings_rows_and_without_one_the_targets_head
     own = torch.randn(VOCABULARY, WIDTH)
     folder = edit_config(edit_tensors(copy("pre"), {"lm_head.weight": None, "embed_tokens.weight": own}), tie_word_embeddings=True)
     head, record = read_head(folder, target)
-    assert torch.equal(head.weights.head, own[head.weights.to_target])
-    assert (record.fields["head"].value, record.fields["head"].source) == ("own embedding", "config:tie_word_embeddings")
+    assert torch.equal(head.head, own[head.vocabulary.to_target])
+    assert (record["head"].value, record["head"].source) == ("own embedding", "config:tie_word_embeddings")
     head, record = read_head(edit_tensors(folder, {"embed_tokens.weight": None}), target)
-    assert torch.equal(head.weights.head, target.head[head.weights.to_target])
-    assert record.fields["head"].value == "target's"
+    assert torch.equal(head.head, target.head[head.vocabulary.to_target])
+    assert record["head"].value == "target's"
 
 
 def test_draft_ids_go_to_the_target_and_back(copy: Callable[[str], Path], read: Callable[[Path], Eagle3]) -> None:
@@ -134,7 +128,7 @@ def test_a_full_draft_vocabulary_proposes_every_token_by_its_own_id(
     folder = write_head(tmp_path / "full", HeadSpec(draft_vocabulary=VOCABULARY))
     if zeros:  # as SpecForge writes it
         edit_tensors(folder, {"d2t": torch.zeros(VOCABULARY, dtype=torch.int64), "t2d": torch.ones(VOCABULARY, dtype=torch.bool)})
-    assert torch.equal(read(folder).weights.to_target, torch.arange(VOCABULARY))
+    assert torch.equal(read(folder).vocabulary.to_target, torch.arange(VOCABULARY))
     assert record(folder)["vocab_map"] == ("offset" if zeros else "none", "tensor")
     assert record(drop_config(folder, "draft_vocab_size"))["draft_vocabulary"] == (VOCABULARY, "tensor")
 
@@ -163,9 +157,9 @@ def test_stream_norms_are_read_where_the_tensors_are_in_their_order(
 ) -> None:
     folder = copy("post")
     tensors, head = load_file(folder / WEIGHTS), read(folder)
-    assert [torch.equal(norm, tensors[f"fc_norm.{number}.weight"]) for number, norm in enumerate(head.weights.fc_norm)] == [True] * 3
+    assert [torch.equal(norm, tensors[f"fc_norm.{number}.weight"]) for number, norm in enumerate(head.fusion.stream_norms)] == [True] * 3
     assert record(folder)["pre_fc_norm"] == ("per stream", "tensor")
-    assert record(copy("pre"))["pre_fc_norm"] == ("none", "tensor")
+    assert record(copy("pre"))["pre_fc_norm"] == ("none", "default:vLLM and SGLang")
 
 
 def test_nine_stream_norms_keep_the_order_of_their_numbers(tmp_path: Path, read: Callable[[Path], Eagle3]) -> None:
@@ -173,7 +167,7 @@ def test_nine_stream_norms_keep_the_order_of_their_numbers(tmp_path: Path, read:
     norms = {f"fc_norm.{number}.weight": torch.full((WIDTH,), float(number)) for number in range(9)}
     edit_tensors(folder, {"fc.weight": torch.randn(WIDTH, 9 * WIDTH), **norms})
     edit_config(folder, eagle_aux_hidden_state_layer_ids=list(range(9)))
-    assert [norm[0].item() for norm in read(folder).weights.fc_norm] == list(range(9))
+    assert [norm[0].item() for norm in read(folder).fusion.stream_norms] == list(range(9))
 
 
 @pytest.mark.parametrize(
@@ -182,7 +176,7 @@ def test_nine_stream_norms_keep_the_order_of_their_numbers(tmp_path: Path, read:
         ({}, (2, 4, 5)),
         ({"eagle_aux_hidden_state_layer_ids": [1, 3, 4]}, (1, 3, 4)),
         ({"eagle_config": {"eagle_aux_hidden_state_layer_ids": [1, 3, 4]}}, (2, 4, 5)),
-        ({"eagle_config": {"eagle_aux_hidden_state_layer_ids": [0, 3, 8]}}, (0, 3, 8)),
+        ({"eagle_config": {"eagle_aux_hidden_state_layer_ids": [0, 3, 8]}}, (2, 4, 5)),  # where vLLM does not look
     ],
 )
 def test_the_capture_layers_are_those_of_the_config_and_of_this_target(
@@ -207,8 +201,8 @@ def test_missing_keys_take_the_classes_defaults_and_never_the_targets_values(cop
     head, record = read_head(drop_config(copy("pre"), *keys), target)
     assert head.eps == 1e-6
     assert head.rope_config.rope_parameters == {"rope_type": "default", "rope_theta": 10000.0}
-    assert record.fields["max_position_embeddings"].value == 2048
-    assert all(record.fields[name].source.startswith("default:transformers LlamaConfig") for name in ("rms_norm_eps", "rope"))
+    assert record["max_position_embeddings"].value == 2048
+    assert all(record[name].source.startswith("default:transformers LlamaConfig") for name in ("rms_norm_eps", "rope"))
 
 
 @pytest.mark.parametrize("name", ["pre", "post"])
@@ -229,6 +223,6 @@ def test_weights_take_the_targets_type_and_ids_keep_theirs(
     before = read(folder)
     tensors = load_file(folder / WEIGHTS)
     head = read(edit_tensors(folder, {name: tensor.to(dtype) for name, tensor in tensors.items() if tensor.is_floating_point()}))
-    assert {tensor.dtype for tensor in vars_of(head)} == {torch.float32, torch.int64}
-    assert torch.equal(head.weights.to_target, before.weights.to_target)
+    assert {tensor.dtype for tensor in tensors_of(head)} == {torch.float32, torch.int64}
+    assert torch.equal(head.vocabulary.to_target, before.vocabulary.to_target)
     torch.testing.assert_close(one_step(head), one_step(before), rtol=0.2, atol=0.2)

@@ -15,17 +15,20 @@ from safetensors.torch import load_file, save, save_file
 
 from driftcli.errors import DriftError, FormatError, SourceError
 from driftcli.loading import files
+from driftcli.loading.checkpoint import stored_tensors
 from driftcli.loading.files import (
     Source,
-    check_weights,
     read_config,
-    read_tensors,
-    require_finite,
     resolve,
-    tensor_shapes,
     weight_files,
 )  # fmt: skip
+from driftcli.loading.tensors import check_weights, read_tensors, require_finite
 from tests.loading.edits import WEIGHTS, Payload, as_pickle, refused
+
+
+def tensor_shapes(source: Source) -> dict[str, tuple[int, ...]]:
+    return {name: stored.shape for name, stored in stored_tensors(source).items()}
+
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "ids": torch.tensor([1, 2]), "mask": torch.tensor([True, False])}
 SAFE = save(TENSORS)

@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM, BloomConfig, Lfm2Config, MistralC
 
 from driftcli.drafters.causal_lm import CausalLm
 from driftcli.drafters.eagle3 import Eagle3
-from driftcli.errors import FormatError, PairError, SourceError
+from driftcli.errors import FormatError, PairError, SourceError, UsageError
 from driftcli.loading import pair as loading
+from driftcli.loading.capture_layers import System
 from driftcli.loading.files import Source
 from driftcli.loading.pair import LoadedPair, fingerprint, load_pair, require_measurable, shared_vocabulary, sliding_window
 from driftcli.loading.target import LanguageModel
@@ -67,8 +68,10 @@ def test_a_drafter_that_cannot_be_read_is_refused_before_the_targets_weights_are
 ) -> None:
     monkeypatch.setattr(loading, "load_language_model", lambda *_, **__: pytest.fail("the target was loaded"))
     unknown = edit_tensors(copy("pre"), {"midlayer.hidden_norm.weight": None})
+    refused(FormatError, lambda: load(models / "target", unknown), str(unknown), "1 tensors are missing", "layers.0.hidden_norm.weight")
+    edit_tensors(unknown, {"midlayer.self_attn.q_proj.weight": None})
     refused(
-        FormatError, lambda: load(models / "target", unknown), str(unknown), "no known format fits", "midlayer.self_attn.q_proj.weight x1"
+        FormatError, lambda: load(models / "target", unknown), str(unknown), "no known format fits", "midlayer.self_attn.k_proj.weight x1"
     )
     (unknown / WEIGHTS).write_bytes(b"")
     refused(FormatError, lambda: load(models / "target", unknown), str(unknown / WEIGHTS), "not a whole safetensors file")
@@ -83,9 +86,10 @@ def test_a_target_or_drafter_that_is_not_there_is_refused_by_its_name(models: Pa
 
 def test_an_eagle3_head_is_no_target_even_beside_a_tokenizer(copy: Callable[[str], Path], models: Path) -> None:
     folder = copy("pre")
-    refused(SourceError, lambda: load(folder, models / "pre"), str(folder), "cannot load this", "expected one with its tokenizer")
+    says = (str(folder), "holds a head in EAGLE-3, SafeAILab layout", "expected a causal language model", "exchanged?")
+    refused(SourceError, lambda: load(folder, models / "pre"), *says)
     tokenizer().save_pretrained(folder)
-    refused(FormatError, lambda: load(folder, models / "pre"), str(folder), "weights are missing", "would be random", "a whole model")
+    refused(SourceError, lambda: load(folder, models / "target"), *says)
 
 
 def test_a_target_of_five_layers_is_refused_for_the_default_capture_layers(models: Path, tmp_path: Path) -> None:
@@ -152,12 +156,32 @@ def test_absolute_ids_are_noted_because_servers_would_propose_other_tokens(
     assert "d2t holds absolute ids" in note and "vLLM and SGLang" in note
 
 
-@pytest.mark.parametrize(("name", "flag", "says"), [("post", False, "per stream"), ("pre", True, "none")])
-def test_a_norm_flag_that_the_tensors_contradict_is_noted(
-    copy: Callable[[str], Path], with_target: Callable[[Path], LoadedPair], name: str, flag: bool, says: str
+def test_stream_norms_that_the_flag_leaves_out_fall_back_to_whoever_can_run_them(
+    copy: Callable[[str], Path], with_target: Callable[[Path], LoadedPair]
 ) -> None:
-    (note,) = with_target(edit_config(copy(name), fc_norm=flag)).card.notes
-    assert f"fc_norm is {flag}" in note and f"the tensors say {says}" in note
+    card = with_target(edit_config(copy("post"), fc_norm=False)).card
+    assert (card.record["reading"].value, card.record["pre_fc_norm"].value) == ("as_served:sglang", "none")
+    assert card.readings["as_trained"]["pre_fc_norm"].value == "per stream"
+    assert "no place for fc_norm tensors" in str(card.readings["as_served:vllm"]["refused"].value)
+    assert any("served by vLLM it fails" in note for note in card.notes)
+
+
+def test_a_norm_that_the_config_turns_on_and_the_file_lacks_is_refused(copy: Callable[[str], Path], models: Path) -> None:
+    folder = edit_config(copy("pre"), fc_norm=True)
+    refused(FormatError, lambda: load(models / "target", folder), str(folder), "fc_norm is true", "no fc_norm.0.weight", "gain 1")
+
+
+def test_a_reading_may_be_asked_for_and_the_card_says_which(copy: Callable[[str], Path], models: Path) -> None:
+    folder = edit_config(copy("pre"), norm_before_residual=True)
+
+    def residual(reading: System | None) -> tuple[object, object]:
+        record = load_pair(str(models / "target"), str(folder), CPU, "float32", reading=reading).card.record
+        return record["reading"].value, record["residual"].value
+
+    assert residual(None) == ("as_served:vllm", "normed")
+    assert residual("as_served:sglang") == ("as_served:sglang", "raw")
+    lm = lambda: load_pair(str(models / "target"), str(models / "lm"), CPU, "float32", reading="as_trained")  # noqa: E731
+    refused(UsageError, lm, "--reading as_trained", "every system computes alike")
 
 
 def test_tensors_that_the_targets_class_has_no_place_for_are_noted(copy: Callable[[str], Path], models: Path) -> None:

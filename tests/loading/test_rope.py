@@ -6,12 +6,13 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+from driftcli.drafters.rope import rope_tables
 from driftcli.errors import FormatError
 from driftcli.loading.files import Json
 from driftcli.loading.record import Record
-from driftcli.loading.rope import LLAMA, rope_config
+from driftcli.loading.rope import rope_as, shown
+from driftcli.loading.rope_config import rope_config
 from tests.loading.edits import refused
 
 LLAMA3: dict[str, Json] = {
@@ -21,9 +22,11 @@ YARN: dict[str, Json] = {"rope_type": "yarn", "factor": 32.0, "original_max_posi
 
 
 def tables(config: dict[str, Json], rows: int = 40) -> tuple[Tensor, Tensor]:
-    built = rope_config(Record("head", config), 12, 48, 4)
-    cos, sin = LlamaRotaryEmbedding(built)(torch.empty(0), torch.arange(rows)[None])
-    return cos[0], sin[0]
+    record = Record("head", config)
+    positions = record.integer("max_position_embeddings", "max_position_embeddings", 2048, "LlamaConfig")
+    settings, _ = rope_as("as_trained", record, "SpecForge", 12)
+    found = rope_tables(rope_config(settings, 12, positions, config.get("partial_rotary_factor"), "head"), rows, torch.device("cpu"))
+    return found.cos, found.sin
 
 
 @pytest.mark.parametrize("scaling", [None, LLAMA3, YARN, {"rope_type": "linear", "factor": 2.0}, {"rope_type": "dynamic", "factor": 2.0}])
@@ -61,10 +64,9 @@ def test_the_older_word_type_is_understood() -> None:
 
 
 def test_a_missing_theta_is_the_classes_default_and_said_so() -> None:
-    record = Record("head", {})
-    rope_config(record, 12, 48, 4)
-    assert record.fields["rope"].source == f"default:{LLAMA}"
-    assert "rope_theta 10000.0" in str(record.fields["rope"].value)
+    settings, source = rope_as("as_served:vllm", Record("head", {}), "SafeAILab", 12)
+    assert source == "default:transformers LlamaConfig, as vLLM loads it"
+    assert settings == {"rope_type": "default", "rope_theta": 10000.0}
     assert torch.equal(tables({})[0], tables({"rope_theta": 10000.0})[0])
 
 
@@ -78,9 +80,10 @@ def test_a_missing_theta_is_the_classes_default_and_said_so() -> None:
 )
 def test_the_record_says_which_keys_were_read_and_the_config_stays_as_it_was(config: dict[str, Json], source: str) -> None:
     record, before = Record("head", config), copy.deepcopy(config)
-    rope_config(record, 12, 48, 4)
-    assert record.fields["rope"].source == source
-    assert "rope_theta 5.0" in str(record.fields["rope"].value)
+    settings, said = rope_as("as_served:vllm", record, "SafeAILab", 12)
+    assert said == source
+    assert "rope_theta 5.0" in shown(settings)
+    rope_config(settings, 12, 2048, None, "head")
     assert record.config == before
 
 

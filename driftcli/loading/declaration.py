@@ -1,0 +1,108 @@
+"""What a checkpoint of the EAGLE family declares, before any weight is read: its sizes, its vocabulary map and every system's reading.
+
+`scan` prints it and the loader builds a drafter from it, so what is shown is what is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from driftcli.domain import Sourced
+from driftcli.errors import DriftError, FormatError
+from driftcli.loading.anatomy import Anatomy
+from driftcli.loading.capture_layers import SYSTEMS, System
+from driftcli.loading.checkpoint import Checkpoint
+from driftcli.loading.dissection import LLAMA, canonical, dissect
+from driftcli.loading.facts import TargetFacts
+from driftcli.loading.formats import Format
+from driftcli.loading.layer_config import layer_config
+from driftcli.loading.readings import Head, Reading, asks_for_joint_norm, asks_for_stream_norms, declared, readings
+from driftcli.loading.record import Record
+from driftcli.loading.vocab_map import target_ids
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A checkpoint understood.
+
+    names: stored name of each canonical one. to_target: target id of each draft id. system: whose reading stands for the file.
+    """
+
+    checkpoint: Checkpoint
+    head: Head
+    names: Mapping[str, str]
+    to_target: np.ndarray
+    eps: float
+    positions: int
+    readings: Mapping[System, Reading | DriftError]
+    system: System
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """Sizes and tensors."""
+        return self.head.anatomy
+
+    def reading(self, system: System | None = None) -> Reading:
+        """The reading of `system`, the declared one for None; raises why it cannot run the file."""
+        found = self.readings[system or self.system]
+        if isinstance(found, DriftError):
+            raise found
+        return found
+
+    def record(self, system: System | None = None) -> dict[str, Sourced]:
+        """Every field with its source, in the reading of `system`."""
+        chosen = Sourced(
+            system or self.system, "assumed:asked for" if system else "default:vLLM where it can, else SGLang, else the producer"
+        )
+        return {"reading": chosen, **self.head.record.fields, **self.reading(system).fields()}
+
+    def differences(self, system: System | None = None) -> dict[str, dict[str, Sourced]]:
+        """For each other system the fields that it computes otherwise; `refused` alone where it cannot run the file."""
+        ours, found = self.reading(system).fields(), dict[str, dict[str, Sourced]]()
+        for other in SYSTEMS:
+            theirs = self.readings[other]
+            if isinstance(theirs, DriftError):
+                found[other] = {"refused": Sourced(str(theirs), f"default:{other}")}
+            elif other != (system or self.system):
+                found[other] = {name: field for name, field in theirs.fields().items() if field.value != ours[name].value}
+        return {other: fields for other, fields in found.items() if fields}
+
+
+def declare(checkpoint: Checkpoint, format: Format, target: TargetFacts) -> Declaration:
+    """What the checkpoint is, held against what is known of its target; raises a DriftError for what cannot be run by anybody."""
+    record = Record(checkpoint.source.name, checkpoint.config)
+    record.note("format", format.name, "tensor")
+    layers = layer_config(record, format.producer)
+    _require_silu(layers)
+    anatomy = dissect(checkpoint, format, layers, record, target)
+    _require_norms(record, anatomy)
+    to_target = target_ids(checkpoint, anatomy.draft_vocabulary, anatomy.vocabulary, record)
+    record.note("attention", f"{anatomy.heads.kind} keys", "tensor")
+    eps = layers.number("rms_norm_eps", "rms_norm_eps", 1e-6, LLAMA)
+    positions = layers.integer("max_position_embeddings", "max_position_embeddings", 2048, LLAMA)
+    head = Head(record, layers, format, anatomy, frozenset(checkpoint.tensors), target)
+    found = readings(head)
+    return Declaration(checkpoint, head, canonical(checkpoint, format), to_target, eps, positions, found, declared(found))
+
+
+def _require_silu(layers: Record) -> None:
+    activation = layers.text("activation", "hidden_act", "silu", LLAMA)
+    if activation != "silu":
+        raise layers.wrong("hidden_act", activation, "silu, the only one that EAGLE heads are served with")
+
+
+def _require_norms(record: Record, anatomy: Anatomy) -> None:
+    """Refuse a norm that the config turns on and the file lacks: servers would run it with gain 1 and not say so."""
+    for asked, key, tensor in (
+        (asks_for_joint_norm(record), "norm_before_fc", "input_norm.weight"),
+        (asks_for_stream_norms("as_served:sglang", record), "fc_norm", "fc_norm.0.weight"),
+    ):
+        if asked and tensor not in anatomy.names:
+            raise FormatError(
+                f"{record.where}/config.json: {key} is true, but there is no {tensor}, and servers would norm with gain 1; export it again"
+            )
+    if anatomy.has(r"self_attn\.[qk]_norm") and not (anatomy.has(r"self_attn\.q_norm") and anatomy.has(r"self_attn\.k_norm")):
+        raise FormatError(f"{record.where}: has one of q_norm and k_norm, expected both or none; export it again")
