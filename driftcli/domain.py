@@ -26,6 +26,8 @@ Severity = Literal["healthy", "mild", "moderate", "severe", "miswired", "inconcl
 SEVERITIES: tuple[Severity, ...] = ("healthy", "mild", "moderate", "severe", "miswired")
 AxisState = Literal["healthy", "mild", "moderate", "severe", "miswired", "inconclusive", "not applicable", "not measured"]
 Feedback = Literal["raw", "normed"]
+System = Literal["as_served:vllm", "as_served:sglang", "as_trained"]  # whose way to compute a head's step
+SYSTEMS: tuple[System, ...] = ("as_served:vllm", "as_served:sglang", "as_trained")
 Scalar: TypeAlias = "None | bool | int | float | str"
 
 
@@ -116,6 +118,32 @@ class PairCard:
     readings: Mapping[str, Mapping[str, Sourced]] = field(default_factory=dict)
     no_recursion: str | None = None
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that a checkpoint's config and tensor names tell without running it."""
+
+    subject: str
+    state: Literal["ok", "note", "warning"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a drafter's checkpoint is, for a target or for none that was named.
+
+    record: its fields in the declared reading, with their provenance. readings: for every other system all fields of its reading, or
+    `refused` alone. pitfalls: the known traps of its layout and producer that it walks into.
+    """
+
+    drafter: str
+    target: str | None
+    format: str
+    record: Mapping[str, Sourced]
+    readings: Mapping[str, Mapping[str, Sourced]]
+    checks: tuple[Check, ...]
+    pitfalls: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,7 @@ def test_functions_stay_under_50_lines_and_modules_under_400(module: str) -> Non
     assert max((getattr(node, "end_lineno", 0) or 0 for node in tree.body), default=0) <= 400
 
 
-@pytest.mark.parametrize("command", ["diagnose", "report", "explain"])
+@pytest.mark.parametrize("command", ["diagnose", "report", "scan", "explain"])
 def test_a_command_is_at_most_15_lines(command: str) -> None:
     (function,) = [node for node in modules()[f"driftcli.cli.{command}"].body if isinstance(node, ast.FunctionDef) and node.name == command]
     assert (function.end_lineno or 0) - function.body[0].lineno < 15
@@ -155,10 +155,18 @@ def test_loading_what_judges_and_reports_leaves_torch_unloaded(module: str) -> N
     assert loaded_by(f"import {module}") & TORCH == set()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["diagnose", "--help"], ["report", "--help"], ["explain", "DRIFT-STATE"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["diagnose", "--help"], ["report", "--help"], ["scan", "--help"], ["explain", "DRIFT-STATE"]]
+)
 def test_help_and_explain_load_nothing_heavy_of_ours(arguments: list[str]) -> None:
     statement = f"from driftcli.cli.main import main\ntry:\n    main({arguments!r})\nexcept SystemExit as ended:\n    assert not ended.code"
     assert loaded_by(statement) & HEAVY == set()
+
+
+def test_a_scan_of_safetensors_brings_neither_torch_nor_transformers(models: Path) -> None:
+    arguments = ["scan", "--drafter", str(models / "post"), "--target", str(models / "target")]
+    statement = f"from driftcli.cli.main import main\ntry:\n    main({arguments!r})\nexcept SystemExit as ended:\n    assert not ended.code"
+    assert loaded_by(statement) & {"torch", "transformers", "tokenizers", "accelerate", "pyarrow"} == set()
 
 
 def test_a_module_that_does_bring_torch_is_seen_by_the_check() -> None:

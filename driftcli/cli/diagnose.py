@@ -9,7 +9,7 @@ import typer
 
 from driftcli.domain import RunSpec
 from driftcli.errors import UsageError
-from driftcli.report.choices import FailOn, OutputFormat
+from driftcli.report.choices import FailOn, OutputFormat, ReadingChoice
 
 DEFAULTS = RunSpec()
 NO_PAIR = (
@@ -20,9 +20,7 @@ NO_PAIR = (
 
 def diagnose(
     target: Annotated[str | None, typer.Option(help="Verifying model: hub id, id@revision or folder.")] = None,
-    drafter: Annotated[
-        str | None, typer.Option(help="Proposing model: an EAGLE-3 head or a causal LM with the target's tokenizer.")
-    ] = None,
+    drafter: Annotated[str | None, typer.Option(help="Proposing model: an EAGLE head or a causal LM with the target's tokenizer.")] = None,
     prompts: Annotated[
         Path | None, typer.Option(help="JSON Lines of {id, messages} or {id, text}; default: the 80 built-in prompts.")
     ] = None,
@@ -36,6 +34,9 @@ def diagnose(
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="auto: float32 on a CPU, the config's on a GPU.")
     ] = "auto",
+    reading: Annotated[
+        ReadingChoice, typer.Option(help="Whose way to compute an EAGLE head's step; declared: vLLM's, where it can run the file.")
+    ] = "declared",
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run Python that comes with a checkpoint.")] = False,
     out: Annotated[Path | None, typer.Option(help="Run folder; the same request resumes it. Default: runs/<time>-<drafter>.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a run of another request in --out.")] = False,
@@ -52,6 +53,8 @@ def diagnose(
     from driftcli.report.verdict import exit_code
 
     spec = RunSpec(depth=depth, max_new_tokens=max_new_tokens, batch_size=batch_size, seed=seed)
-    run, verdict = diagnose_pair(Request(target, drafter, prompts, probe or [], spec, limit, device, dtype, trust_remote_code, out, force))
+    run, verdict = diagnose_pair(
+        Request(target, drafter, prompts, probe or [], spec, limit, device, dtype, reading, trust_remote_code, out, force)
+    )
     show(run, verdict, format)
     raise typer.Exit(exit_code(verdict, fail_on))

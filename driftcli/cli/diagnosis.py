@@ -19,6 +19,7 @@ from driftcli.engine.run import Job, measure
 from driftcli.loading.pair import load_pair
 from driftcli.loading.prompts import builtin_prompts, limited, read_prompts
 from driftcli.loading.target import Dtype, choose_device
+from driftcli.report.choices import ReadingChoice
 from driftcli.report.json import finding_json
 from driftcli.report.verdict import judge
 from driftcli.traces.reader import Run, read_run
@@ -37,6 +38,7 @@ class Request:
     limit: int | None
     device: str
     dtype: Dtype
+    reading: ReadingChoice
     remote_code: bool
     out: Path | None
     force: bool
@@ -51,7 +53,8 @@ def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
     prompts = limited(read_prompts(request.prompts) if request.prompts else builtin_prompts(), request.limit)
     device = choose_device(request.device)
     console.print(f"loading {request.target} and {request.drafter} on {device}")
-    pair = load_pair(request.target, request.drafter, device, request.dtype, remote_code=request.remote_code)
+    reading = None if request.reading == "declared" else request.reading
+    pair = load_pair(request.target, request.drafter, device, request.dtype, remote_code=request.remote_code, reading=reading)
     out = request.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{Path(request.drafter.rstrip('/')).name}"
     job = Job(pair, prompts, battery, request.spec, out, probe_names(battery, request.probes), request.force)
     console.print(f"{len(prompts)} prompts, {len(job.conditions())} conditions, depth {request.spec.depth}; traces go to {out}")

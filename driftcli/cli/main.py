@@ -10,6 +10,7 @@ import typer
 from driftcli.cli.diagnose import diagnose
 from driftcli.cli.explain import explain
 from driftcli.cli.report import report
+from driftcli.cli.scan import scan
 from driftcli.errors import DriftError
 from driftcli.report.printable import printable
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command()(diagnose)
 app.command()(report)
+app.command()(scan)
 app.command()(explain)
 
 

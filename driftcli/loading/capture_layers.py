@@ -9,14 +9,12 @@ after the target's final norm, which heads of one stream read.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from driftcli.domain import System
 from driftcli.errors import DriftError, FormatError, PairError
 from driftcli.loading.facts import TargetFacts
 from driftcli.loading.record import Record
 
-System = Literal["as_served:vllm", "as_served:sglang", "as_trained"]
-SYSTEMS: tuple[System, ...] = ("as_served:vllm", "as_served:sglang", "as_trained")
 KEY, NEST = "eagle_aux_hidden_state_layer_ids", "eagle_config"
 MINIMAL_LAYERS = 7  # below this many target layers the default ids 2, L // 2, L - 3 are no longer three distinct ascending boundaries
 DEFAULTS = "2, L/2, L-3"  # shown where the target, hence L, is not known

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driftcli.domain import Sourced
+from driftcli.domain import Sourced, System
 from driftcli.errors import DriftError, FormatError
 from driftcli.loading.anatomy import Anatomy
-from driftcli.loading.capture_layers import SYSTEMS, System
 from driftcli.loading.checkpoint import Checkpoint
 from driftcli.loading.dissection import LLAMA, canonical, dissect
 from driftcli.loading.facts import TargetFacts
@@ -59,16 +58,22 @@ class Declaration:
         )
         return {"reading": chosen, **self.head.record.fields, **self.reading(system).fields()}
 
+    def others(self, system: System | None = None) -> dict[str, dict[str, Sourced]]:
+        """Every other system's fields; `refused` alone where it cannot run the file."""
+        others = [(other, found) for other, found in self.readings.items() if other != (system or self.system)]
+        return {
+            other: {"refused": Sourced(str(found), f"default:{other}")} if isinstance(found, DriftError) else found.fields()
+            for other, found in others
+        }
+
     def differences(self, system: System | None = None) -> dict[str, dict[str, Sourced]]:
-        """For each other system the fields that it computes otherwise; `refused` alone where it cannot run the file."""
-        ours, found = self.reading(system).fields(), dict[str, dict[str, Sourced]]()
-        for other in SYSTEMS:
-            theirs = self.readings[other]
-            if isinstance(theirs, DriftError):
-                found[other] = {"refused": Sourced(str(theirs), f"default:{other}")}
-            elif other != (system or self.system):
-                found[other] = {name: field for name, field in theirs.fields().items() if field.value != ours[name].value}
-        return {other: fields for other, fields in found.items() if fields}
+        """For each other system the fields that it computes otherwise, and why it cannot run the file where it cannot."""
+        ours = self.reading(system).fields()
+        differing = {
+            other: {name: field for name, field in fields.items() if name == "refused" or field.value != ours[name].value}
+            for other, fields in self.others(system).items()
+        }
+        return {other: fields for other, fields in differing.items() if fields}
 
 
 def declare(checkpoint: Checkpoint, format: Format, target: TargetFacts) -> Declaration:

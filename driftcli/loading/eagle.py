@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig
 
-from driftcli.domain import Sourced
+from driftcli.domain import Sourced, System
 from driftcli.drafters.eagle import Eagle
 from driftcli.drafters.eagle3 import Eagle3, Fusion
 from driftcli.drafters.layers import Attention, DecoderLayer, GroupedAttention, LatentAttention, Linear
 from driftcli.drafters.vocabulary import DraftVocabulary
 from driftcli.errors import FormatError
-from driftcli.loading.capture_layers import System
 from driftcli.loading.declaration import Declaration
 from driftcli.loading.dissection import MAPS
 from driftcli.loading.readings import Reading

@@ -9,12 +9,11 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from driftcli.domain import ModelCard, PairCard, Sourced
+from driftcli.domain import ModelCard, PairCard, Sourced, System
 from driftcli.drafters.causal_lm import CausalLm
 from driftcli.drafters.eagle import Eagle
 from driftcli.drafters.eagle3 import Eagle3
 from driftcli.errors import FormatError, PairError, SourceError, UsageError
-from driftcli.loading.capture_layers import System
 from driftcli.loading.checkpoint import Checkpoint, open_checkpoint
 from driftcli.loading.declaration import declare
 from driftcli.loading.eagle import read_eagle

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Generic, Literal, TypeVar
 
-from driftcli.domain import Feedback, Sourced
+from driftcli.domain import SYSTEMS, Feedback, Sourced, System
 from driftcli.errors import DriftError, FormatError
 from driftcli.loading.anatomy import Anatomy
-from driftcli.loading.capture_layers import SYSTEMS, System, captured, last_state, layer_ids, reads_last_state, unusable
+from driftcli.loading.capture_layers import captured, last_state, layer_ids, reads_last_state, unusable
 from driftcli.loading.facts import TargetFacts
 from driftcli.loading.formats import Format
 from driftcli.loading.record import Record
@@ -219,11 +219,13 @@ def _logits_from(system: System, head: Head) -> Said[Feedback]:
 
 
 def _deeper_norm(system: System, head: Head) -> Said[Gain]:
-    if head.anatomy.family == "eagle" or system == "as_served:vllm":
-        return Said("input_layernorm", "default:vLLM" if head.anatomy.family != "eagle" else "tensor")
+    if head.anatomy.family == "eagle" or head.anatomy.layers == 1:
+        return Said("input_layernorm", "tensor")
+    if system == "as_served:vllm":
+        return Said("input_layernorm", "default:vLLM")
     if system == "as_served:sglang":
         return Said("hidden_norm", "default:SGLang")
-    stock = head.anatomy.has(r"^layers\.[1-9]\d*\.input_layernorm") or head.anatomy.layers == 1
+    stock = head.anatomy.has(r"^layers\.[1-9]\d*\.input_layernorm")
     return Said("input_layernorm" if stock and head.format.producer != "SpecDrift" else "hidden_norm", "tensor")
 
 

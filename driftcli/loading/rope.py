@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 
+from driftcli.domain import System
 from driftcli.errors import FormatError
-from driftcli.loading.capture_layers import System
 from driftcli.loading.files import Json
 from driftcli.loading.formats import Producer
 from driftcli.loading.record import Record

@@ -5,4 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 OutputFormat = Literal["terminal", "json", "markdown"]
+ScanFormat = Literal["terminal", "json"]
+ReadingChoice = Literal["declared", "as_served:vllm", "as_served:sglang", "as_trained"]
 FailOn = Literal["none", "mild", "moderate", "severe"]

@@ -14,6 +14,7 @@ from typing import Literal
 from driftcli import curves
 from driftcli.domain import SHARES, Absent, Estimate, Finding, Verdict
 from driftcli.report.printable import printable
+from driftcli.report.switches import SYSTEM_NAMES, disagreements
 from driftcli.stats import EXACT_TEXT, Floats, Sums
 from driftcli.traces.reader import Run
 
@@ -77,6 +78,8 @@ def facts_line(run: Run) -> str:
         *_duration(run),
     ]
     feedback, norms = run.pair.record.get("feedback"), run.pair.record.get("pre_fc_norm")
+    reading = run.pair.record.get("reading")
+    facts += [f"read as {SYSTEM_NAMES[str(reading.value)]} does"] if reading else []
     facts += [f"feedback {feedback.value}", f"norms before fc: {norms.value}"] if feedback and norms else []
     return printable(" · ".join(facts))
 
@@ -165,6 +168,7 @@ def remarks(run: Run) -> list[str]:
         names = ", ".join(short[:5]) + (" ..." if len(short) > 5 else "")
         found.append(f"{counted(len(short), 'prompt')} too short for one chain, left out: {names}")
     found += [str(note) for note in _listed(run, "notes")]
+    found += disagreements(run.pair)
     if ignored := _listed(run, "ignored_generation_settings"):
         found.append(f"the target's own generation settings were set aside for plain greedy decoding: {', '.join(map(str, ignored))}")
     return [printable(remark) for remark in found]

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from io import TextIOWrapper
 
-from rich.console import Console
+from rich.console import RenderableType
 
 from driftcli.domain import Verdict
 from driftcli.report import json, markdown, terminal
 from driftcli.report.choices import OutputFormat
+from driftcli.report.console import put
 from driftcli.traces.reader import Run
 
-RENDERERS: dict[OutputFormat, Callable[[Run, Verdict], str]] = {"terminal": terminal.text, "json": json.render, "markdown": markdown.render}
+RENDERERS: dict[OutputFormat, Callable[[Run, Verdict], str | RenderableType]] = {
+    "terminal": terminal.render,
+    "json": json.render,
+    "markdown": markdown.render,
+}
 
 
 def show(run: Run, verdict: Verdict, format: OutputFormat) -> None:
-    """Print the report on stdout, with colour and the terminal's own width only on a terminal; what stdout cannot encode is escaped."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    if format == "terminal" and sys.stdout.isatty():
-        Console(highlight=False, markup=False, emoji=False).print(terminal.render(run, verdict))
-    else:
-        sys.stdout.write(RENDERERS[format](run, verdict) + "\n")
+    """Print the report on stdout."""
+    put(RENDERERS[format](run, verdict))

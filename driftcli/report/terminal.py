@@ -6,18 +6,17 @@ Plain text on purpose where it is not a terminal: 100 columns, no colour. Rich's
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import StringIO
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from driftcli.domain import Severity, Verdict
 from driftcli.report import evidence
+from driftcli.report.console import hanging
 from driftcli.report.printable import printable
 from driftcli.traces.reader import Run
 
-PLAIN_WIDTH = 100  # columns when stdout is no terminal
 COLOURS: dict[Severity, str] = {
     "healthy": "green",
     "mild": "yellow",
@@ -38,21 +37,13 @@ def render(run: Run, verdict: Verdict) -> RenderableType:
         [Text(heading, style="dim"), _curves(run, "depth", attention)],
         [_findings(verdict)],
         _to_do(verdict),
-        [_hanging(line) for line in [*evidence.open_axes(verdict), *evidence.remarks(run)]],
+        [hanging(line) for line in [*evidence.open_axes(verdict), *evidence.remarks(run)]],
         [Text(line, style="dim", overflow="fold") for line in evidence.pointers(run, verdict)],
     ]
     parts: list[RenderableType] = []
     for block in blocks:
         parts += [*([Text()] if parts and block else []), *block]
     return Group(*parts)
-
-
-def text(run: Run, verdict: Verdict) -> str:
-    """The same where there is no terminal: 100 columns, no colour, no trailing blanks."""
-    console = Console(file=StringIO(), width=PLAIN_WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
-    with console.capture() as captured:
-        console.print(render(run, verdict))
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 def _verdict(verdict: Verdict) -> RenderableType:
@@ -93,11 +84,4 @@ def _to_do(verdict: Verdict) -> list[RenderableType]:
     if not verdict.findings:
         return []
     advice = evidence.to_do(verdict).items()
-    return [Text("WHAT TO DO", style="bold"), *(_hanging(f"{fix}  ({', '.join(codes)})") for fix, codes in advice)]
-
-
-def _hanging(line: str) -> RenderableType:
-    """A line that wraps under itself, behind a dash."""
-    table = Table.grid()
-    table.add_row("- ", Text(line, overflow="fold"))
-    return table
+    return [Text("WHAT TO DO", style="bold"), *(hanging(f"{fix}  ({', '.join(codes)})") for fix, codes in advice)]

@@ -149,7 +149,7 @@ def read_run(path: Path) -> Run:
 
 
 def _pair(card: dict[str, Any]) -> PairCard:
-    fields, others = _fields(card["record"]), {name: _fields(found) for name, found in card["readings"].items()}
+    fields, others = _fields(card["record"]), {name: _fields(found) for name, found in card.get("readings", {}).items()}
     models = {name: ModelCard(**card[name]) for name in ("target", "drafter")}
     return PairCard(**{**card, **models, "record": fields, "readings": others, "notes": tuple(card["notes"])})
 

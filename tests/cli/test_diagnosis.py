@@ -35,7 +35,7 @@ def test_batches_that_were_there_before_do_not_count_for_the_pace(monkeypatch: p
 def request(models: Path, out: Path, **changes: object) -> Request:
     asked = {
         "target": str(models / "target"), "drafter": str(models / "pre"), "prompts": None, "probes": [], "spec": RunSpec(depth=3, max_new_tokens=12),
-        "limit": 8, "device": "cpu", "dtype": "float32", "remote_code": False, "out": out, "force": False,
+        "limit": 8, "device": "cpu", "dtype": "float32", "reading": "declared", "remote_code": False, "out": out, "force": False,
     }  # fmt: skip
     return Request(**{**asked, **changes})  # type: ignore[arg-type]
 

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from driftcli.domain import SYSTEMS, System
 from driftcli.errors import FormatError, PairError
-from driftcli.loading.capture_layers import KEY, NEST, SYSTEMS, System, captured, last_state, layer_ids, reads_last_state, unusable
+from driftcli.loading.capture_layers import KEY, NEST, captured, last_state, layer_ids, reads_last_state, unusable
 from driftcli.loading.facts import NO_TARGET, TargetFacts
 from driftcli.loading.files import Json
 from driftcli.loading.record import Record

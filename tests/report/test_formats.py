@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 
 from driftcli.report.choices import OutputFormat
+from driftcli.report.console import plain
 from driftcli.report.formats import RENDERERS, show
 from tests.report.conftest import Judged
 from tests.report.synthetic import DRIFTING, Recipe
@@ -22,7 +23,8 @@ def test_a_report_goes_to_stdout_whole_and_nothing_else_does(
 ) -> None:
     run, verdict = judged(Recipe(DRIFTING))
     show(run, verdict, format)
-    assert capsys.readouterr() == (RENDERERS[format](run, verdict) + "\n", "")
+    rendered = RENDERERS[format](run, verdict)
+    assert capsys.readouterr() == ((rendered if isinstance(rendered, str) else plain(rendered)) + "\n", "")
 
 
 @pytest.mark.parametrize("format", get_args(OutputFormat))

@@ -7,9 +7,16 @@ import pytest
 from rich.console import Console
 
 from driftcli.domain import Estimate, Finding, Verdict
-from driftcli.report.terminal import render, text
+from driftcli.report.console import plain
+from driftcli.report.terminal import render
+from driftcli.traces.reader import Run
 from tests.report.conftest import Judged
 from tests.report.synthetic import DRIFTING, WITHOUT_STATE, Life, Recipe
+
+
+def text(run: Run, verdict: Verdict) -> str:
+    return plain(render(run, verdict))
+
 
 HEALTHY = Recipe(Life(), prompts=tuple(f"prompt-{number:02}" for number in range(24)), anchors=200)
 DRIFT = Recipe(

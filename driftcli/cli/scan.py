@@ -1,0 +1,25 @@
+"""`driftcli scan`: what a drafter's checkpoint is and what can be said without running it. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from driftcli.report.choices import ScanFormat
+
+
+def scan(
+    drafter: Annotated[str, typer.Option(help="Checkpoint to look at: hub id, id@revision or folder.")],
+    target: Annotated[
+        str | None, typer.Option(help="Its target; only the config is read. Layer ids and ranges are held against it.")
+    ] = None,
+    format: Annotated[ScanFormat, typer.Option(help="How to print.")] = "terminal",
+) -> None:
+    """Say how a drafter's checkpoint is read by vLLM, SGLang and its trainer, from headers alone."""
+    from driftcli.loading.scan import scan_checkpoint
+    from driftcli.report.console import put
+    from driftcli.report.scan import render, render_json
+
+    found = scan_checkpoint(drafter, target)
+    put(render(found) if format == "terminal" else render_json(found))
