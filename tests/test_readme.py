@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from driftcli.errors import DriftError, UsageError
 from driftcli.report.verdict import EXIT_FAILED, EXIT_INCONCLUSIVE
+from tests.loading.edits import edit_config
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,7 +28,7 @@ def test_ci_runs_exactly_the_readmes_test_command() -> None:
 def test_every_flag_that_the_readme_names_exists() -> None:
     called = [sys.executable, "-c", "from driftcli.cli.main import main; main()"]
     offered = "".join(
-        subprocess.run([*called, name, "--help"], capture_output=True, text=True, check=True).stdout for name in ("diagnose", "report")
+        subprocess.run([*called, name, "--help"], capture_output=True, text=True, check=True).stdout for name in ("diagnose", "report", "scan")
     )
     own = {
         flag
@@ -41,3 +43,14 @@ def test_every_flag_that_the_readme_names_exists() -> None:
 def test_the_exit_codes_of_the_readme_are_those_of_the_code() -> None:
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", README, flags=re.MULTILINE)}
     assert listed == {0, UsageError.exit_code, DriftError.exit_code, EXIT_FAILED, EXIT_INCONCLUSIVE, 130}
+
+
+def test_the_scan_in_the_readme_is_what_the_tool_prints(tmp_path: Path) -> None:
+    head = shutil.copytree(ROOT / "examples" / "smollm2" / "post-norm", tmp_path / "specforge-head")
+    edit_config(head, eagle_config={"eagle_aux_hidden_state_layer_ids": [6, 17, 26]})
+    (tmp_path / "smollm2").mkdir()
+    (tmp_path / "smollm2" / "config.json").write_text('{"hidden_size": 576, "num_hidden_layers": 30, "vocab_size": 49152}')
+    called = [sys.executable, "-c", "from driftcli.cli.main import main; main()", "scan", "--drafter", "specforge-head", "--target", "smollm2"]
+    printed = subprocess.run(called, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    (shown,) = [block for block in README.split("```") if "HOW EACH SYSTEM COMPUTES IT" in block]
+    assert shown.strip() in printed
