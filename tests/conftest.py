@@ -14,6 +14,7 @@ from driftcli.loading.files import resolve
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.loading.target import load_language_model
 from examples import train_eagle3
+from tests.layouts import LAYOUTS, write_layout, write_layout_target
 from tests.tiny import HeadSpec, prompts, write_head, write_noisy_copy, write_target
 
 torch.set_num_threads(1)  # tiny matrices: a second thread only waits, and many times as long on a busy machine
@@ -46,6 +47,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_head(folder / "pre")
     write_head(folder / "post", HeadSpec(post_norm=True))
     write_noisy_copy(target, folder / "lm")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def layouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the checkpoint of every layout by its name, and their `target`; read only."""
+    folder = tmp_path_factory.mktemp("layouts")
+    write_layout_target(folder / "target")
+    for each in LAYOUTS:
+        write_layout(folder / each.name, each)
     return folder
 
 

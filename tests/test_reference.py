@@ -11,22 +11,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.layouts import LAYOUTS, layout, write_layout, write_layout_target
+from tests.layouts import LAYOUTS, layout
 from tests.reference import Formula, Lone
 
 STEPS = Path(__file__).parent / "golden" / "steps"
 GOLDEN = sorted(path.stem for path in STEPS.glob("*.safetensors"))
 READINGS = [(made.name, reading) for made in LAYOUTS for reading in made.formulas]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every layout in a folder of its name, and their `target`."""
-    made = tmp_path_factory.mktemp("layouts")
-    write_layout_target(made / "target")
-    for each in LAYOUTS:
-        write_layout(made / each.name, each)
-    return made
 
 
 def golden(stem: str) -> tuple[str, Formula, dict[str, Tensor]]:
@@ -52,9 +42,9 @@ def worst(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 
 
 @pytest.mark.parametrize("stem", GOLDEN)
-def test_the_lone_drafter_equals_the_producers_class(stem: str, folder: Path) -> None:
+def test_the_lone_drafter_equals_the_producers_class(stem: str, layouts: Path) -> None:
     name, formula, steps = golden(stem)
-    found = drafted(Lone.of(folder / name, folder / "target", formula), steps)
+    found = drafted(Lone.of(layouts / name, layouts / "target", formula), steps)
     assert worst(found, steps) < 1e-4
 
 
@@ -80,10 +70,10 @@ FAULTS: dict[str, Callable[[Formula], Formula]] = {
 
 @pytest.mark.parametrize("fault", [*FAULTS, "halves of the input swapped", "streams in another order"])
 @pytest.mark.parametrize("stem", ["safeai.as_trained", "specforge-3.1.as_trained", "specforge-3.1.as_served-vllm", "mla.as_trained"])
-def test_a_wrong_formula_does_not_equal_the_producers_class(stem: str, fault: str, folder: Path) -> None:
+def test_a_wrong_formula_does_not_equal_the_producers_class(stem: str, fault: str, layouts: Path) -> None:
     name, formula, steps = golden(stem)
     changed = FAULTS[fault](formula) if fault in FAULTS else formula
-    lone = Lone.of(folder / name, folder / "target", changed, swap_halves=fault == "halves of the input swapped")
+    lone = Lone.of(layouts / name, layouts / "target", changed, swap_halves=fault == "halves of the input swapped")
     if fault == "streams in another order":
         low, middle, high = formula.boundaries
         lone.formula = replace(formula, boundaries=(high, middle, low))
@@ -94,13 +84,13 @@ SAME = {"fork-as-saved": "fork", "safeai-bin": "safeai"}
 
 
 @pytest.mark.parametrize(("name", "reading"), READINGS)
-def test_readings_differ_exactly_where_their_formulas_do(name: str, reading: str, folder: Path) -> None:
+def test_readings_differ_exactly_where_their_formulas_do(name: str, reading: str, layouts: Path) -> None:
     steps = {"ids": torch.arange(20, 32), "chain.state": torch.zeros(3, 0)}
     random = torch.Generator().manual_seed(5)
     steps.update({f"stream.{boundary}": torch.randn(9, 48, generator=random) for boundary in range(10)})
     mine = layout(name).formulas[reading]
-    one = drafted(Lone.of(folder / name, folder / "target", mine), steps)
+    one = drafted(Lone.of(layouts / name, layouts / "target", mine), steps)
     for other in layout(name).formulas.values():
-        theirs = drafted(Lone.of(folder / name, folder / "target", other), steps)
+        theirs = drafted(Lone.of(layouts / name, layouts / "target", other), steps)
         copied = name == "eagle1" and replace(mine, embedding="own") == replace(other, embedding="own")
         assert (worst(one, theirs) > 1e-2) is (mine != other and not copied)

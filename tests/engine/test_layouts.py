@@ -15,7 +15,7 @@ from driftcli.engine.rows import region_shares
 from driftcli.engine.trajectories import Trajectory, trajectories
 from driftcli.loading.pair import LoadedPair, load_pair
 from tests.engine.test_chains import assert_same
-from tests.layouts import LAYOUTS, Layout, layout, write_layout, write_layout_target
+from tests.layouts import LAYOUTS, Layout, layout
 from tests.reference import Lone, target_streams
 from tests.tiny import prompts
 
@@ -24,29 +24,20 @@ READINGS = [(each.name, reading) for each in LAYOUTS for reading in each.formula
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("layouts")
-    write_layout_target(made / "target")
-    for each in LAYOUTS:
-        write_layout(made / each.name, each)
-    return made
-
-
-@pytest.fixture(scope="module")
-def target(folder: Path) -> LlamaForCausalLM:
-    return LlamaForCausalLM.from_pretrained(folder / "target").eval()
+def target(layouts: Path) -> LlamaForCausalLM:
+    return LlamaForCausalLM.from_pretrained(layouts / "target").eval()
 
 
 Run = Callable[[str, str], tuple[LoadedPair, Trajectory, Drafted]]
 
 
 @pytest.fixture(scope="module")
-def run(folder: Path) -> Run:
+def run(layouts: Path) -> Run:
     made: dict[tuple[str, str], tuple[LoadedPair, Trajectory, Drafted]] = {}
 
     def get(name: str, reading: str) -> tuple[LoadedPair, Trajectory, Drafted]:
         if (name, reading) not in made:
-            pair = load_pair(str(folder / "target"), str(folder / name), torch.device("cpu"), "float32", reading=reading)  # type: ignore[arg-type]
+            pair = load_pair(str(layouts / "target"), str(layouts / name), torch.device("cpu"), "float32", reading=reading)  # type: ignore[arg-type]
             settings = DraftSettings(depth=DEPTH)
             (trajectory,) = trajectories(pair.target, prompts(1), pair.drafter.capture(settings), 14)  # type: ignore[union-attr]
             made[name, reading] = pair, trajectory, draft_chains(pair.drafter, trajectory, settings, DEPTH, free=True)  # type: ignore[arg-type]
@@ -56,10 +47,10 @@ def run(folder: Path) -> Run:
 
 
 def chains(
-    name: str, reading: str, folder: Path, target: LlamaForCausalLM, ids: list[int], first: int, **fault: object
+    name: str, reading: str, layouts: Path, target: LlamaForCausalLM, ids: list[int], first: int, **fault: object
 ) -> Callable[[int, bool], tuple[Lone, list]]:
     formula = layout(name).formulas[reading]
-    lone = Lone.of(folder / name, folder / "target", formula, **fault)  # type: ignore[arg-type]
+    lone = Lone.of(layouts / name, layouts / "target", formula, **fault)  # type: ignore[arg-type]
     streams = target_streams(target, ids, formula.boundaries)
     return lambda place, forced: (lone, lone.chain(ids, streams, first + place, DEPTH, forced=forced))
 
@@ -67,20 +58,22 @@ def chains(
 @pytest.mark.parametrize("forced", [True, False])
 @pytest.mark.parametrize(("name", "reading"), READINGS)
 def test_every_chain_equals_the_same_chain_drafted_alone(
-    name: str, reading: str, forced: bool, run: Run, folder: Path, target: LlamaForCausalLM
+    name: str, reading: str, forced: bool, run: Run, layouts: Path, target: LlamaForCausalLM
 ) -> None:
     pair, trajectory, drafted = run(name, reading)
     assert pair.card.record["reading"].value == reading
-    alone = chains(name, reading, folder, target, trajectory.ids.tolist(), trajectory.prompt_length)
+    alone = chains(name, reading, layouts, target, trajectory.ids.tolist(), trajectory.prompt_length)
     for place in range(0, drafted.n_anchors, 3):
         lone, steps = alone(place, forced)
         assert_same(lone, steps, drafted.forced if forced else drafted.free, place)
 
 
 @pytest.mark.parametrize(("name", "reading"), READINGS)
-def test_attention_of_every_layer_equals_the_lone_chains(name: str, reading: str, run: Run, folder: Path, target: LlamaForCausalLM) -> None:
+def test_attention_of_every_layer_equals_the_lone_chains(
+    name: str, reading: str, run: Run, layouts: Path, target: LlamaForCausalLM
+) -> None:
     _, trajectory, drafted = run(name, reading)
-    alone = chains(name, reading, folder, target, trajectory.ids.tolist(), trajectory.prompt_length)
+    alone = chains(name, reading, layouts, target, trajectory.ids.tolist(), trajectory.prompt_length)
     place = drafted.n_anchors - 1
     _, steps = alone(place, True)
     for depth, (step, queries) in enumerate(zip(steps, drafted.forced, strict=True), 1):
@@ -116,10 +109,10 @@ def test_the_laws_hold(name: str, reading: str, run: Run) -> None:
     ],
 )
 def test_where_formulas_differ_the_engine_tells_the_readings_apart(
-    name: str, reading: str, other: str, run: Run, folder: Path, target: LlamaForCausalLM
+    name: str, reading: str, other: str, run: Run, layouts: Path, target: LlamaForCausalLM
 ) -> None:
     pair, trajectory, drafted = run(name, reading)
-    alone = chains(name, other, folder, target, trajectory.ids.tolist(), trajectory.prompt_length)
+    alone = chains(name, other, layouts, target, trajectory.ids.tolist(), trajectory.prompt_length)
     with pytest.raises(AssertionError):
         for place in range(0, drafted.n_anchors, 3):
             lone, steps = alone(place, True)

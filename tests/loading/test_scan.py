@@ -11,22 +11,13 @@ from driftcli.domain import Check, Scan
 from driftcli.errors import FormatError, PairError
 from driftcli.loading.pair import load_pair
 from driftcli.loading.scan import scan_checkpoint
-from tests.layouts import LAYOUTS, layout, write_layout, write_layout_target
+from tests.layouts import LAYOUTS, layout, write_layout
 from tests.loading.edits import PROVENANCE, WEIGHTS, edit_config, edit_tensors, refused
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("scanned")
-    write_layout_target(made / "target")
-    for each in LAYOUTS:
-        write_layout(made / each.name, each)
-    return made
-
-
 @pytest.fixture
-def scan(folder: Path) -> Callable[[str], Scan]:
-    return lambda name: scan_checkpoint(str(folder / name), str(folder / "target"))
+def scan(layouts: Path) -> Callable[[str], Scan]:
+    return lambda name: scan_checkpoint(str(layouts / name), str(layouts / "target"))
 
 
 def check(scan: Scan, subject: str) -> Check:
@@ -35,9 +26,9 @@ def check(scan: Scan, subject: str) -> Check:
 
 
 @pytest.mark.parametrize("name", [each.name for each in LAYOUTS])
-def test_what_is_scanned_is_what_is_loaded(name: str, folder: Path, scan: Callable[[str], Scan]) -> None:
+def test_what_is_scanned_is_what_is_loaded(name: str, layouts: Path, scan: Callable[[str], Scan]) -> None:
     seen = scan(name)
-    card = load_pair(str(folder / "target"), str(folder / name), torch.device("cpu"), "float32").card
+    card = load_pair(str(layouts / "target"), str(layouts / name), torch.device("cpu"), "float32").card
     loaded = {key: field for key, field in card.record.items() if key not in ("embedding", "head")}  # told apart by their values
     assert {key: seen.record[key] for key in loaded} == loaded
     assert card.notes == seen.pitfalls
@@ -96,37 +87,37 @@ def test_each_known_trap_is_told_where_it_lies(name: str, says: str, scan: Calla
     assert any(says in trap for trap in scan(name).pitfalls), scan(name).pitfalls
 
 
-def test_a_target_that_is_not_named_leaves_its_sizes_open(folder: Path) -> None:
-    seen = scan_checkpoint(str(folder / "safeai"), None)
+def test_a_target_that_is_not_named_leaves_its_sizes_open(layouts: Path) -> None:
+    seen = scan_checkpoint(str(layouts / "safeai"), None)
     assert seen.record["capture"].value == "2, L/2, L-3"
     assert seen.target is None
 
 
-def test_a_wrong_target_is_refused_without_its_weights(folder: Path, tmp_path: Path) -> None:
+def test_a_wrong_target_is_refused_without_its_weights(layouts: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 8, "vocab_size": 260}')
-    refused(PairError, lambda: scan_checkpoint(str(folder / "safeai"), str(tmp_path)), "target width of 48", f"{tmp_path} has 64")
+    refused(PairError, lambda: scan_checkpoint(str(layouts / "safeai"), str(tmp_path)), "target width of 48", f"{tmp_path} has 64")
     (tmp_path / "config.json").write_text('{"hidden_size": -1}')
-    refused(FormatError, lambda: scan_checkpoint(str(folder / "safeai"), str(tmp_path)), "hidden_size is -1", "positive whole number")
+    refused(FormatError, lambda: scan_checkpoint(str(layouts / "safeai"), str(tmp_path)), "hidden_size is -1", "positive whole number")
 
 
-def test_the_text_part_of_a_multimodal_target_is_what_counts(folder: Path, tmp_path: Path) -> None:
+def test_the_text_part_of_a_multimodal_target_is_what_counts(layouts: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(
         '{"model_type": "vlm", "hidden_size": 7, "text_config": {"hidden_size": 48, "num_hidden_layers": 8, "vocab_size": 260}}'
     )
-    assert scan_checkpoint(str(folder / "safeai"), str(tmp_path)).record["capture"].value == (2, 4, 5)
+    assert scan_checkpoint(str(layouts / "safeai"), str(tmp_path)).record["capture"].value == (2, 4, 5)
 
 
-def written(folder: Path, name: str) -> Path:
-    return write_layout(folder / name, layout(name))
+def written(layouts: Path, name: str) -> Path:
+    return write_layout(layouts / name, layout(name))
 
 
-def test_positions_and_rope_are_held_against_the_targets(folder: Path, tmp_path: Path) -> None:
+def test_positions_and_rope_are_held_against_the_targets(layouts: Path, tmp_path: Path) -> None:
     head = edit_config(written(tmp_path, "safeai"), max_position_embeddings=64, rope_theta=10000.0)
-    seen = scan_checkpoint(str(head), str(folder / "target"))
+    seen = scan_checkpoint(str(head), str(layouts / "target"))
     assert check(seen, "positions").state == "note" and "64 positions" in check(seen, "positions").text
     assert check(seen, "rope").state == "note" and "the target has rope_theta 5000.0" in check(seen, "rope").text
     edit_config(head, rope_scaling={"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 32})
-    assert check(scan_checkpoint(str(head), str(folder / "target")), "positions").state == "warning"
+    assert check(scan_checkpoint(str(head), str(layouts / "target")), "positions").state == "warning"
 
 
 def test_a_map_that_was_never_filled_in_is_a_warning(tmp_path: Path) -> None:
@@ -137,7 +128,7 @@ def test_a_map_that_was_never_filled_in_is_a_warning(tmp_path: Path) -> None:
     assert "never filled in" in check(scan_checkpoint(str(head), None), "vocabulary").text
 
 
-def test_a_language_model_is_scanned_without_readings(folder: Path) -> None:
-    seen = scan_checkpoint(str(folder / "target"), str(folder / "target"))
+def test_a_language_model_is_scanned_without_readings(layouts: Path) -> None:
+    seen = scan_checkpoint(str(layouts / "target"), str(layouts / "target"))
     assert (seen.format, seen.readings, seen.pitfalls) == ("causal language model", {}, ())
     assert check(seen, "vocabulary").state == "ok"
