@@ -210,7 +210,7 @@ def test_free_rows_lose_their_wanted_token_after_the_first_miss(run: Run) -> Non
 
 
 def test_wanted_prob_is_null_exactly_outside_the_draft_vocabulary(pair: Callable, run: Run) -> None:
-    known = set(pair("trained-pre").drafter.weights.to_target.tolist())
+    known = set(pair("trained-pre").drafter.vocabulary.to_target.tolist())
     steps = table(run.path, "steps").query("feed == 'forced'")
     assert (steps["wanted_prob"].isna() == ~steps["wanted"].isin(known)).all()
     assert (steps.loc[steps["match"].astype(bool), "draft_prob"] == steps.loc[steps["match"].astype(bool), "wanted_prob"]).all()
