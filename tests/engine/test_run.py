@@ -290,7 +290,8 @@ def test_a_run_whose_target_now_writes_other_text_is_not_resumed(pair: Callable,
 
 def test_states_that_overflow_are_refused_and_never_averaged(pair: Callable, tmp_path: Path) -> None:
     loaded = pair("pre")
-    broken = replace(loaded.drafter, weights=replace(loaded.drafter.weights, down=loaded.drafter.weights.down * 1e38))
+    (layer,) = loaded.drafter.layers
+    broken = replace(loaded.drafter, layers=(replace(layer, down=layer.down * 1e38),))
     with pytest.raises(RunError, match="the models computed NaN or infinity"):
         measure(job(replace(loaded, drafter=broken), tmp_path / "r", prompts(2)), silent)
 
