@@ -53,12 +53,6 @@ def _stray_norms(d: Declaration) -> str | None:
     return None
 
 
-def _latent_joint_norm(d: Declaration) -> str | None:
-    if d.anatomy.heads.kind == "grouped" or not asks_for_joint_norm(d.head.record):
-        return None
-    return "norm_before_fc is on, but vLLM's latent-attention class does not know it and leaves the norm out"
-
-
 def _fusion_bias(d: Declaration) -> str | None:
     if d.anatomy.family == "eagle" and "fc.bias" in d.anatomy.names:
         return "fc.bias is left out by vLLM, which builds fc without one; SafeAILab and SGLang add it"
@@ -107,7 +101,8 @@ def _deeper_layers(d: Declaration) -> str | None:
 
 def _biases(d: Declaration) -> str | None:
     if not d.anatomy.has(r"self_attn\.[qkvo]_proj\.bias$"):
-        return None
+        asked = d.head.layers.is_on("attention_bias") and d.anatomy.heads.kind == "grouped"
+        return "attention_bias is on but the file holds no biases: vLLM builds them, and nothing gives them a value" if asked else None
     used = [system for system, reading in d.readings.items() if isinstance(reading, Reading) and reading.biases.value]
     rule = "vLLM where attention_bias or qkv_bias says so, SGLang never in EAGLE-3"
     return f"has attention biases, which {' and '.join(used) or 'no system'} adds: {rule}"
@@ -166,6 +161,6 @@ def _silent_class(d: Declaration) -> str | None:
 
 
 TRAPS: tuple[Callable[[Declaration], str | None], ...] = (
-    _layer_ids, _absolute_map, _own_embedding, _stray_norms, _latent_joint_norm, _fusion_bias, _double_norm, _exported_rope, _residual,
+    _layer_ids, _absolute_map, _own_embedding, _stray_norms, _fusion_bias, _double_norm, _exported_rope, _residual,
     _deeper_layers, _biases, _layer_count, _window, _dynamic_rope, _logits, _inverted_feedback, _unflagged_feedback, _silent_class,
 )  # fmt: skip

@@ -25,6 +25,7 @@ StreamNorm = Literal["none", "joint", "per stream", "joint, then per stream"]
 Gain = Literal["input_layernorm", "hidden_norm"]
 WindowStart = Literal["query", "anchor"]
 Owner = Literal["own", "target's"]
+LONGEST_WINDOW = 2**31 - 1  # rows (chosen by us); no text has more, and row numbers are counted in 64 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,8 @@ def _refusal(system: System, head: Head) -> DriftError | None:
             reason = "vLLM has no place for aux_norm_low, _mid and _high"
         elif has(r"^fc_norm\.") and not head.record.is_on("fc_norm"):
             reason = "vLLM has no place for fc_norm tensors while fc_norm is off in the config"
+        elif head.anatomy.heads.kind == "latent" and "input_norm.weight" in head.anatomy.names:
+            reason = "vLLM's latent-attention class has no place for input_norm"
         elif has(r"self_attn\.q_norm") and not (head.is_speculators and "model_type" in head.layers.config):
             reason = "vLLM reads a head without a nested model_type as a Llama, which has no place for q_norm"
     elif system == "as_served:sglang":
@@ -160,16 +163,15 @@ def _refusal(system: System, head: Head) -> DriftError | None:
 def _stream_norm(system: System, head: Head) -> Said[StreamNorm]:
     joint, apart = "input_norm.weight" in head.anatomy.names, head.anatomy.has(r"^fc_norm\.")
     if system != "as_trained":
-        joint = joint and asks_for_joint_norm(head.record) and not (system == "as_served:vllm" and head.anatomy.heads.kind == "latent")
+        joint = joint and asks_for_joint_norm(head.record)
         apart = apart and asks_for_stream_norms(system, head.record)
     value: StreamNorm = "joint, then per stream" if joint and apart else "joint" if joint else "per stream" if apart else "none"
     return Said(value, "tensor" if value != "none" or system == "as_trained" else head.record.source("fc_norm", "vLLM and SGLang"))
 
 
 def asks_for_joint_norm(record: Record) -> bool:
-    """Whether a config turns on one norm over all streams, at the top level or inside `eagle_config`."""
-    nested = record.within("eagle_config")
-    return nested.is_on("norm_before_fc") or record.is_on("norm_before_fc")
+    """Whether a config turns on one norm over all streams; inside `eagle_config` the key counts before the one at the top level."""
+    return record.within("eagle_config").is_on("norm_before_fc", record.is_on("norm_before_fc"))
 
 
 def asks_for_stream_norms(system: System, record: Record) -> bool:
@@ -283,7 +285,8 @@ def _windows(system: System, head: Head) -> Said[tuple[int | None, ...]]:
         return Said(every, f"default:{head.format.producer}, whose class has no window")
     if not isinstance(kinds, list) or window is None or head.layers.get("use_sliding_window") is False:
         return Said(every, "default:vLLM")
-    if isinstance(window, bool) or not isinstance(window, int) or window < 1 or len(kinds) < head.anatomy.layers:
+    missing = len(kinds) < head.anatomy.layers
+    if missing or isinstance(window, bool) or not isinstance(window, int) or not 1 <= window <= LONGEST_WINDOW:
         raise FormatError(
             f"{head.record.where}/config.json: sliding_window is {window!r} with layer_types {kinds!r}, "
             f"expected a number of rows and a type for each of {head.anatomy.layers} layers"

@@ -128,6 +128,11 @@ def test_a_map_that_was_never_filled_in_is_a_warning(tmp_path: Path) -> None:
     assert "never filled in" in check(scan_checkpoint(str(head), None), "vocabulary").text
 
 
+def test_biases_that_are_asked_for_and_not_there_are_a_trap(tmp_path: Path) -> None:
+    head = edit_config(written(tmp_path, "safeai"), attention_bias=True)
+    assert any("nothing gives them a value" in trap for trap in scan_checkpoint(str(head), None).pitfalls)
+
+
 def test_a_language_model_is_scanned_without_readings(layouts: Path) -> None:
     seen = scan_checkpoint(str(layouts / "target"), str(layouts / "target"))
     assert (seen.format, seen.readings, seen.pitfalls) == ("causal language model", {}, ())
