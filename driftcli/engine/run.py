@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from driftcli.domain import BASELINE, Condition, DraftSettings, PairCard, Prompt, RunSpec, Sourced
+from driftcli.domain import BASELINE, Condition, DraftSettings, Prompt, RunSpec
 from driftcli.drafters.causal_lm import CausalLm
 from driftcli.engine.chains import Drafted, draft_chains
 from driftcli.engine.lm_chains import draft_lm_chains
@@ -30,7 +30,7 @@ from driftcli.errors import ProbeError, RunError
 from driftcli.loading.pair import LoadedPair
 from driftcli.loading.prompts import content_hash
 from driftcli.probe import Probe
-from driftcli.traces.writer import Columns, Plain, RunFolder, manifest_of, open_run
+from driftcli.traces.writer import Columns, Plain, RunFolder, card_json, manifest_of, open_run
 
 Progress = Callable[[int, int, str], None]  # prompts x conditions done, of how many, what runs now
 CONDITION_NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
@@ -169,17 +169,6 @@ def draft(pair: LoadedPair, trajectory: Trajectory, settings: DraftSettings, hor
     if isinstance(pair.drafter, CausalLm):
         return draft_lm_chains(pair.drafter, trajectory, settings, horizon, free=free)
     return draft_chains(pair.drafter, trajectory, settings, horizon, free=free)
-
-
-def card_json(card: PairCard) -> dict[str, Plain]:
-    """The pair's card as it stands in `run.json`."""
-    readings: dict[str, Plain] = {name: fields_json(found) for name, found in card.readings.items()}
-    return {**asdict(card), "record": fields_json(card.record), "readings": readings}
-
-
-def fields_json(fields: Mapping[str, Sourced]) -> dict[str, Plain]:
-    """Fields of a record, each with its value and source."""
-    return {name: {"value": field.value, "source": field.source} for name, field in fields.items()}
 
 
 def _facts(job: Job) -> dict[str, Plain]:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Literal
 
 from driftcli import curves
-from driftcli.domain import SHARES, Absent, Estimate, Finding, Verdict
+from driftcli.domain import SHARES, SYSTEMS, Absent, Estimate, Finding, Verdict
 from driftcli.report.printable import printable
 from driftcli.report.switches import SYSTEM_NAMES, disagreements
 from driftcli.stats import EXACT_TEXT, Floats, Sums
@@ -79,7 +79,7 @@ def facts_line(run: Run) -> str:
     ]
     feedback, norms = run.pair.record.get("feedback"), run.pair.record.get("pre_fc_norm")
     reading = run.pair.record.get("reading")
-    facts += [f"read as {SYSTEM_NAMES[str(reading.value)]} does"] if reading else []
+    facts += [f"reading: {SYSTEM_NAMES[str(reading.value)]}"] if reading and reading.value != SYSTEMS[0] else []
     facts += [f"feedback {feedback.value}", f"norms before fc: {norms.value}"] if feedback and norms else []
     return printable(" · ".join(facts))
 

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from driftcli.domain import BASELINE
+from driftcli.domain import BASELINE, PairCard, Sourced
 from driftcli.errors import RunError
 from driftcli.traces.schema import COLUMNS, TABLES, VERSION, Column, arrow_schema
 
@@ -141,6 +141,17 @@ def write_json(path: Path, content: Plain) -> None:
     aside = path.with_suffix(".tmp")
     aside.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(aside, path)
+
+
+def card_json(card: PairCard) -> dict[str, Plain]:
+    """The pair's card as it stands in `run.json`."""
+    readings: dict[str, Plain] = {name: _fields_json(found) for name, found in card.readings.items()}
+    return {**asdict(card), "record": _fields_json(card.record), "readings": readings}
+
+
+def _fields_json(fields: Mapping[str, Sourced]) -> dict[str, Plain]:
+    """Fields of a record, each with its value and source."""
+    return {name: {"value": field.value, "source": field.source} for name, field in fields.items()}
 
 
 def manifest_of(request: Mapping[str, Plain], pair: Mapping[str, Plain], facts: Mapping[str, Plain]) -> dict[str, Plain]:

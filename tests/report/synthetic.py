@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from driftcli.domain import ModelCard, PairCard, RunSpec, Sourced
+from driftcli.domain import ModelCard, PairCard, RunSpec, Sourced, System
 from driftcli.stats import leading_matches, walk
-from driftcli.traces.writer import Columns, Plain, RunFolder, manifest_of, open_run
+from driftcli.traces.writer import Columns, Plain, RunFolder, card_json, manifest_of, open_run
 
 PROMPT_LENGTH, BATCH = 10, 6
 RECORD = {
@@ -51,6 +51,8 @@ class Recipe:
     anchors: int = 40
     notes: Sequence[str] = ()
     ignored: Sequence[str] = ()
+    reading: System = "as_served:vllm"
+    readings: Mapping[str, Mapping[str, Sourced]] = field(default_factory=dict)
     argmax_share: float = 1.0
     seed: int = 7
     extra: dict[str, tuple[str, Life]] = field(default_factory=dict)  # further conditions: name -> (probe, how the head fares)
@@ -96,13 +98,13 @@ def _card(recipe: Recipe) -> dict[str, Plain]:
         target=ModelCard(recipe.target, "abc123", "llama", "0" * 16),
         drafter=ModelCard(recipe.drafter, None, "llama", "1" * 16),
         family="eagle3" if eagle else "causal-lm",
-        record=RECORD if eagle else {},
+        record={"reading": Sourced(recipe.reading, "default:vLLM"), **RECORD} if eagle else {},
+        readings=recipe.readings,
         token_offset=int(eagle),
         no_recursion=None if eagle else NO_STATE,
         notes=tuple(recipe.notes),
     )
-    record: dict[str, Plain] = {name: {"value": one.value, "source": one.source} for name, one in card.record.items()}
-    return {**asdict(card), "record": record}
+    return card_json(card)
 
 
 def _facts(recipe: Recipe) -> dict[str, Plain]:
