@@ -15,11 +15,22 @@ it is a crash. A message says where, what was seen, what was expected and what t
 
 from __future__ import annotations
 
+from driftcli.printable import printable
+
+LONGEST = 900  # characters of a message; what stands in the middle of a longer one is left out (chosen by us)
+
 
 class DriftError(Exception):
-    """A refusal in one sentence: where, what was seen, what was expected, what to do."""
+    """A refusal in one sentence: where, what was seen, what was expected, what to do.
+
+    What it quotes comes from files: the message is printable and bounded whatever they hold.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str) -> None:
+        said = printable(message)
+        super().__init__(said if len(said) <= LONGEST else f"{said[: LONGEST // 2]} ... {said[-LONGEST // 3 :]}")
 
 
 class UsageError(DriftError):

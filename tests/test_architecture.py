@@ -16,7 +16,7 @@ from probes import BATTERY
 
 ROOT = Path(__file__).parents[1]
 LAYERS = (  # each imports from its own and from those before it
-    {"driftcli.errors", "driftcli.domain", "driftcli.codes"},
+    {"driftcli.errors", "driftcli.domain", "driftcli.codes", "driftcli.printable"},
     {"driftcli.stats", "driftcli.curves", "driftcli.probe"},
     {"driftcli.loading", "driftcli.drafters", "driftcli.traces", "probes"},
     {"driftcli.engine", "driftcli.mitigations", "driftcli.report"},

@@ -12,7 +12,6 @@ from driftcli.cli.explain import explain
 from driftcli.cli.report import report
 from driftcli.cli.scan import scan
 from driftcli.errors import DriftError
-from driftcli.report.printable import printable
 
 INTERRUPTED = 130  # how typer ends when the person presses Ctrl-C
 
@@ -41,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         app(args=list(argv) if argv is not None else None)
     except DriftError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except SystemExit as ended:
         if ended.code == INTERRUPTED:

@@ -104,7 +104,7 @@ def tail_keys(last: Tensor, chain: Tensor, length: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Attention before it is divided: `exp(score - max)` of every key (head, query, key), its sum over keys, and the entropy (head, query)."""
+    """Attention before it is divided: `exp(score - max)` of every key (head, query, key), its sum, and the entropy (head, query)."""
 
     raw: Tensor
     total: Tensor
@@ -121,7 +121,7 @@ class Weights:
 
 def reduce(weights: Weights, by_label: Tensor, tail: Tensor, rows: int) -> Masses:
     """The reduction of a block: its masses by label (head, query, 4), still undivided, and the rest from the weights; tail: (query, T)."""
-    heads, queries, keys = weights.raw.shape
+    heads, queries, _ = weights.raw.shape
     total = weights.total[..., None]
     first = weights.raw.new_zeros(heads, queries, CANDIDATES)
     seen = min(rows, CANDIDATES)
@@ -150,7 +150,7 @@ def attend(query: Tensor, fresh: Keys, chain: Keys | None, sight: Sight, labels:
 
 def attend_unmeasured(query: Tensor, fresh: Keys, sight: Sight, scale: float) -> Tensor:
     """Attention output (query, head * value size) of queries that nothing is asked of but their place under further layers."""
-    index, outputs = torch.arange(fresh.key.shape[1], device=query.device), []
+    index, outputs = torch.arange(fresh.key.shape[1], device=query.device), [fresh.value.new_empty(len(query), 0, fresh.value.shape[-1])]
     for block in _blocks(query, len(index)):
         part = sight.part(block)
         seen = (index <= part.last[:, None]) & (index >= part.lowest[:, None])

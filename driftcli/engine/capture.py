@@ -22,7 +22,8 @@ Output: TypeAlias = Tensor | tuple[Tensor, ...] | ModelOutput
 class StreamCapture:
     """Context in which every forward pass of the target adds its streams at `boundaries`, in the order of the passes.
 
-    decoder: the target's decoder, layers: its decoder layers. Streams are kept in the target's dtype on the device of the layer they come from.
+    decoder: the target's decoder, layers: its decoder layers. Streams are kept in the target's dtype on the
+    device of the layer they come from.
     """
 
     def __init__(self, decoder: nn.Module, layers: Sequence[nn.Module], boundaries: Sequence[int]) -> None:

@@ -29,8 +29,8 @@ MEASURED = "driftcli_measured"
 
 @dataclass
 class Measurement:
-    """What to reduce in the running forward: key columns, last keys of the asked queries, how many keys are shared rows, and the first query
-    asked; `layers` fills up.
+    """What to reduce in the running forward: key columns, last keys of the asked queries, how many keys are shared rows, and the first
+    query asked; `layers` fills up.
     """
 
     columns: Tensor

@@ -70,7 +70,7 @@ def _headers(path: Path) -> dict[str, Stored]:
 
 def _values(path: Path, name: str) -> dict[str, np.ndarray]:
     if path.suffix != ".safetensors":
-        from driftcli.loading.tensors import read_pickle
+        from driftcli.loading.pickles import read_pickle
 
         pickled = read_pickle(path)
         return {name: pickled[name].numpy()} if name in pickled else {}

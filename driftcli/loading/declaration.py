@@ -22,6 +22,8 @@ from driftcli.loading.readings import Head, Reading, asks_for_joint_norm, asks_f
 from driftcli.loading.record import Record
 from driftcli.loading.vocab_map import target_ids
 
+EPS = (1e-30, 1.0)  # below it float32 rounds to 0, and a row of zeros becomes NaN; above it nothing is left of a state (chosen by us)
+
 
 @dataclass(frozen=True)
 class Declaration:
@@ -86,11 +88,18 @@ def declare(checkpoint: Checkpoint, format: Format, target: TargetFacts) -> Decl
     _require_norms(record, anatomy)
     to_target = target_ids(checkpoint, anatomy.draft_vocabulary, anatomy.vocabulary, record)
     record.note("attention", f"{anatomy.heads.kind} keys", "tensor")
-    eps = layers.number("rms_norm_eps", "rms_norm_eps", 1e-6, LLAMA)
+    eps = _eps(layers)
     positions = layers.integer("max_position_embeddings", "max_position_embeddings", 2048, LLAMA)
     head = Head(record, layers, format, anatomy, frozenset(checkpoint.tensors), target)
     found = readings(head)
     return Declaration(checkpoint, head, canonical(checkpoint, format), to_target, eps, positions, found, declared(found))
+
+
+def _eps(layers: Record) -> float:
+    eps = layers.number("rms_norm_eps", "rms_norm_eps", 1e-6, LLAMA)
+    if not EPS[0] <= eps <= EPS[1]:
+        raise layers.wrong("rms_norm_eps", eps, f"a number from {EPS[0]} to {EPS[1]}: norms are computed in float32")
+    return eps
 
 
 def _require_silu(layers: Record) -> None:

@@ -21,6 +21,7 @@ LLAMA = "transformers LlamaConfig, as vLLM loads it"
 DEEPSEEK = "transformers DeepseekV3Config, as vLLM loads it"
 OWN_TENSORS = "the head's own tensors"
 MAPS = ("d2t", "t2d", "t2d_indices")
+MOST_TOKENS = 1 << 22  # of a vocabulary that the config alone tells (chosen by us: no tokenizer has a fourth of it)
 
 
 def canonical(checkpoint: Checkpoint, format: Format) -> dict[str, str]:
@@ -141,7 +142,10 @@ def _of_target(record: Record, name: str, key: str, default: int | None, theirs:
 
 def _vocabulary(stored: Mapping[str, Stored], layers: Record, target: TargetFacts) -> int:
     rows = next((stored[name].shape[0] for name in ("embed_tokens.weight", "t2d") if name in stored and stored[name].shape), None)
-    return _of_target(layers, "vocabulary", "vocab_size", rows, target.vocabulary, target.name)
+    found = _of_target(layers, "vocabulary", "vocab_size", rows, target.vocabulary, target.name)
+    if found > MOST_TOKENS:
+        raise layers.wrong("vocab_size", found, f"at most {MOST_TOKENS} tokens")
+    return found
 
 
 def _draft_vocabulary(where: str, stored: Mapping[str, Stored], vocabulary: int, record: Record) -> int:

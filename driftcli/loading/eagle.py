@@ -24,7 +24,7 @@ from driftcli.loading.dissection import MAPS
 from driftcli.loading.readings import Reading
 from driftcli.loading.rope_config import rope_config
 from driftcli.loading.target import LanguageModel
-from driftcli.loading.tensors import read_tensors, require_finite
+from driftcli.loading.tensors import read_tensors, require_bounded
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def read_eagle(declaration: Declaration, target: LanguageModel, system: System |
     stored = read_tensors(declaration.checkpoint.source)
     like = target.head
     place = {name: stored[raw].to(like) for name, raw in declaration.names.items() if name not in MAPS}
-    require_finite(f"{declaration.checkpoint.source.name} as {like.dtype}", place)
+    require_bounded(f"{declaration.checkpoint.source.name} as {like.dtype}", place)
     parts = _Parts(place, declaration, declaration.reading(system), target)
     record = declaration.record(system)
     embedding = _embedding(parts, record)

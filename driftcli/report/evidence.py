@@ -13,7 +13,7 @@ from typing import Literal
 
 from driftcli import curves
 from driftcli.domain import SHARES, SYSTEMS, Absent, Estimate, Finding, Verdict
-from driftcli.report.printable import printable
+from driftcli.printable import printable
 from driftcli.report.switches import SYSTEM_NAMES, disagreements
 from driftcli.stats import EXACT_TEXT, Floats, Sums
 from driftcli.traces.reader import Run

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from driftcli.domain import Verdict
+from driftcli.printable import printable
 from driftcli.report import evidence
-from driftcli.report.printable import printable
 from driftcli.traces.reader import Run
 
 

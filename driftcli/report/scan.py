@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from driftcli.domain import Check, Scan, Sourced
+from driftcli.printable import printable
 from driftcli.report.console import hanging
-from driftcli.report.printable import printable
 from driftcli.report.switches import SWITCHES, SYSTEM_NAMES, written
 
 SCHEMA = 1

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from driftcli.domain import Severity, Verdict
+from driftcli.printable import printable
 from driftcli.report import evidence
 from driftcli.report.console import hanging
-from driftcli.report.printable import printable
 from driftcli.traces.reader import Run
 
 COLOURS: dict[Severity, str] = {

@@ -1,25 +1,20 @@
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import load_file
 
 from driftcli.drafters.eagle3 import Eagle3
 from driftcli.errors import DriftError, FormatError, PairError
+from driftcli.loading.declaration import declare
+from driftcli.loading.facts import NO_TARGET
 from driftcli.loading.files import Json
-from driftcli.loading.target import LanguageModel
+from driftcli.loading.formats import detect
 from tests.loading.edits import (
-    CONFIG,
-    PROVENANCE,
     VOCABULARY,
     WEIGHTS,
     Payload,
@@ -27,11 +22,10 @@ from tests.loading.edits import (
     drop_config,
     edit_config,
     edit_tensors,
-    one_step,
-    read_head,
+    open_folder,
     refused,
 )  # fmt: skip
-from tests.tiny import WIDTH, HeadSpec, head_config, head_tensors, write_head
+from tests.tiny import WIDTH, HeadSpec, head_tensors, write_head
 
 # --- what must be refused
 
@@ -143,6 +137,17 @@ def test_weights_that_overflow_in_the_targets_type_are_refused(copy: Callable[[s
     refused(FormatError, lambda: read(folder), "pre as torch.float32", "NaN or infinity", "norm.weight")
 
 
+@pytest.mark.parametrize("value", [1e30, -3e38, 65600.0])
+def test_weights_beyond_float16_are_refused_since_a_step_would_overflow(
+    copy: Callable[[str], Path], read: Callable[[Path], Eagle3], value: float
+) -> None:
+    folder = copy("pre")
+    tensor = load_file(folder / WEIGHTS)["midlayer.hidden_norm.weight"]
+    tensor[3] = value
+    edit_tensors(folder, {"midlayer.hidden_norm.weight": tensor})
+    refused(FormatError, lambda: read(folder), "pre", "numbers beyond 65504", "layers.0.hidden_norm.weight", "export it again")
+
+
 WRONG: list[Json] = [0, -4, "4", 4.0, 4.5, [4], {"n": 4}, True, False]
 COUNTS = ("num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size", "draft_vocab_size", "hidden_size", "intermediate_size",
           "target_hidden_size", "max_position_embeddings")  # fmt: skip
@@ -212,6 +217,54 @@ def test_a_flag_that_is_neither_true_nor_false_is_refused(
 def test_an_epsilon_that_is_no_positive_number_is_refused(copy: Callable[[str], Path], read: Callable[[Path], Eagle3], value: Json) -> None:
     folder = edit_config(copy("pre"), rms_norm_eps=value)
     refused(FormatError, lambda: read(folder), "pre/config.json", "rms_norm_eps is", "expected a positive number")
+
+
+@pytest.mark.parametrize("value", [1.5, 1e30, 1e300, 1e-31, 1e-320])
+def test_an_epsilon_that_float32_norms_cannot_use_is_refused(
+    copy: Callable[[str], Path], read: Callable[[Path], Eagle3], value: float
+) -> None:
+    refused(
+        FormatError, lambda: read(edit_config(copy("pre"), rms_norm_eps=value)), "rms_norm_eps is", "expected a number from 1e-30 to 1.0"
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x" * 5000, list(range(3000)), {"a": ["b" * 2000]}, "a\nb\x1b[2J", "\u202e", "\ud800"],
+    ids=["text", "list", "object", "escape", "turn", "half"],
+)
+@pytest.mark.parametrize("key", ["vocab_size", "hidden_act", "head_dim", "norm_output"])
+def test_a_refusal_quotes_no_more_than_a_line_can_hold(
+    copy: Callable[[str], Path], read: Callable[[Path], Eagle3], key: str, value: Json
+) -> None:
+    with pytest.raises(DriftError) as caught:
+        read(edit_config(copy("pre"), **{key: value}))
+    said = str(caught.value)
+    assert said.isprintable()
+    assert len(said) < 1000
+    assert "pre/config.json" in said
+    assert "expected" in said
+
+
+def test_a_tensors_name_cannot_drive_the_terminal(copy: Callable[[str], Path], read: Callable[[Path], Eagle3]) -> None:
+    folder = edit_tensors(copy("pre"), {"a\nb\x1b[2J": torch.ones(2), "x" * 3000: torch.ones(2)})
+    refused(FormatError, lambda: read(folder), "2 tensors have no place", "a\\nb\\x1b[2J", "it is not run")
+
+
+def test_a_vocabulary_that_only_the_config_claims_makes_no_map_of_that_size(copy: Callable[[str], Path]) -> None:
+    folder = edit_tensors(copy("pre"), {"d2t": None, "t2d": None, "lm_head.weight": None})
+    for claimed in (10**9, 10**30):
+        checkpoint = open_folder(drop_config(edit_config(folder, vocab_size=claimed), "draft_vocab_size"))
+        format = detect(checkpoint.source, checkpoint.config, checkpoint.shapes)
+        refused(FormatError, lambda: declare(checkpoint, format, NO_TARGET), f"vocab_size is {claimed}", "at most 4194304 tokens")  # noqa: B023
+
+
+@pytest.mark.parametrize("window", [2**31, 2**63, 10**30])
+def test_a_window_of_more_rows_than_can_be_counted_is_refused(
+    copy: Callable[[str], Path], read: Callable[[Path], Eagle3], window: int
+) -> None:
+    folder = edit_config(copy("pre"), sliding_window=window, layer_types=["sliding_attention"])
+    refused(FormatError, lambda: read(folder), f"sliding_window is {window}", "expected a number of rows")
 
 
 @pytest.mark.parametrize(
@@ -285,94 +338,3 @@ def test_a_pickle_that_runs_something_is_refused_and_never_runs(
     as_pickle(folder, {**load_file(folder / WEIGHTS), "evil": Payload(tmp_path / "ran")})
     refused(FormatError, lambda: read(folder), "pytorch_model.bin", "eval", "not opened", "convert it to safetensors")
     assert not (tmp_path / "ran").exists()
-
-
-# --- whatever a head holds, it is read or refused
-
-NAMES = sorted(head_tensors(HeadSpec(post_norm=True, own_embedding=True), VOCABULARY))
-KEYS = sorted({*head_config(HeadSpec(post_norm=True), VOCABULARY), "head_dim", "target_hidden_size", "norm_before_residual",
-               "norm_before_fc", "eagle_config", "eagle_aux_hidden_state_layer_ids", "rope_scaling", "rope_parameters",
-               "tie_word_embeddings", "hidden_act", "partial_rotary_factor"})  # fmt: skip
-ROPES = st.fixed_dictionaries(
-    {"rope_type": st.sampled_from(["default", "linear", "dynamic", "yarn", "llama3", "longrope", "proportional", "nope"])},
-    optional={
-        **{
-            key: st.sampled_from([0, 1, 2.0, -1, "2", None, True, 1e300])
-            for key in ("factor", "rope_theta", "low_freq_factor", "high_freq_factor")
-        },
-        "original_max_position_embeddings": st.sampled_from([0, 64, -1, "64", None]),
-        "short_factor": st.sampled_from([[1.0] * 6, [1.0], 3, None]),
-        "long_factor": st.sampled_from([[2.0] * 6, [], "x", None]),
-        "partial_rotary_factor": st.sampled_from([1, 0.5, 0, "x"]),
-        "attention_factor": st.sampled_from([0.5, -1, "x", None]),
-    },
-)
-VALUES = st.one_of(
-    st.sampled_from(
-        [None, True, False, 0, 1, 2, 3, 4, 6, 8, 12, 24, 48, 96, 120, 144, 260, -1, 0.5, 1e300, 10**30, 10**400, "", "4", "silu"]
-    ),
-    st.floats(),
-    st.lists(st.one_of(st.integers(-1, 9), st.text(max_size=2)), max_size=4),
-    st.dictionaries(st.sampled_from(["eagle_aux_hidden_state_layer_ids", "norm_before_fc", "type", "factor"]), st.integers(-1, 9)),
-    ROPES,
-)
-SHAPE = st.lists(st.sampled_from([0, 1, 3, 24, 48, 96, 120, 144, 260]), max_size=3)
-DTYPE = st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int8, torch.bool,
-                         torch.float8_e5m2, torch.uint32, torch.complex64])  # fmt: skip
-TENSOR = st.one_of(
-    st.none(),
-    st.builds(lambda shape, dtype: torch.ones(shape).to(dtype), SHAPE, DTYPE),
-    st.builds(lambda fill: ("fill", fill), st.sampled_from([float("nan"), float("inf"), 1e38, 0.0, -300.0])),
-    st.builds(lambda dtype: ("cast", dtype), DTYPE),
-    st.builds(lambda axis, size: ("cut", axis, size), st.integers(0, 1), st.integers(0, 130)),
-)
-NEW_NAMES = st.sampled_from(
-    ["fc.bias", "layers.0.norm.weight", "midlayer.", "fc_norm.x.weight", "fc_norm.7.weight", "", "t2d.x", "layers.0.hidden_norm.weight"]
-)
-
-
-def changed(tensor: Tensor, change: Any) -> Tensor | None:
-    match change:
-        case ("fill", value):
-            return torch.full(tensor.shape, value).to(tensor.dtype)
-        case ("cast", dtype):
-            return tensor.to(dtype)
-        case ("cut", axis, size):
-            return tensor.narrow(axis, 0, min(size, tensor.shape[axis])) if axis < tensor.dim() else tensor
-        case _:
-            return change
-
-
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    spec=st.builds(
-        HeadSpec,
-        post_norm=st.booleans(),
-        own_embedding=st.booleans(),
-        own_head=st.booleans(),
-        draft_vocabulary=st.sampled_from([120, VOCABULARY]),
-    ),
-    config=st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=3),
-    dropped=st.lists(st.sampled_from(KEYS), max_size=2),
-    tensors=st.dictionaries(st.one_of(st.sampled_from(NAMES), NEW_NAMES), TENSOR, max_size=2),
-)
-def test_a_head_with_anything_changed_is_read_and_drafts_or_is_refused(
-    spec: HeadSpec, config: dict[str, Json], dropped: list[str], tensors: dict[str, Any], tmp_path: Path, target: LanguageModel
-) -> None:
-    folder = tmp_path / "head"
-    shutil.rmtree(folder, ignore_errors=True)
-    written = head_tensors(spec, VOCABULARY)
-    edits = {name: changed(written.get(name, torch.ones(WIDTH)), change) for name, change in tensors.items()}
-    folder.mkdir()
-    save_file({name: tensor.contiguous() for name, tensor in {**written, **edits}.items() if tensor is not None}, folder / WEIGHTS)
-    whole = {**head_config(spec, VOCABULARY), **config}
-    (folder / CONFIG).write_text(json.dumps({key: value for key, value in whole.items() if key not in dropped}))
-    try:
-        head, record = read_head(folder, target)
-    except DriftError:
-        return
-    logits, state = one_step(head)
-    assert logits.shape == (4, len(head.vocabulary.to_target))
-    assert state.shape == (4, WIDTH)
-    assert bool((head.vocabulary.to_target >= 0).all() and (head.vocabulary.to_target < VOCABULARY).all())
-    assert all(PROVENANCE.fullmatch(field.source) for field in record.values())

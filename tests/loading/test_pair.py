@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, BloomConfig, Lfm2Config, MistralConfig
 
+from driftcli.domain import System
 from driftcli.drafters.causal_lm import CausalLm
 from driftcli.drafters.eagle3 import Eagle3
 from driftcli.errors import FormatError, PairError, SourceError, UsageError
 from driftcli.loading import pair as loading
-from driftcli.domain import System
 from driftcli.loading.files import Source
 from driftcli.loading.pair import LoadedPair, fingerprint, load_pair, require_measurable, shared_vocabulary, sliding_window
 from driftcli.loading.target import LanguageModel

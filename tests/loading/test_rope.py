@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 
 import pytest
@@ -127,3 +128,34 @@ def test_a_range_that_is_no_positive_whole_number_is_refused(value: Json) -> Non
     refused(
         FormatError, lambda: tables({"max_position_embeddings": value}), "head/config.json", "max_position_embeddings", "positive whole"
     )
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        {**YARN, "attention_factor": 1e30},
+        {**YARN, "attention_factor": 101.0},
+        {**YARN, "mscale": 1e30, "mscale_all_dim": 0.5},
+        {**YARN, "attention_factor": -1e30},
+    ],
+)
+def test_a_scaling_of_attention_that_no_score_can_hold_is_refused(scaling: dict[str, Json]) -> None:
+    refused(FormatError, lambda: tables({"rope_scaling": scaling}), "head/config.json", "gives no finite rotation")
+
+
+@pytest.mark.parametrize(
+    "scaling", [{"rope_type": "a\nb\x1b[2J"}, {"rope_type": "linear", "factor": "x\x1b[2J"}, {**YARN, "attention_factor": "2"}]
+)
+def test_text_from_a_config_reaches_no_warning_of_transformers(scaling: dict[str, Json], monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[logging.LogRecord] = []
+    monkeypatch.setattr(logging.getLogger("transformers"), "handlers", [Kept(said)])
+    refused(FormatError, lambda: tables({"rope_scaling": scaling}), "head/config.json", "its RoPE settings cannot be used")
+    assert said == []
+
+
+class Kept(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self, said: list[logging.LogRecord]) -> None:
+        super().__init__()
+        self.emit = said.append  # type: ignore[method-assign]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftcli.report.printable import printable
+from driftcli.printable import printable
 
 
 @pytest.mark.parametrize(
