@@ -28,7 +28,8 @@ def test_ci_runs_exactly_the_readmes_test_command() -> None:
 def test_every_flag_that_the_readme_names_exists() -> None:
     called = [sys.executable, "-c", "from driftcli.cli.main import main; main()"]
     offered = "".join(
-        subprocess.run([*called, name, "--help"], capture_output=True, text=True, check=True).stdout for name in ("diagnose", "report", "scan")
+        subprocess.run([*called, name, "--help"], capture_output=True, text=True, check=True).stdout
+        for name in ("diagnose", "report", "scan")
     )
     own = {
         flag
@@ -50,7 +51,16 @@ def test_the_scan_in_the_readme_is_what_the_tool_prints(tmp_path: Path) -> None:
     edit_config(head, eagle_config={"eagle_aux_hidden_state_layer_ids": [6, 17, 26]})
     (tmp_path / "smollm2").mkdir()
     (tmp_path / "smollm2" / "config.json").write_text('{"hidden_size": 576, "num_hidden_layers": 30, "vocab_size": 49152}')
-    called = [sys.executable, "-c", "from driftcli.cli.main import main; main()", "scan", "--drafter", "specforge-head", "--target", "smollm2"]
+    called = [
+        sys.executable,
+        "-c",
+        "from driftcli.cli.main import main; main()",
+        "scan",
+        "--drafter",
+        "specforge-head",
+        "--target",
+        "smollm2",
+    ]
     printed = subprocess.run(called, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
     (shown,) = [block for block in README.split("```") if "HOW EACH SYSTEM COMPUTES IT" in block]
     assert shown.strip() in printed
