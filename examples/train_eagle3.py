@@ -233,7 +233,7 @@ def capture(target: LanguageModel, replies: list[Reply], cache: Path, rows_at_on
         for start in range(0, len(order), rows_at_once):
             rows = order[start : start + rows_at_once]
             ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(replies[row].ids) for row in rows], batch_first=True).to(target.device)
-            with StreamCapture(target.decoder, target.layers, boundaries) as streams:
+            with StreamCapture(target.decoder, target.layers, boundaries, ids.shape[1]) as streams:
                 target.model(ids, use_cache=False)
             joined = torch.cat([stream.to("cpu") for stream in streams.take().values()], dim=-1).bfloat16().view(torch.int16).numpy()
             top = tops.pop().to("cpu").bfloat16().view(torch.int16).numpy()

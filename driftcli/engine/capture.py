@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TypeAlias
 
-import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers.utils.generic import ModelOutput
@@ -22,17 +21,19 @@ Output: TypeAlias = Tensor | tuple[Tensor, ...] | ModelOutput
 class StreamCapture:
     """Context in which every forward pass of the target adds its streams at `boundaries`, in the order of the passes.
 
-    decoder: the target's decoder, layers: its decoder layers. Streams are kept in the target's dtype on the
-    device of the layer they come from.
+    decoder: the target's decoder, layers: its decoder layers. positions: the most that all passes have together; room
+    for them is taken once, since small pieces beside a growing cache leave holes. Streams are kept in the target's
+    dtype on the device of the layer they come from.
     """
 
-    def __init__(self, decoder: nn.Module, layers: Sequence[nn.Module], boundaries: Sequence[int]) -> None:
-        self._decoder, self._layers = decoder, layers
-        self._passes: dict[int, list[Tensor]] = {boundary: [] for boundary in boundaries}
+    def __init__(self, decoder: nn.Module, layers: Sequence[nn.Module], boundaries: Sequence[int], positions: int) -> None:
+        self._decoder, self._layers, self._boundaries, self._positions = decoder, layers, boundaries, positions
+        self._streams: dict[int, Tensor] = {}
+        self._filled = dict.fromkeys(boundaries, 0)
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> StreamCapture:
-        for boundary in self._passes:
+        for boundary in self._boundaries:
             if boundary < len(self._layers):
                 hook = self._layers[boundary].register_forward_pre_hook(self._before(boundary), with_kwargs=True)
             else:
@@ -48,19 +49,24 @@ class StreamCapture:
 
     def _before(self, boundary: int) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor]], None]:
         def keep(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
-            self._passes[boundary].append((args[0] if args else kwargs["hidden_states"]).detach())
+            self._add(boundary, args[0] if args else kwargs["hidden_states"])
 
         return keep
 
     def _after(self, boundary: int) -> Callable[[nn.Module, tuple[Tensor, ...], Output], None]:
         def keep(_: nn.Module, __: tuple[Tensor, ...], output: Output) -> None:
-            self._passes[boundary].append((output if isinstance(output, Tensor) else output[0]).detach())
+            self._add(boundary, output if isinstance(output, Tensor) else output[0])
 
         return keep
 
+    def _add(self, boundary: int, stream: Tensor) -> None:
+        batch, length, width = stream.shape
+        if boundary not in self._streams:
+            self._streams[boundary] = stream.new_empty(batch, self._positions, width)
+        start = self._filled[boundary]
+        self._streams[boundary][:, start : start + length] = stream
+        self._filled[boundary] = start + length
+
     def take(self) -> dict[int, Tensor]:
-        """All passes so far joined along positions, by boundary, each (batch, position, width); the capture is empty afterwards."""
-        streams = {boundary: torch.cat(parts, dim=1) for boundary, parts in self._passes.items()}
-        for parts in self._passes.values():
-            parts.clear()
-        return streams
+        """All passes joined along positions, by boundary, each (batch, position, width)."""
+        return {boundary: stream[:, : self._filled[boundary]] for boundary, stream in self._streams.items()}

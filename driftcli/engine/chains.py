@@ -86,7 +86,7 @@ class _Chains:
         return Guesses(self.drafter.to_target(best.indices), best.values, wanted_prob)
 
     def fresh(self, states: Tensor) -> tuple[Queries, list[Keys]]:
-        """The pass over all rows on the target's states: queries of the rows whose guess lies in the reply, and each layer's shared keys."""
+        """The pass over all rows on the target's states: queries of the rows that guess at the reply, and each layer's shared keys."""
         rows, early = torch.arange(len(states), device=states.device), self.first - 1
         flow = self.drafter.begin(self.ids[1 : 1 + len(rows)], states, self.settings)
         shared: list[Keys] = []

@@ -15,12 +15,13 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from driftcli.domain import Message, Prompt
+from driftcli.engine.attention import MASKED
 from driftcli.engine.capture import StreamCapture
 from driftcli.engine.rendering import REPLY, Rendered, render
 from driftcli.errors import PromptError
 from driftcli.loading.target import LanguageModel
 
-CHUNK = 512  # tokens a teacher-forced pass feeds at once (chosen by us)
+CHUNK = 512  # tokens of a text that the target reads at once: masks and activations of a long one would not fit (chosen by us)
 OTHER_SETTINGS = {"eos_token_id", "pad_token_id", "bos_token_id", "transformers_version", "_from_model_config", "use_cache"}
 
 
@@ -64,10 +65,22 @@ class _NextTokens(LogitsProcessor):
         self.entropy: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        logs = scores.float().log_softmax(-1)
-        self.prob.append(logs.max(-1).values.exp().cpu())
-        self.entropy.append(torch.special.entr(logs.exp()).sum(-1).cpu())
+        prob, entropy = _prob_and_entropy(scores, None)
+        self.prob.append(prob)
+        self.entropy.append(entropy)
         return scores
+
+
+def _prob_and_entropy(logits: Tensor, wanted: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Probability of the wanted tokens, or of the likeliest for None, and entropy in nats; (query, vocabulary) -> (query,) each.
+
+    The likeliest token's weight is exp(0), so its probability needs no second look.
+    """
+    gaps = (logits.float() - logits.amax(-1, keepdim=True)).clamp_(min=MASKED)  # finite also for a token that is ruled out
+    weights = gaps.exp()
+    total = weights.sum(-1)
+    prob = total.reciprocal() if wanted is None else weights.gather(-1, wanted[:, None])[:, 0] / total
+    return prob, total.log() - weights.mul_(gaps).sum(-1) / total
 
 
 def ignored_settings(target: LanguageModel) -> tuple[str, ...]:
@@ -140,7 +153,7 @@ def _generate(
     longest = max(len(text.ids) for text in rendered)
     pads = [longest - len(text.ids) for text in rendered]
     noted = _NextTokens()
-    with plain_decoding(target) as settings, StreamCapture(target.decoder, target.layers, boundaries) as capture:
+    with plain_decoding(target) as settings, StreamCapture(target.decoder, target.layers, boundaries, longest + max_new_tokens) as capture:
         padded = [[settings.pad_token_id] * pad + text.ids for pad, text in zip(pads, rendered, strict=True)]
         mask = [[0] * pad + [1] * len(text.ids) for pad, text in zip(pads, rendered, strict=True)]
         out = target.model.generate(  # type: ignore[operator]
@@ -148,10 +161,11 @@ def _generate(
             attention_mask=torch.tensor(mask, device=target.device),
             max_new_tokens=max_new_tokens,
             do_sample=False,
+            prefill_chunk_size=CHUNK,
             logits_processor=LogitsProcessorList([noted]),
         )
         streams = capture.take()
-    prob, entropy = torch.stack(noted.prob, dim=1), torch.stack(noted.entropy, dim=1)
+    prob, entropy = torch.stack(noted.prob, dim=1).cpu(), torch.stack(noted.entropy, dim=1).cpu()
     ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
     made = []
     for row, pad in enumerate(pads):
@@ -174,7 +188,7 @@ def _given(target: LanguageModel, prompt: Prompt, rendered: Rendered, boundaries
         )
     whole = torch.tensor([*rendered.ids, *reply])
     start, probs, entropies, agrees, cache = len(rendered.ids), [], [], [], None
-    with StreamCapture(target.decoder, target.layers, boundaries) as capture:
+    with StreamCapture(target.decoder, target.layers, boundaries, len(whole)) as capture:
         for at in range(0, len(whole) - 1, CHUNK):
             chunk = whole[at : min(at + CHUNK, len(whole) - 1)]
             out = target.model(
@@ -187,9 +201,10 @@ def _given(target: LanguageModel, prompt: Prompt, rendered: Rendered, boundaries
             wanted = whole[at + 1 : at + 1 + len(chunk)][-out.logits.shape[1] :]
             if at + len(chunk) < start:
                 continue
-            logs = out.logits[0].float().log_softmax(-1).cpu()
-            probs.append(logs.gather(-1, wanted[:, None])[:, 0].exp())
-            entropies.append(torch.special.entr(logs.exp()).sum(-1))
-            agrees.append(logs.argmax(-1) == wanted)
+            logits = out.logits[0].cpu()
+            prob, entropy = _prob_and_entropy(logits, wanted)
+            probs.append(prob)
+            entropies.append(entropy)
+            agrees.append(logits.argmax(-1) == wanted)
         streams = {boundary: stream[0] for boundary, stream in capture.take().items()}
     return Trajectory(prompt, 0, rendered, whole, torch.cat(probs), torch.cat(entropies), torch.cat(agrees), streams)

@@ -47,6 +47,30 @@ def test_a_continuation_in_a_batch_is_the_plain_greedy_one_with_its_probabilitie
         torch.testing.assert_close(trajectory.target_entropy, torch.special.entr(probs).sum(-1), rtol=1e-3, atol=1e-4)
 
 
+def test_prompts_read_in_chunks_give_the_same_text_and_streams(target: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [Prompt(f"p{n}", (Message("user", "say ab " * n),)) for n in (1, 4, 9)]  # the short ones are padded over whole chunks
+    whole = trajectories(target, asked, BOUNDARIES, 12)
+    monkeypatch.setattr("driftcli.engine.trajectories.CHUNK", 7)
+    for one, other in zip(whole, trajectories(target, asked, BOUNDARIES, 12), strict=True):
+        assert one.ids.tolist() == other.ids.tolist()
+        torch.testing.assert_close(one.target_entropy, other.target_entropy, rtol=1e-4, atol=1e-5)
+        for boundary in BOUNDARIES:
+            torch.testing.assert_close(one.streams[boundary], other.streams[boundary], rtol=1e-4, atol=1e-4)
+
+
+def test_tokens_that_the_target_rules_out_leave_its_entropy_finite(target: LanguageModel) -> None:
+    (before,) = trajectories(target, prompts(1), [], 12)
+    unsaid = next(token for token in range(4, 200) if token not in before.ids)
+    hook = target.model.lm_head.register_forward_hook(lambda *args: args[-1].index_fill(-1, torch.tensor([unsaid]), -torch.inf))
+    try:
+        (after,) = trajectories(target, prompts(1), [], 12)
+    finally:
+        hook.remove()
+    assert after.ids.tolist() == before.ids.tolist()
+    assert after.target_entropy.isfinite().all()
+    assert (after.target_prob > before.target_prob).all()
+
+
 def test_a_continuation_ends_with_the_targets_own_end_token(target: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     (long,) = trajectories(target, prompts(1), [2], 12)
     end = int(long.ids[long.prompt_length + 4])
