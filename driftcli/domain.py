@@ -106,8 +106,8 @@ class ModelCard:
 class PairCard:
     """Target and drafter as they were read.
 
-    record: the drafter's normalised fields with their provenance. readings: for each other system that serves or trained it, the fields
-    that it computes otherwise. no_recursion: why drift cannot be defined, None for a drafter that feeds on its own state.
+    record: the drafter's normalised fields with their provenance. no_recursion: why drift cannot be defined, None for a drafter that
+    feeds on its own state. readings: for each other system that serves or trained it, the fields that it computes otherwise.
     """
 
     target: ModelCard
@@ -115,9 +115,9 @@ class PairCard:
     family: str
     record: Mapping[str, Sourced]
     token_offset: int
-    readings: Mapping[str, Mapping[str, Sourced]] = field(default_factory=dict)
     no_recursion: str | None = None
     notes: tuple[str, ...] = ()
+    readings: Mapping[str, Mapping[str, Sourced]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
