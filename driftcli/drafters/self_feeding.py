@@ -22,10 +22,6 @@ class Flow:
     inputs: Tensor
     residual: Tensor
 
-    def pick(self, steps: Tensor) -> Flow:
-        """Some of the steps."""
-        return Flow(self.inputs[steps], self.residual[steps])
-
 
 @dataclass(frozen=True, slots=True)
 class Projected:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
-from driftcli.loading.files import Json, Source, broken_safetensors, joined, read_config
+from driftcli.loading.files import Json, Source, joined, opened, read_config
 
 WHOLE_NUMBERS = ("I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64")
 
@@ -60,12 +59,9 @@ def _headers(path: Path) -> dict[str, Stored]:
         from driftcli.loading.tensors import pickled_headers
 
         return {name: Stored(shape, dtype) for name, (shape, dtype) in pickled_headers(path).items()}
-    try:
-        with safe_open(path, framework="np") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            return {name: Stored(tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
-    except (SafetensorError, OSError) as error:
-        raise broken_safetensors(path, error) from error
+    with opened(path, "np") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        return {name: Stored(tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
 
 
 def _values(path: Path, name: str) -> dict[str, np.ndarray]:
@@ -74,8 +70,5 @@ def _values(path: Path, name: str) -> dict[str, np.ndarray]:
 
         pickled = read_pickle(path)
         return {name: pickled[name].numpy()} if name in pickled else {}
-    try:
-        with safe_open(path, framework="np") as file:
-            return {name: file.get_tensor(name)} if name in file.keys() else {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise broken_safetensors(path, error) from error
+    with opened(path, "np") as file:
+        return {name: file.get_tensor(name)} if name in file.keys() else {}  # noqa: SIM118

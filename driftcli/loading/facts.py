@@ -29,11 +29,6 @@ class TargetFacts:
     model_type: str = ""
     config: Mapping[str, Json] = field(default_factory=dict)
 
-    @property
-    def is_known(self) -> bool:
-        """Whether a target was named."""
-        return self.layers is not None
-
 
 NO_TARGET = TargetFacts("no target")
 

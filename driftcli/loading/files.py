@@ -8,13 +8,15 @@ that transformers would load is taken.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError, safe_open
 
 from driftcli.errors import FormatError, SourceError
 
@@ -136,7 +138,12 @@ def joined(source: Source, read: Callable[[Path], Mapping[str, T]]) -> dict[str,
     return found
 
 
-def broken_safetensors(path: Path, error: Exception) -> FormatError:
-    """The refusal of a safetensors file that cannot be read."""
-    size = path.stat().st_size
-    return FormatError(f"{path}: not a whole safetensors file ({reason(error)}; {size} bytes on disk); fetch it again")
+@contextmanager
+def opened(path: Path, framework: Literal["np", "pt"]) -> Iterator[Any]:  # safetensors types nothing of what it opens
+    """A safetensors file, its header read and checked; raises FormatError when it is not whole."""
+    try:
+        with safe_open(path, framework=framework) as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        size = path.stat().st_size
+        raise FormatError(f"{path}: not a whole safetensors file ({reason(error)}; {size} bytes on disk); fetch it again") from error

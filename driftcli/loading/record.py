@@ -55,13 +55,6 @@ class Record:
             raise self.wrong(key, value, "a positive number")
         return float(value)
 
-    def flag(self, name: str, key: str, default: bool, system: str) -> bool:
-        """True or false."""
-        value = self._value(name, key, default, system)
-        if not isinstance(value, bool):
-            raise self.wrong(key, value, "true or false")
-        return value
-
     def is_on(self, key: str, default: bool = False) -> bool:
         """A flag's value, noted nowhere."""
         value = self.get(key)

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from driftcli.errors import FormatError
-from driftcli.loading.files import Source, broken_safetensors, joined, weight_files
+from driftcli.loading.files import Source, joined, opened, weight_files
 from driftcli.loading.pickles import read_pickle
 
 LARGEST = 65504.0  # of float16, in which heads are stored and served; products of larger numbers overflow float32 within a step
@@ -32,11 +31,8 @@ def check_weights(source: Source) -> None:
         if path.suffix != ".safetensors":
             read_pickle(path)
             continue
-        try:
-            with safe_open(path, framework="pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise broken_safetensors(path, error) from error
+        with opened(path, "pt"):
+            pass
 
 
 def pickled_headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -45,11 +41,8 @@ def pickled_headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise broken_safetensors(path, error) from error
+    with opened(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def require_finite(where: str, tensors: Mapping[str, Tensor]) -> None:

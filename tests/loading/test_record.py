@@ -36,7 +36,7 @@ def test_what_is_no_positive_number_is_refused(value: Json) -> None:
 @pytest.mark.parametrize("value", [0, 1, "true", "", [], {}])
 def test_what_is_neither_true_nor_false_is_refused(value: Json) -> None:
     read = Record("head", {"flag": value})
-    refused(FormatError, lambda: read.flag("a", "flag", False, "vLLM"), "head/config.json", f"flag is {value!r}", "expected true or false")
+    refused(FormatError, lambda: read.is_on("flag"), "head/config.json", f"flag is {value!r}", "expected true or false")
 
 
 @pytest.mark.parametrize("value", [0, True, ["silu"], {}])
