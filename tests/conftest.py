@@ -79,7 +79,7 @@ def trained(models: Path) -> Path:
             rate=3e-3,
             draft_vocabulary_size=200,
             device="cpu",
-            capture_dtype="float32",
+            dtype="float32",
         )
     return models
 

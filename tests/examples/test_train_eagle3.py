@@ -1,33 +1,44 @@
 from __future__ import annotations
 
 import csv
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
+from training import learning, replies, streams
+from training.head import Head, HeadShape
+from training.learning import TargetHead, draft_vocabulary, unrolled_losses
+from training.replies import Pieces, Plan, read_replies, write_replies, write_wave
+from transformers import PretrainedConfig
+from typer import BadParameter
 
+from driftcli.loading.files import resolve
+from driftcli.loading.target import load_language_model
 from examples import train_eagle3
+from tests.tiny import write_target
 
 
 def train(models: Path, out: Path, **changes: object) -> None:
     settings = {
         "target": str(models / "target"), "norm": "post", "out": out, "cache": models / "streams", "replies": models / "replies.jsonl", "steps": 200,
-        "tokens": 512, "draft_vocabulary_size": 50, "device": "cpu", "capture_dtype": "float32", "unroll": 2,
+        "tokens": 512, "draft_vocabulary_size": 50, "device": "cpu", "dtype": "float32", "unroll": 2,
     }  # fmt: skip
     train_eagle3.main(**{**settings, **changes})  # type: ignore[arg-type]
 
 
 def test_a_training_run_that_was_stopped_ends_in_the_same_head(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(trained, tmp_path / "whole")
-    save = train_eagle3.Run.save
+    save = learning.Run.save
 
-    def save_and_stop(run: train_eagle3.Run) -> None:
+    def save_and_stop(run: learning.Run) -> None:
         save(run)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train_eagle3.Run, "save", save_and_stop)
+        patch.setattr(learning.Run, "save", save_and_stop)
         train(trained, tmp_path / "stopped")
     assert not (tmp_path / "stopped" / "model.safetensors").exists()
     train(trained, tmp_path / "stopped")
@@ -45,10 +56,107 @@ def test_training_lowers_the_held_out_loss(trained: Path) -> None:
 
 
 def test_the_target_writes_its_own_replies_inside_its_template(models: Path, tmp_path: Path) -> None:
-    train(models, tmp_path / "head", cache=tmp_path / "cache", replies=tmp_path / "own.jsonl", write=64, reply_tokens=12, steps=1)
-    rows = [json.loads(line) for line in (tmp_path / "own.jsonl").read_text().splitlines()]
-    assert len(rows) == 64
-    for row in rows:
-        assert row["ids"][:2] == [0, 2]  # <s> and the user's role
-        assert row["ids"][row["prompt_length"] - 1] == 3  # the target's role comes last
-        assert 1 <= len(row["ids"]) - row["prompt_length"] <= 12
+    train(
+        models,
+        tmp_path / "head",
+        cache=tmp_path / "cache",
+        replies=tmp_path / "own.jsonl",
+        write=48,
+        wave=16,
+        user_tokens=8,
+        reply_tokens=12,
+        steps=1,
+    )
+    talks = read_replies(tmp_path / "own.jsonl")
+    assert [len(talk.spans) for talk in talks] == [*[1] * 32, *[3] * 5]  # two waves of one turn, one of three
+    for talk in talks:
+        assert talk.ids[:2] == [0, 2]  # <s> and the user's role
+        assert all(talk.ids[start - 1] == 3 for start, _ in talk.spans)  # the target's role comes before what it says
+        assert all(1 <= end - start <= 12 for start, end in talk.spans)
+        assert talk.spans[-1][1] == len(talk.ids)
+
+
+def test_a_turn_written_beside_longer_ones_is_what_the_target_says_alone(models: Path) -> None:
+    target = load_language_model(resolve(str(models / "target")), torch.device("cpu"), "float32")
+    target.model.generation_config.eos_token_id = [1, *range(4, 24)]  # of random weights, that turns end at all
+    torch.manual_seed(3)
+    talks = write_wave(target, Pieces.of(target), Plan(0, 0, 9, 10, 512, 0), 6, 4, greedy=True)
+    assert len({len(talk.ids) for talk in talks}) > 1  # some rows ended earlier than others, which leaves holes
+    for talk in talks:
+        choices = target.model(torch.tensor([talk.ids])).logits[0].argmax(-1).tolist()
+        for start, end in talk.spans:
+            assert talk.ids[start:end] == choices[start - 1 : end - 1]
+
+
+def test_a_target_without_a_template_is_told_to_bring_replies(tmp_path: Path) -> None:
+    target = load_language_model(resolve(str(write_target(tmp_path, template=False))), torch.device("cpu"), "float32")
+    with pytest.raises(BadParameter, match="has no chat template to write in; bring --replies of your own"):
+        Pieces.of(target)
+
+
+def test_a_killed_writer_goes_on_with_the_next_wave(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = load_language_model(resolve(str(models / "target")), torch.device("cpu"), "float32")
+    plan, made = Plan(12, 4, 4, 5, 512, 0), []
+
+    def write_and_stop(*args: object, **settings: object) -> object:
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(args)
+        return write_wave(*args, **settings)  # type: ignore[arg-type]
+
+    write_replies(target, plan, tmp_path / "whole.jsonl")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(replies, "write_wave", write_and_stop)
+        write_replies(target, plan, tmp_path / "stopped.jsonl")
+    write_replies(target, plan, tmp_path / "stopped.jsonl")
+    assert (tmp_path / "stopped.jsonl").read_text() == (tmp_path / "whole.jsonl").read_text()
+    with pytest.raises(BadParameter, match=r"holds waves of .* name other --replies"):
+        write_replies(target, replace(plan, user=5), tmp_path / "stopped.jsonl")
+
+
+def test_a_killed_capture_goes_on_and_takes_the_same_streams(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = load_language_model(resolve(str(trained / "target")), torch.device("cpu"), "float32")
+    talks = read_replies(trained / "replies.jsonl")[:9]
+    whole = streams.capture(target, talks, tmp_path / "whole", 200)
+    taken, take = [], streams._capture
+
+    def take_and_stop(*args: object) -> None:
+        if len(taken) == 3:
+            raise KeyboardInterrupt
+        taken.append(take(*args))  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(streams, "_capture", take_and_stop)
+        patch.setattr(streams, "BETWEEN_NOTES", 0)
+        streams.capture(target, talks, tmp_path / "stopped", 200)
+    resumed = streams.capture(target, talks, tmp_path / "stopped", 200)
+    assert (whole.streams == resumed.streams).all() and (whole.tops == resumed.tops).all()
+    hidden = target.model(torch.tensor([talks[4].ids]), output_hidden_states=True).hidden_states
+    kept = whole.batch([4], torch.device("cpu"))
+    torch.testing.assert_close(kept.streams[0].float(), torch.cat([hidden[b][0] for b in (2, 4, 5)], -1), atol=0.05, rtol=0.01)
+    torch.testing.assert_close(kept.tops[0].float(), hidden[-1][0], atol=0.05, rtol=0.01)
+
+
+def test_the_loss_is_the_cross_entropy_against_the_targets_distribution(trained: Path) -> None:
+    """One conversation at a time and one row at a time, from the definition; bends of the target's logits included."""
+    target = load_language_model(resolve(str(trained / "target")), torch.device("cpu"), "float32")
+    data = streams.capture(target, read_replies(trained / "replies.jsonl"), trained / "streams")
+    ids = draft_vocabulary(data, 60, len(target.tokenizer))
+    config = PretrainedConfig(final_logit_softcapping=3.0, logit_scale=2.0, logits_scaling=4.0)
+    torch.manual_seed(0)
+    head = Head(HeadShape.of(target.config, 60), post_norm=True)
+    batch = data.batch([0, 5], torch.device("cpu"))
+    for step, loss in enumerate(unrolled_losses(head, target.embedding, TargetHead(target.head[ids], config), batch, unroll=2)):
+        nats = []
+        for row in (0, 5):
+            talk, alone = data.replies[row], data.batch([row], torch.device("cpu"))
+            n, keys, values = len(talk.ids) - 1, [], []
+            state, padded = head.fuse(alone.streams[:, :n].float()), torch.tensor([[*talk.ids, 0, 0]])
+            for s in range(step + 1):
+                out, state = head.step(F.embedding(padded[:, 1 + s : 1 + s + n], target.embedding), state, s, keys, values)
+            for i in range(batch.ids.shape[1] - 3):
+                if any(start <= i + 2 + step < end for start, end in talk.spans):
+                    truth = target.head[ids] @ alone.tops[0, i + 1 + step].float() * 2.0 / 4.0
+                    nats.append(-((3.0 * (truth / 3.0).tanh()).softmax(-1) * head.lm_head(out[0, i]).log_softmax(-1)).sum())
+        assert loss.rows == len(nats)
+        torch.testing.assert_close(loss.nats, torch.stack(nats).mean(), atol=1e-4, rtol=1e-4)

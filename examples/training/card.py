@@ -1,0 +1,47 @@
+"""The card beside a trained head: what it is for, what it saw, how it was trained, and what was held out."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from training.learning import Plan, split
+from training.streams import Streams
+
+CARD = """# {title}-norm EAGLE-3 head for {target}
+
+One decoder layer, draft vocabulary of {vocabulary:,} tokens, bfloat16, SafeAILab layout. It feeds back its {feedback}.
+
+- **Target**: {target}.
+- **Data**: {count:,} conversations of the target's own ({tokens:,} tokens, {said:,} of them replies; half are longer than {median} tokens, the longest has
+  {longest:,}); {held_out} conversations held out.
+- **Training**: `examples/train_eagle3.py --norm {norm} --unroll {unroll} --steps {steps} --tokens {batch} --rate {rate:g} --seed {seed}`; about {passes:.1f} passes;
+  cross-entropy against the target's distribution over the draft vocabulary, weighted by 0.8 an unrolled step. Embeddings are the target's.
+- **Held-out loss** at unrolled steps 1 to {unroll}: {nats} nats; agreement with the target's choice: {agreement} (`loss.csv` has the curve).
+"""
+FEEDBACK = {
+    "pre": "raw state and has no norm in front of `fc`, as EAGLE-3 does",
+    "post": "normed state and norms each stream, as EAGLE 3.1 does",
+}
+
+
+def write_card(out: Path, target: str, data: Streams, plan: Plan, vocabulary: int) -> None:
+    """Write `README.md` beside a head; what was measured on it is for whoever measures it to add."""
+    with (out / "loss.csv").open(encoding="utf-8") as lines:
+        last = list(csv.DictReader(lines))[-1]
+    lengths = sorted(len(reply.ids) for reply in data.replies)
+    trained, kept = split(len(lengths))
+    (out / "README.md").write_text(
+        CARD.format(
+            title=str(plan["norm"]).capitalize(), target=Path(target).name, vocabulary=vocabulary, feedback=FEEDBACK[str(plan["norm"])],
+            count=len(lengths), tokens=sum(lengths), said=sum(end - start for reply in data.replies for start, end in reply.spans),
+            median=lengths[len(lengths) // 2], longest=lengths[-1], held_out=len(kept), batch=plan["tokens"],
+            passes=int(plan["steps"]) * int(plan["tokens"]) / (sum(lengths) * len(trained) / len(lengths)),
+            nats=_shown(last, "held_out_loss"), agreement=_shown(last, "held_out_agreement"), **{k: v for k, v in plan.items() if k != "tokens"},
+        ),
+        encoding="utf-8",
+    )  # fmt: skip
+
+
+def _shown(row: dict[str, str], name: str) -> str:
+    return ", ".join(f"{float(value):.3f}" for key, value in row.items() if key.rpartition("_")[0] == name)

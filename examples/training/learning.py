@@ -1,0 +1,198 @@
+"""One training run of a head: losses at each unrolled step, optimiser, progress, and where it resumes."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import typer
+from torch import Tensor, nn
+from transformers import PretrainedConfig
+
+from driftcli.loading.target import LanguageModel
+from training.head import Head
+from training.streams import Batch, Streams
+
+STEP_WEIGHT = 0.8  # loss of unrolled step s counts 0.8 ** s, as in EAGLE-3's training code
+HELD_OUT, MOST_HELD_OUT = 32, 96  # every 32nd conversation, of a large set 96 in all, is never trained on and gives the validation figures
+Precision = Literal["auto", "float32", "bfloat16"]
+Plan: TypeAlias = "dict[str, int | float | str]"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Of one unrolled step: cross-entropy in nats, top-1 agreement with the target in [0, 1], rows counted."""
+
+    nats: Tensor
+    agreement: Tensor
+    rows: int
+
+
+@dataclass(frozen=True)
+class TargetHead:
+    """The target's output head over the draft vocabulary (draft token, width), and its config, which may bend the logits."""
+
+    rows: Tensor
+    config: PretrainedConfig
+
+    @torch.no_grad()
+    def probabilities(self, tops: Tensor) -> Tensor:
+        """The target's distribution over the draft vocabulary, (row, draft token), from what its head reads, (row, width)."""
+        logits = (tops.to(self.rows.dtype) @ self.rows.T).float() * (getattr(self.config, "logit_scale", None) or 1.0)
+        logits = logits / (getattr(self.config, "logits_scaling", None) or 1.0)
+        if cap := getattr(self.config, "final_logit_softcapping", None):
+            logits = cap * (logits / cap).tanh()
+        return logits.softmax(-1)
+
+
+def unrolled_losses(head: Head, embed: Tensor, target: TargetHead, batch: Batch, unroll: int) -> Iterator[Loss]:
+    """Loss of each unrolled step against the target's distribution, on the rows whose wanted token is part of a reply.
+
+    Row i of step s holds token x[i+1+s] at position i+s and predicts x[i+2+s], for which the target's state is that of position i+1+s.
+    """
+    rows = batch.ids.shape[1] - 1 - unroll
+    wanted_at = batch.replied.roll(-1, dims=1)
+    place = wanted_at.flatten().cumsum(0).view_as(batch.ids) - 1
+    wanted = target.probabilities(batch.tops[wanted_at])
+    keys: list[Tensor] = []
+    values: list[Tensor] = []
+    state = head.fuse(batch.streams[:, :rows].to(head.fc.weight.dtype))
+    for step in range(unroll):
+        out, state = head.step(F.embedding(batch.ids[:, 1 + step : 1 + step + rows], embed), state, step, keys, values)
+        positions = slice(1 + step, 1 + step + rows)
+        counted = wanted_at[:, positions]
+        guessed, truth = head.lm_head(out[counted]).float(), wanted[place[:, positions][counted]]
+        agreement = (guessed.argmax(-1) == truth.argmax(-1)).float().mean()
+        yield Loss(F.cross_entropy(guessed, truth), agreement.detach(), len(guessed))
+
+
+def draft_vocabulary(data: Streams, size: int, vocabulary: int) -> Tensor:
+    """The `size` most frequent ids of the replies, ascending; unseen ids fill up from the lowest."""
+    said = np.concatenate([np.array(reply.ids[start:end]) for reply in data.replies for start, end in reply.spans])
+    counts = np.bincount(said, minlength=vocabulary)
+    return torch.from_numpy(np.sort(np.argsort(-counts, kind="stable")[:size]).copy())
+
+
+def split(count: int) -> tuple[list[int], list[int]]:
+    """Conversations to train on, and those held out."""
+    every = max(HELD_OUT, -(-count // MOST_HELD_OUT))
+    return [row for row in range(count) if row % every], [row for row in range(count) if not row % every]
+
+
+def batches(lengths: Sequence[int], rows: Sequence[int], tokens: int, seed: int) -> list[list[int]]:
+    """Rows of similar length together, about `tokens` padded tokens a batch, the batches in an order drawn from `seed`."""
+    random = np.random.default_rng(seed)
+    order = sorted(rows, key=lambda row: lengths[row] + random.random())
+    found: list[list[int]] = [[]]
+    for row in order:
+        if found[-1] and (len(found[-1]) + 1) * lengths[row] > tokens:
+            found.append([])
+        found[-1].append(row)
+    random.shuffle(found)
+    return found
+
+
+def passes(lengths: Sequence[int], rows: Sequence[int], tokens: int, seed: int, steps: int) -> list[list[int]]:
+    """The batch of each of `steps` steps: whole passes over `rows`, each in an order of its own."""
+    found: list[list[int]] = []
+    while len(found) < steps:
+        found += batches(lengths, rows, tokens, seed + len(found))
+    return found[:steps]
+
+
+@dataclass
+class Run:
+    """The head, its optimiser, and where it stands; `plan` is all that makes two runs the same."""
+
+    head: Head
+    optimiser: torch.optim.AdamW
+    folder: Path
+    total_steps: int
+    peak_rate: float
+    plan: Plan
+    step: int = 0
+
+    def save(self) -> None:
+        """Write what `restore` needs, aside and renamed."""
+        aside = self.folder / "training_state.tmp"
+        torch.save({"head": self.head.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step, "plan": self.plan}, aside)
+        aside.rename(self.folder / "training_state.pt")
+
+    def restore(self) -> None:
+        """Take up a killed run where its last state was written."""
+        if (path := self.folder / "training_state.pt").is_file():
+            state = torch.load(path, weights_only=True)
+            if state["plan"] != self.plan:
+                raise typer.BadParameter(f"{self.folder} holds a run with {state['plan']}, now {self.plan}; name another --out")
+            self.head.load_state_dict(state["head"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.step = state["step"]
+            typer.echo(f"resumed at step {self.step}", err=True)
+
+    def learn(self, losses: Sequence[Loss]) -> None:
+        """One optimiser step with warm-up and cosine decay to a tenth."""
+        warm = min(1.0, (self.step + 1) / 50)
+        rate = self.peak_rate * warm * (0.55 + 0.45 * math.cos(math.pi * self.step / self.total_steps))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.stack([loss.nats * STEP_WEIGHT**step for step, loss in enumerate(losses)]).sum().backward()
+        nn.utils.clip_grad_norm_(self.head.parameters(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+
+
+def pooled(checks: Sequence[Sequence[Loss]]) -> tuple[Tensor, Tensor]:
+    """Loss and agreement of each unrolled step over several batches, weighted by their rows; (step,) each."""
+    rows, nats, right = (
+        torch.tensor([[float(getattr(loss, name)) for loss in check] for check in checks]) for name in ("rows", "nats", "agreement")
+    )
+    return (nats * rows).sum(0) / rows.sum(0), (right * rows).sum(0) / rows.sum(0)
+
+
+def train(run: Run, data: Streams, target: LanguageModel, ids: Tensor, unroll: int, tokens: int, seed: int, precision: Precision) -> None:
+    """Train to `run.total_steps`, printing progress, writing `loss.csv` and the state every 100 steps."""
+    device = target.device
+    embed = target.embedding.float()
+    low = precision == "bfloat16" or (precision == "auto" and device.type != "cpu")  # a CPU without bfloat16 units takes 25 times as long
+    read = TargetHead(target.head[ids.to(target.head.device)].to(device, torch.bfloat16 if low else torch.float32), target.config)
+    lengths = [len(reply.ids) for reply in data.replies]
+    training, kept = split(len(lengths))
+    held_out, order = batches(lengths, kept, tokens, 0), passes(lengths, training, tokens, seed, run.total_steps)
+    started, first = time.time(), run.step
+
+    def losses_of(rows: Sequence[int]) -> list[Loss]:
+        with torch.autocast(device.type, torch.bfloat16, enabled=low):
+            return list(unrolled_losses(run.head, embed, read, data.batch(rows, device), unroll))
+
+    while run.step < run.total_steps:
+        run.learn(losses := losses_of(order[run.step]))
+        if run.step % 100 and run.step != run.total_steps:
+            continue
+        with torch.inference_mode():
+            nats, right = pooled([losses_of(rows) for rows in held_out])
+        left = (time.time() - started) / (run.step - first) * (run.total_steps - run.step)
+        shown = " ".join(f"{share:.3f}" for share in right)
+        typer.echo(
+            f"step {run.step} of {run.total_steps}: loss {losses[0].nats.item():.3f}, held out {nats[0].item():.3f}, "
+            f"agreement by step {shown}, {left:.0f} s left",
+            err=True,
+        )
+        note(run.folder / "loss.csv", run.step, [*(loss.nats.item() for loss in losses), *nats.tolist(), *right.tolist()])
+        run.save()
+
+
+def note(log: Path, step: int, numbers: list[float]) -> None:
+    """Add a line to the loss log: for each unrolled step the batch's loss, the held-out loss and the held-out agreement."""
+    names = [f"{name}_{number}" for name in ("loss", "held_out_loss", "held_out_agreement") for number in range(1, len(numbers) // 3 + 1)]
+    new = not log.exists()
+    with log.open("a", newline="", encoding="utf-8") as out:
+        csv.writer(out).writerows([*([["step", *names]] if new else []), [step, *(f"{number:.4f}" for number in numbers)]])
