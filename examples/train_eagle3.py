@@ -14,13 +14,14 @@ from typing import Annotated, Literal
 
 import torch
 import typer
+from transformers.utils import logging as transformers_logging
 
 from driftcli.loading.files import resolve
 from driftcli.loading.target import Dtype, choose_device, load_language_model
 from training.card import write_card
 from training.head import Head, HeadShape, export
 from training.learning import Precision, Run, draft_vocabulary, train
-from training.replies import Plan, read_replies, write_replies
+from training.replies import Plan, read_replies, user_turns, write_replies
 from training.streams import capture
 
 
@@ -33,6 +34,9 @@ def main(
         Path, typer.Option(help="Replies to train on, JSON Lines with ids and spans; or where --write-replies writes them.")
     ],
     write: Annotated[int, typer.Option("--write-replies", help="Let the target write this many replies to --replies first.")] = 0,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Let the target answer these first, JSON Lines as driftcli reads them, in place of --write-replies.")
+    ] = None,
     wave: Annotated[int, typer.Option(help="Replies that --write-replies lets the target write side by side.")] = 192,
     user_tokens: Annotated[int, typer.Option(help="Longest user turn that --write-replies lets the target write.")] = 64,
     reply_tokens: Annotated[int, typer.Option(help="Longest reply that --write-replies lets the target write.")] = 200,
@@ -48,9 +52,10 @@ def main(
     precision: Annotated[Precision, typer.Option(help="Of the head's products; auto: float32 on a CPU, bfloat16 on a GPU.")] = "auto",
 ) -> None:
     """Train one head and export it."""
+    transformers_logging.disable_progress_bar()
     model = load_language_model(resolve(target), choose_device(device), dtype)
-    if write and not replies.exists():
-        write_replies(model, Plan(write, wave, user_tokens, reply_tokens, length, seed), replies)
+    if (write or prompts) and not replies.exists():
+        write_replies(model, Plan(write, wave, user_tokens, reply_tokens, length, seed), replies, user_turns(prompts) if prompts else ())
     data = capture(model, read_replies(replies), cache)
     shape = HeadShape.of(model.config, draft_vocabulary_size)
     ids = draft_vocabulary(data, shape.draft_vocab_size, shape.vocab_size)

@@ -12,19 +12,23 @@ from driftcli.errors import UsageError
 from driftcli.report.choices import FailOn, OutputFormat, ReadingChoice
 
 DEFAULTS = RunSpec()
-NO_PAIR = (
-    "no pair is bundled yet, so both --target and --drafter must be named; two heads for SmolLM2-135M-Instruct are in examples/smollm2, "
-    "and examples/export_smollm2.py writes their target"
-)
+BUNDLED_PAIR = ("bundled:target", "bundled:pre-norm")
+QUICK_PROMPTS = 24  # that --quick takes where --limit names no number (chosen by us)
 
 
 def diagnose(
-    target: Annotated[str | None, typer.Option(help="Verifying model: hub id, id@revision or folder.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Verifying model: hub id, id@revision or folder. Default, with no --drafter: the bundled pair.")
+    ] = None,
     drafter: Annotated[str | None, typer.Option(help="Proposing model: an EAGLE head or a causal LM with the target's tokenizer.")] = None,
     prompts: Annotated[
-        Path | None, typer.Option(help="JSON Lines of {id, messages} or {id, text}; default: the 80 built-in prompts.")
+        Path | None,
+        typer.Option(help="JSON Lines of {id, messages} or {id, text}. Default: 80 built-in prompts, for the bundled target its own."),
     ] = None,
     probe: Annotated[list[str] | None, typer.Option(help="Only this probe, or your own as package.module:NAME; may be repeated.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help=f"{QUICK_PROMPTS} prompts; so it is for the bundled pair when none is named.")
+    ] = False,
     depth: Annotated[int, typer.Option(min=1, max=64, help="Proposals a chain.")] = DEFAULTS.depth,
     max_new_tokens: Annotated[int, typer.Option(min=2, help="Longest continuation by the target, in tokens.")] = DEFAULTS.max_new_tokens,
     limit: Annotated[int | None, typer.Option(min=1, help="Use this many prompts, dealt over the categories.")] = None,
@@ -46,8 +50,8 @@ def diagnose(
     ] = "none",
 ) -> None:
     """Measure a drafter/target pair: curves by depth, drift and its cost, findings, what to do."""
-    if target is None or drafter is None:
-        raise UsageError(NO_PAIR)
+    limit = limit or (QUICK_PROMPTS if quick or (target is None and drafter is None) else None)
+    target, drafter = named_pair(target, drafter)
     from driftcli.cli.diagnosis import Request, diagnose_pair
     from driftcli.report.formats import show
     from driftcli.report.verdict import exit_code
@@ -58,3 +62,13 @@ def diagnose(
     )
     show(run, verdict, format)
     raise typer.Exit(exit_code(verdict, fail_on))
+
+
+def named_pair(target: str | None, drafter: str | None) -> tuple[str, str]:
+    """Target and drafter; the bundled pair where neither is named, the bundled target for a bundled drafter; UsageError for one alone."""
+    if target is None and (drafter is None or drafter.startswith("bundled:")):
+        return BUNDLED_PAIR[0], drafter or BUNDLED_PAIR[1]
+    if target is None or drafter is None:
+        given, lacking = ("--target", "--drafter") if drafter is None else ("--drafter", "--target")
+        raise UsageError(f"{given} without {lacking}: a pair has two models; name both, or neither for the pair that ships")
+    return target, drafter

@@ -14,10 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers.utils import logging as transformers_logging
 
 from driftcli.cli.battery import load_battery, probe_names
-from driftcli.domain import RunSpec, Verdict
+from driftcli.domain import Prompt, RunSpec, Verdict
 from driftcli.engine.run import Job, measure
+from driftcli.loading.files import BUNDLED
 from driftcli.loading.pair import load_pair
-from driftcli.loading.prompts import builtin_prompts, limited, read_prompts
+from driftcli.loading.prompts import builtin_prompts, bundled_prompts, limited, read_prompts
 from driftcli.loading.target import Dtype, choose_device
 from driftcli.report.choices import ReadingChoice
 from driftcli.report.json import finding_json
@@ -50,12 +51,14 @@ def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     console = Console(stderr=True, highlight=False, markup=False)
     battery = load_battery(request.probes)
-    prompts = limited(read_prompts(request.prompts) if request.prompts else builtin_prompts(), request.limit)
+    prompts = limited(_prompts(request), request.limit)
     device = choose_device(request.device)
+    if request.target.startswith(BUNDLED):
+        console.print("the pair that ships with driftcli; --target and --drafter name your own")
     console.print(f"loading {request.target} and {request.drafter} on {device}")
     reading = None if request.reading == "declared" else request.reading
     pair = load_pair(request.target, request.drafter, device, request.dtype, remote_code=request.remote_code, reading=reading)
-    out = request.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{Path(request.drafter.rstrip('/')).name}"
+    out = request.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{Path(request.drafter.rstrip('/')).name.replace(':', '-')}"
     job = Job(pair, prompts, battery, request.spec, out, probe_names(battery, request.probes), request.force)
     console.print(f"{len(prompts)} prompts, {len(job.conditions())} conditions, depth {request.spec.depth}; traces go to {out}")
     with ProgressBar(console) as bar:
@@ -64,6 +67,12 @@ def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
     verdict = judge(run, battery)
     write_json(out / "findings.json", [finding_json(finding) for finding in verdict.findings])
     return run, verdict
+
+
+def _prompts(request: Request) -> list[Prompt]:
+    if request.prompts is not None:
+        return read_prompts(request.prompts)
+    return bundled_prompts() if request.target.startswith(BUNDLED) else builtin_prompts()
 
 
 class ProgressBar:

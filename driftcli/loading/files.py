@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -21,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from driftcli.errors import FormatError, SourceError
 
 Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+BUNDLED = "bundled:"  # before the name of a model that ships with the package; no hub id holds a colon
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "pytorch_model.bin")
 SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 # A broken connection is raised as httpx's own class (httpx 1 or 2, as the hub's release has it), which only the hub's errors lead to.
@@ -39,10 +41,12 @@ class Source:
 
 
 def resolve(name: str, *, remote_code: bool = False) -> Source:
-    """The files of a local folder, a hub id or `id@revision`; hub files are fetched into the hub's own cache.
+    """The files of a local folder, a hub id, `id@revision` or `bundled:<name>`; hub files are fetched into the hub's own cache.
 
     Raises SourceError when there is no such folder or id, or when the hub cannot be reached.
     """
+    if name.startswith(BUNDLED):
+        return _bundled(name)
     if (folder := _local_folder(name)) is not None:
         return Source(name, folder)
     repo, _, revision = name.partition("@")
@@ -56,6 +60,21 @@ def resolve(name: str, *, remote_code: bool = False) -> Source:
             f"{name}: no such folder here, and the model hub gave no such id ({reason(error)}); check the name and the network"
         ) from error
     return Source(name, fetched, fetched.name)
+
+
+def bundled_models() -> list[str]:
+    """Names of the models that ship: a chat target and drafters for it."""
+    return sorted(f"{BUNDLED}{folder.name}" for folder in _shipped().iterdir() if (folder / "config.json").is_file())
+
+
+def _bundled(name: str) -> Source:
+    if name not in (known := bundled_models()):
+        raise SourceError(f"{name}: no such model ships with driftcli, expected one of {', '.join(known)}")
+    return Source(name, _shipped() / name.removeprefix(BUNDLED))
+
+
+def _shipped() -> Path:
+    return Path(str(files("driftcli") / "bundled"))
 
 
 def _local_folder(name: str) -> Path | None:

@@ -25,6 +25,12 @@ def builtin_prompts() -> list[Prompt]:
     return _parse("built-in prompts", resource.read_text(encoding="utf-8"))
 
 
+def bundled_prompts() -> list[Prompt]:
+    """Prompts for the bundled target: tasks of the kinds that it was taught, on lines and facts that it never saw."""
+    resource = files("driftcli") / "bundled" / "prompts.jsonl"
+    return _parse("bundled prompts", resource.read_text(encoding="utf-8"))
+
+
 def read_prompts(path: Path) -> list[Prompt]:
     """Prompts of a JSON Lines file; raises PromptError with file and line."""
     try:

@@ -13,11 +13,13 @@ CARD = """# {title}-norm EAGLE-3 head for {target}
 One decoder layer, draft vocabulary of {vocabulary:,} tokens, bfloat16, SafeAILab layout. It feeds back its {feedback}.
 
 - **Target**: {target}.
-- **Data**: {count:,} conversations of the target's own ({tokens:,} tokens, {said:,} of them replies; half are longer than {median} tokens, the longest has
-  {longest:,}); {held_out} conversations held out.
-- **Training**: `examples/train_eagle3.py --norm {norm} --unroll {unroll} --steps {steps} --tokens {batch} --rate {rate:g} --seed {seed}`; about {passes:.1f} passes;
-  cross-entropy against the target's distribution over the draft vocabulary, weighted by 0.8 an unrolled step. Embeddings are the target's.
-- **Held-out loss** at unrolled steps 1 to {unroll}: {nats} nats; agreement with the target's choice: {agreement} (`loss.csv` has the curve).
+- **Data**: {count:,} conversations of the target's own: {tokens:,} tokens, {said:,} of them replies. Half have more than {median}
+  tokens, the longest has {longest:,}; {held_out} conversations are held out.
+- **Training**: `examples/train_eagle3.py --norm {norm} --unroll {unroll} --steps {steps} --tokens {batch} --rate {rate:g} --seed {seed}`,
+  about {passes:.1f} passes; cross-entropy against the target's distribution over the draft vocabulary, weighted by 0.8 an unrolled step.
+  Embeddings are the target's.
+- **Held-out loss** at unrolled steps 1 to {unroll}: {nats} nats; agreement with the target's choice: {agreement}
+  (`loss.csv` has the curve).
 """
 FEEDBACK = {
     "pre": "raw state and has no norm in front of `fc`, as EAGLE-3 does",
@@ -31,16 +33,24 @@ def write_card(out: Path, target: str, data: Streams, plan: Plan, vocabulary: in
         last = list(csv.DictReader(lines))[-1]
     lengths = sorted(len(reply.ids) for reply in data.replies)
     trained, kept = split(len(lengths))
-    (out / "README.md").write_text(
-        CARD.format(
-            title=str(plan["norm"]).capitalize(), target=Path(target).name, vocabulary=vocabulary, feedback=FEEDBACK[str(plan["norm"])],
-            count=len(lengths), tokens=sum(lengths), said=sum(end - start for reply in data.replies for start, end in reply.spans),
-            median=lengths[len(lengths) // 2], longest=lengths[-1], held_out=len(kept), batch=plan["tokens"],
-            passes=int(plan["steps"]) * int(plan["tokens"]) / (sum(lengths) * len(trained) / len(lengths)),
-            nats=_shown(last, "held_out_loss"), agreement=_shown(last, "held_out_agreement"), **{k: v for k, v in plan.items() if k != "tokens"},
-        ),
-        encoding="utf-8",
-    )  # fmt: skip
+    said = {
+        **{name: value for name, value in plan.items() if name != "tokens"},
+        "title": str(plan["norm"]).capitalize(),
+        "target": Path(target).name,
+        "vocabulary": vocabulary,
+        "feedback": FEEDBACK[str(plan["norm"])],
+        "count": len(lengths),
+        "tokens": sum(lengths),
+        "said": sum(end - start for reply in data.replies for start, end in reply.spans),
+        "median": lengths[len(lengths) // 2],
+        "longest": lengths[-1],
+        "held_out": len(kept),
+        "batch": plan["tokens"],
+        "passes": int(plan["steps"]) * int(plan["tokens"]) / (sum(lengths) * len(trained) / len(lengths)),
+        "nats": _shown(last, "held_out_loss"),
+        "agreement": _shown(last, "held_out_agreement"),
+    }
+    (out / "README.md").write_text(CARD.format(**said), encoding="utf-8")
 
 
 def _shown(row: dict[str, str], name: str) -> str:

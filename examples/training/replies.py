@@ -1,4 +1,4 @@
-"""Conversations that a target writes itself: it continues its template's user turn, then answers, several times over.
+"""Conversations that a target writes itself: it continues its template's user turn, or is given one, then answers, several times over.
 
 A head learns from what its target says, so the data come from nowhere else. One file, JSON Lines: `ids`, the whole conversation as token
 ids, and `spans`, where each reply begins and ends in it (half-open, its end token included).
@@ -7,9 +7,11 @@ ids, and `spans`, where each reply begins and ends in it (half-open, its end tok
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +20,7 @@ import typer
 from torch import Tensor
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
+from driftcli.loading.prompts import read_prompts
 from driftcli.loading.target import LanguageModel
 
 TURNS = (
@@ -70,20 +73,43 @@ class Plan:
             yield max(1, self.wave // turns), turns
 
 
-def write_replies(target: LanguageModel, plan: Plan, path: Path) -> None:
-    """Let the target write `path`. Each wave is kept beside it until all are there, so a killed run goes on with the next wave."""
+def user_turns(path: Path) -> list[list[str]]:
+    """What the user says in each conversation of a prompt file; BadParameter where anybody else speaks: the target fills the gaps."""
+    prompts = read_prompts(path)
+    if strange := [prompt.id for prompt in prompts if not prompt.messages or {message.role for message in prompt.messages} != {"user"}]:
+        raise typer.BadParameter(f"{path}: {strange[0]} holds something else than user messages, which is all that can be answered here")
+    return [[message.content for message in prompt.messages] for prompt in prompts]
+
+
+def waves_of(plan: Plan, given: Sequence[Sequence[str]]) -> list[tuple[int, int, list[Sequence[str]]]]:
+    """Conversations, turns and, where they are given, the user's words of each wave; given ones in waves of equally many turns."""
+    if not given:
+        return [(rows, turns, []) for rows, turns in plan.waves()]
+    order, found = sorted(given, key=lambda said: (len(said), sum(map(len, said)))), []
+    for turns, same in groupby(order, key=len):
+        talks, rows = list(same), max(1, plan.wave // turns)
+        found += [(len(part := talks[start : start + rows]), turns, part) for start in range(0, len(talks), rows)]
+    return found
+
+
+def write_replies(target: LanguageModel, plan: Plan, path: Path, given: Sequence[Sequence[str]] = ()) -> None:
+    """Let the target write `path`. Each wave is kept beside it until all are there, so a killed run goes on with the next wave.
+
+    given: what the user says, turn by turn, in each conversation; nothing lets the target write that too.
+    """
     pieces, parts = Pieces.of(target), path.with_suffix(".parts")
     parts.mkdir(parents=True, exist_ok=True)
-    asked, known = json.dumps({**vars(plan), "replies": "any"}), parts / "plan.json"
+    said = hashlib.sha256(json.dumps(list(given)).encode()).hexdigest()[:16] if given else "its own"
+    asked, known = json.dumps({**vars(plan), "replies": "any", "user_turns": said}), parts / "plan.json"
     if known.is_file() and known.read_text() != asked:
         raise typer.BadParameter(f"{parts} holds waves of {known.read_text()}, now {asked}; name other --replies, or remove it")
     known.write_text(asked)
-    waves = list(plan.waves())
-    for number, (rows, turns) in enumerate(waves):
+    waves = waves_of(plan, given)
+    for number, (rows, turns, words) in enumerate(waves):
         part = parts / f"{number:05d}.jsonl"
         if not part.is_file():
             torch.manual_seed(plan.seed + number)
-            conversations = write_wave(target, pieces, plan, rows, turns, greedy=number % 2 == 0)
+            conversations = write_wave(target, pieces, plan, rows, turns, words, greedy=number % 2 == 0)
             aside = part.with_suffix(".tmp")
             aside.write_text("".join(json.dumps(vars(reply)) + "\n" for reply in conversations))
             aside.rename(part)
@@ -96,12 +122,17 @@ def write_replies(target: LanguageModel, plan: Plan, path: Path) -> None:
 
 
 @torch.inference_mode()
-def write_wave(target: LanguageModel, pieces: Pieces, plan: Plan, rows: int, turns: int, *, greedy: bool) -> list[Reply]:
-    """`rows` conversations of `turns` turns, written side by side; the user's side is sampled at temperature 1, replies greedy or at 0.8."""
+def write_wave(
+    target: LanguageModel, pieces: Pieces, plan: Plan, rows: int, turns: int, given: Sequence[Sequence[str]] = (), *, greedy: bool
+) -> list[Reply]:
+    """`rows` conversations of `turns` turns, written side by side: the user's at temperature 1 or as given, replies greedy or at 0.8."""
     wave = Wave(target, rows)
     wave.add(pieces.opening)
     for turn in range(turns):
-        wave.write("user", plan.user, 1.0)
+        if given:
+            wave.give([target.tokenizer(said[turn], add_special_tokens=False).input_ids for said in given])
+        else:
+            wave.write("user", plan.user, 1.0)
         wave.add(pieces.answer)
         wave.write("reply", plan.reply, 0.0 if greedy else 0.8)
         if turn + 1 < turns:
@@ -156,6 +187,15 @@ class Wave:
         kept = torch.ones_like(piece, dtype=torch.bool)
         kept[:, 0] = ~(self._ended & torch.isin(piece[:, 0], self._ends))
         self._grow(piece, kept, torch.zeros_like(kept))
+
+    def give(self, turns: Sequence[Sequence[int]]) -> None:
+        """Put a user turn of its own behind each row."""
+        rows = [torch.tensor(ids, dtype=torch.long, device=self.ids.device) for ids in turns]
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=int(self._ends[0]))
+        lengths = torch.tensor([len(row) for row in rows], device=ids.device)
+        kept = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+        self._ended = torch.zeros_like(self._ended)
+        self._grow(ids, kept, torch.zeros_like(kept))
 
     def write(self, what: Literal["user", "reply"], limit: int, temperature: float) -> None:
         """Let the target write a turn in every row, at most `limit` tokens; a user turn loses its end token, which the template brings."""

@@ -46,7 +46,8 @@ def test_without_a_command_the_help_is_shown_and_the_exit_is_a_usage_error() -> 
         ["report"],
         ["report", "x", "--format", "sarif"],
         ["diagnose", "--depth", "0"],
-        ["diagnose"],
+        ["diagnose", "--target", "x"],
+        ["diagnose", "--drafter", "x"],
     ],
 )
 def test_a_wrong_command_line_is_a_usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

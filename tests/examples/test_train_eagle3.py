@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +9,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from training import learning, replies, streams
-from training.head import Head, HeadShape
-from training.learning import TargetHead, draft_vocabulary, unrolled_losses
-from training.replies import Pieces, Plan, read_replies, write_replies, write_wave
 from transformers import PretrainedConfig
 from typer import BadParameter
 
@@ -19,6 +16,10 @@ from driftcli.loading.files import resolve
 from driftcli.loading.target import load_language_model
 from examples import train_eagle3
 from tests.tiny import write_target
+from training import learning, replies, streams
+from training.head import Head, HeadShape
+from training.learning import TargetHead, draft_vocabulary, unrolled_losses
+from training.replies import Pieces, Plan, read_replies, user_turns, write_replies, write_wave
 
 
 def train(models: Path, out: Path, **changes: object) -> None:
@@ -86,6 +87,28 @@ def test_a_turn_written_beside_longer_ones_is_what_the_target_says_alone(models:
         choices = target.model(torch.tensor([talk.ids])).logits[0].argmax(-1).tolist()
         for start, end in talk.spans:
             assert talk.ids[start:end] == choices[start - 1 : end - 1]
+
+
+def test_given_user_turns_are_answered_as_driftcli_would_render_them(models: Path, tmp_path: Path) -> None:
+    target = load_language_model(resolve(str(models / "target")), torch.device("cpu"), "float32")
+    rows = [["ab"], ["cdefg"], ["h", "ij"], ["klm", "n"], ["o"]]
+    messages = [[{"role": "user", "content": text} for text in row] for row in rows]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps({"id": str(n), "messages": said}) + "\n" for n, said in enumerate(messages)))
+    write_replies(target, Plan(0, 4, 0, 6, 512, 0), tmp_path / "out.jsonl", user_turns(tmp_path / "p.jsonl"))
+    talks = read_replies(tmp_path / "out.jsonl")
+    assert sorted(len(talk.spans) for talk in talks) == [1, 1, 1, 2, 2]
+    for talk in talks:
+        said = next(row for row in rows if talk.ids[2 : 2 + len(row[0])] == target.tokenizer(row[0]).input_ids[-len(row[0]) :])
+        replies = [target.tokenizer.decode(talk.ids[start:end]).removesuffix("</s>") for start, end in talk.spans]
+        turns = [part for user, reply in zip(said, replies, strict=True) for part in (("user", user), ("assistant", reply))]
+        whole = target.tokenizer.apply_chat_template([{"role": role, "content": text} for role, text in turns], tokenize=False)
+        assert target.tokenizer.decode(talk.ids).replace("</s>", "") == whole
+
+
+def test_a_prompt_in_which_another_speaks_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"id": "a", "text": "hello"}\n')
+    with pytest.raises(BadParameter, match="a holds something else than user messages"):
+        user_turns(tmp_path / "p.jsonl")
 
 
 def test_a_target_without_a_template_is_told_to_bring_replies(tmp_path: Path) -> None:

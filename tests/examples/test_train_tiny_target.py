@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from examples.train_tiny_target import ASSISTANT, BOS, CONFIG, END, PAD, SYSTEM, able_to_copy, ask, weigh
+from training.tiny_corpus import TASKS, Message, quote, sentences, turns
+
+LINES = [f"The {word} of the house is older than anybody who lives in it." for word in ("roof", "door", "stair", "clock", "chair")] * 3
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_answer_to_a_task_stands_in_its_prompt(task) -> None:
+    for seed in range(20):
+        talk = task(random.Random(seed), LINES)
+        asked = " ".join(turn["content"] for turn in talk[:-1])
+        fixed = {
+            "is",
+            "a",
+            "from",
+            "has",
+            "and",
+            "can",
+            "be",
+            "reached",
+            "at",
+            "number",
+            "If",
+            "you",
+            "are",
+            "ever",
+            "in",
+            "ask",
+            "for",
+            "the",
+        }
+        told = {"You", "told", "me", "that"}
+        made = {word.strip(".,") for word in talk[-1]["content"].split()} - {word.strip(".,") for word in asked.split()} - fixed - told
+        assert made == set()
+
+
+def test_two_drawings_of_a_task_have_different_answers() -> None:
+    answers = {
+        kind: {talk[-1]["content"] for other, talk in ask(LINES, 8, 1, seed=0) if other == kind} for kind, _ in ask(LINES, 1, 1, seed=0)
+    }
+    assert all(len(said) > 2 for said in answers.values())
+
+
+def test_a_conversation_that_was_cut_ends_with_its_last_whole_sentence() -> None:
+    text = "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nGood day. How can I"
+    assert turns(text) == [Message(role="user", content="Hi"), Message(role="assistant", content="Good day.")]
+    assert turns(text.removesuffix(" How can I") + "<|im_end|>") == turns(text)
+    assert turns(text.replace("Good day. ", "")) == []  # nothing whole was said
+    assert sentences([turns(text.replace("day", "day to everybody in the house"))]) == ["Good day to everybody in the house."]
+
+
+def test_replies_weigh_one_and_what_stands_before_them_less() -> None:
+    user = SYSTEM + 1
+    ids = torch.tensor([[BOS, user, 50, END, ASSISTANT, 51, END, user, 52, PAD, PAD]])
+    torch.testing.assert_close(weigh(ids), torch.tensor([[0.15, 0.15, 0.15, 0.15, 0.15, 1, 1, 0.15, 0.15, 0, 0]]))
+
+
+def test_an_untrained_model_looks_for_the_place_behind_the_earlier_occurrence_of_a_token() -> None:
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(CONFIG)
+    able_to_copy(model)
+    model.set_attn_implementation("eager")
+    said = torch.randperm(2000)[:20] + 6
+    ids = torch.cat([torch.tensor([BOS]), said, torch.tensor([ASSISTANT]), said])[None]
+    first, second = model(ids, output_attentions=True).attentions[:2]
+    places = torch.arange(1, ids.shape[1])
+    assert (first[0, 0].argmax(-1)[1:] == places - 1).all()
+    found = second[0, :2].argmax(-1)[:, -20:]  # the second time round: the place behind where the token stood first
+    assert (found == torch.arange(2, 22)).float().mean() > 0.4  # chance is one in thirty
+
+
+def test_a_quote_repeats_what_follows_the_colon() -> None:
+    user, answer = quote(random.Random(4), LINES)
+    assert user["content"].split(": ", 1)[1] == answer["content"]
