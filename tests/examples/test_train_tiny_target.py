@@ -9,6 +9,7 @@ from transformers import LlamaForCausalLM
 from examples.train_tiny_target import ASSISTANT, BOS, CONFIG, END, PAD, SYSTEM, able_to_copy, ask, weigh
 from training.tiny_corpus import TASKS, Message, quote, sentences, turns
 
+PHRASES = "is a from has and can be reached at number If you are ever in ask for the You told me that"  # that answers are told in
 LINES = [f"The {word} of the house is older than anybody who lives in it." for word in ("roof", "door", "stair", "clock", "chair")] * 3
 
 
@@ -17,36 +18,15 @@ def test_the_answer_to_a_task_stands_in_its_prompt(task) -> None:
     for seed in range(20):
         talk = task(random.Random(seed), LINES)
         asked = " ".join(turn["content"] for turn in talk[:-1])
-        fixed = {
-            "is",
-            "a",
-            "from",
-            "has",
-            "and",
-            "can",
-            "be",
-            "reached",
-            "at",
-            "number",
-            "If",
-            "you",
-            "are",
-            "ever",
-            "in",
-            "ask",
-            "for",
-            "the",
-        }
-        told = {"You", "told", "me", "that"}
-        made = {word.strip(".,") for word in talk[-1]["content"].split()} - {word.strip(".,") for word in asked.split()} - fixed - told
+        made = (
+            {word.strip(".,") for word in talk[-1]["content"].split()} - {word.strip(".,") for word in asked.split()} - set(PHRASES.split())
+        )
         assert made == set()
 
 
 def test_two_drawings_of_a_task_have_different_answers() -> None:
-    answers = {
-        kind: {talk[-1]["content"] for other, talk in ask(LINES, 8, 1, seed=0) if other == kind} for kind, _ in ask(LINES, 1, 1, seed=0)
-    }
-    assert all(len(said) > 2 for said in answers.values())
+    for task in TASKS:
+        assert len({talk[-1]["content"] for _, talk in ask(LINES, [task], each=8, seed=0)}) > 2
 
 
 def test_a_conversation_that_was_cut_ends_with_its_last_whole_sentence() -> None:
