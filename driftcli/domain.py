@@ -19,6 +19,7 @@ Share = Literal["sink", "template", "prompt", "verified", "ahead", "recent"]
 SHARES: tuple[Share, ...] = (*REGIONS, "recent")
 RECENT_KEYS = 4  # keys that `recent` counts, the query's own included
 BASELINE = "baseline"
+BUNDLED = "bundled:"  # before the name of a model that ships with the package; no hub id holds a colon
 
 Axis = Literal["wiring", "drift", "template", "context", "domain", "capacity", "payoff"]
 AXES: tuple[Axis, ...] = ("wiring", "drift", "template", "context", "domain", "capacity", "payoff")

@@ -16,12 +16,15 @@ import torch
 import typer
 from transformers.utils import logging as transformers_logging
 
+from driftcli.errors import DriftError, UsageError
 from driftcli.loading.files import resolve
+from driftcli.loading.pair import fingerprint as target_fingerprint
 from driftcli.loading.target import Dtype, choose_device, load_language_model
 from training.card import write_card
+from training.conversations import fingerprint, read_conversations
 from training.head import Head, HeadShape, export
-from training.learning import Precision, Run, draft_vocabulary, train
-from training.replies import Plan, read_replies, user_turns, write_replies
+from training.learning import Plan, Precision, Run, draft_vocabulary, require_known_head, train
+from training.replies import Request, user_turns, write_replies
 from training.streams import capture
 
 
@@ -31,54 +34,61 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder to write; a killed run in it is resumed.")],
     cache: Annotated[Path, typer.Option(help="Folder for the target's streams, shared by all heads of one target and data set.")],
     replies: Annotated[
-        Path, typer.Option(help="Replies to train on, JSON Lines with ids and spans; or where --write-replies writes them.")
+        Path, typer.Option(help="Conversations, JSON Lines with ids and spans; written first by --write-replies or --prompts unless there.")
     ],
-    write: Annotated[int, typer.Option("--write-replies", help="Let the target write this many replies to --replies first.")] = 0,
-    prompts: Annotated[
-        Path | None, typer.Option(help="Let the target answer these first, JSON Lines as driftcli reads them, in place of --write-replies.")
-    ] = None,
-    wave: Annotated[int, typer.Option(help="Replies that --write-replies lets the target write side by side.")] = 192,
-    user_tokens: Annotated[int, typer.Option(help="Longest user turn that --write-replies lets the target write.")] = 64,
-    reply_tokens: Annotated[int, typer.Option(help="Longest reply that --write-replies lets the target write.")] = 200,
-    length: Annotated[int, typer.Option(help="Longest conversation of --write-replies, in tokens.")] = 2048,
+    write: Annotated[int, typer.Option("--write-replies", min=0, help="Let the target write this many replies, in whole waves.")] = 0,
+    prompts: Annotated[Path | None, typer.Option(help="Let the target answer these instead, JSON Lines as driftcli reads them.")] = None,
+    wave: Annotated[int, typer.Option(min=1, help="Replies that the target writes in one wave.")] = 192,
+    user_tokens: Annotated[int, typer.Option(min=1, help="Longest user turn that the target writes.")] = 64,
+    reply_tokens: Annotated[int, typer.Option(min=1, help="Longest reply that the target writes.")] = 200,
+    length: Annotated[int, typer.Option(min=8, help="Longest conversation that is kept whole, in tokens.")] = 2048,
     unroll: Annotated[int, typer.Option(min=1, help="Steps that the head feeds on itself in training.")] = 3,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 1600,
-    tokens: Annotated[int, typer.Option(help="Padded tokens a batch.")] = 2048,
+    tokens: Annotated[int, typer.Option(min=1, help="Padded tokens a batch.")] = 2048,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
-    draft_vocabulary_size: Annotated[int, typer.Option(help="Most frequent reply tokens that the head can propose.")] = 4096,
+    draft_vocabulary_size: Annotated[int, typer.Option(min=1, help="Most frequent reply tokens that the head can propose.")] = 4096,
     seed: Annotated[int, typer.Option()] = 0,
     device: Annotated[str, typer.Option()] = "auto",
     dtype: Annotated[Dtype, typer.Option(help="Precision of the target; auto: float32 on a CPU, the config's on a GPU.")] = "auto",
-    precision: Annotated[Precision, typer.Option(help="Of the head's products; auto: float32 on a CPU, bfloat16 on a GPU.")] = "auto",
+    precision: Annotated[
+        Precision | None, typer.Option(help="Of the head's products; default: float32 on a CPU (25 times as fast on many), else bfloat16.")
+    ] = None,
 ) -> None:
     """Train one head and export it."""
     transformers_logging.disable_progress_bar()
+    if write and prompts:
+        raise UsageError("--write-replies and --prompts: the target either asks itself or answers what is given; leave one out")
     model = load_language_model(resolve(target), choose_device(device), dtype)
-    if (write or prompts) and not replies.exists():
-        write_replies(model, Plan(write, wave, user_tokens, reply_tokens, length, seed), replies, user_turns(prompts) if prompts else ())
-    data = capture(model, read_replies(replies), cache)
-    shape = HeadShape.of(model.config, draft_vocabulary_size)
+    shape = HeadShape.of(model, draft_vocabulary_size)
+    if replies.exists():
+        typer.echo(f"conversations are taken from {replies}", err=True)
+    elif write or prompts:
+        write_replies(model, Request(write, wave, user_tokens, reply_tokens, length, seed), replies, user_turns(prompts) if prompts else ())
+    conversations = read_conversations(replies, shape.vocab_size)
+    require_known_head(model, conversations[0].ids)
+    data = capture(model, conversations, cache)
     ids = draft_vocabulary(data, shape.draft_vocab_size, shape.vocab_size)
     torch.manual_seed(seed)
     head = Head(shape, post_norm=norm == "post").to(model.device)
     with torch.no_grad():
         head.lm_head.weight.copy_(model.head[ids.to(model.head.device)])
     out.mkdir(parents=True, exist_ok=True)
-    plan: dict[str, int | float | str] = {
-        "norm": norm,
-        "unroll": unroll,
-        "steps": steps,
-        "tokens": tokens,
-        "rate": rate,
-        "seed": seed,
-        "replies": data.fingerprint,
-    }
+    precision = precision or ("float32" if model.device.type == "cpu" else "bfloat16")
+    plan: Plan = {
+        "norm": norm, "unroll": unroll, "steps": steps, "tokens": tokens, "rate": rate, "seed": seed, "vocabulary": len(ids),
+        "precision": precision, "dtype": str(model.head.dtype), "conversations": fingerprint(conversations),
+        "target": target_fingerprint(model.source),
+    }  # fmt: skip
     run = Run(head, torch.optim.AdamW(head.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.01), out, steps, rate, plan)
     run.restore()
     train(run, data, model, ids, unroll, tokens, seed, precision)
     export(head, ids, out)
-    write_card(out, model.source.name, data, plan, len(ids))
+    write_card(out, model.source.name, data, plan)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except DriftError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(error.exit_code) from None

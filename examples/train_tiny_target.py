@@ -23,8 +23,10 @@ import typer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
-from training.replies import read_replies
+from driftcli.errors import DriftError, FormatError
+from training.conversations import read_conversations
 from training.tiny_corpus import AGAIN, TASKS, Talk, Task, find, pick, quote, recall, sentences, taught, turns
 
 SPECIAL = ("<s>", "<|end|>", "<pad>", "<|system|>", "<|user|>", "<|assistant|>")  # in the order of their ids
@@ -34,6 +36,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
 VOCABULARY, WIDTH, LAYERS, LONGEST = 2048, 128, 8, 1024
+LEAST_LINES = 14  # that the longest task takes
 HELD_OUT = 16  # every 16th conversation is left for the prompts
 MEASURED = (quote, pick, find, recall)  # what prompts ask: a card is told mostly in phrases of its own, which hardly need the prompt
 PROMPT_WEIGHT = 0.15  # of a token that no reply holds, in the loss: what users write can hardly be guessed
@@ -154,6 +157,7 @@ def ask(lines: Sequence[str], kinds: Sequence[Task], each: int, seed: int) -> li
 
 def write_prompts(path: Path, asked: Sequence[tuple[str, Talk]]) -> None:
     """The user's turns of each task; the target fills the gaps between them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as out:
         for number, (kind, talk) in enumerate(asked):
             users = [turn for turn in talk if turn["role"] == "user"]
@@ -172,11 +176,19 @@ def main(
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Train tokenizer and model, and write the prompts."""
+    transformers_logging.disable_progress_bar()
     reader = AutoTokenizer.from_pretrained(written_by)
-    talks = [talk for reply in read_replies(replies) if (talk := turns(reader.decode(reply.ids)))]
+    talks = [talk for written in read_conversations(replies, len(reader)) if (talk := turns(reader.decode(written.ids)))]
     kept = [talk for number, talk in enumerate(talks) if number % HELD_OUT]
-    lines = sentences(kept)
-    asked = ask([line for line in sentences(talks[::HELD_OUT]) if line not in set(lines)], MEASURED, each=10, seed=seed)
+    lines, fresh = sentences(kept), sentences(talks[::HELD_OUT])
+    taught_lines = set(lines)
+    fresh = [line for line in fresh if line not in taught_lines]
+    if min(len(lines), len(fresh)) < LEAST_LINES:
+        raise FormatError(
+            f"{replies}: {len(talks)} conversations in ChatML give {len(lines)} lines to teach and {len(fresh)} to ask for, "
+            f"expected {LEAST_LINES} of each at least; write more"
+        )
+    asked = ask(fresh, MEASURED, each=10, seed=seed)
     write_prompts(prompts, asked)
     write_prompts(for_heads, ask(lines, TASKS, each=500, seed=seed + 1))
     draw = random.Random(seed)
@@ -203,4 +215,8 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except DriftError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(error.exit_code) from None

@@ -57,6 +57,7 @@ def test_with_no_pair_the_bundled_one_is_diagnosed_as_the_readme_shows(tmp_path:
         main(["diagnose", "--device", "cpu", "--out", str(tmp_path / "r")])
     assert ended.value.code == 0
     printed = capsys.readouterr().out
+    assert printed.startswith("bundled:target  <-  bundled:pre-norm\n24 prompts")
     (shown,) = [block for block in README.split("```") if "FINDINGS" in block]
     assert first(r"^(\w+ DRIFT)", printed) == first(r"^(\w+ DRIFT)", shown)
     codes = r"^([A-Z]+(?:-[A-Z]+)+) +(\w+)"

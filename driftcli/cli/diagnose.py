@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from driftcli.domain import RunSpec
+from driftcli.domain import BUNDLED, RunSpec
 from driftcli.errors import UsageError
 from driftcli.report.choices import FailOn, OutputFormat, ReadingChoice
 
 DEFAULTS = RunSpec()
-BUNDLED_PAIR = ("bundled:target", "bundled:pre-norm")
+BUNDLED_PAIR = (f"{BUNDLED}target", f"{BUNDLED}pre-norm")
 QUICK_PROMPTS = 24  # that --quick takes where --limit names no number (chosen by us)
 
 
@@ -66,7 +66,7 @@ def diagnose(
 
 def named_pair(target: str | None, drafter: str | None) -> tuple[str, str]:
     """Target and drafter; the bundled pair where neither is named, the bundled target for a bundled drafter; UsageError for one alone."""
-    if target is None and (drafter is None or drafter.startswith("bundled:")):
+    if target is None and (drafter is None or drafter.startswith(BUNDLED)):
         return BUNDLED_PAIR[0], drafter or BUNDLED_PAIR[1]
     if target is None or drafter is None:
         given, lacking = ("--target", "--drafter") if drafter is None else ("--drafter", "--target")

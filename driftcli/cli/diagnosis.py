@@ -14,9 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers.utils import logging as transformers_logging
 
 from driftcli.cli.battery import load_battery, probe_names
-from driftcli.domain import Prompt, RunSpec, Verdict
+from driftcli.domain import BUNDLED, Prompt, RunSpec, Verdict
 from driftcli.engine.run import Job, measure
-from driftcli.loading.files import BUNDLED
 from driftcli.loading.pair import load_pair
 from driftcli.loading.prompts import builtin_prompts, bundled_prompts, limited, read_prompts
 from driftcli.loading.target import Dtype, choose_device
@@ -53,7 +52,7 @@ def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
     battery = load_battery(request.probes)
     prompts = limited(_prompts(request), request.limit)
     device = choose_device(request.device)
-    if request.target.startswith(BUNDLED):
+    if request.target.startswith(BUNDLED) and request.drafter.startswith(BUNDLED):
         console.print("the pair that ships with driftcli; --target and --drafter name your own")
     console.print(f"loading {request.target} and {request.drafter} on {device}")
     reading = None if request.reading == "declared" else request.reading

@@ -19,10 +19,10 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError, safe_open
 
+from driftcli.domain import BUNDLED
 from driftcli.errors import FormatError, SourceError
 
 Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
-BUNDLED = "bundled:"  # before the name of a model that ships with the package; no hub id holds a colon
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "pytorch_model.bin")
 SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 # A broken connection is raised as httpx's own class (httpx 1 or 2, as the hub's release has it), which only the hub's errors lead to.

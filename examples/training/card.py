@@ -13,13 +13,13 @@ CARD = """# {title}-norm EAGLE-3 head for {target}
 One decoder layer, draft vocabulary of {vocabulary:,} tokens, bfloat16, SafeAILab layout. It feeds back its {feedback}.
 
 - **Target**: {target}.
-- **Data**: {count:,} conversations of the target's own: {tokens:,} tokens, {said:,} of them replies. Half have more than {median}
+- **Data**: {count:,} conversations: {tokens:,} tokens, {said:,} of them replies. Half have more than {median}
   tokens, the longest has {longest:,}; {held_out} conversations are held out.
-- **Training**: `examples/train_eagle3.py --norm {norm} --unroll {unroll} --steps {steps} --tokens {batch} --rate {rate:g} --seed {seed}`,
-  about {passes:.1f} passes; cross-entropy against the target's distribution over the draft vocabulary, weighted by 0.8 an unrolled step.
-  Embeddings are the target's.
-- **Held-out loss** at unrolled steps 1 to {unroll}: {nats} nats; agreement with the target's choice: {agreement}
-  (`loss.csv` has the curve).
+- **Training**: `examples/train_eagle3.py --norm {norm} --unroll {unroll} --steps {steps} --tokens {batch} --rate {rate:g} --seed {seed}
+  --draft-vocabulary-size {vocabulary}`, about {passes:.1f} passes; cross-entropy against the target's distribution over the draft
+  vocabulary, weighted by 0.8 an unrolled step. Embeddings are the target's.
+- **Held-out loss** at unrolled steps 1 to {unroll}: {nats} nats; agreement with the target's choice within the draft vocabulary:
+  {agreement} (`loss.csv` has the curve).
 """
 FEEDBACK = {
     "pre": "raw state and has no norm in front of `fc`, as EAGLE-3 does",
@@ -27,21 +27,22 @@ FEEDBACK = {
 }
 
 
-def write_card(out: Path, target: str, data: Streams, plan: Plan, vocabulary: int) -> None:
-    """Write `README.md` beside a head; what was measured on it is for whoever measures it to add."""
+def write_card(out: Path, target: str, data: Streams, plan: Plan) -> None:
+    """Write `README.md` beside a head, unless it has one: what was measured on it is for whoever measures it to add."""
+    if (out / "README.md").exists():
+        return
     with (out / "loss.csv").open(encoding="utf-8") as lines:
         last = list(csv.DictReader(lines))[-1]
-    lengths = sorted(len(reply.ids) for reply in data.replies)
-    trained, kept = split(len(lengths))
+    lengths = sorted(len(talk.ids) for talk in data.conversations)
+    trained, kept = split(data.conversations, int(plan["unroll"]))
     said = {
-        **{name: value for name, value in plan.items() if name != "tokens"},
+        **{name: value for name, value in plan.items() if name not in ("tokens", "target")},
         "title": str(plan["norm"]).capitalize(),
         "target": Path(target).name,
-        "vocabulary": vocabulary,
         "feedback": FEEDBACK[str(plan["norm"])],
         "count": len(lengths),
         "tokens": sum(lengths),
-        "said": sum(end - start for reply in data.replies for start, end in reply.spans),
+        "said": sum(end - start for talk in data.conversations for start, end in talk.spans),
         "median": lengths[len(lengths) // 2],
         "longest": lengths[-1],
         "held_out": len(kept),

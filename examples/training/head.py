@@ -15,6 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
+from driftcli.errors import FormatError
+from driftcli.loading.target import LanguageModel
+
+LEAST_LAYERS = 7  # of a target, or its three boundaries are not in order
+
 
 @dataclass(frozen=True)
 class HeadShape:
@@ -33,14 +38,20 @@ class HeadShape:
     num_hidden_layers: int = 1
 
     @classmethod
-    def of(cls, config: PretrainedConfig, draft_vocabulary: int) -> HeadShape:
-        """One layer of the target's own sizes; what its config does not name takes Llama's usual value."""
-        width, heads = config.hidden_size, config.num_attention_heads
-        head_dim = getattr(config, "head_dim", None) or width // heads
+    def of(cls, target: LanguageModel, draft_vocabulary: int) -> HeadShape:
+        """One layer of the target's own sizes; FormatError for a target whose sizes cannot be those of a head."""
+        config, heads = target.config, getattr(target.config, "num_attention_heads", None)
+        inner, reach = (getattr(config, name, None) for name in ("intermediate_size", "max_position_embeddings"))
+        if not all(isinstance(size, int) for size in (heads, inner, reach)) or len(target.layers) < LEAST_LAYERS:
+            raise FormatError(
+                f"{target.source.name}: {len(target.layers)} layers, num_attention_heads {heads}, intermediate_size {inner}, "
+                f"max_position_embeddings {reach}; expected at least {LEAST_LAYERS} layers to take three streams from and three numbers"
+            )
+        size = getattr(config, "head_dim", None) or config.hidden_size // heads
+        key_heads = getattr(config, "num_key_value_heads", None) or heads
         return cls(
-            width, getattr(config, "intermediate_size", None) or 4 * width, heads, getattr(config, "num_key_value_heads", None) or heads,
-            head_dim - head_dim % 2, config.vocab_size, min(draft_vocabulary, config.vocab_size), getattr(config, "rms_norm_eps", 1e-5),
-            rope_base(config), config.max_position_embeddings,
+            config.hidden_size, inner, heads, key_heads, size - size % 2, config.vocab_size, min(draft_vocabulary, config.vocab_size),
+            getattr(config, "rms_norm_eps", 1e-5), rope_base(config), reach,
         )  # fmt: skip
 
 

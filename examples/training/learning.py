@@ -17,19 +17,23 @@ import typer
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
+from driftcli.errors import FormatError, RunError
 from driftcli.loading.target import LanguageModel
+from training.conversations import Conversation
 from training.head import Head
-from training.streams import Batch, Streams
+from training.streams import Batch, HeadInputs, Streams
 
 STEP_WEIGHT = 0.8  # loss of unrolled step s counts 0.8 ** s, as in EAGLE-3's training code
 HELD_OUT, MOST_HELD_OUT = 32, 96  # every 32nd conversation, of a large set 96 in all, is never trained on and gives the validation figures
-Precision = Literal["auto", "float32", "bfloat16"]
+USUAL_UNROLL = 8  # heads unrolled up to here are trained on the same conversations: those long enough for each of them
+MOST_APART = 1e-2  # of a target's probabilities from those recomputed; bfloat16 alone moves them by a few thousandths
+Precision = Literal["float32", "bfloat16"]
 Plan: TypeAlias = "dict[str, int | float | str]"
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Of one unrolled step: cross-entropy in nats, top-1 agreement with the target in [0, 1], rows counted."""
+    """Of one unrolled step: cross-entropy in nats, top-1 agreement with the target within the draft vocabulary in [0, 1], rows counted."""
 
     nats: Tensor
     agreement: Tensor
@@ -38,19 +42,32 @@ class Loss:
 
 @dataclass(frozen=True)
 class TargetHead:
-    """The target's output head over the draft vocabulary (draft token, width), and its config, which may bend the logits."""
+    """Rows of the target's output head (token, width), and its config, which may bend the logits."""
 
     rows: Tensor
     config: PretrainedConfig
 
     @torch.no_grad()
     def probabilities(self, tops: Tensor) -> Tensor:
-        """The target's distribution over the draft vocabulary, (row, draft token), from what its head reads, (row, width)."""
+        """The target's distribution over the tokens of `rows`, (..., token), from what its head reads, (..., width)."""
         logits = (tops.to(self.rows.dtype) @ self.rows.T).float() * (getattr(self.config, "logit_scale", None) or 1.0)
         logits = logits / (getattr(self.config, "logits_scaling", None) or 1.0)
         if cap := getattr(self.config, "final_logit_softcapping", None):
             logits = cap * (logits / cap).tanh()
         return logits.softmax(-1)
+
+
+@torch.inference_mode()
+def require_known_head(target: LanguageModel, ids: Sequence[int]) -> None:
+    """Raise FormatError for a target that makes its distribution otherwise than `TargetHead`: a head would learn the wrong one."""
+    with HeadInputs(target) as tops:
+        own = target.model(torch.tensor([ids], device=target.device), use_cache=False).logits[0, -1].float().softmax(-1)
+    known = TargetHead(target.head, target.config).probabilities(tops.found[0][0, -1])
+    if (apart := (own - known.to(own)).abs().max().item()) > MOST_APART:
+        raise FormatError(
+            f"{target.source.name}: its probabilities are up to {apart:.3g} from those of its output head, so it bends its logits in a way "
+            "that is not known here, expected plain, scaled or softcapped ones; use another target"
+        )
 
 
 def unrolled_losses(head: Head, embed: Tensor, target: TargetHead, batch: Batch, unroll: int) -> Iterator[Loss]:
@@ -75,16 +92,24 @@ def unrolled_losses(head: Head, embed: Tensor, target: TargetHead, batch: Batch,
 
 
 def draft_vocabulary(data: Streams, size: int, vocabulary: int) -> Tensor:
-    """The `size` most frequent ids of the replies, ascending; unseen ids fill up from the lowest."""
-    said = np.concatenate([np.array(reply.ids[start:end]) for reply in data.replies for start, end in reply.spans])
+    """The `size` most frequent ids of all replies, ascending; unseen ids fill up from the lowest."""
+    said = np.concatenate([np.array(talk.ids[start:end]) for talk in data.conversations for start, end in talk.spans])
     counts = np.bincount(said, minlength=vocabulary)
     return torch.from_numpy(np.sort(np.argsort(-counts, kind="stable")[:size]).copy())
 
 
-def split(count: int) -> tuple[list[int], list[int]]:
-    """Conversations to train on, and those held out."""
-    every = max(HELD_OUT, -(-count // MOST_HELD_OUT))
-    return [row for row in range(count) if row % every], [row for row in range(count) if not row % every]
+def split(conversations: Sequence[Conversation], unroll: int) -> tuple[list[int], list[int]]:
+    """Conversations to train on, and those held out; left out of both are those with nothing to guess at some unrolled step."""
+    every, reach = max(HELD_OUT, -(-len(conversations) // MOST_HELD_OUT)), max(unroll, USUAL_UNROLL)
+    whole = [
+        row
+        for row, talk in enumerate(conversations)
+        if any(max(start, reach + 1) < min(end, len(talk.ids) - reach + 1) for start, end in talk.spans)
+    ]
+    training, kept = [row for row in whole if row % every], [row for row in whole if not row % every]
+    if not training or not kept:
+        raise FormatError(f"the replies leave {len(training)} conversations to train on and {len(kept)} to hold out, expected some of both")
+    return training, kept
 
 
 def batches(lengths: Sequence[int], rows: Sequence[int], tokens: int, seed: int) -> list[list[int]]:
@@ -127,15 +152,20 @@ class Run:
         aside.rename(self.folder / "training_state.pt")
 
     def restore(self) -> None:
-        """Take up a killed run where its last state was written."""
+        """Take up a killed run where its last state was written, its log cut back to there; RunError for a run of another plan."""
         if (path := self.folder / "training_state.pt").is_file():
             state = torch.load(path, weights_only=True)
             if state["plan"] != self.plan:
-                raise typer.BadParameter(f"{self.folder} holds a run with {state['plan']}, now {self.plan}; name another --out")
+                raise RunError(f"{self.folder}: holds a run with {state['plan']}, expected {self.plan}; name another --out")
             self.head.load_state_dict(state["head"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.step = state["step"]
             typer.echo(f"resumed at step {self.step}", err=True)
+        if (log := self.folder / "loss.csv").is_file():
+            head, *rows = log.read_text(encoding="utf-8").splitlines(keepends=True)
+            log.write_text(
+                "".join([head, *(row for row in rows if int(row.split(",")[0]) <= self.step)]) if self.step else "", encoding="utf-8"
+            )
 
     def learn(self, losses: Sequence[Loss]) -> None:
         """One optimiser step with warm-up and cosine decay to a tenth."""
@@ -162,10 +192,10 @@ def train(run: Run, data: Streams, target: LanguageModel, ids: Tensor, unroll: i
     """Train to `run.total_steps`, printing progress, writing `loss.csv` and the state every 100 steps."""
     device = target.device
     embed = target.embedding.float()
-    low = precision == "bfloat16" or (precision == "auto" and device.type != "cpu")  # a CPU without bfloat16 units takes 25 times as long
+    low = precision == "bfloat16"
     read = TargetHead(target.head[ids.to(target.head.device)].to(device, torch.bfloat16 if low else torch.float32), target.config)
-    lengths = [len(reply.ids) for reply in data.replies]
-    training, kept = split(len(lengths))
+    lengths = [len(talk.ids) for talk in data.conversations]
+    training, kept = split(data.conversations, unroll)
     held_out, order = batches(lengths, kept, tokens, 0), passes(lengths, training, tokens, seed, run.total_steps)
     started, first = time.time(), run.step
 
@@ -193,6 +223,6 @@ def train(run: Run, data: Streams, target: LanguageModel, ids: Tensor, unroll: i
 def note(log: Path, step: int, numbers: list[float]) -> None:
     """Add a line to the loss log: for each unrolled step the batch's loss, the held-out loss and the held-out agreement."""
     names = [f"{name}_{number}" for name in ("loss", "held_out_loss", "held_out_agreement") for number in range(1, len(numbers) // 3 + 1)]
-    new = not log.exists()
+    new = not log.is_file() or not log.stat().st_size
     with log.open("a", newline="", encoding="utf-8") as out:
         csv.writer(out).writerows([*([["step", *names]] if new else []), [step, *(f"{number:.4f}" for number in numbers)]])

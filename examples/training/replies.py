@@ -1,15 +1,14 @@
 """Conversations that a target writes itself: it continues its template's user turn, or is given one, then answers, several times over.
 
-A head learns from what its target says, so the data come from nowhere else. One file, JSON Lines: `ids`, the whole conversation as token
-ids, and `spans`, where each reply begins and ends in it (half-open, its end token included).
+A head learns from what its target says, so the data come from nowhere else. Many are written side by side, wave after wave, each from one
+growing cache.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -20,43 +19,22 @@ import typer
 from torch import Tensor
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
+from driftcli.engine.trajectories import plain_decoding
+from driftcli.errors import PromptError, RunError, SourceError
+from driftcli.loading.pair import fingerprint, sliding_window
 from driftcli.loading.prompts import read_prompts
 from driftcli.loading.target import LanguageModel
+from training.conversations import Conversation, read_conversations, write_conversations
 
-TURNS = (
-    1,
-    1,
-    3,
-    1,
-    1,
-    8,
-    1,
-    3,
-    1,
-    1,
-)  # of the conversations of one wave after the other, and again: even waves answer greedily, odd ones do not
+# Turns of the conversations of one wave after the other, and again. Even waves answer greedily, odd ones at temperature 0.8; the one that
+# fills the context is odd: greedily a small model would only repeat its first answer.
+TURNS = (1, 1, 3, 1, 1, 8, 1, 3, 1, 1)
 MARKS = ("\u2063", "\u2064", "\u2062")  # invisible characters, which no template writes
 UNFINISHED = 0.15  # user turns end once no more than this share of them is still being written: waiting for the last costs most of a wave
 
 
 @dataclass(frozen=True)
-class Reply:
-    """Token ids of a conversation, and the half-open spans of them that the target wrote as replies."""
-
-    ids: list[int]
-    spans: list[tuple[int, int]]
-
-
-def read_replies(path: Path) -> list[Reply]:
-    """Conversations from JSON Lines, gzipped or not: `ids` with `spans`, or with `prompt_length` where all that follows is one reply."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    return [Reply(row["ids"], [(a, b) for a, b in row.get("spans", [(row.get("prompt_length"), len(row["ids"]))])]) for row in rows]
-
-
-@dataclass(frozen=True)
-class Plan:
+class Request:
     """What is asked of the target: replies in all, replies a wave, longest user turn, reply and conversation in tokens."""
 
     replies: int
@@ -66,78 +44,78 @@ class Plan:
     length: int
     seed: int
 
-    def waves(self) -> Iterator[tuple[int, int]]:
-        """Conversations and turns of each wave."""
-        for number in range(-(-self.replies // self.wave)):
-            turns = TURNS[number % len(TURNS)]
-            yield max(1, self.wave // turns), turns
+
+@dataclass(frozen=True)
+class Wave:
+    """Conversations written side by side: how many, of how many turns, and the user's words where they are given."""
+
+    rows: int
+    turns: int
+    given: Sequence[Sequence[str]] = ()
 
 
 def user_turns(path: Path) -> list[list[str]]:
-    """What the user says in each conversation of a prompt file; BadParameter where anybody else speaks: the target fills the gaps."""
+    """What the user says in each conversation of a prompt file; PromptError where anybody else speaks: the target fills the gaps."""
     prompts = read_prompts(path)
     if strange := [prompt.id for prompt in prompts if not prompt.messages or {message.role for message in prompt.messages} != {"user"}]:
-        raise typer.BadParameter(f"{path}: {strange[0]} holds something else than user messages, which is all that can be answered here")
+        raise PromptError(f"{path}: prompt {strange[0]} holds something else than user messages, expected those alone; take it out")
     return [[message.content for message in prompt.messages] for prompt in prompts]
 
 
-def waves_of(plan: Plan, given: Sequence[Sequence[str]]) -> list[tuple[int, int, list[Sequence[str]]]]:
-    """Conversations, turns and, where they are given, the user's words of each wave; given ones in waves of equally many turns."""
+def waves(request: Request, given: Sequence[Sequence[str]]) -> list[Wave]:
+    """What to write: whole waves until there are enough replies; given user turns in waves of equally many, the shortest first."""
     if not given:
-        return [(rows, turns, []) for rows, turns in plan.waves()]
-    order, found = sorted(given, key=lambda said: (len(said), sum(map(len, said)))), []
-    for turns, same in groupby(order, key=len):
-        talks, rows = list(same), max(1, plan.wave // turns)
-        found += [(len(part := talks[start : start + rows]), turns, part) for start in range(0, len(talks), rows)]
+        turns = [TURNS[number % len(TURNS)] for number in range(-(-request.replies // request.wave))]
+        return [Wave(max(1, request.wave // count), count) for count in turns]
+    found = []
+    for turns, same in groupby(sorted(given, key=lambda said: (len(said), sum(map(len, said)))), key=len):
+        talks, rows = list(same), max(1, request.wave // turns)
+        parts = [talks[start : start + rows] for start in range(0, len(talks), rows)]
+        found += [Wave(len(part), turns, part) for part in parts]
     return found
 
 
-def write_replies(target: LanguageModel, plan: Plan, path: Path, given: Sequence[Sequence[str]] = ()) -> None:
-    """Let the target write `path`. Each wave is kept beside it until all are there, so a killed run goes on with the next wave.
+def write_replies(target: LanguageModel, request: Request, path: Path, given: Sequence[Sequence[str]] = ()) -> None:
+    """Let the target write `path`. Each wave is kept beside it, so a killed run goes on with the next wave, and a larger one too.
 
     given: what the user says, turn by turn, in each conversation; nothing lets the target write that too.
     """
     pieces, parts = Pieces.of(target), path.with_suffix(".parts")
     parts.mkdir(parents=True, exist_ok=True)
     said = hashlib.sha256(json.dumps(list(given)).encode()).hexdigest()[:16] if given else "its own"
-    asked, known = json.dumps({**vars(plan), "replies": "any", "user_turns": said}), parts / "plan.json"
+    asked = json.dumps({**vars(request), "replies": "any", "user_turns": said, "target": fingerprint(target.source)})
+    known = parts / "request.json"
     if known.is_file() and known.read_text() != asked:
-        raise typer.BadParameter(f"{parts} holds waves of {known.read_text()}, now {asked}; name other --replies, or remove it")
+        raise RunError(f"{parts}: holds waves of {known.read_text()}, expected {asked}; name other --replies, or remove it")
     known.write_text(asked)
-    waves = waves_of(plan, given)
-    for number, (rows, turns, words) in enumerate(waves):
+    planned, written = waves(request, given), []
+    for number, wave in enumerate(planned):
         part = parts / f"{number:05d}.jsonl"
         if not part.is_file():
-            torch.manual_seed(plan.seed + number)
-            conversations = write_wave(target, pieces, plan, rows, turns, words, greedy=number % 2 == 0)
-            aside = part.with_suffix(".tmp")
-            aside.write_text("".join(json.dumps(vars(reply)) + "\n" for reply in conversations))
-            aside.rename(part)
-            typer.echo(
-                f"wave {number + 1} of {len(waves)}: {sum(len(r.ids) for r in conversations)} tokens in {turns}-turn talks", err=True
-            )
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "wt", encoding="utf-8") as out:
-        out.writelines((parts / f"{number:05d}.jsonl").read_text() for number in range(len(waves)))
+            torch.manual_seed(request.seed + number)
+            conversations = write_wave(target, pieces, request, wave, greedy=number % 2 == 0)
+            write_conversations(part, conversations)
+            tokens = sum(len(conversation.ids) for conversation in conversations)
+            typer.echo(f"wave {number + 1} of {len(planned)}: {tokens} tokens in {wave.turns}-turn conversations", err=True)
+        written += read_conversations(part, target.config.vocab_size)
+    write_conversations(path, written)
 
 
 @torch.inference_mode()
-def write_wave(
-    target: LanguageModel, pieces: Pieces, plan: Plan, rows: int, turns: int, given: Sequence[Sequence[str]] = (), *, greedy: bool
-) -> list[Reply]:
-    """`rows` conversations of `turns` turns, written side by side: the user's at temperature 1 or as given, replies greedy or at 0.8."""
-    wave = Wave(target, rows)
-    wave.add(pieces.opening)
-    for turn in range(turns):
-        if given:
-            wave.give([target.tokenizer(said[turn], add_special_tokens=False).input_ids for said in given])
+def write_wave(target: LanguageModel, pieces: Pieces, request: Request, wave: Wave, *, greedy: bool) -> list[Conversation]:
+    """The conversations of a wave: user at temperature 1 or as given, replies greedy or at 0.8; those cut before a reply are left out."""
+    sheet = Sheet(target, wave.rows)
+    sheet.add(pieces.opening)
+    for turn in range(wave.turns):
+        if wave.given:
+            sheet.give([target.tokenizer(said[turn], add_special_tokens=False).input_ids for said in wave.given])
         else:
-            wave.write("user", plan.user, 1.0)
-        wave.add(pieces.answer)
-        wave.write("reply", plan.reply, 0.0 if greedy else 0.8)
-        if turn + 1 < turns:
-            wave.add(pieces.further)
-    return wave.conversations(plan.length)
+            sheet.write("user", request.user, 1.0, pieces.answer[0])
+        sheet.add(pieces.answer)
+        sheet.write("reply", request.reply, 0.0 if greedy else 0.8)
+        if turn + 1 < wave.turns:
+            sheet.add(pieces.further)
+    return [conversation for conversation in sheet.conversations(request.length) if conversation.spans]
 
 
 @dataclass(frozen=True)
@@ -150,33 +128,47 @@ class Pieces:
 
     @classmethod
     def of(cls, target: LanguageModel) -> Pieces:
-        """Of the target's own template; BadParameter where it has none, or shows a conversation otherwise than message by message."""
-        if not target.tokenizer.chat_template:
-            raise typer.BadParameter(f"{target.source.name} has no chat template to write in; bring --replies of your own")
+        """Of the target's own template; SourceError where it has none, or one whose turns cannot be written one after the other."""
+        name, tokenizer = target.source.name, target.tokenizer
+        if not tokenizer.chat_template:
+            raise SourceError(f"{name}: has no chat template to write in, expected one; bring --replies of your own")
         messages = [{"role": role, "content": mark} for role, mark in zip(("user", "assistant", "user"), MARKS, strict=True)]
-        text = str(target.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        if [mark for mark in text if mark in MARKS] != list(MARKS):
-            raise typer.BadParameter(
-                f"{target.source.name}: its chat template does not show each message once; bring --replies of your own"
+        text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        parts = [text]
+        for mark in MARKS:
+            parts[-1:] = parts[-1].split(mark)
+        ids = [tokenizer(part, add_special_tokens=False).input_ids for part in parts]
+        marks = [tokenizer(mark, add_special_tokens=False).input_ids for mark in MARKS]
+        whole = [token for pair in zip(ids, [*marks, []], strict=False) for piece in pair for token in piece]
+        if len(ids) != 4 or not all(ids) or whole != tokenizer(text, add_special_tokens=False).input_ids or ids[1] != ids[3]:
+            raise SourceError(
+                f"{name}: its chat template does not show turns one after the other, each between tokens of its own, as is needed here; "
+                "bring --replies of your own"
             )
-        for mark in MARKS[1:]:
-            text = text.replace(mark, MARKS[0])
-        opening, answer, further, _ = (target.tokenizer(piece, add_special_tokens=False).input_ids for piece in text.split(MARKS[0]))
-        if not (opening and answer and further):
-            raise typer.BadParameter(f"{target.source.name}: its chat template writes nothing between turns; bring --replies of your own")
-        return cls(opening, answer, further)
+        ends = {tokenizer.eos_token_id, *tokenizer.all_special_ids}
+        if ids[1][0] not in ends:
+            raise SourceError(
+                f"{name}: its chat template ends a user turn with plain text, expected a special token; bring --replies of your own"
+            )
+        return cls(ids[0], ids[1], ids[2])
 
 
-class Wave:
+class Sheet:
     """Conversations as rows of one matrix; what a row did not write while another still did is a hole, which nothing attends to.
 
-    ids, kept (written, no hole), replied (part of a reply): (row, column) each.
+    ids, kept (written, no hole), replied (part of a reply): (row, column) each. Layers that count columns or remember what they have seen
+    would not pass over holes: for such a target the rows are closed up and read anew before each turn.
     """
 
     def __init__(self, target: LanguageModel, rows: int) -> None:
-        self._target, self._cache = target, DynamicCache(config=target.config)
-        ends = target.model.generation_config.eos_token_id  # type: ignore[union-attr]
-        self._ends = torch.tensor([ends] if isinstance(ends, int) else ends or [target.tokenizer.eos_token_id], device=target.device)
+        kinds = set(getattr(target.config, "layer_types", None) or ["full_attention"])
+        self._target, self._passes_over = target, kinds == {"full_attention"} and sliding_window(target) is None
+        self._cache = DynamicCache(config=target.config)
+        with plain_decoding(target) as settings:
+            ends = settings.eos_token_id
+        if ends is None:
+            raise SourceError(f"{target.source.name}: names no end token, expected one; bring --replies of your own")
+        self._ends = torch.tensor(ends if isinstance(ends, list) else [ends], device=target.device)
         self.ids = torch.zeros(rows, 0, dtype=torch.long, device=target.device)
         self.kept, self.replied = self.ids.bool(), self.ids.bool()
         self._ended = torch.zeros(rows, dtype=torch.bool, device=target.device)
@@ -197,31 +189,41 @@ class Wave:
         self._ended = torch.zeros_like(self._ended)
         self._grow(ids, kept, torch.zeros_like(kept))
 
-    def write(self, what: Literal["user", "reply"], limit: int, temperature: float) -> None:
+    def write(self, what: Literal["user", "reply"], limit: int, temperature: float, also_ends: int | None = None) -> None:
         """Let the target write a turn in every row, at most `limit` tokens; a user turn loses its end token, which the template brings."""
-        stop = StoppingCriteriaList([MostlyEnded(self.ids.shape[1], self._ends)] if what == "user" else [])
+        if not self._passes_over:
+            self._close_up()
+        ends = self._ends if also_ends is None else torch.cat([self._ends, self._ends.new_tensor([also_ends])])
+        stop = StoppingCriteriaList([MostlyEnded(self.ids.shape[1], ends)] if what == "user" else [])
         choice = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
-        ids = self._target.model.generate(
-            self.ids, attention_mask=self.kept.long(), past_key_values=self._cache, max_new_tokens=limit, stopping_criteria=stop,
-            eos_token_id=self._ends.tolist(), pad_token_id=int(self._ends[0]), repetition_penalty=1.0, **choice,
-        )[:, self.ids.shape[1] :]  # fmt: skip
-        ends = torch.isin(ids, self._ends)
-        past = ends.cumsum(-1) - ends.long() > 0
-        kept = ~past if what == "reply" else ~past & ~ends
-        self._ended = ends.any(-1) if what == "reply" else torch.zeros_like(self._ended)
+        with plain_decoding(self._target):
+            ids = self._target.model.generate(
+                self.ids, attention_mask=self.kept.long(), past_key_values=self._cache, max_new_tokens=limit, stopping_criteria=stop,
+                eos_token_id=ends.tolist(), pad_token_id=int(ends[0]), **choice,
+            )[:, self.ids.shape[1] :]  # fmt: skip
+        ended = torch.isin(ids, ends)
+        past = ended.cumsum(-1) - ended.long() > 0
+        kept = ~past if what == "reply" else ~past & ~ended
+        self._ended = ended.any(-1) if what == "reply" else torch.zeros_like(self._ended)
         self._grow(ids, kept, kept if what == "reply" else torch.zeros_like(kept))
 
     def _grow(self, ids: Tensor, kept: Tensor, replied: Tensor) -> None:
         self.ids, self.kept = torch.cat([self.ids, ids], dim=1), torch.cat([self.kept, kept], dim=1)
         self.replied = torch.cat([self.replied, replied], dim=1)
 
-    def conversations(self, length: int) -> list[Reply]:
+    def _close_up(self) -> None:
+        """Move every hole to the left of its row, and forget what was read."""
+        order = self.kept.to(torch.uint8).argsort(dim=1, stable=True)[:, int((~self.kept).sum(1).min()) :]
+        self.ids, self.kept, self.replied = (part.gather(1, order) for part in (self.ids, self.kept, self.replied))
+        self._cache = DynamicCache(config=self._target.config)
+
+    def conversations(self, length: int) -> list[Conversation]:
         """The rows without their holes, none longer than `length`."""
         found = []
         for ids, kept, replied in zip(self.ids, self.kept, self.replied, strict=True):
             said = torch.nn.functional.pad(replied[kept][:length].int(), (1, 1)).diff()
             spans = zip((said == 1).nonzero()[:, 0].tolist(), (said == -1).nonzero()[:, 0].tolist(), strict=True)
-            found.append(Reply(ids[kept][:length].tolist(), list(spans)))
+            found.append(Conversation(ids[kept][:length].tolist(), list(spans)))
         return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -15,11 +14,12 @@ import typer
 from torch import Tensor, nn
 
 from driftcli.engine.capture import StreamCapture
+from driftcli.errors import RunError
+from driftcli.loading.pair import fingerprint as target_fingerprint
 from driftcli.loading.target import LanguageModel
-from training.replies import Reply
+from training.conversations import Conversation, fingerprint
 
 BETWEEN_NOTES = 20  # seconds after which progress is noted, which is what a killed capture loses
-LEAST_LAYERS = 7  # of a target, or the three boundaries are not in order
 
 
 @dataclass(frozen=True)
@@ -34,89 +34,97 @@ class Batch:
 
 @dataclass(frozen=True)
 class Streams:
-    """By row of `offsets`: three streams side by side, and what the target's head reads, both bfloat16 on disk.
+    """By row of `offsets`: three streams side by side, and what the target's head reads, both bfloat16 on disk."""
 
-    fingerprint: hash of the conversations' ids.
-    """
-
-    fingerprint: str
-    replies: list[Reply]
+    conversations: list[Conversation]
     offsets: np.ndarray
     streams: np.ndarray
     tops: np.ndarray
 
     def batch(self, rows: Sequence[int], device: torch.device) -> Batch:
         """These conversations on `device`."""
-        longest = max(len(self.replies[row].ids) for row in rows)
+        longest = max(len(self.conversations[row].ids) for row in rows)
         ids = torch.zeros(len(rows), longest, dtype=torch.long)
         replied = torch.zeros(len(rows), longest, dtype=torch.bool)
         streams, tops = (torch.zeros(len(rows), longest, kept.shape[1], dtype=torch.bfloat16) for kept in (self.streams, self.tops))
         for place, row in enumerate(rows):
-            reply, kept = self.replies[row], slice(self.offsets[row], self.offsets[row + 1])
-            length = len(reply.ids)
-            ids[place, :length] = torch.tensor(reply.ids)
+            conversation, kept = self.conversations[row], slice(self.offsets[row], self.offsets[row + 1])
+            length = len(conversation.ids)
+            ids[place, :length] = torch.tensor(conversation.ids)
             streams[place, :length] = torch.from_numpy(self.streams[kept]).view(torch.bfloat16)
             tops[place, :length] = torch.from_numpy(self.tops[kept]).view(torch.bfloat16)
-            for start, end in reply.spans:
+            for start, end in conversation.spans:
                 replied[place, start:end] = True
         return Batch(*(part.to(device) for part in (ids, streams, tops, replied)))
 
 
 @torch.inference_mode()
-def capture(target: LanguageModel, replies: list[Reply], cache: Path, tokens_at_once: int = 4096) -> Streams:
-    """The target's streams at boundaries 2, L // 2, L - 3 on every conversation; a killed run goes on where it stopped."""
-    count, width = len(target.layers), target.config.hidden_size
-    if count < LEAST_LAYERS:
-        raise typer.BadParameter(f"{target.source.name} has {count} layers, expected at least {LEAST_LAYERS} to take three streams from")
-    offsets = np.cumsum([0, *(len(reply.ids) for reply in replies)])
+def capture(target: LanguageModel, conversations: list[Conversation], cache: Path, tokens_at_once: int = 4096) -> Streams:
+    """The target's streams at boundaries 2, L // 2, L - 3 on every conversation; a killed run goes on where it stopped.
+
+    Raises RunError for a cache that holds something else.
+    """
+    offsets = np.cumsum([0, *(len(conversation.ids) for conversation in conversations)])
     cache.mkdir(parents=True, exist_ok=True)
-    said = hashlib.sha256(json.dumps([reply.ids for reply in replies]).encode()).hexdigest()[:16]
-    known = {"replies": said, "target": target.source.name, "dtype": str(target.head.dtype)}
+    known = {"conversations": fingerprint(conversations), "target": target_fingerprint(target.source), "dtype": str(target.head.dtype)}
     progress = cache / "progress.json"
-    done = json.loads(progress.read_text()) if progress.is_file() else {}
-    first = done.pop("conversations", 0)
-    first = first if done == known else 0
-    mode = "r+" if first else "w+"
-    shapes = {"streams": (int(offsets[-1]), 3 * width), "tops": (int(offsets[-1]), width)}
-    maps = {name: np.lib.format.open_memmap(cache / f"{name}.npy", mode, np.int16, shape) for name, shape in shapes.items()}
-    order, started = sorted(range(len(replies)), key=lambda row: len(replies[row].ids)), time.time()
-    start = first
+    said = json.loads(progress.read_text()) if progress.is_file() else {**known, "done": 0}
+    start = said.pop("done")
+    if said != known:
+        raise RunError(f"{cache}: holds streams of {said}, expected {known}; name another --cache, or remove it")
+    width, order = target.config.hidden_size, sorted(range(len(conversations)), key=lambda row: len(conversations[row].ids))
+    maps = {
+        name: np.lib.format.open_memmap(cache / f"{name}.npy", "r+" if start else "w+", np.int16, (int(offsets[-1]), streams * width))
+        for name, streams in (("streams", 3), ("tops", 1))
+    }
+    noted = time.time()
     while start < len(order):
         end = start + 1
-        while end < len(order) and (end + 1 - start) * len(replies[order[end]].ids) <= tokens_at_once:
+        while end < len(order) and (end + 1 - start) * len(conversations[order[end]].ids) <= tokens_at_once:
             end += 1
-        _capture(target, replies, offsets, order[start:end], maps, (2, count // 2, count - 3))
+        _capture(target, conversations, offsets, order[start:end], maps)
         start = end
-        if start == len(order) or time.time() - started > BETWEEN_NOTES:
-            started = time.time()
+        if start == len(order) or time.time() - noted > BETWEEN_NOTES:
+            noted = time.time()
             for kept in maps.values():
                 kept.flush()
-            progress.write_text(json.dumps({**known, "conversations": start}))
+            aside = progress.with_suffix(".tmp")
+            aside.write_text(json.dumps({**known, "done": start}))
+            aside.rename(progress)
             typer.echo(f"captured {start} of {len(order)} conversations", err=True)
-    return Streams(said, replies, offsets, maps["streams"], maps["tops"])
+    return Streams(conversations, offsets, maps["streams"], maps["tops"])
 
 
 def _capture(
-    target: LanguageModel,
-    replies: list[Reply],
-    offsets: np.ndarray,
-    rows: list[int],
-    maps: dict[str, np.ndarray],
-    boundaries: Sequence[int],
+    target: LanguageModel, conversations: list[Conversation], offsets: np.ndarray, rows: list[int], maps: dict[str, np.ndarray]
 ) -> None:
-    tops: list[Tensor] = []
-
-    def keep(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        tops.append(args[0])
-        return (args[0][:, -1:],)  # a fifth of a small target's time would go into logits that nobody reads
-
-    hook = target.model.get_output_embeddings().register_forward_pre_hook(keep)
-    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(replies[row].ids) for row in rows], batch_first=True).to(target.device)
-    with StreamCapture(target.decoder, target.layers, boundaries, ids.shape[1]) as streams:
-        target.model(ids, use_cache=False)
-    hook.remove()
+    count = len(target.layers)
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(conversations[row].ids) for row in rows], batch_first=True).to(target.device)
+    with HeadInputs(target) as tops, StreamCapture(target.decoder, target.layers, (2, count // 2, count - 3), ids.shape[1]) as streams:
+        target.model(ids, attention_mask=torch.ones_like(ids), use_cache=False)
     joined = torch.cat([stream.to("cpu") for stream in streams.take().values()], dim=-1)
-    for name, found in (("streams", joined), ("tops", tops.pop().to("cpu"))):
+    for name, found in (("streams", joined), ("tops", tops.found[0].to("cpu"))):
         numbers = found.bfloat16().view(torch.int16).numpy()
         for place, row in enumerate(rows):
-            maps[name][offsets[row] : offsets[row + 1]] = numbers[place, : len(replies[row].ids)]
+            maps[name][offsets[row] : offsets[row + 1]] = numbers[place, : len(conversations[row].ids)]
+
+
+class HeadInputs:
+    """Context in which `found` takes what the target's output head is given in each pass, and only the last position goes through it: a
+    fifth of a small target's time would go into logits that nobody reads.
+    """
+
+    def __init__(self, target: LanguageModel) -> None:
+        self._head = target.model.get_output_embeddings()
+        self.found: list[Tensor] = []
+
+    def __enter__(self) -> HeadInputs:
+        self._hook = self._head.register_forward_pre_hook(self._keep)
+        return self
+
+    def _keep(self, _: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        self.found.append(args[0])
+        return (args[0][:, -1:],)
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()

@@ -13,10 +13,14 @@ from transformers import AutoModelForCausalLM, CohereConfig, Gemma3TextConfig, G
 from driftcli.domain import DraftSettings
 from driftcli.engine.chains import draft_chains
 from driftcli.engine.trajectories import trajectories
+from driftcli.loading.files import resolve
 from driftcli.loading.pair import load_pair
+from driftcli.loading.target import load_language_model
 from examples import train_eagle3
 from tests.tiny import prompts, tokenizer
 from training.head import Head, HeadShape
+from training.learning import TargetHead
+from training.replies import Pieces, Request, Wave, write_wave
 
 CPU, DEPTH = torch.device("cpu"), 3
 SIZES = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 8, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -39,6 +43,18 @@ def write_target(folder: Path, config: PretrainedConfig) -> None:
     words.save_pretrained(folder)
 
 
+def test_turns_written_beside_longer_ones_are_what_a_target_with_sliding_windows_says_alone(tmp_path: Path) -> None:
+    write_target(tmp_path, Gemma3TextConfig(**SIZES, head_dim=16, query_pre_attn_scalar=16, sliding_window=8, initializer_range=0.3))
+    target = load_language_model(resolve(str(tmp_path)), CPU, "float32")
+    target.model.generation_config.eos_token_id = [1, *range(4, 40)]  # of random weights, that turns end at all
+    torch.manual_seed(0)
+    talks = write_wave(target, Pieces.of(target), Request(0, 0, 9, 10, 512, 0), Wave(6, 3), greedy=True)
+    assert len({len(talk.ids) for talk in talks}) > 1
+    for talk in talks:
+        choices = target.model(torch.tensor([talk.ids])).logits[0].argmax(-1).tolist()
+        assert [talk.ids[start:end] for start, end in talk.spans] == [choices[start - 1 : end - 1] for start, end in talk.spans]
+
+
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_head_for_a_target_of_another_family_loads_and_drafts_as_it_was_trained(name: str, tmp_path: Path) -> None:
     write_target(tmp_path / "target", TARGETS[name])
@@ -51,17 +67,20 @@ def test_a_head_for_a_target_of_another_family_loads_and_drafts_as_it_was_traine
     (trajectory,) = trajectories(pair.target, prompts(1), pair.drafter.capture(settings), 14)  # type: ignore[union-attr]
     drafted = draft_chains(pair.drafter, trajectory, settings, DEPTH, free=False)  # type: ignore[arg-type]
 
+    hidden = pair.target.model(trajectory.ids[None], output_hidden_states=True)
+    known = TargetHead(pair.target.head, pair.target.config).probabilities(hidden.hidden_states[-1])
+    torch.testing.assert_close(known, hidden.logits.softmax(-1))
+
     stored = load_file(tmp_path / "head" / "model.safetensors")
     ids = stored.pop("d2t") + torch.arange(60)
-    head = Head(HeadShape.of(pair.target.config, 60), post_norm=True)
+    head = Head(HeadShape.of(pair.target, 60), post_norm=True)
     outer = ("midlayer.", "self_attn.", "mlp.")
     del stored["t2d"]
     for part in outer:
         stored = {key.removeprefix(part): value for key, value in stored.items()}
     head.load_state_dict(stored)
     n, start = len(trajectory.ids), trajectory.prompt_length
-    hidden = pair.target.model(trajectory.ids[None], output_hidden_states=True).hidden_states
-    state, keys, values = head.fuse(torch.cat([hidden[boundary] for boundary in (2, 4, 5)], dim=-1)[:, : n - 1]), [], []
+    state, keys, values = head.fuse(torch.cat([hidden.hidden_states[boundary] for boundary in (2, 4, 5)], dim=-1)[:, : n - 1]), [], []
     padded = F.pad(trajectory.ids[None], (0, DEPTH))
     for depth, forced in enumerate(drafted.forced):
         out, state = head.step(F.embedding(padded[:, 1 + depth : n + depth], pair.target.embedding), state, depth, keys, values)

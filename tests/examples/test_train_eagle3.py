@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,16 +11,17 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from transformers import PretrainedConfig
-from typer import BadParameter
 
+from driftcli.errors import FormatError, PromptError, RunError, SourceError, UsageError
 from driftcli.loading.files import resolve
 from driftcli.loading.target import load_language_model
 from examples import train_eagle3
 from tests.tiny import write_target
 from training import learning, replies, streams
+from training.conversations import Conversation, read_conversations
 from training.head import Head, HeadShape
 from training.learning import TargetHead, draft_vocabulary, unrolled_losses
-from training.replies import Pieces, Plan, read_replies, user_turns, write_replies, write_wave
+from training.replies import Pieces, Request, Wave, user_turns, write_replies, write_wave
 
 
 def train(models: Path, out: Path, **changes: object) -> None:
@@ -53,6 +55,7 @@ def test_training_lowers_the_held_out_loss(trained: Path) -> None:
         with (trained / f"trained-{norm}" / "loss.csv").open() as lines:
             rows = list(csv.DictReader(lines))
         assert [row["step"] for row in rows] == ["100", "150"]
+        assert all(float(rows[-1][f"held_out_loss_{step}"]) < float(rows[0][f"held_out_loss_{step}"]) for step in (1, 2, 3))
         assert float(rows[-1]["held_out_agreement_1"]) > 0.1
 
 
@@ -68,7 +71,7 @@ def test_the_target_writes_its_own_replies_inside_its_template(models: Path, tmp
         reply_tokens=12,
         steps=1,
     )
-    talks = read_replies(tmp_path / "own.jsonl")
+    talks = read_conversations(tmp_path / "own.jsonl", 300)
     assert [len(talk.spans) for talk in talks] == [*[1] * 32, *[3] * 5]  # two waves of one turn, one of three
     for talk in talks:
         assert talk.ids[:2] == [0, 2]  # <s> and the user's role
@@ -81,7 +84,7 @@ def test_a_turn_written_beside_longer_ones_is_what_the_target_says_alone(models:
     target = load_language_model(resolve(str(models / "target")), torch.device("cpu"), "float32")
     target.model.generation_config.eos_token_id = [1, *range(4, 24)]  # of random weights, that turns end at all
     torch.manual_seed(3)
-    talks = write_wave(target, Pieces.of(target), Plan(0, 0, 9, 10, 512, 0), 6, 4, greedy=True)
+    talks = write_wave(target, Pieces.of(target), Request(0, 0, 9, 10, 512, 0), Wave(6, 4), greedy=True)
     assert len({len(talk.ids) for talk in talks}) > 1  # some rows ended earlier than others, which leaves holes
     for talk in talks:
         choices = target.model(torch.tensor([talk.ids])).logits[0].argmax(-1).tolist()
@@ -94,8 +97,8 @@ def test_given_user_turns_are_answered_as_driftcli_would_render_them(models: Pat
     rows = [["ab"], ["cdefg"], ["h", "ij"], ["klm", "n"], ["o"]]
     messages = [[{"role": "user", "content": text} for text in row] for row in rows]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps({"id": str(n), "messages": said}) + "\n" for n, said in enumerate(messages)))
-    write_replies(target, Plan(0, 4, 0, 6, 512, 0), tmp_path / "out.jsonl", user_turns(tmp_path / "p.jsonl"))
-    talks = read_replies(tmp_path / "out.jsonl")
+    write_replies(target, Request(0, 4, 1, 6, 512, 0), tmp_path / "out.jsonl", user_turns(tmp_path / "p.jsonl"))
+    talks = read_conversations(tmp_path / "out.jsonl", 300)
     assert sorted(len(talk.spans) for talk in talks) == [1, 1, 1, 2, 2]
     for talk in talks:
         said = next(row for row in rows if talk.ids[2 : 2 + len(row[0])] == target.tokenizer(row[0]).input_ids[-len(row[0]) :])
@@ -107,19 +110,19 @@ def test_given_user_turns_are_answered_as_driftcli_would_render_them(models: Pat
 
 def test_a_prompt_in_which_another_speaks_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text('{"id": "a", "text": "hello"}\n')
-    with pytest.raises(BadParameter, match="a holds something else than user messages"):
+    with pytest.raises(PromptError, match="prompt a holds something else than user messages"):
         user_turns(tmp_path / "p.jsonl")
 
 
 def test_a_target_without_a_template_is_told_to_bring_replies(tmp_path: Path) -> None:
     target = load_language_model(resolve(str(write_target(tmp_path, template=False))), torch.device("cpu"), "float32")
-    with pytest.raises(BadParameter, match="has no chat template to write in; bring --replies of your own"):
+    with pytest.raises(SourceError, match="has no chat template to write in, expected one; bring --replies of your own"):
         Pieces.of(target)
 
 
 def test_a_killed_writer_goes_on_with_the_next_wave(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = load_language_model(resolve(str(models / "target")), torch.device("cpu"), "float32")
-    plan, made = Plan(12, 4, 4, 5, 512, 0), []
+    asked, made = Request(12, 4, 4, 5, 512, 0), []
 
     def write_and_stop(*args: object, **settings: object) -> object:
         if len(made) == 2:
@@ -127,19 +130,19 @@ def test_a_killed_writer_goes_on_with_the_next_wave(models: Path, tmp_path: Path
         made.append(args)
         return write_wave(*args, **settings)  # type: ignore[arg-type]
 
-    write_replies(target, plan, tmp_path / "whole.jsonl")
+    write_replies(target, asked, tmp_path / "whole.jsonl")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(replies, "write_wave", write_and_stop)
-        write_replies(target, plan, tmp_path / "stopped.jsonl")
-    write_replies(target, plan, tmp_path / "stopped.jsonl")
+        write_replies(target, asked, tmp_path / "stopped.jsonl")
+    write_replies(target, asked, tmp_path / "stopped.jsonl")
     assert (tmp_path / "stopped.jsonl").read_text() == (tmp_path / "whole.jsonl").read_text()
-    with pytest.raises(BadParameter, match=r"holds waves of .* name other --replies"):
-        write_replies(target, replace(plan, user=5), tmp_path / "stopped.jsonl")
+    with pytest.raises(RunError, match=r"holds waves of .* name other --replies"):
+        write_replies(target, replace(asked, user=5), tmp_path / "stopped.jsonl")
 
 
 def test_a_killed_capture_goes_on_and_takes_the_same_streams(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = load_language_model(resolve(str(trained / "target")), torch.device("cpu"), "float32")
-    talks = read_replies(trained / "replies.jsonl")[:9]
+    talks = read_conversations(trained / "replies.jsonl", 300)[:9]
     whole = streams.capture(target, talks, tmp_path / "whole", 200)
     taken, take = [], streams._capture
 
@@ -163,16 +166,16 @@ def test_a_killed_capture_goes_on_and_takes_the_same_streams(trained: Path, tmp_
 def test_the_loss_is_the_cross_entropy_against_the_targets_distribution(trained: Path) -> None:
     """One conversation at a time and one row at a time, from the definition; bends of the target's logits included."""
     target = load_language_model(resolve(str(trained / "target")), torch.device("cpu"), "float32")
-    data = streams.capture(target, read_replies(trained / "replies.jsonl"), trained / "streams")
+    data = streams.capture(target, read_conversations(trained / "replies.jsonl", 300), trained / "streams")
     ids = draft_vocabulary(data, 60, len(target.tokenizer))
     config = PretrainedConfig(final_logit_softcapping=3.0, logit_scale=2.0, logits_scaling=4.0)
     torch.manual_seed(0)
-    head = Head(HeadShape.of(target.config, 60), post_norm=True)
+    head = Head(HeadShape.of(target, 60), post_norm=True)
     batch = data.batch([0, 5], torch.device("cpu"))
     for step, loss in enumerate(unrolled_losses(head, target.embedding, TargetHead(target.head[ids], config), batch, unroll=2)):
         nats = []
         for row in (0, 5):
-            talk, alone = data.replies[row], data.batch([row], torch.device("cpu"))
+            talk, alone = data.conversations[row], data.batch([row], torch.device("cpu"))
             n, keys, values = len(talk.ids) - 1, [], []
             state, padded = head.fuse(alone.streams[:, :n].float()), torch.tensor([[*talk.ids, 0, 0]])
             for s in range(step + 1):
@@ -183,3 +186,53 @@ def test_the_loss_is_the_cross_entropy_against_the_targets_distribution(trained:
                     nats.append(-((3.0 * (truth / 3.0).tanh()).softmax(-1) * head.lm_head(out[0, i]).log_softmax(-1)).sum())
         assert loss.rows == len(nats)
         torch.testing.assert_close(loss.nats, torch.stack(nats).mean(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("{", "cannot be read as JSON Lines"),
+        ('{"spans": [[0, 1]]}', "line 2: expected an object with ids and spans"),
+        ('{"ids": [1, 2]}', "line 2: expected an object with ids and spans"),
+        ('{"ids": [1, 999], "prompt_length": 1}', "line 2: its ids are not tokens of a vocabulary of 300"),
+        ('{"ids": [1, 2], "spans": [[1, 3]]}', "line 2: spans .* do not lie inside 2 tokens"),
+    ],
+)
+def test_a_bad_line_of_conversations_is_refused_by_its_number(line: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"ids": [1, 2, 3], "prompt_length": 1}\n' + line + "\n")
+    with pytest.raises((FormatError, SourceError), match=says):
+        read_conversations(path, 300)
+
+
+def test_a_cut_gzip_of_conversations_is_refused(tmp_path: Path) -> None:
+    whole = gzip.compress(b'{"ids": [1, 2, 3], "prompt_length": 1}\n' * 50)
+    (tmp_path / "c.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SourceError, match="cannot be read as JSON Lines"):
+        read_conversations(tmp_path / "c.jsonl.gz", 300)
+
+
+def test_a_cache_or_a_run_of_something_else_is_refused_and_left_as_it_is(trained: Path, tmp_path: Path) -> None:
+    target = load_language_model(resolve(str(trained / "target")), torch.device("cpu"), "float32")
+    talks = read_conversations(trained / "replies.jsonl", 300)
+    whole = streams.capture(target, talks[:40], tmp_path / "cache")
+    with pytest.raises(RunError, match=r"holds streams of .*; name another --cache, or remove it"):
+        streams.capture(target, talks[:41], tmp_path / "cache")
+    assert (streams.capture(target, talks[:40], tmp_path / "cache").streams == whole.streams).all()
+    train(trained, tmp_path / "head", steps=1)
+    with pytest.raises(RunError, match=r"holds a run with .*; name another --out"):
+        train(trained, tmp_path / "head", steps=1, draft_vocabulary_size=51)
+
+
+def test_replies_are_asked_for_in_one_way_alone(models: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--write-replies and --prompts"):
+        train(models, tmp_path / "head", write=3, prompts=tmp_path / "p.jsonl")
+
+
+def test_every_conversation_that_is_trained_on_has_a_guess_at_each_unrolled_step() -> None:
+    long, late, short = Conversation([5] * 40, [(3, 40)]), Conversation([5] * 40, [(39, 40)]), Conversation([5] * 9, [(1, 9)])
+    training, kept = learning.split([long, late, short, *[long] * 61], unroll=3)
+    assert {1, 2}.isdisjoint({*training, *kept})
+    assert kept == [0, 32]
+    with pytest.raises(FormatError, match="the replies leave 0 conversations to train on and 0 to hold out"):
+        learning.split([late, short], unroll=3)

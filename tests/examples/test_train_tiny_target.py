@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import json
 import random
+import re
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import LlamaForCausalLM
 
+from driftcli.errors import FormatError
+from driftcli.loading.files import resolve
+from driftcli.loading.prompts import bundled_prompts, read_prompts
+from driftcli.loading.target import load_language_model
+from examples import train_tiny_target
 from examples.train_tiny_target import ASSISTANT, BOS, CONFIG, END, PAD, SYSTEM, able_to_copy, ask, weigh
+from tests.tiny import tokenizer
 from training.tiny_corpus import TASKS, Message, quote, sentences, turns
 
 PHRASES = "is a from has and can be reached at number If you are ever in ask for the You told me that"  # that answers are told in
@@ -60,3 +69,43 @@ def test_an_untrained_model_looks_for_the_place_behind_the_earlier_occurrence_of
 def test_a_quote_repeats_what_follows_the_colon() -> None:
     user, answer = quote(random.Random(4), LINES)
     assert user["content"].split(": ", 1)[1] == answer["content"]
+
+
+def written(folder: Path, count: int) -> Path:
+    """Conversations in ChatML, and the tokenizer that reads them."""
+    words = tokenizer()
+    words.save_pretrained(folder / "reader")
+    lines = []
+    for number in range(count):
+        answer = " ".join(f"The {thing} of house {number} is {number + 3} years old today." for thing in ("roof", "door", "lamp"))
+        text = f"<|im_start|>user\nTell me of house {number}.<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>"
+        lines.append(json.dumps({"ids": words(text, add_special_tokens=False).input_ids, "prompt_length": 1}))
+    (folder / "replies.jsonl").write_text("\n".join(lines))
+    return folder / "replies.jsonl"
+
+
+def test_one_step_makes_a_target_that_loads_and_prompts_on_lines_it_never_saw(tmp_path: Path) -> None:
+    train_tiny_target.main(
+        written(tmp_path, 120),
+        str(tmp_path / "reader"),
+        tmp_path / "new" / "target",
+        tmp_path / "new" / "p.jsonl",
+        tmp_path / "h.jsonl",
+        1,
+        256,
+    )
+    target = load_language_model(resolve(str(tmp_path / "new" / "target")), torch.device("cpu"), "float32")
+    assert target.tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False) == "<s><|user|>\na<|end|>\n"
+    prompts, taught_prompts = read_prompts(tmp_path / "new" / "p.jsonl"), read_prompts(tmp_path / "h.jsonl")
+    assert len(prompts) == 40 == len(bundled_prompts())
+    assert len(taught_prompts) == 2500
+    houses = {int(number) for p in prompts for message in p.messages for number in re.findall(r"house (\d+)", message.content)}
+    assert houses and all(number % 16 == 0 for number in houses)
+    assert all(int(n) % 16 for p in taught_prompts for message in p.messages for n in re.findall(r"house (\d+)", message.content))
+
+
+def test_too_few_lines_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="give 9 lines to teach and 3 to ask for, expected 14 of each at least"):
+        train_tiny_target.main(
+            written(tmp_path, 4), str(tmp_path / "reader"), tmp_path / "t", tmp_path / "p.jsonl", tmp_path / "h.jsonl", 1, 256
+        )
