@@ -51,6 +51,28 @@ CODES: tuple[Code, ...] = (
         ("retrain with one norm per stream before fc (EAGLE 3.1 fc_norm)",),
     ),
     Code(
+        "STATE-FRAGILE",
+        "drift",
+        "Noise of half the RMS on the state the head reads takes most of the accepted drafts, while the same noise on the embedding leaves "
+        "most: along a chain every state is a little off, and this head cannot bear it.",
+        "A head that leans on its state because it is a good one: with normed feedback it bears the noise all the same.",
+        ("retrain with post-norm feedback and per-stream norms (EAGLE 3.1)", "train with a deeper unroll"),
+    ),
+    Code(
+        "MAGNITUDE-CODED",
+        "drift",
+        "Holding the RMS of the state along a chain costs accepted drafts: the head reads how large its state is, not just its direction.",
+        "Growth that carries nothing: holding it would cost nothing.",
+        ("retrain with normed feedback (EAGLE 3.1)", "do not rescale the state when serving"),
+    ),
+    Code(
+        "GROWTH-COSTS",
+        "drift",
+        "Holding the RMS of the state along a chain gives accepted drafts back: the growth itself is what the head cannot read.",
+        "A gain within the noise of few prompts: the interval must lie beyond what counts.",
+        ("retrain with normed feedback (EAGLE 3.1)", "draft fewer tokens"),
+    ),
+    Code(
         "EXPOSURE-GAP",
         "capacity",
         "Feeding on its own state costs right guesses beyond the first hand-off, yet neither the RMS of the state nor the attention "

@@ -33,6 +33,11 @@ def walk_acceptance_length(sums: Sums) -> Floats:
     return acceptance_length(sums["walk_rounds"], sums["walk_kept_at"].sum(axis=-1))
 
 
+def accepted_drafts(sums: Sums) -> Floats:
+    """Drafts kept a round of the walk: the acceptance length without the bonus token; (draw,)."""
+    return walk_acceptance_length(sums) - 1
+
+
 def length_by_draft_length(sums: Sums) -> Floats:
     """Acceptance length for every draft length `1 .. depth`, each on its own walk over the same anchors."""
     return acceptance_length(sums["rounds_by_length"], sums["kept_by_length"])

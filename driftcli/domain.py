@@ -61,11 +61,20 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Noise:
+    """Gaussian noise of `alpha` times a vector's RMS on one input of every step, drawn from `seed` and the text (arXiv:2605.09992)."""
+
+    path: Literal["state", "embedding"]
+    alpha: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
 class DraftSettings:
     """All that changes how a chain is drafted; the defaults are the declared reading of the checkpoint.
 
     depth: proposals a chain. window: rows that a query sees, its own included. feedback, residual, capture: None means as the checkpoint
-    declares.
+    declares. pinned: every state is handed on with the RMS of its chain's first. noise: Gaussian, on what every step reads.
     """
 
     depth: int = 8
@@ -73,6 +82,8 @@ class DraftSettings:
     feedback: Feedback | None = None
     residual: Feedback | None = None
     capture: tuple[int, ...] | None = None
+    pinned: bool = False
+    noise: Noise | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,10 +238,13 @@ class Lone:
     def to_target(self, draft_id: int) -> int:
         return draft_id + int(self.tensors["d2t"][draft_id]) if "d2t" in self.tensors else draft_id
 
-    def chain(self, ids: list[int], streams: list[Tensor], anchor: int, depth: int, *, forced: bool, shift: int = 0) -> list[Step]:
+    def chain(
+        self, ids: list[int], streams: list[Tensor], anchor: int, depth: int, *, forced: bool, shift: int = 0, pinned: bool = False
+    ) -> list[Step]:
         """The chain from one anchor: prefill rows 0 .. anchor - 1 from the target, then feed on its own state.
 
         streams: (position, width) each, in the order of the columns of fc. `shift` misplaces the tokens, for a negative control.
+        pinned: every state is scaled to the length of the chain's first.
         """
         self.cache, self.trunk = [], anchor - 1
         states = [self.first_state([stream[row] for stream in streams]) for row in range(anchor)]
@@ -250,7 +253,10 @@ class Lone:
         steps = [self.step(ids[anchor + shift], states[anchor - 1], anchor - 1)]
         for d in range(2, depth + 1):
             token = ids[anchor + d - 1] if forced else self.to_target(int(steps[-1].logits.argmax()))
-            steps.append(self.step(token, steps[-1].state, anchor + d - 2))
+            step = self.step(token, steps[-1].state, anchor + d - 2)
+            if pinned:
+                step = replace(step, state=step.state * (steps[0].state.norm() / step.state.norm()))
+            steps.append(step)
         return steps
 
 

@@ -43,6 +43,9 @@ def test_a_code_stands_on_the_axis_that_the_design_gives_it() -> None:
         "DRIFT-ATTENTION": "drift",
         "DEPTH-COLLAPSE": "drift",
         "STREAM-IMBALANCE": "drift",
+        "STATE-FRAGILE": "drift",  # these three beside the design's own: notes that say what a drift is made of
+        "MAGNITUDE-CODED": "drift",
+        "GROWTH-COSTS": "drift",
         "EXPOSURE-GAP": "capacity",  # beside the design's own: damage without a mechanism
         "LOW-CAPACITY": "capacity",
     }

@@ -13,7 +13,6 @@ from driftcli.report.choices import FailOn, OutputFormat, ReadingChoice
 
 DEFAULTS = RunSpec()
 BUNDLED_PAIR = (f"{BUNDLED}target", f"{BUNDLED}pre-norm")
-QUICK_PROMPTS = 24  # that --quick takes where --limit names no number (chosen by us)
 
 
 def diagnose(
@@ -27,7 +26,7 @@ def diagnose(
     ] = None,
     probe: Annotated[list[str] | None, typer.Option(help="Only this probe, or your own as package.module:NAME; may be repeated.")] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help=f"{QUICK_PROMPTS} prompts; so it is for the bundled pair when none is named.")
+        bool, typer.Option("--quick", help="24 prompts and the short battery, unless named otherwise; so it is when no pair is named.")
     ] = False,
     depth: Annotated[int, typer.Option(min=1, max=64, help="Proposals a chain.")] = DEFAULTS.depth,
     max_new_tokens: Annotated[int, typer.Option(min=2, help="Longest continuation by the target, in tokens.")] = DEFAULTS.max_new_tokens,
@@ -50,7 +49,7 @@ def diagnose(
     ] = "none",
 ) -> None:
     """Measure a drafter/target pair: curves by depth, drift and its cost, findings, what to do."""
-    limit = limit or (QUICK_PROMPTS if quick or (target is None and drafter is None) else None)
+    quick = quick or (target is None and drafter is None)
     target, drafter = named_pair(target, drafter)
     from driftcli.cli.diagnosis import Request, diagnose_pair
     from driftcli.report.formats import show
@@ -58,7 +57,7 @@ def diagnose(
 
     spec = RunSpec(depth=depth, max_new_tokens=max_new_tokens, batch_size=batch_size, seed=seed)
     run, verdict = diagnose_pair(
-        Request(target, drafter, prompts, probe or [], spec, limit, device, dtype, reading, trust_remote_code, out, force)
+        Request(target, drafter, prompts, probe or [], quick, spec, limit, device, dtype, reading, trust_remote_code, out, force)
     )
     show(run, verdict, format)
     raise typer.Exit(exit_code(verdict, fail_on))

@@ -24,6 +24,9 @@ from driftcli.report.json import finding_json
 from driftcli.report.verdict import judge
 from driftcli.traces.reader import Run, read_run
 from driftcli.traces.writer import write_json
+from probes import QUICK
+
+QUICK_PROMPTS = 24  # that --quick takes where --limit names no number (chosen by us)
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Request:
     drafter: str
     prompts: Path | None
     probes: Sequence[str]
+    quick: bool
     spec: RunSpec
     limit: int | None
     device: str
@@ -49,8 +53,9 @@ def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     console = Console(stderr=True, highlight=False, markup=False)
-    battery = load_battery(request.probes)
-    prompts = limited(_prompts(request), request.limit)
+    names = request.probes or (QUICK if request.quick else ())
+    battery = load_battery(names)
+    prompts = limited(_prompts(request), request.limit or (QUICK_PROMPTS if request.quick else None))
     device = choose_device(request.device)
     if request.target.startswith(BUNDLED) and request.drafter.startswith(BUNDLED):
         console.print("the pair that ships with driftcli; --target and --drafter name your own")
@@ -58,7 +63,7 @@ def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
     reading = None if request.reading == "declared" else request.reading
     pair = load_pair(request.target, request.drafter, device, request.dtype, remote_code=request.remote_code, reading=reading)
     out = request.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{Path(request.drafter.rstrip('/')).name.replace(':', '-')}"
-    job = Job(pair, prompts, battery, request.spec, out, probe_names(battery, request.probes), request.force)
+    job = Job(pair, prompts, battery, request.spec, out, probe_names(battery, names), request.force)
     console.print(f"{len(prompts)} prompts, {len(job.conditions())} conditions, depth {request.spec.depth}; traces go to {out}")
     with ProgressBar(console) as bar:
         measure(job, bar)

@@ -9,6 +9,7 @@ import typer
 
 from driftcli.cli.diagnose import diagnose
 from driftcli.cli.explain import explain
+from driftcli.cli.probes import probes
 from driftcli.cli.report import report
 from driftcli.cli.scan import scan
 from driftcli.errors import DriftError
@@ -28,6 +29,7 @@ app.command()(diagnose)
 app.command()(report)
 app.command()(scan)
 app.command()(explain)
+app.command()(probes)
 
 
 @app.callback()

@@ -50,9 +50,13 @@ class Eagle:
         """The one stream."""
         return [self.fuse(streams, settings)]
 
-    def begin(self, tokens: Tensor, states: Tensor, settings: DraftSettings) -> Flow:
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Rows of its embedding."""
+        return F.embedding(tokens, self.embedding)
+
+    def begin(self, embedded: Tensor, states: Tensor, settings: DraftSettings) -> Flow:
         """fc over embedding and feature."""
-        return self.layers[0].enter(self.fusion(torch.cat([F.embedding(tokens, self.embedding), states], dim=-1)))
+        return self.layers[0].enter(self.fusion(torch.cat([embedded, states], dim=-1)))
 
     def finish(self, stream: Tensor, settings: DraftSettings) -> Finished:
         """The stream is both what the head reads and what is fed back."""

@@ -85,14 +85,17 @@ class Eagle3:
     def _normed(self, streams: Mapping[int, Tensor], settings: DraftSettings) -> list[Tensor]:
         return self.fusion.normed([streams[boundary].to(self.head) for boundary in self.capture(settings)])
 
-    def begin(self, tokens: Tensor, states: Tensor, settings: DraftSettings) -> Flow:
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Rows of its embedding."""
+        return F.embedding(tokens, self.embedding)
+
+    def begin(self, embedded: Tensor, states: Tensor, settings: DraftSettings) -> Flow:
         """Embedding and state side by side, each normed."""
         normed = states
         for gain in self.hidden_gains:
             normed = rms_norm(normed, gain, self.eps)
-        embedded = rms_norm(F.embedding(tokens, self.embedding), self.embedding_gain, self.eps)
         residual = states if (settings.residual or self.residual) == "raw" else normed
-        return Flow(torch.cat([embedded, normed], dim=-1), residual)
+        return Flow(torch.cat([rms_norm(embedded, self.embedding_gain, self.eps), normed], dim=-1), residual)
 
     def finish(self, stream: Tensor, settings: DraftSettings) -> Finished:
         """The final norm; the state is fed back raw or normed."""

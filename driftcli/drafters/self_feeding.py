@@ -92,8 +92,11 @@ class SelfFeedingDrafter(Protocol):
     def contributions(self, streams: Mapping[int, Tensor], settings: DraftSettings) -> list[Tensor]:
         """What each stream adds to the fused input, in capture order; they sum to `fuse`."""
 
-    def begin(self, tokens: Tensor, states: Tensor, settings: DraftSettings) -> Flow:
-        """A step on target-vocabulary `tokens` (step,) and `states` (step, width), in front of the first layer."""
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Embeddings of target-vocabulary `tokens`, (step,) -> (step, width)."""
+
+    def begin(self, embedded: Tensor, states: Tensor, settings: DraftSettings) -> Flow:
+        """A step on embeddings and states, (step, width) each, in front of the first layer."""
 
     def finish(self, stream: Tensor, settings: DraftSettings) -> Finished:
         """The rest of the step, from the residual stream after the last layer."""

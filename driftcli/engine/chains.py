@@ -8,15 +8,17 @@ every anchor; the free chain is drafted besides, for attention as deployed.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from driftcli.domain import DraftSettings
-from driftcli.drafters.self_feeding import DrafterLayer, Finished, Projected, RopeTables, SelfFeedingDrafter
+from driftcli.domain import DraftSettings, Noise
+from driftcli.drafters.self_feeding import DrafterLayer, Finished, Flow, Projected, RopeTables, SelfFeedingDrafter
 from driftcli.engine.attention import Keys, Masses, Sight, attend, attend_unmeasured, tail_length
 from driftcli.engine.trajectories import Trajectory
+from driftcli.loading.prompts import content_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class _Chains:
     n_anchors: int
     labels: Tensor
     rope: RopeTables
+    text: str
 
     def wanted(self, depth: int) -> Tensor:
         """The tokens that the anchors' guesses of `depth` should be."""
@@ -88,7 +91,7 @@ class _Chains:
     def fresh(self, states: Tensor) -> tuple[Queries, list[Keys]]:
         """The pass over all rows on the target's states: queries of the rows that guess at the reply, and each layer's shared keys."""
         rows, early = torch.arange(len(states), device=states.device), self.first - 1
-        flow = self.drafter.begin(self.ids[1 : 1 + len(rows)], states, self.settings)
+        flow = self._begin(self.ids[1 : 1 + len(rows)], states, "fresh 1")
         shared: list[Keys] = []
         parts: list[Masses] = []
         for number, layer in enumerate(self.drafter.layers):
@@ -113,16 +116,25 @@ class _Chains:
             before = found[-1]
             assert before.state is not None
             tokens = self.wanted(depth - 1) if forced else before.guesses.drafted
-            done, masses = self._deeper(tokens, before.state, depth, shared, own)
-            found.append(Queries(self.guess(done, self.wanted(depth)), masses, done.state))
+            flow = self._begin(tokens, before.state, f"{'forced' if forced else 'free'} {depth}")
+            done, masses = self._deeper(flow, depth, shared, own)
+            state = pinned(done.state, start.state) if self.settings.pinned else done.state
+            found.append(Queries(self.guess(done, self.wanted(depth)), masses, state))
         return found
 
-    def _deeper(
-        self, tokens: Tensor, states: Tensor, depth: int, shared: list[Keys], own: list[list[Projected]]
-    ) -> tuple[Finished, Masses]:
+    def _begin(self, tokens: Tensor, states: Tensor, step: str) -> Flow:
+        """A step's start, with noise on the path that the setting names."""
+        embedded, noise = self.drafter.embed(tokens), self.settings.noise
+        if noise is not None and noise.path == "embedding":
+            embedded = noised(embedded, noise, f"{self.text} {step}")
+        elif noise is not None:
+            states = noised(states, noise, f"{self.text} {step}")
+        return self.drafter.begin(embedded, states, self.settings)
+
+    def _deeper(self, flow: Flow, depth: int, shared: list[Keys], own: list[list[Projected]]) -> tuple[Finished, Masses]:
         """One depth of all chains; each layer's keys are added to `own`."""
         anchors = torch.arange(self.n_anchors, device=self.ids.device) + self.first
-        flow, stream, parts = self.drafter.begin(tokens, states, self.settings), states, []
+        stream, parts = flow.residual, list[Masses]()
         for number, layer in enumerate(self.drafter.layers):
             flow = flow if number == 0 else layer.enter(stream)
             step = layer.project(flow.inputs, anchors + depth - 2, self.rope)
@@ -156,13 +168,35 @@ def draft_chains(drafter: SelfFeedingDrafter, trajectory: Trajectory, settings: 
     states = drafter.fuse(streams, settings)
     ids = trajectory.ids.to(states.device)
     labels = trajectory.labels.to(states.device)[1 : rows + 1]
-    run = _Chains(drafter, settings, ids, trajectory.prompt_length, n_anchors, labels, drafter.rope(rows))
+    run = _Chains(
+        drafter,
+        settings,
+        ids,
+        trajectory.prompt_length,
+        n_anchors,
+        labels,
+        drafter.rope(rows),
+        f"{content_hash(trajectory.prompt)} {trajectory.turn}",
+    )
     fresh, shared = run.fresh(states)
     start = fresh.pick(torch.arange(n_anchors, device=ids.device))
     reachable = [keys.until(trajectory.prompt_length + n_anchors - 1) for keys in shared]
     chains = replace(run, labels=labels[: reachable[0].key.shape[1]])
     forced = chains.chain(start, reachable, forced=True)
     return Drafted(n_anchors, fresh, forced, chains.chain(start, reachable, forced=False) if free else [])
+
+
+def noised(x: Tensor, noise: Noise, drawn_for: str) -> Tensor:
+    """Vectors with Gaussian noise of `alpha` times their RMS; the same for the same seed and `drawn_for` on every device. (row, width)."""
+    random = torch.Generator().manual_seed(int.from_bytes(sha256(f"{noise.seed} {noise.path} {drawn_for}".encode()).digest()[:8]) >> 1)
+    drawn = torch.randn(x.shape, generator=random).to(x.device)
+    return (x.float() + noise.alpha * state_rms(x)[:, None] * drawn).to(x.dtype)
+
+
+def pinned(states: Tensor, like: Tensor | None) -> Tensor:
+    """States scaled to the RMS of others, row by row; (row, width) each."""
+    assert like is not None
+    return (states.float() * (state_rms(like) / state_rms(states).clamp(min=torch.finfo(torch.float32).tiny))[:, None]).to(states.dtype)
 
 
 def state_rms(state: Tensor) -> Tensor:

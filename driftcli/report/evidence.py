@@ -134,6 +134,24 @@ def attention_curves(run: Run) -> tuple[str, list[Curve]]:
     return heading, [Curve(name, curves.share("forced", name), "percent", meaning[name]) for name in SHARES]
 
 
+def condition_rows(run: Run) -> list[tuple[str, str, str, str]]:
+    """Of each condition besides the baseline: probe, name, acceptance length, and accepted drafts over the baseline's, paired."""
+    return [
+        (
+            printable(probe),
+            printable(name),
+            _interval(run.estimate(curves.walk_acceptance_length, name), ".2f"),
+            _interval(run.ratio_to_baseline(curves.accepted_drafts, name), "z.0%"),
+        )
+        for probe, name in run.conditions
+    ]
+
+
+def length_name(run: Run) -> str:
+    """What the acceptance length may be called: on given replies it is none."""
+    return "acceptance length" if run.argmax_share >= EXACT_TEXT else "text match length"
+
+
 def grade(finding: Finding) -> str:
     """A finding's severity in the word that reports show."""
     return "note" if finding.severity == "healthy" else finding.severity

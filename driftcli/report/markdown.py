@@ -21,6 +21,7 @@ def render(run: Run, verdict: Verdict) -> str:
         _curves(run, evidence.main_curves(run)),
         [f"{escaped(heading[0].upper() + heading[1:])}:"],
         _curves(run, attention),
+        *_conditions(run),
         ["### Findings"],
         *_findings(verdict),
         _bullets(map(escaped, [*evidence.open_axes(verdict), *evidence.remarks(run)])),
@@ -38,6 +39,12 @@ def _curves(run: Run, rows: Sequence[evidence.Curve]) -> list[str]:
     head = ["depth", *map(str, evidence.shown_depths(run.spec.depth)), ""]
     body = [[escaped(curve.name.strip()), *map(escaped, curve.cells(run)), escaped(curve.remark)] for curve in rows]
     return _table(head, ["---", *["--:"] * (len(head) - 2), "---"], body)
+
+
+def _conditions(run: Run) -> list[list[str]]:
+    rows = [list(map(escaped, row)) for row in evidence.condition_rows(run)]
+    head = ["probe", "condition", evidence.length_name(run), "accepted drafts, of the baseline's"]
+    return [["### Conditions"], _table(head, ["---", "---", "--:", "--:"], rows)] if rows else []
 
 
 def _findings(verdict: Verdict) -> list[list[str]]:

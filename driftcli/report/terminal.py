@@ -35,6 +35,7 @@ def render(run: Run, verdict: Verdict) -> RenderableType:
         [_verdict(verdict), *map(Text, evidence.length_lines(run))],
         [_curves(run, "depth", evidence.main_curves(run))],
         [Text(heading, style="dim"), _curves(run, "depth", attention)],
+        _conditions(run),
         [_findings(verdict)],
         _to_do(verdict),
         [hanging(line) for line in [*evidence.open_axes(verdict), *evidence.remarks(run)]],
@@ -64,6 +65,18 @@ def _curves(run: Run, corner: str, rows: Sequence[evidence.Curve]) -> Renderable
     for curve in rows:
         table.add_row(curve.name, *curve.cells(run), curve.remark)
     return table
+
+
+def _conditions(run: Run) -> list[RenderableType]:
+    rows = evidence.condition_rows(run)
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold", pad_edge=False)
+    for name in ("CONDITIONS", "", evidence.length_name(run), "accepted drafts, of the baseline's"):
+        table.add_column(name, no_wrap=not name.startswith("accepted"))
+    previous = ""
+    for probe, name, length, kept in rows:
+        table.add_row("" if probe == previous else probe, name, length, kept)
+        previous = probe
+    return [table] if rows else []
 
 
 def _findings(verdict: Verdict) -> RenderableType:

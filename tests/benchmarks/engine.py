@@ -92,7 +92,7 @@ def project_rows(drafter: Eagle3, trajectory: Trajectory, rows: int) -> Cache:
     """The cache of the first `rows` rows of a head with one layer."""
     (layer,), settings, rope = drafter.layers, DraftSettings(depth=DEPTH), drafter.rope(rows + DEPTH)
     states = drafter.fuse({boundary: stream[:rows] for boundary, stream in trajectory.streams.items()}, settings)
-    step = layer.project(drafter.begin(trajectory.ids[1 : 1 + rows], states, settings).inputs, torch.arange(rows), rope)
+    step = layer.project(drafter.begin(drafter.embed(trajectory.ids[1 : 1 + rows]), states, settings).inputs, torch.arange(rows), rope)
     return Cache(step.key[None], step.value[None], states, rope)
 
 
@@ -101,7 +101,7 @@ def lone_chain(drafter: Eagle3, trajectory: Trajectory, anchor: int, cache: Cach
     (layer,), settings, guesses = drafter.layers, DraftSettings(depth=DEPTH), []
     key, value, state = cache.key[:, :, : anchor - 1], cache.value[:, :, : anchor - 1], cache.states[anchor - 1 : anchor]
     for at in range(anchor, anchor + DEPTH):
-        flow = drafter.begin(trajectory.ids[at : at + 1], state, settings)
+        flow = drafter.begin(drafter.embed(trajectory.ids[at : at + 1]), state, settings)
         step = layer.project(flow.inputs, torch.tensor([at - 1]), cache.rope)
         key, value = torch.cat([key, step.key[None]], dim=2), torch.cat([value, step.value[None]], dim=2)
         attended = F.scaled_dot_product_attention(step.query[None], key, value, scale=layer.scale, enable_gqa=True)

@@ -10,6 +10,7 @@ from rich.console import Console
 from driftcli.cli.diagnosis import ProgressBar, Request, diagnose_pair, time_left
 from driftcli.domain import RunSpec
 from driftcli.errors import UsageError
+from probes import QUICK
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_batches_that_were_there_before_do_not_count_for_the_pace(monkeypatch: p
 
 def request(models: Path, out: Path, **changes: object) -> Request:
     asked = {
-        "target": str(models / "target"), "drafter": str(models / "pre"), "prompts": None, "probes": [], "spec": RunSpec(depth=3, max_new_tokens=12),
+        "target": str(models / "target"), "drafter": str(models / "pre"), "prompts": None, "probes": [], "quick": False, "spec": RunSpec(depth=3, max_new_tokens=12),
         "limit": 8, "device": "cpu", "dtype": "float32", "reading": "declared", "remote_code": False, "out": out, "force": False,
     }  # fmt: skip
     return Request(**{**asked, **changes})  # type: ignore[arg-type]
@@ -47,10 +48,17 @@ def test_a_diagnosis_leaves_a_whole_run_with_its_findings(models: Path, tmp_path
     assert (tmp_path / "r" / "findings.json").read_text().startswith("[")
     seen = capsys.readouterr()
     assert seen.out == ""  # results are for the caller to print; what it does goes to stderr
-    assert re.search(r"8 prompts, 1 conditions, depth 3; traces go to", " ".join(seen.err.split()))
+    assert re.search(r"8 prompts, 8 conditions, depth 3; traces go to", " ".join(seen.err.split()))
 
 
 def test_an_unknown_probe_is_refused_before_any_model_is_loaded(models: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--probe nonesuch: no such probe, expected one of chain-length, streams"):
+    with pytest.raises(UsageError, match="--probe nonesuch: no such probe, expected one of chain-length, streams, noise, magnitude"):
         diagnose_pair(request(models, tmp_path / "r", probes=["nonesuch"], target="/nowhere"))
     assert not (tmp_path / "r").exists()
+
+
+def test_quick_takes_24_prompts_and_the_short_battery_unless_told_otherwise(models: Path, tmp_path: Path) -> None:
+    short, _ = diagnose_pair(request(models, tmp_path / "a", quick=True, limit=None, spec=RunSpec(depth=3, max_new_tokens=6)))
+    assert (len(short.trajectories["prompt"].unique()), short.probe_names, short.conditions) == (24, list(QUICK), [])
+    own, _ = diagnose_pair(request(models, tmp_path / "b", quick=True, limit=2, probes=["magnitude"]))
+    assert (len(own.trajectories["prompt"].unique()), own.probe_names) == (2, ["magnitude"])

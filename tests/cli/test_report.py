@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from driftcli.cli.battery import load_battery
 from driftcli.cli.main import main
 from driftcli.report.json import render
 from driftcli.report.verdict import judge
 from driftcli.traces.reader import read_run
-from probes import BATTERY
 from tests.report.synthetic import DRIFTING, WITHOUT_STATE, Recipe, write_run
 
 
@@ -45,7 +45,7 @@ def test_the_exit_code_follows_the_verdict_that_is_printed(
 def test_what_is_printed_is_the_report_of_the_run_alone(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ended(["report", str(runs / "severe"), "--format", "json"])
     run = read_run(runs / "severe")
-    assert capsys.readouterr() == (render(run, judge(run, BATTERY)) + "\n", "")
+    assert capsys.readouterr() == (render(run, judge(run, load_battery(run.probe_names))) + "\n", "")
 
 
 def test_a_run_is_reported_without_torch(runs: Path) -> None:

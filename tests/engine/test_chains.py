@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from driftcli.domain import DraftSettings
-from driftcli.engine.chains import Drafted, Queries, draft_chains
+from driftcli.domain import DraftSettings, Noise
+from driftcli.engine.chains import Drafted, Queries, draft_chains, noised
 from driftcli.engine.rows import find_sink, region_shares
 from driftcli.engine.trajectories import Trajectory, trajectories
 from driftcli.loading.pair import LoadedPair, load_pair
@@ -229,3 +229,49 @@ def test_a_pair_in_bfloat16_is_measured_in_float32(trained: Path) -> None:
         total = sum(share for name, share in shares.items() if name != "recent")
         assert total.dtype == torch.float32
         torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("forced", [True, False])
+@pytest.mark.parametrize("name", ["trained-pre", "trained-post"])
+def test_pinned_states_equal_those_of_a_chain_drafted_alone_and_pinned(
+    name: str, forced: bool, drafted: Callable, models: Path, target: LlamaForCausalLM
+) -> None:
+    trajectory, result = drafted(name, DraftSettings(depth=DEPTH, pinned=True))
+    ids = trajectory.ids.tolist()
+    lone = Lone.of(models / name, models / "target")
+    streams = target_streams(target, ids, CAPTURE)
+    for place in range(result.n_anchors):
+        steps = lone.chain(ids, streams, trajectory.prompt_length + place, DEPTH, forced=forced, pinned=True)
+        assert_same(lone, steps, result.forced if forced else result.free, place)
+
+
+def test_noise_is_on_the_path_it_names_and_as_large_as_it_says(pair: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    drafter, read = pair("trained-post").drafter, []
+    begin = type(drafter).begin
+    monkeypatch.setattr(type(drafter), "begin", lambda self, e, h, s: (read.append((e, h)), begin(self, e, h, s))[1])
+    (trajectory,) = trajectories(pair("trained-post").target, prompts(1), CAPTURE, 14)
+
+    def inputs(noise: Noise | None) -> tuple[Tensor, Tensor]:
+        read.clear()
+        draft_chains(drafter, trajectory, DraftSettings(depth=2, noise=noise), 2, free=False)
+        return read[0]
+
+    embedded, states = inputs(None)
+    for path, plain, place in (("embedding", embedded, 0), ("state", states, 1)):
+        moved = inputs(Noise(path, 0.5, 1))  # type: ignore[arg-type]
+        assert moved[1 - place].equal((embedded, states)[1 - place])
+        size = (moved[place] - plain).square().mean(-1).sqrt() / plain.square().mean(-1).sqrt()
+        assert float(size.mean()) == pytest.approx(0.5, abs=0.02)
+
+
+def test_noise_of_nothing_is_the_baseline_and_its_draws_follow_seed_depth_and_text(drafted: Callable) -> None:
+    def states(noise: Noise | None) -> list[Tensor]:
+        return [queries.state for queries in drafted("trained-pre", DraftSettings(depth=3, noise=noise))[1].forced]
+
+    plain, nothing, some = states(None), states(Noise("state", 0.0, 1)), states(Noise("state", 0.3, 1))
+    assert all(one.equal(other) for one, other in zip(plain, nothing, strict=True))
+    assert all(one.equal(other) for one, other in zip(some, states(Noise("state", 0.3, 1)), strict=True))
+    assert not any(one.equal(other) for one, other in zip(some, states(Noise("state", 0.3, 2)), strict=True))
+    x = torch.ones(4, 8)
+    draws = [noised(x, Noise("state", 1.0, 1), drawn_for) for drawn_for in ("a 0 forced 2", "a 0 forced 3", "b 0 forced 2")]
+    assert not any(one.equal(other) for one, other in ((draws[0], draws[1]), (draws[0], draws[2])))

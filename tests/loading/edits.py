@@ -115,7 +115,7 @@ def one_step(head: Eagle3) -> tuple[Tensor, Tensor]:
     streams = {boundary: torch.randn(4, WIDTH, generator=random) for boundary in head.boundaries}
     settings, rows = DraftSettings(), torch.arange(4)
     fused = head.fuse(streams, settings)
-    flow, stream = head.begin(torch.tensor([5, 6, 7, 8]), fused, settings), fused
+    flow, stream = head.begin(head.embed(torch.tensor([5, 6, 7, 8])), fused, settings), fused
     for number, layer in enumerate(head.layers):
         flow = flow if number == 0 else layer.enter(stream)
         projected = layer.project(flow.inputs, rows, head.rope(4))

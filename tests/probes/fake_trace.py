@@ -66,6 +66,7 @@ class FakeTrace:
     story: Story = Story()
     pair: PairCard = field(default_factory=card)
     streams: dict[str, tuple[Estimate | Absent, Estimate | Absent]] = field(default_factory=dict)
+    ratios: dict[str, Estimate | Absent] = field(default_factory=dict)  # to the baseline, by condition
     chosen: float = 1.0  # share of the reply tokens that are the target's own choice
 
     @property
@@ -85,6 +86,9 @@ class FakeTrace:
 
     def by_depth(self, statistic: Callable[[Sums], Floats], condition: str = "baseline") -> Sequence[Estimate | Absent]:
         return Bootstrap.of(self.n_prompts, 0).estimates(self.story.sums(), statistic)
+
+    def ratio_to_baseline(self, statistic: Callable[[Sums], Floats], condition: str) -> Estimate | Absent:
+        return self.ratios[condition]
 
     def by_stream(self) -> dict[str, tuple[Estimate | Absent, Estimate | Absent]]:
         return self.streams

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from driftcli.cli.battery import load_battery
 from driftcli.domain import Verdict
 from driftcli.report.verdict import judge
 from driftcli.traces.reader import Run, read_run
-from probes import BATTERY
 from tests.report.synthetic import Recipe, write_run
 
 Judged = Callable[[Recipe], tuple[Run, Verdict]]
@@ -21,6 +21,6 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judged:
 
     def make(recipe: Recipe) -> tuple[Run, Verdict]:
         run = read_run(write_run(Path("run"), recipe))
-        return run, judge(run, BATTERY)
+        return run, judge(run, load_battery(run.probe_names))
 
     return make

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from driftcli.domain import Estimate, Finding, Verdict
 from driftcli.report.console import plain
+from driftcli.report.markdown import render as markdown
 from driftcli.report.terminal import render
 from driftcli.traces.reader import Run
 from tests.report.conftest import Judged
@@ -163,3 +164,16 @@ def test_no_colour_is_written_where_there_is_no_terminal_even_if_the_environment
     shown = text(*judged(DRIFT))
     assert "\x1b" not in shown
     assert max(map(len, shown.split("\n"))) > 90
+
+
+def test_conditions_are_shown_by_probe_with_what_they_keep_of_the_accepted_drafts(judged: Judged) -> None:
+    extra = {"same": ("windows", DRIFTING), "better": ("windows", Life()), "also": ("other", DRIFTING)}
+    run, verdict = judged(Recipe(DRIFTING, prompts=DRIFT.prompts[:3], anchors=40, extra=extra))
+    lines = text(run, verdict).split("\n")
+    (place,) = [number for number, line in enumerate(lines) if line.startswith("CONDITIONS")]
+    assert lines[place].split("   ")[-1].strip() == "accepted drafts, of the baseline's"
+    same, better, also = (line.split() for line in lines[place + 1 : place + 4])
+    assert (same[:2], better[0], also[:2]) == (["windows", "same"], "better", ["other", "also"])  # a probe's name stands once
+    assert same[-3:] == also[-3:] == ["100%", "[100%,", "100%]"]  # paired: the spread between prompts cancels
+    assert int(better[-3].rstrip("%")) > 100
+    assert "| windows | same |" in markdown(run, verdict)

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from driftcli.domain import DraftSettings, Estimate, Finding, RunSpec
+from probes.magnitude import PINNED, Magnitude
+from tests.probes.fake_trace import FakeTrace, Story, card
+
+
+def judged(kept: tuple[float, float, float], *, prompts: int = 10, no_recursion: str | None = None) -> list[object]:
+    trace = FakeTrace(Story(prompts=prompts), card(no_recursion=no_recursion), ratios={PINNED: Estimate(*kept, prompts)})
+    return list(Magnitude().judge(trace))
+
+
+def test_one_pin_is_tried_where_a_state_is_handed_on_twice() -> None:
+    (asked,) = Magnitude().conditions(card(), RunSpec(depth=3))
+    assert asked.settings == DraftSettings(3, pinned=True)
+    assert Magnitude().conditions(card(), RunSpec(depth=2)) == ()
+    assert Magnitude().conditions(card(no_recursion="no state"), RunSpec()) == ()
+
+
+def test_a_head_that_loses_by_the_pin_reads_its_magnitude() -> None:
+    (found,) = judged((0.44, 0.4, 0.48))  # the paper's pre-norm head
+    assert isinstance(found, Finding)
+    assert (found.code, found.severity, found.condition) == ("MAGNITUDE-CODED", "healthy", PINNED)
+    assert found.claim == "its state held at its first RMS, 44% of the accepted drafts are kept [40%, 48%]: it reads how large its state is"
+
+
+def test_a_head_that_gains_by_the_pin_suffers_from_the_growth_itself() -> None:
+    (found,) = judged((1.39, 1.25, 1.54))
+    assert isinstance(found, Finding)
+    assert (found.code, found.severity) == ("GROWTH-COSTS", "healthy")
+    assert found.claim.endswith("139% of the accepted drafts are kept [125%, 154%]: the growth itself is what it cannot read")
+
+
+@pytest.mark.parametrize("kept", [(1.0, 1.0, 1.0), (0.9, 0.84, 0.96), (1.1, 1.04, 1.16)])
+def test_a_pin_that_changes_nothing_for_sure_is_not_noted(kept: tuple[float, float, float]) -> None:
+    assert judged(kept) == []
+
+
+def test_seven_prompts_or_no_state_keep_it_quiet() -> None:
+    assert judged((0.44, 0.4, 0.48), prompts=7) == []
+    assert judged((0.44, 0.4, 0.48), no_recursion="no state") == []
