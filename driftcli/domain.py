@@ -70,18 +70,29 @@ class Noise:
 
 
 @dataclass(frozen=True, slots=True)
+class Wiring:
+    """How a drafter is put together where it differs from what its checkpoint declares; None means as declared.
+
+    capture: boundaries of the target's streams, in the order of fc's column blocks. feedback: what is handed on. residual: what goes around
+    the attention.
+    """
+
+    capture: tuple[int, ...] | None = None
+    feedback: Feedback | None = None
+    residual: Feedback | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DraftSettings:
     """All that changes how a chain is drafted; the defaults are the declared reading of the checkpoint.
 
-    depth: proposals a chain. window: rows that a query sees, its own included. feedback, residual, capture: None means as the checkpoint
-    declares. pinned: every state is handed on with the RMS of its chain's first. noise: Gaussian, on what every step reads.
+    depth: proposals a chain. window: rows that a query sees, its own included. pinned: every state is handed on with the RMS of its chain's
+    first. noise: Gaussian, on what every step reads.
     """
 
     depth: int = 8
     window: int | None = None
-    feedback: Feedback | None = None
-    residual: Feedback | None = None
-    capture: tuple[int, ...] | None = None
+    wiring: Wiring = Wiring()
     pinned: bool = False
     noise: Noise | None = None
 

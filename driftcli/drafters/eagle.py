@@ -9,14 +9,14 @@ Sources: Li et al. 2024 (arXiv:2401.15077, arXiv:2406.16858); Zhang et al. 2024 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaConfig
 
-from driftcli.domain import DraftSettings
+from driftcli.domain import Wiring
 from driftcli.drafters.layers import DecoderLayer, Linear
 from driftcli.drafters.rope import rope_tables
 from driftcli.drafters.self_feeding import Finished, Flow, RopeTables
@@ -33,32 +33,37 @@ class Eagle:
     head: Tensor
     rope_config: LlamaConfig
 
-    def capture(self, settings: DraftSettings) -> tuple[int, ...]:
+    @property
+    def boundaries(self) -> tuple[int, ...]:
         """The one stream that it reads."""
-        return settings.capture or (self.boundary,)
+        return (self.boundary,)
+
+    def wired(self, wiring: Wiring) -> Eagle:
+        """The same weights on another stream; its state is fed back raw, and nothing else is open."""
+        (boundary,) = wiring.capture or (self.boundary,)
+        return replace(self, boundary=boundary)
 
     def rope(self, rows: int) -> RopeTables:
         """RoPE tables for rows `0 .. rows - 1`."""
         return rope_tables(self.rope_config, rows, self.head.device)
 
-    def fuse(self, streams: Mapping[int, Tensor], settings: DraftSettings) -> Tensor:
+    def fuse(self, streams: Mapping[int, Tensor]) -> Tensor:
         """The target's feature as it is."""
-        (boundary,) = self.capture(settings)
-        return streams[boundary].to(self.head)
+        return streams[self.boundary].to(self.head)
 
-    def contributions(self, streams: Mapping[int, Tensor], settings: DraftSettings) -> list[Tensor]:
+    def contributions(self, streams: Mapping[int, Tensor]) -> list[Tensor]:
         """The one stream."""
-        return [self.fuse(streams, settings)]
+        return [self.fuse(streams)]
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Rows of its embedding."""
         return F.embedding(tokens, self.embedding)
 
-    def begin(self, embedded: Tensor, states: Tensor, settings: DraftSettings) -> Flow:
+    def begin(self, embedded: Tensor, states: Tensor) -> Flow:
         """fc over embedding and feature."""
         return self.layers[0].enter(self.fusion(torch.cat([embedded, states], dim=-1)))
 
-    def finish(self, stream: Tensor, settings: DraftSettings) -> Finished:
+    def finish(self, stream: Tensor) -> Finished:
         """The stream is both what the head reads and what is fed back."""
         return Finished(stream, stream)
 

@@ -11,14 +11,14 @@ Sources: Li et al. 2025 (arXiv:2503.01840); Eldenk et al. (arXiv:2605.09992).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaConfig
 
-from driftcli.domain import DraftSettings, Feedback
+from driftcli.domain import Feedback, Wiring
 from driftcli.drafters.layers import DecoderLayer, rms_norm
 from driftcli.drafters.rope import rope_tables
 from driftcli.drafters.self_feeding import Finished, Flow, RopeTables
@@ -62,46 +62,50 @@ class Eagle3:
     feedback: Feedback
     rope_config: LlamaConfig
 
-    def capture(self, settings: DraftSettings) -> tuple[int, ...]:
-        """Boundaries of the streams, in the order of fc's column blocks."""
-        return settings.capture or self.boundaries
+    def wired(self, wiring: Wiring) -> Eagle3:
+        """The same weights, put together otherwise."""
+        return replace(
+            self,
+            boundaries=wiring.capture or self.boundaries,
+            feedback=wiring.feedback or self.feedback,
+            residual=wiring.residual or self.residual,
+        )
 
     def rope(self, rows: int) -> RopeTables:
         """RoPE tables for rows `0 .. rows - 1`."""
         return rope_tables(self.rope_config, rows, self.head.device)
 
-    def fuse(self, streams: Mapping[int, Tensor], settings: DraftSettings) -> Tensor:
+    def fuse(self, streams: Mapping[int, Tensor]) -> Tensor:
         """fc over the streams side by side, normed first where the head has norms for them."""
-        joined = torch.cat(self._normed(streams, settings), dim=-1)
+        joined = torch.cat(self._normed(streams), dim=-1)
         return joined if self.fusion.weight is None else F.linear(joined, self.fusion.weight)
 
-    def contributions(self, streams: Mapping[int, Tensor], settings: DraftSettings) -> list[Tensor]:
+    def contributions(self, streams: Mapping[int, Tensor]) -> list[Tensor]:
         """Each stream through its own columns of fc."""
-        normed = self._normed(streams, settings)
+        normed = self._normed(streams)
         if self.fusion.weight is None:
             return normed
         return [F.linear(part, block) for part, block in zip(normed, self.fusion.weight.chunk(len(normed), dim=1), strict=True)]
 
-    def _normed(self, streams: Mapping[int, Tensor], settings: DraftSettings) -> list[Tensor]:
-        return self.fusion.normed([streams[boundary].to(self.head) for boundary in self.capture(settings)])
+    def _normed(self, streams: Mapping[int, Tensor]) -> list[Tensor]:
+        return self.fusion.normed([streams[boundary].to(self.head) for boundary in self.boundaries])
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Rows of its embedding."""
         return F.embedding(tokens, self.embedding)
 
-    def begin(self, embedded: Tensor, states: Tensor, settings: DraftSettings) -> Flow:
+    def begin(self, embedded: Tensor, states: Tensor) -> Flow:
         """Embedding and state side by side, each normed."""
         normed = states
         for gain in self.hidden_gains:
             normed = rms_norm(normed, gain, self.eps)
-        residual = states if (settings.residual or self.residual) == "raw" else normed
+        residual = states if self.residual == "raw" else normed
         return Flow(torch.cat([rms_norm(embedded, self.embedding_gain, self.eps), normed], dim=-1), residual)
 
-    def finish(self, stream: Tensor, settings: DraftSettings) -> Finished:
+    def finish(self, stream: Tensor) -> Finished:
         """The final norm; the state is fed back raw or normed."""
         normed = rms_norm(stream, self.final_gain, self.eps)
-        raw_state = (settings.feedback or self.feedback) == "raw"
-        return Finished(normed if self.logits_from == "normed" else stream, stream if raw_state else normed)
+        return Finished(normed if self.logits_from == "normed" else stream, stream if self.feedback == "raw" else normed)
 
     def logits(self, output: Tensor) -> Tensor:
         """Scores over the draft vocabulary."""

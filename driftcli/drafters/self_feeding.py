@@ -12,7 +12,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from driftcli.domain import DraftSettings
+from driftcli.domain import Wiring
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +80,29 @@ class SelfFeedingDrafter(Protocol):
     def layers(self) -> Sequence[DrafterLayer]:
         """Its decoder layers in order."""
 
-    def capture(self, settings: DraftSettings) -> tuple[int, ...]:
+    @property
+    def boundaries(self) -> tuple[int, ...]:
         """Boundaries of the target's streams that it reads, in the order it reads them."""
+
+    def wired(self, wiring: Wiring) -> SelfFeedingDrafter:
+        """The same weights, put together otherwise."""
 
     def rope(self, rows: int) -> RopeTables:
         """RoPE tables for the rows of one trajectory; frequencies that depend on the length are fixed by `rows`."""
 
-    def fuse(self, streams: Mapping[int, Tensor], settings: DraftSettings) -> Tensor:
+    def fuse(self, streams: Mapping[int, Tensor]) -> Tensor:
         """The first state of every row from the target's streams, (row, target width) each -> (row, width)."""
 
-    def contributions(self, streams: Mapping[int, Tensor], settings: DraftSettings) -> list[Tensor]:
+    def contributions(self, streams: Mapping[int, Tensor]) -> list[Tensor]:
         """What each stream adds to the fused input, in capture order; they sum to `fuse`."""
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Embeddings of target-vocabulary `tokens`, (step,) -> (step, width)."""
 
-    def begin(self, embedded: Tensor, states: Tensor, settings: DraftSettings) -> Flow:
+    def begin(self, embedded: Tensor, states: Tensor) -> Flow:
         """A step on embeddings and states, (step, width) each, in front of the first layer."""
 
-    def finish(self, stream: Tensor, settings: DraftSettings) -> Finished:
+    def finish(self, stream: Tensor) -> Finished:
         """The rest of the step, from the residual stream after the last layer."""
 
     def logits(self, output: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ class _Chains:
                 sight = Sight.of(rows[:early], 0, self._window(layer))
                 before = attend_unmeasured(step.query[:, :early], shared[-1], sight, layer.scale)
                 flow = self.drafter.layers[number + 1].enter(layer.leave(flow.residual, torch.cat([before, attended])))
-        done = self.drafter.finish(stream, self.settings)
+        done = self.drafter.finish(stream)
         return Queries(self.guess(done, self.ids[self.first + 1 :]), Masses.joined(parts, dim=0), done.state), shared
 
     def chain(self, start: Queries, shared: list[Keys], *, forced: bool) -> list[Queries]:
@@ -129,7 +129,7 @@ class _Chains:
             embedded = noised(embedded, noise, f"{self.text} {step}")
         elif noise is not None:
             states = noised(states, noise, f"{self.text} {step}")
-        return self.drafter.begin(embedded, states, self.settings)
+        return self.drafter.begin(embedded, states)
 
     def _deeper(self, flow: Flow, depth: int, shared: list[Keys], own: list[list[Projected]]) -> tuple[Finished, Masses]:
         """One depth of all chains; each layer's keys are added to `own`."""
@@ -143,7 +143,7 @@ class _Chains:
             attended, masses = self._attend(layer, step.query, shared[number], chain, anchors - 1)
             parts.append(masses)
             stream = layer.leave(flow.residual, attended)
-        return self.drafter.finish(stream, self.settings), Masses.joined(parts, dim=0)
+        return self.drafter.finish(stream), Masses.joined(parts, dim=0)
 
     def _attend(self, layer: DrafterLayer, query: Tensor, shared: Keys, chain: Keys | None, last: Tensor) -> tuple[Tensor, Masses]:
         anchored = chain is None or (layer.from_anchor and self.settings.window is None)
@@ -164,8 +164,8 @@ def draft_chains(drafter: SelfFeedingDrafter, trajectory: Trajectory, settings: 
     rows = len(trajectory.ids) - 2
     n_anchors = trajectory.n_anchors(horizon)
     assert n_anchors > 0 and settings.depth <= horizon
-    streams = {boundary: trajectory.streams[boundary][:rows] for boundary in drafter.capture(settings)}
-    states = drafter.fuse(streams, settings)
+    drafter = drafter.wired(settings.wiring)
+    states = drafter.fuse({boundary: trajectory.streams[boundary][:rows] for boundary in drafter.boundaries})
     ids = trajectory.ids.to(states.device)
     labels = trajectory.labels.to(states.device)[1 : rows + 1]
     run = _Chains(

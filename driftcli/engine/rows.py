@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from driftcli.domain import BASELINE, RECENT_KEYS, SHARES, Condition, DraftSettings, Feed
+from driftcli.domain import BASELINE, RECENT_KEYS, SHARES, Condition, Feed
 from driftcli.drafters.self_feeding import SelfFeedingDrafter
 from driftcli.engine.attention import LABELS, Masses
 from driftcli.engine.chains import Drafted, Queries, state_cosine, state_rms
@@ -196,13 +196,13 @@ def trajectory_columns(trajectory: Trajectory, horizon: int, sink: int | None) -
 
 
 @torch.inference_mode()
-def stream_columns(trajectory: Trajectory, drafter: SelfFeedingDrafter, settings: DraftSettings) -> Columns:
+def stream_columns(trajectory: Trajectory, drafter: SelfFeedingDrafter) -> Columns:
     """Rows of `streams` under the baseline: each captured stream and the fused input."""
-    boundaries = drafter.capture(settings)
+    boundaries = drafter.boundaries
     rows = {boundary: trajectory.streams[boundary] for boundary in boundaries}
-    fused = state_rms(drafter.fuse(rows, settings))
+    fused = state_rms(drafter.fuse(rows))
     levels = [*(state_rms(rows[boundary]) for boundary in boundaries), fused]
-    added = [*(state_rms(part) for part in drafter.contributions(rows, settings)), fused]
+    added = [*(state_rms(part) for part in drafter.contributions(rows)), fused]
     count = len(levels)
     return {
         "probe": [BASELINE] * count,

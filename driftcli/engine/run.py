@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from driftcli.domain import BASELINE, Condition, DraftSettings, Prompt, RunSpec
+from driftcli.domain import BASELINE, Condition, DraftSettings, Prompt, RunSpec, Wiring
 from driftcli.drafters.causal_lm import CausalLm
 from driftcli.engine.chains import Drafted, draft_chains
 from driftcli.engine.lm_chains import draft_lm_chains
@@ -127,7 +127,7 @@ def _measure_batch(
         if BASELINE in tables:
             tables[BASELINE]["trajectories"].append(trajectory_columns(trajectory, job.spec.depth, sink))
             if not isinstance(job.pair.drafter, CausalLm):
-                tables[BASELINE]["streams"].append(stream_columns(trajectory, job.pair.drafter, DraftSettings(depth=job.spec.depth)))
+                tables[BASELINE]["streams"].append(stream_columns(trajectory, job.pair.drafter))
     return tables
 
 
@@ -160,8 +160,8 @@ def _boundaries(job: Job, conditions: Sequence[Condition]) -> list[int]:
     drafter = job.pair.drafter
     if isinstance(drafter, CausalLm):
         return []
-    settings = [DraftSettings(depth=job.spec.depth), *(condition.settings for condition in conditions)]
-    return sorted({boundary for setting in settings for boundary in drafter.capture(setting)})
+    wirings = {Wiring(), *(condition.settings.wiring for condition in conditions)}
+    return sorted({boundary for wiring in wirings for boundary in drafter.wired(wiring).boundaries})
 
 
 def draft(pair: LoadedPair, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool) -> Drafted:

@@ -90,22 +90,22 @@ def lone_chains(drafter: Eagle3, trajectory: Trajectory, *, from_scratch: bool) 
 
 def project_rows(drafter: Eagle3, trajectory: Trajectory, rows: int) -> Cache:
     """The cache of the first `rows` rows of a head with one layer."""
-    (layer,), settings, rope = drafter.layers, DraftSettings(depth=DEPTH), drafter.rope(rows + DEPTH)
-    states = drafter.fuse({boundary: stream[:rows] for boundary, stream in trajectory.streams.items()}, settings)
-    step = layer.project(drafter.begin(drafter.embed(trajectory.ids[1 : 1 + rows]), states, settings).inputs, torch.arange(rows), rope)
+    (layer,), rope = drafter.layers, drafter.rope(rows + DEPTH)
+    states = drafter.fuse({boundary: stream[:rows] for boundary, stream in trajectory.streams.items()})
+    step = layer.project(drafter.begin(drafter.embed(trajectory.ids[1 : 1 + rows]), states).inputs, torch.arange(rows), rope)
     return Cache(step.key[None], step.value[None], states, rope)
 
 
 def lone_chain(drafter: Eagle3, trajectory: Trajectory, anchor: int, cache: Cache) -> Tensor:
     """Drafted target ids (depth,) from one anchor."""
-    (layer,), settings, guesses = drafter.layers, DraftSettings(depth=DEPTH), []
+    (layer,), guesses = drafter.layers, list[int]()
     key, value, state = cache.key[:, :, : anchor - 1], cache.value[:, :, : anchor - 1], cache.states[anchor - 1 : anchor]
     for at in range(anchor, anchor + DEPTH):
-        flow = drafter.begin(drafter.embed(trajectory.ids[at : at + 1]), state, settings)
+        flow = drafter.begin(drafter.embed(trajectory.ids[at : at + 1]), state)
         step = layer.project(flow.inputs, torch.tensor([at - 1]), cache.rope)
         key, value = torch.cat([key, step.key[None]], dim=2), torch.cat([value, step.value[None]], dim=2)
         attended = F.scaled_dot_product_attention(step.query[None], key, value, scale=layer.scale, enable_gqa=True)
-        done = drafter.finish(layer.leave(flow.residual, attended.flatten().view(1, -1)), settings)
+        done = drafter.finish(layer.leave(flow.residual, attended.flatten().view(1, -1)))
         state = done.state
         guesses.append(drafter.to_target(drafter.logits(done.output).argmax(-1)))
     return torch.cat(guesses)

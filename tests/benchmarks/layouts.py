@@ -48,7 +48,7 @@ def agreement(folder: Path, each: Layout, target: LanguageModel, plain: LlamaFor
         drafter, _ = read_eagle(declaration, target, reading)  # type: ignore[arg-type]
         held = [tensor for tensor in tensors_of(drafter) if tensor.is_floating_point()]
         used |= {name for name, stored in weights.items() if any(stored.shape == t.shape and torch.equal(stored, t) for t in held)}
-        (trajectory,) = trajectories(target, prompts(1), drafter.capture(DraftSettings()), 14)
+        (trajectory,) = trajectories(target, prompts(1), drafter.boundaries, 14)
         lone = Lone.of(folder / each.name, folder / "target", formula)
         worst = max(
             [worst, *differences(lone, trajectory, draft_chains(drafter, trajectory, DraftSettings(depth=DEPTH), DEPTH, free=False), plain)]

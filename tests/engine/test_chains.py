@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from driftcli.domain import DraftSettings, Noise
+from driftcli.domain import DraftSettings, Noise, Wiring
 from driftcli.engine.chains import Drafted, Queries, draft_chains, noised
 from driftcli.engine.rows import find_sink, region_shares
 from driftcli.engine.trajectories import Trajectory, trajectories
@@ -27,7 +27,7 @@ HEADS = ("pre", "post", "trained-pre", "trained-post")
 def drafted(pair: Callable[[str], LoadedPair]) -> Callable[[str, DraftSettings], tuple[Trajectory, Drafted]]:
     def run(name: str, settings: DraftSettings) -> tuple[Trajectory, Drafted]:
         loaded = pair(name)
-        boundaries = settings.capture or CAPTURE
+        boundaries = settings.wiring.capture or CAPTURE
         (trajectory,) = trajectories(loaded.target, prompts(1), sorted({*boundaries, *CAPTURE}), 14)
         return trajectory, draft_chains(loaded.drafter, trajectory, settings, settings.depth, free=True)  # type: ignore[arg-type]
 
@@ -111,9 +111,9 @@ def test_a_wrong_drafter_does_not_equal_the_engine(fault: str, drafted: Callable
 @pytest.mark.parametrize(
     ("settings", "fault"),
     [
-        (DraftSettings(depth=DEPTH, feedback="normed"), {"post_norm": True}),
-        (DraftSettings(depth=DEPTH, residual="normed"), {"normed_residual": True}),
-        (DraftSettings(depth=DEPTH, capture=(2, 4, 6)), {}),
+        (DraftSettings(depth=DEPTH, wiring=Wiring(feedback="normed")), {"post_norm": True}),
+        (DraftSettings(depth=DEPTH, wiring=Wiring(residual="normed")), {"normed_residual": True}),
+        (DraftSettings(depth=DEPTH, wiring=Wiring(capture=(2, 4, 6))), {}),
     ],
 )
 def test_settings_compute_what_their_names_say(
@@ -122,7 +122,7 @@ def test_settings_compute_what_their_names_say(
     trajectory, result = drafted("pre", settings)
     ids = trajectory.ids.tolist()
     lone = Lone.of(models / "pre", models / "target", **fault)
-    steps = lone.chain(ids, target_streams(target, ids, settings.capture or CAPTURE), trajectory.prompt_length, DEPTH, forced=True)
+    steps = lone.chain(ids, target_streams(target, ids, settings.wiring.capture or CAPTURE), trajectory.prompt_length, DEPTH, forced=True)
     assert_same(lone, steps, result.forced, 0)
 
 
@@ -248,7 +248,7 @@ def test_pinned_states_equal_those_of_a_chain_drafted_alone_and_pinned(
 def test_noise_is_on_the_path_it_names_and_as_large_as_it_says(pair: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     drafter, read = pair("trained-post").drafter, []
     begin = type(drafter).begin
-    monkeypatch.setattr(type(drafter), "begin", lambda self, e, h, s: (read.append((e, h)), begin(self, e, h, s))[1])
+    monkeypatch.setattr(type(drafter), "begin", lambda self, e, h: (read.append((e, h)), begin(self, e, h))[1])
     (trajectory,) = trajectories(pair("trained-post").target, prompts(1), CAPTURE, 14)
 
     def inputs(noise: Noise | None) -> tuple[Tensor, Tensor]:

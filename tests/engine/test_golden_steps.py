@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from driftcli.domain import DraftSettings, Prompt
+from driftcli.domain import DraftSettings, Prompt, Wiring
 from driftcli.drafters.eagle import Eagle
 from driftcli.drafters.eagle3 import Eagle3
 from driftcli.engine.chains import Drafted, draft_chains
@@ -39,6 +39,11 @@ class Listened:
     def __getattr__(self, name: str) -> object:
         return getattr(self._drafter, name)
 
+    def wired(self, wiring: Wiring) -> object:
+        """As declared, and still heard."""
+        assert wiring == Wiring()
+        return self
+
     def logits(self, output: Tensor) -> Tensor:
         self.heard.append(self._drafter.logits(output))
         return self.heard[-1]
@@ -61,7 +66,7 @@ def trajectory(golden: Mapping[str, Tensor]) -> Trajectory:
 
 def draft(name: str, reading: str, golden: Mapping[str, Tensor], target: LanguageModel, folder: Path) -> tuple[Listened, Drafted]:
     drafter, _ = read_eagle(declared(write_layout(folder / name, layout(name)), target), target, reading)  # type: ignore[arg-type]
-    assert set(drafter.capture(DraftSettings())) == trajectory(golden).streams.keys()
+    assert set(drafter.boundaries) == trajectory(golden).streams.keys()
     listened = Listened(drafter)
     return listened, draft_chains(listened, trajectory(golden), DraftSettings(depth=DEPTH), DEPTH, free=False)  # type: ignore[arg-type]
 

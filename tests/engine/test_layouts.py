@@ -39,7 +39,7 @@ def run(layouts: Path) -> Run:
         if (name, reading) not in made:
             pair = load_pair(str(layouts / "target"), str(layouts / name), torch.device("cpu"), "float32", reading=reading)  # type: ignore[arg-type]
             settings = DraftSettings(depth=DEPTH)
-            (trajectory,) = trajectories(pair.target, prompts(1), pair.drafter.capture(settings), 14)  # type: ignore[union-attr]
+            (trajectory,) = trajectories(pair.target, prompts(1), pair.drafter.boundaries, 14)  # type: ignore[union-attr]
             made[name, reading] = pair, trajectory, draft_chains(pair.drafter, trajectory, settings, DEPTH, free=True)  # type: ignore[arg-type]
         return made[name, reading]
 

@@ -64,7 +64,7 @@ def test_a_head_for_a_target_of_another_family_loads_and_drafts_as_it_was_traine
     )  # fmt: skip
     pair = load_pair(str(tmp_path / "target"), str(tmp_path / "head"), CPU, "float32")
     settings = DraftSettings(depth=DEPTH)
-    (trajectory,) = trajectories(pair.target, prompts(1), pair.drafter.capture(settings), 14)  # type: ignore[union-attr]
+    (trajectory,) = trajectories(pair.target, prompts(1), pair.drafter.boundaries, 14)  # type: ignore[union-attr]
     drafted = draft_chains(pair.drafter, trajectory, settings, DEPTH, free=False)  # type: ignore[arg-type]
 
     hidden = pair.target.model(trajectory.ids[None], output_hidden_states=True)

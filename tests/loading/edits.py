@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from driftcli.domain import DraftSettings, Sourced
+from driftcli.domain import Sourced
 from driftcli.drafters.eagle3 import Eagle3
 from driftcli.errors import DriftError
 from driftcli.loading.checkpoint import Checkpoint, open_checkpoint
@@ -113,13 +113,13 @@ def one_step(head: Eagle3) -> tuple[Tensor, Tensor]:
     """Logits and state of four rows whose attention is their own value alone: every weight but q and k takes part."""
     random = torch.Generator().manual_seed(3)
     streams = {boundary: torch.randn(4, WIDTH, generator=random) for boundary in head.boundaries}
-    settings, rows = DraftSettings(), torch.arange(4)
-    fused = head.fuse(streams, settings)
-    flow, stream = head.begin(head.embed(torch.tensor([5, 6, 7, 8])), fused, settings), fused
+    rows = torch.arange(4)
+    fused = head.fuse(streams)
+    flow, stream = head.begin(head.embed(torch.tensor([5, 6, 7, 8])), fused), fused
     for number, layer in enumerate(head.layers):
         flow = flow if number == 0 else layer.enter(stream)
         projected = layer.project(flow.inputs, rows, head.rope(4))
         groups = projected.query.shape[0] // projected.value.shape[0]
         stream = layer.leave(flow.residual, projected.value.repeat_interleave(groups, dim=0).transpose(0, 1).flatten(1))
-    finished = head.finish(stream, settings)
+    finished = head.finish(stream)
     return head.logits(finished.output), finished.state

@@ -28,7 +28,7 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from safetensors.torch import load_file
 from torch import Tensor
 
-from driftcli.domain import SYSTEMS, DraftSettings, Prompt, Sourced
+from driftcli.domain import SYSTEMS, DraftSettings, Prompt, Sourced, Wiring
 from driftcli.drafters.eagle import Eagle
 from driftcli.drafters.eagle3 import Eagle3
 from driftcli.engine.chains import draft_chains
@@ -148,6 +148,11 @@ class _Listened:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._drafter, name)
+
+    def wired(self, wiring: Wiring) -> object:
+        """As declared, and still heard."""
+        assert wiring == Wiring()
+        return self
 
     def logits(self, output: Tensor) -> Tensor:
         logits = self._drafter.logits(output)
