@@ -16,12 +16,12 @@ import torch
 import typer
 from transformers.utils import logging as transformers_logging
 
-from driftcli.errors import DriftError, UsageError
+from driftcli.errors import UsageError
 from driftcli.loading.files import resolve
-from driftcli.loading.pair import fingerprint as target_fingerprint
 from driftcli.loading.target import Dtype, choose_device, load_language_model
 from training.card import write_card
-from training.conversations import fingerprint, read_conversations
+from training.command import run
+from training.conversations import read_conversations
 from training.head import Head, HeadShape, export
 from training.learning import Plan, Precision, Run, draft_vocabulary, require_known_head, train
 from training.replies import Request, user_turns, write_replies
@@ -51,7 +51,8 @@ def main(
     device: Annotated[str, typer.Option()] = "auto",
     dtype: Annotated[Dtype, typer.Option(help="Precision of the target; auto: float32 on a CPU, the config's on a GPU.")] = "auto",
     precision: Annotated[
-        Precision | None, typer.Option(help="Of the head's products; default: float32 on a CPU (25 times as fast on many), else bfloat16.")
+        Precision | None,
+        typer.Option(help="Of the head's products; default: float32 on a CPU, since many have no bfloat16 units, else bfloat16."),
     ] = None,
 ) -> None:
     """Train one head and export it."""
@@ -74,21 +75,13 @@ def main(
         head.lm_head.weight.copy_(model.head[ids.to(model.head.device)])
     out.mkdir(parents=True, exist_ok=True)
     precision = precision or ("float32" if model.device.type == "cpu" else "bfloat16")
-    plan: Plan = {
-        "norm": norm, "unroll": unroll, "steps": steps, "tokens": tokens, "rate": rate, "seed": seed, "vocabulary": len(ids),
-        "precision": precision, "dtype": str(model.head.dtype), "conversations": fingerprint(conversations),
-        "target": target_fingerprint(model.source),
-    }  # fmt: skip
-    run = Run(head, torch.optim.AdamW(head.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.01), out, steps, rate, plan)
-    run.restore()
-    train(run, data, model, ids, unroll, tokens, seed, precision)
+    plan = Plan(norm, unroll, steps, tokens, rate, seed, len(ids), precision, data.held)
+    training = Run(head, torch.optim.AdamW(head.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.01), out, plan)
+    training.restore()
+    train(training, data, model, ids)
     export(head, ids, out)
     write_card(out, model.source.name, data, plan)
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except DriftError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise SystemExit(error.exit_code) from None
+    run(main)

@@ -25,8 +25,9 @@ from torch import Tensor
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
-from driftcli.errors import DriftError, FormatError
-from training.conversations import read_conversations
+from driftcli.errors import FormatError
+from training.command import run
+from training.conversations import packed, read_conversations
 from training.tiny_corpus import AGAIN, TASKS, Talk, Task, find, pick, quote, recall, sentences, taught, turns
 
 SPECIAL = ("<s>", "<|end|>", "<pad>", "<|system|>", "<|user|>", "<|assistant|>")  # in the order of their ids
@@ -92,11 +93,7 @@ def batches(tokenizer: PreTrainedTokenizerFast, talks: Sequence[Talk], lines: Se
     while True:
         texts = [tokenizer.apply_chat_template(taught(draw, talks, lines), tokenize=False) for _ in range(400)]
         ids = sorted((row[:LONGEST] for row in tokenizer(texts, add_special_tokens=False).input_ids), key=len)
-        found: list[list[list[int]]] = [[]]
-        for row in ids:
-            if found[-1] and (len(found[-1]) + 1) * len(row) > tokens:
-                found.append([])
-            found[-1].append(row)
+        found = packed(ids, len, tokens)
         draw.shuffle(found)
         for number, rows in enumerate(found):
             if number % 8 == 0:
@@ -215,8 +212,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except DriftError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise SystemExit(error.exit_code) from None
+    run(main)

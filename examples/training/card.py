@@ -34,20 +34,20 @@ def write_card(out: Path, target: str, data: Streams, plan: Plan) -> None:
     with (out / "loss.csv").open(encoding="utf-8") as lines:
         last = list(csv.DictReader(lines))[-1]
     lengths = sorted(len(talk.ids) for talk in data.conversations)
-    trained, kept = split(data.conversations, int(plan["unroll"]))
+    trained, kept = split(data.conversations, plan.unroll)
     said = {
-        **{name: value for name, value in plan.items() if name not in ("tokens", "target")},
-        "title": str(plan["norm"]).capitalize(),
+        **vars(plan),
+        "title": plan.norm.capitalize(),
         "target": Path(target).name,
-        "feedback": FEEDBACK[str(plan["norm"])],
+        "feedback": FEEDBACK[plan.norm],
         "count": len(lengths),
         "tokens": sum(lengths),
         "said": sum(end - start for talk in data.conversations for start, end in talk.spans),
         "median": lengths[len(lengths) // 2],
         "longest": lengths[-1],
         "held_out": len(kept),
-        "batch": plan["tokens"],
-        "passes": int(plan["steps"]) * int(plan["tokens"]) / (sum(lengths) * len(trained) / len(lengths)),
+        "batch": plan.tokens,
+        "passes": plan.steps * plan.tokens / (sum(lengths) * len(trained) / len(lengths)),
         "nats": _shown(last, "held_out_loss"),
         "agreement": _shown(last, "held_out_agreement"),
     }

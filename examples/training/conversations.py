@@ -7,12 +7,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from driftcli.errors import FormatError, SourceError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,16 @@ def write_conversations(path: Path, conversations: Sequence[Conversation]) -> No
     aside.rename(path)
 
 
-def fingerprint(conversations: Sequence[Conversation]) -> str:
-    """Hash of ids and spans, 16 hex digits."""
-    return hashlib.sha256(json.dumps([vars(conversation) for conversation in conversations]).encode()).hexdigest()[:16]
+def digest(content: Any) -> str:
+    """Hash of anything that JSON holds, 16 hex digits."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def packed(rows: Sequence[T], length: Callable[[T], int], tokens: int) -> list[list[T]]:
+    """Rows, the shortest first, dealt into batches of at most `tokens` padded tokens; a longer row is a batch of its own."""
+    found: list[list[T]] = []
+    for row in rows:
+        if not found or (len(found[-1]) + 1) * length(row) > tokens:
+            found.append([])
+        found[-1].append(row)
+    return found

@@ -6,9 +6,9 @@ import csv
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from transformers import PretrainedConfig
 
 from driftcli.errors import FormatError, RunError
 from driftcli.loading.target import LanguageModel
-from training.conversations import Conversation
+from training.conversations import Conversation, packed
 from training.head import Head
 from training.streams import Batch, HeadInputs, Streams
 
@@ -28,7 +28,21 @@ HELD_OUT, MOST_HELD_OUT = 32, 96  # every 32nd conversation, of a large set 96 i
 USUAL_UNROLL = 8  # heads unrolled up to here are trained on the same conversations: those long enough for each of them
 MOST_APART = 1e-2  # of a target's probabilities from those recomputed; bfloat16 alone moves them by a few thousandths
 Precision = Literal["float32", "bfloat16"]
-Plan: TypeAlias = "dict[str, int | float | str]"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that makes two runs the same; vocabulary: draft tokens, held: what the streams are of."""
+
+    norm: Literal["pre", "post"]
+    unroll: int
+    steps: int
+    tokens: int
+    rate: float
+    seed: int
+    vocabulary: int
+    precision: Precision
+    held: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -115,48 +129,41 @@ def split(conversations: Sequence[Conversation], unroll: int) -> tuple[list[int]
 def batches(lengths: Sequence[int], rows: Sequence[int], tokens: int, seed: int) -> list[list[int]]:
     """Rows of similar length together, about `tokens` padded tokens a batch, the batches in an order drawn from `seed`."""
     random = np.random.default_rng(seed)
-    order = sorted(rows, key=lambda row: lengths[row] + random.random())
-    found: list[list[int]] = [[]]
-    for row in order:
-        if found[-1] and (len(found[-1]) + 1) * lengths[row] > tokens:
-            found.append([])
-        found[-1].append(row)
+    found = packed(sorted(rows, key=lambda row: lengths[row] + random.random()), lambda row: lengths[row], tokens)
     random.shuffle(found)
     return found
 
 
-def passes(lengths: Sequence[int], rows: Sequence[int], tokens: int, seed: int, steps: int) -> list[list[int]]:
-    """The batch of each of `steps` steps: whole passes over `rows`, each in an order of its own."""
+def passes(lengths: Sequence[int], rows: Sequence[int], plan: Plan) -> list[list[int]]:
+    """The batch of each step of the plan: whole passes over `rows`, each in an order of its own."""
     found: list[list[int]] = []
-    while len(found) < steps:
-        found += batches(lengths, rows, tokens, seed + len(found))
-    return found[:steps]
+    while len(found) < plan.steps:
+        found += batches(lengths, rows, plan.tokens, plan.seed + len(found))
+    return found[: plan.steps]
 
 
 @dataclass
 class Run:
-    """The head, its optimiser, and where it stands; `plan` is all that makes two runs the same."""
+    """The head, its optimiser, and where it stands in its plan."""
 
     head: Head
     optimiser: torch.optim.AdamW
     folder: Path
-    total_steps: int
-    peak_rate: float
     plan: Plan
     step: int = 0
 
     def save(self) -> None:
         """Write what `restore` needs, aside and renamed."""
-        aside = self.folder / "training_state.tmp"
-        torch.save({"head": self.head.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step, "plan": self.plan}, aside)
+        aside, plan = self.folder / "training_state.tmp", asdict(self.plan)
+        torch.save({"head": self.head.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step, "plan": plan}, aside)
         aside.rename(self.folder / "training_state.pt")
 
     def restore(self) -> None:
         """Take up a killed run where its last state was written, its log cut back to there; RunError for a run of another plan."""
         if (path := self.folder / "training_state.pt").is_file():
             state = torch.load(path, weights_only=True)
-            if state["plan"] != self.plan:
-                raise RunError(f"{self.folder}: holds a run with {state['plan']}, expected {self.plan}; name another --out")
+            if state["plan"] != (plan := asdict(self.plan)):
+                raise RunError(f"{self.folder}: holds a run with {state['plan']}, expected {plan}; name another --out")
             self.head.load_state_dict(state["head"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.step = state["step"]
@@ -170,7 +177,7 @@ class Run:
     def learn(self, losses: Sequence[Loss]) -> None:
         """One optimiser step with warm-up and cosine decay to a tenth."""
         warm = min(1.0, (self.step + 1) / 50)
-        rate = self.peak_rate * warm * (0.55 + 0.45 * math.cos(math.pi * self.step / self.total_steps))
+        rate = self.plan.rate * warm * (0.55 + 0.45 * math.cos(math.pi * self.step / self.plan.steps))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
@@ -188,31 +195,31 @@ def pooled(checks: Sequence[Sequence[Loss]]) -> tuple[Tensor, Tensor]:
     return (nats * rows).sum(0) / rows.sum(0), (right * rows).sum(0) / rows.sum(0)
 
 
-def train(run: Run, data: Streams, target: LanguageModel, ids: Tensor, unroll: int, tokens: int, seed: int, precision: Precision) -> None:
-    """Train to `run.total_steps`, printing progress, writing `loss.csv` and the state every 100 steps."""
-    device = target.device
+def train(run: Run, data: Streams, target: LanguageModel, ids: Tensor) -> None:
+    """Train to the last step of the plan, printing progress, writing `loss.csv` and the state every 100 steps."""
+    device, plan = target.device, run.plan
     embed = target.embedding.float()
-    low = precision == "bfloat16"
+    low = plan.precision == "bfloat16"
     read = TargetHead(target.head[ids.to(target.head.device)].to(device, torch.bfloat16 if low else torch.float32), target.config)
     lengths = [len(talk.ids) for talk in data.conversations]
-    training, kept = split(data.conversations, unroll)
-    held_out, order = batches(lengths, kept, tokens, 0), passes(lengths, training, tokens, seed, run.total_steps)
+    training, kept = split(data.conversations, plan.unroll)
+    held_out, order = batches(lengths, kept, plan.tokens, 0), passes(lengths, training, plan)
     started, first = time.time(), run.step
 
     def losses_of(rows: Sequence[int]) -> list[Loss]:
         with torch.autocast(device.type, torch.bfloat16, enabled=low):
-            return list(unrolled_losses(run.head, embed, read, data.batch(rows, device), unroll))
+            return list(unrolled_losses(run.head, embed, read, data.batch(rows, device), plan.unroll))
 
-    while run.step < run.total_steps:
+    while run.step < plan.steps:
         run.learn(losses := losses_of(order[run.step]))
-        if run.step % 100 and run.step != run.total_steps:
+        if run.step % 100 and run.step != plan.steps:
             continue
         with torch.inference_mode():
             nats, right = pooled([losses_of(rows) for rows in held_out])
-        left = (time.time() - started) / (run.step - first) * (run.total_steps - run.step)
+        left = (time.time() - started) / (run.step - first) * (plan.steps - run.step)
         shown = " ".join(f"{share:.3f}" for share in right)
         typer.echo(
-            f"step {run.step} of {run.total_steps}: loss {losses[0].nats.item():.3f}, held out {nats[0].item():.3f}, "
+            f"step {run.step} of {plan.steps}: loss {losses[0].nats.item():.3f}, held out {nats[0].item():.3f}, "
             f"agreement by step {shown}, {left:.0f} s left",
             err=True,
         )

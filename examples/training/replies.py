@@ -6,7 +6,6 @@ growing cache.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +23,8 @@ from driftcli.errors import PromptError, RunError, SourceError
 from driftcli.loading.pair import fingerprint, sliding_window
 from driftcli.loading.prompts import read_prompts
 from driftcli.loading.target import LanguageModel
-from training.conversations import Conversation, read_conversations, write_conversations
+from driftcli.traces.writer import write_json
+from training.conversations import Conversation, digest, read_conversations, write_conversations
 
 # Turns of the conversations of one wave after the other, and again. Even waves answer greedily, odd ones at temperature 0.8; the one that
 # fills the context is odd: greedily a small model would only repeat its first answer.
@@ -82,12 +82,12 @@ def write_replies(target: LanguageModel, request: Request, path: Path, given: Se
     """
     pieces, parts = Pieces.of(target), path.with_suffix(".parts")
     parts.mkdir(parents=True, exist_ok=True)
-    said = hashlib.sha256(json.dumps(list(given)).encode()).hexdigest()[:16] if given else "its own"
-    asked = json.dumps({**vars(request), "replies": "any", "user_turns": said, "target": fingerprint(target.source)})
+    said = digest(list(given)) if given else "its own"
+    asked = {**vars(request), "replies": "any", "user_turns": said, "target": fingerprint(target.source)}
     known = parts / "request.json"
-    if known.is_file() and known.read_text() != asked:
-        raise RunError(f"{parts}: holds waves of {known.read_text()}, expected {asked}; name other --replies, or remove it")
-    known.write_text(asked)
+    if known.is_file() and (held := json.loads(known.read_text())) != asked:
+        raise RunError(f"{parts}: holds waves of {held}, expected {asked}; name other --replies, or remove it")
+    write_json(known, asked)
     planned, written = waves(request, given), []
     for number, wave in enumerate(planned):
         part = parts / f"{number:05d}.jsonl"

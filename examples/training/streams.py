@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from driftcli.engine.capture import StreamCapture
 from driftcli.errors import RunError
-from driftcli.loading.pair import fingerprint as target_fingerprint
+from driftcli.loading.pair import fingerprint
 from driftcli.loading.target import LanguageModel
-from training.conversations import Conversation, fingerprint
+from driftcli.traces.writer import write_json
+from training.conversations import Conversation, digest, packed
 
 BETWEEN_NOTES = 20  # seconds after which progress is noted, which is what a killed capture loses
 
@@ -34,8 +35,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Streams:
-    """By row of `offsets`: three streams side by side, and what the target's head reads, both bfloat16 on disk."""
+    """By row of `offsets`: three streams side by side, and what the target's head reads, both bfloat16 on disk.
 
+    held: what they are of, the hashes of conversations and target, and the target's dtype.
+    """
+
+    held: dict[str, str]
     conversations: list[Conversation]
     offsets: np.ndarray
     streams: np.ndarray
@@ -66,7 +71,11 @@ def capture(target: LanguageModel, conversations: list[Conversation], cache: Pat
     """
     offsets = np.cumsum([0, *(len(conversation.ids) for conversation in conversations)])
     cache.mkdir(parents=True, exist_ok=True)
-    known = {"conversations": fingerprint(conversations), "target": target_fingerprint(target.source), "dtype": str(target.head.dtype)}
+    known = {
+        "conversations": digest([vars(talk) for talk in conversations]),
+        "target": fingerprint(target.source),
+        "dtype": str(target.head.dtype),
+    }
     progress = cache / "progress.json"
     said = json.loads(progress.read_text()) if progress.is_file() else {**known, "done": 0}
     start = said.pop("done")
@@ -78,21 +87,16 @@ def capture(target: LanguageModel, conversations: list[Conversation], cache: Pat
         for name, streams in (("streams", 3), ("tops", 1))
     }
     noted = time.time()
-    while start < len(order):
-        end = start + 1
-        while end < len(order) and (end + 1 - start) * len(conversations[order[end]].ids) <= tokens_at_once:
-            end += 1
-        _capture(target, conversations, offsets, order[start:end], maps)
-        start = end
+    for rows in packed(order[start:], lambda row: len(conversations[row].ids), tokens_at_once):
+        _capture(target, conversations, offsets, rows, maps)
+        start += len(rows)
         if start == len(order) or time.time() - noted > BETWEEN_NOTES:
             noted = time.time()
             for kept in maps.values():
                 kept.flush()
-            aside = progress.with_suffix(".tmp")
-            aside.write_text(json.dumps({**known, "done": start}))
-            aside.rename(progress)
+            write_json(progress, {**known, "done": start})
             typer.echo(f"captured {start} of {len(order)} conversations", err=True)
-    return Streams(conversations, offsets, maps["streams"], maps["tops"])
+    return Streams(known, conversations, offsets, maps["streams"], maps["tops"])
 
 
 def _capture(
