@@ -27,9 +27,7 @@ class InputNoise:
     name: str = "noise"
     axes: tuple[Axis, ...] = ()  # a note: nobody serves with noise
     at: float = 0.5  # alpha that is judged; chosen by us: the paper's heads differ most there
-    fragile: float = (
-        0.3  # share of accepted drafts kept below which the state counts as fragile; chosen by us, between the paper's two heads
-    )
+    fragile: float = 0.3  # share of accepted drafts kept below which the state is fragile; chosen by us, between the paper's heads
 
     def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
         """Each path at each alpha; none for a drafter without a state."""

@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, PreTrainedModel
 
 LEGACY = {"midlayer.": "layers.0.", "aux_norm_low.": "fc_norm.0.", "aux_norm_mid.": "fc_norm.1.", "aux_norm_high.": "fc_norm.2."}
 
@@ -258,6 +258,12 @@ class Lone:
                 step = replace(step, state=step.state * (steps[0].state.norm() / step.state.norm()))
             steps.append(step)
         return steps
+
+
+def said_alone(model: PreTrainedModel, ids: list[int], spans: list[tuple[int, int]]) -> list[list[int]]:
+    """The model's greedy choice at each token of each half-open span, from one pass over the whole text."""
+    choices = model(torch.tensor([ids])).logits[0].argmax(-1).tolist()
+    return [choices[start - 1 : end - 1] for start, end in spans]
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ WIDTH = 100
 def explain(code: Annotated[str | None, typer.Argument(help="A finding's code; without one, all are listed.")] = None) -> None:
     """Say what a finding means, what looks the same and is not, and what mends it."""
     if code is None:
-        typer.echo("\n\n".join(_listed(one) for one in CODES))
+        typer.echo("\n\n".join(entry(one.name, one.axis, one.meaning) for one in CODES))
     elif (one := BY_NAME.get(code.upper())) is not None:
         typer.echo(explanation(one))
     else:
@@ -35,8 +35,9 @@ def explanation(code: Code) -> str:
     )
 
 
-def _listed(code: Code) -> str:
-    return f"{code.name}   ({code.axis})\n{fill(code.meaning, WIDTH, initial_indent='    ', subsequent_indent='    ')}"
+def entry(name: str, facts: str, text: str) -> str:
+    """One entry of a list: a name with facts beside it, and a text below, within 100 columns."""
+    return f"{name}   ({facts})\n{fill(text, WIDTH, initial_indent='    ', subsequent_indent='    ')}"
 
 
 def _labelled(label: str, text: str) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
-from textwrap import fill
 
 import typer
 
-WIDTH = 100
+from driftcli.cli.explain import entry
+from driftcli.domain import Axis
 
 
 def probes() -> None:
     """List the battery: each probe's question, the axes that it judges, and whether --quick runs it."""
     from probes import BATTERY, QUICK
 
-    typer.echo("\n".join(_listed(probe.name, question(type(probe).__module__), probe.axes, quick=probe.name in QUICK) for probe in BATTERY))
+    for probe in BATTERY:
+        typer.echo(entry(probe.name, facts(probe.axes, quick=probe.name in QUICK), question(type(probe).__module__)))
 
 
 def question(module: str) -> str:
@@ -22,7 +23,7 @@ def question(module: str) -> str:
     return (sys.modules[module].__doc__ or "").splitlines()[0]
 
 
-def _listed(name: str, asked: str, axes: tuple[str, ...], *, quick: bool) -> str:
+def facts(axes: tuple[Axis, ...], *, quick: bool) -> str:
+    """What a probe judges, and whether --quick runs it."""
     judged = f"judges {', '.join(axes)}" if axes else "notes only"
-    facts = f"{judged}; {'in --quick too' if quick else 'not in --quick'}"
-    return "\n".join([f"{name}   ({facts})", fill(asked, WIDTH, initial_indent="    ", subsequent_indent="    ")])
+    return f"{judged}; {'in --quick too' if quick else 'not in --quick'}"

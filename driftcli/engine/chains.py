@@ -168,16 +168,8 @@ def draft_chains(drafter: SelfFeedingDrafter, trajectory: Trajectory, settings: 
     states = drafter.fuse({boundary: trajectory.streams[boundary][:rows] for boundary in drafter.boundaries})
     ids = trajectory.ids.to(states.device)
     labels = trajectory.labels.to(states.device)[1 : rows + 1]
-    run = _Chains(
-        drafter,
-        settings,
-        ids,
-        trajectory.prompt_length,
-        n_anchors,
-        labels,
-        drafter.rope(rows),
-        f"{content_hash(trajectory.prompt)} {trajectory.turn}",
-    )
+    text = f"{content_hash(trajectory.prompt)} {trajectory.turn}"
+    run = _Chains(drafter, settings, ids, trajectory.prompt_length, n_anchors, labels, drafter.rope(rows), text)
     fresh, shared = run.fresh(states)
     start = fresh.pick(torch.arange(n_anchors, device=ids.device))
     reachable = [keys.until(trajectory.prompt_length + n_anchors - 1) for keys in shared]

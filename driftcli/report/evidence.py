@@ -96,9 +96,8 @@ def _duration(run: Run) -> list[str]:
 
 def length_lines(run: Run) -> list[str]:
     """Acceptance length under the name it may claim, and what curing self-feeding could give at most."""
-    exact = run.argmax_share >= EXACT_TEXT
-    name = "acceptance length" if exact else f"text match length (the target's own choice at only {run.argmax_share:.0%} of the tokens)"
-    lines = [f"{name} {_interval(run.estimate(curves.walk_acceptance_length), '.2f')}"]
+    why = f" (the target's own choice at only {run.argmax_share:.0%} of the tokens)" if run.argmax_share < EXACT_TEXT else ""
+    lines = [f"{length_name(run)}{why} {_interval(run.estimate(curves.walk_acceptance_length), '.2f')}"]
     if run.pair.no_recursion is None:
         lines.append(f"self-feeding costs at most {_interval(curves.estimate_tax(run), 'z.0%')} of what fresh states would get accepted")
     return lines

@@ -6,6 +6,8 @@ Plain text on purpose where it is not a terminal: 100 columns, no colour. Rich's
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -68,15 +70,16 @@ def _curves(run: Run, corner: str, rows: Sequence[evidence.Curve]) -> Renderable
 
 
 def _conditions(run: Run) -> list[RenderableType]:
-    rows = evidence.condition_rows(run)
+    if not run.conditions:
+        return []
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold", pad_edge=False)
-    for name in ("CONDITIONS", "", evidence.length_name(run), "accepted drafts, of the baseline's"):
-        table.add_column(name, no_wrap=not name.startswith("accepted"))
-    previous = ""
-    for probe, name, length, kept in rows:
-        table.add_row("" if probe == previous else probe, name, length, kept)
-        previous = probe
-    return [table] if rows else []
+    for head in ("CONDITIONS", "", evidence.length_name(run)):
+        table.add_column(head, no_wrap=True)
+    table.add_column("accepted drafts, of the baseline's")
+    for probe, rows in groupby(evidence.condition_rows(run), key=itemgetter(0)):
+        for number, (_, *cells) in enumerate(rows):
+            table.add_row("" if number else probe, *cells)
+    return [table]
 
 
 def _findings(verdict: Verdict) -> RenderableType:

@@ -17,6 +17,7 @@ from driftcli.loading.files import resolve
 from driftcli.loading.pair import load_pair
 from driftcli.loading.target import load_language_model
 from examples import train_eagle3
+from tests.reference import said_alone
 from tests.tiny import prompts, tokenizer
 from training.head import Head, HeadShape
 from training.learning import TargetHead
@@ -51,8 +52,7 @@ def test_turns_written_beside_longer_ones_are_what_a_target_with_sliding_windows
     talks = write_wave(target, Pieces.of(target), Request(0, 0, 9, 10, 512, 0), Wave(6, 3), greedy=True)
     assert len({len(talk.ids) for talk in talks}) > 1
     for talk in talks:
-        choices = target.model(torch.tensor([talk.ids])).logits[0].argmax(-1).tolist()
-        assert [talk.ids[start:end] for start, end in talk.spans] == [choices[start - 1 : end - 1] for start, end in talk.spans]
+        assert [talk.ids[start:end] for start, end in talk.spans] == said_alone(target.model, talk.ids, talk.spans)
 
 
 @pytest.mark.parametrize("name", TARGETS)
