@@ -20,6 +20,7 @@ from driftcli.loading.pair import load_pair
 from driftcli.loading.prompts import builtin_prompts, bundled_prompts, limited, read_prompts
 from driftcli.loading.target import Dtype, choose_device
 from driftcli.report.choices import ReadingChoice
+from driftcli.report.evidence import counted
 from driftcli.report.json import finding_json
 from driftcli.report.verdict import judge
 from driftcli.traces.reader import Run, read_run
@@ -64,7 +65,8 @@ def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
     pair = load_pair(request.target, request.drafter, device, request.dtype, remote_code=request.remote_code, reading=reading)
     out = request.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{Path(request.drafter.rstrip('/')).name.replace(':', '-')}"
     job = Job(pair, prompts, battery, request.spec, out, probe_names(battery, names), request.force)
-    console.print(f"{len(prompts)} prompts, {len(job.conditions())} conditions, depth {request.spec.depth}; traces go to {out}")
+    asked = f"{counted(len(prompts), 'prompt')}, {counted(len(job.conditions()), 'condition')}, depth {request.spec.depth}"
+    console.print(f"{asked}; traces go to {out}", soft_wrap=True)
     with ProgressBar(console) as bar:
         measure(job, bar)
     run = read_run(out)
