@@ -20,6 +20,63 @@ class Code:
 
 CODES: tuple[Code, ...] = (
     Code(
+        "AUX-LAYERS",
+        "wiring",
+        "The head's weights fit other streams of the target, or another order of them, than the ones that are captured for it.",
+        "Drift from depth 1 on: with wrong streams already the first guess is poor.",
+        (
+            "name the layers in eagle_aux_hidden_state_layer_ids, in the convention of the server",
+            "check the server's version for the key it reads",
+        ),
+    ),
+    Code(
+        "FEEDBACK-MODE",
+        "wiring",
+        "The head's weights fit a normed state fed back where a raw one is declared, or the other way round.",
+        "Drift: the first guess is as good as ever, and every later one suffers.",
+        ("set norm_output to what the head was trained with", "retrain with a trainer whose flag means what the server's means"),
+    ),
+    Code(
+        "NORM-MISMATCH",
+        "wiring",
+        "The head's weights fit another norm than is declared: a residual taken before or behind it, or gains of 1.",
+        "A head that is merely poor: there no other reading of its norms does better.",
+        ("set norm_before_residual to what the head was trained with", "export the norms as they were trained"),
+    ),
+    Code(
+        "ROPE-MISMATCH",
+        "wiring",
+        "The head's weights fit another rotation than its config declares.",
+        "A loss that grows with length: a wrong base turns far keys most, as a position beyond the range does.",
+        (
+            "correct rope_theta and rope_scaling in the drafter's config",
+            "keep what the head was trained with, also where it is not the target's",
+        ),
+    ),
+    Code(
+        "POS-RANGE",
+        "wiring",
+        "Texts run past the positions that the drafter's config declares: servers size the rotary table by it, and older ones refuse "
+        "what is longer or read beyond the table without a word.",
+        "Drift with length: here the loss sets in at the declared position and nowhere else.",
+        ("raise max_position_embeddings if the head was trained so far", "serve shorter texts", "retrain on longer ones"),
+    ),
+    Code(
+        "VOCAB-MAP",
+        "wiring",
+        "d2t is not what servers take it for: they add its entries to the draft ids, and these are the target ids themselves.",
+        "A small draft vocabulary: there the guesses that can be made are right.",
+        ("write d2t as offsets: target id minus draft id",),
+    ),
+    Code(
+        "LOAD-BROKEN",
+        "wiring",
+        "The head's embeddings or its output rows do not belong to the rest of it: others fit its weights better, or it guesses no better "
+        "than a floor.",
+        "Wrong capture layers, which also spoil the first guess.",
+        ("export the checkpoint again", "leave embeddings and head out so that the target's are shared"),
+    ),
+    Code(
         "DRIFT-STATE",
         "drift",
         "Feeding on its own state costs right guesses beyond the first hand-off, and the state grows along the chain against the fresh "

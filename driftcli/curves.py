@@ -29,8 +29,8 @@ def joint(sums: Sums) -> Floats:
 
 
 def walk_acceptance_length(sums: Sums) -> Floats:
-    """Acceptance length over the walk at the run's depth, with the bonus token; (draw,)."""
-    return acceptance_length(sums["walk_rounds"], sums["walk_kept_at"].sum(axis=-1))
+    """Acceptance length over the walk at the deepest draft length of the sums, with the bonus token; (draw,)."""
+    return acceptance_length(sums["rounds_by_length"][:, -1], sums["kept_by_length"][:, -1])
 
 
 def accepted_drafts(sums: Sums) -> Floats:
@@ -51,6 +51,11 @@ def forced_accuracy(sums: Sums) -> Floats:
 def fresh_accuracy(sums: Sums) -> Floats:
     """Share of right guesses of the controls, on the target's state."""
     return ratio(sums["fresh_match"], sums["anchors"][:, None])
+
+
+def log_likelihood(sums: Sums) -> Floats:
+    """Mean log-probability of the wanted tokens that the draft vocabulary holds, in nats."""
+    return ratio(sums["forced_log_prob"], sums["forced_covered"])
 
 
 def accuracy_gap(sums: Sums) -> Floats:

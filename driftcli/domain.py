@@ -9,7 +9,7 @@ the target's state of position `i`) and 0 for a causal LM.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, TypeAlias
 
 Feed = Literal["fresh", "forced", "free"]
@@ -19,6 +19,7 @@ Share = Literal["sink", "template", "prompt", "verified", "ahead", "recent"]
 SHARES: tuple[Share, ...] = (*REGIONS, "recent")
 RECENT_KEYS = 4  # keys that `recent` counts, the query's own included
 BASELINE = "baseline"
+REWIRED = "rewired"  # the baseline of a drafter whose weights fit another wiring than the declared one
 BUNDLED = "bundled:"  # before the name of a model that ships with the package; no hub id holds a colon
 
 Axis = Literal["wiring", "drift", "template", "context", "domain", "capacity", "payoff"]
@@ -27,6 +28,9 @@ Severity = Literal["healthy", "mild", "moderate", "severe", "miswired", "inconcl
 SEVERITIES: tuple[Severity, ...] = ("healthy", "mild", "moderate", "severe", "miswired")
 AxisState = Literal["healthy", "mild", "moderate", "severe", "miswired", "inconclusive", "not applicable", "not measured"]
 Feedback = Literal["raw", "normed"]
+Owner = Literal["own", "target's"]
+Norm = Literal["embedding", "hidden", "fusion", "mlp", "final", "every"]  # whose gains: the inputs', fc's, the layers', the last one's
+Half = Literal["selecting", "judging"]  # of the prompts: what is chosen on the one is reported on the other
 System = Literal["as_served:vllm", "as_served:sglang", "as_trained"]  # whose way to compute a head's step
 SYSTEMS: tuple[System, ...] = ("as_served:vllm", "as_served:sglang", "as_trained")
 Scalar: TypeAlias = "None | bool | int | float | str"
@@ -74,12 +78,32 @@ class Wiring:
     """How a drafter is put together where it differs from what its checkpoint declares; None means as declared.
 
     capture: boundaries of the target's streams, in the order of fc's column blocks. feedback: what is handed on. residual: what goes around
-    the attention.
+    the attention. ones: norms whose gains are left at 1. vocabulary: how d2t is read. rope: whose rotation, `default` with base 10000.
+    embedding, head: whose rows.
     """
 
     capture: tuple[int, ...] | None = None
     feedback: Feedback | None = None
     residual: Feedback | None = None
+    ones: Norm | None = None
+    vocabulary: Literal["offset", "absolute"] | None = None
+    rope: Literal["target's", "default"] | None = None
+    embedding: Owner | None = None
+    head: Owner | None = None
+
+    @property
+    def changes(self) -> dict[str, str | tuple[int, ...]]:
+        """What differs from the declared wiring, by field."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def then(self, other: Wiring) -> Wiring:
+        """This wiring with what another changes changed besides."""
+        return replace(self, **other.changes)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        """Its changes in the letters of a condition's name, such as `capture-3-5-6+feedback-raw`."""
+        words = [(name, "-".join(map(str, value)) if isinstance(value, tuple) else value) for name, value in self.changes.items()]
+        return "+".join(f"{name}-{value}".replace("'s", "") for name, value in words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +123,16 @@ class DraftSettings:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One way of drafting that a probe wants measured on the run's trajectories; `controls` asks for the fresh rows too."""
+    """One way of drafting that a probe wants measured on the run's trajectories.
+
+    controls: the fresh rows too. full: all that the baseline has, so free chains, streams and trajectories besides.
+    """
 
     name: str
     settings: DraftSettings
     probe: str = BASELINE
     controls: bool = False
+    full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +158,8 @@ class PairCard:
     """Target and drafter as they were read.
 
     record: the drafter's normalised fields with their provenance. no_recursion: why drift cannot be defined, None for a drafter that
-    feeds on its own state. readings: for each other system that serves or trained it, the fields that it computes otherwise.
+    feeds on its own state. readings: for each other system that serves or trained it, the fields that it computes otherwise. alternatives:
+    what its files leave open, as wirings of one change each; orders of the captured streams are left out, being known from the record.
     """
 
     target: ModelCard
@@ -141,6 +170,7 @@ class PairCard:
     no_recursion: str | None = None
     notes: tuple[str, ...] = ()
     readings: Mapping[str, Mapping[str, Sourced]] = field(default_factory=dict)
+    alternatives: tuple[Wiring, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +230,8 @@ class Absent:
 class Finding:
     """One thing that is wrong, or worth knowing, with its number, its unit and what to do.
 
-    severity `healthy` marks a note: it is reported and raises nothing.
+    severity `healthy` marks a note: it is reported and raises nothing. condition: what it was measured on; the baseline means whatever
+    stands for it in the run.
     """
 
     code: str
@@ -219,6 +250,25 @@ class Skipped:
     axis: Axis
     state: Literal["not applicable", "inconclusive"]
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """An axis that a probe judged and found nothing on, and what says so."""
+
+    axis: Axis
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """An axis that cannot be judged although its numbers are there, and why: what looks like a finding of it may be something else."""
+
+    axis: Axis
+    reason: str
+
+
+Said: TypeAlias = "Finding | Skipped | Sound | Withheld"  # what a probe says when it judges
 
 
 @dataclass(frozen=True, slots=True)

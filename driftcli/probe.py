@@ -2,15 +2,15 @@
 
 A probe is an object with the members of `Probe`. `conditions` and `judge` are pure: no I/O, no clock; randomness only from the run's
 seed. `conditions` sees the pair as it was read, `judge` sees a finished run's numbers and nothing else, so thresholds can move without a
-GPU.
+GPU. A `Search` is a probe that asks in rounds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from driftcli.domain import Absent, Axis, Condition, Estimate, Finding, PairCard, RunSpec, Skipped
+from driftcli.domain import Absent, Axis, Condition, Estimate, Half, PairCard, RunSpec, Said, Wiring
 from driftcli.stats import Floats, Sums
 
 
@@ -30,17 +30,43 @@ class Trace(Protocol):
         """Prompts with at least one anchor."""
 
     @property
+    def n_anchors(self) -> int:
+        """Anchors of all prompts together."""
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """Tokens of each text, prompt and reply together, of those with an anchor."""
+
+    def between(self, start: int, stop: int) -> Trace:
+        """The same run with the anchors at positions `start .. stop - 1` alone; what counts along walks is undefined there."""
+
+    @property
     def argmax_share(self) -> float:
         """Share of given reply tokens that are the target's own choice, 1 when it wrote all; below 0.99 no acceptance is claimed."""
 
-    def estimate(self, statistic: Callable[[Sums], Floats], condition: str = "baseline") -> Estimate | Absent:
-        """One number with its interval over prompts."""
+    @property
+    def measured(self) -> frozenset[str]:
+        """Names of the conditions that have been measured."""
 
-    def by_depth(self, statistic: Callable[[Sums], Floats], condition: str = "baseline") -> Sequence[Estimate | Absent]:
-        """One number a depth, depth 1 first."""
+    @property
+    def reference(self) -> str:
+        """The condition that everything is held against: the baseline, or its rewired twin where another wiring fits the weights."""
+
+    @property
+    def wiring(self) -> Wiring:
+        """How the reference is put together, where that is not as declared."""
+
+    def estimate(self, statistic: Callable[[Sums], Floats], condition: str | None = None) -> Estimate | Absent:
+        """One number with its interval over prompts, of the reference unless another condition is named."""
+
+    def by_depth(self, statistic: Callable[[Sums], Floats], condition: str | None = None) -> Sequence[Estimate | Absent]:
+        """One number a depth, depth 1 first, of the reference unless another condition is named."""
 
     def ratio_to_baseline(self, statistic: Callable[[Sums], Floats], condition: str) -> Estimate | Absent:
-        """A condition's number over the baseline's, paired prompt by prompt."""
+        """A condition's number over the reference's, paired prompt by prompt."""
+
+    def gain(self, statistic: Callable[[Sums], Floats], condition: str, over: str, half: Half) -> Estimate | Absent:
+        """A condition's number minus another's, paired prompt by prompt, on one half of the prompts: one selects, one judges."""
 
     def by_stream(self) -> dict[str, tuple[Estimate | Absent, Estimate | Absent]]:
         """For each captured stream and the fused input: RMS, and the RMS of what it adds to the fused input; empty without streams."""
@@ -60,5 +86,16 @@ class Probe(Protocol):
     def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
         """What to run besides the baseline."""
 
-    def judge(self, trace: Trace) -> Iterator[Finding | Skipped]:
+    def judge(self, trace: Trace) -> Iterator[Said]:
         """What the run says; an axis of `axes` with neither a finding nor a skip is healthy."""
+
+
+@runtime_checkable
+class Search(Probe, Protocol):
+    """A probe that looks at numbers before it asks for more, and settles how the drafter is put together for the rest of the battery."""
+
+    def further(self, trace: Trace) -> Sequence[Condition]:
+        """What else to measure after what has been; nothing ends the search."""
+
+    def wiring(self, trace: Trace) -> Wiring:
+        """The wiring that fits the weights, by a finished search; no change where it is the declared one."""

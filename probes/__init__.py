@@ -6,7 +6,9 @@ from driftcli.probe import Probe
 from probes.chain_length import ChainLength
 from probes.magnitude import Magnitude
 from probes.noise import InputNoise
+from probes.position_range import PositionRange
 from probes.streams import Streams
+from probes.wiring import WiringSearch
 
-BATTERY: tuple[Probe, ...] = (ChainLength(), Streams(), InputNoise(), Magnitude())
-QUICK = ("chain-length", "streams")  # names of those that --quick runs: what the baseline alone tells
+BATTERY: tuple[Probe, ...] = (WiringSearch(), PositionRange(), ChainLength(), Streams(), InputNoise(), Magnitude())
+QUICK = ("wiring", "position-range", "chain-length", "streams")  # names of those that --quick runs

@@ -21,7 +21,7 @@ from driftcli.curves import (
     region_change,
     rms_ratio,
 )
-from driftcli.domain import Absent, Axis, Condition, Estimate, Finding, PairCard, RunSpec, Severity, Skipped
+from driftcli.domain import Absent, Axis, Condition, Estimate, Finding, PairCard, RunSpec, Said, Severity, Skipped
 from driftcli.probe import Trace
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
 
@@ -48,7 +48,7 @@ class ChainLength:
         """The baseline says it all."""
         return ()
 
-    def judge(self, trace: Trace) -> Iterator[Finding | Skipped]:
+    def judge(self, trace: Trace) -> Iterator[Said]:
         """Drift findings need damage and a mechanism; capacity is judged beside."""
         yield from self._drift(trace)
         yield from self._capacity(trace)
@@ -118,8 +118,8 @@ class ChainLength:
 
     def _shorter_draft(self, trace: Trace) -> str:
         """Advice: the shortest draft that keeps nearly all of the gain, where it is shorter than the run's, and a retraining."""
-        feedback = trace.pair.record.get("feedback")
-        normed = feedback is not None and feedback.value == "normed"
+        declared = trace.pair.record.get("feedback")
+        normed = (trace.wiring.feedback or (declared and declared.value)) == "normed"
         retrain = "retrain with a deeper unroll" if normed else "retrain with post-norm feedback and per-stream norms (EAGLE 3.1)"
         if trace.argmax_share < EXACT_TEXT:
             return retrain

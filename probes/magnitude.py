@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from driftcli.curves import accepted_drafts
-from driftcli.domain import Axis, Condition, DraftSettings, Estimate, Finding, PairCard, RunSpec, Skipped
+from driftcli.domain import Axis, Condition, DraftSettings, Estimate, Finding, PairCard, RunSpec, Said
 from driftcli.probe import Trace
 from driftcli.stats import MINIMAL_PROMPTS
 
@@ -32,7 +32,7 @@ class Magnitude:
             return ()
         return [Condition(PINNED, DraftSettings(spec.depth, pinned=True), self.name)]
 
-    def judge(self, trace: Trace) -> Iterator[Finding | Skipped]:
+    def judge(self, trace: Trace) -> Iterator[Said]:
         """A note where the pin costs accepted drafts, and one where it gives some back."""
         if trace.pair.no_recursion is not None or trace.spec.depth < 3 or trace.n_prompts < MINIMAL_PROMPTS:
             return

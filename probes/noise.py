@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from driftcli.curves import accepted_drafts
-from driftcli.domain import Axis, Condition, DraftSettings, Estimate, Finding, Noise, PairCard, RunSpec, Skipped
+from driftcli.domain import Axis, Condition, DraftSettings, Estimate, Finding, Noise, PairCard, RunSpec, Said
 from driftcli.probe import Trace
 from driftcli.stats import MINIMAL_PROMPTS
 
@@ -39,7 +39,7 @@ class InputNoise:
             for alpha in ALPHAS
         ]
 
-    def judge(self, trace: Trace) -> Iterator[Finding | Skipped]:
+    def judge(self, trace: Trace) -> Iterator[Said]:
         """A note where noise on the state takes nearly all and the same noise on the embedding does not."""
         if trace.pair.no_recursion is not None or trace.n_prompts < MINIMAL_PROMPTS:
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from driftcli.domain import Axis, Condition, Estimate, Finding, PairCard, RunSpec, Skipped
+from driftcli.domain import Axis, Condition, Estimate, Finding, PairCard, RunSpec, Said
 from driftcli.probe import Trace
 from driftcli.stats import MINIMAL_PROMPTS
 
@@ -26,7 +26,7 @@ class Streams:
         """The baseline's streams are enough."""
         return ()
 
-    def judge(self, trace: Trace) -> Iterator[Finding | Skipped]:
+    def judge(self, trace: Trace) -> Iterator[Said]:
         """A note where one stream adds far more than another and no norm stands in front of fc."""
         norms = trace.pair.record.get("pre_fc_norm")
         if norms is None or norms.value != "none":

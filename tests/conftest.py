@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from driftcli.engine.trajectories import trajectories
 from driftcli.loading.files import resolve
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.loading.target import load_language_model
 from examples import train_eagle3
 from tests.layouts import LAYOUTS, write_layout, write_layout_target
-from tests.tiny import HeadSpec, prompts, write_head, write_noisy_copy, write_target
+from tests.tiny import HeadSpec, prompts, trajectories, write_head, write_noisy_copy, write_target
 
 torch.set_num_threads(1)  # tiny matrices: a second thread only waits, and many times as long on a busy machine
 GOLDEN = Path(__file__).parent / "golden"

@@ -17,11 +17,12 @@ from driftcli.cli.main import main
 from driftcli.domain import DraftSettings
 from driftcli.engine.chains import draft_chains
 from driftcli.engine.lm_chains import draft_lm_chains
-from driftcli.engine.trajectories import Trajectory, trajectories
+from driftcli.engine.trajectories import Trajectory
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.loading.prompts import builtin_prompts, limited
 from driftcli.stats import leading_matches, walk
 from tests.reference import Lone, speculate, target_streams
+from tests.tiny import trajectories
 
 pytestmark = pytest.mark.real
 HEADS = Path(__file__).parents[1] / "examples" / "smollm2"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from driftcli.domain import Message, Prompt
+from driftcli.engine.texts import Text, write_texts
+from driftcli.engine.trajectories import Trajectory, read_text
+from driftcli.loading.target import LanguageModel
 
 WIDTH, LAYERS, SPECIALS = 48, 8, ["<s>", "</s>", "<|user|>", "<|bot|>"]
 TEMPLATE = (
@@ -142,3 +146,16 @@ def prompts(count: int = 3, *, turns: int = 1) -> list[Prompt]:
         Prompt(f"p{n}", tuple(Message("user", f"{text} turn {turn}") for turn in range(turns)), category=f"c{n % 2}")
         for n, text in enumerate(asked)
     ]
+
+
+def trajectories(target: LanguageModel, asked: Sequence[Prompt], boundaries: Sequence[int], max_new_tokens: int) -> list[Trajectory]:
+    """Every prompt continued by the target, and read again with the streams at `boundaries`."""
+    return [read_text(target, text, boundaries) for text in write_texts(target, asked, max_new_tokens)]
+
+
+def bare_trajectory(prompt: str, ids: Tensor, prompt_length: int, streams: dict[int, Tensor]) -> Trajectory:
+    """A trajectory of any ids; its first token counts as template, and the target's numbers are zeros."""
+    labels = [0, *[1] * (prompt_length - 1), *[2] * (len(ids) - prompt_length)]
+    reply = torch.zeros(len(ids) - prompt_length)
+    text = Text(Prompt(prompt), 0, tuple(ids.tolist()), tuple(labels), prompt_length, True, 0, "")
+    return Trajectory(text, reply, reply, reply > 0, streams)

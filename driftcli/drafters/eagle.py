@@ -9,7 +9,7 @@ Sources: Li et al. 2024 (arXiv:2401.15077, arXiv:2406.16858); Zhang et al. 2024 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from transformers import LlamaConfig
 
 from driftcli.domain import Wiring
 from driftcli.drafters.layers import DecoderLayer, Linear
+from driftcli.drafters.others import Others
 from driftcli.drafters.rope import rope_tables
 from driftcli.drafters.self_feeding import Finished, Flow, RopeTables
 
@@ -32,6 +33,7 @@ class Eagle:
     embedding: Tensor
     head: Tensor
     rope_config: LlamaConfig
+    others: Others = field(default_factory=Others)
 
     @property
     def boundaries(self) -> tuple[int, ...]:
@@ -39,9 +41,13 @@ class Eagle:
         return (self.boundary,)
 
     def wired(self, wiring: Wiring) -> Eagle:
-        """The same weights on another stream; its state is fed back raw, and nothing else is open."""
-        (boundary,) = wiring.capture or (self.boundary,)
-        return replace(self, boundary=boundary)
+        """The same weights, put together otherwise: its state is fed back raw, so only stream, embedding and rotation are open."""
+        return replace(
+            self,
+            boundary=wiring.capture[0] if wiring.capture else self.boundary,
+            embedding=self.others.embeddings[wiring.embedding] if wiring.embedding else self.embedding,
+            rope_config=self.others.ropes[wiring.rope] if wiring.rope else self.rope_config,
+        )
 
     def rope(self, rows: int) -> RopeTables:
         """RoPE tables for rows `0 .. rows - 1`."""

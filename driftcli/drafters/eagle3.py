@@ -11,15 +11,16 @@ Sources: Li et al. 2025 (arXiv:2503.01840); Eldenk et al. (arXiv:2605.09992).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaConfig
 
-from driftcli.domain import Feedback, Wiring
+from driftcli.domain import Feedback, Norm, Wiring
 from driftcli.drafters.layers import DecoderLayer, rms_norm
+from driftcli.drafters.others import Others
 from driftcli.drafters.rope import rope_tables
 from driftcli.drafters.self_feeding import Finished, Flow, RopeTables
 from driftcli.drafters.vocabulary import DraftVocabulary
@@ -42,10 +43,17 @@ class Fusion:
             streams = [rms_norm(stream, gain, self.eps) for stream, gain in zip(streams, self.stream_norms, strict=True)]
         return streams
 
+    def at_one(self) -> Fusion:
+        """Its norms with gain 1."""
+        joint = None if self.joint_norm is None else torch.ones_like(self.joint_norm)
+        return replace(self, joint_norm=joint, stream_norms=tuple(map(torch.ones_like, self.stream_norms)))
+
 
 @dataclass(frozen=True)
 class Eagle3:
-    """A loaded head in one reading of its checkpoint; hidden_gains norm the state in their order."""
+    """A loaded head in one reading of its checkpoint; hidden_gains norm the state in their order. shared_head: its head's rows are the
+    target's, picked by the draft vocabulary.
+    """
 
     boundaries: tuple[int, ...]
     fusion: Fusion
@@ -61,14 +69,35 @@ class Eagle3:
     logits_from: Feedback
     feedback: Feedback
     rope_config: LlamaConfig
+    shared_head: bool = False
+    others: Others = field(default_factory=Others)
 
     def wired(self, wiring: Wiring) -> Eagle3:
-        """The same weights, put together otherwise."""
-        return replace(
+        """The same weights, put together otherwise; KeyError for what is not among its `others`."""
+        vocabulary = self.others.vocabularies[wiring.vocabulary] if wiring.vocabulary else self.vocabulary
+        picked = wiring.head == "target's" or (self.shared_head and wiring.vocabulary is not None)
+        made = replace(
             self,
             boundaries=wiring.capture or self.boundaries,
             feedback=wiring.feedback or self.feedback,
             residual=wiring.residual or self.residual,
+            vocabulary=vocabulary,
+            head=self.others.target_head[vocabulary.to_target] if picked and self.others.target_head is not None else self.head,
+            embedding=self.others.embeddings[wiring.embedding] if wiring.embedding else self.embedding,
+            rope_config=self.others.ropes[wiring.rope] if wiring.rope else self.rope_config,
+        )
+        return made._at_one(wiring.ones) if wiring.ones else made
+
+    def _at_one(self, norm: Norm) -> Eagle3:
+        """The head with the gains of some norms at 1."""
+        every, one = norm == "every", torch.ones_like
+        return replace(
+            self,
+            embedding_gain=one(self.embedding_gain) if every or norm == "embedding" else self.embedding_gain,
+            hidden_gains=tuple(map(one, self.hidden_gains)) if every or norm == "hidden" else self.hidden_gains,
+            fusion=self.fusion.at_one() if every or norm == "fusion" else self.fusion,
+            layers=tuple(layer.at_one() for layer in self.layers) if every or norm == "mlp" else self.layers,
+            final_gain=one(self.final_gain) if every or norm == "final" else self.final_gain,
         )
 
     def rope(self, rows: int) -> RopeTables:

@@ -6,7 +6,7 @@ keys, DeepSeek-V2 (arXiv:2405.04434) for latent ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
@@ -123,6 +123,10 @@ class DecoderLayer:
     def scale(self) -> float:
         """What scores are multiplied with."""
         return self.attention.scale
+
+    def at_one(self) -> DecoderLayer:
+        """The layer with the gains of its norms at 1."""
+        return replace(self, gain=None if self.gain is None else torch.ones_like(self.gain), mlp_gain=torch.ones_like(self.mlp_gain))
 
     def enter(self, stream: Tensor) -> Flow:
         """The residual stream, normed for the attention."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from driftcli.domain import BASELINE, RECENT_KEYS, SHARES, Condition, Feed
+from driftcli.domain import RECENT_KEYS, SHARES, Condition, Feed
 from driftcli.drafters.self_feeding import SelfFeedingDrafter
 from driftcli.engine.attention import LABELS, Masses
 from driftcli.engine.chains import Drafted, Queries, state_cosine, state_rms
@@ -61,13 +60,11 @@ class CellRows:
     heads: list[Columns]
 
 
-def cell_rows(
-    condition: Condition, trajectory: Trajectory, drafted: Drafted, sink: int | None, token_offset: int, *, controls: bool
-) -> CellRows:
+def cell_rows(condition: Condition, trajectory: Trajectory, drafted: Drafted, sink: int | None, token_offset: int) -> CellRows:
     """Rows of the forced feed, of its controls where asked, and of the free feed where it was drafted."""
     labels = trajectory.labels[token_offset:]
     cell = _Cell(condition, trajectory, drafted, sink, labels)
-    wanted: dict[Feed, bool] = {"fresh": controls, "forced": True, "free": bool(drafted.free)}
+    wanted: dict[Feed, bool] = {"fresh": condition.controls, "forced": True, "free": bool(drafted.free)}
     feeds = [feed for feed, asked in wanted.items() if asked]
     pairs = [(feed, depth) for feed in feeds for depth in range(1, condition.settings.depth + 1)]
     rows = [cell.rows(feed, depth) for feed, depth in pairs]
@@ -181,23 +178,23 @@ def trajectory_columns(trajectory: Trajectory, horizon: int, sink: int | None) -
         "turn": [trajectory.turn],
         "category": [trajectory.prompt.category],
         "prompt_length": [trajectory.prompt_length],
-        "length": [len(trajectory.ids)],
-        "ids": [trajectory.ids.tolist()],
-        "labels": [trajectory.labels.tolist()],
+        "length": [len(trajectory.text.ids)],
+        "ids": [trajectory.text.ids],
+        "labels": [trajectory.text.labels],
         "anchors": [trajectory.n_anchors(horizon)],
         "sink_row": [sink],
         "target_prob": [trajectory.target_prob.tolist()],
         "target_entropy": [trajectory.target_entropy.tolist()],
         "argmax_share": [float(trajectory.agrees.float().mean())],
-        "generated": [trajectory.prompt.response is None],
-        "unlocated": [trajectory.rendered.unlocated],
-        "rendered_sha256": [hashlib.sha256(trajectory.rendered.text.encode()).hexdigest()[:16]],
+        "generated": [trajectory.text.generated],
+        "unlocated": [trajectory.text.unlocated],
+        "rendered_sha256": [trajectory.text.rendered_sha256],
     }
 
 
 @torch.inference_mode()
-def stream_columns(trajectory: Trajectory, drafter: SelfFeedingDrafter) -> Columns:
-    """Rows of `streams` under the baseline: each captured stream and the fused input."""
+def stream_columns(trajectory: Trajectory, drafter: SelfFeedingDrafter, condition: Condition) -> Columns:
+    """Rows of `streams`: each stream that the drafter captures, and the fused input."""
     boundaries = drafter.boundaries
     rows = {boundary: trajectory.streams[boundary] for boundary in boundaries}
     fused = state_rms(drafter.fuse(rows))
@@ -205,8 +202,8 @@ def stream_columns(trajectory: Trajectory, drafter: SelfFeedingDrafter) -> Colum
     added = [*(state_rms(part) for part in drafter.contributions(rows)), fused]
     count = len(levels)
     return {
-        "probe": [BASELINE] * count,
-        "condition": [BASELINE] * count,
+        "probe": [condition.probe] * count,
+        "condition": [condition.name] * count,
         "prompt": [trajectory.prompt.id] * count,
         "turn": [trajectory.turn] * count,
         "stream": [*(f"boundary {boundary}" for boundary in boundaries), "fused"],

@@ -1,16 +1,17 @@
 """A run: every condition on every batch of prompts, each cell written as soon as it is measured.
 
 Batches are formed from prompts sorted by the hash of their content, so the same prompt set gives the same rows in whatever order it was
-given. A cell that is already written is not measured again; a batch with a missing cell is generated anew, which gives the same
-trajectories.
+given. A batch's texts are written with its baseline, once; whatever is drafted on them later, in another round or a resumed run, reads
+them from there.
 """
 
 from __future__ import annotations
 
+import json
 import platform
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
@@ -19,17 +20,20 @@ from pathlib import Path
 
 import torch
 
-from driftcli.domain import BASELINE, Condition, DraftSettings, Prompt, RunSpec, Wiring
+from driftcli.domain import BASELINE, REWIRED, Condition, DraftSettings, Prompt, RunSpec, Wiring
 from driftcli.drafters.causal_lm import CausalLm
 from driftcli.engine.chains import Drafted, draft_chains
 from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.rendering import render
 from driftcli.engine.rows import cell_rows, find_sink, stream_columns, trajectory_columns
-from driftcli.engine.trajectories import Trajectory, ignored_settings, trajectories
-from driftcli.errors import ProbeError, RunError
+from driftcli.engine.texts import Text, ignored_settings, write_texts
+from driftcli.engine.trajectories import Trajectory, read_text
+from driftcli.errors import ProbeError
 from driftcli.loading.pair import LoadedPair
 from driftcli.loading.prompts import content_hash
-from driftcli.probe import Probe
+from driftcli.probe import Probe, Search
+from driftcli.traces.reader import read_run
+from driftcli.traces.schema import TABLES
 from driftcli.traces.writer import Columns, Plain, RunFolder, card_json, manifest_of, open_run
 
 Progress = Callable[[int, int, str], None]  # prompts x conditions done, of how many, what runs now
@@ -49,23 +53,43 @@ class Job:
     probe_names: Sequence[str]
     force: bool = False
 
-    def conditions(self) -> list[Condition]:
-        """The baseline and what the probes ask for; raises ProbeError for a bad or repeated name or a chain too deep."""
-        found = [Condition(BASELINE, DraftSettings(depth=self.spec.depth), controls=True)]
+    @property
+    def searches(self) -> list[Search]:
+        """The probes that ask in rounds, before the others."""
+        return [probe for probe in self.battery if isinstance(probe, Search)]
+
+    def opening(self) -> list[Condition]:
+        """The baseline and the first round of every search."""
+        baseline = Condition(BASELINE, DraftSettings(depth=self.spec.depth), controls=True, full=True)
+        return [baseline, *(condition for probe in self.searches for condition in probe.conditions(self.pair.card, self.spec))]
+
+    def rest(self, wiring: Wiring) -> list[Condition]:
+        """What the other probes ask for, on the wiring that fits the weights; that one drafts first where it is not the declared one."""
+        rewired = Condition(REWIRED, DraftSettings(self.spec.depth, wiring=wiring), controls=True, full=True)
+        found = [rewired] if wiring.changes else []
         for probe in self.battery:
-            found += probe.conditions(self.pair.card, self.spec)
-        names = [condition.name for condition in found]
+            if not isinstance(probe, Search):
+                found += [_on(wiring, condition) for condition in probe.conditions(self.pair.card, self.spec)]
+        return found
+
+    def checked(self, conditions: Sequence[Condition]) -> Sequence[Condition]:
+        """The conditions of a run; raises ProbeError for a bad or repeated name or a chain too deep."""
+        names = [condition.name for condition in conditions]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ProbeError(f"condition {twice!r} is asked for twice, expected distinct names; rename it in one probe")
         if odd := next((name for name in names if not re.fullmatch(CONDITION_NAME, name)), None):
             raise ProbeError(f"condition {odd!r}: expected a name of letters, digits and . _ + - only, since its files carry it; rename it")
-        if deep := next((condition for condition in found if condition.settings.depth > self.spec.depth), None):
+        if deep := next((condition for condition in conditions if condition.settings.depth > self.spec.depth), None):
             raise ProbeError(
                 f"condition {deep.name!r} drafts {deep.settings.depth} deep, but the run's anchors allow {self.spec.depth}; raise --depth"
             )
-        if isinstance(self.pair.drafter, CausalLm) and (other := next((c.name for c in found if not _is_plain(c)), None)):
+        if isinstance(self.pair.drafter, CausalLm) and (other := next((c.name for c in conditions if not _is_plain(c)), None)):
             raise ProbeError(f"condition {other!r} changes how a self-feeding drafter drafts, but this is a causal LM; leave its probe out")
-        return found
+        return conditions
+
+    def conditions(self) -> Sequence[Condition]:
+        """All that is known to be run before anything is measured."""
+        return self.checked([*self.opening(), *self.rest(Wiring())])
 
     def request(self) -> dict[str, Plain]:
         """What two runs must share for one to resume the other; prompts are compared apart."""
@@ -78,7 +102,7 @@ class Job:
             "dtype": str(head.dtype).removeprefix("torch."),
             "device": head.device.type,
             "probes": list(self.probe_names),
-            "conditions": [asdict(condition) for condition in self.conditions()],
+            "conditions": list(map(_plain, self.conditions())),
         }
 
 
@@ -86,82 +110,153 @@ def _is_plain(condition: Condition) -> bool:
     return condition.settings == DraftSettings(depth=condition.settings.depth)
 
 
+def _on(wiring: Wiring, condition: Condition) -> Condition:
+    """A condition of a probe on another wiring than the declared one."""
+    return replace(condition, settings=replace(condition.settings, wiring=wiring.then(condition.settings.wiring)))
+
+
 def measure(job: Job, progress: Progress) -> Path:
     """Run every missing cell of `job` and return the run's folder; `run.json` says `complete` only at the very end.
 
-    Raises PromptError before anything runs when the target's template refuses a prompt.
+    Searches go first, round by round; the others run on the wiring that they settle. Raises PromptError before anything runs when the
+    target's template refuses a prompt.
     """
     by_hash = {content_hash(prompt): prompt for prompt in job.prompts}
-    conditions, begun = job.conditions(), manifest_of(job.request(), card_json(job.pair.card), _facts(job))
+    begun = manifest_of(job.request(), card_json(job.pair.card), _facts(job))
     for prompt in job.prompts:
         render(job.pair.target.tokenizer, prompt.id, prompt.turns[0], prompt.text)
     folder = open_run(job.out, begun, sorted(by_hash), job.spec.batch_size, force=job.force)
-    done, total = 0, len(by_hash) * len(conditions)
-    for batch in folder.batches:
-        pending = [condition for condition in conditions if not folder.is_done(condition.name, batch)]
-        done += len(batch) * (len(conditions) - len(pending))
-        if pending:
-            measured = _measure_batch(job, folder, batch, [by_hash[name] for name in batch], pending, partial(progress, done, total))
-            for condition in pending:
-                folder.write_cell(condition.name, batch, measured[condition.name])
-            done += len(batch) * len(pending)
-        progress(done, total, "written")
-    folder.write_manifest({**begun, "finished": _now(), "complete": True})
+    running = _Running(job, folder, by_hash, begun, progress, total=len(by_hash) * len(job.conditions()))
+    wiring = Wiring()
+    if job.searches:
+        running.add(job.opening(), BASELINE)
+        for search in job.searches:
+            while further := search.further(read_run(folder.path, finished=False)):
+                running.add(further, BASELINE, foreseen=False)
+            wiring = wiring.then(search.wiring(read_run(folder.path, finished=False)))
+        running.add(job.rest(wiring), REWIRED if wiring.changes else BASELINE)
+    else:
+        running.add(job.conditions(), BASELINE)
+    running.finish()
     return folder.path
 
 
+@dataclass
+class _Running:
+    """A run under way: the conditions measured so far and how many prompts x conditions they were, of how many known."""
+
+    job: Job
+    folder: RunFolder
+    prompts: Mapping[str, Prompt]
+    begun: Mapping[str, Plain]
+    progress: Progress
+    total: int
+    done: int = 0
+    conditions: list[Condition] = field(default_factory=list)
+
+    def add(self, conditions: Sequence[Condition], reference: str, *, foreseen: bool = True) -> None:
+        """Measure these on every batch, in whose texts they keep the sink of `reference`; cells of the same name and other settings go."""
+        self.job.checked([*self.conditions, *conditions])
+        if not foreseen or reference != BASELINE:
+            self.total += len(self.prompts) * (len(conditions) if not foreseen else 1)
+        for condition in conditions:
+            if self.folder.known.get(condition.name, _plain(condition)) != _plain(condition):
+                self.folder.forget(condition.name)
+        self._note(conditions)
+        for batch in self.folder.batches:
+            self._add_batch(batch, conditions, reference)
+        self.conditions += conditions
+        self._note()
+
+    def _note(self, begun: Sequence[Condition] = ()) -> None:
+        """Set down what is measured on every batch, and what else there may be cells of: from before, or because it is begun now."""
+        others = {**self.folder.known, **{condition.name: _plain(condition) for condition in begun}}
+        measured = list(map(_plain, self.conditions))
+        self.folder.write_manifest({**self.begun, "conditions": measured, "other_conditions": list(others.values())})
+
+    def _add_batch(self, batch: Sequence[str], conditions: Sequence[Condition], reference: str) -> None:
+        pending = [condition for condition in conditions if not self.folder.is_done(condition.name, batch)]
+        self.done += len(batch) * (len(conditions) - len(pending))
+        if pending:
+            say = partial(self.progress, self.done, self.total)
+            measured = _measure_batch(self.job, self.folder, batch, [self.prompts[name] for name in batch], pending, reference, say)
+            for condition in pending:
+                self.folder.write_cell(condition.name, batch, measured[condition.name])
+            self.done += len(batch) * len(pending)
+        self.progress(self.done, self.total, "written")
+
+    def finish(self) -> None:
+        """Cells that nothing asks for any more go, and the manifest says that the run is complete."""
+        for name in self.folder.known.keys() - {condition.name for condition in self.conditions}:
+            self.folder.forget(name)
+        measured = list(map(_plain, self.conditions))
+        self.folder.write_manifest({**self.begun, "conditions": measured, "finished": _now(), "complete": True})
+
+
+def _plain(condition: Condition) -> Plain:
+    """A condition as `run.json` holds it."""
+    plain: Plain = json.loads(json.dumps(asdict(condition)))
+    return plain
+
+
 def _measure_batch(
-    job: Job, folder: RunFolder, batch: Sequence[str], prompts: list[Prompt], pending: list[Condition], say: Callable[[str], None]
+    job: Job,
+    folder: RunFolder,
+    batch: Sequence[str],
+    prompts: Sequence[Prompt],
+    pending: Sequence[Condition],
+    reference: str,
+    say: Callable[[str], None],
 ) -> dict[str, dict[str, list[Columns]]]:
-    """The tables of every pending condition, trajectory after trajectory, so that one trajectory's chains are in memory at a time."""
+    """The tables of every pending condition, text after text, so that one text's streams and chains are in memory at a time."""
     say("target")
-    made = trajectories(job.pair.target, prompts, _boundaries(job, pending), job.spec.max_new_tokens)
-    if all(condition.name != BASELINE for condition in pending):
-        _require_same_texts(folder, batch, made)
-    tables: dict[str, dict[str, list[Columns]]] = {condition.name: {"steps": [], "heads": []} for condition in pending}
-    if BASELINE in tables:
-        tables[BASELINE] |= {"trajectories": [], "streams": []}
-    for number, trajectory in enumerate(made, 1):
-        say(f"drafter, text {number} of {len(made)}")
-        sink = _draft_conditions(job, trajectory, pending, tables) if trajectory.n_anchors(job.spec.depth) else None
-        if BASELINE in tables:
-            tables[BASELINE]["trajectories"].append(trajectory_columns(trajectory, job.spec.depth, sink))
-            if not isinstance(job.pair.drafter, CausalLm):
-                tables[BASELINE]["streams"].append(stream_columns(trajectory, job.pair.drafter))
+    found = _texts(job, folder, batch, prompts)
+    sinks = folder.written_sinks(reference, batch) if all(condition.name != reference for condition in pending) else {}
+    tables: dict[str, dict[str, list[Columns]]] = {
+        condition.name: {name: [] for name in (TABLES if condition.full else ("steps", "heads"))} for condition in pending
+    }
+    for number, text in enumerate(found, 1):
+        say(f"text {number} of {len(found)}")
+        trajectory = read_text(job.pair.target, text, _boundaries(job, pending))
+        sink = sinks.get((text.prompt.id, text.turn))
+        for condition in sorted(pending, key=lambda one: one.name != reference):
+            sink = _draft_condition(job, trajectory, condition, sink, tables[condition.name], finds_sink=condition.name == reference)
     return tables
 
 
-def _draft_conditions(
-    job: Job, trajectory: Trajectory, pending: list[Condition], tables: dict[str, dict[str, list[Columns]]]
+def _texts(job: Job, folder: RunFolder, batch: Sequence[str], prompts: Sequence[Prompt]) -> list[Text]:
+    """The batch's texts: as its baseline holds them where that is written, so that all conditions see the same, else written now."""
+    if not folder.is_done(BASELINE, batch):
+        return write_texts(job.pair.target, prompts, job.spec.max_new_tokens)
+    by_id = {prompt.id: prompt for prompt in prompts}
+    names = [field.name for field in fields(Text) if field.name != "prompt"]
+    return [Text(by_id[row["prompt"]], **{name: row[name] for name in names}) for row in folder.written_texts(batch)]
+
+
+def _draft_condition(
+    job: Job, trajectory: Trajectory, condition: Condition, sink: int | None, tables: dict[str, list[Columns]], *, finds_sink: bool
 ) -> int | None:
-    """Add one trajectory's rows of every pending condition; returns the sink of the baseline, which all conditions keep."""
+    """Add one text's rows of a condition to its tables; returns the sink, which the reference finds and all others keep."""
     horizon, offset = job.spec.depth, job.pair.card.token_offset
-    baseline = draft(job.pair, trajectory, DraftSettings(depth=horizon), horizon, free=BASELINE in tables)
-    sink = find_sink(baseline.fresh.masses, trajectory.labels[offset:])
-    for condition in pending:
-        own = baseline if condition.name == BASELINE else draft(job.pair, trajectory, condition.settings, horizon, free=False)
-        rows = cell_rows(condition, trajectory, own, sink, offset, controls=condition.controls)
-        tables[condition.name]["steps"] += rows.steps
-        tables[condition.name]["heads"] += rows.heads
+    if trajectory.n_anchors(horizon):
+        drafted = draft(job.pair, trajectory, condition.settings, horizon, free=condition.full)
+        if finds_sink:
+            sink = find_sink(drafted.fresh.masses, trajectory.labels[offset:])
+        rows = cell_rows(condition, trajectory, drafted, sink, offset)
+        tables["steps"] += rows.steps
+        tables["heads"] += rows.heads
+    if condition.full:
+        tables["trajectories"].append(trajectory_columns(trajectory, horizon, sink))
+        if not isinstance(job.pair.drafter, CausalLm):
+            tables["streams"].append(stream_columns(trajectory, job.pair.drafter.wired(condition.settings.wiring), condition))
     return sink
-
-
-def _require_same_texts(folder: RunFolder, batch: Sequence[str], made: Sequence[Trajectory]) -> None:
-    """Raise RunError where the target no longer writes what the batch's baseline holds: the conditions would not be paired with it."""
-    written = folder.written_ids(batch)
-    if changed := next((t.prompt.id for t in made if written[t.prompt.id, t.turn] != t.ids.tolist()), None):
-        raise RunError(
-            f"{folder.path}: the target now continues prompt {changed} otherwise than when this run began (another library version or "
-            "machine, or a template with a date in it), so it cannot be resumed; start it again with --force"
-        )
 
 
 def _boundaries(job: Job, conditions: Sequence[Condition]) -> list[int]:
     drafter = job.pair.drafter
     if isinstance(drafter, CausalLm):
         return []
-    wirings = {Wiring(), *(condition.settings.wiring for condition in conditions)}
-    return sorted({boundary for wiring in wirings for boundary in drafter.wired(wiring).boundaries})
+    return sorted({boundary for condition in conditions for boundary in drafter.wired(condition.settings.wiring).boundaries})
 
 
 def draft(pair: LoadedPair, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool) -> Drafted:

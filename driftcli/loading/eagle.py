@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import LlamaConfig
@@ -17,14 +18,17 @@ from driftcli.domain import Sourced, System
 from driftcli.drafters.eagle import Eagle
 from driftcli.drafters.eagle3 import Eagle3, Fusion
 from driftcli.drafters.layers import Attention, DecoderLayer, GroupedAttention, LatentAttention, Linear
+from driftcli.drafters.others import Others
 from driftcli.drafters.vocabulary import DraftVocabulary
 from driftcli.errors import FormatError
+from driftcli.loading.alternatives import other_ropes
 from driftcli.loading.declaration import Declaration
 from driftcli.loading.dissection import MAPS
 from driftcli.loading.readings import Reading
 from driftcli.loading.rope_config import rope_config
 from driftcli.loading.target import LanguageModel
 from driftcli.loading.tensors import read_tensors, require_bounded
+from driftcli.loading.vocab_map import sound_maps
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,9 @@ def read_eagle(declaration: Declaration, target: LanguageModel, system: System |
     require_bounded(f"{declaration.checkpoint.source.name} as {like.dtype}", place)
     parts = _Parts(place, declaration, declaration.reading(system), target)
     record = declaration.record(system)
+    gains = [tensor for name, tensor in place.items() if tensor.ndim == 1 and "norm" in name]
+    lost = bool(gains) and all(bool((gain == 1).all()) for gain in gains)
+    record["norm_gains"] = Sourced("all exactly 1" if lost else "as written", "tensor")
     embedding = _embedding(parts, record)
     drafter = _eagle3(parts, embedding, record) if declaration.anatomy.family == "eagle3" else _eagle(parts, embedding, record)
     return drafter, record
@@ -69,6 +76,7 @@ def _eagle3(parts: _Parts, embedding: Tensor, record: dict[str, Sourced]) -> Eag
     norms, joint = reading.pre_fc_norm.value, tensors.get("input_norm.weight")
     apart = sorted((name for name in tensors if name.startswith("fc_norm.")), key=lambda name: (len(name), name))
     gains = [parts.gain("layers.0.hidden_norm")]
+    head = _head(parts, embedding, to_target, record)
     return Eagle3(
         boundaries=_boundaries(reading),
         fusion=Fusion(
@@ -82,13 +90,15 @@ def _eagle3(parts: _Parts, embedding: Tensor, record: dict[str, Sourced]) -> Eag
         layers=_layers(parts),
         final_gain=parts.gain("norm"),
         embedding=embedding,
-        head=_head(parts, embedding, to_target, record),
+        head=head,
         vocabulary=DraftVocabulary.of(to_target, len(parts.target.head)),
         eps=declaration.eps,
         residual=reading.residual.value,
         logits_from=reading.logits_from.value,
         feedback=reading.feedback.value,
         rope_config=_rope(parts),
+        shared_head=record["head"].value == "target's",
+        others=_others(parts, embedding),
     )
 
 
@@ -96,7 +106,29 @@ def _eagle(parts: _Parts, embedding: Tensor, record: dict[str, Sourced]) -> Eagl
     (boundary,) = _boundaries(parts.reading)
     record["head"] = Sourced("target's", "default:vLLM, SGLang and SafeAILab, where the tensor is absent")
     fusion = parts.linear("fc", biased=parts.reading.fusion_bias.value)
-    return Eagle(boundary, fusion, _layers(parts), embedding, parts.target.head, _rope(parts))
+    return Eagle(boundary, fusion, _layers(parts), embedding, parts.target.head, _rope(parts), _others(parts, embedding))
+
+
+def _others(parts: _Parts, embedding: Tensor) -> Others:
+    """What the weights can be put together with instead."""
+    declaration, head = parts.declaration, parts.target.head
+    own, shared = parts.tensors.get("embed_tokens.weight"), parts.target.embedding.to(head)
+    embeddings = {"own": own, "target's": shared}
+    maps = sound_maps(declaration.checkpoint, declaration.anatomy.draft_vocabulary, len(head))
+    return Others(
+        vocabularies={
+            name: DraftVocabulary.of(torch.from_numpy(ids).to(head.device), len(head))
+            for name, ids in maps.items()
+            if not np.array_equal(ids, declaration.to_target)
+        },
+        ropes=other_ropes(declaration, parts.reading),
+        embeddings={
+            name: rows
+            for name, rows in embeddings.items()
+            if rows is not None and rows.shape == embedding.shape and not torch.equal(rows, embedding)
+        },
+        target_head=head if head.shape[1] == declaration.anatomy.width else None,
+    )
 
 
 def _boundaries(reading: Reading) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from driftcli.drafters.causal_lm import CausalLm
 from driftcli.drafters.eagle import Eagle
 from driftcli.drafters.eagle3 import Eagle3
 from driftcli.errors import FormatError, PairError, SourceError, UsageError
+from driftcli.loading.alternatives import alternatives
 from driftcli.loading.checkpoint import Checkpoint, open_checkpoint
 from driftcli.loading.declaration import declare
 from driftcli.loading.eagle import read_eagle
@@ -73,6 +74,7 @@ def load_pair(
         token_offset=1,
         readings=dict(declaration.differences(reading)),
         notes=(*pitfalls(declaration), *_unread(target)),
+        alternatives=alternatives(declaration, drafter),
     )
     return LoadedPair(target, drafter, card)
 

@@ -15,22 +15,31 @@ from driftcli.loading.record import Record
 
 def target_ids(checkpoint: Checkpoint, draft_vocabulary: int, vocabulary: int, record: Record) -> np.ndarray:
     """Target id of each draft id; raises FormatError where `d2t` is no sound map or stands against `t2d`."""
-    ids = np.arange(draft_vocabulary, dtype=np.int64)
     if "d2t" not in checkpoint.tensors:
         record.note("vocab_map", "none", "tensor")
-        return ids
-    d2t, t2d = _numbers(checkpoint, "d2t", WHOLE_NUMBERS), None
-    if "t2d" in checkpoint.tensors:
-        t2d = _numbers(checkpoint, "t2d", (*WHOLE_NUMBERS, "BOOL")).astype(bool)
-    offset, absolute = ids + d2t.astype(np.int64), d2t.astype(np.int64)
-    kind = _kind(offset, absolute, t2d, vocabulary)
-    if kind == "broken":
+        return np.arange(draft_vocabulary, dtype=np.int64)
+    sound = sound_maps(checkpoint, draft_vocabulary, vocabulary)
+    absolute = sound.get("absolute")
+    proven = "t2d" in checkpoint.tensors or (absolute is not None and bool((absolute[1:] > absolute[:-1]).all()))
+    kind = "offset" if "offset" in sound else "absolute" if absolute is not None and proven else None
+    if kind is None:
         raise FormatError(
             f"{record.where}: d2t maps outside the target's {vocabulary} tokens, twice to one, or against t2d, "
             "expected offsets; export it again"
         )
     record.note("vocab_map", kind, "tensor")
-    return offset if kind == "offset" else absolute
+    return sound[kind]
+
+
+def sound_maps(checkpoint: Checkpoint, draft_vocabulary: int, vocabulary: int) -> dict[str, np.ndarray]:
+    """Target id of each draft id under each reading of `d2t` that stays in the vocabulary, hits no token twice and agrees with `t2d`."""
+    if "d2t" not in checkpoint.tensors:
+        return {}
+    stored, t2d = _numbers(checkpoint, "d2t", WHOLE_NUMBERS).astype(np.int64), None
+    if "t2d" in checkpoint.tensors:
+        t2d = _numbers(checkpoint, "t2d", (*WHOLE_NUMBERS, "BOOL")).astype(bool)
+    maps = {"offset": np.arange(draft_vocabulary, dtype=np.int64) + stored, "absolute": stored}
+    return {name: ids for name, ids in maps.items() if _is_sound(ids, t2d, vocabulary)}
 
 
 def _numbers(checkpoint: Checkpoint, name: str, dtypes: tuple[str, ...]) -> np.ndarray:
@@ -42,12 +51,6 @@ def _numbers(checkpoint: Checkpoint, name: str, dtypes: tuple[str, ...]) -> np.n
     return checkpoint.numbers(name)
 
 
-def _kind(offset: np.ndarray, absolute: np.ndarray, t2d: np.ndarray | None, vocabulary: int) -> str:
-    def sound(ids: np.ndarray) -> bool:
-        inside = bool((ids >= 0).all() and (ids < vocabulary).all())
-        return inside and len(np.unique(ids)) == len(ids) and (t2d is None or bool(t2d[ids].all()))
-
-    if sound(offset):
-        return "offset"
-    proven = t2d is not None or bool((absolute[1:] > absolute[:-1]).all())
-    return "absolute" if proven and sound(absolute) else "broken"
+def _is_sound(ids: np.ndarray, t2d: np.ndarray | None, vocabulary: int) -> bool:
+    inside = bool((ids >= 0).all() and (ids < vocabulary).all())
+    return inside and len(np.unique(ids)) == len(ids) and (t2d is None or bool(t2d[ids].all()))

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Literal
 
 from driftcli import curves
-from driftcli.domain import SHARES, SYSTEMS, Absent, Estimate, Finding, Verdict
+from driftcli.domain import BASELINE, SHARES, SYSTEMS, Absent, Estimate, Finding, Verdict
 from driftcli.printable import printable
 from driftcli.report.switches import SYSTEM_NAMES, disagreements
 from driftcli.stats import EXACT_TEXT, Floats, Sums
@@ -98,6 +98,9 @@ def length_lines(run: Run) -> list[str]:
     """Acceptance length under the name it may claim, and what curing self-feeding could give at most."""
     why = f" (the target's own choice at only {run.argmax_share:.0%} of the tokens)" if run.argmax_share < EXACT_TEXT else ""
     lines = [f"{length_name(run)}{why} {_interval(run.estimate(curves.walk_acceptance_length), '.2f')}"]
+    if run.reference != BASELINE:
+        declared = _interval(run.estimate(curves.walk_acceptance_length, BASELINE), ".2f")
+        lines = [f"{lines[0]} with {printable(str(run.wiring))}, which all below is measured on; as declared {declared}"]
     if run.pair.no_recursion is None:
         lines.append(f"self-feeding costs at most {_interval(curves.estimate_tax(run), 'z.0%')} of what fresh states would get accepted")
     return lines
@@ -134,7 +137,9 @@ def attention_curves(run: Run) -> tuple[str, list[Curve]]:
 
 
 def condition_rows(run: Run) -> list[tuple[str, str, str, str]]:
-    """Of each condition besides the baseline: probe, name, acceptance length, and accepted drafts over the baseline's, paired."""
+    """Of each condition as deep as the run: probe, name, acceptance length, and accepted drafts over those of what it is held against,
+    paired. Shallower ones settle how the drafter is put together, and say so elsewhere.
+    """
     return [
         (
             printable(probe),
@@ -143,6 +148,7 @@ def condition_rows(run: Run) -> list[tuple[str, str, str, str]]:
             _interval(run.ratio_to_baseline(curves.accepted_drafts, name), "z.0%"),
         )
         for probe, name in run.conditions
+        if name != run.reference and run.depth_of(name) == run.spec.depth
     ]
 
 
@@ -164,13 +170,15 @@ def to_do(verdict: Verdict) -> dict[str, list[str]]:
     return advice
 
 
-def open_axes(verdict: Verdict) -> list[str]:
-    """What this run leaves open: axes that could not be judged, with the reason unless the headline gave it, and axes not measured."""
+def axis_lines(verdict: Verdict) -> list[str]:
+    """Axes that were found sound, with what says so; those that could not be judged, with the reason unless the headline gave it; and
+    those not measured.
+    """
     said = verdict.headline
     lines = [
-        f"{axis}: {v.state}, {printable(v.reason)}"
+        f"{axis}: {printable(v.reason) if v.state == 'healthy' else f'{v.state}, {printable(v.reason)}'}"
         for axis, v in verdict.axes.items()
-        if v.state in ("inconclusive", "not applicable") and v.reason not in said
+        if v.state in ("healthy", "inconclusive", "not applicable") and v.reason and v.reason not in said
     ]
     unmeasured = [axis for axis, v in verdict.axes.items() if v.state == "not measured"]
     return [*lines, *([f"not measured in this run: {', '.join(unmeasured)}"] if unmeasured else [])]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from driftcli.curves import BY_DEPTH, estimate_tax, handoff, walk_acceptance_length
-from driftcli.domain import SHARES, Absent, Estimate, Finding, Verdict
+from driftcli.domain import BASELINE, REWIRED, SHARES, Absent, Estimate, Finding, Verdict
 from driftcli.stats import EXACT_TEXT
 from driftcli.traces.reader import Run
 from driftcli.traces.writer import Plain
@@ -33,7 +33,8 @@ def report(run: Run, verdict: Verdict) -> dict[str, Plain]:
             "headline": verdict.headline,
             "axes": {axis: {"severity": v.state, "reason": v.reason} for axis, v in verdict.axes.items()},
         },
-        "baseline": _baseline(run),
+        "baseline": _baseline(run.against(BASELINE)),
+        "rewired": _baseline(run) | {"wiring": str(run.wiring)} if run.reference == REWIRED else None,
         "findings": [finding_json(finding) for finding in verdict.findings],
         "conditions": [_condition(run, probe, name) for probe, name in run.conditions],
         "mitigations": [],

@@ -24,7 +24,7 @@ def render(run: Run, verdict: Verdict) -> str:
         *_conditions(run),
         ["### Findings"],
         *_findings(verdict),
-        _bullets(map(escaped, [*evidence.open_axes(verdict), *evidence.remarks(run)])),
+        _bullets(map(escaped, [*evidence.axis_lines(verdict), *evidence.remarks(run)])),
         ["```", *evidence.pointers(run, verdict), "```"],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)

@@ -40,7 +40,7 @@ def render(run: Run, verdict: Verdict) -> RenderableType:
         _conditions(run),
         [_findings(verdict)],
         _to_do(verdict),
-        [hanging(line) for line in [*evidence.open_axes(verdict), *evidence.remarks(run)]],
+        [hanging(line) for line in [*evidence.axis_lines(verdict), *evidence.remarks(run)]],
         [Text(line, style="dim", overflow="fold") for line in evidence.pointers(run, verdict)],
     ]
     parts: list[RenderableType] = []
@@ -70,14 +70,15 @@ def _curves(run: Run, corner: str, rows: Sequence[evidence.Curve]) -> Renderable
 
 
 def _conditions(run: Run) -> list[RenderableType]:
-    if not run.conditions:
+    rows = evidence.condition_rows(run)
+    if not rows:
         return []
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold", pad_edge=False)
     for head in ("CONDITIONS", "", evidence.length_name(run)):
         table.add_column(head, no_wrap=True)
     table.add_column("accepted drafts, of the baseline's")
-    for probe, rows in groupby(evidence.condition_rows(run), key=itemgetter(0)):
-        for number, (_, *cells) in enumerate(rows):
+    for probe, own in groupby(rows, key=itemgetter(0)):
+        for number, (_, *cells) in enumerate(own):
             table.add_row("" if number else probe, *cells)
     return [table]
 

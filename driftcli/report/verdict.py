@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from driftcli.codes import BY_NAME
 from driftcli.curves import compounding
-from driftcli.domain import AXES, SEVERITIES, Axis, AxisState, AxisVerdict, Estimate, Finding, Severity, Skipped, Verdict
+from driftcli.domain import (
+    AXES,
+    BASELINE,
+    SEVERITIES,
+    Axis,
+    AxisState,
+    AxisVerdict,
+    Estimate,
+    Finding,
+    Said,
+    Severity,
+    Skipped,
+    Sound,
+    Verdict,
+    Withheld,
+)
 from driftcli.errors import ProbeError
 from driftcli.probe import Probe, Trace
 from driftcli.report.choices import FailOn
@@ -18,31 +34,43 @@ EXIT_FAILED, EXIT_INCONCLUSIVE = 4, 5
 def judge(trace: Trace, battery: Sequence[Probe]) -> Verdict:
     """What the battery says of a run; raises ProbeError for a finding with a code that does not exist."""
     said = [item for probe in battery for item in probe.judge(trace)]
-    findings = [item for item in said if isinstance(item, Finding)]
-    if unknown := next((finding.code for finding in findings if finding.code not in BY_NAME), None):
+    unknown = next((item.code for item in said if isinstance(item, Finding) and item.code not in BY_NAME), None)
+    if unknown:
         raise ProbeError(f"a probe reported the code {unknown!r}, expected one of {', '.join(BY_NAME)}")
-    skips = [item for item in said if isinstance(item, Skipped)]
+    withheld = {item.axis: item.reason for item in said if isinstance(item, Withheld)}
+    findings = [_placed(item, trace) for item in said if isinstance(item, Finding) and BY_NAME[item.code].axis not in withheld]
     covered = {axis for probe in battery for axis in probe.axes}
-    axes = {axis: _axis(axis, findings, skips, axis in covered) for axis in AXES}
+    axes = {axis: _axis(axis, findings, said, covered=axis in covered) for axis in AXES}
     severity = _severity(axes)
-    ranked = sorted(findings, key=lambda finding: -_rank(finding))
-    return Verdict(severity, _headline(severity, axes, trace), axes, ranked)
+    return Verdict(severity, _headline(severity, axes, trace), axes, sorted(findings, key=lambda finding: -_rank(finding)))
+
+
+def _placed(finding: Finding, trace: Trace) -> Finding:
+    """A finding on the baseline, but for one of the wiring, is one on what stands for it in this run."""
+    own = finding.condition != BASELINE or BY_NAME[finding.code].axis == "wiring"
+    return finding if own else replace(finding, condition=trace.reference)
 
 
 def _rank(finding: Finding) -> int:
     return SEVERITIES.index(finding.severity) if finding.severity in SEVERITIES else 0
 
 
-def _axis(axis: Axis, findings: Sequence[Finding], skips: Sequence[Skipped], covered: bool) -> AxisVerdict:
-    """The worst finding, else what kept a probe from judging (undecided before undecidable, whatever the probes' order), else healthy."""
-    own = [finding for finding in findings if BY_NAME[finding.code].axis == axis and finding.severity != "healthy"]
-    if own:
-        worst = max(own, key=_rank)
+def _axis(axis: Axis, findings: Sequence[Finding], said: Sequence[Said], *, covered: bool) -> AxisVerdict:
+    """Why it cannot be judged, else the worst finding, else what kept a probe from judging (undecided before undecidable, whatever the
+    probes' order), else healthy, with what says so.
+    """
+    own = [item for item in said if not isinstance(item, Finding) and item.axis == axis]
+    if withheld := next((item for item in own if isinstance(item, Withheld)), None):
+        return AxisVerdict("inconclusive", withheld.reason)
+    found = [finding for finding in findings if BY_NAME[finding.code].axis == axis and finding.severity != "healthy"]
+    if found:
+        worst = max(found, key=_rank)
         return AxisVerdict(worst.severity, worst.claim)
-    skipped = sorted((skip for skip in skips if skip.axis == axis), key=lambda skip: skip.state != "inconclusive")
+    skipped = sorted((item for item in own if isinstance(item, Skipped)), key=lambda skip: skip.state != "inconclusive")
     if skipped:
         return AxisVerdict(skipped[0].state, skipped[0].reason)
-    return AxisVerdict("healthy") if covered else AxisVerdict("not measured", "no probe of this run asks it")
+    sound = next((item.reason for item in own if isinstance(item, Sound)), "")
+    return AxisVerdict("healthy", sound) if covered else AxisVerdict("not measured", "no probe of this run asks it")
 
 
 def _severity(axes: Mapping[Axis, AxisVerdict]) -> Severity:

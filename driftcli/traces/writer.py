@@ -11,9 +11,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -31,10 +31,11 @@ Plain: TypeAlias = "None | bool | int | float | str | Sequence[Plain] | Mapping[
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A folder that holds one run, opened for writing."""
+    """A folder that holds one run, opened for writing; `known` holds the conditions that it had cells of, by name."""
 
     path: Path
     batches: tuple[tuple[str, ...], ...]
+    known: Mapping[str, Plain] = field(default_factory=dict)
 
     def is_done(self, condition: str, batch: Sequence[str]) -> bool:
         """Whether the cell's last file, its steps, is there."""
@@ -48,10 +49,21 @@ class RunFolder:
     def _file(self, table: str, condition: str, batch: Sequence[str]) -> Path:
         return self.path / table / f"{condition}-{batch_key(batch)}.parquet"
 
-    def written_ids(self, batch: Sequence[str]) -> dict[tuple[str, int], list[int]]:
-        """Token ids of the batch's trajectories as its baseline cell holds them, by prompt and turn."""
-        table = pq.read_table(self._file("trajectories", BASELINE, batch), columns=["prompt", "turn", "ids"])
-        return {(row["prompt"], row["turn"]): row["ids"] for row in table.to_pylist()}
+    def written_texts(self, batch: Sequence[str]) -> list[dict[str, Any]]:
+        """The batch's texts as its baseline cell holds them, one a row of `trajectories`."""
+        columns = ["prompt", "turn", "prompt_length", "ids", "labels", "generated", "unlocated", "rendered_sha256"]
+        return pq.read_table(self._file("trajectories", BASELINE, batch), columns=columns).to_pylist()  # type: ignore[no-any-return]
+
+    def written_sinks(self, condition: str, batch: Sequence[str]) -> dict[tuple[str, int], int | None]:
+        """The sink row of each text of the batch as a full condition's cell holds it, by prompt and turn."""
+        table = pq.read_table(self._file("trajectories", condition, batch), columns=["prompt", "turn", "sink_row"])
+        return {(row["prompt"], row["turn"]): row["sink_row"] for row in table.to_pylist()}
+
+    def forget(self, condition: str) -> None:
+        """Remove every cell of a condition."""
+        for table in sorted(TABLES, key=lambda name: name != "steps"):
+            for file in (self.path / table).glob(f"{condition}-????????????.parquet"):
+                file.unlink()
 
     def write_manifest(self, manifest: Mapping[str, Plain]) -> None:
         """Replace `run.json`."""
@@ -74,16 +86,20 @@ def open_run(path: Path, begun: Mapping[str, Plain], prompts: Sequence[str], bat
     if path.exists() and not path.is_dir():
         raise RunError(f"{path}: this is a file, expected a folder to write the run to; name another with --out")
     old: tuple[tuple[str, ...], ...] = ()
+    conditions: Sequence[Plain] = ()
     if manifest.is_file() and not force:
-        old = _batches_to_keep(manifest, request, prompts)
+        old, conditions = _to_keep(manifest, request, prompts)
     elif path.is_dir() and not manifest.is_file() and any(path.iterdir()):
         raise RunError(f"{path}: holds files that are no driftcli run; name an empty or new folder with --out")
     path.mkdir(parents=True, exist_ok=True)
     kept = {prompt for batch in old for prompt in batch}
     new = [prompt for prompt in prompts if prompt not in kept]
     grown = tuple(tuple(new[at : at + batch_size]) for at in range(0, len(new), batch_size))
-    folder = RunFolder(path, (*old, *grown))
-    folder.write_manifest(begun)  # before anything else: a kill leaves a run, not a riddle
+    known = {str(condition["name"]): condition for condition in conditions if isinstance(condition, Mapping)}
+    folder = RunFolder(path, (*old, *grown), known)
+    folder.write_manifest(
+        {**begun, "conditions": [], "other_conditions": conditions}
+    )  # before anything else: a kill leaves a run, not a riddle
     (path / "findings.json").unlink(missing_ok=True)
     for name in TABLES:
         if force:
@@ -92,10 +108,12 @@ def open_run(path: Path, begun: Mapping[str, Plain], prompts: Sequence[str], bat
     return folder
 
 
-def _batches_to_keep(manifest: Path, request: Mapping[str, Plain], prompts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+def _to_keep(manifest: Path, request: Mapping[str, Plain], prompts: Sequence[str]) -> tuple[tuple[tuple[str, ...], ...], Sequence[Plain]]:
+    """The batches of the run that is there and all conditions that it may hold cells of, those that were measured last."""
     try:
         before = json.loads(manifest.read_text(encoding="utf-8"))
         asked, batches = before["request"], tuple(tuple(batch) for batch in before["batches"])
+        conditions: list[Plain] = [*before.get("other_conditions", ()), *before.get("conditions", asked["conditions"])]
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{manifest}: not a readable manifest of a run ({error!r}); name another folder with --out or overwrite it with --force"
@@ -112,7 +130,7 @@ def _batches_to_keep(manifest: Path, request: Mapping[str, Plain], prompts: Sequ
             f"{manifest.parent}: holds {len(lost)} prompts that are not asked for now; "
             "name another folder with --out or overwrite it with --force"
         )
-    return batches
+    return batches, conditions
 
 
 def write_parquet(path: Path, table: str, parts: Iterable[Columns]) -> None:

@@ -18,7 +18,7 @@ import typer
 from torch import Tensor
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
-from driftcli.engine.trajectories import plain_decoding
+from driftcli.engine.texts import plain_decoding
 from driftcli.errors import PromptError, RunError, SourceError
 from driftcli.loading.pair import fingerprint, sliding_window
 from driftcli.loading.prompts import read_prompts

@@ -40,7 +40,8 @@ from driftcli.engine import chains, run
 from driftcli.engine.attention import CANDIDATES, LABELS, Keys, Masses, Sight
 from driftcli.engine.chains import draft_chains
 from driftcli.engine.run import Job, measure
-from driftcli.engine.trajectories import Trajectory, plain_decoding, trajectories
+from driftcli.engine.texts import plain_decoding, write_texts
+from driftcli.engine.trajectories import Trajectory, read_text
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.loading.prompts import builtin_prompts, content_hash, limited
 from driftcli.report.json import render
@@ -59,7 +60,8 @@ GIVING_BACK = {"MALLOC_MMAP_THRESHOLD_": str(1 << 18)}  # glibc: larger blocks l
 NAIVE_GOAL, STATISTICS_GOAL, DIAGNOSIS_GOAL = 20.0, 1.5, 1.5
 LINEAR = 1.25  # the last increment over the mean of the increments from 512 tokens on: 1 when linear, 1.7 when quadratic (chosen by us)
 STAGES = {  # what a baseline diagnosis calls, by the name that the profile prints
-    "generation with capture": (run, "trajectories"),
+    "generation": (run, "write_texts"),
+    "reading the texts": (run, "read_text"),
     "chains": (run, "draft"),
     "rows": (run, "cell_rows"),
     "streams": (run, "stream_columns"),
@@ -352,7 +354,8 @@ def main() -> None:
     if asked.only != "memory":
         prompts = limited(builtin_prompts(), asked.prompts)
         prompts.sort(key=content_hash)
-        texts = trajectories(pair.target, prompts, pair.drafter.boundaries, SPEC.max_new_tokens)
+        written = write_texts(pair.target, prompts, SPEC.max_new_tokens)
+        texts = [read_text(pair.target, text, pair.drafter.boundaries) for text in written]
     if asked.only in (None, "drafting"):
         drafting(pair.drafter, texts, asked.repeats)
         profiled(pair.drafter, texts)

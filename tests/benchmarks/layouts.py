@@ -23,7 +23,7 @@ from transformers.utils import logging
 
 from driftcli.domain import DraftSettings
 from driftcli.engine.chains import draft_chains
-from driftcli.engine.trajectories import Trajectory, trajectories
+from driftcli.engine.trajectories import Trajectory
 from driftcli.loading.declaration import declare
 from driftcli.loading.eagle import read_eagle
 from driftcli.loading.files import Source
@@ -32,7 +32,7 @@ from driftcli.loading.target import LanguageModel, load_language_model
 from tests.layouts import LAYOUTS, Layout, write_layout, write_layout_target
 from tests.loading.edits import open_folder, tensors_of
 from tests.reference import Lone, target_streams
-from tests.tiny import prompts
+from tests.tiny import prompts, trajectories
 
 DEPTH = 5
 EXPLAINED = ("d2t", "t2d", "t2d_indices")  # read as whole numbers, not as weights

@@ -12,11 +12,11 @@ from transformers import LlamaForCausalLM
 from driftcli.domain import DraftSettings, Noise, Wiring
 from driftcli.engine.chains import Drafted, Queries, draft_chains, noised
 from driftcli.engine.rows import find_sink, region_shares
-from driftcli.engine.trajectories import Trajectory, trajectories
+from driftcli.engine.trajectories import Trajectory
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.stats import leading_matches, walk
 from tests.reference import Lone, Step, speculate, target_streams
-from tests.tiny import prompts
+from tests.tiny import prompts, trajectories
 
 DEPTH = 5
 CAPTURE = (2, 4, 5)

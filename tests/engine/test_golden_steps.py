@@ -10,18 +10,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from driftcli.domain import DraftSettings, Prompt, Wiring
+from driftcli.domain import DraftSettings, Wiring
 from driftcli.drafters.eagle import Eagle
 from driftcli.drafters.eagle3 import Eagle3
 from driftcli.engine.chains import Drafted, draft_chains
-from driftcli.engine.rendering import Rendered
 from driftcli.engine.trajectories import Trajectory
 from driftcli.loading.eagle import read_eagle
 from driftcli.loading.files import Source
 from driftcli.loading.target import LanguageModel, load_language_model
 from tests.layouts import layout, write_layout, write_layout_target
 from tests.loading.edits import declared
-from tests.tiny import WIDTH
+from tests.tiny import WIDTH, bare_trajectory
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "steps"
 STEPS = sorted(path.stem for path in GOLDEN.glob("*.safetensors"))
@@ -60,8 +59,7 @@ def trajectory(golden: Mapping[str, Tensor]) -> Trajectory:
     ids = torch.cat([golden["ids"], golden["ids"][:1]])
     noise = torch.randn(DEPTH - 1, WIDTH, generator=torch.Generator().manual_seed(1)) * 100
     streams = {int(key.split(".")[1]): torch.cat([held.float(), noise]) for key, held in golden.items() if key.startswith("stream.")}
-    reply = torch.ones(len(ids) - PROMPT)
-    return Trajectory(Prompt("golden"), 0, Rendered("", ids[:PROMPT].tolist(), [0] * PROMPT, 0), ids, reply, reply, reply > 0, streams)
+    return bare_trajectory("golden", ids, PROMPT, streams)
 
 
 def draft(name: str, reading: str, golden: Mapping[str, Tensor], target: LanguageModel, folder: Path) -> tuple[Listened, Drafted]:

@@ -12,12 +12,12 @@ from transformers import LlamaForCausalLM
 from driftcli.domain import DraftSettings
 from driftcli.engine.chains import Drafted, draft_chains
 from driftcli.engine.rows import region_shares
-from driftcli.engine.trajectories import Trajectory, trajectories
+from driftcli.engine.trajectories import Trajectory
 from driftcli.loading.pair import LoadedPair, load_pair
 from tests.engine.test_chains import assert_same
 from tests.layouts import LAYOUTS, Layout, layout
 from tests.reference import Lone, target_streams
-from tests.tiny import prompts
+from tests.tiny import prompts, trajectories
 
 DEPTH = 5
 READINGS = [(each.name, reading) for each in LAYOUTS for reading in each.formulas]

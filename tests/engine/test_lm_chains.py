@@ -14,10 +14,10 @@ from driftcli.domain import DraftSettings
 from driftcli.engine.chains import Drafted
 from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.rows import region_shares
-from driftcli.engine.trajectories import Trajectory, trajectories
+from driftcli.engine.trajectories import Trajectory
 from driftcli.loading.pair import LoadedPair
 from driftcli.stats import leading_matches
-from tests.tiny import prompts
+from tests.tiny import prompts, trajectories
 
 DEPTH = 4
 

@@ -9,11 +9,11 @@ import torch
 from transformers import LlamaForCausalLM
 
 from driftcli.domain import Message, Prompt
-from driftcli.engine.trajectories import ignored_settings, trajectories
+from driftcli.engine.texts import ignored_settings
 from driftcli.errors import PromptError
 from driftcli.loading.pair import LoadedPair
 from driftcli.loading.target import LanguageModel
-from tests.tiny import prompts
+from tests.tiny import prompts, trajectories
 
 BOUNDARIES = (0, 2, 5, 8)
 
@@ -50,7 +50,8 @@ def test_a_continuation_in_a_batch_is_the_plain_greedy_one_with_its_probabilitie
 def test_prompts_read_in_chunks_give_the_same_text_and_streams(target: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = [Prompt(f"p{n}", (Message("user", "say ab " * n),)) for n in (1, 4, 9)]  # the short ones are padded over whole chunks
     whole = trajectories(target, asked, BOUNDARIES, 12)
-    monkeypatch.setattr("driftcli.engine.trajectories.CHUNK", 7)
+    for module in ("texts", "trajectories"):
+        monkeypatch.setattr(f"driftcli.engine.{module}.CHUNK", 7)
     for one, other in zip(whole, trajectories(target, asked, BOUNDARIES, 12), strict=True):
         assert one.ids.tolist() == other.ids.tolist()
         torch.testing.assert_close(one.target_entropy, other.target_entropy, rtol=1e-4, atol=1e-5)
@@ -60,6 +61,7 @@ def test_prompts_read_in_chunks_give_the_same_text_and_streams(target: LanguageM
 
 def test_tokens_that_the_target_rules_out_leave_its_entropy_finite(target: LanguageModel) -> None:
     (before,) = trajectories(target, prompts(1), [], 12)
+    assert before.agrees.all()
     unsaid = next(token for token in range(4, 200) if token not in before.ids)
     hook = target.model.lm_head.register_forward_hook(lambda *args: args[-1].index_fill(-1, torch.tensor([unsaid]), -torch.inf))
     try:
@@ -86,8 +88,9 @@ def test_several_user_turns_are_filled_by_the_targets_replies(target: LanguageMo
     first, second = trajectories(target, prompts(1, turns=2), [], 10)
     reply = target.tokenizer.decode(first.ids[first.prompt_length :], skip_special_tokens=True)
     assert (first.turn, second.turn) == (0, 1)
-    assert second.rendered.text.startswith(f"{first.rendered.text}{reply}<|user|>")
-    assert second.rendered.text.endswith("turn 1<|bot|>")
+    asked, again = (str(target.tokenizer.decode(text.ids[: text.prompt_length])) for text in (first, second))
+    assert again.startswith(f"{asked}{reply}<|user|>")
+    assert again.endswith("turn 1<|bot|>")
 
 
 @torch.inference_mode()

@@ -28,12 +28,10 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from safetensors.torch import load_file
 from torch import Tensor
 
-from driftcli.domain import SYSTEMS, DraftSettings, Prompt, Sourced, Wiring
+from driftcli.domain import SYSTEMS, DraftSettings, Sourced, Wiring
 from driftcli.drafters.eagle import Eagle
 from driftcli.drafters.eagle3 import Eagle3
 from driftcli.engine.chains import draft_chains
-from driftcli.engine.rendering import Rendered
-from driftcli.engine.trajectories import Trajectory
 from driftcli.errors import DriftError
 from driftcli.loading.checkpoint import Checkpoint, open_checkpoint
 from driftcli.loading.declaration import Declaration, declare
@@ -46,7 +44,7 @@ from driftcli.loading.target import LanguageModel, load_language_model
 from tests.layouts import LAYOUTS, VOCABULARY, write_layout_target
 from tests.loading.edits import PROVENANCE, tensors_of
 from tests.loading.mutations import KINDS, PICKLE, Mutant, packed
-from tests.tiny import LAYERS, WIDTH
+from tests.tiny import LAYERS, WIDTH, bare_trajectory
 
 Ending = Literal["loaded", "refused"]
 MARGIN = 64  # MB beyond the largest file that reading may take
@@ -167,9 +165,7 @@ def _require_drafts(drafter: Eagle3 | Eagle, target: LanguageModel) -> None:
     random = torch.Generator().manual_seed(3)
     ids = torch.randint(0, VOCABULARY, (TOKENS,), generator=random)
     streams = {boundary: torch.randn(TOKENS - 1, WIDTH, generator=random) for boundary in range(LAYERS + 2)}
-    reply = torch.ones(TOKENS - 3)
-    trajectory = Trajectory(Prompt("fuzz"), 0, Rendered("", ids[:3].tolist(), [0, 1, 1], 0), ids, reply, reply, reply > 0, streams)
-    drafted = draft_chains(_Listened(drafter), trajectory, DraftSettings(depth=2), 2, free=True)  # type: ignore[arg-type]
+    drafted = draft_chains(_Listened(drafter), bare_trajectory("fuzz", ids, 3, streams), DraftSettings(depth=2), 2, free=True)  # type: ignore[arg-type]
     for queries in (drafted.fresh, *drafted.forced, *drafted.free):
         assert queries.state is not None and bool(torch.isfinite(queries.state).all()), "a state that is not finite"
         assert bool(torch.isfinite(queries.masses.entropy).all()), "attention that is not finite"

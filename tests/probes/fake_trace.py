@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from driftcli.domain import SHARES, Absent, Estimate, ModelCard, PairCard, RunSpec, Sourced
+from driftcli.domain import BASELINE, SHARES, Absent, Estimate, Half, ModelCard, PairCard, RunSpec, Sourced, Wiring
 from driftcli.stats import Bootstrap, Floats, Sums
 
 ANCHORS = 100  # of every prompt, so that a count reads as a percentage
@@ -38,6 +38,7 @@ class Story:
     off_prompt: Sequence[float] = (0, 0, 0, 0)  # moved from the prompt side onto the reply
     rounds: Sequence[float] = (50, 40, 40, 40)
     kept: Sequence[float] = (40, 40, 40, 40)
+    log_prob: Sequence[float] | Sequence[Sequence[float]] = (-100, -200, -200, -200)  # nats of 100 wanted tokens, all covered
     prompts: int = 10
 
     def sums(self) -> Sums:
@@ -56,6 +57,8 @@ class Story:
             "forced_rms": 300.0 * by_prompt(self.growth, self.prompts),
             "rounds_by_length": by_prompt(self.rounds, self.prompts),
             "kept_by_length": by_prompt(self.kept, self.prompts),
+            "forced_log_prob": by_prompt(self.log_prob, self.prompts),
+            "forced_covered": np.full_like(moved, float(ANCHORS)),
         }
 
 
@@ -68,6 +71,9 @@ class FakeTrace:
     streams: dict[str, tuple[Estimate | Absent, Estimate | Absent]] = field(default_factory=dict)
     ratios: dict[str, Estimate | Absent] = field(default_factory=dict)  # to the baseline, by condition
     chosen: float = 1.0  # share of the reply tokens that are the target's own choice
+    others: dict[str, Story] = field(default_factory=dict)  # what happened under other conditions
+    lengths: Sequence[int] = (100,)
+    beyond: Story | None = None  # what happened past the position that is asked for, where anything did
 
     @property
     def spec(self) -> RunSpec:
@@ -81,11 +87,46 @@ class FakeTrace:
     def n_prompts(self) -> int:
         return self.story.prompts
 
-    def estimate(self, statistic: Callable[[Sums], Floats], condition: str = "baseline") -> Estimate | Absent:
-        return Bootstrap.of(self.n_prompts, 0).estimate(self.story.sums(), statistic)
+    @property
+    def n_anchors(self) -> int:
+        return ANCHORS * self.n_prompts
 
-    def by_depth(self, statistic: Callable[[Sums], Floats], condition: str = "baseline") -> Sequence[Estimate | Absent]:
-        return Bootstrap.of(self.n_prompts, 0).estimates(self.story.sums(), statistic)
+    @property
+    def measured(self) -> frozenset[str]:
+        return frozenset({BASELINE, *self.others})
+
+    @property
+    def reference(self) -> str:
+        return BASELINE
+
+    @property
+    def wiring(self) -> Wiring:
+        return Wiring()
+
+    def between(self, start: int, stop: int) -> FakeTrace:
+        if start == 0 or self.beyond is None:
+            return self
+        return replace(self, story=self.beyond)
+
+    def _sums(self, condition: str | None) -> Sums:
+        return self.others.get(condition or BASELINE, self.story).sums()
+
+    def estimate(self, statistic: Callable[[Sums], Floats], condition: str | None = None) -> Estimate | Absent:
+        return Bootstrap.of(self.n_prompts, 0).estimate(self._sums(condition), statistic)
+
+    def by_depth(self, statistic: Callable[[Sums], Floats], condition: str | None = None) -> Sequence[Estimate | Absent]:
+        return Bootstrap.of(self.n_prompts, 0).estimates(self._sums(condition), statistic)
+
+    def gain(self, statistic: Callable[[Sums], Floats], condition: str, over: str, half: Half) -> Estimate | Absent:
+        some = slice(0 if half == "selecting" else 1, None, 2)
+        first, second = ({name: values[some] for name, values in self._sums(one).items()} for one in (condition, over))
+        both = {f"{place}{name}": values for place, sums in (("+", first), ("-", second)) for name, values in sums.items()}
+
+        def difference(sums: Sums) -> Floats:
+            gained, lost = ({name[1:]: values for name, values in sums.items() if name[0] == place} for place in "+-")
+            return statistic(gained) - statistic(lost)
+
+        return Bootstrap.of(len(range(self.n_prompts)[some]), 0).estimate(both, difference)
 
     def ratio_to_baseline(self, statistic: Callable[[Sums], Floats], condition: str) -> Estimate | Absent:
         return self.ratios[condition]

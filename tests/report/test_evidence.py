@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from driftcli.domain import AxisVerdict, Verdict
-from driftcli.report.evidence import Curve, banner, counted, facts_line, open_axes, shown_depths
+from driftcli.report.evidence import Curve, axis_lines, banner, counted, facts_line, shown_depths
 from driftcli.stats import Floats, Sums
 from tests.report.conftest import Judged
 from tests.report.synthetic import Recipe
@@ -41,7 +41,7 @@ def test_the_banner_speaks_of_drift_only_where_drift_decided() -> None:
 
 def test_a_reason_that_the_headline_gave_is_not_repeated() -> None:
     axes = {"drift": AxisVerdict("inconclusive", "too few"), "capacity": AxisVerdict("inconclusive", "no anchors")}
-    assert open_axes(Verdict("inconclusive", "drift is inconclusive: too few", axes)) == ["capacity: inconclusive, no anchors"]  # type: ignore[arg-type]
+    assert axis_lines(Verdict("inconclusive", "drift is inconclusive: too few", axes)) == ["capacity: inconclusive, no anchors"]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_findings_are_ranked_from_the_worst_and_else_kept_in_the_order_of_the_ba
 
 
 def test_a_code_that_does_not_exist_is_refused_by_name() -> None:
-    with pytest.raises(ProbeError, match="'DRIFT-OF-SNOW', expected one of DRIFT-STATE"):
+    with pytest.raises(ProbeError, match="'DRIFT-OF-SNOW', expected one of AUX-LAYERS"):
         judged(Finding("DRIFT-OF-SNOW", "mild", "", NUMBER, "", ""))
 
 

@@ -1,0 +1,144 @@
+"""Texts: each prompt with the reply to it, written by the target once, or given.
+
+The continuation is plain greedy decoding to the target's own end tokens; penalties and sampling settings of its generation config are set
+aside and named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from transformers import GenerationConfig
+
+from driftcli.domain import Message, Prompt
+from driftcli.engine.rendering import REPLY, Rendered, render
+from driftcli.errors import PromptError
+from driftcli.loading.target import LanguageModel
+
+CHUNK = 512  # tokens of a text that the target reads at once: masks and activations of a long one would not fit (chosen by us)
+OTHER_SETTINGS = {"eos_token_id", "pad_token_id", "bos_token_id", "transformers_version", "_from_model_config", "use_cache"}
+
+
+@dataclass(frozen=True)
+class Text:
+    """Token ids of a rendered prompt and of the reply to it, and a label (template, content or reply) a token.
+
+    prompt_length: tokens of the prompt; the first reply token is the first anchor. generated: the target wrote the reply. unlocated:
+    messages whose content the template rewrote.
+    """
+
+    prompt: Prompt
+    turn: int
+    ids: tuple[int, ...]
+    labels: tuple[int, ...]
+    prompt_length: int
+    generated: bool
+    unlocated: int
+    rendered_sha256: str
+
+    @classmethod
+    def of(cls, prompt: Prompt, turn: int, rendered: Rendered, reply: Sequence[int], *, generated: bool) -> Text:
+        """A rendered prompt and the tokens of its reply."""
+        ids, labels = (*rendered.ids, *reply), (*rendered.labels, *[REPLY] * len(reply))
+        digest = hashlib.sha256(rendered.text.encode()).hexdigest()[:16]
+        return cls(prompt, turn, ids, labels, len(rendered.ids), generated, rendered.unlocated, digest)
+
+    def n_anchors(self, horizon: int) -> int:
+        """Anchors whose guesses up to `horizon` all lie inside."""
+        return max(0, len(self.ids) - horizon - self.prompt_length)
+
+
+def ignored_settings(target: LanguageModel) -> tuple[str, ...]:
+    """What the target's generation config asks for and plain greedy decoding sets aside, as `name=value`."""
+    own = target.model.generation_config.to_diff_dict()
+    return tuple(f"{key}={value}" for key, value in sorted(own.items()) if key not in OTHER_SETTINGS and value not in (None, False))
+
+
+@contextmanager
+def plain_decoding(target: LanguageModel) -> Iterator[GenerationConfig]:
+    """The target decodes greedily to its own end tokens inside; transformers would fill what is left open from the model's own config."""
+    own = target.model.generation_config
+    end = own.eos_token_id if own.eos_token_id is not None else target.tokenizer.eos_token_id
+    pad = own.pad_token_id if own.pad_token_id is not None else (end[0] if isinstance(end, list) else end) or 0
+    plain = GenerationConfig(eos_token_id=end, pad_token_id=pad, bos_token_id=own.bos_token_id)  # type: ignore[no-untyped-call]
+    target.model.generation_config = plain
+    try:
+        yield plain
+    finally:
+        target.model.generation_config = own
+
+
+@torch.inference_mode()
+def write_texts(target: LanguageModel, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Text]:
+    """Every turn of every prompt, continued turn by turn in one batch; earlier replies become the conversation of later turns."""
+    found: list[Text] = []
+    open_turns: list[tuple[Prompt, tuple[str, ...]]] = [(prompt, ()) for prompt in prompts]
+    turn = 0
+    while open_turns:
+        rendered = [
+            render(target.tokenizer, prompt.id, _conversation(prompt, turn, replies), prompt.text) for prompt, replies in open_turns
+        ]
+        made = _replies(target, [prompt for prompt, _ in open_turns], rendered, max_new_tokens)
+        following = []
+        for (prompt, replies), text, reply in zip(open_turns, rendered, made, strict=True):
+            found.append(Text.of(prompt, turn, text, reply, generated=prompt.response is None))
+            if turn + 1 < len(prompt.turns):
+                following.append((prompt, (*replies, str(target.tokenizer.decode(reply, skip_special_tokens=True)))))
+        open_turns, turn = following, turn + 1
+    return found
+
+
+def _conversation(prompt: Prompt, turn: int, replies: tuple[str, ...]) -> list[Message]:
+    """The messages before the target's answer of `turn`, the gaps filled by its earlier replies."""
+    given = prompt.turns[turn]
+    ends = {len(earlier) - 1: reply for earlier, reply in zip(prompt.turns, replies, strict=False)}
+    filled: list[Message] = []
+    for index, message in enumerate(given):
+        filled.append(message)
+        if index in ends:
+            filled.append(Message("assistant", ends[index]))
+    return filled
+
+
+def _replies(target: LanguageModel, prompts: list[Prompt], rendered: list[Rendered], max_new_tokens: int) -> list[list[int]]:
+    """The reply to each rendered prompt: its given response, or what the target writes, all in one batch."""
+    given = [None if prompt.response is None else _given(target, prompt) for prompt in prompts]
+    asked = [text for text, response in zip(rendered, given, strict=True) if response is None]
+    written = iter(_generate(target, asked, max_new_tokens) if asked else ())
+    return [next(written) if response is None else response for response in given]
+
+
+def _given(target: LanguageModel, prompt: Prompt) -> list[int]:
+    reply = list(target.tokenizer(prompt.response, add_special_tokens=False).input_ids)
+    if not reply:
+        raise PromptError(
+            f"prompt {prompt.id}: its response has no tokens, expected some text; leave `response` out to let the target answer"
+        )
+    return reply
+
+
+def _generate(target: LanguageModel, rendered: list[Rendered], max_new_tokens: int) -> list[list[int]]:
+    longest = max(len(text.ids) for text in rendered)
+    pads = [longest - len(text.ids) for text in rendered]
+    with plain_decoding(target) as settings:
+        padded = [[settings.pad_token_id] * pad + text.ids for pad, text in zip(pads, rendered, strict=True)]
+        mask = [[0] * pad + [1] * len(text.ids) for pad, text in zip(pads, rendered, strict=True)]
+        out = target.model.generate(  # type: ignore[operator]
+            torch.tensor(padded, device=target.device),
+            attention_mask=torch.tensor(mask, device=target.device),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            prefill_chunk_size=CHUNK,
+        )
+    ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
+    return [_until(reply, ends) for reply in out[:, longest:].tolist()]
+
+
+def _until(reply: list[int], ends: Sequence[int | None]) -> list[int]:
+    """A reply up to its first end token, that included."""
+    stop = next((place for place, token in enumerate(reply) if token in ends), len(reply))
+    return reply[: stop + 1]

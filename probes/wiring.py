@@ -1,0 +1,251 @@
+"""Do the weights fit the wiring that the files declare, or another one that the files leave open?
+
+A checkpoint whose capture layers, feedback, norms, map or rotation are read otherwise than they were trained mimics drift, so this comes
+first. Every other wiring is scored by the log-likelihood of the same wanted tokens, prompt by prompt against the declared one: at depth 1,
+where nothing is fed back yet, but for the feedback, which counts from depth 2 on; readings of the vocabulary map by right guesses, since
+they cover different tokens. One change at a time; what helps most on one half of the prompts is judged on the other, and taken over; then
+again from there, until nothing helps. A round judges one change, so no correction for many tries is due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import NamedTuple
+
+from driftcli.curves import forced_accuracy, log_likelihood
+from driftcli.domain import (
+    BASELINE,
+    Absent,
+    Axis,
+    Condition,
+    DraftSettings,
+    Estimate,
+    Finding,
+    Half,
+    PairCard,
+    RunSpec,
+    Said,
+    Skipped,
+    Sound,
+    Wiring,
+    Withheld,
+)
+from driftcli.probe import Trace
+from driftcli.stats import MINIMAL_PROMPTS, Floats, Sums, ratio
+
+ORDERED = 3  # streams up to which every order is tried; of more only the reverse, since there are too many (chosen by us)
+
+
+class Factor(NamedTuple):
+    """What a change of a wiring's field means: the code of its finding, and what to correct."""
+
+    code: str
+    what: str
+    fix: str
+
+
+FACTORS: dict[str, Factor] = {
+    "capture": Factor("AUX-LAYERS", "streams of boundaries {}", "write eagle_aux_hidden_state_layer_ids so that the server captures them"),
+    "feedback": Factor("FEEDBACK-MODE", "a {} state fed back", "set norm_output to what the head was trained with"),
+    "residual": Factor("NORM-MISMATCH", "a {} residual", "set norm_before_residual to what the head was trained with"),
+    "ones": Factor("NORM-MISMATCH", "gains of 1 in its {} norms", "export the norms as they were trained"),
+    "vocabulary": Factor("VOCAB-MAP", "d2t read as {}", "write d2t as offsets: target id minus draft id"),
+    "rope": Factor("ROPE-MISMATCH", "the {} rotation", "correct rope_theta and rope_scaling in the drafter's config"),
+    "embedding": Factor(
+        "LOAD-BROKEN", "embeddings that are {}", "export the embeddings again, or leave them out so that the target's are shared"
+    ),
+    "head": Factor(
+        "LOAD-BROKEN", "an output head that is {}", "export lm_head again, or leave it out so that the target's rows are shared"
+    ),
+}
+
+
+def first_likelihood(sums: Sums) -> Floats:
+    """Mean log-probability of the covered wanted tokens at depth 1, in nats; (draw,)."""
+    return log_likelihood(sums)[:, 0]
+
+
+def deeper_likelihood(sums: Sums) -> Floats:
+    """The same over depth 2, where the drafter's own state is read; (draw,)."""
+    return ratio(sums["forced_log_prob"][:, 1], sums["forced_covered"][:, 1])
+
+
+def first_hits(sums: Sums) -> Floats:
+    """Share of right first guesses; (draw,)."""
+    return forced_accuracy(sums)[:, 0]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change: the wiring before and after, the field changed, and what it gains on a half of the prompts."""
+
+    before: Wiring
+    after: Wiring
+    field: str
+    gain: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A search as far as its numbers go: the changes that won, what is still to be measured, how many others were tried, and the best
+    change of the last round, which did not win.
+    """
+
+    steps: tuple[Step, ...]
+    tried: int
+    missing: tuple[Condition, ...] = ()
+    best: Step | None = None
+
+    @property
+    def wiring(self) -> Wiring:
+        """Where it stands."""
+        return self.steps[-1].after if self.steps else Wiring()
+
+
+@dataclass(frozen=True)
+class WiringSearch:
+    """The declared wiring against every other that the files leave open."""
+
+    name: str = "wiring"
+    axes: tuple[Axis, ...] = ("wiring",)
+    minimal_gain: float = 0.02  # nats a token, or share of right guesses for d2t, from which a gain counts; chosen by us
+
+    def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
+        """The first round; none for a drafter of which nothing is open."""
+        return self._round(pair, spec, Wiring())
+
+    def further(self, trace: Trace) -> Sequence[Condition]:
+        """The next round, where the last one had a winner."""
+        return self._search(trace).missing
+
+    def wiring(self, trace: Trace) -> Wiring:
+        """What the search ended with."""
+        return self._search(trace).wiring
+
+    def judge(self, trace: Trace) -> Iterator[Said]:
+        """A finding for every change that won, and for what the files show without a search: a map that no server reads as it is stored,
+        and norms without gains.
+        """
+        if not trace.pair.alternatives:
+            yield Skipped("wiring", "not applicable", "nothing is open in how this drafter is put together")
+            return
+        outcome = self._search(trace)
+        yield from (_finding(step) for step in outcome.steps)
+        yield from _stored_map(trace)
+        yield from _lost_gains(trace)
+        if trace.n_prompts < 2 * MINIMAL_PROMPTS:
+            halves = f"at least {2 * MINIMAL_PROMPTS} are needed, half to choose a wiring and half to judge it"
+            yield Skipped("wiring", "inconclusive", f"{trace.n_prompts} prompts with a chain, {halves}")
+        elif outcome.best is not None and outcome.best.gain.high > self.minimal_gain:
+            yield Skipped(
+                "wiring",
+                "inconclusive",
+                f"whether {_described(outcome.best)} fits the weights better, more prompts would tell: {_amount(outcome.best)}",
+            )
+        else:
+            close = "" if outcome.best is None else f"; the closest, {_described(outcome.best)}, {_amount(outcome.best)}"
+            yield Sound("wiring", f"the weights fit the declared wiring better than the {outcome.tried} others tried{close}")
+
+    def _round(self, pair: PairCard, spec: RunSpec, current: Wiring) -> tuple[Condition, ...]:
+        """Every change of a field that has not been changed yet, and the other orders of the streams."""
+        depth = min(2, spec.depth)
+        found = [current.then(one) for one in pair.alternatives if not set(one.changes) & set(current.changes) and _reaches(one, depth)]
+        found += [current.then(Wiring(capture=order)) for order in _orders(current.capture or _declared_capture(pair))]
+        return tuple(Condition(_named(wiring), DraftSettings(depth, wiring=wiring), self.name) for wiring in dict.fromkeys(found))
+
+    def _search(self, trace: Trace) -> Outcome:
+        """Round after round: what helps most on the half that selects is taken over if it helps on the half that judges."""
+        steps: list[Step] = []
+        seen, tried = {Wiring()}, 0
+        while True:
+            current = steps[-1].after if steps else Wiring()
+            asked = [one for one in self._round(trace.pair, trace.spec, current) if one.settings.wiring not in seen]
+            if missing := tuple(condition for condition in asked if condition.name not in trace.measured):
+                return Outcome(tuple(steps), tried, missing)
+            seen |= {condition.settings.wiring for condition in asked}
+            tried += len(asked)
+            best = _best(trace, current, asked) if trace.n_prompts >= 2 * MINIMAL_PROMPTS else None
+            judged = best and _step(trace, current, best.after, "judging")
+            if best is None or judged is None or min(best.gain.low, judged.gain.low) <= self.minimal_gain:
+                return Outcome(tuple(steps), tried, best=judged)
+            steps.append(judged)
+
+
+def _reaches(one: Wiring, depth: int) -> bool:
+    """Whether chains of this depth show the change at all."""
+    return depth > 1 or one.feedback is None
+
+
+def _declared_capture(pair: PairCard) -> tuple[int, ...]:
+    field = pair.record.get("capture")
+    return field.value if field is not None and isinstance(field.value, tuple) else ()
+
+
+def _orders(capture: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """The other orders of some streams."""
+    every = list(permutations(capture)) if len(capture) <= ORDERED else [tuple(reversed(capture))]
+    return [order for order in every if order != capture]
+
+
+def _named(wiring: Wiring) -> str:
+    return f"wiring-{wiring}" if wiring.changes else BASELINE
+
+
+def _step(trace: Trace, before: Wiring, after: Wiring, half: Half) -> Step | None:
+    """The change from one wiring to another with what it gains on half of the prompts; None where that has no number."""
+    field = next(name for name in after.changes if after.changes[name] != before.changes.get(name))
+    statistic = {"feedback": deeper_likelihood, "vocabulary": first_hits}.get(field, first_likelihood)
+    gain = trace.gain(statistic, _named(after), _named(before), half)
+    return None if isinstance(gain, Absent) else Step(before, after, field, gain)
+
+
+def _best(trace: Trace, current: Wiring, asked: Sequence[Condition]) -> Step | None:
+    """The change that gains most on the half that selects; likelihoods and hits are compared as they are, 0 where nothing helps."""
+    steps = [_step(trace, current, condition.settings.wiring, "selecting") for condition in asked]
+    return max((step for step in steps if step is not None), key=lambda step: step.gain.value, default=None)
+
+
+def _described(step: Step) -> str:
+    value = step.after.changes[step.field]
+    return FACTORS[step.field].what.format(", ".join(map(str, value)) if isinstance(value, tuple) else value)
+
+
+def _amount(step: Step) -> str:
+    gain = step.gain
+    if step.field == "vocabulary":
+        return f"{100 * gain.value:+z.0f} points of right guesses [{100 * gain.low:+z.0f}, {100 * gain.high:+z.0f}]"
+    return f"{gain.value:+z.2f} nats a token [{gain.low:+z.2f}, {gain.high:+z.2f}]"
+
+
+def _finding(step: Step) -> Finding:
+    factor = FACTORS[step.field]
+    unit = "share of right guesses" if step.field == "vocabulary" else "nats a token"
+    claim = f"the weights fit {_described(step)} better than what is declared: {_amount(step)}"
+    return Finding(factor.code, "miswired", claim, step.gain, unit, factor.fix, _named(step.after))
+
+
+def _stored_map(trace: Trace) -> Iterator[Finding]:
+    """A d2t that holds the target ids themselves: read so here, but added to the draft id by every server."""
+    kind = trace.pair.record.get("vocab_map")
+    if kind is None or kind.value != "absolute":
+        return
+    hits = trace.estimate(first_hits, BASELINE)
+    if isinstance(hits, Estimate):
+        claim = f"d2t holds target ids, which servers would add to the draft id; read as meant the first guess is right {hits.value:.0%}"
+        yield Finding("VOCAB-MAP", "miswired", claim, hits, "share of right guesses", FACTORS["vocabulary"].fix)
+
+
+def _lost_gains(trace: Trace) -> Iterator[Said]:
+    """Gains that were never trained, or lost: what they were is not in the file, so nothing can be measured in their place."""
+    gains, hits = trace.pair.record.get("norm_gains"), trace.estimate(first_hits, BASELINE)
+    if gains is None or gains.value == "as written" or not isinstance(hits, Estimate):
+        return
+    claim = (
+        f"every norm gain in the file is exactly 1, never trained or lost at export; with them the first guess is right {hits.value:.0%}"
+    )
+    yield Finding("NORM-MISMATCH", "mild", claim, hits, "share of right guesses", FACTORS["ones"].fix)
+    yield Withheld(
+        "drift", "the norm gains in the file look lost, and without them nothing that the head does is its own; export them again"
+    )

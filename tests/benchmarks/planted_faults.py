@@ -1,0 +1,198 @@
+"""What the battery says of faults planted into sound heads: `python tests/benchmarks/planted_faults.py [--target T --drafter D ...]`.
+
+Each fault is written into a copy of a checkpoint, as an export or a config gone wrong would leave it, and diagnosed like any pair. Printed
+is a line a case: the code that is right, the codes of the wiring axis that were found, and drift findings on the declared wiring, of which
+a fault should leave none. Without arguments the bundled pair's two heads are taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers.utils import logging as transformers_logging
+
+from driftcli.codes import BY_NAME
+from driftcli.domain import BASELINE, RunSpec, Verdict
+from driftcli.engine.run import Job, measure
+from driftcli.loading.files import resolve
+from driftcli.loading.pair import load_pair
+from driftcli.loading.prompts import builtin_prompts, bundled_prompts, limited
+from driftcli.report.verdict import judge
+from driftcli.traces.reader import read_run
+from probes import BATTERY, QUICK
+
+BUNDLED = ("bundled:target", ("bundled:pre-norm", "bundled:post-norm"))
+Tensors = dict[str, Tensor]
+Config = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Files:
+    """A checkpoint's files, to be changed, and its target's config."""
+
+    config: Config
+    tensors: Tensors
+    target: Config
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong in the files, and the code that names it; no code for a sound copy."""
+
+    name: str
+    code: str | None
+    plant: Callable[[Files], None]
+
+
+def late_layers(files: Files) -> None:
+    layers = int(str(files.target["num_hidden_layers"]))
+    files.config["eagle_aux_hidden_state_layer_ids"] = [3, layers // 2 + 1, layers - 2]
+
+
+def other_order(files: Files) -> None:
+    first, second, third = files.tensors["fc.weight"].chunk(3, dim=1)
+    files.tensors["fc.weight"] = torch.cat([third, first, second], dim=1)
+    norms = [files.tensors.get(f"fc_norm.{number}.weight") for number in (2, 0, 1)]
+    files.tensors.update({f"fc_norm.{number}.weight": norm.clone() for number, norm in enumerate(norms) if norm is not None})
+
+
+def flipped_feedback(files: Files) -> None:
+    files.config["norm_output"] = not files.config.get("norm_output", False)
+
+
+def absolute_map(files: Files) -> None:
+    files.tensors["d2t"] = files.tensors["d2t"] + torch.arange(len(files.tensors["d2t"]))
+
+
+def random_head(files: Files) -> None:
+    files.tensors["lm_head.weight"] = like(files.tensors["lm_head.weight"])
+
+
+def random_embedding(files: Files) -> None:
+    rows, width = int(str(files.target["vocab_size"])), int(str(files.config["hidden_size"]))
+    files.tensors["embed_tokens.weight"] = 0.02 * torch.randn(rows, width, generator=torch.Generator().manual_seed(1))
+
+
+def other_base(base: float) -> Callable[[Files], None]:
+    def plant(files: Files) -> None:
+        files.config["rope_theta"] = base
+
+    return plant
+
+
+def short_table(files: Files) -> None:
+    files.config["max_position_embeddings"] = 64
+
+
+def lost_gains(files: Files) -> None:
+    for name in files.tensors:
+        if "norm" in name:
+            files.tensors[name] = torch.ones_like(files.tensors[name])
+
+
+def nothing(files: Files) -> None:
+    """A sound copy."""
+
+
+def like(weight: Tensor) -> Tensor:
+    """Noise of the same spread."""
+    noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    return (noise * weight.float().std()).to(weight.dtype)
+
+
+FAULTS = (
+    Fault("sound", None, nothing),
+    Fault("layer ids late by one", "AUX-LAYERS", late_layers),
+    Fault("fc columns in another order", "AUX-LAYERS", other_order),
+    Fault("feedback flag flipped", "FEEDBACK-MODE", flipped_feedback),
+    Fault("d2t absolute", "VOCAB-MAP", absolute_map),
+    Fault("head random", "LOAD-BROKEN", random_head),
+    Fault("embedding random", "LOAD-BROKEN", random_embedding),
+    Fault("RoPE base 100", "ROPE-MISMATCH", other_base(100.0)),
+    Fault("position table of 64", "POS-RANGE", short_table),
+    Fault("norm gains at 1", "NORM-MISMATCH", lost_gains),
+)
+
+
+def planted(fault: Fault, drafter: str, target: str, folder: Path) -> Path:
+    """A copy of the drafter with the fault in it."""
+    source = resolve(drafter).folder
+    shutil.copytree(source, folder)
+    config = json.loads((folder / "config.json").read_text())
+    tensors = load_file(folder / "model.safetensors")
+    fault.plant(Files(config, tensors, json.loads((resolve(target).folder / "config.json").read_text())))
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors")
+    return folder
+
+
+def diagnosed(target: str, drafter: Path, out: Path, prompts: int, device: str) -> Verdict:
+    battery = [probe for probe in BATTERY if probe.name in QUICK]
+    asked = limited(bundled_prompts() if target.startswith("bundled:") else builtin_prompts(), prompts)
+    pair = load_pair(target, str(drafter), torch.device(device), "auto")
+    spec = RunSpec(max_new_tokens=96)
+    return judge(read_run(measure(Job(pair, asked, battery, spec, out, [probe.name for probe in battery]), lambda *_: None)), battery)
+
+
+def case(fault: Fault, verdict: Verdict) -> tuple[bool, str]:
+    """Whether the fault was named right and nothing else, and the line that says so."""
+    wiring = sorted({found.code for found in verdict.findings if BY_NAME[found.code].axis == "wiring"})
+    drift = sorted(
+        {
+            found.code
+            for found in verdict.findings
+            if BY_NAME[found.code].axis == "drift" and found.severity != "healthy" and found.condition == BASELINE
+        }
+    )
+    right = wiring == ([fault.code] if fault.code else []) and (not fault.code or not drift)
+    return (
+        right,
+        f"{fault.name:28} {fault.code or '-':14} {', '.join(wiring) or '-':30} {', '.join(drift) or '-':24} {'ok' if right else 'WRONG'}",
+    )
+
+
+def table(target: str, drafter: str, prompts: int, device: str, faults: Sequence[Fault]) -> Iterator[tuple[bool, str]]:
+    for fault in faults:
+        with TemporaryDirectory() as scratch:
+            copy = planted(fault, drafter, target, Path(scratch) / "head")
+            verdict = diagnosed(target, copy, Path(scratch) / "run", prompts, device)
+            right, line = case(fault, verdict)
+            yield right, line
+            for found in verdict.findings:
+                if BY_NAME[found.code].axis == "wiring":
+                    yield True, f"    {found.claim}"
+            if verdict.axes["wiring"].state != "miswired":
+                yield True, f"    wiring {verdict.axes['wiring'].state}: {verdict.axes['wiring'].reason}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", default=BUNDLED[0])
+    parser.add_argument("--drafter", nargs="+", default=BUNDLED[1])
+    parser.add_argument("--prompts", type=int, default=40)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", nargs="+", help="Words of the faults to plant.")
+    asked = parser.parse_args()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    faults = [fault for fault in FAULTS if not asked.only or any(word in fault.name for word in asked.only)]
+    right = total = 0
+    for drafter in asked.drafter:
+        print(f"\n{asked.target} <- {drafter}, {asked.prompts} prompts\n{'fault':28} {'its code':14} {'found':30} {'drift as declared':24}")
+        for good, line in table(asked.target, drafter, asked.prompts, asked.device, faults):
+            print(line, flush=True)
+            right, total = right + (good and not line.startswith(" ")), total + (not line.startswith(" "))
+    print(f"\n{right} of {total} cases named right and nothing else")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from driftcli.domain import Finding, Sound, Sourced, Withheld
+from probes.position_range import PositionRange
+from tests.probes.fake_trace import FakeTrace, Story, card
+
+PAIR = replace(card(), record={**card().record, "max_position_embeddings": Sourced(64, "config:max_position_embeddings")})
+
+
+def test_texts_within_the_range_are_sound() -> None:
+    (said,) = PositionRange().judge(FakeTrace(pair=PAIR, lengths=(20, 64)))
+    assert said == Sound("wiring", "all texts lie within the 64 positions that the drafter declares")
+
+
+def test_texts_past_the_range_are_found_and_a_fall_beyond_it_is_moderate() -> None:
+    for beyond, severity in (((80, 72, 72, 72), "mild"), ((40, 30, 30, 30), "moderate")):
+        found, withheld = PositionRange().judge(FakeTrace(pair=PAIR, lengths=(20, 100), beyond=Story(fresh=beyond)))
+        assert isinstance(found, Finding) and isinstance(withheld, Withheld)
+        assert (found.code, found.severity) == ("POS-RANGE", severity)
+        assert found.claim == (
+            f"texts of up to 100 tokens run past the 64 positions that the drafter declares: first guess right {beyond[0]}% beyond, 80% within"
+        )
+        assert withheld.reason.startswith("100% of the anchors lie past the 64 positions")
+
+
+def test_a_drafter_that_declares_no_range_is_not_asked() -> None:
+    assert list(PositionRange().judge(FakeTrace(pair=card()))) == []

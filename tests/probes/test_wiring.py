@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+
+from driftcli.domain import DraftSettings, Finding, PairCard, RunSpec, Skipped, Sound, Sourced, Wiring, Withheld
+from probes.wiring import WiringSearch
+from tests.probes.fake_trace import FakeTrace, Story, card
+
+SEARCH = WiringSearch()
+OPEN = (Wiring(capture=(3, 5, 6)), Wiring(feedback="normed"), Wiring(rope="default"))
+ORDERS = ("2-5-4", "4-2-5", "4-5-2", "5-2-4", "5-4-2")
+FIRST_ROUND = ("wiring-capture-3-5-6", "wiring-feedback-normed", "wiring-rope-default", *(f"wiring-capture-{order}" for order in ORDERS))
+AS_DECLARED, WORSE = (-100.0, -200.0, -200.0, -200.0), (-150.0, -250.0, -250.0, -250.0)
+
+
+def pair(alternatives: Sequence[Wiring] = OPEN, **fields: Sourced) -> PairCard:
+    base = card()
+    return replace(base, record={**base.record, "capture": Sourced((2, 4, 5), "default:vLLM"), **fields}, alternatives=tuple(alternatives))
+
+
+def trace(
+    better: Mapping[str, Sequence[float] | Sequence[Sequence[float]]], names: Sequence[str] = FIRST_ROUND, prompts: int = 16
+) -> FakeTrace:
+    """A run in which every wiring does worse than the declared one but for those in `better`, by log-probability of 100 tokens at each depth."""
+    told = {name: Story(log_prob=better.get(name, WORSE), prompts=prompts) for name in dict.fromkeys([*names, *better])}
+    return FakeTrace(Story(log_prob=AS_DECLARED, prompts=prompts), pair(), others=told)
+
+
+def test_the_first_round_asks_for_what_is_open_and_every_order_of_the_streams() -> None:
+    asked = SEARCH.conditions(pair(), RunSpec(depth=8))
+    assert tuple(condition.name for condition in asked) == FIRST_ROUND
+    assert {condition.settings.depth for condition in asked} == {2}
+    assert asked[0].settings == DraftSettings(2, wiring=Wiring(capture=(3, 5, 6)))
+
+
+def test_a_chain_of_one_cannot_show_the_feedback_and_a_causal_lm_has_nothing_open() -> None:
+    assert "wiring-feedback-normed" not in {condition.name for condition in SEARCH.conditions(pair(), RunSpec(depth=1))}
+    assert SEARCH.conditions(card(no_recursion="no state"), RunSpec()) == ()
+    (said,) = SEARCH.judge(FakeTrace(pair=card(no_recursion="no state")))
+    assert isinstance(said, Skipped) and said.state == "not applicable"
+
+
+def test_a_sound_head_is_left_as_declared_and_the_closest_other_is_named() -> None:
+    run = trace({"wiring-rope-default": (-105, -200, -200, -200)})
+    assert SEARCH.further(run) == ()
+    assert SEARCH.wiring(run) == Wiring()
+    (said,) = SEARCH.judge(run)
+    reason = "the weights fit the declared wiring better than the 8 others tried; the closest, the default rotation, -0.05 nats a token [-0.05, -0.05]"
+    assert said == Sound("wiring", reason)
+
+
+def test_a_wiring_that_fits_better_is_taken_over_and_the_next_round_starts_from_it() -> None:
+    shifted = {"wiring-capture-3-5-6": (-40, -140, -140, -140)}
+    more = SEARCH.further(trace(shifted))
+    assert "wiring-capture-3-5-6+feedback-normed" in {condition.name for condition in more}
+    assert "wiring-capture-6-5-3" in {condition.name for condition in more}
+    assert all(condition.settings.wiring.capture is not None for condition in more)
+    run = trace(shifted, [*FIRST_ROUND, *(condition.name for condition in more)])
+    assert SEARCH.further(run) == ()
+    assert SEARCH.wiring(run) == Wiring(capture=(3, 5, 6))
+    (found, _) = SEARCH.judge(run)
+    assert isinstance(found, Finding)
+    assert (found.code, found.severity, found.condition) == ("AUX-LAYERS", "miswired", "wiring-capture-3-5-6")
+    assert found.claim == "the weights fit streams of boundaries 3, 5, 6 better than what is declared: +0.60 nats a token [+0.60, +0.60]"
+
+
+def test_two_faults_are_found_one_after_the_other() -> None:
+    both = {"wiring-capture-3-5-6": (-40, -140, -140, -140), "wiring-capture-3-5-6+feedback-normed": (-40, -60, -60, -60)}
+    second = SEARCH.further(trace(both))
+    third = SEARCH.further(run := trace(both, [*FIRST_ROUND, *(condition.name for condition in second)]))
+    assert {condition.name for condition in third} <= {
+        f"wiring-capture-{one}+feedback-normed" for one in ("3-6-5", "5-3-6", "5-6-3", "6-3-5", "6-5-3")
+    } | {"wiring-capture-3-5-6+feedback-normed+rope-default"}
+    run = trace(both, [*run.others, *(condition.name for condition in third)])
+    assert SEARCH.wiring(run) == Wiring(capture=(3, 5, 6), feedback="normed")
+    assert [item.code for item in SEARCH.judge(run) if isinstance(item, Finding)] == ["AUX-LAYERS", "FEEDBACK-MODE"]
+
+
+def test_the_feedback_is_judged_at_depth_two_alone() -> None:
+    only_first = trace({"wiring-feedback-normed": (-40, -250, -250, -250)})
+    assert SEARCH.wiring(only_first) == Wiring()
+    only_second = trace({"wiring-feedback-normed": (-150, -150, -250, -250)})
+    assert SEARCH.further(only_second)[0].settings.wiring.feedback == "normed"
+
+
+def test_what_helps_the_prompts_that_select_and_not_those_that_judge_is_not_taken_over() -> None:
+    lucky = trace({"wiring-rope-default": ((-40, -200, -200, -200), (-120, -200, -200, -200))})  # rows are dealt over the prompts in turn
+    assert SEARCH.wiring(lucky) == Wiring()
+    (said,) = SEARCH.judge(lucky)
+    assert isinstance(said, Sound) and "the default rotation, -0.20 nats" in said.reason
+
+
+def test_a_gain_astride_the_least_that_counts_leaves_the_wiring_open() -> None:
+    astride = [(-40, -200, -200, -200), (-40, -200, -200, -200), (-40, -200, -200, -200), (-130, -200, -200, -200)]
+    (said,) = SEARCH.judge(trace({"wiring-rope-default": astride}))
+    assert isinstance(said, Skipped) and said.state == "inconclusive"
+    assert said.reason.startswith("whether the default rotation fits the weights better, more prompts would tell: +0.15 nats a token [-")
+
+
+def test_fifteen_prompts_are_too_few_for_two_halves() -> None:
+    run = trace({"wiring-capture-3-5-6": (-40, -140, -140, -140)}, prompts=15)
+    assert SEARCH.wiring(run) == Wiring()
+    (said,) = SEARCH.judge(run)
+    assert isinstance(said, Skipped) and "15 prompts with a chain, at least 16 are needed" in said.reason
+
+
+def test_a_map_is_judged_by_right_guesses() -> None:
+    run = trace({"wiring-vocabulary-absolute": WORSE})
+    run = replace(
+        run,
+        pair=pair([*OPEN, Wiring(vocabulary="absolute")]),
+        others={**run.others, "wiring-vocabulary-absolute": Story(forced=(95, 72, 72, 72), log_prob=WORSE, prompts=16)},
+    )
+    assert SEARCH.further(run)[0].settings.wiring.vocabulary == "absolute"
+
+
+def test_a_stored_absolute_map_is_a_finding_though_it_was_read_as_meant() -> None:
+    run = replace(trace({}), pair=pair(vocab_map=Sourced("absolute", "tensor")))
+    found, _ = SEARCH.judge(run)
+    assert isinstance(found, Finding)
+    assert (found.code, found.severity) == ("VOCAB-MAP", "miswired")
+
+
+def test_gains_that_are_all_one_are_named_and_drift_is_withheld() -> None:
+    run = replace(trace({}), pair=pair(norm_gains=Sourced("all exactly 1", "tensor")))
+    found, withheld, _ = SEARCH.judge(run)
+    assert isinstance(found, Finding) and isinstance(withheld, Withheld)
+    assert (found.code, found.severity, withheld.axis) == ("NORM-MISMATCH", "mild", "drift")
+
+
+@pytest.mark.parametrize(
+    ("wiring", "name"), [(Wiring(capture=(2, 4)), "capture-2-4"), (Wiring(rope="target's", head="target's"), "rope-target+head-target")]
+)
+def test_a_wirings_name_is_fit_for_a_file(wiring: Wiring, name: str) -> None:
+    assert str(wiring) == name
