@@ -44,7 +44,10 @@ def request(models: Path, out: Path, **changes: object) -> Request:
 def test_a_diagnosis_leaves_a_whole_run_with_its_findings(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, verdict = diagnose_pair(request(models, tmp_path / "r"))
     assert run.n_prompts == 8
-    assert (verdict.axes["template"].state, verdict.axes["wiring"].state) == ("not measured", "mild")  # a head of random weights has the gains that it began with
+    assert (verdict.axes["template"].state, verdict.axes["wiring"].state) == (
+        "not measured",
+        "mild",
+    )  # at a token a byte these prompts run past its 512 positions
     assert (tmp_path / "r" / "findings.json").read_text().startswith("[")
     seen = capsys.readouterr()
     assert seen.out == ""  # results are for the caller to print; what it does goes to stderr

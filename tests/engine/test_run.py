@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,16 +17,18 @@ import pyarrow.dataset as ds
 import pytest
 import torch
 
-from driftcli.curves import compounding, fresh_accuracy, joint_walk, walk_acceptance_length
-from driftcli.domain import Axis, Condition, DraftSettings, Estimate, Finding, Message, PairCard, Prompt, RunSpec, Skipped
+from driftcli.curves import accepted_drafts, compounding, forced_accuracy, fresh_accuracy, joint_walk, rms, walk_acceptance_length
+from driftcli.domain import REWIRED, Axis, Condition, DraftSettings, Estimate, Message, PairCard, Prompt, RunSpec, Said, Wiring
 from driftcli.engine.run import Job, measure
 from driftcli.errors import ProbeError, PromptError, RunError
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.probe import Trace
 from driftcli.report.verdict import judge
+from driftcli.stats import Floats, Sums
 from driftcli.traces.reader import Run, read_run
 from driftcli.traces.schema import COLUMNS, TABLES, arrow_schema
 from probes import BATTERY
+from tests.loading.edits import edit_config
 from tests.tiny import prompts
 
 SPEC = RunSpec(depth=4, max_new_tokens=16, batch_size=3)
@@ -46,8 +49,36 @@ class Windows:
             Condition(f"{self.prefix}1000", DraftSettings(depth=spec.depth, window=1000), self.name),
         )
 
-    def judge(self, trace: Trace) -> Iterator[Finding | Skipped]:
+    def judge(self, trace: Trace) -> Iterator[Said]:
         yield from ()
+
+
+@dataclass(frozen=True)
+class TwoRounds:
+    """A search of somebody else: it asks for one condition, then for another, and settles on `ends`."""
+
+    ends: Wiring
+    name: str = "two-rounds"
+    axes: tuple[Axis, ...] = ("wiring",)
+
+    def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
+        return (Condition("round-1", DraftSettings(2, wiring=Wiring(feedback="normed")), self.name),)
+
+    def further(self, trace: Trace) -> Sequence[Condition]:
+        assert isinstance(trace.gain(forced_hits, "round-1", "baseline", "selecting"), Estimate)
+        more = Condition("round-2", DraftSettings(2, wiring=Wiring(residual="normed")), self.name)
+        return () if more.name in trace.measured else (more,)
+
+    def wiring(self, trace: Trace) -> Wiring:
+        assert isinstance(trace.gain(forced_hits, "round-2", "round-1", "judging"), Estimate)
+        return self.ends
+
+    def judge(self, trace: Trace) -> Iterator[Said]:
+        yield from ()
+
+
+def forced_hits(sums: Sums) -> Floats:
+    return forced_accuracy(sums)[:, 0]
 
 
 def job(pair: LoadedPair, out: Path, asked: Sequence[Prompt] | None = None, **changes: object) -> Job:
@@ -330,3 +361,88 @@ def test_given_replies_weigh_by_their_tokens_and_the_targets_own_do_not_hide_the
     given = table(run.path, "trajectories").query("not generated")
     assert run.argmax_share == pytest.approx(float(given["argmax_share"].iloc[0]))
     assert run.argmax_share < 0.5
+
+
+RAW = Wiring(feedback="raw")
+
+
+def test_a_search_asks_in_rounds_and_the_rest_runs_on_what_it_settles(pair: Callable, tmp_path: Path) -> None:
+    run = read_run(measure(job(pair("trained-post"), tmp_path / "r", battery=(Windows(), TwoRounds(RAW))), silent))
+    assert [name for _, name in run.conditions] == ["round-1", "round-2", REWIRED, "window-4", "window-6", "window-1000"]
+    assert (run.reference, run.wiring) == (REWIRED, RAW)
+    alone = read_run(measure(job(pair("trained-post"), tmp_path / "alone", battery=(Windows(),)), silent))
+    assert alone.estimate(forced_hits) == run.estimate(forced_hits, "baseline") == run.against("baseline").estimate(forced_hits)
+    assert run.by_depth(rms("forced"), "window-1000") == run.by_depth(rms("forced"))
+    assert run.by_depth(rms("forced")) != run.by_depth(rms("forced"), "baseline")
+    assert run.ratio_to_baseline(accepted_drafts, "window-1000").value == 1  # type: ignore[union-attr]
+
+
+def test_a_drafter_wired_otherwise_has_all_that_a_baseline_has(pair: Callable, tmp_path: Path) -> None:
+    """Fed back raw, the head is the one whose file says so, row for row."""
+    run = read_run(measure(job(pair("trained-post"), tmp_path / "r", battery=(TwoRounds(RAW),)), silent))
+    said = load_pair(
+        str(pair("trained-post").target.source.folder),
+        str(raw_copy(pair("trained-post"), tmp_path / "raw")),
+        torch.device("cpu"),
+        "float32",
+    )
+    plain = read_run(measure(job(said, tmp_path / "plain"), silent))
+    for name in TABLES:
+        mine, theirs = table(run.path, name), table(plain.path, name)
+        if "condition" in mine:
+            mine = mine[mine["condition"] == REWIRED].drop(columns=["condition", "probe"]).reset_index(drop=True)
+            theirs = theirs.drop(columns=["condition", "probe"])
+            pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
+    assert run.by_stream() == plain.by_stream()
+
+
+def raw_copy(loaded: LoadedPair, folder: Path) -> Path:
+    shutil.copytree(loaded.card.drafter.name, folder)
+    return edit_config(folder, norm_output=False)
+
+
+def test_a_search_that_settles_on_the_declared_wiring_leaves_the_baseline_in_place(pair: Callable, tmp_path: Path) -> None:
+    run = read_run(measure(job(pair("trained-post"), tmp_path / "r", battery=(Windows(), TwoRounds(Wiring()))), silent))
+    assert (run.reference, run.wiring) == ("baseline", Wiring())
+    assert REWIRED not in run.measured
+
+
+def test_a_run_that_settles_otherwise_when_it_grows_measures_the_rest_anew(pair: Callable, tmp_path: Path) -> None:
+    battery = (Windows(), TwoRounds(RAW))
+    path = measure(job(pair("trained-post"), tmp_path / "r", prompts(4), battery=battery), silent)
+    measure(job(pair("trained-post"), path, prompts(7), battery=(Windows(), TwoRounds(Wiring()))), silent)
+    fresh = measure(job(pair("trained-post"), tmp_path / "fresh", prompts(4), battery=(Windows(), TwoRounds(Wiring()))), silent)
+    grown = table(path, "steps")
+    assert REWIRED not in set(grown["condition"])
+    first = table(fresh, "steps")
+    pd.testing.assert_frame_equal(grown[grown["prompt"].isin(first["prompt"])].reset_index(drop=True), first)
+
+
+def test_an_unfinished_search_is_taken_up_where_it_was_killed(pair: Callable, tmp_path: Path) -> None:
+    battery = (Windows(), TwoRounds(RAW))
+    whole = measure(job(pair("trained-post"), tmp_path / "whole", battery=battery), silent)
+
+    def until(stop: int) -> Callable[[int, int, str], None]:
+        def say(done: int, *_: object) -> None:
+            if done >= stop:
+                raise KeyboardInterrupt
+
+        return say
+
+    for stop in (7, 14, 21, 28, 35):
+        with pytest.raises(KeyboardInterrupt):
+            measure(job(pair("trained-post"), tmp_path / "killed", battery=battery), until(stop))
+        with pytest.raises(RunError, match="not finished"):
+            read_run(tmp_path / "killed")
+    assert_same_rows(whole, measure(job(pair("trained-post"), tmp_path / "killed", battery=battery), silent))
+
+
+def test_anchors_of_a_span_are_summed_alone(run: Run) -> None:
+    cut = 12
+    inside, outside = run.between(0, cut), run.between(cut, 1 << 30)
+    assert inside.n_anchors + outside.n_anchors == run.n_anchors
+    steps = table(run.path, "steps").query("condition == 'baseline' and feed == 'forced' and depth == 1")
+    for one, rows in ((inside, steps[steps["anchor"] < cut]), (outside, steps[steps["anchor"] >= cut])):
+        assert one.n_anchors == len(rows)
+        if len(rows):
+            assert one.by_depth(forced_accuracy)[0].value == pytest.approx(rows["match"].mean())  # type: ignore[union-attr]
