@@ -130,6 +130,18 @@ CODES: tuple[Code, ...] = (
         ("retrain with normed feedback (EAGLE 3.1)", "draft fewer tokens"),
     ),
     Code(
+        "TEMPLATE-SENSITIVE",
+        "template",
+        "Under a change of the chat template the drafter keeps fewer drafts: it leans on the markup, or on the first token, that it was "
+        "trained behind.",
+        "A target that is itself less sure under the change: its entropy stands beside. Another template than the head was trained with.",
+        (
+            "serve the template that the head was trained with",
+            "retrain with mixed templates",
+            "post-norm feedback and per-stream norms (EAGLE 3.1)",
+        ),
+    ),
+    Code(
         "EXPOSURE-GAP",
         "capacity",
         "Feeding on its own state costs right guesses beyond the first hand-off, yet neither the RMS of the state nor the attention "

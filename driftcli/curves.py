@@ -58,6 +58,11 @@ def log_likelihood(sums: Sums) -> Floats:
     return ratio(sums["forced_log_prob"], sums["forced_covered"])
 
 
+def target_entropy(sums: Sums) -> Floats:
+    """Mean entropy of the target over the reply tokens, in nats; (draw,)."""
+    return ratio(sums["target_entropy"], sums["reply_tokens"])
+
+
 def accuracy_gap(sums: Sums) -> Floats:
     """Control accuracy minus forced accuracy."""
     return fresh_accuracy(sums) - forced_accuracy(sums)

@@ -30,6 +30,7 @@ AxisState = Literal["healthy", "mild", "moderate", "severe", "miswired", "inconc
 Feedback = Literal["raw", "normed"]
 Owner = Literal["own", "target's"]
 Norm = Literal["embedding", "hidden", "fusion", "mlp", "final", "every"]  # whose gains: the inputs', fc's, the layers', the last one's
+Template = Literal["own", "none", "other-family", "other-roles", "no-generation-prompt"]
 Half = Literal["selecting", "judging"]  # of the prompts: what is chosen on the one is reported on the other
 System = Literal["as_served:vllm", "as_served:sglang", "as_trained"]  # whose way to compute a head's step
 SYSTEMS: tuple[System, ...] = ("as_served:vllm", "as_served:sglang", "as_trained")
@@ -122,10 +123,24 @@ class DraftSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """One way of drafting that a probe wants measured on the run's trajectories.
+class TextSettings:
+    """How the texts come about that a condition drafts on; the defaults are the run's own.
 
-    controls: the fresh rows too. full: all that the baseline has, so free chains, streams and trajectories besides.
+    template: how messages are rendered. bos: what becomes of a first token that is the BoS. replayed: the replies are those of the run's
+    own texts, put behind the prompts as they are rendered here.
+    """
+
+    template: Template = "own"
+    bos: Literal["own", "dropped", "doubled"] = "own"
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One way of drafting that a probe wants measured.
+
+    text: on which texts, the run's own unless said. controls: the fresh rows too. full: all that the baseline has, so free chains, streams
+    and trajectories besides.
     """
 
     name: str
@@ -133,6 +148,7 @@ class Condition:
     probe: str = BASELINE
     controls: bool = False
     full: bool = False
+    text: TextSettings = TextSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +170,18 @@ class ModelCard:
 
 
 @dataclass(frozen=True, slots=True)
+class RenderingFacts:
+    """How the target's conversations are rendered: by a chat template or not, with the BoS in front or not, with the names of roles in the
+    template's own words or not, and whether a prompt to answer is added at the end.
+    """
+
+    templated: bool = False
+    begins_with_bos: bool = False
+    names_roles: bool = False
+    prompts_reply: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class PairCard:
     """Target and drafter as they were read.
 
@@ -171,6 +199,7 @@ class PairCard:
     notes: tuple[str, ...] = ()
     readings: Mapping[str, Mapping[str, Sourced]] = field(default_factory=dict)
     alternatives: tuple[Wiring, ...] = ()
+    rendering: RenderingFacts = RenderingFacts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +236,7 @@ class RunSpec:
     max_new_tokens: int = 128
     batch_size: int = 16
     seed: int = 0
+    quick: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,8 +62,8 @@ class Trace(Protocol):
     def by_depth(self, statistic: Callable[[Sums], Floats], condition: str | None = None) -> Sequence[Estimate | Absent]:
         """One number a depth, depth 1 first, of the reference unless another condition is named."""
 
-    def ratio_to_baseline(self, statistic: Callable[[Sums], Floats], condition: str) -> Estimate | Absent:
-        """A condition's number over the reference's, paired prompt by prompt."""
+    def ratio_to_baseline(self, statistic: Callable[[Sums], Floats], condition: str, tries: int = 1) -> Estimate | Absent:
+        """A condition's number over the reference's, paired prompt by prompt; the interval holds for `tries` such numbers at once."""
 
     def gain(self, statistic: Callable[[Sums], Floats], condition: str, over: str, half: Half) -> Estimate | Absent:
         """A condition's number minus another's, paired prompt by prompt, on one half of the prompts: one selects, one judges."""

@@ -70,8 +70,8 @@ class Bootstrap:
         random = np.random.default_rng(seed)
         return cls(random.multinomial(n_prompts, np.full(n_prompts, 1 / n_prompts), size=DRAWS).astype(np.float64))
 
-    def estimates(self, sums: Sums, statistic: Callable[[Sums], Floats]) -> list[Estimate | Absent]:
-        """Value and 95% interval of each entry of `statistic`.
+    def estimates(self, sums: Sums, statistic: Callable[[Sums], Floats], tries: int = 1) -> list[Estimate | Absent]:
+        """Value and 95% interval of each entry of `statistic`; for `tries` numbers at once the intervals are wider (Bonferroni).
 
         sums: (prompt, ...) each; the statistic sees them pooled as (draw, ...) and returns (draw,) or (draw, entry).
         """
@@ -80,19 +80,19 @@ class Bootstrap:
         value = np.atleast_1d(statistic({name: sums[name].sum(axis=0, keepdims=True) for name in names})[0])
         drawn = statistic({name: np.tensordot(self.weights, sums[name], axes=1) for name in names})
         drawn = drawn.reshape(len(drawn), -1)
-        return [_estimate(float(value[i]), drawn[:, i], n_prompts) for i in range(len(value))]
+        return [_estimate(float(value[i]), drawn[:, i], n_prompts, tries) for i in range(len(value))]
 
-    def estimate(self, sums: Sums, statistic: Callable[[Sums], Floats]) -> Estimate | Absent:
+    def estimate(self, sums: Sums, statistic: Callable[[Sums], Floats], tries: int = 1) -> Estimate | Absent:
         """Value and 95% interval of a single number."""
-        (only,) = self.estimates(sums, statistic)
+        (only,) = self.estimates(sums, statistic, tries)
         return only
 
 
-def _estimate(value: float, drawn: Floats, n_prompts: int) -> Estimate | Absent:
+def _estimate(value: float, drawn: Floats, n_prompts: int, tries: int) -> Estimate | Absent:
     defined = drawn[np.isfinite(drawn)]
     if not np.isfinite(value):
         return Absent("nothing to divide by: no such observation in this run")
     if len(defined) < DEFINED_DRAWS * len(drawn):
         return Absent(f"too rare: in {1 - len(defined) / len(drawn):.0%} of the resamplings of prompts there is nothing to divide by")
-    low, high = np.quantile(defined, [0.025, 0.975])
+    low, high = np.quantile(defined, [0.025 / tries, 1 - 0.025 / tries])
     return Estimate(value, float(low), float(high), n_prompts)

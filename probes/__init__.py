@@ -8,7 +8,8 @@ from probes.magnitude import Magnitude
 from probes.noise import InputNoise
 from probes.position_range import PositionRange
 from probes.streams import Streams
+from probes.template import TemplateChanges
 from probes.wiring import WiringSearch
 
-BATTERY: tuple[Probe, ...] = (WiringSearch(), PositionRange(), ChainLength(), Streams(), InputNoise(), Magnitude())
-QUICK = ("wiring", "position-range", "chain-length", "streams")  # names of those that --quick runs
+BATTERY: tuple[Probe, ...] = (WiringSearch(), PositionRange(), ChainLength(), Streams(), TemplateChanges(), InputNoise(), Magnitude())
+QUICK = ("wiring", "position-range", "chain-length", "streams", "template")  # names of those that --quick runs

@@ -55,7 +55,7 @@ def diagnose(
     from driftcli.report.formats import show
     from driftcli.report.verdict import exit_code
 
-    spec = RunSpec(depth=depth, max_new_tokens=max_new_tokens, batch_size=batch_size, seed=seed)
+    spec = RunSpec(depth=depth, max_new_tokens=max_new_tokens, batch_size=batch_size, seed=seed, quick=quick)
     run, verdict = diagnose_pair(
         Request(target, drafter, prompts, probe or [], quick, spec, limit, device, dtype, reading, trust_remote_code, out, force)
     )

@@ -14,8 +14,8 @@ from driftcli.domain import RECENT_KEYS, SHARES, Condition, Feed
 from driftcli.drafters.self_feeding import SelfFeedingDrafter
 from driftcli.engine.attention import LABELS, Masses
 from driftcli.engine.chains import Drafted, Queries, state_cosine, state_rms
-from driftcli.engine.rendering import REPLY
 from driftcli.engine.trajectories import Trajectory
+from driftcli.loading.rendering import REPLY
 from driftcli.stats import leading_matches, walk
 from driftcli.traces.writer import Columns
 

@@ -20,17 +20,17 @@ from pathlib import Path
 
 import torch
 
-from driftcli.domain import BASELINE, REWIRED, Condition, DraftSettings, Prompt, RunSpec, Wiring
+from driftcli.domain import BASELINE, REWIRED, Condition, DraftSettings, Prompt, RunSpec, TextSettings, Wiring
 from driftcli.drafters.causal_lm import CausalLm
 from driftcli.engine.chains import Drafted, draft_chains
 from driftcli.engine.lm_chains import draft_lm_chains
-from driftcli.engine.rendering import render
 from driftcli.engine.rows import cell_rows, find_sink, stream_columns, trajectory_columns
-from driftcli.engine.texts import Text, ignored_settings, write_texts
+from driftcli.engine.texts import Text, ignored_settings, replay_texts, write_texts
 from driftcli.engine.trajectories import Trajectory, read_text
 from driftcli.errors import ProbeError
 from driftcli.loading.pair import LoadedPair
 from driftcli.loading.prompts import content_hash
+from driftcli.loading.rendering import render
 from driftcli.probe import Probe, Search
 from driftcli.traces.reader import read_run
 from driftcli.traces.schema import TABLES
@@ -174,15 +174,15 @@ class _Running:
         measured = list(map(_plain, self.conditions))
         self.folder.write_manifest({**self.begun, "conditions": measured, "other_conditions": list(others.values())})
 
-    def _add_batch(self, batch: Sequence[str], conditions: Sequence[Condition], reference: str) -> None:
-        pending = [condition for condition in conditions if not self.folder.is_done(condition.name, batch)]
-        self.done += len(batch) * (len(conditions) - len(pending))
-        if pending:
-            say = partial(self.progress, self.done, self.total)
-            measured = _measure_batch(self.job, self.folder, batch, [self.prompts[name] for name in batch], pending, reference, say)
-            for condition in pending:
-                self.folder.write_cell(condition.name, batch, measured[condition.name])
-            self.done += len(batch) * len(pending)
+    def _add_batch(self, names: Sequence[str], conditions: Sequence[Condition], reference: str) -> None:
+        open = [condition for condition in conditions if not self.folder.is_done(condition.name, names)]
+        self.done += len(names) * (len(conditions) - len(open))
+        if open:
+            batch, say = Batch(names, [self.prompts[name] for name in names]), partial(self.progress, self.done, self.total)
+            measured = _measure_batch(self.job, self.folder, batch, conditions, reference, say)
+            for condition in open:
+                self.folder.write_cell(condition.name, names, measured[condition.name])
+            self.done += len(names) * len(open)
         self.progress(self.done, self.total, "written")
 
     def finish(self) -> None:
@@ -193,6 +193,14 @@ class _Running:
         self.folder.write_manifest({**self.begun, "conditions": measured, "finished": _now(), "complete": True})
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Prompts that the target continues together, and the hashes of their content."""
+
+    names: Sequence[str]
+    prompts: Sequence[Prompt]
+
+
 def _plain(condition: Condition) -> Plain:
     """A condition as `run.json` holds it."""
     plain: Plain = json.loads(json.dumps(asdict(condition)))
@@ -200,56 +208,75 @@ def _plain(condition: Condition) -> Plain:
 
 
 def _measure_batch(
-    job: Job,
-    folder: RunFolder,
-    batch: Sequence[str],
-    prompts: Sequence[Prompt],
-    pending: Sequence[Condition],
-    reference: str,
-    say: Callable[[str], None],
+    job: Job, folder: RunFolder, batch: Batch, conditions: Sequence[Condition], reference: str, say: Callable[[str], None]
 ) -> dict[str, dict[str, list[Columns]]]:
-    """The tables of every pending condition, text after text, so that one text's streams and chains are in memory at a time."""
-    say("target")
-    found = _texts(job, folder, batch, prompts)
-    sinks = folder.written_sinks(reference, batch) if all(condition.name != reference for condition in pending) else {}
-    tables: dict[str, dict[str, list[Columns]]] = {
-        condition.name: {name: [] for name in (TABLES if condition.full else ("steps", "heads"))} for condition in pending
-    }
-    for number, text in enumerate(found, 1):
-        say(f"text {number} of {len(found)}")
-        trajectory = read_text(job.pair.target, text, _boundaries(job, pending))
-        sink = sinks.get((text.prompt.id, text.turn))
-        for condition in sorted(pending, key=lambda one: one.name != reference):
-            sink = _draft_condition(job, trajectory, condition, sink, tables[condition.name], finds_sink=condition.name == reference)
+    """The tables of every condition without a cell, text after text, so that one text's streams and chains are in memory at a time.
+
+    Conditions on the same texts are drafted together. The first of them finds each text's sink and all keep it; on the run's own texts that
+    is `reference`.
+    """
+    pending = [condition for condition in conditions if not folder.is_done(condition.name, batch.names)]
+    tables = {condition.name: {name: list[Columns]() for name in _tables(condition)} for condition in pending}
+    own: list[Text] | None = None
+    for settings in dict.fromkeys([TextSettings(), *(condition.text for condition in pending)]):
+        group = [condition for condition in conditions if condition.text == settings]
+        first = reference if settings == TextSettings() else group[0].name
+        say("target")
+        texts, sinks = _written(folder, batch, BASELINE if settings == TextSettings() else first, first)
+        if texts is None and settings.replayed:
+            assert own is not None
+            texts = replay_texts(job.pair.target, own, settings)
+        elif texts is None:
+            texts = write_texts(job.pair.target, batch.prompts, job.spec.max_new_tokens, settings)
+        own = texts if settings == TextSettings() else own
+        asked = sorted((one for one in group if one in pending), key=lambda one: one.name != first)
+        for number, text in enumerate(texts, 1):
+            say(f"text {number} of {len(texts)}")
+            _draft_text(job, text, asked, first, sinks.get((text.prompt.id, text.turn)), tables)
     return tables
 
 
-def _texts(job: Job, folder: RunFolder, batch: Sequence[str], prompts: Sequence[Prompt]) -> list[Text]:
-    """The batch's texts: as its baseline holds them where that is written, so that all conditions see the same, else written now."""
-    if not folder.is_done(BASELINE, batch):
-        return write_texts(job.pair.target, prompts, job.spec.max_new_tokens)
-    by_id = {prompt.id: prompt for prompt in prompts}
-    names = [field.name for field in fields(Text) if field.name != "prompt"]
-    return [Text(by_id[row["prompt"]], **{name: row[name] for name in names}) for row in folder.written_texts(batch)]
-
-
-def _draft_condition(
-    job: Job, trajectory: Trajectory, condition: Condition, sink: int | None, tables: dict[str, list[Columns]], *, finds_sink: bool
-) -> int | None:
-    """Add one text's rows of a condition to its tables; returns the sink, which the reference finds and all others keep."""
-    horizon, offset = job.spec.depth, job.pair.card.token_offset
-    if trajectory.n_anchors(horizon):
-        drafted = draft(job.pair, trajectory, condition.settings, horizon, free=condition.full)
-        if finds_sink:
-            sink = find_sink(drafted.fresh.masses, trajectory.labels[offset:])
-        rows = cell_rows(condition, trajectory, drafted, sink, offset)
-        tables["steps"] += rows.steps
-        tables["heads"] += rows.heads
+def _tables(condition: Condition) -> tuple[str, ...]:
+    """The tables that a condition fills: all for a full one, and its texts where they are its own."""
     if condition.full:
-        tables["trajectories"].append(trajectory_columns(trajectory, horizon, sink))
-        if not isinstance(job.pair.drafter, CausalLm):
-            tables["streams"].append(stream_columns(trajectory, job.pair.drafter.wired(condition.settings.wiring), condition))
-    return sink
+        return TABLES
+    return ("steps", "heads") if condition.text == TextSettings() else ("trajectories", "steps", "heads")
+
+
+def _written(folder: RunFolder, batch: Batch, holder: str, first: str) -> tuple[list[Text] | None, dict[tuple[str, int], int | None]]:
+    """The batch's texts as the cell of `holder` has them, so that all conditions see the same, None before it is written; and their sinks
+    as `first` found them.
+    """
+    if not folder.is_done(holder, batch.names):
+        return None, {}
+    by_id = {prompt.id: prompt for prompt in batch.prompts}
+    names = [field.name for field in fields(Text) if field.name != "prompt"]
+    texts = [Text(by_id[row["prompt"]], **{name: row[name] for name in names}) for row in folder.written_texts(holder, batch.names)]
+    found = folder.written_texts(first, batch.names) if folder.is_done(first, batch.names) else []
+    return texts, {(row["prompt"], row["turn"]): row["sink_row"] for row in found}
+
+
+def _draft_text(
+    job: Job, text: Text, conditions: Sequence[Condition], first: str, sink: int | None, tables: dict[str, dict[str, list[Columns]]]
+) -> None:
+    """Add one text's rows of every condition to its tables; the condition `first` finds the sink, if it is among them."""
+    if not conditions:
+        return
+    trajectory = read_text(job.pair.target, text, _boundaries(job, conditions))
+    horizon, offset = job.spec.depth, job.pair.card.token_offset
+    for condition in conditions:
+        into = tables[condition.name]
+        if trajectory.n_anchors(horizon):
+            drafted = draft(job.pair, trajectory, condition.settings, horizon, free=condition.full)
+            if condition.name == first:
+                sink = find_sink(drafted.fresh.masses, trajectory.labels[offset:])
+            rows = cell_rows(condition, trajectory, drafted, sink, offset)
+            into["steps"] += rows.steps
+            into["heads"] += rows.heads
+        if "trajectories" in into:
+            into["trajectories"].append(trajectory_columns(trajectory, horizon, sink))
+        if "streams" in into and not isinstance(job.pair.drafter, CausalLm):
+            into["streams"].append(stream_columns(trajectory, job.pair.drafter.wired(condition.settings.wiring), condition))
 
 
 def _boundaries(job: Job, conditions: Sequence[Condition]) -> list[int]:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from transformers import GenerationConfig
 
-from driftcli.domain import Message, Prompt
-from driftcli.engine.rendering import REPLY, Rendered, render
+from driftcli.domain import Message, Prompt, TextSettings
 from driftcli.errors import PromptError
+from driftcli.loading.rendering import OWN, REPLY, Rendered, render
 from driftcli.loading.target import LanguageModel
 
 CHUNK = 512  # tokens of a text that the target reads at once: masks and activations of a long one would not fit (chosen by us)
@@ -73,23 +73,41 @@ def plain_decoding(target: LanguageModel) -> Iterator[GenerationConfig]:
 
 
 @torch.inference_mode()
-def write_texts(target: LanguageModel, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Text]:
+def write_texts(target: LanguageModel, prompts: Sequence[Prompt], max_new_tokens: int, settings: TextSettings = OWN) -> list[Text]:
     """Every turn of every prompt, continued turn by turn in one batch; earlier replies become the conversation of later turns."""
     found: list[Text] = []
     open_turns: list[tuple[Prompt, tuple[str, ...]]] = [(prompt, ()) for prompt in prompts]
     turn = 0
     while open_turns:
-        rendered = [
-            render(target.tokenizer, prompt.id, _conversation(prompt, turn, replies), prompt.text) for prompt, replies in open_turns
-        ]
+        rendered = [_rendered(target, prompt, turn, replies, settings) for prompt, replies in open_turns]
         made = _replies(target, [prompt for prompt, _ in open_turns], rendered, max_new_tokens)
         following = []
         for (prompt, replies), text, reply in zip(open_turns, rendered, made, strict=True):
             found.append(Text.of(prompt, turn, text, reply, generated=prompt.response is None))
             if turn + 1 < len(prompt.turns):
-                following.append((prompt, (*replies, str(target.tokenizer.decode(reply, skip_special_tokens=True)))))
+                following.append((prompt, (*replies, _said(target, reply))))
         open_turns, turn = following, turn + 1
     return found
+
+
+def replay_texts(target: LanguageModel, texts: Sequence[Text], settings: TextSettings) -> list[Text]:
+    """The same replies behind the same prompts rendered as `settings` want them; no reply counts as written by the target there."""
+    replies = {(text.prompt.id, text.turn): text.ids[text.prompt_length :] for text in texts}
+    found = []
+    for text in texts:
+        before = tuple(_said(target, replies[text.prompt.id, turn]) for turn in range(text.turn))
+        rendered = _rendered(target, text.prompt, text.turn, before, settings)
+        found.append(Text.of(text.prompt, text.turn, rendered, replies[text.prompt.id, text.turn], generated=False))
+    return found
+
+
+def _rendered(target: LanguageModel, prompt: Prompt, turn: int, replies: tuple[str, ...], settings: TextSettings) -> Rendered:
+    return render(target.tokenizer, prompt.id, _conversation(prompt, turn, replies), prompt.text, settings)
+
+
+def _said(target: LanguageModel, reply: Sequence[int]) -> str:
+    """A reply as the conversation of a later turn holds it."""
+    return str(target.tokenizer.decode(list(reply), skip_special_tokens=True))
 
 
 def _conversation(prompt: Prompt, turn: int, replies: tuple[str, ...]) -> list[Message]:

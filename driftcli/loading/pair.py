@@ -22,6 +22,7 @@ from driftcli.loading.facts import read_facts
 from driftcli.loading.files import SMALL_FILES, Source, resolve, weight_files
 from driftcli.loading.formats import FORMATS, detect
 from driftcli.loading.pitfalls import pitfalls
+from driftcli.loading.rendering import rendering_facts
 from driftcli.loading.target import Dtype, LanguageModel, load_language_model
 
 PROBE_STRINGS = (
@@ -75,6 +76,7 @@ def load_pair(
         readings=dict(declaration.differences(reading)),
         notes=(*pitfalls(declaration), *_unread(target)),
         alternatives=alternatives(declaration, drafter),
+        rendering=rendering_facts(target.tokenizer),
     )
     return LoadedPair(target, drafter, card)
 
@@ -98,6 +100,7 @@ def _with_language_model(
         token_offset=0,
         no_recursion=NO_STATE,
         notes=(*(() if drafter.window is None else (slides,)), *_unread(target), *_unread(lm)),
+        rendering=rendering_facts(target.tokenizer),
     )
     return LoadedPair(target, drafter, card)
 

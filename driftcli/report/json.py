@@ -67,7 +67,7 @@ def _baseline(run: Run) -> dict[str, Plain]:
     length = run.estimate(walk_acceptance_length)
     recursion = None if run.pair.no_recursion is None else Absent(run.pair.no_recursion)
     return {
-        **_claimed("acceptance_length", length, run),
+        **_claimed("acceptance_length", length, run.argmax_share),
         "target_argmax_share": run.argmax_share,
         "texts_with_sink": {"count": run.sink_texts[0], "of": run.sink_texts[1]},
         "self_feeding_tax": _estimate(recursion or estimate_tax(run)),
@@ -76,11 +76,11 @@ def _baseline(run: Run) -> dict[str, Plain]:
     }
 
 
-def _claimed(name: str, length: Estimate | Absent, run: Run) -> dict[str, Plain]:
+def _claimed(name: str, length: Estimate | Absent, argmax_share: float) -> dict[str, Plain]:
     """An acceptance length under its name where the text is the target's own, else withheld and given as `text_match_length`."""
-    if run.argmax_share >= EXACT_TEXT:
+    if argmax_share >= EXACT_TEXT:
         return {name: _estimate(length)}
-    why = f"the given replies are the target's own choice at only {run.argmax_share:.1%} of their tokens; see text_match_length"
+    why = f"the given replies are the target's own choice at only {argmax_share:.1%} of their tokens; see text_match_length"
     return {name: _estimate(Absent(why)), "text_match_length": _estimate(length)}
 
 
@@ -112,7 +112,7 @@ def _judged(name: str, place: int, run: Run, value: Estimate | Absent) -> Estima
 
 
 def _condition(run: Run, probe: str, name: str) -> dict[str, Plain]:
-    claimed = _claimed("acceptance_length", run.estimate(walk_acceptance_length, name), run)
+    claimed = _claimed("acceptance_length", run.estimate(walk_acceptance_length, name), run.argmax_share_of(name))
     return {"probe": probe, "name": name, **claimed, "ratio_to_baseline": _estimate(run.ratio_to_baseline(walk_acceptance_length, name))}
 
 

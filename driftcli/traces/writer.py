@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from driftcli.domain import BASELINE, PairCard, Sourced
+from driftcli.domain import PairCard, Sourced
 from driftcli.errors import RunError
 from driftcli.traces.schema import COLUMNS, TABLES, VERSION, Column, arrow_schema
 
@@ -49,15 +49,10 @@ class RunFolder:
     def _file(self, table: str, condition: str, batch: Sequence[str]) -> Path:
         return self.path / table / f"{condition}-{batch_key(batch)}.parquet"
 
-    def written_texts(self, batch: Sequence[str]) -> list[dict[str, Any]]:
-        """The batch's texts as its baseline cell holds them, one a row of `trajectories`."""
-        columns = ["prompt", "turn", "prompt_length", "ids", "labels", "generated", "unlocated", "rendered_sha256"]
-        return pq.read_table(self._file("trajectories", BASELINE, batch), columns=columns).to_pylist()  # type: ignore[no-any-return]
-
-    def written_sinks(self, condition: str, batch: Sequence[str]) -> dict[tuple[str, int], int | None]:
-        """The sink row of each text of the batch as a full condition's cell holds it, by prompt and turn."""
-        table = pq.read_table(self._file("trajectories", condition, batch), columns=["prompt", "turn", "sink_row"])
-        return {(row["prompt"], row["turn"]): row["sink_row"] for row in table.to_pylist()}
+    def written_texts(self, condition: str, batch: Sequence[str]) -> list[dict[str, Any]]:
+        """The batch's texts, and their sinks, as a condition's cell holds them, one a row of `trajectories`."""
+        columns = ["prompt", "turn", "prompt_length", "ids", "labels", "generated", "unlocated", "rendered_sha256", "sink_row"]
+        return pq.read_table(self._file("trajectories", condition, batch), columns=columns).to_pylist()  # type: ignore[no-any-return]
 
     def forget(self, condition: str) -> None:
         """Remove every cell of a condition."""

@@ -17,12 +17,35 @@ import pyarrow.dataset as ds
 import pytest
 import torch
 
-from driftcli.curves import accepted_drafts, compounding, forced_accuracy, fresh_accuracy, joint_walk, rms, walk_acceptance_length
-from driftcli.domain import REWIRED, Axis, Condition, DraftSettings, Estimate, Message, PairCard, Prompt, RunSpec, Said, Wiring
+from driftcli.curves import (
+    accepted_drafts,
+    compounding,
+    forced_accuracy,
+    fresh_accuracy,
+    joint_walk,
+    rms,
+    target_entropy,
+    walk_acceptance_length,
+)
+from driftcli.domain import (
+    REWIRED,
+    Axis,
+    Condition,
+    DraftSettings,
+    Estimate,
+    Message,
+    PairCard,
+    Prompt,
+    RunSpec,
+    Said,
+    TextSettings,
+    Wiring,
+)
 from driftcli.engine.run import Job, measure
 from driftcli.errors import ProbeError, PromptError, RunError
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.probe import Trace
+from driftcli.report.json import report
 from driftcli.report.verdict import judge
 from driftcli.stats import Floats, Sums
 from driftcli.traces.reader import Run, read_run
@@ -446,3 +469,65 @@ def test_anchors_of_a_span_are_summed_alone(run: Run) -> None:
         assert one.n_anchors == len(rows)
         if len(rows):
             assert one.by_depth(forced_accuracy)[0].value == pytest.approx(rows["match"].mean())  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A probe of somebody else: prompts without their BoS, answered anew and with the run's replies, the latter in a window too."""
+
+    name: str = "rendering"
+    axes: tuple[Axis, ...] = ()
+
+    def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
+        anew, replayed = TextSettings(bos="dropped"), TextSettings(bos="dropped", replayed=True)
+        return (
+            Condition("anew", DraftSettings(spec.depth), self.name, controls=True, text=anew),
+            Condition("replayed", DraftSettings(spec.depth), self.name, text=replayed),
+            Condition("replayed-wide", DraftSettings(spec.depth, window=1000), self.name, text=replayed),
+        )
+
+    def judge(self, trace: Trace) -> Iterator[Said]:
+        yield from ()
+
+
+def test_conditions_on_other_texts_hold_them_and_share_them(pair: Callable, tmp_path: Path) -> None:
+    path = measure(job(pair("trained-pre"), tmp_path / "r", battery=(Rendering(),)), silent)
+    texts = {
+        name: {
+            (row["prompt"], row["turn"]): row
+            for row in pd.concat(map(pd.read_parquet, path.glob(f"trajectories/{name}-*.parquet"))).to_dict("records")
+        }
+        for name in ("baseline", "anew", "replayed", "replayed-wide")
+    }
+    assert len({frozenset(rows) for rows in texts.values()}) == 1
+    for key, own in texts["baseline"].items():
+        prompt, reply = list(own["ids"][: own["prompt_length"]]), list(own["ids"][own["prompt_length"] :])
+        assert list(texts["replayed"][key]["ids"]) == [*prompt[1:], *reply]
+        assert list(texts["replayed-wide"][key]["ids"]) == [*prompt[1:], *reply]
+        if key[1] == 0:
+            assert list(texts["anew"][key]["ids"][: own["prompt_length"] - 1]) == prompt[1:]
+    steps = table(path, "steps").drop(columns="probe")
+    wide, plain = (
+        steps[steps["condition"] == name].drop(columns="condition").reset_index(drop=True) for name in ("replayed-wide", "replayed")
+    )
+    pd.testing.assert_frame_equal(wide, plain)
+
+
+def test_replies_behind_another_rendering_claim_no_acceptance_and_the_targets_own_do(pair: Callable, tmp_path: Path) -> None:
+    run = read_run(measure(job(pair("trained-pre"), tmp_path / "r", battery=(Rendering(),)), silent))
+    assert run.argmax_share_of("baseline") == run.argmax_share_of("anew") == 1
+    assert run.argmax_share_of("replayed") < 0.99
+    shown = {one["name"]: one for one in report(run, judge(run, ()))["conditions"]}  # type: ignore[index,union-attr]
+    assert shown["replayed"]["acceptance_length"]["value"] is None and shown["replayed"]["text_match_length"]["value"] > 1
+    assert "text_match_length" not in shown["anew"]
+    assert isinstance(run.estimate(target_entropy, "anew"), Estimate)
+    assert run.estimate(target_entropy, "anew") != run.estimate(target_entropy)
+
+
+def test_other_texts_are_taken_up_where_a_run_was_killed(pair: Callable, tmp_path: Path) -> None:
+    battery = (Rendering(),)
+    whole = measure(job(pair("trained-pre"), tmp_path / "whole", battery=battery), silent)
+    path = measure(job(pair("trained-pre"), tmp_path / "r", battery=battery), silent)
+    for gone in (*path.glob("steps/replayed-wide-*"), *path.glob("steps/anew-*"), *list(path.glob("steps/replayed-*"))[:1]):
+        gone.unlink(missing_ok=True)
+    assert_same_rows(whole, measure(job(pair("trained-pre"), path, battery=battery), silent))

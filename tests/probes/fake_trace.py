@@ -39,6 +39,7 @@ class Story:
     rounds: Sequence[float] = (50, 40, 40, 40)
     kept: Sequence[float] = (40, 40, 40, 40)
     log_prob: Sequence[float] | Sequence[Sequence[float]] = (-100, -200, -200, -200)  # nats of 100 wanted tokens, all covered
+    entropy: float = 0.5  # of the target, in nats a reply token
     prompts: int = 10
 
     def sums(self) -> Sums:
@@ -58,6 +59,8 @@ class Story:
             "rounds_by_length": by_prompt(self.rounds, self.prompts),
             "kept_by_length": by_prompt(self.kept, self.prompts),
             "forced_log_prob": by_prompt(self.log_prob, self.prompts),
+            "reply_tokens": np.full(self.prompts, float(ANCHORS)),
+            "target_entropy": np.full(self.prompts, ANCHORS * self.entropy),
             "forced_covered": np.full_like(moved, float(ANCHORS)),
         }
 
@@ -128,7 +131,7 @@ class FakeTrace:
 
         return Bootstrap.of(len(range(self.n_prompts)[some]), 0).estimate(both, difference)
 
-    def ratio_to_baseline(self, statistic: Callable[[Sums], Floats], condition: str) -> Estimate | Absent:
+    def ratio_to_baseline(self, statistic: Callable[[Sums], Floats], condition: str, tries: int = 1) -> Estimate | Absent:
         return self.ratios[condition]
 
     def by_stream(self) -> dict[str, tuple[Estimate | Absent, Estimate | Absent]]:

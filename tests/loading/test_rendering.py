@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
-from driftcli.domain import Message
-from driftcli.engine.rendering import CONTENT, TEMPLATE, Rendered, render
+from driftcli.domain import Message, RenderingFacts, TextSettings
 from driftcli.errors import PromptError
+from driftcli.loading.rendering import CONTENT, TEMPLATE, Rendered, render, rendering_facts
+from tests.tiny import TEMPLATE as TEMPLATE_OF_TINY
 from tests.tiny import tokenizer
 
 CHATML = (
@@ -234,3 +235,48 @@ def test_several_named_templates_without_a_default_are_refused() -> None:
 def test_a_prompt_of_less_than_two_tokens_is_refused(template: str | None, content: str, tokens: int) -> None:
     with pytest.raises(PromptError, match=rf"^prompt p: renders to {tokens} tokens, expected at least 2"):
         render(with_template(template), "p", conversation(content), None)
+
+
+# --- changed
+
+
+SAID = conversation("why user", "because", "and now")
+PLAIN = "<s><|user|>why user<|bot|>because<|user|>and now<|bot|>"
+NAMED = "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "changed", "text"),
+    [
+        (TEMPLATE_OF_TINY, TextSettings(), PLAIN),
+        (TEMPLATE_OF_TINY, TextSettings(bos="dropped"), PLAIN.removeprefix("<s>")),
+        (TEMPLATE_OF_TINY, TextSettings(bos="doubled"), f"<s>{PLAIN}"),
+        (TEMPLATE_OF_TINY, TextSettings(template="none"), "<s>why user\n\nbecause\n\nand now"),
+        (TEMPLATE_OF_TINY, TextSettings(template="none", bos="dropped"), "why user\n\nbecause\n\nand now"),
+        (TEMPLATE_OF_TINY, TextSettings(template="no-generation-prompt"), PLAIN.removesuffix("<|bot|>")),
+        (
+            TEMPLATE_OF_TINY,
+            TextSettings(template="other-family"),
+            "<s><|im_start|>user\nwhy user<|im_end|>\n<|im_start|>assistant\nbecause<|im_end|>\n<|im_start|>user\nand now<|im_end|>\n<|im_start|>assistant\n",
+        ),
+        (CHATML, TextSettings(template="other-family"), "[INST] why user [/INST] because [INST] and now [/INST]"),
+        (NAMED, TextSettings(template="other-roles"), "<s>[human] why user\n[bot] because\n[human] and now\n[bot] "),
+        (None, TextSettings(template="none"), "why user\n\nbecause\n\nand now"),
+    ],
+)
+def test_a_change_of_the_template_changes_that_alone(template: str | None, changed: TextSettings, text: str) -> None:
+    words = with_template(template)
+    made = render(words, "p", SAID, None, changed)
+    assert words.decode(made.ids) == text
+    assert len(made.labels) == len(made.ids)
+    inside = [words.decode([token]) for token, label in zip(made.ids, made.labels, strict=True) if label == CONTENT]
+    assert "".join(inside) == "why userbecauseand now"
+
+
+def test_what_a_rendering_holds_is_told_from_a_short_one() -> None:
+    assert rendering_facts(with_template(TEMPLATE_OF_TINY)) == RenderingFacts(True, True, True, True)
+    assert rendering_facts(with_template(CHATML)) == RenderingFacts(True, False, True, True)
+    assert rendering_facts(with_template(NAMED)) == RenderingFacts(True, True, True, True)
+    assert rendering_facts(with_template(saying("message['content']"))) == RenderingFacts(True, False, True, False)
+    assert rendering_facts(with_template(None)) == RenderingFacts()
+    assert rendering_facts(with_template("{{ raise_exception('never') }}")) == RenderingFacts(templated=True)

@@ -1,0 +1,201 @@
+"""A conversation as token ids, each token labelled as template or as content of a given message.
+
+What the template writes is told from what was given by rendering a second time with a mark in the place of every content: the text between
+the marks is the template's own, so a content that also stands in the template ("user", say) is found where it belongs. A template that
+strips a content shows what is left of it. One that rewrites it (drops its reasoning, say) hides it: its tokens then count as template and
+the message is counted as not located, never guessed at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from driftcli.domain import Message, RenderingFacts, Template, TextSettings
+from driftcli.errors import PromptError
+from driftcli.loading.files import reason
+
+TEMPLATE, CONTENT, REPLY = 0, 1, 2  # labels of tokens; they index engine.attention.LABELS
+MARK = "\ue000{}\ue001"  # private-use characters, which no template writes; contents never meet them, being left out of that rendering
+MARKS = re.compile("\ue000(\\d+)\ue001")
+BETWEEN = "\n\n"  # what stands between the contents where the target has no template
+OWN = TextSettings()
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+INSTRUCTION = (
+    "{% for message in messages %}{% if message['role'] == 'assistant' %} {{ message['content'] }} "
+    "{% else %}[INST] {{ message['content'] }} [/INST]{% endif %}{% endfor %}"
+)
+FAMILIES = (("<|im_start|>", CHATML), ("[INST]", INSTRUCTION))  # templates of two families, each with a mark that tells it
+OTHER_ROLES = {"user": "human", "assistant": "bot", "system": "instructions", "model": "bot", "human": "person"}
+ROLES = re.compile(r"(?i)(?<![a-z])(?:user|assistant|system|model|human)(?![a-z])")
+REFUSALS = (TemplateError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError)
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A prompt as the target reads it: its text, token ids, a label a token, and how many messages could not be located in it."""
+
+    text: str
+    ids: list[int]
+    labels: list[int]
+    unlocated: int
+
+
+def render(
+    tokenizer: PreTrainedTokenizerBase, where: str, messages: Sequence[Message], text: str | None, settings: TextSettings = OWN
+) -> Rendered:
+    """The rendered prompt: by the chat template without special tokens, plain text (or a target without a template) with them.
+
+    where: names the prompt in errors. settings: what is changed of that; a plain text has no template. Raises PromptError when the template
+    refuses the conversation or nothing is left.
+    """
+    templated = text is None and bool(tokenizer.chat_template)
+    if text is not None:
+        shown, spans, unlocated = text, [(0, len(text))], 0
+    elif templated and settings.template != "none":
+        contents = [message.content for message in messages]
+        style = _Style.of(tokenizer, settings.template)
+        shown = _templated(tokenizer, where, messages, contents, style)
+        spans, unlocated = _locate(shown, _marked(tokenizer, where, messages, style), contents)
+        if settings.template == "other-roles":
+            shown, spans = _renamed(shown, spans)
+    else:
+        shown = BETWEEN.join(message.content for message in messages)
+        spans, unlocated = _spans_between(messages), 0
+    encoded = tokenizer(shown, add_special_tokens=not templated, return_offsets_mapping=True)
+    labels = [CONTENT if any(start < to and end > at for at, to in spans) else TEMPLATE for start, end in encoded.offset_mapping]
+    ids, labels = _with_bos(tokenizer, list(encoded.input_ids), labels, settings)
+    if len(labels) < 2:
+        raise PromptError(f"prompt {where}: renders to {len(labels)} tokens, expected at least 2; give it some text")
+    return Rendered(shown, ids, labels, unlocated)
+
+
+def rendering_facts(tokenizer: PreTrainedTokenizerBase) -> RenderingFacts:
+    """How this target's conversations come out, by a short one; nothing of a template that refuses it."""
+    if not tokenizer.chat_template:
+        return RenderingFacts(begins_with_bos=_begins_with_bos(tokenizer, list(tokenizer("a").input_ids)))
+    said = [Message("user", "a")]
+    try:
+        own, renamed, bare = (
+            render(tokenizer, "a", said, None, TextSettings(template=name)).text for name in ("own", "other-roles", "no-generation-prompt")
+        )
+    except PromptError:
+        return RenderingFacts(templated=True)
+    begins = _begins_with_bos(tokenizer, list(tokenizer(own, add_special_tokens=False).input_ids))
+    return RenderingFacts(True, begins, own != renamed, own != bare)
+
+
+def _begins_with_bos(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> bool:
+    return bool(ids) and tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id
+
+
+def _with_bos(tokenizer: PreTrainedTokenizerBase, ids: list[int], labels: list[int], settings: TextSettings) -> tuple[list[int], list[int]]:
+    """Token ids and labels with their BoS as the settings want it; without the own template the one that it writes is kept."""
+    foreign = settings.template in ("none", "other-family") and rendering_facts(tokenizer).begins_with_bos
+    if foreign and not _begins_with_bos(tokenizer, ids):
+        ids, labels = [int(tokenizer.bos_token_id), *ids], [TEMPLATE, *labels]
+    if settings.bos == "dropped" and _begins_with_bos(tokenizer, ids):
+        return ids[1:], labels[1:]
+    if settings.bos == "doubled" and _begins_with_bos(tokenizer, ids):
+        return [ids[0], *ids], [TEMPLATE, *labels]
+    return ids, labels
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """The template that messages are put into, None for the target's own, and whether a prompt to answer is added."""
+
+    template: str | None
+    prompts_reply: bool
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, name: Template) -> _Style:
+        """By the name of a setting; another family's is one whose marks the target's own does not write."""
+        foreign = next(one for mark, one in FAMILIES if mark not in str(tokenizer.chat_template)) if name == "other-family" else None
+        return cls(foreign, name != "no-generation-prompt")
+
+
+def _renamed(shown: str, spans: Sequence[Span]) -> tuple[str, list[Span]]:
+    """A rendered text with other role names outside its contents, and where the contents stand then."""
+    parts, moved, at = [], list[Span](), 0
+    for start, end in [*sorted(spans), (len(shown), len(shown))]:
+        parts.append(ROLES.sub(lambda found: OTHER_ROLES[found[0].lower()], shown[at:start]))
+        begun = sum(map(len, parts))
+        parts.append(shown[start:end])
+        moved.append((begun, begun + end - start))
+        at = end
+    return "".join(parts), moved[:-1]
+
+
+def _templated(tokenizer: PreTrainedTokenizerBase, where: str, messages: Sequence[Message], contents: Sequence[str], style: _Style) -> str:
+    turns = [{"role": message.role, "content": content} for message, content in zip(messages, contents, strict=True)]
+    try:
+        return str(
+            tokenizer.apply_chat_template(turns, chat_template=style.template, tokenize=False, add_generation_prompt=style.prompts_reply)
+        )
+    except REFUSALS as error:
+        raise PromptError(
+            f"prompt {where}: the target's chat template refuses it ({reason(error)}), expected a conversation that it allows; "
+            "change its roles or their order"
+        ) from error
+
+
+def _marked(tokenizer: PreTrainedTokenizerBase, where: str, messages: Sequence[Message], style: _Style) -> str:
+    try:
+        return _templated(tokenizer, where, messages, [MARK.format(number) for number in range(len(messages))], style)
+    except PromptError:  # a template that reads its contents and refuses marks: then nothing can be located
+        return ""
+
+
+def _spans_between(messages: Sequence[Message]) -> list[Span]:
+    spans, at = [], 0
+    for message in messages:
+        spans.append((at, at + len(message.content)))
+        at += len(message.content) + len(BETWEEN)
+    return spans
+
+
+def _locate(shown: str, marked: str, contents: Sequence[str]) -> tuple[list[Span], int]:
+    """Where the contents stand in `shown`, and how many stand nowhere in it; `marked` is the same rendering with marks for contents."""
+    pieces = MARKS.split(marked)  # the template's own text and, between, the numbers of the contents
+    numbers, own = [int(number) for number in pieces[1::2]], pieces[::2]
+    spans: list[Span] = []
+    located: set[int] = set()
+    at, known = 0, True  # where the template's next own text begins, or, behind a content that is not as given, the earliest it can
+    for number, before, after in zip(numbers, own, own[1:], strict=False):
+        wholes = [(before + form + after, len(form)) for form in _forms(contents[number])]
+        starts = [at] if known else _places(shown, before, at)
+        span = next(
+            (_span(start + len(before), size) for start in starts for whole, size in wholes if shown.startswith(whole, start)), None
+        )
+        if span is not None:
+            spans.append(span)
+            located.add(number)
+            at = span[1]
+        elif known and shown.startswith(before, at):
+            at += len(before)
+        known = span is not None
+    return spans, sum(bool(content.strip()) and number not in located for number, content in enumerate(contents))
+
+
+def _span(start: int, size: int) -> Span:
+    return start, start + size
+
+
+def _forms(content: str) -> list[str]:
+    """A content as given and as a template may strip it."""
+    return list(dict.fromkeys((content, content.strip(), content.lstrip(), content.rstrip())))
+
+
+def _places(shown: str, piece: str, at: int) -> Iterator[int]:
+    while (at := shown.find(piece, at)) >= 0:
+        yield at
+        at += 1

@@ -1,0 +1,165 @@
+"""Rows of a run's tables summed a prompt, which is all that a statistic sees; a span of anchors may be summed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from driftcli.domain import SHARES
+from driftcli.errors import RunError
+from driftcli.stats import Floats, Sums, leading_matches, walk_counts
+
+LEAST_PROB = 1e-30  # in place of a probability that float32 rounds to 0, so that its logarithm is finite (chosen by us)
+WHOLE = (0, 1 << 31)  # positions of any anchor
+
+
+def entropy_sums(texts: pa.Table, prompts: tuple[str, ...]) -> dict[str, Floats]:
+    """Entropy of the target in nats over the reply tokens of each prompt, and how many they are."""
+    texts = texts.filter(pc.is_in(texts["prompt"].cast(pa.string()), value_set=pa.array(prompts, pa.string())))
+    index = places(texts["prompt"], prompts)
+    tokens = texts["length"].to_numpy() - texts["prompt_length"].to_numpy()
+    total = [sum(values) for values in texts["target_entropy"].to_pylist()]
+    return {
+        "reply_tokens": np.bincount(index, tokens, minlength=len(prompts)).astype(np.float64),
+        "target_entropy": np.bincount(index, total, minlength=len(prompts)).astype(np.float64),
+    }
+
+
+def cells(folder: Path, condition: str) -> list[Path]:
+    """The files of a condition's cells in a table's folder."""
+    return sorted(folder.glob(f"{condition}-????????????.parquet"))
+
+
+def read_table(folder: Path, columns: Sequence[str], condition: str) -> pa.Table:
+    """The rows of a condition's cells in a table's folder; raises RunError where there is none or one cannot be read."""
+    files = cells(folder, condition)
+    if not files:
+        raise RunError(f"{folder}: no Parquet file for {condition}, though the run says it is complete; run it again with --force")
+    try:
+        return ds.dataset(files, format="parquet").to_table(columns=list(columns)).unify_dictionaries()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RunError(f"{folder}: a trace file cannot be read ({error}); run it again with --force") from error
+
+
+def condition_sums(path: Path, condition: str, prompts: tuple[str, ...], span: tuple[int, int]) -> Sums:
+    """Sums by prompt of every feed that the condition wrote, over the anchors of a span of positions."""
+    columns = [
+        "prompt",
+        "turn",
+        "anchor",
+        "depth",
+        "feed",
+        "match",
+        "on_walk",
+        "wanted_prob",
+        "rms",
+        "state_cosine",
+        *(f"share_{name}" for name in SHARES),
+        "entropy",
+    ]
+    table = read_table(path / "steps", columns, condition)
+    table = table.filter(pc.is_in(table["prompt"].cast(pa.string()), value_set=pa.array(prompts, pa.string())))
+    if span != WHOLE:
+        table = table.filter((pc.field("anchor") >= span[0]) & (pc.field("anchor") < span[1]))
+    feeds = {feed: _grid(table.filter(pc.field("feed") == feed), prompts) for feed in ("fresh", "forced", "free")}
+    forced = feeds["forced"]
+    assert forced is not None
+    sums = {**_walk_sums(forced), **_likelihood_sums(forced), "sink_anchors": forced.total(~np.isnan(forced.values["sink"][:, :1]))[:, 0]}
+    if feeds["fresh"] is not None:
+        sums["fresh_accepted"] = feeds["fresh"].total(leading_matches(feeds["fresh"].values["match"] == 1))
+    for feed, grid in feeds.items():
+        if grid is not None:
+            sums |= {
+                f"{feed}_{name}": grid.total(np.nan_to_num(values))
+                for name, values in grid.values.items()
+                if name == "sink" or not np.isnan(values).all()
+            }
+    return {**_absent(sums), **sums}
+
+
+def _absent(sums: Sums) -> Sums:
+    """NaN columns for what this drafter or condition does not have, so that its statistics come out absent and not zero."""
+    missing = np.full_like(sums["kept_at"], np.nan)
+    names = ("match", "rms", "state_cosine", *SHARES, "entropy")
+    return {**{f"{feed}_{name}": missing for feed in ("fresh", "forced", "free") for name in names}, "fresh_accepted": missing[:, 0]}
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """One feed's rows as (anchor, depth) arrays, with the trajectory and prompt of each anchor; null is NaN."""
+
+    values: dict[str, Floats]
+    prompt: np.ndarray
+    trajectory: np.ndarray
+    n_prompts: int
+
+    def total(self, values: np.ndarray) -> Floats:
+        """Sum over the anchors of each prompt; (anchor, ...) -> (prompt, ...)."""
+        out = np.zeros((self.n_prompts, *values.shape[1:]))
+        np.add.at(out, self.prompt, values)
+        return out
+
+
+def _grid(table: pa.Table, prompts: tuple[str, ...]) -> _Grid | None:
+    if not len(table):
+        return None
+    prompt = places(table["prompt"], prompts)
+    turn, anchor, depth = (table[name].to_numpy() for name in ("turn", "anchor", "depth"))
+    order = np.lexsort((depth, anchor, turn, prompt))
+    deepest = int(depth.max())
+    shape = (len(table) // deepest, deepest)
+
+    def column(name: str) -> Floats:
+        name = f"share_{name}" if name in SHARES else name
+        values = table[name].cast(pa.float32()) if name in ("match", "on_walk") else table[name]
+        numbers: Floats = values.to_numpy(zero_copy_only=False).astype(np.float64)
+        return numbers[order].reshape(shape)
+
+    values = {name: column(name) for name in ("match", "on_walk", "wanted_prob", "rms", "state_cosine", *SHARES, "entropy")}
+    first = order.reshape(shape)[:, 0]
+    trajectory = np.cumsum(np.r_[0, (np.diff(prompt[first]) != 0) | (np.diff(turn[first]) != 0)])
+    return _Grid(values, prompt[first], trajectory, len(prompts))
+
+
+def places(column: pa.ChunkedArray, names: Sequence[str]) -> np.ndarray:
+    """Index in `names` of every entry of a text column."""
+    places: np.ndarray = pc.index_in(column.cast(pa.string()), value_set=pa.array(names, pa.string())).to_numpy()
+    return places
+
+
+def _likelihood_sums(forced: _Grid) -> dict[str, Floats]:
+    """Log-probability in nats of the wanted tokens that the draft vocabulary holds, and how many they are."""
+    prob = forced.values["wanted_prob"]
+    covered = ~np.isnan(prob)
+    log_prob = np.log(np.where(covered, np.maximum(prob, LEAST_PROB), 1.0))
+    return {"forced_log_prob": forced.total(log_prob), "forced_covered": forced.total(covered)}
+
+
+def _walk_sums(forced: _Grid) -> dict[str, Floats]:
+    """Counts over all anchors and over the walks, from the forced chain alone."""
+    match = forced.values["match"] == 1
+    on_walk = forced.values["on_walk"][:, 0] == 1
+    depth = match.shape[1]
+    accepted = leading_matches(match)
+    kept_at = accepted[:, None] >= np.arange(1, depth + 1)
+    starts = np.flatnonzero(np.r_[True, np.diff(forced.trajectory) != 0])
+    rounds, kept = np.zeros((forced.n_prompts, depth)), np.zeros((forced.n_prompts, depth))
+    for at, chunk in zip(starts, np.split(accepted, starts[1:]), strict=True):
+        of_walk = walk_counts(chunk, depth)
+        rounds[forced.prompt[at]] += of_walk[0]
+        kept[forced.prompt[at]] += of_walk[1]
+    return {
+        "anchors": forced.total(np.ones(len(match))),
+        "accepted": forced.total(accepted),
+        "kept_at": forced.total(kept_at),
+        "walk_rounds": forced.total(on_walk),
+        "walk_kept_at": forced.total(kept_at & on_walk[:, None]),
+        "rounds_by_length": rounds,
+        "kept_by_length": kept,
+    }
