@@ -142,6 +142,27 @@ CODES: tuple[Code, ...] = (
         ),
     ),
     Code(
+        "DOMAIN-SHIFT",
+        "domain",
+        "In one category of prompts the drafter guesses worse than elsewhere on tokens that the target is as sure of.",
+        "A category whose texts are harder for any drafter: there the target is less sure, which is taken out here.",
+        ("train on more of the target's own replies to such prompts", "count the draft vocabulary anew with them"),
+    ),
+    Code(
+        "VOCAB-COVERAGE",
+        "capacity",
+        "The draft vocabulary lacks tokens that the target often chooses: each of them ends a chain, however good the head is.",
+        "A broken map: there even frequent tokens are missed.",
+        ("count the draft vocabulary anew on replies to prompts like these", "enlarge the draft vocabulary"),
+    ),
+    Code(
+        "MISCALIBRATED",
+        "capacity",
+        "The probability that the drafter gives its guesses is not the share of them that is right.",
+        "A target that is itself unsure: the drafter's probability is held against its hits on the target's own choices.",
+        ("correct the probability by depth before chains are stopped or trees grown by it", "train with a deeper unroll"),
+    ),
+    Code(
         "EXPOSURE-GAP",
         "capacity",
         "Feeding on its own state costs right guesses beyond the first hand-off, yet neither the RMS of the state nor the attention "

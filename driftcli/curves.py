@@ -33,6 +33,11 @@ def walk_acceptance_length(sums: Sums) -> Floats:
     return acceptance_length(sums["rounds_by_length"][:, -1], sums["kept_by_length"][:, -1])
 
 
+def sampled_length(sums: Sums) -> Floats:
+    """Acceptance length of drafts that are sampled and verified by rejection sampling, expected along sampled texts; (draw,)."""
+    return acceptance_length(sums["sampled_rounds"], sums["sampled_kept"])
+
+
 def accepted_drafts(sums: Sums) -> Floats:
     """Drafts kept a round of the walk: the acceptance length without the bonus token; (draw,)."""
     return walk_acceptance_length(sums) - 1
@@ -56,6 +61,47 @@ def fresh_accuracy(sums: Sums) -> Floats:
 def log_likelihood(sums: Sums) -> Floats:
     """Mean log-probability of the wanted tokens that the draft vocabulary holds, in nats."""
     return ratio(sums["forced_log_prob"], sums["forced_covered"])
+
+
+def covered(sums: Sums) -> Floats:
+    """Share of the wanted tokens that the draft vocabulary holds, at depth 1; (draw,)."""
+    return ratio(sums["forced_covered"][:, 0], sums["anchors"])
+
+
+def misses_outside(sums: Sums) -> Floats:
+    """Share of the wrong first guesses whose wanted token is outside the draft vocabulary; (draw,)."""
+    return ratio(sums["anchors"] - sums["forced_covered"][:, 0], sums["anchors"] - sums["forced_match"][:, 0])
+
+
+def overconfidence(sums: Sums) -> Floats:
+    """Mean probability that the drafter gives its guess minus the share of right ones; above 0 it promises more than it keeps."""
+    guesses, right, probability = (sums[f"{name}_by_confidence"].sum(axis=-1) for name in ("guesses", "right", "probability"))
+    return ratio(probability - right, guesses)
+
+
+def calibration_error(sums: Sums) -> Floats:
+    """Expected calibration error: mean distance between a guess's probability and the share of right ones, over ten bins of probability.
+
+    Source: Guo et al. 2017 (arXiv:1706.04599), equation 5.
+    """
+    apart = np.abs(sums["probability_by_confidence"] - sums["right_by_confidence"]).sum(axis=-1)
+    return ratio(apart, sums["guesses_by_confidence"].sum(axis=-1))
+
+
+def first_by_certainty(sums: Sums) -> Floats:
+    """First guesses and right ones by the target's own probability of the wanted token, one behind the other; (draw, 2 * bin)."""
+    return np.concatenate([sums["first_by_certainty"][:, 0], sums["first_right_by_certainty"][:, 0]], axis=-1)
+
+
+def over_expected(own: Floats, others: Floats) -> Floats:
+    """Right first guesses of some prompts over those that the accuracy of others at equal certainty would give; both `first_by_certainty`.
+
+    Where the others have no guess of that certainty, nothing can be expected and nothing is counted. (draw, 2 * bin) twice -> (draw,).
+    """
+    (count, right), (their_count, their_right) = (np.split(one, 2, axis=-1) for one in (own, others))
+    known = their_count > 0
+    expected = np.where(known, count * ratio(their_right, their_count), 0).sum(axis=-1)
+    return ratio(np.where(known, right, 0).sum(axis=-1), expected)
 
 
 def target_entropy(sums: Sums) -> Floats:

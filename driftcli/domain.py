@@ -127,12 +127,14 @@ class TextSettings:
     """How the texts come about that a condition drafts on; the defaults are the run's own.
 
     template: how messages are rendered. bos: what becomes of a first token that is the BoS. replayed: the replies are those of the run's
-    own texts, put behind the prompts as they are rendered here.
+    own texts, put behind the prompts as they are rendered here. temperature: of the target's replies, greedy at 0; a drafter on such texts
+    proposes at the same one.
     """
 
     template: Template = "own"
     bos: Literal["own", "dropped", "doubled"] = "own"
     replayed: bool = False
+    temperature: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

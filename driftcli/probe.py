@@ -7,7 +7,7 @@ GPU. A `Search` is a probe that asks in rounds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from driftcli.domain import Absent, Axis, Condition, Estimate, Half, PairCard, RunSpec, Said, Wiring
@@ -67,6 +67,18 @@ class Trace(Protocol):
 
     def gain(self, statistic: Callable[[Sums], Floats], condition: str, over: str, half: Half) -> Estimate | Absent:
         """A condition's number minus another's, paired prompt by prompt, on one half of the prompts: one selects, one judges."""
+
+    @property
+    def categories(self) -> Mapping[str, int]:
+        """Categories of the prompts with an anchor, each with its number of prompts."""
+
+    def of_category(self, category: str) -> Trace:
+        """The same run with the prompts of a category alone."""
+
+    def contrast(
+        self, statistic: Callable[[Sums], Floats], combine: Callable[[Floats, Floats], Floats], category: str, tries: int = 1
+    ) -> Estimate | Absent:
+        """A category's number combined with that of all other prompts; the interval holds for `tries` such numbers at once."""
 
     def by_stream(self) -> dict[str, tuple[Estimate | Absent, Estimate | Absent]]:
         """For each captured stream and the fused input: RMS, and the RMS of what it adds to the fused input; empty without streams."""

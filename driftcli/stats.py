@@ -47,6 +47,22 @@ def walk_counts(accepted: NDArray[np.int64], depth: int) -> tuple[NDArray[np.int
     return rounds, kept
 
 
+def sampled_walk(accept: Floats) -> tuple[float, float]:
+    """Expected rounds and kept drafts of decoding along one text by lossless rejection sampling, by an exact forward pass.
+
+    accept: (anchor, depth), the probability that a draft is accepted once those before it are: `min(1, draft prob / target prob)` of the
+    text's own token, the text being drawn from the target. Source: Leviathan et al. 2023, section 2.3.
+    """
+    anchors, depth = accept.shape
+    joint = np.concatenate([np.ones((anchors, 1)), np.cumprod(accept, axis=1), np.zeros((anchors, 1))], axis=1)
+    stops = joint[:, :-1] - joint[:, 1:]  # probability of exactly k = 0 .. depth kept
+    visits = np.zeros(anchors + depth + 1)
+    visits[0] = 1.0
+    for anchor in range(anchors):
+        visits[anchor + 1 : anchor + depth + 2] += visits[anchor] * stops[anchor]
+    return float(visits[:anchors].sum()), float((visits[:anchors] * joint[:, 1:-1].sum(axis=1)).sum())
+
+
 def acceptance_length(rounds: Floats, kept: Floats) -> Floats:
     """Tokens committed per verification: kept drafts a round plus the one bonus token. Source: Leviathan et al. 2023, section 3.1."""
     return 1 + ratio(kept, rounds)

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from driftcli.probe import Probe
 from probes.chain_length import ChainLength
+from probes.confidence import Confidence
+from probes.domain import DomainShift
 from probes.magnitude import Magnitude
 from probes.noise import InputNoise
 from probes.position_range import PositionRange
+from probes.sampling import Sampling
 from probes.streams import Streams
 from probes.template import TemplateChanges
+from probes.vocabulary import VocabularyCoverage
 from probes.wiring import WiringSearch
 
-BATTERY: tuple[Probe, ...] = (WiringSearch(), PositionRange(), ChainLength(), Streams(), TemplateChanges(), InputNoise(), Magnitude())
-QUICK = ("wiring", "position-range", "chain-length", "streams", "template")  # names of those that --quick runs
+BATTERY: tuple[Probe, ...] = (
+    WiringSearch(),
+    PositionRange(),
+    ChainLength(),
+    Streams(),
+    TemplateChanges(),
+    DomainShift(),
+    VocabularyCoverage(),
+    Confidence(),
+    Sampling(),
+    InputNoise(),
+    Magnitude(),
+)
+# Names of those that --quick runs.
+QUICK = ("wiring", "position-range", "chain-length", "streams", "template", "domain", "vocabulary", "confidence")

@@ -10,13 +10,14 @@ ROOT = Path(__file__).parents[1]
 
 
 def reported() -> set[str]:
-    """First argument of every `Finding(...)` in the battery."""
+    """First argument of every `Finding(...)` in the battery, and of every `Factor(...)`, from which wiring takes its codes."""
     calls = [
         node for path in (ROOT / "probes").glob("*.py") for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
     ]
-    first = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Finding"]
-    assert all(isinstance(name, ast.Constant) for name in first), "a code that is computed cannot be checked here"
-    return {str(name.value) for name in first if isinstance(name, ast.Constant)}
+    first = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id in ("Finding", "Factor")]
+    computed = [ast.unparse(code) for code in first if not isinstance(code, ast.Constant)]
+    assert computed == ["factor.code"], "a code that is computed otherwise cannot be checked here"
+    return {str(code.value) for code in first if isinstance(code, ast.Constant)}
 
 
 def test_no_code_is_listed_twice() -> None:
@@ -39,6 +40,13 @@ def test_the_battery_reports_every_code_and_no_other() -> None:
 
 def test_a_code_stands_on_the_axis_that_the_design_gives_it() -> None:
     assert {code.name: code.axis for code in CODES} == {
+        "AUX-LAYERS": "wiring",
+        "FEEDBACK-MODE": "wiring",
+        "NORM-MISMATCH": "wiring",
+        "ROPE-MISMATCH": "wiring",
+        "POS-RANGE": "wiring",
+        "VOCAB-MAP": "wiring",
+        "LOAD-BROKEN": "wiring",
         "DRIFT-STATE": "drift",
         "DRIFT-ATTENTION": "drift",
         "DEPTH-COLLAPSE": "drift",
@@ -46,6 +54,10 @@ def test_a_code_stands_on_the_axis_that_the_design_gives_it() -> None:
         "STATE-FRAGILE": "drift",  # these three beside the design's own: notes that say what a drift is made of
         "MAGNITUDE-CODED": "drift",
         "GROWTH-COSTS": "drift",
+        "TEMPLATE-SENSITIVE": "template",
+        "DOMAIN-SHIFT": "domain",
+        "VOCAB-COVERAGE": "capacity",
+        "MISCALIBRATED": "capacity",
         "EXPOSURE-GAP": "capacity",  # beside the design's own: damage without a mechanism
         "LOW-CAPACITY": "capacity",
     }

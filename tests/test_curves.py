@@ -168,3 +168,25 @@ def test_every_curve_pools_draws_in_one_pass_as_it_does_one_by_one() -> None:
         alone = [one.value if isinstance(one, Estimate) else np.nan for one in found]
         np.testing.assert_allclose(alone, at(curve(SUMS)), err_msg=name)
         assert all(one.low <= one.high for one in found if isinstance(one, Estimate)), name
+
+
+def test_right_guesses_over_expected_ones_are_counted_bin_by_bin() -> None:
+    own = np.array([[10.0, 20.0, 5.0, 5.0, 10.0, 5.0]])  # guesses in three bins of certainty, then right ones
+    others = np.array([[100.0, 100.0, 0.0, 20.0, 50.0, 0.0]])  # 20% and 50% right, and none as sure as the third bin
+    assert curves.over_expected(own, others).tolist() == [(5 + 10) / (10 * 0.2 + 20 * 0.5)]
+
+
+def test_calibration_error_is_the_distance_within_each_bin_and_overconfidence_their_sum() -> None:
+    sums = {
+        "guesses_by_confidence": np.array([[[10.0, 10.0]]]),
+        "right_by_confidence": np.array([[[4.0, 9.0]]]),
+        "probability_by_confidence": np.array([[[2.0, 9.5]]]),
+    }
+    assert curves.calibration_error(sums)[0, 0] == pytest.approx((2 + 0.5) / 20)
+    assert curves.overconfidence(sums)[0, 0] == pytest.approx((-2 + 0.5) / 20)
+
+
+def test_misses_outside_the_vocabulary_are_a_share_of_all_misses() -> None:
+    sums = {"anchors": np.array([100.0]), "forced_covered": np.array([[90.0]]), "forced_match": np.array([[60.0]])}
+    assert curves.covered(sums)[0] == 0.9
+    assert curves.misses_outside(sums)[0] == 0.25

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from driftcli.domain import Absent, Estimate
-from driftcli.stats import DRAWS, Bootstrap, Sums, acceptance_length, leading_matches, ratio, walk, walk_counts
+from driftcli.stats import DRAWS, Bootstrap, Sums, acceptance_length, leading_matches, ratio, sampled_walk, walk, walk_counts
 
 Matches = NDArray[np.bool_]
 
@@ -179,3 +179,44 @@ def test_anchors_counted_as_separate_evidence_would_hold_the_truth_far_too_seldo
     pooled = part.sum(axis=0) / whole.sum(axis=0)
     half = 1.96 * np.sqrt(pooled * (1 - pooled) / whole.sum(axis=0))
     assert np.mean(np.abs(pooled - 0.6) <= half) < 0.7  # why prompts, and not anchors, are drawn
+
+
+def test_the_sampled_walk_of_certain_drafts_is_the_plain_walk() -> None:
+    """Drafts that are surely kept or surely refused leave nothing to chance."""
+    random = np.random.default_rng(5)
+    for depth in (1, 3, 8):
+        match = random.random((40, depth)) < 0.6
+        rounds, kept = walk_counts(leading_matches(match), depth)
+        assert sampled_walk(match.astype(float)) == pytest.approx((rounds[-1], kept[-1]))
+
+
+def test_the_sampled_walk_expects_what_a_simulated_rejection_sampler_does() -> None:
+    """A target and a drafter that both look at the last token; the sampler drafts, verifies and corrects as engines do."""
+    random = np.random.default_rng(0)
+    tokens, depth, length = 5, 4, 60_000
+    target, draft = (random.dirichlet(np.full(tokens, 0.7), size=tokens) for _ in range(2))
+    text = [0]
+    draws = random.random(length)
+    for draw in draws:
+        text.append(int(np.searchsorted(target[text[-1]].cumsum(), draw).clip(max=tokens - 1)))
+    before, wanted = np.array(text[:-1]), np.array(text[1:])
+    accept = np.minimum(1, draft[before, wanted] / target[before, wanted])
+    anchors = length - depth
+    rounds, kept = sampled_walk(np.stack([accept[at : at + anchors] for at in range(depth)], axis=1))
+
+    last, simulated = 0, []
+    for _ in range(20_000):
+        accepted = 0
+        while accepted < depth:
+            guess = int(random.choice(tokens, p=draft[last]))
+            if random.random() >= min(1, target[last, guess] / draft[last, guess]):
+                left = np.maximum(target[last] - draft[last], 0)
+                last = int(random.choice(tokens, p=left / left.sum()))
+                break
+            last, accepted = guess, accepted + 1
+        else:
+            last = int(random.choice(tokens, p=target[last]))
+        simulated.append(accepted)
+    error = np.std(simulated) / np.sqrt(len(simulated))
+    assert kept / rounds == pytest.approx(np.mean(simulated), abs=4 * error)
+    assert 4 * error < 0.04

@@ -75,6 +75,7 @@ class _Chains:
     labels: Tensor
     rope: RopeTables
     text: str
+    temperature: float
 
     def wanted(self, depth: int) -> Tensor:
         """The tokens that the anchors' guesses of `depth` should be."""
@@ -82,7 +83,7 @@ class _Chains:
 
     def guess(self, step: Finished, wanted: Tensor) -> Guesses:
         """Greedy proposals of a finished step."""
-        probs = self.drafter.logits(step.output).softmax(-1)
+        probs = (self.drafter.logits(step.output) / self.temperature).softmax(-1)
         best = probs.max(-1)
         draft_ids = self.drafter.to_draft(wanted)
         wanted_prob = probs.gather(-1, draft_ids.clamp(min=0)[:, None])[:, 0].masked_fill(draft_ids < 0, torch.nan)
@@ -156,8 +157,12 @@ class _Chains:
 
 
 @torch.inference_mode()
-def draft_chains(drafter: SelfFeedingDrafter, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool) -> Drafted:
+def draft_chains(
+    drafter: SelfFeedingDrafter, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool, temperature: float = 0.0
+) -> Drafted:
     """Fresh, forced and, if asked, free chains of every anchor whose guesses up to `horizon` lie inside the trajectory.
+
+    temperature: of the drafter's probabilities, 1 where 0 is said; its guesses are its first choices at any.
 
     The trajectory must have at least one such anchor, and `settings.depth` at most `horizon`.
     """
@@ -169,7 +174,7 @@ def draft_chains(drafter: SelfFeedingDrafter, trajectory: Trajectory, settings: 
     ids = trajectory.ids.to(states.device)
     labels = trajectory.labels.to(states.device)[1 : rows + 1]
     text = f"{content_hash(trajectory.prompt)} {trajectory.turn}"
-    run = _Chains(drafter, settings, ids, trajectory.prompt_length, n_anchors, labels, drafter.rope(rows), text)
+    run = _Chains(drafter, settings, ids, trajectory.prompt_length, n_anchors, labels, drafter.rope(rows), text, temperature or 1.0)
     fresh, shared = run.fresh(states)
     start = fresh.pick(torch.arange(n_anchors, device=ids.device))
     reachable = [keys.until(trajectory.prompt_length + n_anchors - 1) for keys in shared]

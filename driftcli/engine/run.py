@@ -227,7 +227,7 @@ def _measure_batch(
             assert own is not None
             texts = replay_texts(job.pair.target, own, settings)
         elif texts is None:
-            texts = write_texts(job.pair.target, batch.prompts, job.spec.max_new_tokens, settings)
+            texts = write_texts(job.pair.target, batch.prompts, job.spec.max_new_tokens, settings, job.spec.seed)
         own = texts if settings == TextSettings() else own
         asked = sorted((one for one in group if one in pending), key=lambda one: one.name != first)
         for number, text in enumerate(texts, 1):
@@ -262,12 +262,13 @@ def _draft_text(
     """Add one text's rows of every condition to its tables; the condition `first` finds the sink, if it is among them."""
     if not conditions:
         return
-    trajectory = read_text(job.pair.target, text, _boundaries(job, conditions))
+    temperature = conditions[0].text.temperature
+    trajectory = read_text(job.pair.target, text, _boundaries(job, conditions), temperature)
     horizon, offset = job.spec.depth, job.pair.card.token_offset
     for condition in conditions:
         into = tables[condition.name]
         if trajectory.n_anchors(horizon):
-            drafted = draft(job.pair, trajectory, condition.settings, horizon, free=condition.full)
+            drafted = draft(job.pair, trajectory, condition.settings, horizon, free=condition.full, temperature=temperature)
             if condition.name == first:
                 sink = find_sink(drafted.fresh.masses, trajectory.labels[offset:])
             rows = cell_rows(condition, trajectory, drafted, sink, offset)
@@ -286,11 +287,13 @@ def _boundaries(job: Job, conditions: Sequence[Condition]) -> list[int]:
     return sorted({boundary for condition in conditions for boundary in drafter.wired(condition.settings.wiring).boundaries})
 
 
-def draft(pair: LoadedPair, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool) -> Drafted:
+def draft(
+    pair: LoadedPair, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool, temperature: float = 0.0
+) -> Drafted:
     """All chains of one trajectory, whatever the drafter's family."""
     if isinstance(pair.drafter, CausalLm):
-        return draft_lm_chains(pair.drafter, trajectory, settings, horizon, free=free)
-    return draft_chains(pair.drafter, trajectory, settings, horizon, free=free)
+        return draft_lm_chains(pair.drafter, trajectory, settings, horizon, free=free, temperature=temperature)
+    return draft_chains(pair.drafter, trajectory, settings, horizon, free=free, temperature=temperature)
 
 
 def _facts(job: Job) -> dict[str, Plain]:

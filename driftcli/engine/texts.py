@@ -1,7 +1,7 @@
 """Texts: each prompt with the reply to it, written by the target once, or given.
 
-The continuation is plain greedy decoding to the target's own end tokens; penalties and sampling settings of its generation config are set
-aside and named.
+The continuation is plain greedy decoding, or plain sampling at a temperature, to the target's own end tokens; penalties and sampling
+settings of its generation config are set aside and named.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from transformers import GenerationConfig
 
 from driftcli.domain import Message, Prompt, TextSettings
 from driftcli.errors import PromptError
+from driftcli.loading.prompts import content_hash
 from driftcli.loading.rendering import OWN, REPLY, Rendered, render
 from driftcli.loading.target import LanguageModel
 
@@ -73,14 +74,20 @@ def plain_decoding(target: LanguageModel) -> Iterator[GenerationConfig]:
 
 
 @torch.inference_mode()
-def write_texts(target: LanguageModel, prompts: Sequence[Prompt], max_new_tokens: int, settings: TextSettings = OWN) -> list[Text]:
-    """Every turn of every prompt, continued turn by turn in one batch; earlier replies become the conversation of later turns."""
+def write_texts(
+    target: LanguageModel, prompts: Sequence[Prompt], max_new_tokens: int, settings: TextSettings = OWN, seed: int = 0
+) -> list[Text]:
+    """Every turn of every prompt, continued turn by turn in one batch; earlier replies become the conversation of later turns.
+
+    seed: of replies at a temperature, which besides depend on the prompts of the batch; the caller's random state is left as it was.
+    """
     found: list[Text] = []
     open_turns: list[tuple[Prompt, tuple[str, ...]]] = [(prompt, ()) for prompt in prompts]
     turn = 0
     while open_turns:
         rendered = [_rendered(target, prompt, turn, replies, settings) for prompt, replies in open_turns]
-        made = _replies(target, [prompt for prompt, _ in open_turns], rendered, max_new_tokens)
+        with seeded(target, f"{seed} {turn} {' '.join(content_hash(prompt) for prompt, _ in open_turns)}"):
+            made = _replies(target, [prompt for prompt, _ in open_turns], rendered, max_new_tokens, settings.temperature)
         following = []
         for (prompt, replies), text, reply in zip(open_turns, rendered, made, strict=True):
             found.append(Text.of(prompt, turn, text, reply, generated=prompt.response is None))
@@ -122,11 +129,22 @@ def _conversation(prompt: Prompt, turn: int, replies: tuple[str, ...]) -> list[M
     return filled
 
 
-def _replies(target: LanguageModel, prompts: list[Prompt], rendered: list[Rendered], max_new_tokens: int) -> list[list[int]]:
+@contextmanager
+def seeded(target: LanguageModel, drawn_for: str) -> Iterator[None]:
+    """What is drawn inside depends on `drawn_for` alone; the random state is put back after it."""
+    devices = [target.device] if target.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(int.from_bytes(hashlib.sha256(drawn_for.encode()).digest()[:8]) >> 1)
+        yield
+
+
+def _replies(
+    target: LanguageModel, prompts: list[Prompt], rendered: list[Rendered], max_new_tokens: int, temperature: float
+) -> list[list[int]]:
     """The reply to each rendered prompt: its given response, or what the target writes, all in one batch."""
     given = [None if prompt.response is None else _given(target, prompt) for prompt in prompts]
     asked = [text for text, response in zip(rendered, given, strict=True) if response is None]
-    written = iter(_generate(target, asked, max_new_tokens) if asked else ())
+    written = iter(_generate(target, asked, max_new_tokens, temperature) if asked else ())
     return [next(written) if response is None else response for response in given]
 
 
@@ -139,7 +157,7 @@ def _given(target: LanguageModel, prompt: Prompt) -> list[int]:
     return reply
 
 
-def _generate(target: LanguageModel, rendered: list[Rendered], max_new_tokens: int) -> list[list[int]]:
+def _generate(target: LanguageModel, rendered: list[Rendered], max_new_tokens: int, temperature: float) -> list[list[int]]:
     longest = max(len(text.ids) for text in rendered)
     pads = [longest - len(text.ids) for text in rendered]
     with plain_decoding(target) as settings:
@@ -149,8 +167,8 @@ def _generate(target: LanguageModel, rendered: list[Rendered], max_new_tokens: i
             torch.tensor(padded, device=target.device),
             attention_mask=torch.tensor(mask, device=target.device),
             max_new_tokens=max_new_tokens,
-            do_sample=False,
             prefill_chunk_size=CHUNK,
+            **({"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}),
         )
     ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
     return [_until(reply, ends) for reply in out[:, longest:].tolist()]

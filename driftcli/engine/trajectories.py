@@ -65,8 +65,11 @@ class Trajectory:
 
 
 @torch.inference_mode()
-def read_text(target: LanguageModel, text: Text, boundaries: Sequence[int]) -> Trajectory:
-    """The target's streams at `boundaries` on a text, and its probability and entropy at every reply token: one teacher-forced pass."""
+def read_text(target: LanguageModel, text: Text, boundaries: Sequence[int], temperature: float = 0.0) -> Trajectory:
+    """The target's streams at `boundaries` on a text, and its probability and entropy at every reply token: one teacher-forced pass.
+
+    temperature: of those two, 1 for replies that were written greedily.
+    """
     whole, start = torch.tensor(text.ids), text.prompt_length
     probs, entropies, agrees, cache = [], [], [], None
     with StreamCapture(target.decoder, target.layers, boundaries, len(whole)) as capture:
@@ -82,7 +85,7 @@ def read_text(target: LanguageModel, text: Text, boundaries: Sequence[int]) -> T
             wanted = whole[at + 1 : at + 1 + len(chunk)][-out.logits.shape[1] :].to(out.logits.device)
             if at + len(chunk) < start:
                 continue
-            prob, entropy = _prob_and_entropy(out.logits[0], wanted)
+            prob, entropy = _prob_and_entropy(out.logits[0] / (temperature or 1.0), wanted)
             probs.append(prob.cpu())
             entropies.append(entropy.cpu())
             agrees.append((out.logits[0].argmax(-1) == wanted).cpu())

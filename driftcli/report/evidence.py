@@ -138,18 +138,19 @@ def attention_curves(run: Run) -> tuple[str, list[Curve]]:
 
 def condition_rows(run: Run) -> list[tuple[str, str, str, str]]:
     """Of each condition as deep as the run: probe, name, acceptance length, and accepted drafts over those of what it is held against,
-    paired. Shallower ones settle how the drafter is put together, and say so elsewhere.
+    paired. Shallower ones settle how the drafter is put together, and say so elsewhere. Sampled replies have a second row, for drafts
+    that are sampled too.
     """
-    return [
-        (
-            printable(probe),
-            printable(name),
-            _interval(run.estimate(curves.walk_acceptance_length, name), ".2f"),
-            _interval(run.ratio_to_baseline(curves.accepted_drafts, name), "z.0%"),
-        )
-        for probe, name in run.conditions
-        if name != run.reference and run.depth_of(name) == run.spec.depth
-    ]
+    rows = []
+    for probe, name in run.conditions:
+        if name == run.reference or run.depth_of(name) != run.spec.depth:
+            continue
+        length, kept = run.estimate(curves.walk_acceptance_length, name), run.ratio_to_baseline(curves.accepted_drafts, name)
+        sampled = run.is_sampled(name)
+        rows.append((probe, f"{name}, greedy drafts" if sampled else name, _interval(length, ".2f"), _interval(kept, "z.0%")))
+        if sampled:
+            rows.append((probe, f"{name}, sampled drafts", _interval(run.estimate(curves.sampled_length, name), ".2f"), ""))
+    return [(printable(probe), printable(name), *numbers) for probe, name, *numbers in rows]  # type: ignore[misc]
 
 
 def length_name(run: Run) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from driftcli.curves import BY_DEPTH, estimate_tax, handoff, walk_acceptance_length
+from driftcli.curves import BY_DEPTH, estimate_tax, handoff, sampled_length, walk_acceptance_length
 from driftcli.domain import BASELINE, REWIRED, SHARES, Absent, Estimate, Finding, Verdict
 from driftcli.stats import EXACT_TEXT
 from driftcli.traces.reader import Run
@@ -113,6 +113,8 @@ def _judged(name: str, place: int, run: Run, value: Estimate | Absent) -> Estima
 
 def _condition(run: Run, probe: str, name: str) -> dict[str, Plain]:
     claimed = _claimed("acceptance_length", run.estimate(walk_acceptance_length, name), run.argmax_share_of(name))
+    if run.is_sampled(name):
+        claimed["acceptance_length_sampled_drafts"] = _estimate(run.estimate(sampled_length, name))
     return {"probe": probe, "name": name, **claimed, "ratio_to_baseline": _estimate(run.ratio_to_baseline(walk_acceptance_length, name))}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +38,7 @@ class Run:
     spec: RunSpec
     _span: tuple[int, int] = WHOLE
     _reference: str | None = None
+    _category: str | None = None
     _sums: dict[str, Sums] = field(default_factory=dict)
 
     @property
@@ -51,6 +52,10 @@ class Run:
     def conditions(self) -> list[tuple[str, str]]:
         """Probe and name of every condition besides the baseline, in the order of the run."""
         return [(condition["probe"], condition["name"]) for condition in self._measured if condition["name"] != BASELINE]
+
+    def is_sampled(self, condition: str) -> bool:
+        """Whether a condition's replies were drawn at a temperature."""
+        return any(one["name"] == condition and one.get("text", {}).get("temperature", 0) > 0 for one in self._measured)
 
     def depth_of(self, condition: str) -> int:
         """Proposals a chain of a condition."""
@@ -98,8 +103,21 @@ class Run:
         """Ids of the prompts with at least one anchor, sorted."""
         start, stop = self._span
         first, count = pc.field("prompt_length"), pc.field("anchors")
-        long_enough = self.trajectories.filter((count > 0) & (first < stop) & (first + count > start))
-        return tuple(sorted(set(long_enough["prompt"].to_pylist())))
+        some = (count > 0) & (first < stop) & (first + count > start)
+        if self._category is not None:
+            some &= pc.field("category") == self._category
+        return tuple(sorted(set(self.trajectories.filter(some)["prompt"].to_pylist())))
+
+    @cached_property
+    def categories(self) -> Mapping[str, int]:
+        """Categories of the prompts with at least one anchor, sorted, each with its number of prompts; those without one are left out."""
+        usable = self.trajectories.filter((pc.field("anchors") > 0) & pc.field("category").is_valid())
+        own = set(zip(usable["category"].to_pylist(), usable["prompt"].to_pylist(), strict=True))
+        return {name: sum(category == name for category, _ in own) for name in sorted({category for category, _ in own})}
+
+    def of_category(self, category: str) -> Run:
+        """The same run with the prompts of a category alone."""
+        return replace(self, _category=category, _sums={})
 
     @property
     def too_short(self) -> tuple[str, ...]:
@@ -151,7 +169,7 @@ class Run:
     def sums(self, condition: str = BASELINE) -> Sums:
         """Sums over anchors by prompt, (prompt,) or (prompt, depth), that `driftcli.curves` turns into numbers."""
         if condition not in self._sums:
-            sums = condition_sums(self.path, condition, self.prompts, self._span)
+            sums = condition_sums(self.path, condition, self.prompts, self._span, self.spec.depth)
             self._sums[condition] = {**sums, **entropy_sums(self._texts_of(condition), self.prompts)}
         return self._sums[condition]
 
@@ -182,6 +200,18 @@ class Run:
         if not n_prompts:
             return Absent(NO_ANCHORS)
         return Bootstrap.of(n_prompts, self.spec.seed).estimate(both, _combined(statistic, np.subtract))
+
+    def contrast(
+        self, statistic: Callable[[Sums], Floats], combine: Callable[[Floats, Floats], Floats], category: str, tries: int = 1
+    ) -> Estimate | Absent:
+        """A category's number combined with that of all other prompts, all resampled together; the interval holds for `tries` at once."""
+        if not self.n_prompts:
+            return Absent(NO_ANCHORS)
+        inside = np.isin(self.prompts, self.of_category(category).prompts)
+        both: dict[str, Floats] = {}
+        for place, some in ((FIRST, inside), (SECOND, ~inside)):
+            both |= {f"{place} {key}": (values.T * some).T for key, values in self.sums(self.reference).items()}
+        return self._bootstrap.estimate(both, _combined(statistic, combine), tries)
 
     def _both(self, condition: str, other: str) -> dict[str, Floats]:
         """The sums of two conditions side by side, named for `_combined`, by depth as far as the shorter of the two chains goes."""

@@ -13,10 +13,12 @@ import pyarrow.dataset as ds
 
 from driftcli.domain import SHARES
 from driftcli.errors import RunError
-from driftcli.stats import Floats, Sums, leading_matches, walk_counts
+from driftcli.stats import Floats, Sums, leading_matches, sampled_walk, walk_counts
 
 LEAST_PROB = 1e-30  # in place of a probability that float32 rounds to 0, so that its logarithm is finite (chosen by us)
 WHOLE = (0, 1 << 31)  # positions of any anchor
+NUMBERS = ("match", "on_walk", "target_prob", "draft_prob", "wanted_prob", "rms", "state_cosine", *SHARES, "entropy")
+BINS = 10  # of a probability, equally wide
 
 
 def entropy_sums(texts: pa.Table, prompts: tuple[str, ...]) -> dict[str, Floats]:
@@ -47,8 +49,11 @@ def read_table(folder: Path, columns: Sequence[str], condition: str) -> pa.Table
         raise RunError(f"{folder}: a trace file cannot be read ({error}); run it again with --force") from error
 
 
-def condition_sums(path: Path, condition: str, prompts: tuple[str, ...], span: tuple[int, int]) -> Sums:
-    """Sums by prompt of every feed that the condition wrote, over the anchors of a span of positions."""
+def condition_sums(path: Path, condition: str, prompts: tuple[str, ...], span: tuple[int, int], depth: int) -> Sums:
+    """Sums by prompt of every feed that the condition wrote, over the anchors of a span of positions.
+
+    depth: of its chains where it has none at all, since no text of it is long enough.
+    """
     columns = [
         "prompt",
         "turn",
@@ -57,6 +62,8 @@ def condition_sums(path: Path, condition: str, prompts: tuple[str, ...], span: t
         "feed",
         "match",
         "on_walk",
+        "target_prob",
+        "draft_prob",
         "wanted_prob",
         "rms",
         "state_cosine",
@@ -68,9 +75,14 @@ def condition_sums(path: Path, condition: str, prompts: tuple[str, ...], span: t
     if span != WHOLE:
         table = table.filter((pc.field("anchor") >= span[0]) & (pc.field("anchor") < span[1]))
     feeds = {feed: _grid(table.filter(pc.field("feed") == feed), prompts) for feed in ("fresh", "forced", "free")}
-    forced = feeds["forced"]
-    assert forced is not None
-    sums = {**_walk_sums(forced), **_likelihood_sums(forced), "sink_anchors": forced.total(~np.isnan(forced.values["sink"][:, :1]))[:, 0]}
+    forced = feeds["forced"] or _Grid({name: np.zeros((0, depth)) for name in NUMBERS}, np.zeros(0, int), np.zeros(0, int), len(prompts))
+    sums = {
+        **_walk_sums(forced),
+        **_sampled_sums(forced),
+        **_likelihood_sums(forced),
+        **_certainty_sums(forced),
+        "sink_anchors": forced.total(~np.isnan(forced.values["sink"][:, :1]))[:, 0],
+    }
     if feeds["fresh"] is not None:
         sums["fresh_accepted"] = feeds["fresh"].total(leading_matches(feeds["fresh"].values["match"] == 1))
     for feed, grid in feeds.items():
@@ -121,7 +133,7 @@ def _grid(table: pa.Table, prompts: tuple[str, ...]) -> _Grid | None:
         numbers: Floats = values.to_numpy(zero_copy_only=False).astype(np.float64)
         return numbers[order].reshape(shape)
 
-    values = {name: column(name) for name in ("match", "on_walk", "wanted_prob", "rms", "state_cosine", *SHARES, "entropy")}
+    values = {name: column(name) for name in NUMBERS}
     first = order.reshape(shape)[:, 0]
     trajectory = np.cumsum(np.r_[0, (np.diff(prompt[first]) != 0) | (np.diff(turn[first]) != 0)])
     return _Grid(values, prompt[first], trajectory, len(prompts))
@@ -141,6 +153,46 @@ def _likelihood_sums(forced: _Grid) -> dict[str, Floats]:
     return {"forced_log_prob": forced.total(log_prob), "forced_covered": forced.total(covered)}
 
 
+def _certainty_sums(forced: _Grid) -> dict[str, Floats]:
+    """First guesses, and right ones, by how likely the target finds the wanted token, (prompt, 1, bin); all guesses, right ones and the
+    drafter's own probability of them by depth and by that probability, (prompt, depth, bin).
+    """
+    match = forced.values["match"] == 1
+    sure, drafted = (_binned(forced.values[name]) for name in ("target_prob", "draft_prob"))
+    return {
+        "first_by_certainty": forced.total(sure[:, :1]),
+        "first_right_by_certainty": forced.total(sure[:, :1] * match[:, :1, None]),
+        "guesses_by_confidence": forced.total(drafted),
+        "right_by_confidence": forced.total(drafted * match[:, :, None]),
+        "probability_by_confidence": forced.total(drafted * np.nan_to_num(forced.values["draft_prob"])[:, :, None]),
+    }
+
+
+def _binned(probability: Floats) -> Floats:
+    """One where a probability lies in a bin; (anchor, depth) -> (anchor, depth, bin)."""
+    place = np.clip((np.nan_to_num(probability) * BINS).astype(int), 0, BINS - 1)
+    found: Floats = np.eye(BINS)[place]
+    return found
+
+
+def _starts(forced: _Grid) -> np.ndarray:
+    """Index of the first anchor of each trajectory."""
+    starts: np.ndarray = np.flatnonzero(np.r_[True, np.diff(forced.trajectory) != 0])[: len(forced.trajectory)]
+    return starts
+
+
+def _sampled_sums(forced: _Grid) -> dict[str, Floats]:
+    """Rounds and kept drafts that rejection sampling expects along the texts; they mean something where the texts were sampled."""
+    accept = np.minimum(1.0, np.nan_to_num(forced.values["wanted_prob"]) / np.maximum(forced.values["target_prob"], LEAST_PROB))
+    rounds, kept = np.zeros(forced.n_prompts), np.zeros(forced.n_prompts)
+    starts = _starts(forced)
+    for at, chunk in zip(starts, np.split(accept, starts[1:])[: len(starts)], strict=True):
+        of_walk = sampled_walk(chunk)
+        rounds[forced.prompt[at]] += of_walk[0]
+        kept[forced.prompt[at]] += of_walk[1]
+    return {"sampled_rounds": rounds, "sampled_kept": kept}
+
+
 def _walk_sums(forced: _Grid) -> dict[str, Floats]:
     """Counts over all anchors and over the walks, from the forced chain alone."""
     match = forced.values["match"] == 1
@@ -148,9 +200,9 @@ def _walk_sums(forced: _Grid) -> dict[str, Floats]:
     depth = match.shape[1]
     accepted = leading_matches(match)
     kept_at = accepted[:, None] >= np.arange(1, depth + 1)
-    starts = np.flatnonzero(np.r_[True, np.diff(forced.trajectory) != 0])
+    starts = _starts(forced)
     rounds, kept = np.zeros((forced.n_prompts, depth)), np.zeros((forced.n_prompts, depth))
-    for at, chunk in zip(starts, np.split(accepted, starts[1:]), strict=True):
+    for at, chunk in zip(starts, np.split(accepted, starts[1:])[: len(starts)], strict=True):
         of_walk = walk_counts(chunk, depth)
         rounds[forced.prompt[at]] += of_walk[0]
         kept[forced.prompt[at]] += of_walk[1]

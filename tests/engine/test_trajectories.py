@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from driftcli.domain import Message, Prompt
-from driftcli.engine.texts import ignored_settings
+from driftcli.domain import Message, Prompt, TextSettings
+from driftcli.engine.texts import ignored_settings, write_texts
+from driftcli.engine.trajectories import read_text
 from driftcli.errors import PromptError
 from driftcli.loading.pair import LoadedPair
 from driftcli.loading.target import LanguageModel
@@ -138,3 +139,25 @@ def test_anchors_leave_room_for_the_horizon(target: LanguageModel) -> None:
     (trajectory,) = trajectories(target, prompts(1), [], 9)
     assert trajectory.n_anchors(8) == len(trajectory.ids) - trajectory.prompt_length - 8 == 1
     assert trajectory.n_anchors(9) == 0
+
+
+@torch.inference_mode()
+def test_replies_drawn_at_a_temperature_depend_on_seed_and_prompts_alone(target: LanguageModel) -> None:
+    at_one = TextSettings(temperature=1.0)
+    first = write_texts(target, prompts(4), 12, at_one, seed=3)
+    torch.manual_seed(99)
+    before = torch.random.get_rng_state()
+    again = write_texts(target, prompts(4), 12, at_one, seed=3)
+    assert [text.ids for text in again] == [text.ids for text in first]
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert [text.ids for text in write_texts(target, prompts(4), 12, at_one, seed=4)] != [text.ids for text in first]
+    assert [text.ids for text in write_texts(target, prompts(4), 12)] != [text.ids for text in first]
+
+
+@torch.inference_mode()
+def test_the_targets_probability_is_that_of_the_temperature(target: LanguageModel) -> None:
+    (text,) = write_texts(target, prompts(1), 12, TextSettings(temperature=0.5), seed=1)
+    read = read_text(target, text, [], 0.5)
+    probs = (target.model(read.ids[None]).logits[0, text.prompt_length - 1 : -1] / 0.5).softmax(-1)
+    torch.testing.assert_close(read.target_prob, probs.gather(-1, read.ids[text.prompt_length :, None])[:, 0], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(read.target_entropy, torch.special.entr(probs).sum(-1), rtol=1e-3, atol=1e-4)

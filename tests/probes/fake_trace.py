@@ -39,8 +39,14 @@ class Story:
     rounds: Sequence[float] = (50, 40, 40, 40)
     kept: Sequence[float] = (40, 40, 40, 40)
     log_prob: Sequence[float] | Sequence[Sequence[float]] = (-100, -200, -200, -200)  # nats of 100 wanted tokens, all covered
+    covered: Sequence[float] | Sequence[Sequence[float]] = (100, 100, 100, 100)  # wanted tokens inside the draft vocabulary
+    probability: Sequence[float] | None = None  # the drafter's, of all its guesses together; as many as are right unless given
     entropy: float = 0.5  # of the target, in nats a reply token
     prompts: int = 10
+
+    def _confidence(self) -> dict[str, Sequence[float] | Sequence[Sequence[float]]]:
+        guesses = (float(ANCHORS),) * by_prompt(self.forced, 1).shape[1]
+        return {"guesses": guesses, "right": self.forced, "probability": self.forced if self.probability is None else self.probability}
 
     def sums(self) -> Sums:
         """What `driftcli.curves` reads."""
@@ -61,7 +67,8 @@ class Story:
             "forced_log_prob": by_prompt(self.log_prob, self.prompts),
             "reply_tokens": np.full(self.prompts, float(ANCHORS)),
             "target_entropy": np.full(self.prompts, ANCHORS * self.entropy),
-            "forced_covered": np.full_like(moved, float(ANCHORS)),
+            "forced_covered": by_prompt(self.covered, self.prompts),
+            **{f"{name}_by_confidence": by_prompt(values, self.prompts)[:, :, None] for name, values in self._confidence().items()},
         }
 
 
@@ -75,6 +82,8 @@ class FakeTrace:
     ratios: dict[str, Estimate | Absent] = field(default_factory=dict)  # to the baseline, by condition
     chosen: float = 1.0  # share of the reply tokens that are the target's own choice
     others: dict[str, Story] = field(default_factory=dict)  # what happened under other conditions
+    by_category: dict[str, Story] = field(default_factory=dict)
+    contrasts: dict[str, Estimate | Absent] = field(default_factory=dict)  # to all other prompts, by category
     lengths: Sequence[int] = (100,)
     beyond: Story | None = None  # what happened past the position that is asked for, where anything did
 
@@ -119,6 +128,18 @@ class FakeTrace:
 
     def by_depth(self, statistic: Callable[[Sums], Floats], condition: str | None = None) -> Sequence[Estimate | Absent]:
         return Bootstrap.of(self.n_prompts, 0).estimates(self._sums(condition), statistic)
+
+    @property
+    def categories(self) -> dict[str, int]:
+        return {name: story.prompts for name, story in self.by_category.items()}
+
+    def of_category(self, category: str) -> FakeTrace:
+        return replace(self, story=self.by_category[category])
+
+    def contrast(
+        self, statistic: Callable[[Sums], Floats], combine: Callable[[Floats, Floats], Floats], category: str, tries: int = 1
+    ) -> Estimate | Absent:
+        return self.contrasts[category]
 
     def gain(self, statistic: Callable[[Sums], Floats], condition: str, over: str, half: Half) -> Estimate | Absent:
         some = slice(0 if half == "selecting" else 1, None, 2)

@@ -1,0 +1,36 @@
+"""How much of the accepted drafts is left when the target samples?
+
+The target's replies are drawn at each temperature, and the drafter's probabilities are taken at the same one. Two rules are reported by
+name. With greedy drafts, as engines propose by default, a draft is kept where it is the token drawn. With sampled drafts and lossless
+rejection sampling a draft is kept with probability `min(1, draft / target)` of the drawn token, which needs no drawing of drafts and is
+exact along the text (Leviathan et al. 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from driftcli.domain import Axis, Condition, DraftSettings, PairCard, RunSpec, Said, TextSettings
+from driftcli.probe import Trace
+
+TEMPERATURES = (0.7, 1.0)  # greedy decoding is the baseline; chosen by us: what chat models are mostly served at
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Replies drawn at several temperatures."""
+
+    name: str = "sampling"
+    axes: tuple[Axis, ...] = ()  # numbers for the table of conditions: losing by temperature is no fault of the pair
+
+    def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
+        """One condition a temperature."""
+        return [
+            Condition(f"temperature-{value:g}", DraftSettings(spec.depth), self.name, text=TextSettings(temperature=value))
+            for value in TEMPERATURES
+        ]
+
+    def judge(self, trace: Trace) -> Iterator[Said]:
+        """Nothing: a drafter is as good at a temperature as the table says."""
+        yield from ()

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+from driftcli.domain import RunSpec
+from probes.sampling import Sampling
+from tests.probes.fake_trace import FakeTrace, card
+
+
+def test_each_temperature_is_one_condition_on_replies_drawn_at_it() -> None:
+    asked = Sampling().conditions(card(), RunSpec(depth=4))
+    assert [(condition.name, condition.text.temperature, condition.settings.depth) for condition in asked] == [
+        ("temperature-0.7", 0.7, 4), ("temperature-1", 1.0, 4),
+    ]  # fmt: skip
+
+
+def test_a_loss_by_temperature_is_no_finding() -> None:
+    assert list(Sampling().judge(FakeTrace())) == []

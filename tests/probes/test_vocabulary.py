@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+
+from driftcli.domain import Finding
+from probes.vocabulary import VocabularyCoverage
+from tests.probes.fake_trace import FakeTrace, Story
+
+HALF_OUT = Story(forced=(60, 50, 50, 50), covered=(90, 90, 90, 90))  # 10 of 100 outside, of 40 misses
+
+
+@pytest.mark.parametrize(("inside", "severity"), [(90, "mild"), (80, "moderate"), (60, "severe")])
+def test_what_the_draft_vocabulary_lacks_is_found_with_its_share_of_the_misses(inside: float, severity: str) -> None:
+    (found,) = VocabularyCoverage().judge(FakeTrace(Story(forced=(50, 50, 50, 50), covered=(inside,) * 4)))
+    assert isinstance(found, Finding)
+    assert (found.code, found.severity) == ("VOCAB-COVERAGE", severity)
+    out = 100 - inside
+    assert found.claim == (
+        f"{out}% of the target's choices [{out}%, {out}%] lie outside the draft vocabulary: {2 * out}% of all wrong first guesses"
+    )
+
+
+def test_the_category_that_suffers_most_is_named() -> None:
+    by = {"code": Story(covered=(70, 70, 70, 70)), "prose": Story(covered=(95, 95, 95, 95))}
+    (found,) = VocabularyCoverage().judge(FakeTrace(HALF_OUT, by_category=by))
+    assert isinstance(found, Finding)
+    assert found.claim.endswith("25% of all wrong first guesses; most in code, 30%")
+
+
+def test_a_whole_vocabulary_few_prompts_or_given_replies_keep_it_quiet() -> None:
+    for run in (
+        FakeTrace(),
+        FakeTrace(Story(covered=(96, 96, 96, 96))),
+        FakeTrace(Story(covered=(50,) * 4, prompts=7)),
+        FakeTrace(HALF_OUT, chosen=0.5),
+    ):
+        assert list(VocabularyCoverage().judge(run)) == []
