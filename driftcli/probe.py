@@ -46,7 +46,7 @@ class Trace(Protocol):
 
     @property
     def measured(self) -> frozenset[str]:
-        """Names of the conditions that have been measured."""
+        """Names of the conditions that have been run, those that failed among them; their numbers are absent with the reason."""
 
     @property
     def reference(self) -> str:

@@ -29,4 +29,4 @@ BATTERY: tuple[Probe, ...] = (
     Magnitude(),
 )
 # Names of those that --quick runs.
-QUICK = ("wiring", "position-range", "chain-length", "streams", "template", "domain", "vocabulary", "confidence")
+QUICK = ("wiring", "position-range", "chain-length", "streams", "template", "vocabulary", "confidence")

@@ -49,12 +49,10 @@ class DomainShift:
             name = min(known, key=lambda one: known[one].value)
             worst = known[name]
             least = f"{name} has {worst.value:.0%} [{worst.low:.0%}, {worst.high:.0%}] of the right first guesses expected there"
-            if any(share.low < 1 - self.mild for share in known.values()):
-                yield Skipped(
-                    "domain", "inconclusive", f"{least}, astride the {1 - self.mild:.0%} below which it counts; more prompts would tell"
-                )
+            if any(share.low <= 1 - self.moderate for share in known.values()):
+                yield Skipped("domain", "inconclusive", f"{least}; more prompts would tell")
             else:
-                yield Sound("domain", f"no category of {len(known)} is worse than the others; {least}")
+                yield Sound("domain", f"no category of {len(known)} is surely worse than the others; {least}")
 
     def _finding(self, trace: Trace, name: str, share: Estimate) -> Finding:
         lost = Estimate(1 - share.value, 1 - share.high, 1 - share.low, share.n_prompts)

@@ -113,9 +113,16 @@ class TemplateChanges:
         if share.high < 1 - self.mild:
             return self._finding(trace, sure, share, len(admitted))
         most, open = min(known, key=lambda one: one[1].value)
-        if any(one.low < 1 - self.mild for _, one in known):
-            return Skipped("template", "inconclusive", f"{most.words} {_lost(open)}, astride the {self.mild:.0%} from which it counts")
-        return Sound("template", f"no change of {len(admitted)} costs {self.mild:.0%} of the accepted drafts; {most.words} {_lost(open)}")
+        if any(one.low <= 1 - self.moderate for _, one in known):
+            return Skipped(
+                "template",
+                "inconclusive",
+                f"{most.words} {_lost(open)}, which may be nothing or {self.moderate:.0%} and more; more prompts would tell",
+            )
+        return Sound(
+            "template",
+            f"no change of {len(admitted)} surely costs {self.mild:.0%} of the accepted drafts; most, {most.words} {_lost(open)}",
+        )
 
     def _admitted(self, facts: RenderingFacts, spec: RunSpec) -> list[Change]:
         return [
@@ -126,7 +133,7 @@ class TemplateChanges:
         lost = Estimate(1 - share.value, 1 - share.high, 1 - share.low, share.n_prompts)
         severity: Severity = "severe" if lost.low >= self.severe else "moderate" if lost.low >= self.moderate else "mild"
         claim = (
-            f"{change.words} {_lost(share)} (worst of {tried}, interval for all of them){_parts(trace, change)}{_certainty(trace, change)}"
+            f"{change.words} {_lost(share)} (surest of {tried} changes, interval for all of them){_parts(trace, change)}{_certainty(trace, change)}"
         )
         fix = "serve the template that the head was trained with; retrain with mixed templates, post-norm feedback and per-stream norms"
         return Finding("TEMPLATE-SENSITIVE", severity, claim, lost, "share of accepted drafts", fix, _named(change))
@@ -147,7 +154,7 @@ def _parts(trace: Trace, change: Change) -> str:
     first, own = (trace.ratio_to_baseline(part, _named(change)) for part in (first_part, own_part))
     if isinstance(first, Absent) or isinstance(own, Absent):
         return ""
-    return f"; over all anchors fresh queries keep {first.value:.0%} of theirs, and self-feeding {own.value:.0%} of that"
+    return f"; over all anchors fresh queries lose {1 - first.value:z.0%}, self-feeding {1 - own.value:z.0%} beyond that"
 
 
 def _certainty(trace: Trace, change: Change) -> str:

@@ -89,14 +89,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A search as far as its numbers go: the changes that won, what is still to be measured, how many others were tried, and the best
-    change of the last round, which did not win.
+    """A search as far as its numbers go: the changes that won, how many others were tried, what is still to be measured, and the best
+    change of the last round, which did not win, or which the half that judges leaves open.
     """
 
     steps: tuple[Step, ...]
     tried: int
     missing: tuple[Condition, ...] = ()
     best: Step | None = None
+    unsettled: Step | None = None
 
     @property
     def wiring(self) -> Wiring:
@@ -138,15 +139,14 @@ class WiringSearch:
         if trace.n_prompts < 2 * MINIMAL_PROMPTS:
             halves = f"at least {2 * MINIMAL_PROMPTS} are needed, half to choose a wiring and half to judge it"
             yield Skipped("wiring", "inconclusive", f"{trace.n_prompts} prompts with a chain, {halves}")
-        elif outcome.best is not None and outcome.best.gain.high > self.minimal_gain:
-            yield Skipped(
-                "wiring",
-                "inconclusive",
-                f"whether {_described(outcome.best)} fits the weights better, more prompts would tell: {_amount(outcome.best)}",
+        elif outcome.unsettled is not None:
+            open = (
+                f"{_described(outcome.unsettled)} fits the weights better on half of the prompts, on the other {_amount(outcome.unsettled)}"
             )
-        else:
+            yield Skipped("wiring", "inconclusive", f"{open}; more prompts would tell")
+        elif not outcome.steps:
             close = "" if outcome.best is None else f"; the closest, {_described(outcome.best)}, {_amount(outcome.best)}"
-            yield Sound("wiring", f"the weights fit the declared wiring better than the {outcome.tried} others tried{close}")
+            yield Sound("wiring", f"none of {outcome.tried} other wirings fits the weights better than the declared one{close}")
 
     def _round(self, pair: PairCard, spec: RunSpec, current: Wiring) -> tuple[Condition, ...]:
         """Every change of a field that has not been changed yet, and the other orders of the streams."""
@@ -168,8 +168,10 @@ class WiringSearch:
             tried += len(asked)
             best = _best(trace, current, asked) if trace.n_prompts >= 2 * MINIMAL_PROMPTS else None
             judged = best and _step(trace, current, best.after, "judging")
-            if best is None or judged is None or min(best.gain.low, judged.gain.low) <= self.minimal_gain:
+            if best is None or judged is None or best.gain.low <= self.minimal_gain or judged.gain.high <= self.minimal_gain:
                 return Outcome(tuple(steps), tried, best=judged)
+            if judged.gain.low <= self.minimal_gain:
+                return Outcome(tuple(steps), tried, unsettled=judged)
             steps.append(judged)
 
 

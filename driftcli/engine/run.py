@@ -11,7 +11,7 @@ import json
 import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
@@ -22,19 +22,15 @@ import torch
 
 from driftcli.domain import BASELINE, REWIRED, Condition, DraftSettings, Prompt, RunSpec, TextSettings, Wiring
 from driftcli.drafters.causal_lm import CausalLm
-from driftcli.engine.chains import Drafted, draft_chains
-from driftcli.engine.lm_chains import draft_lm_chains
-from driftcli.engine.rows import cell_rows, find_sink, stream_columns, trajectory_columns
-from driftcli.engine.texts import Text, ignored_settings, replay_texts, write_texts
-from driftcli.engine.trajectories import Trajectory, read_text
-from driftcli.errors import ProbeError
+from driftcli.engine.cells import Batch, Holders, Work, measure_cells
+from driftcli.engine.texts import ignored_settings
+from driftcli.errors import ProbeError, PromptError, RunError
 from driftcli.loading.pair import LoadedPair
 from driftcli.loading.prompts import content_hash
 from driftcli.loading.rendering import render
 from driftcli.probe import Probe, Search
 from driftcli.traces.reader import read_run
-from driftcli.traces.schema import TABLES
-from driftcli.traces.writer import Columns, Plain, RunFolder, card_json, manifest_of, open_run
+from driftcli.traces.writer import Plain, RunFolder, card_json, manifest_of, open_run
 
 Progress = Callable[[int, int, str], None]  # prompts x conditions done, of how many, what runs now
 CONDITION_NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
@@ -52,6 +48,11 @@ class Job:
     out: Path
     probe_names: Sequence[str]
     force: bool = False
+
+    @property
+    def work(self) -> Work:
+        """What its cells are measured with."""
+        return Work(self.pair, self.spec)
 
     @property
     def searches(self) -> list[Search]:
@@ -143,7 +144,7 @@ def measure(job: Job, progress: Progress) -> Path:
 
 @dataclass
 class _Running:
-    """A run under way: the conditions measured so far and how many prompts x conditions they were, of how many known."""
+    """A run under way: the conditions measured so far, those that failed and why, and how many prompts x conditions of how many known."""
 
     job: Job
     folder: RunFolder
@@ -153,6 +154,7 @@ class _Running:
     total: int
     done: int = 0
     conditions: list[Condition] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
 
     def add(self, conditions: Sequence[Condition], reference: str, *, foreseen: bool = True) -> None:
         """Measure these on every batch, in whose texts they keep the sink of `reference`; cells of the same name and other settings go."""
@@ -163,137 +165,71 @@ class _Running:
             if self.folder.known.get(condition.name, _plain(condition)) != _plain(condition):
                 self.folder.forget(condition.name)
         self._note(conditions)
-        for batch in self.folder.batches:
-            self._add_batch(batch, conditions, reference)
+        for names in self.folder.batches:
+            batch = Batch(names, [self.prompts[name] for name in names])
+            for text in dict.fromkeys(condition.text for condition in conditions):
+                self._add_group(batch, [condition for condition in conditions if condition.text == text], reference)
         self.conditions += conditions
         self._note()
 
     def _note(self, begun: Sequence[Condition] = ()) -> None:
         """Set down what is measured on every batch, and what else there may be cells of: from before, or because it is begun now."""
         others = {**self.folder.known, **{condition.name: _plain(condition) for condition in begun}}
-        measured = list(map(_plain, self.conditions))
-        self.folder.write_manifest({**self.begun, "conditions": measured, "other_conditions": list(others.values())})
+        self.folder.write_manifest({**self.begun, **self._told(), "other_conditions": list(others.values())})
 
-    def _add_batch(self, names: Sequence[str], conditions: Sequence[Condition], reference: str) -> None:
-        open = [condition for condition in conditions if not self.folder.is_done(condition.name, names)]
-        self.done += len(names) * (len(conditions) - len(open))
+    def _told(self) -> dict[str, Plain]:
+        failed = [
+            {"probe": one.probe, "name": one.name, "reason": self.failed[one.name]} for one in self.conditions if one.name in self.failed
+        ]
+        return {"conditions": [_plain(one) for one in self.conditions if one.name not in self.failed], "failed": failed}
+
+    def _add_group(self, batch: Batch, group: Sequence[Condition], reference: str) -> None:
+        """Measure the conditions on the same texts that have no cell yet and did not fail before."""
+        able = [condition for condition in group if condition.name not in self.failed]
+        open = [condition for condition in able if not self.folder.is_done(condition.name, batch.names)]
+        self.done += len(batch.names) * (len(group) - len(open))
         if open:
-            batch, say = Batch(names, [self.prompts[name] for name in names]), partial(self.progress, self.done, self.total)
-            measured = _measure_batch(self.job, self.folder, batch, conditions, reference, say)
-            for condition in open:
-                self.folder.write_cell(condition.name, names, measured[condition.name])
-            self.done += len(names) * len(open)
+            own = open[0].text == TextSettings()
+            self._attempt(batch, open, Holders(BASELINE, reference) if own else Holders(able[0].name, able[0].name))
         self.progress(self.done, self.total, "written")
+
+    def _attempt(self, batch: Batch, conditions: Sequence[Condition], holders: Holders) -> None:
+        """Measure and write them together, or one by one where that fails; one that fails alone is left out of the run with its reason, but
+        for those on which the others rest.
+        """
+        try:
+            measured = measure_cells(self.job.work, self.folder, batch, conditions, holders, partial(self.progress, self.done, self.total))
+        except (PromptError, RunError) as error:
+            if len(conditions) == 1:
+                self._fail(conditions[0], error)
+                self.done += len(batch.names)
+            else:
+                for condition in conditions:
+                    self._attempt(batch, [condition], holders)
+            return
+        for condition in conditions:
+            try:
+                self.folder.write_cell(condition.name, batch.names, measured[condition.name])
+            except RunError as error:
+                self._fail(condition, error)
+        self.done += len(batch.names) * len(conditions)
+
+    def _fail(self, condition: Condition, error: PromptError | RunError) -> None:
+        if condition.full:
+            raise error
+        self.failed[condition.name] = str(error)
 
     def finish(self) -> None:
         """Cells that nothing asks for any more go, and the manifest says that the run is complete."""
-        for name in self.folder.known.keys() - {condition.name for condition in self.conditions}:
+        for name in (self.folder.known.keys() - {condition.name for condition in self.conditions}) | self.failed.keys():
             self.folder.forget(name)
-        measured = list(map(_plain, self.conditions))
-        self.folder.write_manifest({**self.begun, "conditions": measured, "finished": _now(), "complete": True})
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Prompts that the target continues together, and the hashes of their content."""
-
-    names: Sequence[str]
-    prompts: Sequence[Prompt]
+        self.folder.write_manifest({**self.begun, **self._told(), "finished": _now(), "complete": True})
 
 
 def _plain(condition: Condition) -> Plain:
     """A condition as `run.json` holds it."""
     plain: Plain = json.loads(json.dumps(asdict(condition)))
     return plain
-
-
-def _measure_batch(
-    job: Job, folder: RunFolder, batch: Batch, conditions: Sequence[Condition], reference: str, say: Callable[[str], None]
-) -> dict[str, dict[str, list[Columns]]]:
-    """The tables of every condition without a cell, text after text, so that one text's streams and chains are in memory at a time.
-
-    Conditions on the same texts are drafted together. The first of them finds each text's sink and all keep it; on the run's own texts that
-    is `reference`.
-    """
-    pending = [condition for condition in conditions if not folder.is_done(condition.name, batch.names)]
-    tables = {condition.name: {name: list[Columns]() for name in _tables(condition)} for condition in pending}
-    own: list[Text] | None = None
-    for settings in dict.fromkeys([TextSettings(), *(condition.text for condition in pending)]):
-        group = [condition for condition in conditions if condition.text == settings]
-        first = reference if settings == TextSettings() else group[0].name
-        say("target")
-        texts, sinks = _written(folder, batch, BASELINE if settings == TextSettings() else first, first)
-        if texts is None and settings.replayed:
-            assert own is not None
-            texts = replay_texts(job.pair.target, own, settings)
-        elif texts is None:
-            texts = write_texts(job.pair.target, batch.prompts, job.spec.max_new_tokens, settings, job.spec.seed)
-        own = texts if settings == TextSettings() else own
-        asked = sorted((one for one in group if one in pending), key=lambda one: one.name != first)
-        for number, text in enumerate(texts, 1):
-            say(f"text {number} of {len(texts)}")
-            _draft_text(job, text, asked, first, sinks.get((text.prompt.id, text.turn)), tables)
-    return tables
-
-
-def _tables(condition: Condition) -> tuple[str, ...]:
-    """The tables that a condition fills: all for a full one, and its texts where they are its own."""
-    if condition.full:
-        return TABLES
-    return ("steps", "heads") if condition.text == TextSettings() else ("trajectories", "steps", "heads")
-
-
-def _written(folder: RunFolder, batch: Batch, holder: str, first: str) -> tuple[list[Text] | None, dict[tuple[str, int], int | None]]:
-    """The batch's texts as the cell of `holder` has them, so that all conditions see the same, None before it is written; and their sinks
-    as `first` found them.
-    """
-    if not folder.is_done(holder, batch.names):
-        return None, {}
-    by_id = {prompt.id: prompt for prompt in batch.prompts}
-    names = [field.name for field in fields(Text) if field.name != "prompt"]
-    texts = [Text(by_id[row["prompt"]], **{name: row[name] for name in names}) for row in folder.written_texts(holder, batch.names)]
-    found = folder.written_texts(first, batch.names) if folder.is_done(first, batch.names) else []
-    return texts, {(row["prompt"], row["turn"]): row["sink_row"] for row in found}
-
-
-def _draft_text(
-    job: Job, text: Text, conditions: Sequence[Condition], first: str, sink: int | None, tables: dict[str, dict[str, list[Columns]]]
-) -> None:
-    """Add one text's rows of every condition to its tables; the condition `first` finds the sink, if it is among them."""
-    if not conditions:
-        return
-    temperature = conditions[0].text.temperature
-    trajectory = read_text(job.pair.target, text, _boundaries(job, conditions), temperature)
-    horizon, offset = job.spec.depth, job.pair.card.token_offset
-    for condition in conditions:
-        into = tables[condition.name]
-        if trajectory.n_anchors(horizon):
-            drafted = draft(job.pair, trajectory, condition.settings, horizon, free=condition.full, temperature=temperature)
-            if condition.name == first:
-                sink = find_sink(drafted.fresh.masses, trajectory.labels[offset:])
-            rows = cell_rows(condition, trajectory, drafted, sink, offset)
-            into["steps"] += rows.steps
-            into["heads"] += rows.heads
-        if "trajectories" in into:
-            into["trajectories"].append(trajectory_columns(trajectory, horizon, sink))
-        if "streams" in into and not isinstance(job.pair.drafter, CausalLm):
-            into["streams"].append(stream_columns(trajectory, job.pair.drafter.wired(condition.settings.wiring), condition))
-
-
-def _boundaries(job: Job, conditions: Sequence[Condition]) -> list[int]:
-    drafter = job.pair.drafter
-    if isinstance(drafter, CausalLm):
-        return []
-    return sorted({boundary for condition in conditions for boundary in drafter.wired(condition.settings.wiring).boundaries})
-
-
-def draft(
-    pair: LoadedPair, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool, temperature: float = 0.0
-) -> Drafted:
-    """All chains of one trajectory, whatever the drafter's family."""
-    if isinstance(pair.drafter, CausalLm):
-        return draft_lm_chains(pair.drafter, trajectory, settings, horizon, free=free, temperature=temperature)
-    return draft_chains(pair.drafter, trajectory, settings, horizon, free=free, temperature=temperature)
 
 
 def _facts(job: Job) -> dict[str, Plain]:

@@ -193,6 +193,7 @@ def remarks(run: Run) -> list[str]:
     if short := run.too_short:
         names = ", ".join(short[:5]) + (" ..." if len(short) > 5 else "")
         found.append(f"{counted(len(short), 'prompt')} too short for one chain, left out: {names}")
+    found += [f"{name} failed, and what it would show is missing: {reason}" for name, reason in run.failed.items()]
     found += [str(note) for note in _listed(run, "notes")]
     found += disagreements(run.pair)
     if ignored := _listed(run, "ignored_generation_settings"):

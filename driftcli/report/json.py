@@ -37,6 +37,7 @@ def report(run: Run, verdict: Verdict) -> dict[str, Plain]:
         "rewired": _baseline(run) | {"wiring": str(run.wiring)} if run.reference == REWIRED else None,
         "findings": [finding_json(finding) for finding in verdict.findings],
         "conditions": [_condition(run, probe, name) for probe, name in run.conditions],
+        "failed": [{"name": name, "reason": reason} for name, reason in run.failed.items()],
         "mitigations": [],
         "prompts_too_short": list(run.too_short),
         "run": {

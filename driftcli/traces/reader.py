@@ -63,8 +63,15 @@ class Run:
 
     @property
     def measured(self) -> frozenset[str]:
-        """Names of the conditions that have been measured."""
-        return frozenset(condition["name"] for condition in self._measured)
+        """Names of the conditions that have been run, those that failed among them."""
+        return frozenset(condition["name"] for condition in self._measured) | self.failed.keys()
+
+    @cached_property
+    def failed(self) -> Mapping[str, str]:
+        """Why each condition that failed did; its numbers are absent for that reason."""
+        failed = self.manifest.get("failed", ())
+        assert isinstance(failed, list | tuple)
+        return {one["name"]: one["reason"] for one in failed}
 
     @property
     def _measured(self) -> list[dict[str, Any]]:
@@ -175,18 +182,26 @@ class Run:
 
     def estimate(self, statistic: Callable[[Sums], Floats], condition: str | None = None) -> Estimate | Absent:
         """One number with its interval over prompts, of the reference unless another condition is named."""
-        return self._bootstrap.estimate(self.sums(condition or self.reference), statistic) if self.n_prompts else Absent(NO_ANCHORS)
+        if lacking := self._lacking(condition):
+            return lacking
+        return self._bootstrap.estimate(self.sums(condition or self.reference), statistic)
+
+    def _lacking(self, *conditions: str | None) -> Absent | None:
+        """Why these conditions have no numbers, None where they have."""
+        if not self.n_prompts:
+            return Absent(NO_ANCHORS)
+        return next((Absent(self.failed[name]) for name in conditions if name is not None and name in self.failed), None)
 
     def by_depth(self, statistic: Callable[[Sums], Floats], condition: str | None = None) -> Sequence[Estimate | Absent]:
         """One number a depth, depth 1 first, of the reference unless another condition is named."""
-        if not self.n_prompts:
-            return [Absent(NO_ANCHORS)] * self.spec.depth
+        if lacking := self._lacking(condition):
+            return [lacking] * self.spec.depth
         return self._bootstrap.estimates(self.sums(condition or self.reference), statistic)
 
     def ratio_to_baseline(self, statistic: Callable[[Sums], Floats], condition: str, tries: int = 1) -> Estimate | Absent:
         """The condition's number over the reference's, paired prompt by prompt; the interval holds for `tries` such numbers at once."""
-        if not self.n_prompts:
-            return Absent(NO_ANCHORS)
+        if lacking := self._lacking(condition):
+            return lacking
         return self._bootstrap.estimate(self._both(condition, self.reference), _combined(statistic, ratio), tries)
 
     def gain(self, statistic: Callable[[Sums], Floats], condition: str, over: str, half: Half) -> Estimate | Absent:
@@ -195,6 +210,8 @@ class Run:
         Halves are every other prompt by id, so that categories named alike fall into both.
         """
         some = slice(0 if half == "selecting" else 1, None, 2)
+        if lacking := self._lacking(condition, over):
+            return lacking
         both = {name: values[some] for name, values in self._both(condition, over).items()}
         n_prompts = len(range(self.n_prompts)[some])
         if not n_prompts:

@@ -28,8 +28,9 @@ from driftcli.loading.pair import load_pair
 from driftcli.loading.prompts import builtin_prompts, bundled_prompts, limited
 from driftcli.report.verdict import judge
 from driftcli.traces.reader import read_run
-from probes import BATTERY, QUICK
+from probes import BATTERY
 
+ASKED = ("wiring", "position-range", "chain-length")
 BUNDLED = ("bundled:target", ("bundled:pre-norm", "bundled:post-norm"))
 Tensors = dict[str, Tensor]
 Config = dict[str, object]
@@ -136,7 +137,7 @@ def planted(fault: Fault, drafter: str, target: str, folder: Path) -> Path:
 
 
 def diagnosed(target: str, drafter: Path, out: Path, prompts: int, device: str) -> Verdict:
-    battery = [probe for probe in BATTERY if probe.name in QUICK]
+    battery = [probe for probe in BATTERY if probe.name in ASKED]
     asked = limited(bundled_prompts() if target.startswith("bundled:") else builtin_prompts(), prompts)
     pair = load_pair(target, str(drafter), torch.device(device), "auto")
     spec = RunSpec(max_new_tokens=96)

@@ -41,14 +41,14 @@ def test_two_categories_that_lose_are_both_found() -> None:
 def test_categories_alike_are_sound_and_the_lowest_is_named() -> None:
     (said,) = DomainShift().judge(trace({"code": (0.99, 0.96, 1.02), "prose": SOUND}))
     assert said == Sound(
-        "domain", "no category of 2 is worse than the others; code has 99% [96%, 102%] of the right first guesses expected there"
+        "domain", "no category of 2 is surely worse than the others; code has 99% [96%, 102%] of the right first guesses expected there"
     )
 
 
 def test_an_interval_astride_what_counts_is_inconclusive() -> None:
     (said,) = DomainShift().judge(trace({"code": (0.9, 0.8, 1.0), "prose": SOUND}))
     assert isinstance(said, Skipped) and said.state == "inconclusive"
-    assert said.reason.endswith("astride the 95% below which it counts; more prompts would tell")
+    assert said.reason.endswith("code has 90% [80%, 100%] of the right first guesses expected there; more prompts would tell")
 
 
 def test_one_category_too_few_prompts_and_given_replies_decide_nothing() -> None:

@@ -67,14 +67,17 @@ def test_the_change_that_surely_loses_most_is_found_at_the_grade_its_whole_inter
 def test_a_drafter_that_bears_every_change_is_sound() -> None:
     (said,) = PROBE.judge(trace({"no-bos": (0.99, 0.96, 1.02)}))
     assert said == Sound(
-        "template", "no change of 7 costs 5% of the accepted drafts; without the BoS 1% of the accepted drafts are lost [-2%, 4%]"
+        "template",
+        "no change of 7 surely costs 5% of the accepted drafts; most, without the BoS 1% of the accepted drafts are lost [-2%, 4%]",
     )
 
 
 def test_an_interval_astride_what_counts_is_inconclusive() -> None:
     (said,) = PROBE.judge(trace({"neither": (0.9, 0.8, 1.0)}))
     assert isinstance(said, Skipped)
-    assert said.reason == "without template and BoS 10% of the accepted drafts are lost [0%, 20%], astride the 5% from which it counts"
+    assert said.reason == (
+        "without template and BoS 10% of the accepted drafts are lost [0%, 20%], which may be nothing or 15% and more; more prompts would tell"
+    )
 
 
 def test_given_replies_few_prompts_and_no_numbers_decide_nothing() -> None:

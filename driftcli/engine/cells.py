@@ -1,0 +1,135 @@
+"""Cells: what conditions on the same texts of one batch give, as the tables that are written of each.
+
+The texts of a batch are written once, with the first cell that holds them; whatever is drafted on them later reads them from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+
+from driftcli.domain import BASELINE, Condition, DraftSettings, Prompt, RunSpec, TextSettings
+from driftcli.drafters.causal_lm import CausalLm
+from driftcli.engine.chains import Drafted, draft_chains
+from driftcli.engine.lm_chains import draft_lm_chains
+from driftcli.engine.rows import cell_rows, find_sink, stream_columns, trajectory_columns
+from driftcli.engine.texts import Text, replay_texts, write_texts
+from driftcli.engine.trajectories import Trajectory, read_text
+from driftcli.errors import RunError
+from driftcli.loading.files import reason
+from driftcli.loading.pair import LoadedPair
+from driftcli.traces.schema import TABLES
+from driftcli.traces.writer import Columns, RunFolder
+
+Tables = dict[str, dict[str, list[Columns]]]  # by condition and table
+Sinks = dict[tuple[str, int], "int | None"]  # by prompt and turn
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts that the target continues together, and the hashes of their content."""
+
+    names: Sequence[str]
+    prompts: Sequence[Prompt]
+
+
+@dataclass(frozen=True)
+class Holders:
+    """Conditions that the others of a group look to: whose cell holds their texts, and which of them finds the texts' sinks."""
+
+    texts: str
+    sinks: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """The pair that drafts, and what was asked of the run."""
+
+    pair: LoadedPair
+    spec: RunSpec
+
+
+def measure_cells(
+    work: Work, folder: RunFolder, batch: Batch, conditions: Sequence[Condition], holders: Holders, say: Callable[[str], None]
+) -> Tables:
+    """The tables of conditions that share their texts, text after text, so that one text's streams and chains are in memory at a time.
+
+    Raises PromptError where the prompts cannot be rendered so, and RunError where memory does not suffice.
+    """
+    say("target")
+    tables: Tables = {condition.name: {name: [] for name in _tables(condition)} for condition in conditions}
+    try:
+        texts = _texts(work, folder, batch, conditions[0].text, holders.texts)
+        sinks = _sinks(folder, batch, holders.sinks)
+        for number, text in enumerate(texts, 1):
+            say(f"text {number} of {len(texts)}")
+            _draft_text(work, text, sorted(conditions, key=lambda one: one.name != holders.sinks), holders.sinks, sinks, tables)
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            f"{', '.join(tables)}: no memory is left ({reason(error)}), expected room for one text's chains; use a smaller --batch-size, "
+            "shorter texts or another --device"
+        ) from error
+    return tables
+
+
+def _texts(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, holder: str) -> list[Text]:
+    """The batch's texts as the cell of `holder` has them, so that all conditions see the same; before it is written, they are made."""
+    if folder.is_done(holder, batch.names):
+        by_id = {prompt.id: prompt for prompt in batch.prompts}
+        names = [field.name for field in fields(Text) if field.name != "prompt"]
+        return [Text(by_id[row["prompt"]], **{name: row[name] for name in names}) for row in folder.written_texts(holder, batch.names)]
+    if settings.replayed:
+        return replay_texts(work.pair.target, _texts(work, folder, batch, TextSettings(), BASELINE), settings)
+    return write_texts(work.pair.target, batch.prompts, work.spec.max_new_tokens, settings, work.spec.seed)
+
+
+def _sinks(folder: RunFolder, batch: Batch, holder: str) -> Sinks:
+    """The sink of each text as the cell of `holder` has it; nothing before that is written."""
+    found = folder.written_texts(holder, batch.names) if folder.is_done(holder, batch.names) else []
+    return {(row["prompt"], row["turn"]): row["sink_row"] for row in found}
+
+
+def _tables(condition: Condition) -> tuple[str, ...]:
+    """The tables that a condition fills: all for a full one, and its texts where they are its own."""
+    if condition.full:
+        return TABLES
+    return ("steps", "heads") if condition.text == TextSettings() else ("trajectories", "steps", "heads")
+
+
+def _draft_text(work: Work, text: Text, conditions: Sequence[Condition], finder: str, sinks: Sinks, tables: Tables) -> None:
+    """Add one text's rows of every condition to its tables; the condition `finder` finds the sink, if it is among them."""
+    temperature = conditions[0].text.temperature
+    trajectory = read_text(work.pair.target, text, _boundaries(work, conditions), temperature)
+    horizon, offset, drafter = work.spec.depth, work.pair.card.token_offset, work.pair.drafter
+    sink = sinks.get((text.prompt.id, text.turn))
+    for condition in conditions:
+        into = tables[condition.name]
+        if trajectory.n_anchors(horizon):
+            drafted = draft(work.pair, trajectory, condition.settings, horizon, free=condition.full, temperature=temperature)
+            if condition.name == finder:
+                sink = find_sink(drafted.fresh.masses, trajectory.labels[offset:])
+            rows = cell_rows(condition, trajectory, drafted, sink, offset)
+            into["steps"] += rows.steps
+            into["heads"] += rows.heads
+        if "trajectories" in into:
+            into["trajectories"].append(trajectory_columns(trajectory, horizon, sink))
+        if "streams" in into and not isinstance(drafter, CausalLm):
+            into["streams"].append(stream_columns(trajectory, drafter.wired(condition.settings.wiring), condition))
+
+
+def _boundaries(work: Work, conditions: Sequence[Condition]) -> list[int]:
+    drafter = work.pair.drafter
+    if isinstance(drafter, CausalLm):
+        return []
+    return sorted({boundary for condition in conditions for boundary in drafter.wired(condition.settings.wiring).boundaries})
+
+
+def draft(
+    pair: LoadedPair, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool, temperature: float = 0.0
+) -> Drafted:
+    """All chains of one trajectory, whatever the drafter's family."""
+    if isinstance(pair.drafter, CausalLm):
+        return draft_lm_chains(pair.drafter, trajectory, settings, horizon, free=free, temperature=temperature)
+    return draft_chains(pair.drafter, trajectory, settings, horizon, free=free, temperature=temperature)
