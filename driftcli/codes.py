@@ -142,6 +142,28 @@ CODES: tuple[Code, ...] = (
         ),
     ),
     Code(
+        "DRIFT-LONGCTX",
+        "context",
+        "Acceptance falls as the context grows, and a window on the drafter gives part of it back on the same texts: its attention is lost "
+        "in the length.",
+        "A range of positions that ends: there the fall sets in at the declared position, and a window does not help.",
+        ("serve the drafter with the window named", "train on longer conversations"),
+    ),
+    Code(
+        "LENGTH-LOSS",
+        "context",
+        "Acceptance falls as the context grows, and no window on the drafter gives it back.",
+        "Texts that are harder at the end of a long conversation for any drafter.",
+        ("train on longer conversations", "turn speculation off beyond the length named"),
+    ),
+    Code(
+        "WINDOW-HELPS",
+        "context",
+        "With a window the drafter keeps more drafts than with full attention, at the length named.",
+        "A gain within the noise of few prompts: the window is chosen on half of them and judged on the other.",
+        ("serve the drafter with the window named",),
+    ),
+    Code(
         "DOMAIN-SHIFT",
         "domain",
         "In one category of prompts the drafter guesses worse than elsewhere on tokens that the target is as sure of.",

@@ -111,12 +111,14 @@ class Wiring:
 class DraftSettings:
     """All that changes how a chain is drafted; the defaults are the declared reading of the checkpoint.
 
-    depth: proposals a chain. window: rows that a query sees, its own included. pinned: every state is handed on with the RMS of its chain's
-    first. noise: Gaussian, on what every step reads.
+    depth: proposals a chain. window: rows that a query sees, its own included. kept: rows that it sees besides, whatever the window: row 0
+    and the sink, or all that stands before the first user's words. pinned: every state is handed on with the RMS of its chain's first.
+    noise: Gaussian, on what every step reads.
     """
 
     depth: int = 8
     window: int | None = None
+    kept: Literal["nothing", "sink", "system"] = "nothing"
     wiring: Wiring = Wiring()
     pinned: bool = False
     noise: Noise | None = None
@@ -128,21 +130,22 @@ class TextSettings:
 
     template: how messages are rendered. bos: what becomes of a first token that is the BoS. replayed: the replies are those of the run's
     own texts, put behind the prompts as they are rendered here. temperature: of the target's replies, greedy at 0; a drafter on such texts
-    proposes at the same one.
+    proposes at the same one. length: tokens of the prompt, filled up in front with other conversations of the run; 0 leaves it alone.
     """
 
     template: Template = "own"
     bos: Literal["own", "dropped", "doubled"] = "own"
     replayed: bool = False
     temperature: float = 0.0
+    length: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
     """One way of drafting that a probe wants measured.
 
-    text: on which texts, the run's own unless said. controls: the fresh rows too. full: all that the baseline has, so free chains, streams
-    and trajectories besides.
+    text: on which texts, the run's own unless said. prompts: on how many of the run's, all for 0; the first by the hash of their content.
+    controls: the fresh rows too. full: all that the baseline has, so free chains, streams and trajectories besides.
     """
 
     name: str
@@ -151,6 +154,7 @@ class Condition:
     controls: bool = False
     full: bool = False
     text: TextSettings = TextSettings()
+    prompts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +194,7 @@ class PairCard:
     record: the drafter's normalised fields with their provenance. no_recursion: why drift cannot be defined, None for a drafter that
     feeds on its own state. readings: for each other system that serves or trained it, the fields that it computes otherwise. alternatives:
     what its files leave open, as wirings of one change each; orders of the captured streams are left out, being known from the record.
+    target_positions: tokens that the target's config admits, None where it says nothing.
     """
 
     target: ModelCard
@@ -202,6 +207,7 @@ class PairCard:
     readings: Mapping[str, Mapping[str, Sourced]] = field(default_factory=dict)
     alternatives: tuple[Wiring, ...] = ()
     rendering: RenderingFacts = RenderingFacts()
+    target_positions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +245,7 @@ class RunSpec:
     batch_size: int = 16
     seed: int = 0
     quick: bool = False
+    lengths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,9 @@ class Trace(Protocol):
     def ratio_to_baseline(self, statistic: Callable[[Sums], Floats], condition: str, tries: int = 1) -> Estimate | Absent:
         """A condition's number over the reference's, paired prompt by prompt; the interval holds for `tries` such numbers at once."""
 
+    def ratio(self, statistic: Callable[[Sums], Floats], condition: str, over: str, tries: int = 1) -> Estimate | Absent:
+        """A condition's number over another's, on the prompts that both have, paired; the interval holds for `tries` at once."""
+
     def gain(self, statistic: Callable[[Sums], Floats], condition: str, over: str, half: Half) -> Estimate | Absent:
         """A condition's number minus another's, paired prompt by prompt, on one half of the prompts: one selects, one judges."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from driftcli.probe import Probe
 from probes.chain_length import ChainLength
 from probes.confidence import Confidence
+from probes.context_length import ContextLength
 from probes.domain import DomainShift
 from probes.magnitude import Magnitude
 from probes.noise import InputNoise
@@ -21,6 +22,7 @@ BATTERY: tuple[Probe, ...] = (
     ChainLength(),
     Streams(),
     TemplateChanges(),
+    ContextLength(),
     DomainShift(),
     VocabularyCoverage(),
     Confidence(),

@@ -132,9 +132,8 @@ class TemplateChanges:
     def _finding(self, trace: Trace, change: Change, share: Estimate, tried: int) -> Finding:
         lost = Estimate(1 - share.value, 1 - share.high, 1 - share.low, share.n_prompts)
         severity: Severity = "severe" if lost.low >= self.severe else "moderate" if lost.low >= self.moderate else "mild"
-        claim = (
-            f"{change.words} {_lost(share)} (surest of {tried} changes, interval for all of them){_parts(trace, change)}{_certainty(trace, change)}"
-        )
+        seen = f"{change.words} {_lost(share)} (surest of {tried} changes, interval for all of them)"
+        claim = f"{seen}{_parts(trace, change)}{_certainty(trace, change)}"
         fix = "serve the template that the head was trained with; retrain with mixed templates, post-norm feedback and per-stream norms"
         return Finding("TEMPLATE-SENSITIVE", severity, claim, lost, "share of accepted drafts", fix, _named(change))
 

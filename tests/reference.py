@@ -75,6 +75,7 @@ class Formula:
     rope: Rope = Rope(theta=5000.0)
     windows: tuple[int | None, ...] = ()
     window_from: Literal["query", "anchor"] = "query"
+    kept: tuple[int, ...] = ()  # rows that no window hides
     heads: int = 4
     kv_heads: int = 2
     latent: Latent | None = None
@@ -114,6 +115,7 @@ class Lone:
         post_norm: bool | None = None,
         normed_residual: bool = False,
         window: int | None = None,
+        kept: tuple[int, ...] = (),
         swap_halves: bool = False,
     ) -> Lone:
         """The head in `folder`. The options are faults and settings put on top of the formula, which a head of `tests.tiny` may leave out."""
@@ -124,7 +126,7 @@ class Lone:
         if normed_residual:
             formula = replace(formula, residual="normed")
         if window is not None:
-            formula = replace(formula, windows=(window,) * n_layers(tensors))
+            formula = replace(formula, windows=(window,) * n_layers(tensors), kept=kept)
         return cls(tensors, formula, *embedding_and_head(tensors, formula, target), swap_halves)
 
     def norm(self, x: Tensor, name: str | None) -> Tensor:
@@ -185,7 +187,7 @@ class Lone:
     def sees(self, layer: int, row: int, key_row: int) -> bool:
         window = self.formula.windows[layer] if self.formula.windows else None
         start = row if self.formula.window_from == "query" else min(row, self.trunk)
-        return window is None or key_row > start - window
+        return window is None or key_row > start - window or key_row in self.formula.kept
 
     def attend(self, layer: int, query: Tensor, row: int) -> tuple[Tensor, Tensor, list[int]]:
         """The heads' outputs in a row, the attention (head, key) and the rows of the keys."""

@@ -55,6 +55,9 @@ def test_a_code_stands_on_the_axis_that_the_design_gives_it() -> None:
         "MAGNITUDE-CODED": "drift",
         "GROWTH-COSTS": "drift",
         "TEMPLATE-SENSITIVE": "template",
+        "DRIFT-LONGCTX": "context",
+        "LENGTH-LOSS": "context",  # beside the design's own: a fall that no window restores
+        "WINDOW-HELPS": "context",
         "DOMAIN-SHIFT": "domain",
         "VOCAB-COVERAGE": "capacity",
         "MISCALIBRATED": "capacity",

@@ -30,6 +30,10 @@ def diagnose(
     ] = False,
     depth: Annotated[int, typer.Option(min=1, max=64, help="Proposals a chain.")] = DEFAULTS.depth,
     max_new_tokens: Annotated[int, typer.Option(min=2, help="Longest continuation by the target, in tokens.")] = DEFAULTS.max_new_tokens,
+    lengths: Annotated[
+        str | None,
+        typer.Option(help="Prompt lengths of context-length, as 512,1024,...; default: up to 2048 as far as admitted."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use this many prompts, dealt over the categories.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts that the target continues together.")] = DEFAULTS.batch_size,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the intervals' resampling.")] = DEFAULTS.seed,
@@ -55,12 +59,20 @@ def diagnose(
     from driftcli.report.formats import show
     from driftcli.report.verdict import exit_code
 
-    spec = RunSpec(depth=depth, max_new_tokens=max_new_tokens, batch_size=batch_size, seed=seed, quick=quick)
+    spec = RunSpec(depth, max_new_tokens, batch_size, seed, quick, named_lengths(lengths))
     run, verdict = diagnose_pair(
         Request(target, drafter, prompts, probe or [], quick, spec, limit, device, dtype, reading, trust_remote_code, out, force)
     )
     show(run, verdict, format)
     raise typer.Exit(exit_code(verdict, fail_on))
+
+
+def named_lengths(asked: str | None) -> tuple[int, ...]:
+    """Lengths in tokens from a list with commas; UsageError for anything else than positive whole numbers."""
+    words = [] if asked is None else asked.split(",")
+    if odd := next((word for word in words if not word.strip().isdecimal() or int(word) < 1), None):
+        raise UsageError(f"--lengths {asked}: {odd!r} is no number of tokens, expected positive whole numbers with commas, as 512,1024")
+    return tuple(int(word) for word in words)
 
 
 def named_pair(target: str | None, drafter: str | None) -> tuple[str, str]:

@@ -36,20 +36,30 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """Which shared rows each query sees: from `lowest` to `last`, both included; (query,) each. Its own chain's rows follow `last`."""
+    """Which shared rows each query sees: from `lowest` to `last`, both included, and what is kept before; (query,) each, kept (row,).
+
+    The query's own chain's rows follow `last`.
+    """
 
     lowest: Tensor
     last: Tensor
+    kept: Tensor | None = None
 
     @classmethod
-    def of(cls, last: Tensor, own_chain: int, window: int | None) -> Sight:
+    def of(cls, last: Tensor, own_chain: int, window: int | None, kept: Tensor | None = None) -> Sight:
         """A window counts rows, the query's own included; the query's own row is `last + own_chain`."""
         lowest = torch.zeros_like(last) if window is None else last + own_chain - window + 1
-        return cls(lowest, last)
+        return cls(lowest, last, kept)
 
     def part(self, block: slice) -> Sight:
         """The queries of one block."""
-        return Sight(self.lowest[block], self.last[block])
+        return Sight(self.lowest[block], self.last[block], self.kept)
+
+    def hidden(self, rows: int) -> Tensor:
+        """Which of the shared rows each query does not see; (query, row)."""
+        index = torch.arange(rows, device=self.last.device)
+        early = index < self.lowest[:, None]
+        return (index > self.last[:, None]) | (early if self.kept is None else early & ~self.kept[:rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +160,9 @@ def attend(query: Tensor, fresh: Keys, chain: Keys | None, sight: Sight, labels:
 
 def attend_unmeasured(query: Tensor, fresh: Keys, sight: Sight, scale: float) -> Tensor:
     """Attention output (query, head * value size) of queries that nothing is asked of but their place under further layers."""
-    index, outputs = torch.arange(fresh.key.shape[1], device=query.device), [fresh.value.new_empty(len(query), 0, fresh.value.shape[-1])]
-    for block in _blocks(query, len(index)):
-        part = sight.part(block)
-        seen = (index <= part.last[:, None]) & (index >= part.lowest[:, None])
+    rows, outputs = fresh.key.shape[1], [fresh.value.new_empty(len(query), 0, fresh.value.shape[-1])]
+    for block in _blocks(query, rows):
+        seen = ~sight.part(block).hidden(rows)
         inputs = (query[None, :, block], fresh.key[None], fresh.value[None])
         outputs.append(F.scaled_dot_product_attention(*inputs, attn_mask=seen, scale=scale, enable_gqa=True)[0])
     return torch.cat(outputs, dim=1).transpose(0, 1).flatten(1)
@@ -169,8 +178,7 @@ def _block(scaled: Tensor, fresh: Keys, chain: Keys | None, sight: Sight, column
     heads, queries, size = scaled.shape
     key_heads, rows, _ = fresh.key.shape
     grouped = scaled.view(key_heads, heads // key_heads, queries, size)
-    index = torch.arange(rows, device=scaled.device)
-    hidden = (index > sight.last[:, None]) | (index < sight.lowest[:, None])
+    hidden = sight.hidden(rows)
     scores = (grouped.reshape(key_heads, -1, size) @ fresh.key.transpose(1, 2)).view(heads, queries, rows)
     steps = torch.arange(0 if chain is None else chain.key.shape[2], device=scaled.device)
     if chain is not None:

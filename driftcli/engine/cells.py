@@ -15,7 +15,7 @@ from driftcli.drafters.causal_lm import CausalLm
 from driftcli.engine.chains import Drafted, draft_chains
 from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.rows import cell_rows, find_sink, stream_columns, trajectory_columns
-from driftcli.engine.texts import Text, replay_texts, write_texts
+from driftcli.engine.texts import Text, lengthened, replay_texts, write_texts
 from driftcli.engine.trajectories import Trajectory, read_text
 from driftcli.errors import RunError
 from driftcli.loading.files import reason
@@ -79,7 +79,11 @@ def _texts(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, 
     if folder.is_done(holder, batch.names):
         by_id = {prompt.id: prompt for prompt in batch.prompts}
         names = [field.name for field in fields(Text) if field.name != "prompt"]
-        return [Text(by_id[row["prompt"]], **{name: row[name] for name in names}) for row in folder.written_texts(holder, batch.names)]
+        rows = [row for row in folder.written_texts(holder, batch.names) if row["prompt"] in by_id]
+        return [Text(by_id[row["prompt"]], **{name: row[name] for name in names}) for row in rows]
+    if settings.length:
+        prompts = lengthened(work.pair.target, batch.prompts, _texts(work, folder, batch, TextSettings(), BASELINE), settings.length)
+        return write_texts(work.pair.target, prompts, work.spec.max_new_tokens)
     if settings.replayed:
         return replay_texts(work.pair.target, _texts(work, folder, batch, TextSettings(), BASELINE), settings)
     return write_texts(work.pair.target, batch.prompts, work.spec.max_new_tokens, settings, work.spec.seed)
@@ -107,7 +111,8 @@ def _draft_text(work: Work, text: Text, conditions: Sequence[Condition], finder:
     for condition in conditions:
         into = tables[condition.name]
         if trajectory.n_anchors(horizon):
-            drafted = draft(work.pair, trajectory, condition.settings, horizon, free=condition.full, temperature=temperature)
+            kept = kept_rows(condition.settings, text, sink, offset)
+            drafted = draft(work.pair, trajectory, condition.settings, horizon, free=condition.full, temperature=temperature, kept=kept)
             if condition.name == finder:
                 sink = find_sink(drafted.fresh.masses, trajectory.labels[offset:])
             rows = cell_rows(condition, trajectory, drafted, sink, offset)
@@ -126,10 +131,26 @@ def _boundaries(work: Work, conditions: Sequence[Condition]) -> list[int]:
     return sorted({boundary for condition in conditions for boundary in drafter.wired(condition.settings.wiring).boundaries})
 
 
+def kept_rows(settings: DraftSettings, text: Text, sink: int | None, token_offset: int) -> list[int]:
+    """Rows that a window does not hide: row 0 and the sink, or all whose tokens stand before the first user's words."""
+    if settings.kept == "nothing":
+        return []
+    if settings.kept == "sink":
+        return sorted({0, sink or 0})
+    return list(range(max(1, text.prefix_length - token_offset)))
+
+
 def draft(
-    pair: LoadedPair, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool, temperature: float = 0.0
+    pair: LoadedPair,
+    trajectory: Trajectory,
+    settings: DraftSettings,
+    horizon: int,
+    *,
+    free: bool,
+    temperature: float = 0.0,
+    kept: Sequence[int] = (),
 ) -> Drafted:
     """All chains of one trajectory, whatever the drafter's family."""
     if isinstance(pair.drafter, CausalLm):
         return draft_lm_chains(pair.drafter, trajectory, settings, horizon, free=free, temperature=temperature)
-    return draft_chains(pair.drafter, trajectory, settings, horizon, free=free, temperature=temperature)
+    return draft_chains(pair.drafter, trajectory, settings, horizon, free=free, temperature=temperature, kept=kept)

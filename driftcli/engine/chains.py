@@ -7,6 +7,7 @@ every anchor; the free chain is drafted besides, for attention as deployed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
@@ -76,6 +77,7 @@ class _Chains:
     rope: RopeTables
     text: str
     temperature: float
+    kept: Tensor | None
 
     def wanted(self, depth: int) -> Tensor:
         """The tokens that the anchors' guesses of `depth` should be."""
@@ -103,7 +105,7 @@ class _Chains:
             if number + 1 == len(self.drafter.layers):
                 stream = layer.leave(flow.residual[early:], attended)
             else:
-                sight = Sight.of(rows[:early], 0, self._window(layer))
+                sight = Sight.of(rows[:early], 0, self._window(layer), self.kept)
                 before = attend_unmeasured(step.query[:, :early], shared[-1], sight, layer.scale)
                 flow = self.drafter.layers[number + 1].enter(layer.leave(flow.residual, torch.cat([before, attended])))
         done = self.drafter.finish(stream)
@@ -148,7 +150,7 @@ class _Chains:
 
     def _attend(self, layer: DrafterLayer, query: Tensor, shared: Keys, chain: Keys | None, last: Tensor) -> tuple[Tensor, Masses]:
         anchored = chain is None or (layer.from_anchor and self.settings.window is None)
-        sight = Sight.of(last, 0 if anchored or chain is None else chain.key.shape[2], self._window(layer))
+        sight = Sight.of(last, 0 if anchored or chain is None else chain.key.shape[2], self._window(layer), self.kept)
         return attend(query, shared, chain, sight, self.labels, tail_length(self.settings.depth), layer.scale)
 
     def _window(self, layer: DrafterLayer) -> int | None:
@@ -158,11 +160,19 @@ class _Chains:
 
 @torch.inference_mode()
 def draft_chains(
-    drafter: SelfFeedingDrafter, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool, temperature: float = 0.0
+    drafter: SelfFeedingDrafter,
+    trajectory: Trajectory,
+    settings: DraftSettings,
+    horizon: int,
+    *,
+    free: bool,
+    temperature: float = 0.0,
+    kept: Sequence[int] = (),
 ) -> Drafted:
     """Fresh, forced and, if asked, free chains of every anchor whose guesses up to `horizon` lie inside the trajectory.
 
-    temperature: of the drafter's probabilities, 1 where 0 is said; its guesses are its first choices at any.
+    temperature: of the drafter's probabilities, 1 where 0 is said; its guesses are its first choices at any. kept: rows that are seen
+    whatever the window.
 
     The trajectory must have at least one such anchor, and `settings.depth` at most `horizon`.
     """
@@ -174,7 +184,8 @@ def draft_chains(
     ids = trajectory.ids.to(states.device)
     labels = trajectory.labels.to(states.device)[1 : rows + 1]
     text = f"{content_hash(trajectory.prompt)} {trajectory.turn}"
-    run = _Chains(drafter, settings, ids, trajectory.prompt_length, n_anchors, labels, drafter.rope(rows), text, temperature or 1.0)
+    mask = torch.isin(torch.arange(rows, device=ids.device), torch.tensor(kept, device=ids.device)) if kept else None
+    run = _Chains(drafter, settings, ids, trajectory.prompt_length, n_anchors, labels, drafter.rope(rows), text, temperature or 1.0, mask)
     fresh, shared = run.fresh(states)
     start = fresh.pick(torch.arange(n_anchors, device=ids.device))
     reachable = [keys.until(trajectory.prompt_length + n_anchors - 1) for keys in shared]

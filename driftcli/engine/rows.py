@@ -188,6 +188,7 @@ def trajectory_columns(trajectory: Trajectory, horizon: int, sink: int | None) -
         "argmax_share": [float(trajectory.agrees.float().mean())],
         "generated": [trajectory.text.generated],
         "unlocated": [trajectory.text.unlocated],
+        "prefix_length": [trajectory.text.prefix_length],
         "rendered_sha256": [trajectory.text.rendered_sha256],
     }
 

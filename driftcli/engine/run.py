@@ -166,11 +166,16 @@ class _Running:
                 self.folder.forget(condition.name)
         self._note(conditions)
         for names in self.folder.batches:
-            batch = Batch(names, [self.prompts[name] for name in names])
-            for text in dict.fromkeys(condition.text for condition in conditions):
-                self._add_group(batch, [condition for condition in conditions if condition.text == text], reference)
+            for like in dict.fromkeys((condition.text, condition.prompts) for condition in conditions):
+                batch = Batch(names, [self.prompts[name] for name in self._first(names, like[1])])
+                self._add_group(batch, [one for one in conditions if (one.text, one.prompts) == like], reference)
         self.conditions += conditions
         self._note()
+
+    def _first(self, names: Sequence[str], limit: int) -> Sequence[str]:
+        """Those of a batch that are among the first `limit` prompts of the run, all for 0."""
+        before = sum(len(batch) for batch in self.folder.batches[: self.folder.batches.index(tuple(names))])
+        return names[: max(0, limit - before)] if limit else names
 
     def _note(self, begun: Sequence[Condition] = ()) -> None:
         """Set down what is measured on every batch, and what else there may be cells of: from before, or because it is begun now."""
@@ -187,8 +192,8 @@ class _Running:
         """Measure the conditions on the same texts that have no cell yet and did not fail before."""
         able = [condition for condition in group if condition.name not in self.failed]
         open = [condition for condition in able if not self.folder.is_done(condition.name, batch.names)]
-        self.done += len(batch.names) * (len(group) - len(open))
-        if open:
+        self.done += len(batch.names) * (len(group) - len(open) * bool(batch.prompts))
+        if open and batch.prompts:
             own = open[0].text == TextSettings()
             self._attempt(batch, open, Holders(BASELINE, reference) if own else Holders(able[0].name, able[0].name))
         self.progress(self.done, self.total, "written")

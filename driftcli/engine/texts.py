@@ -7,9 +7,10 @@ settings of its generation config are set aside and named.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from transformers import GenerationConfig
@@ -29,7 +30,7 @@ class Text:
     """Token ids of a rendered prompt and of the reply to it, and a label (template, content or reply) a token.
 
     prompt_length: tokens of the prompt; the first reply token is the first anchor. generated: the target wrote the reply. unlocated:
-    messages whose content the template rewrote.
+    messages whose content the template rewrote. prefix_length: tokens before the first user's words.
     """
 
     prompt: Prompt
@@ -40,13 +41,14 @@ class Text:
     generated: bool
     unlocated: int
     rendered_sha256: str
+    prefix_length: int = 0
 
     @classmethod
     def of(cls, prompt: Prompt, turn: int, rendered: Rendered, reply: Sequence[int], *, generated: bool) -> Text:
         """A rendered prompt and the tokens of its reply."""
         ids, labels = (*rendered.ids, *reply), (*rendered.labels, *[REPLY] * len(reply))
         digest = hashlib.sha256(rendered.text.encode()).hexdigest()[:16]
-        return cls(prompt, turn, ids, labels, len(rendered.ids), generated, rendered.unlocated, digest)
+        return cls(prompt, turn, ids, labels, len(rendered.ids), generated, rendered.unlocated, digest, rendered.prefix)
 
     def n_anchors(self, horizon: int) -> int:
         """Anchors whose guesses up to `horizon` all lie inside."""
@@ -94,6 +96,29 @@ def write_texts(
             if turn + 1 < len(prompt.turns):
                 following.append((prompt, (*replies, _said(target, reply))))
         open_turns, turn = following, turn + 1
+    return found
+
+
+def lengthened(target: LanguageModel, prompts: Sequence[Prompt], said: Sequence[Text], length: int) -> list[Prompt]:
+    """The prompts as the last turn of long conversations: others stand before them, each user's first words and the reply to them, as many
+    as `length` tokens of rendered prompt admit, some again where there are too few. A prompt that is too long by itself stays alone.
+
+    said: texts of which those of first turns are used, in an order that begins elsewhere for every prompt.
+    """
+    firsts = [text for text in said if text.turn == 0 and text.prompt.messages]
+    found = []
+    for prompt in prompts:
+        own = next((place for place, text in enumerate(firsts) if text.prompt.id == prompt.id), 0)
+        last = prompt.turns[0] if prompt.messages else (Message("user", prompt.text or ""),)
+        rules, asked = [one for one in last if one.role == "system"], [one for one in last if one.role != "system"]
+        before: list[Message] = []
+        for text in itertools.cycle([*firsts[own + 1 :], *firsts[:own]] or firsts):
+            reply = Message("assistant", _said(target, text.ids[text.prompt_length :]))
+            more = [*before, *(message for message in text.prompt.turns[0] if message.role != "system"), reply]
+            if len(render(target.tokenizer, prompt.id, [*rules, *more, *asked], None).ids) > length:
+                break
+            before = more
+        found.append(replace(prompt, messages=(*rules, *before, *asked), text=None, response=None))
     return found
 
 

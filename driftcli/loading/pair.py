@@ -77,6 +77,7 @@ def load_pair(
         notes=(*pitfalls(declaration), *_unread(target)),
         alternatives=alternatives(declaration, drafter),
         rendering=rendering_facts(target.tokenizer),
+        target_positions=target.facts.positions,
     )
     return LoadedPair(target, drafter, card)
 
@@ -101,6 +102,7 @@ def _with_language_model(
         no_recursion=NO_STATE,
         notes=(*(() if drafter.window is None else (slides,)), *_unread(target), *_unread(lm)),
         rendering=rendering_facts(target.tokenizer),
+        target_positions=target.facts.positions,
     )
     return LoadedPair(target, drafter, card)
 

@@ -41,12 +41,15 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A prompt as the target reads it: its text, token ids, a label a token, and how many messages could not be located in it."""
+    """A prompt as the target reads it: its text, token ids, a label a token, how many messages could not be located in it, and how many
+    tokens stand before the first user's words.
+    """
 
     text: str
     ids: list[int]
     labels: list[int]
     unlocated: int
+    prefix: int = 0
 
 
 def render(
@@ -75,7 +78,16 @@ def render(
     ids, labels = _with_bos(tokenizer, list(encoded.input_ids), labels, settings)
     if len(labels) < 2:
         raise PromptError(f"prompt {where}: renders to {len(labels)} tokens, expected at least 2; give it some text")
-    return Rendered(shown, ids, labels, unlocated)
+    return Rendered(shown, ids, labels, unlocated, _prefix(ids, labels, messages))
+
+
+def _prefix(ids: Sequence[int], labels: Sequence[int], messages: Sequence[Message]) -> int:
+    """Tokens before the first content that is not a system message's, by the runs of content tokens; all are content in a plain text."""
+    before = 0
+    while before < len(messages) and messages[before].role == "system":
+        before += 1
+    starts = [at for at in range(len(ids)) if labels[at] == CONTENT and (at == 0 or labels[at - 1] != CONTENT)]
+    return starts[min(before, len(starts) - 1)] if starts else 0
 
 
 def rendering_facts(tokenizer: PreTrainedTokenizerBase) -> RenderingFacts:

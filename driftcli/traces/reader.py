@@ -40,6 +40,7 @@ class Run:
     _reference: str | None = None
     _category: str | None = None
     _sums: dict[str, Sums] = field(default_factory=dict)
+    _bootstraps: dict[int, Bootstrap] = field(default_factory=dict)
 
     @property
     def probe_names(self) -> list[str]:
@@ -169,9 +170,11 @@ class Run:
         tokens = given["length"].to_numpy() - given["prompt_length"].to_numpy()
         return float(np.average(given["argmax_share"].to_numpy(), weights=tokens)) if len(given) else 1.0
 
-    @cached_property
-    def _bootstrap(self) -> Bootstrap:
-        return Bootstrap.of(self.n_prompts, self.spec.seed)
+    def _draws(self, n_prompts: int) -> Bootstrap:
+        """Draws of so many prompts, the same whenever they are asked for."""
+        if n_prompts not in self._bootstraps:
+            self._bootstraps[n_prompts] = Bootstrap.of(n_prompts, self.spec.seed)
+        return self._bootstraps[n_prompts]
 
     def sums(self, condition: str = BASELINE) -> Sums:
         """Sums over anchors by prompt, (prompt,) or (prompt, depth), that `driftcli.curves` turns into numbers."""
@@ -182,41 +185,53 @@ class Run:
 
     def estimate(self, statistic: Callable[[Sums], Floats], condition: str | None = None) -> Estimate | Absent:
         """One number with its interval over prompts, of the reference unless another condition is named."""
+        return self._estimates(condition, statistic)[0]
+
+    def _estimates(self, condition: str | None, statistic: Callable[[Sums], Floats]) -> Sequence[Estimate | Absent]:
         if lacking := self._lacking(condition):
-            return lacking
-        return self._bootstrap.estimate(self.sums(condition or self.reference), statistic)
+            return [lacking] * self.spec.depth
+        bootstrap, sums = self._of_prompts(self.sums(condition or self.reference), "anchors")
+        return bootstrap.estimates(sums, statistic)
+
+    def _of_prompts(self, sums: Sums, *counts: str, half: Half | None = None) -> tuple[Bootstrap, Sums]:
+        """Sums of the prompts that have every one of `counts`, those of a half of them if asked, and draws of as many."""
+        some = np.flatnonzero(np.all([sums[name] > 0 for name in counts], axis=0))
+        some = some if half is None else some[(0 if half == "selecting" else 1) :: 2]
+        whole = len(some) == self.n_prompts
+        return self._draws(len(some)), sums if whole else {name: values[some] for name, values in sums.items()}
 
     def _lacking(self, *conditions: str | None) -> Absent | None:
         """Why these conditions have no numbers, None where they have."""
         if not self.n_prompts:
             return Absent(NO_ANCHORS)
-        return next((Absent(self.failed[name]) for name in conditions if name is not None and name in self.failed), None)
+        if failed := next((name for name in conditions if name is not None and name in self.failed), None):
+            return Absent(self.failed[failed])
+        return None if all(self.sums(name or self.reference)["anchors"].any() for name in conditions) else Absent(NO_ANCHORS)
 
     def by_depth(self, statistic: Callable[[Sums], Floats], condition: str | None = None) -> Sequence[Estimate | Absent]:
         """One number a depth, depth 1 first, of the reference unless another condition is named."""
-        if lacking := self._lacking(condition):
-            return [lacking] * self.spec.depth
-        return self._bootstrap.estimates(self.sums(condition or self.reference), statistic)
+        return self._estimates(condition, statistic)
 
     def ratio_to_baseline(self, statistic: Callable[[Sums], Floats], condition: str, tries: int = 1) -> Estimate | Absent:
         """The condition's number over the reference's, paired prompt by prompt; the interval holds for `tries` such numbers at once."""
-        if lacking := self._lacking(condition):
+        return self.ratio(statistic, condition, self.reference, tries)
+
+    def ratio(self, statistic: Callable[[Sums], Floats], condition: str, over: str, tries: int = 1) -> Estimate | Absent:
+        """The condition's number over another's, on the prompts that both have, paired; the interval holds for `tries` at once."""
+        if lacking := self._lacking(condition, over):
             return lacking
-        return self._bootstrap.estimate(self._both(condition, self.reference), _combined(statistic, ratio), tries)
+        bootstrap, both = self._of_prompts(self._both(condition, over), f"{FIRST} anchors", f"{SECOND} anchors")
+        return bootstrap.estimate(both, _combined(statistic, ratio), tries)
 
     def gain(self, statistic: Callable[[Sums], Floats], condition: str, over: str, half: Half) -> Estimate | Absent:
         """The condition's number minus another's, paired prompt by prompt, on one half of the prompts.
 
         Halves are every other prompt by id, so that categories named alike fall into both.
         """
-        some = slice(0 if half == "selecting" else 1, None, 2)
         if lacking := self._lacking(condition, over):
             return lacking
-        both = {name: values[some] for name, values in self._both(condition, over).items()}
-        n_prompts = len(range(self.n_prompts)[some])
-        if not n_prompts:
-            return Absent(NO_ANCHORS)
-        return Bootstrap.of(n_prompts, self.spec.seed).estimate(both, _combined(statistic, np.subtract))
+        bootstrap, both = self._of_prompts(self._both(condition, over), f"{FIRST} anchors", f"{SECOND} anchors", half=half)
+        return bootstrap.estimate(both, _combined(statistic, np.subtract)) if bootstrap.weights.size else Absent(NO_ANCHORS)
 
     def contrast(
         self, statistic: Callable[[Sums], Floats], combine: Callable[[Floats, Floats], Floats], category: str, tries: int = 1
@@ -228,7 +243,7 @@ class Run:
         both: dict[str, Floats] = {}
         for place, some in ((FIRST, inside), (SECOND, ~inside)):
             both |= {f"{place} {key}": (values.T * some).T for key, values in self.sums(self.reference).items()}
-        return self._bootstrap.estimate(both, _combined(statistic, combine), tries)
+        return self._draws(self.n_prompts).estimate(both, _combined(statistic, combine), tries)
 
     def _both(self, condition: str, other: str) -> dict[str, Floats]:
         """The sums of two conditions side by side, named for `_combined`, by depth as far as the shorter of the two chains goes."""
@@ -304,4 +319,6 @@ def _fields(found: dict[str, Any]) -> dict[str, Sourced]:
 
 
 def _spec(request: dict[str, Any]) -> RunSpec:
-    return RunSpec(**{name: request[name] for name in ("depth", "max_new_tokens", "batch_size", "seed", "quick") if name in request})
+    names = ("depth", "max_new_tokens", "batch_size", "seed", "quick")
+    lengths = tuple(request.get("lengths", ()))
+    return RunSpec(**{name: request[name] for name in names if name in request}, lengths=lengths)

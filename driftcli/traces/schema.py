@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from driftcli.domain import SHARES
 
-VERSION = 1  # of the columns; a reader refuses a newer one
+VERSION = 2  # of the columns; a reader refuses a newer one
 TABLES = ("trajectories", "steps", "heads", "streams")
 
 
@@ -72,6 +72,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("argmax_share", pa.float32(), "share", "reply tokens that are the target's own argmax; 1 when it wrote them"),
         Column("generated", pa.bool_(), "", "the target wrote the reply (false: it was given)"),
         Column("unlocated", pa.int16(), "messages", "messages whose content the template rewrote; their tokens count as template"),
+        Column("prefix_length", pa.int32(), "tokens", "before the first user's words: template, system message"),
         Column("rendered_sha256", pa.string(), "hex", "first 16 digits of the hash of the rendered prompt"),
     ),
     "steps": (

@@ -51,7 +51,7 @@ class RunFolder:
 
     def written_texts(self, condition: str, batch: Sequence[str]) -> list[dict[str, Any]]:
         """The batch's texts, and their sinks, as a condition's cell holds them, one a row of `trajectories`."""
-        columns = ["prompt", "turn", "prompt_length", "ids", "labels", "generated", "unlocated", "rendered_sha256", "sink_row"]
+        columns = [column.name for column in COLUMNS["trajectories"] if column.name not in ("target_prob", "target_entropy")]
         return pq.read_table(self._file("trajectories", condition, batch), columns=columns).to_pylist()  # type: ignore[no-any-return]
 
     def forget(self, condition: str) -> None:

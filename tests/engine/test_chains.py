@@ -76,6 +76,22 @@ def test_every_chain_equals_the_same_chain_drafted_alone(
         assert_same(lone, steps, chain, place)
 
 
+@pytest.mark.parametrize("kept", [(0,), (0, 2), (0, 1, 2, 3)])
+@pytest.mark.parametrize("name", ["pre", "trained-post"])
+def test_rows_that_are_kept_are_seen_whatever_the_window(
+    name: str, kept: tuple[int, ...], pair: Callable, models: Path, target: LlamaForCausalLM
+) -> None:
+    loaded = pair(name)
+    (trajectory,) = trajectories(loaded.target, prompts(1), CAPTURE, 14)
+    result = draft_chains(loaded.drafter, trajectory, DraftSettings(depth=DEPTH, window=3), DEPTH, free=True, kept=kept)
+    ids = trajectory.ids.tolist()
+    streams = target_streams(target, ids, CAPTURE)
+    lone = Lone.of(models / name, models / "target", window=3, kept=kept)
+    for chain, forced in ((result.forced, True), (result.free, False)):
+        for place in range(result.n_anchors):
+            assert_same(lone, lone.chain(ids, streams, trajectory.prompt_length + place, DEPTH, forced=forced), chain, place)
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_controls_are_the_fresh_queries_of_later_anchors(name: str, drafted: Callable, models: Path, target: LlamaForCausalLM) -> None:
     trajectory, result = drafted(name, DraftSettings(depth=DEPTH))

@@ -29,11 +29,13 @@ from driftcli.curves import (
 )
 from driftcli.domain import (
     REWIRED,
+    Absent,
     Axis,
     Condition,
     DraftSettings,
     Estimate,
     Message,
+    Noise,
     PairCard,
     Prompt,
     RunSpec,
@@ -310,6 +312,7 @@ def test_a_causal_lm_has_no_states_and_is_not_judged_for_drift(pair: Callable, t
     steps = table(run.path, "steps")
     assert steps["rms"].isna().all()
     assert steps["state_cosine"].isna().all()
+    steps = steps[steps["condition"] == "baseline"]
     fresh, forced = (steps[steps["feed"] == feed].drop(columns="feed").reset_index(drop=True) for feed in ("fresh", "forced"))
     pd.testing.assert_frame_equal(fresh, forced)
     verdict = judge(run, BATTERY)
@@ -495,7 +498,7 @@ def test_conditions_on_other_texts_hold_them_and_share_them(pair: Callable, tmp_
     texts = {
         name: {
             (row["prompt"], row["turn"]): row
-            for row in pd.concat(map(pd.read_parquet, path.glob(f"trajectories/{name}-*.parquet"))).to_dict("records")
+            for row in pd.concat(map(pd.read_parquet, path.glob(f"trajectories/{name}-????????????.parquet"))).to_dict("records")
         }
         for name in ("baseline", "anew", "replayed", "replayed-wide")
     }
@@ -531,3 +534,79 @@ def test_other_texts_are_taken_up_where_a_run_was_killed(pair: Callable, tmp_pat
     for gone in (*path.glob("steps/replayed-wide-*"), *path.glob("steps/anew-*"), *list(path.glob("steps/replayed-*"))[:1]):
         gone.unlink(missing_ok=True)
     assert_same_rows(whole, measure(job(pair("trained-pre"), path, battery=battery), silent))
+
+
+@dataclass(frozen=True)
+class Longer:
+    """A probe of somebody else: two lengths on the first five prompts, the longer one in a window too."""
+
+    name: str = "longer"
+    axes: tuple[Axis, ...] = ()
+
+    def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
+        short, long = TextSettings(length=200), TextSettings(length=400)
+        window = DraftSettings(spec.depth, window=8, kept="system")
+        return (
+            Condition("short", DraftSettings(spec.depth), self.name, text=short, prompts=5),
+            Condition("long", DraftSettings(spec.depth), self.name, text=long, prompts=5),
+            Condition("long-window", window, self.name, text=long, prompts=5),
+        )
+
+    def judge(self, trace: Trace) -> Iterator[Said]:
+        yield from ()
+
+
+def test_long_prompts_are_other_conversations_of_the_run_before_the_question(pair: Callable, tmp_path: Path) -> None:
+    loaded = pair("trained-pre")
+    run = read_run(measure(job(loaded, tmp_path / "r", battery=(Longer(),)), silent))
+    texts = {
+        name: pd.concat(map(pd.read_parquet, run.path.glob(f"trajectories/{name}-????????????.parquet")))
+        for name in ("baseline", "short", "long")
+    }
+    own = texts["baseline"].query("turn == 0").set_index("prompt")
+    for name, length in (("short", 200), ("long", 400)):
+        assert len(texts[name]) == 5 and (texts[name]["turn"] == 0).all()
+        for row in texts[name].to_dict("records"):
+            asked = loaded.target.tokenizer.decode(own.loc[row["prompt"], "ids"][1 : own.loc[row["prompt"], "prompt_length"]])
+            said = loaded.target.tokenizer.decode(row["ids"][: row["prompt_length"]])
+            assert said.startswith("<s><|user|>") and said.endswith(asked) and "<|bot|>" in said.removesuffix(asked)
+            assert length - 110 < row["prompt_length"] <= length
+
+
+def test_a_condition_on_some_prompts_is_paired_with_those_alone(pair: Callable, tmp_path: Path) -> None:
+    run = read_run(measure(job(pair("trained-pre"), tmp_path / "r", battery=(Longer(),)), silent))
+    found, kept = run.estimate(walk_acceptance_length, "long"), run.ratio(walk_acceptance_length, "long-window", "long")
+    assert isinstance(found, Estimate) and isinstance(kept, Estimate)
+    assert found.n_prompts == kept.n_prompts == 5
+    paired = run.ratio_to_baseline(walk_acceptance_length, "long")
+    some = set(table(run.path, "steps").query("condition == 'long'")["prompt"])
+    alone = read_run(measure(job(pair("trained-pre"), tmp_path / "alone", [one for one in prompts(7, turns=2) if one.id in some]), silent))
+    assert isinstance(paired, Estimate)
+    assert paired.value == pytest.approx(found.value / alone.estimate(walk_acceptance_length).value)  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A probe of somebody else, one condition of which cannot be measured: its noise overflows."""
+
+    name: str = "broken"
+    axes: tuple[Axis, ...] = ()
+
+    def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
+        loud = DraftSettings(spec.depth, noise=Noise("state", float("1e38"), 0))
+        return (Condition("loud", loud, self.name), Condition("wide", DraftSettings(spec.depth, window=1000), self.name))
+
+    def judge(self, trace: Trace) -> Iterator[Said]:
+        yield from ()
+
+
+def test_a_condition_that_fails_is_left_out_with_its_reason_and_the_others_go_on(pair: Callable, tmp_path: Path) -> None:
+    run = read_run(measure(job(pair("trained-pre"), tmp_path / "r", battery=(Broken(),)), silent))
+    assert [name for _, name in run.conditions] == ["wide"]
+    assert "loud" in run.measured and "the models computed NaN or infinity" in run.failed["loud"]
+    assert not list(run.path.glob("*/loud-*.parquet"))
+    lacking = run.estimate(walk_acceptance_length, "loud")
+    assert isinstance(lacking, Absent) and lacking.reason == run.failed["loud"]
+    assert isinstance(run.ratio_to_baseline(accepted_drafts, "loud"), Absent)
+    assert isinstance(run.ratio_to_baseline(accepted_drafts, "wide"), Estimate)
+    assert report(run, judge(run, ()))["failed"] == [{"name": "loud", "reason": run.failed["loud"]}]

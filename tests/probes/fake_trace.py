@@ -141,16 +141,28 @@ class FakeTrace:
     ) -> Estimate | Absent:
         return self.contrasts[category]
 
+    def ratio(self, statistic: Callable[[Sums], Floats], condition: str, over: str, tries: int = 1) -> Estimate | Absent:
+        return self._compared(statistic, np.divide, condition, over, slice(None))
+
     def gain(self, statistic: Callable[[Sums], Floats], condition: str, over: str, half: Half) -> Estimate | Absent:
-        some = slice(0 if half == "selecting" else 1, None, 2)
+        return self._compared(statistic, np.subtract, condition, over, slice(0 if half == "selecting" else 1, None, 2))
+
+    def _compared(
+        self,
+        statistic: Callable[[Sums], Floats],
+        combine: Callable[[Floats, Floats], Floats],
+        condition: str,
+        over: str,
+        some: slice,
+    ) -> Estimate | Absent:
         first, second = ({name: values[some] for name, values in self._sums(one).items()} for one in (condition, over))
         both = {f"{place}{name}": values for place, sums in (("+", first), ("-", second)) for name, values in sums.items()}
 
-        def difference(sums: Sums) -> Floats:
-            gained, lost = ({name[1:]: values for name, values in sums.items() if name[0] == place} for place in "+-")
-            return statistic(gained) - statistic(lost)
+        def combined(sums: Sums) -> Floats:
+            own, other = ({name[1:]: values for name, values in sums.items() if name[0] == place} for place in "+-")
+            return combine(statistic(own), statistic(other))
 
-        return Bootstrap.of(len(range(self.n_prompts)[some]), 0).estimate(both, difference)
+        return Bootstrap.of(len(range(self.n_prompts)[some]), 0).estimate(both, combined)
 
     def ratio_to_baseline(self, statistic: Callable[[Sums], Floats], condition: str, tries: int = 1) -> Estimate | Absent:
         return self.ratios[condition]

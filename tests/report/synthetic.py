@@ -140,6 +140,7 @@ def _trajectory(recipe: Recipe, prompt: str) -> Columns:
         "anchors": [recipe.anchors if usable else 0],
         "sink_row": [0 if recipe.life.sink else None],
         "target_prob": [[0.9] * reply],
+        "prefix_length": [1],
         "target_entropy": [[0.3] * reply],
         "argmax_share": [recipe.argmax_share],
         "generated": [recipe.argmax_share == 1],

@@ -1,0 +1,157 @@
+"""Does acceptance fall as the context grows, and does a window on the drafter give it back?
+
+Long prompts are conversations of the run put in front of the question, so the words are of one kind at every length; only the reply is
+drafted on. A fall that a window restores on the very same texts is attention lost in the length. A fall that no window restores is
+something else: a range of positions that ends, or texts longer than any in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from driftcli.curves import accepted_drafts
+from driftcli.domain import (
+    Absent,
+    Axis,
+    Condition,
+    DraftSettings,
+    Estimate,
+    Finding,
+    PairCard,
+    RunSpec,
+    Said,
+    Severity,
+    Skipped,
+    Sound,
+    TextSettings,
+)
+from driftcli.probe import Trace
+from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS
+
+LENGTHS = (512, 1024, 2048)  # tokens of a prompt where --lengths names none; chosen by us: up to the range that heads are mostly trained on
+WINDOWS = (256, 512, 1024, 2048)  # rows; arXiv:2605.09992 finds 256 to keep 80% and 1024 to keep all
+KEPT: tuple[Literal["nothing", "sink", "system"], ...] = ("nothing", "sink", "system")
+PROMPTS = 16  # that are asked at every length, two halves of the fewest that decide; chosen by us, since long texts are slow
+KNOWN_TRAINING = 2048  # tokens; what no config says, heads are mostly trained up to (arXiv:2503.01840 and its code)
+
+
+@dataclass(frozen=True)
+class ContextLength:
+    """Prompts of several lengths, drafted on in full and through windows."""
+
+    name: str = "context-length"
+    axes: tuple[Axis, ...] = ("context",)
+    mild: float = 0.05  # of accepted drafts lost; design rule, as for drift, to be calibrated on the bundled pairs
+    moderate: float = 0.15  # likewise
+    severe: float = 0.35  # likewise
+
+    def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
+        """Full attention first at every length, which finds the sinks; then, for a drafter whose windows can be set, each window."""
+        found = []
+        for length in lengths(pair, spec):
+            text = TextSettings(length=length)
+            settings = [DraftSettings(spec.depth)]
+            if pair.no_recursion is None:
+                settings += [DraftSettings(spec.depth, window=window, kept=kept) for window in WINDOWS if window < length for kept in KEPT]
+            found += [Condition(_named(length, one), one, self.name, text=text, prompts=PROMPTS) for one in settings]
+        return found
+
+    def judge(self, trace: Trace) -> Iterator[Said]:
+        """The fall from the shortest length to the longer ones, and what gives it back."""
+        tried = lengths(trace.pair, trace.spec)
+        if len(tried) < 2:
+            yield Skipped("context", "inconclusive", f"the models admit {len(tried)} of the lengths that were asked for, two are needed")
+            return
+        if trace.argmax_share < EXACT_TEXT:
+            yield Skipped("context", "inconclusive", "the given replies are not the target's own, which longer prompts are held against")
+            return
+        full = DraftSettings(trace.spec.depth)
+        shortest, *longer = tried
+        kept = {length: trace.ratio(accepted_drafts, _named(length, full), _named(shortest, full), tries=len(longer)) for length in longer}
+        known = {length: share for length, share in kept.items() if isinstance(share, Estimate) and share.n_prompts >= MINIMAL_PROMPTS}
+        if not known:
+            reason = next((share.reason for share in kept.values() if isinstance(share, Absent)), f"fewer than {MINIMAL_PROMPTS} prompts")
+            yield Skipped("context", "inconclusive", reason)
+            return
+        yield from self._windows(trace, tried)
+        yield from self._fall(trace, shortest, known)
+
+    def _fall(self, trace: Trace, shortest: int, known: dict[int, Estimate]) -> Iterator[Said]:
+        length = min(known, key=lambda one: known[one].high)
+        if known[length].high >= 1 - self.mild:
+            length = min(known, key=lambda one: known[one].low)  # none is sure: the one of which least is known
+        share = known[length]
+        lost = Estimate(1 - share.value, 1 - share.high, 1 - share.low, share.n_prompts)
+        seen = f"from {shortest} to {length} tokens {lost.value:z.0%} of the accepted drafts are lost [{lost.low:z.0%}, {lost.high:z.0%}]"
+        if lost.low > self.mild:
+            severity: Severity = "severe" if lost.low >= self.severe else "moderate" if lost.low >= self.moderate else "mild"
+            full = _named(length, DraftSettings(trace.spec.depth))
+            beyond = f"; beyond the {KNOWN_TRAINING} that heads are mostly trained on" if length > KNOWN_TRAINING else ""
+            best = self._best_window(trace, length)
+            if best is None:
+                fix = "train on longer conversations; serve shorter ones, or turn speculation off beyond this length"
+                claim = f"{seen}, and no window gives them back{beyond}"
+                yield Finding("LENGTH-LOSS", severity, claim, lost, "share of accepted drafts", fix, full)
+            else:
+                window, gain = best
+                fix = f"serve the drafter with {_described(window)}, or train on longer conversations"
+                claim = f"{seen}; {_described(window)} gives back {gain.value:.2f} a round [{gain.low:.2f}, {gain.high:.2f}]{beyond}"
+                yield Finding("DRIFT-LONGCTX", severity, claim, lost, "share of accepted drafts", fix, full)
+        elif lost.high >= self.moderate:
+            yield Skipped(
+                "context", "inconclusive", f"{seen}, which may be nothing or {self.moderate:.0%} and more; more prompts would tell"
+            )
+        else:
+            yield Sound("context", f"no length surely costs {self.mild:.0%} of the accepted drafts: {seen}")
+
+    def _windows(self, trace: Trace, tried: Sequence[int]) -> Iterator[Said]:
+        """A note for the longest length at which a window does better than full attention."""
+        for length in reversed(tried):
+            if (best := self._best_window(trace, length)) is not None:
+                window, gain = best
+                name, full = _named(length, window), _named(length, DraftSettings(trace.spec.depth))
+                share = trace.ratio(accepted_drafts, name, full)
+                of_all = f", {share.value:.0%} of what full attention keeps" if isinstance(share, Estimate) else ""
+                more = f"{gain.value:+.2f} drafts a round [{gain.low:+.2f}, {gain.high:+.2f}]"
+                fix = f"serve the drafter with {_described(window)}"
+                claim = f"at {length} tokens {_described(window)}: {more}{of_all}"
+                yield Finding("WINDOW-HELPS", "healthy", claim, gain, "drafts a round", fix, name)
+                return
+
+    def _best_window(self, trace: Trace, length: int) -> tuple[DraftSettings, Estimate] | None:
+        """The window that does best on the prompts that select, where it also does better than full attention on those that judge."""
+        depth = trace.spec.depth
+        full = _named(length, DraftSettings(depth))
+        tried = [DraftSettings(depth, window=window, kept=kept) for window in WINDOWS if window < length for kept in KEPT]
+        gains = {
+            one: trace.gain(accepted_drafts, _named(length, one), full, "selecting")
+            for one in tried
+            if _named(length, one) in trace.measured
+        }
+        known = {one: gain.value for one, gain in gains.items() if isinstance(gain, Estimate)}
+        if not known:
+            return None
+        best = max(known, key=lambda one: known[one])
+        judged = trace.gain(accepted_drafts, _named(length, best), full, "judging")
+        return (best, judged) if isinstance(judged, Estimate) and judged.low > 0 else None
+
+
+def lengths(pair: PairCard, spec: RunSpec) -> list[int]:
+    """The lengths asked for, as far as the target admits them with a reply behind; the usual ones as far as the drafter does too."""
+    declared = pair.record.get("max_position_embeddings")
+    limits = [pair.target_positions, None if spec.lengths or declared is None else declared.value]
+    limit = min((value for value in limits if isinstance(value, int)), default=None)
+    return [length for length in sorted(set(spec.lengths or LENGTHS)) if limit is None or length + spec.max_new_tokens <= limit]
+
+
+def _named(length: int, settings: DraftSettings) -> str:
+    window = "" if settings.window is None else f"-window-{settings.window}"
+    kept = "" if settings.kept == "nothing" else f"-keep-{settings.kept}"
+    return f"context-{length}{window}{kept}"
+
+
+def _described(settings: DraftSettings) -> str:
+    kept = {"nothing": "", "sink": " and the sink kept", "system": " and the system prompt kept"}[settings.kept]
+    return f"a window of {settings.window}{kept}"
