@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from driftcli.cli.battery import load_battery, probe_names
 from driftcli.domain import BUNDLED, Prompt, RunSpec, Verdict
+from driftcli.engine.forecast import forecast
 from driftcli.engine.run import Job, measure
 from driftcli.loading.pair import load_pair
 from driftcli.loading.prompts import builtin_prompts, bundled_prompts, limited, read_prompts
@@ -65,14 +66,22 @@ def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
     pair = load_pair(request.target, request.drafter, device, request.dtype, remote_code=request.remote_code, reading=reading)
     out = request.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{Path(request.drafter.rstrip('/')).name.replace(':', '-')}"
     job = Job(pair, prompts, battery, request.spec, out, probe_names(battery, names), request.force)
-    asked = f"{counted(len(prompts), 'prompt')}, {counted(len(job.conditions()), 'condition')}, depth {request.spec.depth}"
-    console.print(f"{asked}; traces go to {out}", soft_wrap=True)
+    console.print(f"{plan_line(job)}; traces go to {out}", soft_wrap=True)
     with ProgressBar(console) as bar:
         measure(job, bar)
     run = read_run(out)
     verdict = judge(run, battery)
     write_json(out / "findings.json", [finding_json(finding) for finding in verdict.findings])
     return run, verdict
+
+
+def plan_line(job: Job) -> str:
+    """What is going to be run: counts, the drafter's tokens, and a rough time."""
+    ahead = forecast(job)
+    asked = f"{counted(len(job.prompts), 'prompt')}, {counted(len(job.conditions()), 'condition')}, depth {job.spec.depth}"
+    drafted = f"up to {counted(ahead.texts, 'reply').replace('replys', 'replies')} and {ahead.drafter_tokens / 1000:,.0f}k drafter tokens"
+    minutes = ahead.seconds / 60
+    return f"{asked}: {drafted}, roughly {f'{minutes:.0f} min' if minutes >= 2 else f'{ahead.seconds:.0f} s'} at most"
 
 
 def _prompts(request: Request) -> list[Prompt]:

@@ -1,4 +1,4 @@
-"""What the battery says of faults planted into sound heads: `python tests/benchmarks/planted_faults.py [--target T --drafter D ...]`.
+"""What the battery says of faults planted into sound heads: `python -m tests.benchmarks.planted_faults [--target T --drafter D ...]`.
 
 Each fault is written into a copy of a checkpoint, as an export or a config gone wrong would leave it, and diagnosed like any pair. Printed
 is a line a case: the code that is right, the codes of the wiring axis that were found, and drift findings on the declared wiring, of which

@@ -12,13 +12,12 @@ from transformers import AutoModelForCausalLM, CohereConfig, Gemma3TextConfig, G
 
 from driftcli.domain import DraftSettings
 from driftcli.engine.chains import draft_chains
-from driftcli.engine.trajectories import trajectories
 from driftcli.loading.files import resolve
 from driftcli.loading.pair import load_pair
 from driftcli.loading.target import load_language_model
 from examples import train_eagle3
 from tests.reference import said_alone
-from tests.tiny import prompts, tokenizer
+from tests.tiny import prompts, tokenizer, trajectories
 from training.head import Head, HeadShape
 from training.learning import TargetHead
 from training.replies import Pieces, Request, Wave, write_wave
