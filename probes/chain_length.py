@@ -9,7 +9,7 @@ smaller run never says more.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from driftcli.curves import (
     accuracy_gap,
@@ -22,6 +22,7 @@ from driftcli.curves import (
     rms_ratio,
 )
 from driftcli.domain import Absent, Axis, Condition, Estimate, Finding, PairCard, RunSpec, Said, Severity, Skipped
+from driftcli.grades import Grades
 from driftcli.probe import Trace
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
 
@@ -32,9 +33,7 @@ class ChainLength:
 
     name: str = "chain-length"
     axes: tuple[Axis, ...] = ("drift", "capacity")
-    mild: float = 0.05  # compounding from which it counts; chosen by us, to be calibrated on the bundled pairs
-    moderate: float = 0.15  # likewise
-    severe: float = 0.35  # likewise
+    grades: Grades = field(default_factory=Grades)  # compounding from which it counts
     minimal_growth: float = (
         1.2  # state RMS over the control's; chosen by us: the paper's sound heads stay at 1, a drifting one grows to 3.6
     )
@@ -69,14 +68,16 @@ class ChainLength:
             )
         elif isinstance(damage, Absent):
             yield Skipped("drift", "inconclusive", damage.reason)
-        elif damage.low > self.mild:
+        elif damage.low > self.grades.mild:
             yield from self._drift_findings(trace, damage)
-        elif damage.high > self.mild:
+        elif damage.high > self.grades.mild:
             seen = f"compounding {damage.value:z.0%} [{damage.low:z.0%}, {damage.high:z.0%}] at depth {trace.spec.depth}"
-            yield Skipped("drift", "inconclusive", f"{seen} straddles the {self.mild:.0%} from which it counts; more prompts would tell")
+            yield Skipped(
+                "drift", "inconclusive", f"{seen} straddles the {self.grades.mild:.0%} from which it counts; more prompts would tell"
+            )
 
     def _drift_findings(self, trace: Trace, damage: Estimate) -> Iterator[Finding | Skipped]:
-        severity: Severity = "severe" if damage.low >= self.severe else "moderate" if damage.low >= self.moderate else "mild"
+        severity = self.grades.of(damage)
         fix = self._shorter_draft(trace)
         mechanisms = list(self._mechanisms(trace, severity, damage, fix))
         yield from mechanisms

@@ -8,7 +8,7 @@ something else: a range of positions that ends, or texts longer than any in trai
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from driftcli.curves import accepted_drafts
@@ -22,11 +22,11 @@ from driftcli.domain import (
     PairCard,
     RunSpec,
     Said,
-    Severity,
     Skipped,
     Sound,
     TextSettings,
 )
+from driftcli.grades import Grades, lost
 from driftcli.probe import Trace
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS
 
@@ -43,9 +43,7 @@ class ContextLength:
 
     name: str = "context-length"
     axes: tuple[Axis, ...] = ("context",)
-    mild: float = 0.05  # of accepted drafts lost; design rule, as for drift, to be calibrated on the bundled pairs
-    moderate: float = 0.15  # likewise
-    severe: float = 0.35  # likewise
+    grades: Grades = field(default_factory=Grades)  # of accepted drafts lost
 
     def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
         """Full attention first at every length, which finds the sinks; then, for a drafter whose windows can be set, each window."""
@@ -80,31 +78,31 @@ class ContextLength:
 
     def _fall(self, trace: Trace, shortest: int, known: dict[int, Estimate]) -> Iterator[Said]:
         length = min(known, key=lambda one: known[one].high)
-        if known[length].high >= 1 - self.mild:
+        if known[length].high >= 1 - self.grades.mild:
             length = min(known, key=lambda one: known[one].low)  # none is sure: the one of which least is known
         share = known[length]
-        lost = Estimate(1 - share.value, 1 - share.high, 1 - share.low, share.n_prompts)
-        seen = f"from {shortest} to {length} tokens {lost.value:z.0%} of the accepted drafts are lost [{lost.low:z.0%}, {lost.high:z.0%}]"
-        if lost.low > self.mild:
-            severity: Severity = "severe" if lost.low >= self.severe else "moderate" if lost.low >= self.moderate else "mild"
+        loss = lost(share)
+        seen = f"from {shortest} to {length} tokens {loss.value:z.0%} of the accepted drafts are lost [{loss.low:z.0%}, {loss.high:z.0%}]"
+        if loss.low > self.grades.mild:
+            severity = self.grades.of(loss)
             full = _named(length, DraftSettings(trace.spec.depth))
             beyond = f"; beyond the {KNOWN_TRAINING} that heads are mostly trained on" if length > KNOWN_TRAINING else ""
             best = self._best_window(trace, length)
             if best is None:
                 fix = "train on longer conversations; serve shorter ones, or turn speculation off beyond this length"
                 claim = f"{seen}, and no window gives them back{beyond}"
-                yield Finding("LENGTH-LOSS", severity, claim, lost, "share of accepted drafts", fix, full)
+                yield Finding("LENGTH-LOSS", severity, claim, loss, "share of accepted drafts", fix, full)
             else:
                 window, gain = best
                 fix = f"serve the drafter with {_described(window)}, or train on longer conversations"
                 claim = f"{seen}; {_described(window)} gives back {gain.value:.2f} a round [{gain.low:.2f}, {gain.high:.2f}]{beyond}"
-                yield Finding("DRIFT-LONGCTX", severity, claim, lost, "share of accepted drafts", fix, full)
-        elif lost.high >= self.moderate:
+                yield Finding("DRIFT-LONGCTX", severity, claim, loss, "share of accepted drafts", fix, full)
+        elif self.grades.may_matter(loss):
             yield Skipped(
-                "context", "inconclusive", f"{seen}, which may be nothing or {self.moderate:.0%} and more; more prompts would tell"
+                "context", "inconclusive", f"{seen}, which may be nothing or {self.grades.moderate:.0%} and more; more prompts would tell"
             )
         else:
-            yield Sound("context", f"no length surely costs {self.mild:.0%} of the accepted drafts: {seen}")
+            yield Sound("context", f"no length surely costs {self.grades.mild:.0%} of the accepted drafts: {seen}")
 
     def _windows(self, trace: Trace, tried: Sequence[int]) -> Iterator[Said]:
         """A note for the longest length at which a window does better than full attention."""

@@ -7,10 +7,11 @@ the drafter manages elsewhere where the target is as sure of the token: what is 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from driftcli.curves import accepted_drafts, covered, first_by_certainty, over_expected
-from driftcli.domain import Axis, Condition, Estimate, Finding, PairCard, RunSpec, Said, Severity, Skipped, Sound
+from driftcli.domain import Axis, Condition, Estimate, Finding, PairCard, RunSpec, Said, Skipped, Sound
+from driftcli.grades import Grades, lost
 from driftcli.probe import Trace
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS
 
@@ -21,9 +22,7 @@ class DomainShift:
 
     name: str = "domain"
     axes: tuple[Axis, ...] = ("domain",)
-    mild: float = 0.05  # of right first guesses lost; design rule, as for drift, to be calibrated on the bundled pairs
-    moderate: float = 0.15  # likewise
-    severe: float = 0.35  # likewise
+    grades: Grades = field(default_factory=Grades)  # of right first guesses lost
 
     def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
         """The baseline's guesses say it."""
@@ -41,27 +40,27 @@ class DomainShift:
             return
         found = {name: trace.contrast(first_by_certainty, over_expected, name, tries=len(usable)) for name in usable}
         known = {name: share for name, share in found.items() if isinstance(share, Estimate)}
-        lost = {name: share for name, share in known.items() if share.high < 1 - self.mild}
-        yield from (self._finding(trace, name, share) for name, share in lost.items())
+        worse = {name: share for name, share in known.items() if share.high < 1 - self.grades.mild}
+        yield from (self._finding(trace, name, share) for name, share in worse.items())
         if not known:
             yield Skipped("domain", "inconclusive", "no category has guesses of a certainty that others have too")
-        elif not lost:
+        elif not worse:
             name = min(known, key=lambda one: known[one].value)
             worst = known[name]
             least = f"{name} has {worst.value:.0%} [{worst.low:.0%}, {worst.high:.0%}] of the right first guesses expected there"
-            if any(share.low <= 1 - self.moderate for share in known.values()):
+            if any(self.grades.may_matter(lost(share)) for share in known.values()):
                 yield Skipped("domain", "inconclusive", f"{least}; more prompts would tell")
             else:
                 yield Sound("domain", f"no category of {len(known)} is surely worse than the others; {least}")
 
     def _finding(self, trace: Trace, name: str, share: Estimate) -> Finding:
-        lost = Estimate(1 - share.value, 1 - share.high, 1 - share.low, share.n_prompts)
-        severity: Severity = "severe" if lost.low >= self.severe else "moderate" if lost.low >= self.moderate else "mild"
+        loss = lost(share)
+        severity = self.grades.of(loss)
         own = trace.of_category(name)
         kept, inside = own.estimate(accepted_drafts), own.estimate(covered)
         beside = f"; {kept.value:.2f} accepted drafts a round" if isinstance(kept, Estimate) else ""
         outside = f", {1 - inside.value:.0%} of the wanted tokens outside the draft vocabulary" if isinstance(inside, Estimate) else ""
-        seen = f"in {name} {lost.value:.0%} [{lost.low:.0%}, {lost.high:.0%}] of the right first guesses are missing"
+        seen = f"in {name} {loss.value:.0%} [{loss.low:.0%}, {loss.high:.0%}] of the right first guesses are missing"
         claim = f"{seen} that the target's certainty lets expect from the other prompts{beside}{outside}"
         fix = f"train on more of the target's own replies to prompts like {name}"
-        return Finding("DOMAIN-SHIFT", severity, claim, lost, "share of right first guesses", fix)
+        return Finding("DOMAIN-SHIFT", severity, claim, loss, "share of right first guesses", fix)

@@ -9,7 +9,7 @@ that is less sure of its own text under a change lowers acceptance as well; its 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from driftcli.curves import accepted_drafts, target_entropy
@@ -24,11 +24,11 @@ from driftcli.domain import (
     RenderingFacts,
     RunSpec,
     Said,
-    Severity,
     Skipped,
     Sound,
     TextSettings,
 )
+from driftcli.grades import Grades, lost
 from driftcli.probe import Trace
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
 
@@ -76,9 +76,7 @@ class TemplateChanges:
 
     name: str = "template"
     axes: tuple[Axis, ...] = ("template",)
-    mild: float = 0.05  # of accepted drafts lost; design rule, as for drift, to be calibrated on the bundled pairs
-    moderate: float = 0.15  # likewise
-    severe: float = 0.35  # likewise
+    grades: Grades = field(default_factory=Grades)  # of accepted drafts lost
 
     def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
         """Every change that this target's rendering admits, answered anew and with the run's replies."""
@@ -110,18 +108,18 @@ class TemplateChanges:
         if not known:
             return Skipped("template", "inconclusive", next(share.reason for _, share in kept if isinstance(share, Absent)))
         sure, share = min(known, key=lambda one: one[1].high)
-        if share.high < 1 - self.mild:
+        if share.high < 1 - self.grades.mild:
             return self._finding(trace, sure, share, len(admitted))
         most, open = min(known, key=lambda one: one[1].value)
-        if any(one.low <= 1 - self.moderate for _, one in known):
+        if any(self.grades.may_matter(lost(one)) for _, one in known):
             return Skipped(
                 "template",
                 "inconclusive",
-                f"{most.words} {_lost(open)}, which may be nothing or {self.moderate:.0%} and more; more prompts would tell",
+                f"{most.words} {_lost(open)}, which may be nothing or {self.grades.moderate:.0%} and more; more prompts would tell",
             )
         return Sound(
             "template",
-            f"no change of {len(admitted)} surely costs {self.mild:.0%} of the accepted drafts; most, {most.words} {_lost(open)}",
+            f"no change of {len(admitted)} surely costs {self.grades.mild:.0%} of the accepted drafts; most, {most.words} {_lost(open)}",
         )
 
     def _admitted(self, facts: RenderingFacts, spec: RunSpec) -> list[Change]:
@@ -130,12 +128,12 @@ class TemplateChanges:
         ]
 
     def _finding(self, trace: Trace, change: Change, share: Estimate, tried: int) -> Finding:
-        lost = Estimate(1 - share.value, 1 - share.high, 1 - share.low, share.n_prompts)
-        severity: Severity = "severe" if lost.low >= self.severe else "moderate" if lost.low >= self.moderate else "mild"
+        loss = lost(share)
+        severity = self.grades.of(loss)
         seen = f"{change.words} {_lost(share)} (surest of {tried} changes, interval for all of them)"
         claim = f"{seen}{_parts(trace, change)}{_certainty(trace, change)}"
         fix = "serve the template that the head was trained with; retrain with mixed templates, post-norm feedback and per-stream norms"
-        return Finding("TEMPLATE-SENSITIVE", severity, claim, lost, "share of accepted drafts", fix, _named(change))
+        return Finding("TEMPLATE-SENSITIVE", severity, claim, loss, "share of accepted drafts", fix, _named(change))
 
 
 def _named(change: Change, *, replayed: bool = False) -> str:

@@ -7,10 +7,11 @@ training mends it: only a larger or a recounted draft vocabulary does.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from driftcli.curves import covered, misses_outside
-from driftcli.domain import Axis, Condition, Estimate, Finding, PairCard, RunSpec, Said, Severity
+from driftcli.domain import Axis, Condition, Estimate, Finding, PairCard, RunSpec, Said
+from driftcli.grades import Grades, lost
 from driftcli.probe import Trace
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS
 
@@ -21,9 +22,7 @@ class VocabularyCoverage:
 
     name: str = "vocabulary"
     axes: tuple[Axis, ...] = ("capacity",)
-    mild: float = 0.05  # of the target's choices outside; chosen by us, as for every other loss
-    moderate: float = 0.15  # likewise
-    severe: float = 0.35  # likewise
+    grades: Grades = field(default_factory=Grades)  # of the target's choices outside
 
     def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
         """The baseline's guesses say it."""
@@ -34,10 +33,10 @@ class VocabularyCoverage:
         inside = trace.estimate(covered)
         if trace.n_prompts < MINIMAL_PROMPTS or trace.argmax_share < EXACT_TEXT or not isinstance(inside, Estimate):
             return
-        outside = Estimate(1 - inside.value, 1 - inside.high, 1 - inside.low, inside.n_prompts)
-        if outside.low <= self.mild:
+        outside = lost(inside)
+        if outside.low <= self.grades.mild:
             return
-        severity: Severity = "severe" if outside.low >= self.severe else "moderate" if outside.low >= self.moderate else "mild"
+        severity = self.grades.of(outside)
         seen = f"{outside.value:.0%} of the target's choices [{outside.low:.0%}, {outside.high:.0%}] lie outside the draft vocabulary"
         share = trace.estimate(misses_outside)
         of_loss = f": {share.value:.0%} of all wrong first guesses" if isinstance(share, Estimate) else ""
