@@ -32,10 +32,13 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Plan:
-    """All that makes two runs the same; vocabulary: draft tokens, held: what the streams are of."""
+    """All that makes two runs the same; plain: how many of the steps come first and do not unroll, which most of what a head knows can be
+    learned by in a fraction of the time; vocabulary: draft tokens, held: what the streams are of.
+    """
 
     norm: Literal["pre", "post"]
     unroll: int
+    plain: int
     steps: int
     tokens: int
     rate: float
@@ -206,12 +209,12 @@ def train(run: Run, data: Streams, target: LanguageModel, ids: Tensor) -> None:
     held_out, order = batches(lengths, kept, plan.tokens, 0), passes(lengths, training, plan)
     started, first = time.time(), run.step
 
-    def losses_of(rows: Sequence[int]) -> list[Loss]:
+    def losses_of(rows: Sequence[int], unroll: int = plan.unroll) -> list[Loss]:
         with torch.autocast(device.type, torch.bfloat16, enabled=low):
-            return list(unrolled_losses(run.head, embed, read, data.batch(rows, device), plan.unroll))
+            return list(unrolled_losses(run.head, embed, read, data.batch(rows, device), unroll))
 
     while run.step < plan.steps:
-        run.learn(losses := losses_of(order[run.step]))
+        run.learn(losses := losses_of(order[run.step], 1 if run.step < plan.plain else plan.unroll))
         if run.step % 100 and run.step != plan.steps:
             continue
         with torch.inference_mode():
@@ -223,13 +226,18 @@ def train(run: Run, data: Streams, target: LanguageModel, ids: Tensor) -> None:
             f"agreement by step {shown}, {left:.0f} s left",
             err=True,
         )
-        note(run.folder / "loss.csv", run.step, [*(loss.nats.item() for loss in losses), *nats.tolist(), *right.tolist()])
+        learned = [loss.nats.item() for loss in losses]
+        note(run.folder / "loss.csv", run.step, [*learned, *[None] * (plan.unroll - len(learned)), *nats.tolist(), *right.tolist()])
         run.save()
 
 
-def note(log: Path, step: int, numbers: list[float]) -> None:
-    """Add a line to the loss log: for each unrolled step the batch's loss, the held-out loss and the held-out agreement."""
+def note(log: Path, step: int, numbers: Sequence[float | None]) -> None:
+    """Add a line to the loss log: for each unrolled step the batch's loss, empty where it was not unrolled so far, the held-out loss and
+    the held-out agreement.
+    """
     names = [f"{name}_{number}" for name in ("loss", "held_out_loss", "held_out_agreement") for number in range(1, len(numbers) // 3 + 1)]
     new = not log.is_file() or not log.stat().st_size
     with log.open("a", newline="", encoding="utf-8") as out:
-        csv.writer(out).writerows([*([["step", *names]] if new else []), [step, *(f"{number:.4f}" for number in numbers)]])
+        csv.writer(out).writerows(
+            [*([["step", *names]] if new else []), [step, *("" if number is None else f"{number:.4f}" for number in numbers)]]
+        )

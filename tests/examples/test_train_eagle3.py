@@ -60,6 +60,16 @@ def test_training_lowers_the_held_out_loss(trained: Path) -> None:
         assert float(rows[-1]["held_out_agreement_1"]) > 0.1
 
 
+def test_plain_steps_come_first_and_are_those_of_a_head_that_never_unrolls(trained: Path, tmp_path: Path) -> None:
+    train(trained, tmp_path / "plain", unroll=1, steps=100)
+    train(trained, tmp_path / "both", unroll=2, plain_steps=100, steps=200)
+    (alone,), both = (list(csv.DictReader((tmp_path / name / "loss.csv").open())) for name in ("plain", "both"))
+    assert both[0]["loss_1"] != "" and both[0]["loss_2"] == ""
+    assert both[0]["held_out_loss_1"] != "" and both[0]["held_out_loss_2"] != ""
+    assert both[1]["loss_2"] != ""
+    assert float(both[0]["loss_1"]) == pytest.approx(float(alone["loss_1"]), abs=0.1)  # the rate falls over all steps, so not to the digit
+
+
 def test_the_target_writes_its_own_replies_inside_its_template(models: Path, tmp_path: Path) -> None:
     train(
         models,
