@@ -15,9 +15,9 @@ One decoder layer, draft vocabulary of {vocabulary:,} tokens, bfloat16, SafeAILa
 - **Target**: {target}.
 - **Data**: {count:,} conversations: {tokens:,} tokens, {said:,} of them replies. Half have more than {median}
   tokens, the longest has {longest:,}; {held_out} conversations are held out.
-- **Training**: `examples/train_eagle3.py --norm {norm} --unroll {unroll} --plain-steps {plain} --steps {steps}
-  --tokens {batch} --rate {rate:g} --seed {seed} --draft-vocabulary-size {vocabulary}`, about {passes:.1f} passes; cross-entropy against the target's distribution over the draft
-  vocabulary, weighted by 0.8 an unrolled step. Embeddings are the target's.
+- **Training**: `examples/train_eagle3.py --norm {norm} --unroll {unroll} --plain-steps {plain} --steps {steps} --tokens {batch}
+  --rate {rate:g} --seed {seed} --draft-vocabulary-size {vocabulary}`, about {passes:.1f} passes; cross-entropy against the target's
+  distribution over the draft vocabulary, weighted by 0.8 an unrolled step. Embeddings are the target's.
 - **Held-out loss** at unrolled steps 1 to {unroll}: {nats} nats; agreement with the target's choice within the draft vocabulary:
   {agreement} (`loss.csv` has the curve).
 """
