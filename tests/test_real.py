@@ -118,7 +118,21 @@ def test_half_of_the_model_drafts_as_in_a_plain_loop(half: Path, smollm2: Path) 
 def test_a_real_head_is_diagnosed_from_the_command_line(
     name: str, smollm2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = diagnose(["--target", str(smollm2), "--drafter", str(HEADS / name), "--limit", "8", "--out", str(tmp_path / "run")], capsys)
+    report = diagnose(
+        [
+            "--target",
+            str(smollm2),
+            "--drafter",
+            str(HEADS / name),
+            "--limit",
+            "8",
+            "--probe",
+            "chain-length",
+            "--out",
+            str(tmp_path / "run"),
+        ],
+        capsys,
+    )
     assert report["baseline"]["acceptance_length"]["n_prompts"] == 8
     first, *_, last = report["baseline"]["by_depth"]
     assert first["fresh_accuracy"] == first["forced_accuracy"] > 0.25
