@@ -6,7 +6,7 @@ drawing prompts with replacement, so the anchors of one prompt, which are anythi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +74,25 @@ def ratio(part: Floats, whole: Floats) -> Floats:
         return np.where(whole != 0, part / whole, np.nan)
 
 
+class Mapped(Mapping[str, Floats]):
+    """Sums with every array changed by one function, each when it is first asked for: a statistic asks for a few of many."""
+
+    def __init__(self, sums: Sums, change: Callable[[Floats], Floats]) -> None:
+        self._sums, self._change = sums, change
+        self._changed: dict[str, Floats] = {}
+
+    def __getitem__(self, name: str) -> Floats:
+        if name not in self._changed:
+            self._changed[name] = self._change(self._sums[name])
+        return self._changed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sums)
+
+    def __len__(self) -> int:
+        return len(self._sums)
+
+
 @dataclass(frozen=True)
 class Bootstrap:
     """Draws of prompts with replacement, the same for every statistic of a run, so that differences are paired."""
@@ -91,17 +110,25 @@ class Bootstrap:
 
         sums: (prompt, ...) each; the statistic sees them pooled as (draw, ...) and returns (draw,) or (draw, entry).
         """
-        n_prompts = self.weights.shape[1]
-        names = list(sums)
-        value = np.atleast_1d(statistic({name: sums[name].sum(axis=0, keepdims=True) for name in names})[0])
-        drawn = statistic({name: np.tensordot(self.weights, sums[name], axes=1) for name in names})
-        drawn = drawn.reshape(len(drawn), -1)
-        return [_estimate(float(value[i]), drawn[:, i], n_prompts, tries) for i in range(len(value))]
+        return self._pooled(lambda pool: statistic(Mapped(sums, pool)), tries)
 
     def estimate(self, sums: Sums, statistic: Callable[[Sums], Floats], tries: int = 1) -> Estimate | Absent:
         """Value and 95% interval of a single number."""
         (only,) = self.estimates(sums, statistic, tries)
         return only
+
+    def compared(
+        self, first: Sums, second: Sums, statistic: Callable[[Sums], Floats], combine: Callable[[Floats, Floats], Floats], tries: int = 1
+    ) -> Estimate | Absent:
+        """Value and 95% interval of a single number of the first sums combined with that of the second, draw by draw."""
+        (only,) = self._pooled(lambda pool: combine(statistic(Mapped(first, pool)), statistic(Mapped(second, pool))), tries)
+        return only
+
+    def _pooled(self, number: Callable[[Callable[[Floats], Floats]], Floats], tries: int) -> list[Estimate | Absent]:
+        value = np.atleast_1d(number(lambda counts: counts.sum(axis=0, keepdims=True))[0])
+        drawn = number(lambda counts: np.tensordot(self.weights, counts, axes=1))
+        drawn = drawn.reshape(len(drawn), -1)
+        return [_estimate(float(value[i]), drawn[:, i], self.weights.shape[1], tries) for i in range(len(value))]
 
 
 def _estimate(value: float, drawn: Floats, n_prompts: int, tries: int) -> Estimate | Absent:

@@ -15,13 +15,12 @@ import pyarrow.compute as pc
 
 from driftcli.domain import BASELINE, REWIRED, Absent, Estimate, Half, ModelCard, PairCard, RenderingFacts, RunSpec, Sourced, Wiring
 from driftcli.errors import RunError
-from driftcli.stats import Bootstrap, Floats, Sums, ratio
+from driftcli.stats import Bootstrap, Floats, Mapped, Sums, ratio
 from driftcli.traces.schema import VERSION
 from driftcli.traces.sums import WHOLE, cells, condition_sums, entropy_sums, places, read_table
 from driftcli.traces.writer import Plain
 
 NO_ANCHORS = "no reply was long enough for a chain"
-FIRST, SECOND = "first", "second"
 TEXT_COLUMNS = [
     *("prompt", "turn", "category", "prompt_length", "length", "anchors", "sink_row", "argmax_share", "generated", "unlocated"),
     "target_entropy",
@@ -39,7 +38,7 @@ class Run:
     _span: tuple[int, int] = WHOLE
     _reference: str | None = None
     _category: str | None = None
-    _sums: dict[str, Sums] = field(default_factory=dict)
+    _sums: dict[tuple[str, tuple[int, int], str], Sums] = field(default_factory=dict)  # by reference, span and condition
     _bootstraps: dict[int, Bootstrap] = field(default_factory=dict)
 
     @property
@@ -60,7 +59,7 @@ class Run:
 
     def depth_of(self, condition: str) -> int:
         """Proposals a chain of a condition."""
-        return int(self.sums(condition)["kept_at"].shape[1])
+        return next((one["settings"]["depth"] for one in self._measured if one["name"] == condition and "settings" in one), self.spec.depth)
 
     @property
     def measured(self) -> frozenset[str]:
@@ -87,7 +86,7 @@ class Run:
 
     def against(self, condition: str) -> Run:
         """The same run with everything held against another full condition."""
-        return replace(self, _reference=condition, _sums={})
+        return replace(self, _reference=condition)
 
     @property
     def wiring(self) -> Wiring:
@@ -107,14 +106,22 @@ class Run:
         return read_table(self.path / "trajectories", TEXT_COLUMNS, holder)
 
     @cached_property
-    def prompts(self) -> tuple[str, ...]:
-        """Ids of the prompts with at least one anchor, sorted."""
+    def _spanned(self) -> pa.Table:
+        """Trajectories with an anchor in the span."""
         start, stop = self._span
         first, count = pc.field("prompt_length"), pc.field("anchors")
-        some = (count > 0) & (first < stop) & (first + count > start)
-        if self._category is not None:
-            some &= pc.field("category") == self._category
-        return tuple(sorted(set(self.trajectories.filter(some)["prompt"].to_pylist())))
+        return self.trajectories.filter((count > 0) & (first < stop) & (first + count > start))
+
+    @cached_property
+    def _every_prompt(self) -> tuple[str, ...]:
+        return tuple(sorted(set(self._spanned["prompt"].to_pylist())))
+
+    @cached_property
+    def prompts(self) -> tuple[str, ...]:
+        """Ids of the prompts with at least one anchor, sorted."""
+        if self._category is None:
+            return self._every_prompt
+        return tuple(sorted(set(self._spanned.filter(pc.field("category") == self._category)["prompt"].to_pylist())))
 
     @cached_property
     def categories(self) -> Mapping[str, int]:
@@ -125,7 +132,7 @@ class Run:
 
     def of_category(self, category: str) -> Run:
         """The same run with the prompts of a category alone."""
-        return replace(self, _category=category, _sums={})
+        return replace(self, _category=category)
 
     @property
     def too_short(self) -> tuple[str, ...]:
@@ -156,7 +163,7 @@ class Run:
 
     def between(self, start: int, stop: int) -> Run:
         """The same run with the anchors at positions `start .. stop - 1` alone; what counts along walks is undefined there."""
-        return replace(self, _span=(start, stop), _sums={})
+        return replace(self, _span=(start, stop))
 
     @property
     def argmax_share(self) -> float:
@@ -178,27 +185,26 @@ class Run:
 
     def sums(self, condition: str = BASELINE) -> Sums:
         """Sums over anchors by prompt, (prompt,) or (prompt, depth), that `driftcli.curves` turns into numbers."""
-        if condition not in self._sums:
-            sums = condition_sums(self.path, condition, self.prompts, self._span, self.spec.depth)
-            self._sums[condition] = {**sums, **entropy_sums(self._texts_of(condition), self.prompts)}
-        return self._sums[condition]
+        key = (self.reference, self._span, condition)
+        if key not in self._sums:
+            sums = condition_sums(self.path, condition, self._every_prompt, self._span, self.spec.depth, sampled=self.is_sampled(condition))
+            self._sums[key] = {**sums, **entropy_sums(self._texts_of(condition), self._every_prompt)}
+        if self._category is None:
+            return self._sums[key]
+        own = np.isin(self._every_prompt, self.prompts)
+        return Mapped(self._sums[key], lambda values: values[own])
 
     def estimate(self, statistic: Callable[[Sums], Floats], condition: str | None = None) -> Estimate | Absent:
         """One number with its interval over prompts, of the reference unless another condition is named."""
-        return self._estimates(condition, statistic)[0]
+        return self.by_depth(statistic, condition)[0]
 
-    def _estimates(self, condition: str | None, statistic: Callable[[Sums], Floats]) -> Sequence[Estimate | Absent]:
+    def by_depth(self, statistic: Callable[[Sums], Floats], condition: str | None = None) -> Sequence[Estimate | Absent]:
+        """One number a depth, depth 1 first, of the reference unless another condition is named."""
         if lacking := self._lacking(condition):
             return [lacking] * self.spec.depth
-        bootstrap, sums = self._of_prompts(self.sums(condition or self.reference), "anchors")
-        return bootstrap.estimates(sums, statistic)
-
-    def _of_prompts(self, sums: Sums, *counts: str, half: Half | None = None) -> tuple[Bootstrap, Sums]:
-        """Sums of the prompts that have every one of `counts`, those of a half of them if asked, and draws of as many."""
-        some = np.flatnonzero(np.all([sums[name] > 0 for name in counts], axis=0))
-        some = some if half is None else some[(0 if half == "selecting" else 1) :: 2]
-        whole = len(some) == self.n_prompts
-        return self._draws(len(some)), sums if whole else {name: values[some] for name, values in sums.items()}
+        sums = self.sums(condition or self.reference)
+        some = np.flatnonzero(sums["anchors"])
+        return self._draws(len(some)).estimates(Mapped(sums, lambda values: values[some]), statistic)
 
     def _lacking(self, *conditions: str | None) -> Absent | None:
         """Why these conditions have no numbers, None where they have."""
@@ -208,30 +214,40 @@ class Run:
             return Absent(self.failed[failed])
         return None if all(self.sums(name or self.reference)["anchors"].any() for name in conditions) else Absent(NO_ANCHORS)
 
-    def by_depth(self, statistic: Callable[[Sums], Floats], condition: str | None = None) -> Sequence[Estimate | Absent]:
-        """One number a depth, depth 1 first, of the reference unless another condition is named."""
-        return self._estimates(condition, statistic)
-
     def ratio_to_baseline(self, statistic: Callable[[Sums], Floats], condition: str, tries: int = 1) -> Estimate | Absent:
         """The condition's number over the reference's, paired prompt by prompt; the interval holds for `tries` such numbers at once."""
         return self.ratio(statistic, condition, self.reference, tries)
 
     def ratio(self, statistic: Callable[[Sums], Floats], condition: str, over: str, tries: int = 1) -> Estimate | Absent:
         """The condition's number over another's, on the prompts that both have, paired; the interval holds for `tries` at once."""
-        if lacking := self._lacking(condition, over):
-            return lacking
-        bootstrap, both = self._of_prompts(self._both(condition, over), f"{FIRST} anchors", f"{SECOND} anchors")
-        return bootstrap.estimate(both, _combined(statistic, ratio), tries)
+        return self._compared(statistic, ratio, condition, over, slice(None), tries)
 
     def gain(self, statistic: Callable[[Sums], Floats], condition: str, over: str, half: Half) -> Estimate | Absent:
         """The condition's number minus another's, paired prompt by prompt, on one half of the prompts.
 
         Halves are every other prompt by id, so that categories named alike fall into both.
         """
+        return self._compared(statistic, np.subtract, condition, over, slice(0 if half == "selecting" else 1, None, 2), 1)
+
+    def _compared(
+        self,
+        statistic: Callable[[Sums], Floats],
+        combine: Callable[[Floats, Floats], Floats],
+        condition: str,
+        over: str,
+        part: slice,
+        tries: int,
+    ) -> Estimate | Absent:
+        """A number of two conditions combined, on a part of the prompts that both have, as deep as the shorter of the two chains goes."""
         if lacking := self._lacking(condition, over):
             return lacking
-        bootstrap, both = self._of_prompts(self._both(condition, over), f"{FIRST} anchors", f"{SECOND} anchors", half=half)
-        return bootstrap.estimate(both, _combined(statistic, np.subtract)) if bootstrap.weights.size else Absent(NO_ANCHORS)
+        first, second = self.sums(condition), self.sums(over)
+        some = np.flatnonzero((first["anchors"] > 0) & (second["anchors"] > 0))[part]
+        if not len(some):
+            return Absent(NO_ANCHORS)
+        depth = min(sums["kept_at"].shape[1] for sums in (first, second))
+        own, other = (Mapped(sums, lambda values: values[some, :depth] if values.ndim > 1 else values[some]) for sums in (first, second))
+        return self._draws(len(some)).compared(own, other, statistic, combine, tries)
 
     def contrast(
         self, statistic: Callable[[Sums], Floats], combine: Callable[[Floats, Floats], Floats], category: str, tries: int = 1
@@ -239,21 +255,9 @@ class Run:
         """A category's number combined with that of all other prompts, all resampled together; the interval holds for `tries` at once."""
         if not self.n_prompts:
             return Absent(NO_ANCHORS)
-        inside = np.isin(self.prompts, self.of_category(category).prompts)
-        both: dict[str, Floats] = {}
-        for place, some in ((FIRST, inside), (SECOND, ~inside)):
-            both |= {f"{place} {key}": (values.T * some).T for key, values in self.sums(self.reference).items()}
-        return self._draws(self.n_prompts).estimate(both, _combined(statistic, combine), tries)
-
-    def _both(self, condition: str, other: str) -> dict[str, Floats]:
-        """The sums of two conditions side by side, named for `_combined`, by depth as far as the shorter of the two chains goes."""
-        pair = {FIRST: self.sums(condition), SECOND: self.sums(other)}
-        depth = min(sums["kept_at"].shape[1] for sums in pair.values())
-        return {
-            f"{place} {key}": values[:, :depth] if values.ndim > 1 else values
-            for place, sums in pair.items()
-            for key, values in sums.items()
-        }
+        inside, sums = np.isin(self.prompts, self.of_category(category).prompts), self.sums(self.reference)
+        own, others = (Mapped(sums, lambda values, some=some: (values.T * some).T) for some in (inside, ~inside))  # type: ignore[misc]
+        return self._draws(self.n_prompts).compared(own, others, statistic, combine, tries)
 
     def by_stream(self) -> dict[str, tuple[Estimate | Absent, Estimate | Absent]]:
         """For each captured stream in order, and the fused input: RMS, and the RMS of what it adds to the fused input."""
@@ -270,15 +274,6 @@ class Run:
             both = [bootstrap.estimate(sums, lambda s, name=name: s[name] / s["rows"]) for name in ("rms", "added_rms")]  # type: ignore[misc]
             found[rows["stream"][0].as_py()] = (both[0], both[1])
         return found
-
-
-def _combined(statistic: Callable[[Sums], Floats], combine: Callable[[Floats, Floats], Floats]) -> Callable[[Sums], Floats]:
-    """A statistic of the first condition combined with that of the second, draw by draw."""
-
-    def one(sums: Sums, place: str) -> Floats:
-        return statistic({key.removeprefix(f"{place} "): values for key, values in sums.items() if key.startswith(f"{place} ")})
-
-    return lambda sums: combine(one(sums, FIRST), one(sums, SECOND))
 
 
 def read_run(path: Path, *, finished: bool = True) -> Run:

@@ -49,27 +49,12 @@ def read_table(folder: Path, columns: Sequence[str], condition: str) -> pa.Table
         raise RunError(f"{folder}: a trace file cannot be read ({error}); run it again with --force") from error
 
 
-def condition_sums(path: Path, condition: str, prompts: tuple[str, ...], span: tuple[int, int], depth: int) -> Sums:
+def condition_sums(path: Path, condition: str, prompts: tuple[str, ...], span: tuple[int, int], depth: int, *, sampled: bool) -> Sums:
     """Sums by prompt of every feed that the condition wrote, over the anchors of a span of positions.
 
-    depth: of its chains where it has none at all, since no text of it is long enough.
+    depth: of its chains where it has none at all, since no text of it is long enough. sampled: its replies were drawn at a temperature.
     """
-    columns = [
-        "prompt",
-        "turn",
-        "anchor",
-        "depth",
-        "feed",
-        "match",
-        "on_walk",
-        "target_prob",
-        "draft_prob",
-        "wanted_prob",
-        "rms",
-        "state_cosine",
-        *(f"share_{name}" for name in SHARES),
-        "entropy",
-    ]
+    columns = ["prompt", "turn", "anchor", "depth", "feed", *map(_column, NUMBERS)]
     table = read_table(path / "steps", columns, condition)
     table = table.filter(pc.is_in(table["prompt"].cast(pa.string()), value_set=pa.array(prompts, pa.string())))
     if span != WHOLE:
@@ -78,7 +63,7 @@ def condition_sums(path: Path, condition: str, prompts: tuple[str, ...], span: t
     forced = feeds["forced"] or _Grid({name: np.zeros((0, depth)) for name in NUMBERS}, np.zeros(0, int), np.zeros(0, int), len(prompts))
     sums = {
         **_walk_sums(forced),
-        **_sampled_sums(forced),
+        **(_sampled_sums(forced) if sampled else {}),
         **_likelihood_sums(forced),
         **_certainty_sums(forced),
         "sink_anchors": forced.total(~np.isnan(forced.values["sink"][:, :1]))[:, 0],
@@ -99,7 +84,13 @@ def _absent(sums: Sums) -> Sums:
     """NaN columns for what this drafter or condition does not have, so that its statistics come out absent and not zero."""
     missing = np.full_like(sums["kept_at"], np.nan)
     names = ("match", "rms", "state_cosine", *SHARES, "entropy")
-    return {**{f"{feed}_{name}": missing for feed in ("fresh", "forced", "free") for name in names}, "fresh_accepted": missing[:, 0]}
+    single = dict.fromkeys(("fresh_accepted", "sampled_rounds", "sampled_kept"), missing[:, 0])
+    return {**{f"{feed}_{name}": missing for feed in ("fresh", "forced", "free") for name in names}, **single}
+
+
+def _column(name: str) -> str:
+    """The column of a number."""
+    return f"share_{name}" if name in SHARES else name
 
 
 @dataclass(frozen=True)
@@ -128,12 +119,11 @@ def _grid(table: pa.Table, prompts: tuple[str, ...]) -> _Grid | None:
     shape = (len(table) // deepest, deepest)
 
     def column(name: str) -> Floats:
-        name = f"share_{name}" if name in SHARES else name
         values = table[name].cast(pa.float32()) if name in ("match", "on_walk") else table[name]
         numbers: Floats = values.to_numpy(zero_copy_only=False).astype(np.float64)
         return numbers[order].reshape(shape)
 
-    values = {name: column(name) for name in NUMBERS}
+    values = {name: column(_column(name)) for name in NUMBERS}
     first = order.reshape(shape)[:, 0]
     trajectory = np.cumsum(np.r_[0, (np.diff(prompt[first]) != 0) | (np.diff(turn[first]) != 0)])
     return _Grid(values, prompt[first], trajectory, len(prompts))

@@ -156,13 +156,7 @@ class FakeTrace:
         some: slice,
     ) -> Estimate | Absent:
         first, second = ({name: values[some] for name, values in self._sums(one).items()} for one in (condition, over))
-        both = {f"{place}{name}": values for place, sums in (("+", first), ("-", second)) for name, values in sums.items()}
-
-        def combined(sums: Sums) -> Floats:
-            own, other = ({name[1:]: values for name, values in sums.items() if name[0] == place} for place in "+-")
-            return combine(statistic(own), statistic(other))
-
-        return Bootstrap.of(len(range(self.n_prompts)[some]), 0).estimate(both, combined)
+        return Bootstrap.of(len(range(self.n_prompts)[some]), 0).compared(first, second, statistic, combine)
 
     def ratio_to_baseline(self, statistic: Callable[[Sums], Floats], condition: str, tries: int = 1) -> Estimate | Absent:
         return self.ratios[condition]
