@@ -61,7 +61,7 @@ def diagnose(
 
     spec = RunSpec(depth, max_new_tokens, batch_size, seed, quick, named_lengths(lengths))
     run, verdict = diagnose_pair(
-        Request(target, drafter, prompts, probe or [], quick, spec, limit, device, dtype, reading, trust_remote_code, out, force)
+        Request(target, drafter, prompts, probe or [], spec, limit, device, dtype, reading, trust_remote_code, out, force)
     )
     show(run, verdict, format)
     raise typer.Exit(exit_code(verdict, fail_on))

@@ -39,7 +39,6 @@ class Request:
     drafter: str
     prompts: Path | None
     probes: Sequence[str]
-    quick: bool
     spec: RunSpec
     limit: int | None
     device: str
@@ -55,9 +54,9 @@ def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     console = Console(stderr=True, highlight=False, markup=False)
-    names = request.probes or (QUICK if request.quick else ())
+    names = request.probes or (QUICK if request.spec.quick else ())
     battery = load_battery(names)
-    prompts = limited(_prompts(request), request.limit or (QUICK_PROMPTS if request.quick else None))
+    prompts = limited(_prompts(request), request.limit or (QUICK_PROMPTS if request.spec.quick else None))
     device = choose_device(request.device)
     if request.target.startswith(BUNDLED) and request.drafter.startswith(BUNDLED):
         console.print("the pair that ships with driftcli; --target and --drafter name your own")
@@ -79,7 +78,7 @@ def plan_line(job: Job) -> str:
     """What is going to be run: counts, the drafter's tokens, and a rough time."""
     ahead = forecast(job)
     asked = f"{counted(len(job.prompts), 'prompt')}, {counted(len(job.conditions()), 'condition')}, depth {job.spec.depth}"
-    drafted = f"up to {counted(ahead.texts, 'reply').replace('replys', 'replies')} and {ahead.drafter_tokens / 1000:,.0f}k drafter tokens"
+    drafted = f"up to {counted(ahead.texts, 'reply', 'replies')} and {ahead.drafter_tokens / 1000:,.0f}k drafter tokens"
     minutes = ahead.seconds / 60
     return f"{asked}: {drafted}, roughly {f'{minutes:.0f} min' if minutes >= 2 else f'{ahead.seconds:.0f} s'} at most"
 

@@ -208,9 +208,9 @@ def pointers(run: Run, verdict: Verdict) -> list[str]:
     return [*why, f"all numbers:  driftcli report {path} --format json", f"traces:       {path}/steps/"]
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 prompt`, `2 prompts`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def counted(number: int, noun: str, several: str = "") -> str:
+    """`1 prompt`, `2 prompts`; `several` where it is more than an s."""
+    return f"{number} {noun if number == 1 else several or f'{noun}s'}"
 
 
 def _listed(run: Run, name: str) -> Sequence[object]:

@@ -35,7 +35,7 @@ def test_batches_that_were_there_before_do_not_count_for_the_pace(monkeypatch: p
 
 def request(models: Path, out: Path, **changes: object) -> Request:
     asked = {
-        "target": str(models / "target"), "drafter": str(models / "pre"), "prompts": None, "probes": [], "quick": False, "spec": RunSpec(depth=3, max_new_tokens=12),
+        "target": str(models / "target"), "drafter": str(models / "pre"), "prompts": None, "probes": [], "spec": RunSpec(depth=3, max_new_tokens=12),
         "limit": 8, "device": "cpu", "dtype": "float32", "reading": "declared", "remote_code": False, "out": out, "force": False,
     }  # fmt: skip
     return Request(**{**asked, **changes})  # type: ignore[arg-type]
@@ -65,11 +65,13 @@ def test_an_unknown_probe_is_refused_before_any_model_is_loaded(models: Path, tm
 
 
 def test_quick_takes_24_prompts_and_the_short_battery_unless_told_otherwise(models: Path, tmp_path: Path) -> None:
-    short, _ = diagnose_pair(request(models, tmp_path / "a", quick=True, limit=None, spec=RunSpec(depth=3, max_new_tokens=6)))
+    short, _ = diagnose_pair(request(models, tmp_path / "a", limit=None, spec=RunSpec(depth=3, max_new_tokens=6, quick=True)))
     assert (len(short.trajectories["prompt"].unique()), short.probe_names, {probe for probe, _ in short.conditions}) == (
         24,
         list(QUICK),
         {"wiring", "template"},
     )
-    own, _ = diagnose_pair(request(models, tmp_path / "b", quick=True, limit=2, probes=["magnitude"]))
+    own, _ = diagnose_pair(
+        request(models, tmp_path / "b", limit=2, probes=["magnitude"], spec=RunSpec(depth=3, max_new_tokens=12, quick=True))
+    )
     assert (len(own.trajectories["prompt"].unique()), own.probe_names) == (2, ["magnitude"])
