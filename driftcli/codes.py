@@ -71,8 +71,7 @@ CODES: tuple[Code, ...] = (
     Code(
         "LOAD-BROKEN",
         "wiring",
-        "The head's embeddings or its output rows do not belong to the rest of it: others fit its weights better, or it guesses no better "
-        "than a floor.",
+        "The head's embeddings or its output rows do not belong to the rest of it: the target's fit its weights better.",
         "Wrong capture layers, which also spoil the first guess.",
         ("export the checkpoint again", "leave embeddings and head out so that the target's are shared"),
     ),

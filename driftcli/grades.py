@@ -23,7 +23,17 @@ class Grades:
         """Whether a loss that does not surely count may still be moderate: then it is undecided, not nothing."""
         return loss.high >= self.moderate
 
+    @property
+    def undecided(self) -> str:
+        """What is said of such a loss."""
+        return f"which may be nothing or {self.moderate:.0%} and more; more prompts would tell"
+
 
 def lost(kept: Estimate) -> Estimate:
     """What is missing of a share that is kept."""
     return Estimate(1 - kept.value, 1 - kept.high, 1 - kept.low, kept.n_prompts)
+
+
+def drafts_lost(loss: Estimate) -> str:
+    """A loss of accepted drafts in words."""
+    return f"{loss.value:z.0%} of the accepted drafts are lost [{loss.low:z.0%}, {loss.high:z.0%}]"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from driftcli.domain import Absent, Axis, Condition, Estimate, Half, PairCard, RunSpec, Said, Wiring
-from driftcli.stats import Floats, Sums
+from driftcli.stats import MINIMAL_PROMPTS, Floats, Sums
 
 
 class Trace(Protocol):
@@ -85,6 +85,11 @@ class Trace(Protocol):
 
     def by_stream(self) -> dict[str, tuple[Estimate | Absent, Estimate | Absent]]:
         """For each captured stream and the fused input: RMS, and the RMS of what it adds to the fused input; empty without streams."""
+
+
+def too_few(trace: Trace, least: int = MINIMAL_PROMPTS) -> str:
+    """Why a run with less than `least` prompts decides nothing."""
+    return f"{trace.n_prompts} prompt{'s' * (trace.n_prompts != 1)} with a chain, at least {least} are needed"
 
 
 class Probe(Protocol):

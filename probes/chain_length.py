@@ -23,7 +23,7 @@ from driftcli.curves import (
 )
 from driftcli.domain import Absent, Axis, Condition, Estimate, Finding, PairCard, RunSpec, Said, Severity, Skipped
 from driftcli.grades import Grades
-from driftcli.probe import Trace
+from driftcli.probe import Trace, too_few
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
 
 
@@ -57,7 +57,7 @@ class ChainLength:
             yield Skipped("drift", "not applicable", trace.pair.no_recursion)
             return
         if trace.n_prompts < MINIMAL_PROMPTS:
-            yield Skipped("drift", "inconclusive", _too_few(trace))
+            yield Skipped("drift", "inconclusive", too_few(trace))
             return
         damage, control = trace.by_depth(compounding)[-1], trace.by_depth(fresh_accuracy)[-1]
         if isinstance(control, Estimate) and control.low < self.least_capacity:
@@ -150,7 +150,7 @@ class ChainLength:
             yield Skipped("capacity", "inconclusive", f"{seen}: what the drafter misses there it may be right to miss")
             return
         if isinstance(first, Absent) or trace.n_prompts < MINIMAL_PROMPTS:
-            reason = first.reason if isinstance(first, Absent) else _too_few(trace)
+            reason = first.reason if isinstance(first, Absent) else too_few(trace)
             yield Skipped("capacity", "inconclusive", reason)
             return
         grades: tuple[Severity, ...] = ("mild", "moderate", "severe")
@@ -161,10 +161,6 @@ class ChainLength:
             yield Finding("LOW-CAPACITY", severity, seen, first, "share of guesses", "train on more of the target's own replies")
         elif first.low < self.capacity[0]:
             yield Skipped("capacity", "inconclusive", f"{seen}, astride the {self.capacity[0]:.0%} below which it is low")
-
-
-def _too_few(trace: Trace) -> str:
-    return f"{trace.n_prompts} prompt{'s' * (trace.n_prompts != 1)} with a chain, at least {MINIMAL_PROMPTS} are needed"
 
 
 def _lost(sums: Sums) -> Floats:

@@ -26,7 +26,7 @@ from driftcli.domain import (
     Sound,
     TextSettings,
 )
-from driftcli.grades import Grades, lost
+from driftcli.grades import Grades, drafts_lost, lost
 from driftcli.probe import Trace
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS
 
@@ -49,10 +49,8 @@ class ContextLength:
         """Full attention first at every length, which finds the sinks; then, for a drafter whose windows can be set, each window."""
         found = []
         for length in lengths(pair, spec):
+            settings = [DraftSettings(spec.depth), *(windows(length, spec.depth) if pair.no_recursion is None else ())]
             text = TextSettings(length=length)
-            settings = [DraftSettings(spec.depth)]
-            if pair.no_recursion is None:
-                settings += [DraftSettings(spec.depth, window=window, kept=kept) for window in WINDOWS if window < length for kept in KEPT]
             found += [Condition(_named(length, one), one, self.name, text=text, prompts=PROMPTS) for one in settings]
         return found
 
@@ -73,67 +71,60 @@ class ContextLength:
             reason = next((share.reason for share in kept.values() if isinstance(share, Absent)), f"fewer than {MINIMAL_PROMPTS} prompts")
             yield Skipped("context", "inconclusive", reason)
             return
-        yield from self._windows(trace, tried)
-        yield from self._fall(trace, shortest, known)
+        helped = {length: best for length in tried if (best := _best_window(trace, length)) is not None}
+        if helped:
+            longest = max(helped)
+            yield _note(trace, longest, *helped[longest])
+        yield self._fall(trace, shortest, known, helped)
 
-    def _fall(self, trace: Trace, shortest: int, known: dict[int, Estimate]) -> Iterator[Said]:
+    def _fall(self, trace: Trace, shortest: int, known: dict[int, Estimate], helped: dict[int, tuple[DraftSettings, Estimate]]) -> Said:
         length = min(known, key=lambda one: known[one].high)
         if known[length].high >= 1 - self.grades.mild:
             length = min(known, key=lambda one: known[one].low)  # none is sure: the one of which least is known
-        share = known[length]
-        loss = lost(share)
-        seen = f"from {shortest} to {length} tokens {loss.value:z.0%} of the accepted drafts are lost [{loss.low:z.0%}, {loss.high:z.0%}]"
-        if loss.low > self.grades.mild:
-            severity = self.grades.of(loss)
-            full = _named(length, DraftSettings(trace.spec.depth))
-            beyond = f"; beyond the {KNOWN_TRAINING} that heads are mostly trained on" if length > KNOWN_TRAINING else ""
-            best = self._best_window(trace, length)
-            if best is None:
-                fix = "train on longer conversations; serve shorter ones, or turn speculation off beyond this length"
-                claim = f"{seen}, and no window gives them back{beyond}"
-                yield Finding("LENGTH-LOSS", severity, claim, loss, "share of accepted drafts", fix, full)
-            else:
-                window, gain = best
-                fix = f"serve the drafter with {_described(window)}, or train on longer conversations"
-                claim = f"{seen}; {_described(window)} gives back {gain.value:.2f} a round [{gain.low:.2f}, {gain.high:.2f}]{beyond}"
-                yield Finding("DRIFT-LONGCTX", severity, claim, loss, "share of accepted drafts", fix, full)
-        elif self.grades.may_matter(loss):
-            yield Skipped(
-                "context", "inconclusive", f"{seen}, which may be nothing or {self.grades.moderate:.0%} and more; more prompts would tell"
-            )
-        else:
-            yield Sound("context", f"no length surely costs {self.grades.mild:.0%} of the accepted drafts: {seen}")
+        loss = lost(known[length])
+        seen = f"from {shortest} to {length} tokens {drafts_lost(loss)}"
+        if loss.low <= self.grades.mild:
+            if self.grades.may_matter(loss):
+                return Skipped("context", "inconclusive", f"{seen}, {self.grades.undecided}")
+            return Sound("context", f"no length surely costs {self.grades.mild:.0%} of the accepted drafts: {seen}")
+        full = _named(length, DraftSettings(trace.spec.depth))
+        beyond = f"; beyond the {KNOWN_TRAINING} that heads are mostly trained on" if length > KNOWN_TRAINING else ""
+        if length not in helped:
+            fix = "train on longer conversations; serve shorter ones, or turn speculation off beyond this length"
+            claim = f"{seen}, and no window gives them back{beyond}"
+            return Finding("LENGTH-LOSS", self.grades.of(loss), claim, loss, "share of accepted drafts", fix, full)
+        window, gain = helped[length]
+        fix = f"serve the drafter with {_described(window)}, or train on longer conversations"
+        claim = f"{seen}; {_described(window)} gives back {gain.value:.2f} a round [{gain.low:.2f}, {gain.high:.2f}]{beyond}"
+        return Finding("DRIFT-LONGCTX", self.grades.of(loss), claim, loss, "share of accepted drafts", fix, full)
 
-    def _windows(self, trace: Trace, tried: Sequence[int]) -> Iterator[Said]:
-        """A note for the longest length at which a window does better than full attention."""
-        for length in reversed(tried):
-            if (best := self._best_window(trace, length)) is not None:
-                window, gain = best
-                name, full = _named(length, window), _named(length, DraftSettings(trace.spec.depth))
-                share = trace.ratio(accepted_drafts, name, full)
-                of_all = f", {share.value:.0%} of what full attention keeps" if isinstance(share, Estimate) else ""
-                more = f"{gain.value:+.2f} drafts a round [{gain.low:+.2f}, {gain.high:+.2f}]"
-                fix = f"serve the drafter with {_described(window)}"
-                claim = f"at {length} tokens {_described(window)}: {more}{of_all}"
-                yield Finding("WINDOW-HELPS", "healthy", claim, gain, "drafts a round", fix, name)
-                return
 
-    def _best_window(self, trace: Trace, length: int) -> tuple[DraftSettings, Estimate] | None:
-        """The window that does best on the prompts that select, where it also does better than full attention on those that judge."""
-        depth = trace.spec.depth
-        full = _named(length, DraftSettings(depth))
-        tried = [DraftSettings(depth, window=window, kept=kept) for window in WINDOWS if window < length for kept in KEPT]
-        gains = {
-            one: trace.gain(accepted_drafts, _named(length, one), full, "selecting")
-            for one in tried
-            if _named(length, one) in trace.measured
-        }
-        known = {one: gain.value for one, gain in gains.items() if isinstance(gain, Estimate)}
-        if not known:
-            return None
-        best = max(known, key=lambda one: known[one])
-        judged = trace.gain(accepted_drafts, _named(length, best), full, "judging")
-        return (best, judged) if isinstance(judged, Estimate) and judged.low > 0 else None
+def _note(trace: Trace, length: int, window: DraftSettings, gain: Estimate) -> Finding:
+    """That at this length a window does better than full attention."""
+    name, full = _named(length, window), _named(length, DraftSettings(trace.spec.depth))
+    share = trace.ratio(accepted_drafts, name, full)
+    of_all = f", {share.value:.0%} of what full attention keeps" if isinstance(share, Estimate) else ""
+    more = f"{gain.value:+.2f} drafts a round [{gain.low:+.2f}, {gain.high:+.2f}]"
+    claim = f"at {length} tokens {_described(window)}: {more}{of_all}"
+    return Finding("WINDOW-HELPS", "healthy", claim, gain, "drafts a round", f"serve the drafter with {_described(window)}", name)
+
+
+def _best_window(trace: Trace, length: int) -> tuple[DraftSettings, Estimate] | None:
+    """The window that does best on the prompts that select, where it also does better than full attention on those that judge."""
+    full = _named(length, DraftSettings(trace.spec.depth))
+    tried = [one for one in windows(length, trace.spec.depth) if _named(length, one) in trace.measured]
+    gains = {one: trace.gain(accepted_drafts, _named(length, one), full, "selecting") for one in tried}
+    known = {one: gain.value for one, gain in gains.items() if isinstance(gain, Estimate)}
+    if not known:
+        return None
+    best = max(known, key=lambda one: known[one])
+    judged = trace.gain(accepted_drafts, _named(length, best), full, "judging")
+    return (best, judged) if isinstance(judged, Estimate) and judged.low > 0 else None
+
+
+def windows(length: int, depth: int) -> list[DraftSettings]:
+    """The windows that are shorter than a prompt of this length, each with nothing, the sink or the system prompt kept."""
+    return [DraftSettings(depth, window=window, kept=kept) for window in WINDOWS if window < length for kept in KEPT]
 
 
 def lengths(pair: PairCard, spec: RunSpec) -> list[int]:

@@ -55,7 +55,6 @@ class DomainShift:
 
     def _finding(self, trace: Trace, name: str, share: Estimate) -> Finding:
         loss = lost(share)
-        severity = self.grades.of(loss)
         own = trace.of_category(name)
         kept, inside = own.estimate(accepted_drafts), own.estimate(covered)
         beside = f"; {kept.value:.2f} accepted drafts a round" if isinstance(kept, Estimate) else ""
@@ -63,4 +62,4 @@ class DomainShift:
         seen = f"in {name} {loss.value:.0%} [{loss.low:.0%}, {loss.high:.0%}] of the right first guesses are missing"
         claim = f"{seen} that the target's certainty lets expect from the other prompts{beside}{outside}"
         fix = f"train on more of the target's own replies to prompts like {name}"
-        return Finding("DOMAIN-SHIFT", severity, claim, loss, "share of right first guesses", fix)
+        return Finding("DOMAIN-SHIFT", self.grades.of(loss), claim, loss, "share of right first guesses", fix)

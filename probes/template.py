@@ -9,7 +9,7 @@ that is less sure of its own text under a change lowers acceptance as well; its 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from driftcli.curves import accepted_drafts, target_entropy
@@ -28,8 +28,8 @@ from driftcli.domain import (
     Sound,
     TextSettings,
 )
-from driftcli.grades import Grades, lost
-from driftcli.probe import Trace
+from driftcli.grades import Grades, drafts_lost, lost
+from driftcli.probe import Trace, too_few
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
 
 
@@ -82,8 +82,8 @@ class TemplateChanges:
         """Every change that this target's rendering admits, answered anew and with the run's replies."""
         found = []
         for change in self._admitted(pair.rendering, spec):
-            for replayed in (False, True)[: 1 if spec.quick else 2]:
-                text = TextSettings(change.text.template, change.text.bos, replayed)
+            for replayed in (False,) if spec.quick else (False, True):
+                text = replace(change.text, replayed=replayed)
                 found.append(Condition(_named(change, replayed=replayed), DraftSettings(spec.depth), self.name, controls=True, text=text))
         return found
 
@@ -98,7 +98,7 @@ class TemplateChanges:
                 "template", "inconclusive", "the given replies are not the target's own, so a change has nothing to be held against"
             )
         elif trace.n_prompts < MINIMAL_PROMPTS:
-            yield Skipped("template", "inconclusive", f"{trace.n_prompts} prompts with a chain, at least {MINIMAL_PROMPTS} are needed")
+            yield Skipped("template", "inconclusive", too_few(trace))
         else:
             yield self._judged(trace, admitted)
 
@@ -110,17 +110,11 @@ class TemplateChanges:
         sure, share = min(known, key=lambda one: one[1].high)
         if share.high < 1 - self.grades.mild:
             return self._finding(trace, sure, share, len(admitted))
-        most, open = min(known, key=lambda one: one[1].value)
+        change, open = min(known, key=lambda one: one[1].value)
+        most = f"{change.words} {drafts_lost(lost(open))}"
         if any(self.grades.may_matter(lost(one)) for _, one in known):
-            return Skipped(
-                "template",
-                "inconclusive",
-                f"{most.words} {_lost(open)}, which may be nothing or {self.grades.moderate:.0%} and more; more prompts would tell",
-            )
-        return Sound(
-            "template",
-            f"no change of {len(admitted)} surely costs {self.grades.mild:.0%} of the accepted drafts; most, {most.words} {_lost(open)}",
-        )
+            return Skipped("template", "inconclusive", f"{most}, {self.grades.undecided}")
+        return Sound("template", f"no change of {len(admitted)} surely costs {self.grades.mild:.0%} of the accepted drafts; most, {most}")
 
     def _admitted(self, facts: RenderingFacts, spec: RunSpec) -> list[Change]:
         return [
@@ -129,19 +123,14 @@ class TemplateChanges:
 
     def _finding(self, trace: Trace, change: Change, share: Estimate, tried: int) -> Finding:
         loss = lost(share)
-        severity = self.grades.of(loss)
-        seen = f"{change.words} {_lost(share)} (surest of {tried} changes, interval for all of them)"
+        seen = f"{change.words} {drafts_lost(loss)} (surest of {tried} changes, interval for all of them)"
         claim = f"{seen}{_parts(trace, change)}{_certainty(trace, change)}"
         fix = "serve the template that the head was trained with; retrain with mixed templates, post-norm feedback and per-stream norms"
-        return Finding("TEMPLATE-SENSITIVE", severity, claim, loss, "share of accepted drafts", fix, _named(change))
+        return Finding("TEMPLATE-SENSITIVE", self.grades.of(loss), claim, loss, "share of accepted drafts", fix, _named(change))
 
 
 def _named(change: Change, *, replayed: bool = False) -> str:
     return f"{change.name}-replayed" if replayed else change.name
-
-
-def _lost(share: Estimate) -> str:
-    return f"{1 - share.value:z.0%} of the accepted drafts are lost [{1 - share.high:z.0%}, {1 - share.low:z.0%}]"
 
 
 def _parts(trace: Trace, change: Change) -> str:

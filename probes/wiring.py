@@ -32,8 +32,8 @@ from driftcli.domain import (
     Wiring,
     Withheld,
 )
-from driftcli.probe import Trace
-from driftcli.stats import MINIMAL_PROMPTS, Floats, Sums, ratio
+from driftcli.probe import Trace, too_few
+from driftcli.stats import MINIMAL_PROMPTS, Floats, Sums
 
 ORDERED = 3  # streams up to which every order is tried; of more only the reverse, since there are too many (chosen by us)
 
@@ -68,8 +68,8 @@ def first_likelihood(sums: Sums) -> Floats:
 
 
 def deeper_likelihood(sums: Sums) -> Floats:
-    """The same over depth 2, where the drafter's own state is read; (draw,)."""
-    return ratio(sums["forced_log_prob"][:, 1], sums["forced_covered"][:, 1])
+    """The same at depth 2, where the drafter's own state is read; (draw,)."""
+    return log_likelihood(sums)[:, 1]
 
 
 def first_hits(sums: Sums) -> Floats:
@@ -137,12 +137,10 @@ class WiringSearch:
         yield from _stored_map(trace)
         yield from _lost_gains(trace)
         if trace.n_prompts < 2 * MINIMAL_PROMPTS:
-            halves = f"at least {2 * MINIMAL_PROMPTS} are needed, half to choose a wiring and half to judge it"
-            yield Skipped("wiring", "inconclusive", f"{trace.n_prompts} prompts with a chain, {halves}")
+            yield Skipped("wiring", "inconclusive", f"{too_few(trace, 2 * MINIMAL_PROMPTS)}, half to choose a wiring and half to judge it")
         elif outcome.unsettled is not None:
-            open = (
-                f"{_described(outcome.unsettled)} fits the weights better on half of the prompts, on the other {_amount(outcome.unsettled)}"
-            )
+            step = outcome.unsettled
+            open = f"{_described(step)} fits the weights better on half of the prompts, on the other {_amount(step)}"
             yield Skipped("wiring", "inconclusive", f"{open}; more prompts would tell")
         elif not outcome.steps:
             close = "" if outcome.best is None else f"; the closest, {_described(outcome.best)}, {_amount(outcome.best)}"
