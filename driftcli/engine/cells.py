@@ -5,7 +5,7 @@ The texts of a batch are written once, with the first cell that holds them; what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -51,6 +51,14 @@ class Work:
     spec: RunSpec
 
 
+def sharing_texts(conditions: Iterable[Condition]) -> dict[tuple[TextSettings, int], list[Condition]]:
+    """Conditions by their texts and how many prompts they are asked of, in the order in which those first come."""
+    found: dict[tuple[TextSettings, int], list[Condition]] = {}
+    for condition in conditions:
+        found.setdefault((condition.text, condition.prompts), []).append(condition)
+    return found
+
+
 def measure_cells(
     work: Work, folder: RunFolder, batch: Batch, conditions: Sequence[Condition], holders: Holders, say: Callable[[str], None]
 ) -> Tables:
@@ -60,12 +68,13 @@ def measure_cells(
     """
     say("target")
     tables: Tables = {condition.name: {name: [] for name in _tables(condition)} for condition in conditions}
+    ordered = sorted(conditions, key=lambda one: one.name != holders.sinks)
     try:
         texts = _texts(work, folder, batch, conditions[0].text, holders.texts)
         sinks = _sinks(folder, batch, holders.sinks)
         for number, text in enumerate(texts, 1):
             say(f"text {number} of {len(texts)}")
-            _draft_text(work, text, sorted(conditions, key=lambda one: one.name != holders.sinks), holders.sinks, sinks, tables)
+            _draft_text(work, text, ordered, holders.sinks, sinks, tables)
     except torch.OutOfMemoryError as error:
         raise RunError(
             f"{', '.join(tables)}: no memory is left ({reason(error)}), expected room for one text's chains; use a smaller --batch-size, "
@@ -81,12 +90,11 @@ def _texts(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, 
         names = [field.name for field in fields(Text) if field.name != "prompt"]
         rows = [row for row in folder.written_texts(holder, batch.names) if row["prompt"] in by_id]
         return [Text(by_id[row["prompt"]], **{name: row[name] for name in names}) for row in rows]
-    if settings.length:
-        prompts = lengthened(work.pair.target, batch.prompts, _texts(work, folder, batch, TextSettings(), BASELINE), settings.length)
-        return write_texts(work.pair.target, prompts, work.spec.max_new_tokens)
+    target, prompts, most = work.pair.target, batch.prompts, work.spec.max_new_tokens
+    own = _texts(work, folder, batch, TextSettings(), BASELINE) if settings.length or settings.replayed else []
     if settings.replayed:
-        return replay_texts(work.pair.target, _texts(work, folder, batch, TextSettings(), BASELINE), settings)
-    return write_texts(work.pair.target, batch.prompts, work.spec.max_new_tokens, settings, work.spec.seed)
+        return replay_texts(target, own, settings)
+    return write_texts(target, lengthened(target, prompts, own, settings.length) if own else prompts, most, settings, work.spec.seed)
 
 
 def _sinks(folder: RunFolder, batch: Batch, holder: str) -> Sinks:
@@ -104,15 +112,14 @@ def _tables(condition: Condition) -> tuple[str, ...]:
 
 def _draft_text(work: Work, text: Text, conditions: Sequence[Condition], finder: str, sinks: Sinks, tables: Tables) -> None:
     """Add one text's rows of every condition to its tables; the condition `finder` finds the sink, if it is among them."""
-    temperature = conditions[0].text.temperature
-    trajectory = read_text(work.pair.target, text, _boundaries(work, conditions), temperature)
+    trajectory = read_text(work.pair.target, text, _boundaries(work, conditions), conditions[0].text.temperature or 1.0)
     horizon, offset, drafter = work.spec.depth, work.pair.card.token_offset, work.pair.drafter
     sink = sinks.get((text.prompt.id, text.turn))
     for condition in conditions:
         into = tables[condition.name]
         if trajectory.n_anchors(horizon):
             kept = kept_rows(condition.settings, text, sink, offset)
-            drafted = draft(work.pair, trajectory, condition.settings, horizon, free=condition.full, temperature=temperature, kept=kept)
+            drafted = draft(work.pair, trajectory, condition.settings, horizon, free=condition.full, kept=kept)
             if condition.name == finder:
                 sink = find_sink(drafted.fresh.masses, trajectory.labels[offset:])
             rows = cell_rows(condition, trajectory, drafted, sink, offset)
@@ -141,16 +148,9 @@ def kept_rows(settings: DraftSettings, text: Text, sink: int | None, token_offse
 
 
 def draft(
-    pair: LoadedPair,
-    trajectory: Trajectory,
-    settings: DraftSettings,
-    horizon: int,
-    *,
-    free: bool,
-    temperature: float = 0.0,
-    kept: Sequence[int] = (),
+    pair: LoadedPair, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool, kept: Sequence[int] = ()
 ) -> Drafted:
     """All chains of one trajectory, whatever the drafter's family."""
     if isinstance(pair.drafter, CausalLm):
-        return draft_lm_chains(pair.drafter, trajectory, settings, horizon, free=free, temperature=temperature)
-    return draft_chains(pair.drafter, trajectory, settings, horizon, free=free, temperature=temperature, kept=kept)
+        return draft_lm_chains(pair.drafter, trajectory, settings, horizon, free=free)
+    return draft_chains(pair.drafter, trajectory, settings, horizon, free=free, kept=kept)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +17,7 @@ from torch import Tensor
 from driftcli.domain import DraftSettings, Noise
 from driftcli.drafters.self_feeding import DrafterLayer, Finished, Flow, Projected, RopeTables, SelfFeedingDrafter
 from driftcli.engine.attention import Keys, Masses, Sight, attend, attend_unmeasured, tail_length
+from driftcli.engine.texts import seed_for
 from driftcli.engine.trajectories import Trajectory
 from driftcli.loading.prompts import content_hash
 
@@ -160,21 +160,12 @@ class _Chains:
 
 @torch.inference_mode()
 def draft_chains(
-    drafter: SelfFeedingDrafter,
-    trajectory: Trajectory,
-    settings: DraftSettings,
-    horizon: int,
-    *,
-    free: bool,
-    temperature: float = 0.0,
-    kept: Sequence[int] = (),
+    drafter: SelfFeedingDrafter, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool, kept: Sequence[int] = ()
 ) -> Drafted:
     """Fresh, forced and, if asked, free chains of every anchor whose guesses up to `horizon` lie inside the trajectory.
 
-    temperature: of the drafter's probabilities, 1 where 0 is said; its guesses are its first choices at any. kept: rows that are seen
-    whatever the window.
-
-    The trajectory must have at least one such anchor, and `settings.depth` at most `horizon`.
+    The trajectory must have at least one such anchor, and `settings.depth` at most `horizon`. kept: rows that are seen whatever the window.
+    Guesses are first choices, whatever the trajectory's temperature.
     """
     rows = len(trajectory.ids) - 2
     n_anchors = trajectory.n_anchors(horizon)
@@ -185,7 +176,9 @@ def draft_chains(
     labels = trajectory.labels.to(states.device)[1 : rows + 1]
     text = f"{content_hash(trajectory.prompt)} {trajectory.turn}"
     mask = torch.isin(torch.arange(rows, device=ids.device), torch.tensor(kept, device=ids.device)) if kept else None
-    run = _Chains(drafter, settings, ids, trajectory.prompt_length, n_anchors, labels, drafter.rope(rows), text, temperature or 1.0, mask)
+    run = _Chains(
+        drafter, settings, ids, trajectory.prompt_length, n_anchors, labels, drafter.rope(rows), text, trajectory.temperature, mask
+    )
     fresh, shared = run.fresh(states)
     start = fresh.pick(torch.arange(n_anchors, device=ids.device))
     reachable = [keys.until(trajectory.prompt_length + n_anchors - 1) for keys in shared]
@@ -196,7 +189,7 @@ def draft_chains(
 
 def noised(x: Tensor, noise: Noise, drawn_for: str) -> Tensor:
     """Vectors with Gaussian noise of `alpha` times their RMS; the same for the same seed and `drawn_for` on every device. (row, width)."""
-    random = torch.Generator().manual_seed(int.from_bytes(sha256(f"{noise.seed} {noise.path} {drawn_for}".encode()).digest()[:8]) >> 1)
+    random = torch.Generator().manual_seed(seed_for(f"{noise.seed} {noise.path} {drawn_for}"))
     drawn = torch.randn(x.shape, generator=random).to(x.device)
     return (x.float() + noise.alpha * state_rms(x)[:, None] * drawn).to(x.dtype)
 

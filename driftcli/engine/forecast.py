@@ -11,9 +11,9 @@ from time import perf_counter
 
 import torch
 
-from driftcli.domain import Condition, DraftSettings, TextSettings
+from driftcli.domain import DraftSettings, TextSettings
 from driftcli.drafters.causal_lm import CausalLm
-from driftcli.engine.cells import draft
+from driftcli.engine.cells import draft, sharing_texts
 from driftcli.engine.run import Job
 from driftcli.engine.texts import Text
 from driftcli.engine.trajectories import Trajectory, read_text
@@ -38,14 +38,10 @@ def forecast(job: Job) -> Forecast:
     turns = sum(len(prompt.turns) for prompt in job.prompts)
     share, reply = turns / len(job.prompts), job.spec.max_new_tokens
     usual = sum(rendered) / len(rendered)
-    conditions = job.conditions()
-    groups: dict[tuple[TextSettings, int], list[Condition]] = {}
-    for condition in conditions:
-        groups.setdefault((condition.text, condition.prompts), []).append(condition)
     speed = _timed(job)
     written = tokens = 0
     seconds = 0.0
-    for (text, some), group in groups.items():
+    for (text, some), group in sharing_texts(job.conditions()).items():
         texts = round((min(some, len(job.prompts)) if some else len(job.prompts)) * (1 if text.length else share))
         length = max(text.length, usual) + reply
         reads = 2 if text == TextSettings() and job.searches else 1

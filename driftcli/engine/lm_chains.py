@@ -92,9 +92,7 @@ def measuring(drafter: CausalLm, measurement: Measurement) -> Iterator[Measureme
 
 
 @torch.inference_mode()
-def draft_lm_chains(
-    drafter: CausalLm, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool, temperature: float = 0.0
-) -> Drafted:
+def draft_lm_chains(drafter: CausalLm, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool) -> Drafted:
     """Every anchor's chains of a causal-LM drafter; as `draft_chains`, with the forced feed taken from the fresh one."""
     ids = trajectory.ids.to(drafter.lm.device)
     rows, first, n_anchors = len(ids) - 1, trajectory.prompt_length, trajectory.n_anchors(horizon)
@@ -103,8 +101,8 @@ def draft_lm_chains(
     asked = torch.arange(first, rows, device=ids.device)
     tail = tail_keys(asked, torch.empty(len(asked), 0, dtype=torch.long, device=ids.device), tail_length(settings.depth))
     with measuring(drafter, Measurement(label_columns(labels, 0), tail, rows, first)) as seen:
-        out = drafter.lm.model(ids[None, :rows], past_key_values=cache, use_cache=True, logits_to_keep=rows - first)
-    fresh = Queries(_guess(drafter, out.logits[0] / (temperature or 1.0), ids[first + 1 :]), Masses.joined(seen.layers, dim=0))
+        out = drafter.lm.model(ids[None, :rows], use_cache=True, logits_to_keep=rows - first, **drafter.lm.continuing(cache))
+    fresh = Queries(_guess(drafter, out.logits[0] / trajectory.temperature, ids[first + 1 :]), Masses.joined(seen.layers, dim=0))
     places = torch.arange(n_anchors, device=ids.device)
     forced = [fresh.pick(places + depth) for depth in range(settings.depth)]
     whole = drafter.window is None or rows + settings.depth <= drafter.window
@@ -131,8 +129,8 @@ def _free(
                 found[-1].guesses.drafted[None],
                 attention_mask=mask[None, None],
                 position_ids=(anchors + step)[None],
-                past_key_values=cache,
                 use_cache=True,
+                **drafter.lm.continuing(cache),
             )
         wanted = ids[anchors + step + 1]
         found.append(Queries(_guess(drafter, out.logits[0], wanted), Masses.joined(seen.layers, dim=0)))

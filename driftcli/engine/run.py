@@ -22,7 +22,7 @@ import torch
 
 from driftcli.domain import BASELINE, REWIRED, Condition, DraftSettings, Prompt, RunSpec, TextSettings, Wiring
 from driftcli.drafters.causal_lm import CausalLm
-from driftcli.engine.cells import Batch, Holders, Work, measure_cells
+from driftcli.engine.cells import Batch, Holders, Work, measure_cells, sharing_texts
 from driftcli.engine.texts import ignored_settings
 from driftcli.errors import ProbeError, PromptError, RunError
 from driftcli.loading.pair import LoadedPair
@@ -166,9 +166,8 @@ class _Running:
                 self.folder.forget(condition.name)
         self._note(conditions)
         for names in self.folder.batches:
-            for like in dict.fromkeys((condition.text, condition.prompts) for condition in conditions):
-                batch = Batch(names, [self.prompts[name] for name in self._first(names, like[1])])
-                self._add_group(batch, [one for one in conditions if (one.text, one.prompts) == like], reference)
+            for (_, some), group in sharing_texts(conditions).items():
+                self._add_group(Batch(names, [self.prompts[name] for name in self._first(names, some)]), group, reference)
         self.conditions += conditions
         self._note()
 

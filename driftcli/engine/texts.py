@@ -159,8 +159,13 @@ def seeded(target: LanguageModel, drawn_for: str) -> Iterator[None]:
     """What is drawn inside depends on `drawn_for` alone; the random state is put back after it."""
     devices = [target.device] if target.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        torch.manual_seed(int.from_bytes(hashlib.sha256(drawn_for.encode()).digest()[:8]) >> 1)
+        torch.manual_seed(seed_for(drawn_for))
         yield
+
+
+def seed_for(drawn_for: str) -> int:
+    """A seed that is told by what is drawn and for what alone, 63 bits of its hash."""
+    return int.from_bytes(hashlib.sha256(drawn_for.encode()).digest()[:8]) >> 1
 
 
 def _replies(
@@ -193,10 +198,15 @@ def _generate(target: LanguageModel, rendered: list[Rendered], max_new_tokens: i
             attention_mask=torch.tensor(mask, device=target.device),
             max_new_tokens=max_new_tokens,
             prefill_chunk_size=CHUNK,
-            **({"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}),
+            **choosing(temperature),
         )
     ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
     return [_until(reply, ends) for reply in out[:, longest:].tolist()]
+
+
+def choosing(temperature: float) -> dict[str, bool | int | float]:
+    """How `generate` chooses tokens: from the whole distribution at a temperature, or greedily at 0."""
+    return {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
 
 
 def _until(reply: list[int], ends: Sequence[int | None]) -> list[int]:

@@ -25,7 +25,7 @@ class Trajectory:
     """A text with what was captured of the target.
 
     target_prob and target_entropy (reply token,), the latter in nats; agrees (reply token,): it is the target's own first choice; streams
-    by boundary, (position - 1, width).
+    by boundary, (position - 1, width). temperature: of probabilities, the target's and those of whoever drafts on it.
     """
 
     text: Text
@@ -33,6 +33,7 @@ class Trajectory:
     target_entropy: Tensor
     agrees: Tensor
     streams: dict[int, Tensor]
+    temperature: float = 1.0
 
     @property
     def prompt(self) -> Prompt:
@@ -65,11 +66,8 @@ class Trajectory:
 
 
 @torch.inference_mode()
-def read_text(target: LanguageModel, text: Text, boundaries: Sequence[int], temperature: float = 0.0) -> Trajectory:
-    """The target's streams at `boundaries` on a text, and its probability and entropy at every reply token: one teacher-forced pass.
-
-    temperature: of those two, 1 for replies that were written greedily.
-    """
+def read_text(target: LanguageModel, text: Text, boundaries: Sequence[int], temperature: float = 1.0) -> Trajectory:
+    """The target's streams at `boundaries` on a text, and its probability and entropy at every reply token: one teacher-forced pass."""
     whole, start = torch.tensor(text.ids), text.prompt_length
     probs, entropies, agrees, cache = [], [], [], None
     with StreamCapture(target.decoder, target.layers, boundaries, len(whole)) as capture:
@@ -77,20 +75,20 @@ def read_text(target: LanguageModel, text: Text, boundaries: Sequence[int], temp
             chunk = whole[at : min(at + CHUNK, len(whole) - 1)]
             out = target.model(
                 chunk[None].to(target.device),
-                past_key_values=cache,
                 use_cache=len(whole) - 1 > CHUNK,
                 logits_to_keep=max(1, min(len(chunk), at + len(chunk) - start + 1)),
+                **target.continuing(cache),
             )
             cache = out.past_key_values
             wanted = whole[at + 1 : at + 1 + len(chunk)][-out.logits.shape[1] :].to(out.logits.device)
             if at + len(chunk) < start:
                 continue
-            prob, entropy = _prob_and_entropy(out.logits[0] / (temperature or 1.0), wanted)
+            prob, entropy = _prob_and_entropy(out.logits[0] / temperature, wanted)
             probs.append(prob.cpu())
             entropies.append(entropy.cpu())
             agrees.append((out.logits[0].argmax(-1) == wanted).cpu())
         streams = {boundary: stream[0] for boundary, stream in capture.take().items()}
-    return Trajectory(text, torch.cat(probs), torch.cat(entropies), torch.cat(agrees), streams)
+    return Trajectory(text, torch.cat(probs), torch.cat(entropies), torch.cat(agrees), streams, temperature)
 
 
 def _prob_and_entropy(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:

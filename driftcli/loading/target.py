@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pickle import UnpicklingError
 from types import TracebackType
 from typing import Any, Literal, cast
@@ -16,7 +17,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from driftcli.errors import FormatError, SourceError, UsageError
 from driftcli.loading.facts import TargetFacts
@@ -84,6 +85,11 @@ class LanguageModel:
     def device(self) -> torch.device:
         """Where tokens go in."""
         return self.embedding.device
+
+    def continuing(self, cache: Cache | None) -> dict[str, Cache | None]:
+        """The argument by which the model goes on from a cache: transformers 5.24 renamed it, and warns of the old name."""
+        renamed = "cache" in signature(type(self.model).forward).parameters
+        return {"cache" if renamed else "past_key_values": cache}
 
 
 def choose_device(name: str) -> torch.device:

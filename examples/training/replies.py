@@ -18,7 +18,7 @@ import typer
 from torch import Tensor
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
-from driftcli.engine.texts import plain_decoding
+from driftcli.engine.texts import choosing, plain_decoding
 from driftcli.errors import PromptError, RunError, SourceError
 from driftcli.loading.pair import fingerprint, sliding_window
 from driftcli.loading.prompts import read_prompts
@@ -195,11 +195,10 @@ class Sheet:
             self._close_up()
         ends = self._ends if also_ends is None else torch.cat([self._ends, self._ends.new_tensor([also_ends])])
         stop = StoppingCriteriaList([MostlyEnded(self.ids.shape[1], ends)] if what == "user" else [])
-        choice = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
         with plain_decoding(self._target):
             ids = self._target.model.generate(
-                self.ids, attention_mask=self.kept.long(), past_key_values=self._cache, max_new_tokens=limit, stopping_criteria=stop,
-                eos_token_id=ends.tolist(), pad_token_id=int(ends[0]), **choice,
+                self.ids, attention_mask=self.kept.long(), max_new_tokens=limit, stopping_criteria=stop, eos_token_id=ends.tolist(),
+                pad_token_id=int(ends[0]), **choosing(temperature), **self._target.continuing(self._cache),
             )[:, self.ids.shape[1] :]  # fmt: skip
         ended = torch.isin(ids, ends)
         past = ended.cumsum(-1) - ended.long() > 0
