@@ -80,7 +80,7 @@ def plan_line(job: Job) -> str:
     asked = f"{counted(len(job.prompts), 'prompt')}, {counted(len(job.conditions()), 'condition')}, depth {job.spec.depth}"
     drafted = f"up to {counted(ahead.texts, 'reply', 'replies')} and {ahead.drafter_tokens / 1000:,.0f}k drafter tokens"
     minutes = ahead.seconds / 60
-    return f"{asked}: {drafted}, roughly {f'{minutes:.0f} min' if minutes >= 2 else f'{ahead.seconds:.0f} s'} at most"
+    return f"{asked}: {drafted}, roughly {f'{minutes:.0f} min' if minutes >= 2 else f'{ahead.seconds:.0f} s'}"
 
 
 def _prompts(request: Request) -> list[Prompt]:

@@ -1,6 +1,6 @@
 """What a run will take, before it starts: counted where it can be, timed on a few tokens of the pair itself where it cannot.
 
-Replies may end early, so all of it is at most: every reply is counted as long as it may become.
+Replies may end early: every one is counted as long as it may become. What is written to disk is not timed, so the seconds are rough.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SAMPLE, PROMPT = 96, 32  # tokens of the text that is timed, and of its prompt (
 
 @dataclass(frozen=True)
 class Forecast:
-    """Texts that the target writes, tokens that the drafter proposes in forced chains, and seconds; each at most."""
+    """Texts that the target writes and tokens that the drafter proposes in forced chains, each at most, and seconds, roughly."""
 
     texts: int
     drafter_tokens: int

@@ -50,7 +50,7 @@ def test_a_diagnosis_leaves_a_whole_run_with_its_findings(models: Path, tmp_path
     seen = capsys.readouterr()
     assert seen.out == ""  # results are for the caller to print; what it does goes to stderr
     assert re.search(
-        r"8 prompts, \d+ conditions, depth 3: up to \d+ replies and \d+k drafter tokens, roughly \d+ \w+ at most; traces go to",
+        r"8 prompts, \d+ conditions, depth 3: up to \d+ replies and \d+k drafter tokens, roughly \d+ \w+; traces go to",
         " ".join(seen.err.split()),
     )
 
