@@ -71,8 +71,9 @@ CODES: tuple[Code, ...] = (
     Code(
         "LOAD-BROKEN",
         "wiring",
-        "The head's embeddings or its output rows do not belong to the rest of it: the target's fit its weights better.",
-        "Wrong capture layers, which also spoil the first guess.",
+        "The head's embeddings or its output rows do not belong to the rest of it: the target's fit its weights better. Or its first "
+        "guess is no better than the most frequent token: nothing of what it learned is at work.",
+        "Wrong capture layers, which also spoil the first guess. A head that was trained for another target.",
         ("export the checkpoint again", "leave embeddings and head out so that the target's are shared"),
     ),
     Code(
@@ -197,6 +198,21 @@ CODES: tuple[Code, ...] = (
         "Already the first guess, made on the target's own state, is often wrong: there is little that any cure of drift could restore.",
         "Wrong capture layers, a shifted token or a lost embedding also lower the first guess.",
         ("train on more of the target's own replies", "draft fewer tokens"),
+    ),
+    Code(
+        "REPETITION-INFLATED",
+        "payoff",
+        "Part of the acceptance comes from replies that go round in circles, which any drafter guesses; served texts would give less.",
+        "A good drafter: elsewhere in the same replies it keeps fewer drafts.",
+        ("measure on prompts that the target answers without looping", "generate shorter replies (--max-new-tokens)"),
+    ),
+    Code(
+        "NONDETERMINISM",
+        "payoff",
+        "The target does not choose its own greedy tokens again when it reads them in one pass, or writes other replies alone than in a "
+        "batch: rounding decides near ties, and acceptance moves from run to run by as much.",
+        "A change of the drafter or of its settings: differences below the size that is reported here say nothing.",
+        ("run in float32", "serve with batch-invariant kernels", "compare runs of the same batch size only"),
     ),
 )
 

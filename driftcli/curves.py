@@ -104,6 +104,36 @@ def over_expected(own: Floats, others: Floats) -> Floats:
     return ratio(np.where(known, right, 0).sum(axis=-1), expected)
 
 
+def favourite_accuracy(sums: Sums) -> Floats:
+    """Share of right first guesses of one that always proposes the most frequent token of the replies to all other prompts; (draw,)."""
+    return ratio(sums["favourite_right"], sums["anchors"])
+
+
+def lookup_accuracy(sums: Sums) -> Floats:
+    """Share of right first guesses of a lookup of the last tokens in the text so far (`driftcli.traces.floors`); (draw,)."""
+    return ratio(sums["lookup_right"], sums["anchors"])
+
+
+def lookup_drafts(sums: Sums) -> Floats:
+    """Drafts that such a lookup keeps a round of its own walk at the full depth; (draw,)."""
+    return ratio(sums["lookup_kept"], sums["lookup_rounds"])
+
+
+def looping_share(sums: Sums) -> Floats:
+    """Share of anchors at which the reply goes round in circles; (draw,)."""
+    return ratio(sums["loops"], sums["anchors"])
+
+
+def calm_drafts(sums: Sums) -> Floats:
+    """Drafts kept a round of the walk, of the rounds that begin where the reply does not go round in circles; (draw,)."""
+    return ratio(sums["calm_kept"], sums["calm_rounds"])
+
+
+def own_choices(sums: Sums) -> Floats:
+    """Share of the reply tokens that the target would choose itself when it reads them in one pass; (draw,)."""
+    return ratio(sums["own_choices"], sums["reply_tokens"])
+
+
 def target_entropy(sums: Sums) -> Floats:
     """Mean entropy of the target over the reply tokens, in nats; (draw,)."""
     return ratio(sums["target_entropy"], sums["reply_tokens"])

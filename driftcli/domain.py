@@ -30,7 +30,8 @@ AxisState = Literal["healthy", "mild", "moderate", "severe", "miswired", "inconc
 Feedback = Literal["raw", "normed"]
 Owner = Literal["own", "target's"]
 Norm = Literal["embedding", "hidden", "fusion", "mlp", "final", "every"]  # whose gains: the inputs', fc's, the layers', the last one's
-Template = Literal["own", "none", "other-family", "other-roles", "no-generation-prompt"]
+Template = Literal["own", "none", "other-family", "other-roles", "no-generation-prompt", "thinking", "no-thinking"]
+SystemText = Literal["own", "none", "other"]
 Half = Literal["selecting", "judging"]  # of the prompts: what is chosen on the one is reported on the other
 System = Literal["as_served:vllm", "as_served:sglang", "as_trained"]  # whose way to compute a head's step
 SYSTEMS: tuple[System, ...] = ("as_served:vllm", "as_served:sglang", "as_trained")
@@ -131,6 +132,8 @@ class TextSettings:
     template: how messages are rendered. bos: what becomes of a first token that is the BoS. replayed: the replies are those of the run's
     own texts, put behind the prompts as they are rendered here. temperature: of the target's replies, greedy at 0; a drafter on such texts
     proposes at the same one. length: tokens of the prompt, filled up in front with other conversations of the run; 0 leaves it alone.
+    system: what becomes of the system message, and of the one that a template puts in where none is given; system_tokens: how long the
+    other one is, 0 for a usual one. shuffled: the tokens of all contents change places. alone: the target writes one reply at a time.
     """
 
     template: Template = "own"
@@ -138,6 +141,10 @@ class TextSettings:
     replayed: bool = False
     temperature: float = 0.0
     length: int = 0
+    system: SystemText = "own"
+    system_tokens: int = 0
+    shuffled: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,13 +185,18 @@ class ModelCard:
 @dataclass(frozen=True, slots=True)
 class RenderingFacts:
     """How the target's conversations are rendered: by a chat template or not, with the BoS in front or not, with the names of roles in the
-    template's own words or not, and whether a prompt to answer is added at the end.
+    template's own words or not, and whether a prompt to answer is added at the end. takes_system: it admits a system message, and
+    injects_system: it puts one in where none is given. thinks_if_asked, thinks_unless_told: its switch for thinking is off or on by itself.
     """
 
     templated: bool = False
     begins_with_bos: bool = False
     names_roles: bool = False
     prompts_reply: bool = False
+    takes_system: bool = False
+    injects_system: bool = False
+    thinks_if_asked: bool = False
+    thinks_unless_told: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,14 @@ from driftcli.probe import Probe
 from probes.chain_length import ChainLength
 from probes.confidence import Confidence
 from probes.context_length import ContextLength
+from probes.controls import Controls
 from probes.domain import DomainShift
 from probes.magnitude import Magnitude
 from probes.noise import InputNoise
 from probes.position_range import PositionRange
 from probes.sampling import Sampling
 from probes.streams import Streams
+from probes.system_prompt import SystemPrompt
 from probes.template import TemplateChanges
 from probes.vocabulary import VocabularyCoverage
 from probes.wiring import WiringSearch
@@ -19,9 +21,11 @@ from probes.wiring import WiringSearch
 BATTERY: tuple[Probe, ...] = (
     WiringSearch(),
     PositionRange(),
+    Controls(),
     ChainLength(),
     Streams(),
     TemplateChanges(),
+    SystemPrompt(),
     ContextLength(),
     DomainShift(),
     VocabularyCoverage(),
@@ -31,4 +35,4 @@ BATTERY: tuple[Probe, ...] = (
     Magnitude(),
 )
 # Names of those that --quick runs.
-QUICK = ("wiring", "position-range", "chain-length", "streams", "template", "vocabulary", "confidence")
+QUICK = ("wiring", "position-range", "controls", "chain-length", "streams", "template", "vocabulary", "confidence")

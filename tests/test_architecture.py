@@ -17,7 +17,7 @@ from probes import BATTERY
 ROOT = Path(__file__).parents[1]
 LAYERS = (  # each imports from its own and from those before it
     {"driftcli.errors", "driftcli.domain", "driftcli.codes", "driftcli.printable"},
-    {"driftcli.stats", "driftcli.curves", "driftcli.grades", "driftcli.probe"},
+    {"driftcli.stats", "driftcli.curves", "driftcli.grades", "driftcli.probe", "driftcli.text_changes"},
     {"driftcli.loading", "driftcli.drafters", "driftcli.traces", "probes"},
     {"driftcli.engine", "driftcli.mitigations", "driftcli.report"},
     {"driftcli.cli"},
@@ -90,7 +90,8 @@ def test_only_loading_drafters_and_engine_name_torch_when_loaded(module: str) ->
 
 @pytest.mark.parametrize("module", sorted(name for name in modules() if name.startswith("probes.")))
 def test_a_probe_knows_numbers_and_nouns_and_neither_the_engine_nor_another_probe(module: str) -> None:
-    assert own(modules()[module]) <= {"driftcli.domain", "driftcli.stats", "driftcli.curves", "driftcli.grades", "driftcli.probe"}
+    known = {f"driftcli.{name}" for name in ("domain", "stats", "curves", "grades", "probe", "text_changes")}
+    assert own(modules()[module]) <= known
 
 
 def test_every_module_of_probes_is_a_probe_of_the_battery_under_its_own_name_and_asks_a_question() -> None:

@@ -83,6 +83,8 @@ def write_texts(
 
     seed: of replies at a temperature, which besides depend on the prompts of the batch; the caller's random state is left as it was.
     """
+    if settings.alone and len(prompts) > 1:
+        return [text for prompt in prompts for text in write_texts(target, [prompt], max_new_tokens, settings, seed)]
     found: list[Text] = []
     open_turns: list[tuple[Prompt, tuple[str, ...]]] = [(prompt, ()) for prompt in prompts]
     turn = 0

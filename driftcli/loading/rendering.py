@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from random import Random
+from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -18,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from driftcli.domain import Message, RenderingFacts, Template, TextSettings
 from driftcli.errors import PromptError
 from driftcli.loading.files import reason
+from driftcli.loading.system_prompts import system_text
 
 TEMPLATE, CONTENT, REPLY = 0, 1, 2  # labels of tokens; they index engine.attention.LABELS
 MARK = "\ue000{}\ue001"  # private-use characters, which no template writes; contents never meet them, being left out of that rendering
@@ -35,6 +38,8 @@ INSTRUCTION = (
 FAMILIES = (("<|im_start|>", CHATML), ("[INST]", INSTRUCTION))  # templates of two families, each with a mark that tells it
 OTHER_ROLES = {"user": "human", "assistant": "bot", "system": "instructions", "model": "bot", "human": "person"}
 ROLES = re.compile(r"(?i)(?<![a-z])(?:user|assistant|system|model|human)(?![a-z])")
+THINKING = {"thinking": True, "no-thinking": False}
+SWITCHES = ("enable_thinking", "thinking")  # names under which templates know it; one that does not is silent about it
 REFUSALS = (TemplateError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError)
 Span = tuple[int, int]
 
@@ -61,6 +66,7 @@ def render(
     refuses the conversation or nothing is left.
     """
     templated = text is None and bool(tokenizer.chat_template)
+    messages = _with_system(tokenizer, messages, settings)
     if text is not None:
         shown, spans, unlocated = text, [(0, len(text))], 0
     elif templated and settings.template != "none":
@@ -76,9 +82,21 @@ def render(
     encoded = tokenizer(shown, add_special_tokens=not templated, return_offsets_mapping=True)
     labels = [CONTENT if any(start < to and end > at for at, to in spans) else TEMPLATE for start, end in encoded.offset_mapping]
     ids, labels = _with_bos(tokenizer, list(encoded.input_ids), labels, settings)
+    if settings.shuffled:
+        ids = _shuffled(ids, labels)
     if len(labels) < 2:
         raise PromptError(f"prompt {where}: renders to {len(labels)} tokens, expected at least 2; give it some text")
     return Rendered(shown, ids, labels, unlocated, _prefix(ids, labels, messages))
+
+
+def _with_system(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], settings: TextSettings) -> Sequence[Message]:
+    """A conversation with its system message as the settings want it; an empty one keeps a template from putting in its own."""
+    if settings.system == "own" or not messages:
+        return messages
+    others = [message for message in messages if message.role != "system"]
+    if settings.system == "other":
+        return [Message("system", system_text(tokenizer, settings.system_tokens)), *others]
+    return [Message("system", ""), *others] if rendering_facts(tokenizer).injects_system else others
 
 
 def _prefix(ids: Sequence[int], labels: Sequence[int], messages: Sequence[Message]) -> int:
@@ -90,19 +108,42 @@ def _prefix(ids: Sequence[int], labels: Sequence[int], messages: Sequence[Messag
     return starts[min(before, len(starts) - 1)] if starts else 0
 
 
+def _shuffled(ids: Sequence[int], labels: Sequence[int]) -> list[int]:
+    """The tokens of all contents in another order, drawn from what they are, and the template's where they stand."""
+    contents = [token for token, label in zip(ids, labels, strict=True) if label == CONTENT]
+    Random(" ".join(map(str, ids))).shuffle(contents)
+    following = iter(contents)
+    return [next(following) if label == CONTENT else token for token, label in zip(ids, labels, strict=True)]
+
+
 def rendering_facts(tokenizer: PreTrainedTokenizerBase) -> RenderingFacts:
     """How this target's conversations come out, by a short one; nothing of a template that refuses it."""
     if not tokenizer.chat_template:
         return RenderingFacts(begins_with_bos=_begins_with_bos(tokenizer, list(tokenizer("a").input_ids)))
     said = [Message("user", "a")]
     try:
-        own, renamed, bare = (
-            render(tokenizer, "a", said, None, TextSettings(template=name)).text for name in ("own", "other-roles", "no-generation-prompt")
+        own, renamed, bare, asked, told = (
+            render(tokenizer, "a", said, None, TextSettings(template=name)).text
+            for name in ("own", "other-roles", "no-generation-prompt", "thinking", "no-thinking")
         )
     except PromptError:
         return RenderingFacts(templated=True)
     begins = _begins_with_bos(tokenizer, list(tokenizer(own, add_special_tokens=False).input_ids))
-    return RenderingFacts(True, begins, own != renamed, own != bare)
+    takes, injects = _system_facts(tokenizer, own)
+    return RenderingFacts(True, begins, own != renamed, own != bare, takes, injects, own != asked, own != told)
+
+
+def _system_facts(tokenizer: PreTrainedTokenizerBase, own: str) -> tuple[bool, bool]:
+    """Whether the template shows a system message that is given, and whether an empty one takes the place of one that it puts in itself."""
+    mark = MARK.format(0)
+    try:
+        with_mark, empty = (
+            _templated(tokenizer, "a", [Message("system", content), Message("user", "a")], [content, "a"], _Style(None, prompts_reply=True))
+            for content in (mark, "")
+        )
+    except PromptError:
+        return False, False
+    return mark in with_mark, mark in with_mark and len(empty) < len(own)
 
 
 def _begins_with_bos(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> bool:
@@ -123,16 +164,19 @@ def _with_bos(tokenizer: PreTrainedTokenizerBase, ids: list[int], labels: list[i
 
 @dataclass(frozen=True, slots=True)
 class _Style:
-    """The template that messages are put into, None for the target's own, and whether a prompt to answer is added."""
+    """The template that messages are put into, None for the target's own, whether a prompt to answer is added, and where the template's
+    switch for thinking is put, None where it is left alone.
+    """
 
     template: str | None
     prompts_reply: bool
+    thinking: bool | None = None
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, name: Template) -> _Style:
         """By the name of a setting; another family's is one whose marks the target's own does not write."""
         foreign = next(one for mark, one in FAMILIES if mark not in str(tokenizer.chat_template)) if name == "other-family" else None
-        return cls(foreign, name != "no-generation-prompt")
+        return cls(foreign, name != "no-generation-prompt", THINKING.get(name))
 
 
 def _renamed(shown: str, spans: Sequence[Span]) -> tuple[str, list[Span]]:
@@ -149,9 +193,12 @@ def _renamed(shown: str, spans: Sequence[Span]) -> tuple[str, list[Span]]:
 
 def _templated(tokenizer: PreTrainedTokenizerBase, where: str, messages: Sequence[Message], contents: Sequence[str], style: _Style) -> str:
     turns = [{"role": message.role, "content": content} for message, content in zip(messages, contents, strict=True)]
+    switches: dict[str, Any] = {} if style.thinking is None else dict.fromkeys(SWITCHES, style.thinking)
     try:
         return str(
-            tokenizer.apply_chat_template(turns, chat_template=style.template, tokenize=False, add_generation_prompt=style.prompts_reply)
+            tokenizer.apply_chat_template(
+                turns, chat_template=style.template, tokenize=False, add_generation_prompt=style.prompts_reply, **switches
+            )
         )
     except REFUSALS as error:
         raise PromptError(

@@ -17,7 +17,7 @@ from driftcli.domain import BASELINE, REWIRED, Absent, Estimate, Half, ModelCard
 from driftcli.errors import RunError
 from driftcli.stats import Bootstrap, Floats, Mapped, Sums, ratio
 from driftcli.traces.schema import VERSION
-from driftcli.traces.sums import WHOLE, cells, condition_sums, entropy_sums, places, read_table
+from driftcli.traces.sums import WHOLE, cells, condition_sums, places, read_table, target_sums
 from driftcli.traces.writer import Plain
 
 NO_ANCHORS = "no reply was long enough for a chain"
@@ -105,6 +105,11 @@ class Run:
         holder = condition if cells(self.path / "trajectories", condition) else self.reference
         return read_table(self.path / "trajectories", TEXT_COLUMNS, holder)
 
+    def _texts_with_ids(self) -> pa.Table:
+        """The reference's texts that have an anchor, token by token."""
+        table = read_table(self.path / "trajectories", ["prompt", "turn", "prompt_length", "anchors", "ids"], self.reference)
+        return table.filter(pc.field("anchors") > 0)
+
     @cached_property
     def _spanned(self) -> pa.Table:
         """Trajectories with an anchor in the span."""
@@ -187,8 +192,10 @@ class Run:
         """Sums over anchors by prompt, (prompt,) or (prompt, depth), that `driftcli.curves` turns into numbers."""
         key = (self.reference, self._span, condition)
         if key not in self._sums:
-            sums = condition_sums(self.path, condition, self._every_prompt, self._span, self.spec.depth, sampled=self.is_sampled(condition))
-            self._sums[key] = {**sums, **entropy_sums(self._texts_of(condition), self._every_prompt)}
+            texts = self._texts_with_ids() if condition == self.reference else None
+            sampled, prompts = self.is_sampled(condition), self._every_prompt
+            sums = condition_sums(self.path, condition, prompts, self._span, self.spec.depth, sampled=sampled, texts=texts)
+            self._sums[key] = {**sums, **target_sums(self._texts_of(condition), prompts)}
         if self._category is None:
             return self._sums[key]
         own = np.isin(self._every_prompt, self.prompts)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,8 @@ import pyarrow.dataset as ds
 
 from driftcli.domain import SHARES
 from driftcli.errors import RunError
-from driftcli.stats import Floats, Sums, leading_matches, sampled_walk, walk_counts
+from driftcli.stats import Floats, Sums, leading_matches, sampled_walk, walk, walk_counts
+from driftcli.traces.floors import lookup_accepted, looping, others_favourite
 
 LEAST_PROB = 1e-30  # in place of a probability that float32 rounds to 0, so that its logarithm is finite (chosen by us)
 WHOLE = (0, 1 << 31)  # positions of any anchor
@@ -21,8 +23,8 @@ NUMBERS = ("match", "on_walk", "target_prob", "draft_prob", "wanted_prob", "rms"
 BINS = 10  # of a probability, equally wide
 
 
-def entropy_sums(texts: pa.Table, prompts: tuple[str, ...]) -> dict[str, Floats]:
-    """Entropy of the target in nats over the reply tokens of each prompt, and how many they are."""
+def target_sums(texts: pa.Table, prompts: tuple[str, ...]) -> dict[str, Floats]:
+    """Reply tokens of each prompt, the target's entropy over them in nats, and how many it would choose itself, read in one pass."""
     texts = texts.filter(pc.is_in(texts["prompt"].cast(pa.string()), value_set=pa.array(prompts, pa.string())))
     index = places(texts["prompt"], prompts)
     tokens = texts["length"].to_numpy() - texts["prompt_length"].to_numpy()
@@ -30,6 +32,7 @@ def entropy_sums(texts: pa.Table, prompts: tuple[str, ...]) -> dict[str, Floats]
     return {
         "reply_tokens": np.bincount(index, tokens, minlength=len(prompts)).astype(np.float64),
         "target_entropy": np.bincount(index, total, minlength=len(prompts)).astype(np.float64),
+        "own_choices": np.bincount(index, tokens * texts["argmax_share"].to_numpy(), minlength=len(prompts)).astype(np.float64),
     }
 
 
@@ -49,10 +52,20 @@ def read_table(folder: Path, columns: Sequence[str], condition: str) -> pa.Table
         raise RunError(f"{folder}: a trace file cannot be read ({error}); run it again with --force") from error
 
 
-def condition_sums(path: Path, condition: str, prompts: tuple[str, ...], span: tuple[int, int], depth: int, *, sampled: bool) -> Sums:
+def condition_sums(
+    path: Path,
+    condition: str,
+    prompts: tuple[str, ...],
+    span: tuple[int, int],
+    depth: int,
+    *,
+    sampled: bool = False,
+    texts: pa.Table | None = None,
+) -> Sums:
     """Sums by prompt of every feed that the condition wrote, over the anchors of a span of positions.
 
     depth: of its chains where it has none at all, since no text of it is long enough. sampled: its replies were drawn at a temperature.
+    texts: what it drafts on, with token ids, where guesses that need no drafter are to be counted on the same anchors.
     """
     columns = ["prompt", "turn", "anchor", "depth", "feed", *map(_column, NUMBERS)]
     table = read_table(path / "steps", columns, condition)
@@ -60,10 +73,12 @@ def condition_sums(path: Path, condition: str, prompts: tuple[str, ...], span: t
     if span != WHOLE:
         table = table.filter((pc.field("anchor") >= span[0]) & (pc.field("anchor") < span[1]))
     feeds = {feed: _grid(table.filter(pc.field("feed") == feed), prompts) for feed in ("fresh", "forced", "free")}
-    forced = feeds["forced"] or _Grid({name: np.zeros((0, depth)) for name in NUMBERS}, np.zeros(0, int), np.zeros(0, int), len(prompts))
+    nothing = np.zeros(0, dtype=int)
+    forced = feeds["forced"] or _Grid({name: np.zeros((0, depth)) for name in NUMBERS}, nothing, nothing, nothing, nothing, len(prompts))
     sums = {
         **_walk_sums(forced),
         **(_sampled_sums(forced) if sampled else {}),
+        **({} if texts is None else _floor_sums(forced, texts, prompts)),
         **_likelihood_sums(forced),
         **_certainty_sums(forced),
         "sink_anchors": forced.total(~np.isnan(forced.values["sink"][:, :1]))[:, 0],
@@ -95,9 +110,11 @@ def _column(name: str) -> str:
 
 @dataclass(frozen=True)
 class _Grid:
-    """One feed's rows as (anchor, depth) arrays, with the trajectory and prompt of each anchor; null is NaN."""
+    """One feed's rows as (anchor, depth) arrays, with turn, position, prompt and trajectory of each anchor; null is NaN."""
 
     values: dict[str, Floats]
+    turn: np.ndarray
+    anchor: np.ndarray
     prompt: np.ndarray
     trajectory: np.ndarray
     n_prompts: int
@@ -126,7 +143,7 @@ def _grid(table: pa.Table, prompts: tuple[str, ...]) -> _Grid | None:
     values = {name: column(_column(name)) for name in NUMBERS}
     first = order.reshape(shape)[:, 0]
     trajectory = np.cumsum(np.r_[0, (np.diff(prompt[first]) != 0) | (np.diff(turn[first]) != 0)])
-    return _Grid(values, prompt[first], trajectory, len(prompts))
+    return _Grid(values, turn[first], anchor[first], prompt[first], trajectory, len(prompts))
 
 
 def places(column: pa.ChunkedArray, names: Sequence[str]) -> np.ndarray:
@@ -181,6 +198,44 @@ def _sampled_sums(forced: _Grid) -> dict[str, Floats]:
         rounds[forced.prompt[at]] += of_walk[0]
         kept[forced.prompt[at]] += of_walk[1]
     return {"sampled_rounds": rounds, "sampled_kept": kept}
+
+
+def _floor_sums(forced: _Grid, texts: pa.Table, prompts: tuple[str, ...]) -> dict[str, Floats]:
+    """What guesses without a drafter get at the same anchors, and what the drafter keeps where the text does not go round in circles."""
+    match, on_walk = forced.values["match"] == 1, forced.values["on_walk"][:, 0] == 1
+    accepted, depth = leading_matches(match), match.shape[1]
+    found, visited, loops, favourite = (np.zeros(len(accepted), dtype=kind) for kind in (np.int64, bool, bool, bool))
+    known = {(row["prompt"], row["turn"]): row for row in texts.to_pylist()}
+    guess = dict(zip(prompts, _favourites(known, prompts), strict=True))
+    starts = _starts(forced)
+    for at, end in zip(starts, [*starts[1:], len(accepted)], strict=True):
+        name = prompts[forced.prompt[at]]
+        text = known[name, int(forced.turn[at])]
+        ids, reply, first, count = text["ids"], text["prompt_length"], int(forced.anchor[at]), end - at
+        found[at:end] = lookup_accepted(ids, first, count, depth)
+        visited[at:end] = walk(found[at:end])
+        loops[at:end] = looping(ids, reply, first - reply + count)[first - reply :]
+        favourite[at:end] = np.asarray(ids[first + 1 : first + 1 + count]) == guess[name]
+    calm = on_walk & ~loops
+    return {
+        "favourite_right": forced.total(favourite),
+        "lookup_right": forced.total(found > 0),
+        "lookup_rounds": forced.total(visited),
+        "lookup_kept": forced.total(found * visited),
+        "loops": forced.total(loops),
+        "calm_rounds": forced.total(calm),
+        "calm_kept": forced.total(accepted * calm),
+    }
+
+
+def _favourites(texts: Mapping[tuple[str, int], Mapping[str, Any]], prompts: tuple[str, ...]) -> list[int]:
+    """For each prompt the most frequent token of the replies to all others."""
+    said: dict[str, list[int]] = {name: [] for name in prompts}
+    for (name, _), text in texts.items():
+        said.get(name, []).extend(text["ids"][text["prompt_length"] :])
+    tokens = np.unique(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in said.values()] or [np.zeros(0, np.int64)]))
+    counts = np.stack([np.bincount(np.searchsorted(tokens, ids), minlength=len(tokens)) for ids in said.values()]) if len(tokens) else None
+    return [] if counts is None else tokens[others_favourite(counts)].tolist()
 
 
 def _walk_sums(forced: _Grid) -> dict[str, Floats]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -20,9 +21,13 @@ import torch
 from driftcli.curves import (
     accepted_drafts,
     compounding,
+    favourite_accuracy,
     forced_accuracy,
     fresh_accuracy,
     joint_walk,
+    lookup_accuracy,
+    lookup_drafts,
+    own_choices,
     rms,
     target_entropy,
     walk_acceptance_length,
@@ -49,10 +54,12 @@ from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.probe import Trace
 from driftcli.report.json import report
 from driftcli.report.verdict import judge
-from driftcli.stats import Floats, Sums
+from driftcli.stats import Floats, Sums, walk
+from driftcli.traces.floors import lookup_accepted
 from driftcli.traces.reader import Run, read_run
 from driftcli.traces.schema import COLUMNS, TABLES, arrow_schema
 from probes import BATTERY
+from probes.controls import Controls
 from tests.loading.edits import edit_config
 from tests.tiny import prompts
 
@@ -534,6 +541,42 @@ def test_other_texts_are_taken_up_where_a_run_was_killed(pair: Callable, tmp_pat
     for gone in (*path.glob("steps/replayed-wide-*"), *path.glob("steps/anew-*"), *list(path.glob("steps/replayed-*"))[:1]):
         gone.unlink(missing_ok=True)
     assert_same_rows(whole, measure(job(pair("trained-pre"), path, battery=battery), silent))
+
+
+def test_floors_are_counted_on_the_anchors_of_the_drafter(pair: Callable, tmp_path: Path) -> None:
+    path = measure(job(pair("trained-pre"), tmp_path / "r", battery=(Controls(),)), silent)
+    run, texts, steps = read_run(path), table(path, "trajectories"), table(path, "steps")
+    texts = texts[texts["rendered_sha256"].notna()].groupby(["prompt", "turn"]).first()  # the baseline's come first
+    forced = steps[(steps["condition"] == "baseline") & (steps["feed"] == "forced")]
+    first = forced[forced["depth"] == 1]
+    right = 0
+    for prompt, own in first.groupby("prompt"):
+        others = texts[texts.index.get_level_values("prompt") != prompt]
+        said = np.concatenate([row["ids"][row["prompt_length"] :] for _, row in others.iterrows()])
+        values, counts = np.unique(said, return_counts=True)
+        right += (own["wanted"] == values[counts.argmax()]).sum()
+    favourite = run.estimate(favourite_accuracy)
+    assert isinstance(favourite, Estimate) and favourite.value == pytest.approx(right / len(first))
+    kept = {
+        key: lookup_accepted(texts.loc[key, "ids"].tolist(), int(rows["anchor"].min()), len(rows), SPEC.depth)
+        for key, rows in first.groupby(["prompt", "turn"])
+    }
+    looked_up = run.estimate(lookup_accuracy)
+    assert isinstance(looked_up, Estimate)
+    assert looked_up.value == pytest.approx(sum((found > 0).sum() for found in kept.values()) / len(first))
+    rounds = sum(found[walk(found)].sum() for found in kept.values()) / sum(walk(found).sum() for found in kept.values())
+    drafts = run.estimate(lookup_drafts)
+    assert isinstance(drafts, Estimate) and drafts.value == pytest.approx(rounds)
+
+
+def test_the_target_chooses_its_own_replies_again_alone_and_in_one_pass(pair: Callable, tmp_path: Path) -> None:
+    run = read_run(measure(job(pair("trained-pre"), tmp_path / "r", battery=(Controls(),)), silent))
+    again, own = run.ratio_to_baseline(accepted_drafts, "repeated"), run.estimate(own_choices)
+    assert isinstance(again, Estimate) and (again.low, again.high) == (1, 1)
+    assert isinstance(own, Estimate) and own.low == 1
+    shuffled = run.ratio_to_baseline(accepted_drafts, "shuffled-prompt")
+    assert isinstance(shuffled, Estimate) and shuffled.value != 1
+    assert run.argmax_share_of("shuffled-prompt") < 0.99
 
 
 @dataclass(frozen=True)

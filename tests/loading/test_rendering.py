@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from driftcli.domain import Message, RenderingFacts, TextSettings
 from driftcli.errors import PromptError
 from driftcli.loading.rendering import CONTENT, TEMPLATE, Rendered, render, rendering_facts
+from driftcli.loading.system_prompts import USUAL
 from tests.tiny import TEMPLATE as TEMPLATE_OF_TINY
 from tests.tiny import tokenizer
 
@@ -262,6 +263,12 @@ NAMED = "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content']
         (CHATML, TextSettings(template="other-family"), "[INST] why user [/INST] because [INST] and now [/INST]"),
         (NAMED, TextSettings(template="other-roles"), "<s>[human] why user\n[bot] because\n[human] and now\n[bot] "),
         (None, TextSettings(template="none"), "why user\n\nbecause\n\nand now"),
+        (
+            CHATML,
+            TextSettings(system="none"),
+            "<|im_start|>system\n<|im_end|>\n<|im_start|>user\nwhy user<|im_end|>\n<|im_start|>assistant\nbecause<|im_end|>\n<|im_start|>user\nand now<|im_end|>\n<|im_start|>assistant\n",
+        ),
+        (TEMPLATE_OF_TINY, TextSettings(system="none"), PLAIN),
     ],
 )
 def test_a_change_of_the_template_changes_that_alone(template: str | None, changed: TextSettings, text: str) -> None:
@@ -274,9 +281,38 @@ def test_a_change_of_the_template_changes_that_alone(template: str | None, chang
 
 
 def test_what_a_rendering_holds_is_told_from_a_short_one() -> None:
-    assert rendering_facts(with_template(TEMPLATE_OF_TINY)) == RenderingFacts(True, True, True, True)
-    assert rendering_facts(with_template(CHATML)) == RenderingFacts(True, False, True, True)
-    assert rendering_facts(with_template(NAMED)) == RenderingFacts(True, True, True, True)
-    assert rendering_facts(with_template(saying("message['content']"))) == RenderingFacts(True, False, True, False)
+    assert rendering_facts(with_template(TEMPLATE_OF_TINY)) == RenderingFacts(True, True, True, True, takes_system=True)
+    assert rendering_facts(with_template(CHATML)) == RenderingFacts(True, False, True, True, takes_system=True, injects_system=True)
+    assert rendering_facts(with_template(NAMED)) == RenderingFacts(True, True, True, True, takes_system=True)
+    assert rendering_facts(with_template(saying("message['content']"))) == RenderingFacts(True, False, True, False, takes_system=True)
+    switched = saying("'<think>' if enable_thinking is defined and enable_thinking else ''")
+    assert rendering_facts(with_template(switched)).thinks_if_asked and not rendering_facts(with_template(switched)).thinks_unless_told
+    unless = saying("'' if thinking is defined and not thinking else '<think>'")
+    assert rendering_facts(with_template(unless)).thinks_unless_told and not rendering_facts(with_template(unless)).thinks_if_asked
     assert rendering_facts(with_template(None)) == RenderingFacts()
     assert rendering_facts(with_template("{{ raise_exception('never') }}")) == RenderingFacts(templated=True)
+
+
+def test_another_system_message_takes_the_place_of_the_own_one_at_the_length_asked_for() -> None:
+    words = with_template(CHATML)
+    given = [Message("system", "rules"), *SAID]
+    usual = render(words, "p", given, None, TextSettings(system="other"))
+    assert "rules" not in usual.text and USUAL in usual.text
+    for tokens in (16, 64, 256):
+        long = render(words, "p", given, None, TextSettings(system="other", system_tokens=tokens))
+        content = words.decode([token for token, label in zip(long.ids[: long.prefix], long.labels, strict=False) if label == CONTENT])
+        assert abs(len(words(content, add_special_tokens=False).input_ids) - tokens) <= 2
+        assert long.text.endswith(render(words, "p", SAID, None).text.split("<|im_end|>\n", 1)[1])
+    assert "rules" not in render(words, "p", given, None, TextSettings(system="none")).text
+
+
+def test_shuffled_contents_are_the_same_tokens_in_another_order_between_the_same_template() -> None:
+    words = with_template(CHATML)
+    said = [Message("user", "one two three four five six seven eight nine ten")]
+    own, shuffled, again = (render(words, "p", said, None, TextSettings(shuffled=on)) for on in (False, True, True))
+    assert shuffled == again
+    assert (sorted(shuffled.ids), shuffled.labels) == (sorted(own.ids), own.labels)
+    assert shuffled.ids != own.ids
+    assert [t for t, label in zip(own.ids, own.labels, strict=True) if label != CONTENT] == [
+        t for t, label in zip(shuffled.ids, shuffled.labels, strict=True) if label != CONTENT
+    ]

@@ -42,11 +42,22 @@ class Story:
     covered: Sequence[float] | Sequence[Sequence[float]] = (100, 100, 100, 100)  # wanted tokens inside the draft vocabulary
     probability: Sequence[float] | None = None  # the drafter's, of all its guesses together; as many as are right unless given
     entropy: float = 0.5  # of the target, in nats a reply token
+    favourite: Sequence[float] = (5,)  # right first guesses of the most frequent token; a prompt, dealt over them in turn
+    looked_up: Sequence[float] = (10,)  # and of a lookup, which keeps as many drafts on 100 rounds
+    loops: float = 0  # anchors at which the reply goes round in circles
+    calm: tuple[float, float] | None = None  # rounds and kept drafts that begin elsewhere, all unless given
+    own_choices: float = 100  # reply tokens that the target chooses again
     prompts: int = 10
 
     def _confidence(self) -> dict[str, Sequence[float] | Sequence[Sequence[float]]]:
         guesses = (float(ANCHORS),) * by_prompt(self.forced, 1).shape[1]
         return {"guesses": guesses, "right": self.forced, "probability": self.forced if self.probability is None else self.probability}
+
+    def _calm(self) -> Sums:
+        rounds, kept = (by_prompt(values, self.prompts)[:, -1] for values in (self.rounds, self.kept))
+        if self.calm is not None:
+            rounds, kept = (np.full(self.prompts, float(count)) for count in self.calm)
+        return {"calm_rounds": rounds, "calm_kept": kept}
 
     def sums(self) -> Sums:
         """What `driftcli.curves` reads."""
@@ -67,6 +78,13 @@ class Story:
             "forced_log_prob": by_prompt(self.log_prob, self.prompts),
             "reply_tokens": np.full(self.prompts, float(ANCHORS)),
             "target_entropy": np.full(self.prompts, ANCHORS * self.entropy),
+            "own_choices": np.full(self.prompts, float(self.own_choices)),
+            "favourite_right": by_prompt([[count] for count in self.favourite], self.prompts)[:, 0],
+            "lookup_right": by_prompt([[count] for count in self.looked_up], self.prompts)[:, 0],
+            "lookup_rounds": np.full(self.prompts, float(ANCHORS)),
+            "lookup_kept": by_prompt([[count] for count in self.looked_up], self.prompts)[:, 0],
+            "loops": np.full(self.prompts, float(self.loops)),
+            **self._calm(),
             "forced_covered": by_prompt(self.covered, self.prompts),
             **{f"{name}_by_confidence": by_prompt(values, self.prompts)[:, :, None] for name, values in self._confidence().items()},
         }

@@ -9,7 +9,9 @@ from driftcli.domain import Absent, Estimate, Finding, RenderingFacts, RunSpec, 
 from probes.template import CHANGES, TemplateChanges
 from tests.probes.fake_trace import FakeTrace, Story, card
 
-ALL = RenderingFacts(templated=True, begins_with_bos=True, names_roles=True, prompts_reply=True)
+ALL = RenderingFacts(
+    templated=True, begins_with_bos=True, names_roles=True, prompts_reply=True, thinks_if_asked=True, thinks_unless_told=True
+)
 PROBE = TemplateChanges()
 Kept = tuple[float, float, float]
 
@@ -68,7 +70,7 @@ def test_a_drafter_that_bears_every_change_is_sound() -> None:
     (said,) = PROBE.judge(trace({"no-bos": (0.99, 0.96, 1.02)}))
     assert said == Sound(
         "template",
-        "no change of 7 surely costs 5% of the accepted drafts; most, without the BoS 1% of the accepted drafts are lost [-2%, 4%]",
+        "no change of 9 surely costs 5% of the accepted drafts; most, without the BoS 1% of the accepted drafts are lost [-2%, 4%]",
     )
 
 

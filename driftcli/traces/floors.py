@@ -1,0 +1,51 @@
+"""What guesses that need no drafter get on the same texts, and where a text goes round in circles: from its token ids alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+NGRAM = 3  # tokens of the longest suffix that is looked up, as in Saxena's prompt lookup decoding (2023), then 2, then 1
+PERIOD = 64  # tokens of the longest loop that counts (chosen by us)
+LOOP = 16  # tokens, at least, that must stand as one period before, and at least a whole period of them (chosen by us)
+
+
+def lookup_accepted(ids: Sequence[int], first: int, anchors: int, depth: int) -> np.ndarray:
+    """Drafts kept at each of `anchors` anchors from `first` on when the draft is what followed the last tokens where they stood before.
+
+    The longest suffix of up to `NGRAM` tokens that stands earlier in the text is taken, where it stood last. (anchor,)
+    """
+    seen: dict[tuple[int, ...], int] = {}
+    kept = np.zeros(anchors, dtype=np.int64)
+    for at in range(first + anchors):
+        suffixes = [tuple(ids[at + 1 - size : at + 1]) for size in range(min(NGRAM, at + 1), 0, -1)]
+        if at >= first:
+            follows = next((seen[suffix] + 1 for suffix in suffixes if suffix in seen), None)
+            kept[at - first] = 0 if follows is None else _leading(ids[follows : min(follows + depth, at + 1)], ids[at + 1 :])
+        seen |= dict.fromkeys(suffixes, at)
+    return kept
+
+
+def _leading(draft: Sequence[int], text: Sequence[int]) -> int:
+    return next((place for place, (own, other) in enumerate(zip(draft, text, strict=False)) if own != other), min(len(draft), len(text)))
+
+
+def looping(ids: Sequence[int], first: int, anchors: int) -> np.ndarray:
+    """Whether the reply, which begins at `first`, goes round in circles at each of its first anchors; (anchor,).
+
+    It does where the last tokens, `LOOP` of them or a whole period if that is more, are those that stand one period before them.
+    """
+    reply, found = np.asarray(ids[first : first + anchors]), np.zeros(anchors, dtype=bool)
+    for period in range(1, min(PERIOD, anchors // 2) + 1):
+        same = np.r_[np.zeros(period, dtype=bool), reply[period:] == reply[:-period]]
+        places = np.arange(anchors)
+        since = places - np.maximum.accumulate(np.where(same, -1, places))  # tokens in a row that stood one period before
+        found |= since >= max(LOOP, period)
+    return found
+
+
+def others_favourite(counts: np.ndarray) -> np.ndarray:
+    """The most frequent token of all other prompts, the lowest of several; counts (prompt, token) -> (prompt,)."""
+    favourite: np.ndarray = (counts.sum(axis=0) - counts).argmax(axis=1)
+    return favourite

@@ -1,0 +1,145 @@
+"""Is the drafter better than guesses that need no drafter, and is the run's acceptance what it seems to be?
+
+Two floors stand on the very same anchors: the most frequent token of the other prompts' replies, and a lookup of the last tokens in the
+text so far. A third one takes the meaning away: the words of the prompt in another order, with the run's own reply behind them. The target
+itself is the ceiling: reading its own replies in one pass it should choose every token of them, and writing some of them again, one by
+one, should change nothing; what it does change is the size below which no effect can be told from noise. And replies that go round in
+circles are guessed by anybody, so acceptance is held against the rounds that begin elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from driftcli.curves import (
+    accepted_drafts,
+    calm_drafts,
+    favourite_accuracy,
+    forced_accuracy,
+    lookup_accuracy,
+    lookup_drafts,
+    looping_share,
+    own_choices,
+)
+from driftcli.domain import (
+    Absent,
+    Axis,
+    Condition,
+    DraftSettings,
+    Estimate,
+    Finding,
+    PairCard,
+    RunSpec,
+    Said,
+    Skipped,
+    TextSettings,
+    Withheld,
+)
+from driftcli.grades import Grades, lost
+from driftcli.probe import Trace
+from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
+
+REPEATED = 16  # prompts that the target answers again, one by one (chosen by us)
+
+
+def over_favourite(sums: Sums) -> Floats:
+    """Share of right first guesses beyond those of the most frequent token; (draw,)."""
+    return forced_accuracy(sums)[:, 0] - favourite_accuracy(sums)
+
+
+def over_lookup(sums: Sums) -> Floats:
+    """Drafts kept a round beyond those of a lookup; (draw,)."""
+    return accepted_drafts(sums) - lookup_drafts(sums)
+
+
+def calm_part(sums: Sums) -> Floats:
+    """Drafts kept a round where the reply does not go round in circles, over those kept on the whole walk; (draw,)."""
+    return ratio(calm_drafts(sums), accepted_drafts(sums))
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Floors, ceiling, noise and loops."""
+
+    name: str = "controls"
+    axes: tuple[Axis, ...] = ("wiring", "capacity")
+    grades: Grades = field(default_factory=Grades)  # of accepted drafts that are owed to loops, or move when the same is run again
+    minimal_gain: float = 0.02  # share of right first guesses that a sound head has above the floor; chosen by us
+
+    def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
+        """The shuffled prompt and the repeated subset; the other floors are counted on the baseline's own texts."""
+        if spec.quick:
+            return ()
+        settings = DraftSettings(spec.depth)
+        return (
+            Condition("shuffled-prompt", settings, self.name, text=TextSettings(shuffled=True, replayed=True)),
+            Condition("repeated", settings, self.name, text=TextSettings(alone=True), prompts=REPEATED),
+        )
+
+    def judge(self, trace: Trace) -> Iterator[Said]:
+        """Findings where a floor is reached, a repetition moves the numbers, or loops carry them."""
+        if trace.n_prompts < MINIMAL_PROMPTS or trace.argmax_share < EXACT_TEXT:
+            return
+        broken = list(self._at_the_floor(trace))
+        yield from broken
+        if not broken:
+            yield from self._at_a_cheap_drafter(trace)
+        yield from self._noise(trace)
+        yield from self._loops(trace)
+
+    def _at_the_floor(self, trace: Trace) -> Iterator[Said]:
+        gain, first = trace.estimate(over_favourite), trace.by_depth(forced_accuracy)[0]
+        if isinstance(gain, Absent) or isinstance(first, Absent) or gain.low > 0:
+            return
+        floor = first.value - gain.value
+        seen = f"the first guess is right {first.value:.1%}, the most frequent token alone {floor:.1%}"
+        if gain.high > self.minimal_gain:
+            yield Skipped("wiring", "inconclusive", f"{seen}; more prompts would tell whether anything is loaded as it should be")
+            return
+        fix = "export the checkpoint again, and check that this head was trained for this target"
+        yield Finding("LOAD-BROKEN", "miswired", f"{seen}: it knows nothing of the text", gain, "share of right first guesses", fix)
+        yield Withheld("drift", "the head is no better than the most frequent token, so there is nothing that could drift")
+
+    def _at_a_cheap_drafter(self, trace: Trace) -> Iterator[Finding]:
+        gain, lookup, first = trace.estimate(over_lookup), trace.estimate(lookup_drafts), trace.estimate(lookup_accuracy)
+        if isinstance(gain, Estimate) and isinstance(lookup, Estimate) and gain.high <= 0:
+            own = f"keeps {lookup.value:.2f} drafts a round, the drafter {lookup.value + gain.value:.2f}"
+            right = f"; its first guess is right {first.value:.0%}" if isinstance(first, Estimate) else ""
+            claim = f"a lookup of the last tokens in the text so far {own} [{gain.low:+.2f}, {gain.high:+.2f}]{right}"
+            yield Finding("LOW-CAPACITY", "mild", claim, gain, "drafts a round", "draft by n-gram lookup on such texts, it costs nothing")
+        shuffled = trace.ratio_to_baseline(accepted_drafts, "shuffled-prompt") if "shuffled-prompt" in trace.measured else None
+        if isinstance(shuffled, Estimate) and shuffled.high >= 1 and shuffled.low > 1 - self.grades.moderate:
+            kept = f"{shuffled.value:.0%} [{shuffled.low:.0%}, {shuffled.high:.0%}] of the accepted drafts stay"
+            claim = f"with the words of the prompt in another order {kept}: it guesses from the reply alone"
+            yield Finding("LOW-CAPACITY", "mild", claim, shuffled, "share of accepted drafts", "train on more of the target's own replies")
+
+    def _noise(self, trace: Trace) -> Iterator[Finding]:
+        own = trace.estimate(own_choices)
+        again = trace.ratio_to_baseline(accepted_drafts, "repeated") if "repeated" in trace.measured else None
+        moved = isinstance(again, Estimate) and max(again.high - 1, 1 - again.low) > self.grades.mild
+        if not isinstance(own, Estimate) or (own.high >= EXACT_TEXT and not moved):
+            return
+        read = f"reading its own greedy replies in one pass the target would choose {own.value:.1%} of their tokens"
+        size = ""
+        if isinstance(again, Estimate):
+            kept = f"{again.value:.0%} [{again.low:.0%}, {again.high:.0%}] of the accepted drafts"
+            size = f"; {again.n_prompts} replies written one by one keep {kept}"
+        fix = "take no smaller effect for one; run in float32, or serve with batch-invariant kernels"
+        yield Finding("NONDETERMINISM", "mild", f"{read}{size}", own, "share of reply tokens", fix)
+
+    def _loops(self, trace: Trace) -> Iterator[Finding]:
+        calm, share = trace.estimate(calm_part), trace.estimate(looping_share)
+        kept, outside = trace.estimate(accepted_drafts), trace.estimate(calm_drafts)
+        numbers = (calm, share, kept, outside)
+        if any(isinstance(number, Absent) for number in numbers):
+            return
+        calm, share, kept, outside = (number for number in numbers if isinstance(number, Estimate))
+        inflated = lost(calm)
+        if inflated.low <= self.grades.mild:
+            return
+        where = f"at {share.value:.0%} of the anchors the reply goes round in circles"
+        claim = f"{where}: {kept.value:.2f} accepted drafts a round, {outside.value:.2f} elsewhere, so {inflated.value:.0%}"
+        claim += f" [{inflated.low:.0%}, {inflated.high:.0%}] of them are owed to loops"
+        fix = "measure on prompts that this target answers without looping, or shorter (--max-new-tokens)"
+        yield Finding("REPETITION-INFLATED", self.grades.of(inflated), claim, inflated, "share of accepted drafts", fix)

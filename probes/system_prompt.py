@@ -1,0 +1,36 @@
+"""How much of the accepted drafts does the drafter lose when the system prompt changes, or grows?
+
+Rules of 16 to 1,024 tokens tell what a long system prompt costs, another one of usual length what its words do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from driftcli.domain import TextSettings
+from driftcli.text_changes import Change, TextChanges
+
+TOKENS = (16, 64, 256, 1024)
+CHANGES = (
+    Change("no-system", "without a system prompt", TextSettings(system="none"), ("takes_system",)),
+    Change("other-system", "with another system prompt", TextSettings(system="other"), ("takes_system",)),
+    *(
+        Change(
+            f"system-{tokens}",
+            f"with a system prompt of {tokens} tokens",
+            TextSettings(system="other", system_tokens=tokens),
+            ("takes_system",),
+        )
+        for tokens in TOKENS
+    ),
+)
+PROMPTS = 32  # that every change is measured on; chosen by us, since a long system prompt is read with each
+
+
+@dataclass(frozen=True)
+class SystemPrompt(TextChanges):
+    """Other system prompts against the run's own, or against none."""
+
+    name: str = "system-prompt"
+    changes: tuple[Change, ...] = CHANGES
+    prompts: int = PROMPTS

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from driftcli.domain import Absent, Estimate, Finding, RunSpec, Said, Skipped, TextSettings, Withheld
+from probes.controls import REPEATED, Controls
+from tests.probes.fake_trace import FakeTrace, Story, card
+
+PROBE = Controls()
+
+
+def said(story: Story, **ratios: Estimate | Absent) -> list[Said]:
+    """What is said of a run, in which the named conditions keep these shares of the accepted drafts."""
+    named = {name.replace("_", "-"): share for name, share in ratios.items()}
+    return list(PROBE.judge(FakeTrace(story, ratios=named, others=dict.fromkeys(named, story))))
+
+
+def codes(found: list[Said]) -> list[str]:
+    return [one.code for one in found if isinstance(one, Finding)]
+
+
+def test_the_shuffled_prompt_and_the_repeated_subset_are_asked_for_unless_the_run_is_quick() -> None:
+    shuffled, repeated = PROBE.conditions(card(), RunSpec())
+    assert shuffled.text == TextSettings(shuffled=True, replayed=True)
+    assert (repeated.text, repeated.prompts) == (TextSettings(alone=True), REPEATED)
+    assert not PROBE.conditions(card(), RunSpec(quick=True))
+
+
+def test_a_sound_head_is_left_alone() -> None:
+    assert not said(Story())
+    assert not said(Story(), shuffled_prompt=Estimate(0.7, 0.6, 0.8, 10), repeated=Estimate(1.0, 1.0, 1.0, 10))
+
+
+def test_a_head_no_better_than_the_most_frequent_token_is_broken_and_its_drift_is_not_judged() -> None:
+    found, withheld = said(Story(forced=(5, 5, 5, 5), favourite=(5, 6, 4)))
+    assert isinstance(found, Finding)
+    assert (found.code, found.severity) == ("LOAD-BROKEN", "miswired")
+    assert found.claim.startswith("the first guess is right 5.0%, the most frequent token alone 5")
+    assert isinstance(withheld, Withheld) and withheld.axis == "drift"
+
+
+def test_a_head_that_may_be_better_than_the_floor_is_undecided() -> None:
+    (undecided,) = said(Story(forced=[(4, 4, 4, 4), (30, 4, 4, 4)], favourite=(10, 20)))
+    assert isinstance(undecided, Skipped) and (undecided.axis, undecided.state) == ("wiring", "inconclusive")
+
+
+def test_a_lookup_that_keeps_as_many_drafts_is_named() -> None:
+    (found,) = said(Story(rounds=(50, 50, 50, 50), kept=(10, 10, 10, 10), looked_up=(30, 20)))
+    assert isinstance(found, Finding) and found.code == "LOW-CAPACITY"
+    assert found.claim.startswith("a lookup of the last tokens in the text so far keeps 0.25 drafts a round, the drafter 0.20 [-0.")
+    assert "n-gram lookup" in found.fix
+
+
+@pytest.mark.parametrize(("kept", "found"), [((0.99, 0.95, 1.02), ["LOW-CAPACITY"]), ((0.9, 0.86, 0.99), []), ((0.9, 0.5, 1.3), [])])
+def test_a_head_that_guesses_as_well_behind_a_shuffled_prompt_reads_the_reply_alone(
+    kept: tuple[float, float, float], found: list[str]
+) -> None:
+    assert codes(said(Story(), shuffled_prompt=Estimate(*kept, 10))) == found
+
+
+@pytest.mark.parametrize(
+    ("choices", "kept", "found"),
+    [
+        (100, (1.0, 1.0, 1.0), []),
+        (99.5, (1.01, 0.97, 1.04), []),
+        (98, (1.0, 1.0, 1.0), ["NONDETERMINISM"]),
+        (100, (1.02, 0.9, 1.1), ["NONDETERMINISM"]),
+    ],
+)
+def test_what_moves_when_the_same_is_run_again_is_named_with_its_size(
+    choices: float, kept: tuple[float, float, float], found: list[str]
+) -> None:
+    again = said(Story(own_choices=choices), repeated=Estimate(*kept, 10))
+    assert codes(again) == found
+    if found:
+        assert isinstance(again[0], Finding)
+        assert f"would choose {choices:.1f}% of their tokens; 10 replies written one by one keep {kept[0]:.0%}" in again[0].claim
+
+
+def test_acceptance_that_loops_carry_is_named_at_its_size() -> None:
+    (found,) = said(Story(loops=30, calm=(30, 18)))  # 1.0 drafts a round in all, 0.6 elsewhere
+    assert isinstance(found, Finding)
+    assert (found.code, found.severity) == ("REPETITION-INFLATED", "severe")
+    assert found.claim.startswith(
+        "at 30% of the anchors the reply goes round in circles: 1.00 accepted drafts a round, 0.60 elsewhere, so 40%"
+    )
+    assert not said(Story(loops=5, calm=(38, 37.5)))
+
+
+def test_too_few_prompts_and_foreign_replies_decide_nothing() -> None:
+    assert not said(Story(forced=(5, 5, 5, 5), prompts=7))
+    assert not list(PROBE.judge(replace(FakeTrace(Story(forced=(5, 5, 5, 5))), chosen=0.5)))
