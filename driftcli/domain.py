@@ -152,7 +152,8 @@ class Condition:
     """One way of drafting that a probe wants measured.
 
     text: on which texts, the run's own unless said. prompts: on how many of the run's, all for 0; the first by the hash of their content.
-    controls: the fresh rows too. full: all that the baseline has, so free chains, streams and trajectories besides.
+    controls: the fresh rows too. full: all that the baseline has, so free chains, streams and trajectories besides. free: free chains too.
+    deeper: its chains may be deeper than the run's; its anchors then end earlier, so it is held against nothing but its own rows.
     """
 
     name: str
@@ -162,6 +163,8 @@ class Condition:
     full: bool = False
     text: TextSettings = TextSettings()
     prompts: int = 0
+    free: bool = False
+    deeper: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,9 @@ Judged on the baseline alone: damage is `compounding` at the run's depth, the lo
 same tokens; a mechanism is growth of the state, or attention moving from the prompt onto the drafted tokens, against that same control.
 Damage without a mechanism is an exposure gap, and leaves drift inconclusive. A grade is as high as the whole interval supports, so a
 smaller run never says more.
+
+Deeper chains, on anchors of their own, tell from which depth on compounding counts, which is about the unroll that a head was trained with,
+and how far it goes beyond what the run drafts.
 """
 
 from __future__ import annotations
@@ -21,10 +24,12 @@ from driftcli.curves import (
     region_change,
     rms_ratio,
 )
-from driftcli.domain import Absent, Axis, Condition, Estimate, Finding, PairCard, RunSpec, Said, Severity, Skipped
+from driftcli.domain import Absent, Axis, Condition, DraftSettings, Estimate, Finding, PairCard, RunSpec, Said, Severity, Skipped, Sound
 from driftcli.grades import Grades
 from driftcli.probe import Trace, too_few
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
+
+DEEP, DEEPEST = "deep", 16  # condition and depth of the deeper chain; no server drafts more (chosen by us)
 
 
 @dataclass(frozen=True)
@@ -44,15 +49,17 @@ class ChainLength:
     capacity: tuple[float, float, float] = (0.5, 0.35, 0.2)  # first-guess accuracy; chosen by us: public EAGLE-3 pairs keep 0.65 to 0.73
 
     def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
-        """The baseline says it all."""
-        return ()
+        """The baseline says most; one chain that is deeper, forced and free, where the run's are not as deep and nobody is in a hurry."""
+        if spec.quick or spec.depth >= DEEPEST or pair.no_recursion is not None:
+            return ()
+        return (Condition(DEEP, DraftSettings(DEEPEST), self.name, controls=True, free=True, deeper=True),)
 
     def judge(self, trace: Trace) -> Iterator[Said]:
         """Drift findings need damage and a mechanism; capacity is judged beside."""
         yield from self._drift(trace)
         yield from self._capacity(trace)
 
-    def _drift(self, trace: Trace) -> Iterator[Finding | Skipped]:
+    def _drift(self, trace: Trace) -> Iterator[Said]:
         if trace.pair.no_recursion is not None:
             yield Skipped("drift", "not applicable", trace.pair.no_recursion)
             return
@@ -75,6 +82,8 @@ class ChainLength:
             yield Skipped(
                 "drift", "inconclusive", f"{seen} straddles the {self.grades.mild:.0%} from which it counts; more prompts would tell"
             )
+        elif DEEP in trace.measured:
+            yield Sound("drift", f"compounding {damage.value:z.0%} at depth {trace.spec.depth}{self._deeper(trace)}")
 
     def _drift_findings(self, trace: Trace, damage: Estimate) -> Iterator[Finding | Skipped]:
         severity = self.grades.of(damage)
@@ -97,7 +106,7 @@ class ChainLength:
 
     def _mechanisms(self, trace: Trace, severity: Severity, damage: Estimate, fix: str) -> Iterator[Finding]:
         growth = trace.by_depth(rms_ratio)[-1]
-        cost = f"compounding {damage.value:.0%}"
+        cost = f"compounding {damage.value:.0%}{self._deeper(trace)}"
         if isinstance(growth, Estimate) and growth.low > self.minimal_growth:
             claim = f"{cost}, state {growth.value:.1f}x the fresh one [{growth.low:.1f}, {growth.high:.1f}]"
             yield Finding("DRIFT-STATE", severity, claim, growth, "RMS ratio", fix)
@@ -109,6 +118,17 @@ class ChainLength:
             yield Finding(
                 "DRIFT-ATTENTION", severity, f"{cost}, attention to its own drafts {_points(ahead)}", ahead, "attention share", fix
             )
+
+    def _deeper(self, trace: Trace) -> str:
+        """From which depth on compounding surely counts, and what it comes to at the deepest, by the deeper chain where there is one."""
+        deep = DEEP in trace.measured
+        lost = trace.by_depth(compounding, DEEP if deep else None)
+        opened = next((depth for depth, one in enumerate(lost, 1) if isinstance(one, Estimate) and one.low > self.grades.mild), None)
+        last = lost[-1]
+        told = "" if opened is None else f"counts from depth {opened} on"
+        if deep and isinstance(last, Estimate):
+            told += f"{', ' if told else ''}{last.value:z.0%} at depth {len(lost)}"
+        return f" ({told})" if told else ""
 
     def _nothing_moved(self, trace: Trace) -> bool:
         """Every mechanism's interval lies on the quiet side of its minimum."""

@@ -22,7 +22,10 @@ def diagnose(
     drafter: Annotated[str | None, typer.Option(help="Proposing model: an EAGLE head or a causal LM with the target's tokenizer.")] = None,
     prompts: Annotated[
         Path | None,
-        typer.Option(help="JSON Lines of {id, messages} or {id, text}. Default: 80 built-in prompts, for the bundled target its own."),
+        typer.Option(
+            help="JSON Lines of {id, messages} or {id, text}, or builtin:languages (seven languages, tool calls) or builtin:all. "
+            "Default: builtin, 80 prompts in English; for the bundled target its own."
+        ),
     ] = None,
     probe: Annotated[list[str] | None, typer.Option(help="Only this probe, or your own as package.module:NAME; may be repeated.")] = None,
     quick: Annotated[

@@ -113,20 +113,20 @@ def _tables(condition: Condition) -> tuple[str, ...]:
 def _draft_text(work: Work, text: Text, conditions: Sequence[Condition], finder: str, sinks: Sinks, tables: Tables) -> None:
     """Add one text's rows of every condition to its tables; the condition `finder` finds the sink, if it is among them."""
     trajectory = read_text(work.pair.target, text, _boundaries(work, conditions), conditions[0].text.temperature or 1.0)
-    horizon, offset, drafter = work.spec.depth, work.pair.card.token_offset, work.pair.drafter
+    offset, drafter = work.pair.card.token_offset, work.pair.drafter
     sink = sinks.get((text.prompt.id, text.turn))
     for condition in conditions:
-        into = tables[condition.name]
+        into, horizon = tables[condition.name], max(work.spec.depth, condition.settings.depth)
         if trajectory.n_anchors(horizon):
             kept = kept_rows(condition.settings, text, sink, offset)
-            drafted = draft(work.pair, trajectory, condition.settings, horizon, free=condition.full, kept=kept)
+            drafted = draft(work.pair, trajectory, condition.settings, horizon, free=condition.full or condition.free, kept=kept)
             if condition.name == finder:
                 sink = find_sink(drafted.fresh.masses, trajectory.labels[offset:])
             rows = cell_rows(condition, trajectory, drafted, sink, offset)
             into["steps"] += rows.steps
             into["heads"] += rows.heads
         if "trajectories" in into:
-            into["trajectories"].append(trajectory_columns(trajectory, horizon, sink))
+            into["trajectories"].append(trajectory_columns(trajectory, work.spec.depth, sink))
         if "streams" in into and not isinstance(drafter, CausalLm):
             into["streams"].append(stream_columns(trajectory, drafter.wired(condition.settings.wiring), condition))
 

@@ -52,7 +52,9 @@ def forecast(job: Job) -> Forecast:
         for condition in group:
             depth = condition.settings.depth
             tokens += texts * reply * depth
-            seconds += texts * (length * speed.fresh + reply * max(0, depth - 1) * speed.chain * (2 if condition.full else 1))
+            seconds += texts * (
+                length * speed.fresh + reply * max(0, depth - 1) * speed.chain * (2 if condition.full or condition.free else 1)
+            )
     return Forecast(written, tokens, seconds)
 
 

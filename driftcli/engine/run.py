@@ -80,9 +80,10 @@ class Job:
             raise ProbeError(f"condition {twice!r} is asked for twice, expected distinct names; rename it in one probe")
         if odd := next((name for name in names if not re.fullmatch(CONDITION_NAME, name)), None):
             raise ProbeError(f"condition {odd!r}: expected a name of letters, digits and . _ + - only, since its files carry it; rename it")
-        if deep := next((condition for condition in conditions if condition.settings.depth > self.spec.depth), None):
+        if deep := next((one for one in conditions if one.settings.depth > self.spec.depth and not one.deeper), None):
             raise ProbeError(
-                f"condition {deep.name!r} drafts {deep.settings.depth} deep, but the run's anchors allow {self.spec.depth}; raise --depth"
+                f"condition {deep.name!r} drafts {deep.settings.depth} deep, but the run's anchors allow {self.spec.depth}; raise --depth, "
+                "or mark the condition deeper"
             )
         if isinstance(self.pair.drafter, CausalLm) and (other := next((c.name for c in conditions if not _is_plain(c)), None)):
             raise ProbeError(f"condition {other!r} changes how a self-feeding drafter drafts, but this is a causal LM; leave its probe out")

@@ -14,6 +14,7 @@ from driftcli.domain import Message, Prompt
 from driftcli.errors import PromptError
 from driftcli.loading.files import Json
 
+SETS = {"builtin": ("builtin",), "builtin:languages": ("languages",), "builtin:all": ("builtin", "languages")}  # by the name of a set
 KNOWN_KEYS = {"id", "messages", "text", "category", "response"}
 MESSAGE_KEYS = {"role", "content"}
 LONGEST_SHOWN = 80  # characters of a wrong value that an error repeats (chosen by us)
@@ -21,8 +22,13 @@ LONGEST_SHOWN = 80  # characters of a wrong value that an error repeats (chosen 
 
 def builtin_prompts() -> list[Prompt]:
     """The 80 prompts that ship: eight categories, ten each, some with two turns."""
-    resource = files("probes") / "prompts" / "builtin.jsonl"
-    return _parse("built-in prompts", resource.read_text(encoding="utf-8"))
+    return prompt_set("builtin")
+
+
+def prompt_set(name: str) -> list[Prompt]:
+    """One of `SETS`: the 80 built-in prompts; 64 more in seven languages and for tool calls as JSON, eight each; or all of them."""
+    shipped = files("probes") / "prompts"
+    return [prompt for part in SETS[name] for prompt in _parse(f"{part} prompts", (shipped / f"{part}.jsonl").read_text(encoding="utf-8"))]
 
 
 def bundled_prompts() -> list[Prompt]:
@@ -32,7 +38,9 @@ def bundled_prompts() -> list[Prompt]:
 
 
 def read_prompts(path: Path) -> list[Prompt]:
-    """Prompts of a JSON Lines file; raises PromptError with file and line."""
+    """Prompts of a set that ships, by its name, or of a JSON Lines file; raises PromptError with file and line."""
+    if str(path) in SETS:
+        return prompt_set(str(path))
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -59,6 +59,7 @@ from driftcli.traces.floors import lookup_accepted
 from driftcli.traces.reader import Run, read_run
 from driftcli.traces.schema import COLUMNS, TABLES, arrow_schema
 from probes import BATTERY
+from probes.chain_length import ChainLength
 from probes.controls import Controls
 from tests.loading.edits import edit_config
 from tests.tiny import prompts
@@ -322,9 +323,8 @@ def test_a_causal_lm_has_no_states_and_is_not_judged_for_drift(pair: Callable, t
     steps = steps[steps["condition"] == "baseline"]
     fresh, forced = (steps[steps["feed"] == feed].drop(columns="feed").reset_index(drop=True) for feed in ("fresh", "forced"))
     pd.testing.assert_frame_equal(fresh, forced)
-    verdict = judge(run, BATTERY)
-    assert verdict.axes["drift"].state == "not applicable"
-    assert verdict.severity == "inconclusive"
+    assert judge(run, BATTERY).axes["drift"].state == "not applicable"
+    assert judge(run, (ChainLength(),)).severity == "inconclusive"
 
 
 def test_conditions_must_have_names_of_their_own_and_fit_the_horizon(pair: Callable, tmp_path: Path) -> None:
@@ -541,6 +541,19 @@ def test_other_texts_are_taken_up_where_a_run_was_killed(pair: Callable, tmp_pat
     for gone in (*path.glob("steps/replayed-wide-*"), *path.glob("steps/anew-*"), *list(path.glob("steps/replayed-*"))[:1]):
         gone.unlink(missing_ok=True)
     assert_same_rows(whole, measure(job(pair("trained-pre"), path, battery=battery), silent))
+
+
+def test_a_deeper_chain_is_the_same_as_that_of_a_run_of_its_depth(pair: Callable, tmp_path: Path) -> None:
+    asked = prompts(4)
+    shallow = measure(
+        job(pair("trained-pre"), tmp_path / "s", asked, battery=(ChainLength(),), spec=replace(SPEC, max_new_tokens=24)), silent
+    )
+    deep = measure(job(pair("trained-pre"), tmp_path / "d", asked, spec=replace(SPEC, max_new_tokens=24, depth=16)), silent)
+    own, alone = (table(path, "steps").drop(columns=["probe", "condition"]) for path in (shallow, deep))
+    is_deep = table(shallow, "steps")["condition"] == "deep"
+    pd.testing.assert_frame_equal(own[is_deep.to_numpy()].reset_index(drop=True), alone.reset_index(drop=True))
+    curve = read_run(shallow).by_depth(compounding, "deep")
+    assert len(curve) == 16 and isinstance(curve[3], Estimate)
 
 
 def test_floors_are_counted_on_the_anchors_of_the_drafter(pair: Callable, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from driftcli.domain import Message, Prompt
 from driftcli.errors import PromptError
 from driftcli.loading.files import Json
 from driftcli.loading.prompts import builtin_prompts, content_hash, limited, read_prompts
+from driftcli.stats import MINIMAL_PROMPTS
 from tests.loading.edits import refused
 
 GOOD = '{"id": "good", "text": "fine"}'
@@ -32,6 +33,15 @@ def read(tmp_path: Path) -> Callable[[str], list[Prompt]]:
 
 
 # --- the set that ships
+
+
+def test_every_language_and_tool_calls_have_enough_prompts_to_be_judged() -> None:
+    counts = Counter(prompt.category for prompt in read_prompts(Path("builtin:languages")))
+    assert set(counts) == {"german", "french", "spanish", "portuguese", "russian", "chinese", "japanese", "tool-calls"}
+    assert set(counts.values()) == {MINIMAL_PROMPTS}
+    every = read_prompts(Path("builtin:all"))
+    assert every == [*builtin_prompts(), *read_prompts(Path("builtin:languages"))]
+    assert len({prompt.id for prompt in every}) == len({content_hash(prompt) for prompt in every}) == 144
 
 
 def test_the_built_in_set_has_ten_ascii_prompts_in_each_of_eight_categories_and_some_have_two_turns() -> None:

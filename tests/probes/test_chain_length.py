@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from driftcli.codes import BY_NAME
-from driftcli.domain import Finding, Severity, Skipped
+from driftcli.domain import Finding, RunSpec, Severity, Skipped, Sound
 from probes.chain_length import ChainLength
 from tests.probes.fake_trace import FakeTrace, Story, card
 
@@ -56,6 +56,27 @@ def test_a_chain_that_only_pays_the_handoff_is_healthy_and_nothing_is_said() -> 
     assert judged(Story()) == []
 
 
+def test_a_deeper_chain_is_asked_for_where_the_run_is_shallow_and_the_head_feeds_on_itself() -> None:
+    (deep,) = ChainLength().conditions(card(), RunSpec(depth=8))
+    assert (deep.settings.depth, deep.controls, deep.free, deep.deeper) == (16, True, True, True)
+    for pair, spec in ((card(), RunSpec(quick=True)), (card(), RunSpec(depth=16)), (card(no_recursion="no state"), RunSpec())):
+        assert not ChainLength().conditions(pair, spec)
+
+
+def test_the_depth_from_which_compounding_counts_is_told_and_what_it_comes_to_deeper_down() -> None:
+    deep = Story(fresh=(80,) * 6, forced=(80, 72, 72, 60, 40, 20), growth=(1,) * 6, off_prompt=(0,) * 6)
+    deep = replace(
+        deep, fresh_ahead=(0,) * 6, forced_ahead=(0,) * 6, rounds=(50,) * 6, kept=(40,) * 6, log_prob=(-1,) * 6, covered=(100,) * 6
+    )
+    (said,) = ChainLength().judge(FakeTrace(Story(), others={"deep": deep}))
+    assert said == Sound("drift", "compounding 0% at depth 4 (counts from depth 4 on, 65% at depth 6)")
+    drifting = Story(forced=MODERATE, growth=GROWN)
+    (found, *_) = ChainLength().judge(FakeTrace(drifting, others={"deep": deep}))
+    assert isinstance(found, Finding) and found.claim.startswith("compounding 20% (counts from depth 4 on, 65% at depth 6), state")
+    (alone, *_) = ChainLength().judge(FakeTrace(drifting))
+    assert isinstance(alone, Finding) and alone.claim.startswith("compounding 20% (counts from depth 3 on), state")
+
+
 @pytest.mark.parametrize(
     ("right_at_the_end", "compounding", "severity"),
     [(64, 0.10, "mild"), (56, 0.20, "moderate"), (40, 0.40, "severe")],  # 16/80 - 10%, 24/80 - 10%, 40/80 - 10%
@@ -65,19 +86,19 @@ def test_damage_and_a_growing_state_are_drift_of_the_state(right_at_the_end: int
     assert found.keys() == {"DRIFT-STATE"}
     assert found["DRIFT-STATE"].severity == severity
     assert found["DRIFT-STATE"].estimate.value == pytest.approx(1.6)
-    assert found["DRIFT-STATE"].claim == f"compounding {compounding:.0%}, state 1.6x the fresh one [1.6, 1.6]"
+    assert found["DRIFT-STATE"].claim == f"compounding {compounding:.0%} (counts from depth 4 on), state 1.6x the fresh one [1.6, 1.6]"
 
 
 def test_damage_and_attention_leaving_the_prompt_are_drift_of_attention() -> None:
     found = findings(Story(forced=MODERATE, off_prompt=(0, 5, 10, 20)))
     assert found.keys() == {"DRIFT-ATTENTION"}
     assert found["DRIFT-ATTENTION"].severity == "moderate"
-    assert found["DRIFT-ATTENTION"].claim == "compounding 20%, attention to the prompt side -20 points [-20, -20]"
+    assert found["DRIFT-ATTENTION"].claim == "compounding 20% (counts from depth 3 on), attention to the prompt side -20 points [-20, -20]"
 
 
 def test_damage_and_attention_gathering_on_its_own_drafts_are_drift_of_attention() -> None:
     found = findings(Story(forced=MODERATE, forced_ahead=(0, 10, 20, 30)))  # the control puts 15 there
-    assert found["DRIFT-ATTENTION"].claim == "compounding 20%, attention to its own drafts +15 points [+15, +15]"
+    assert found["DRIFT-ATTENTION"].claim == "compounding 20% (counts from depth 3 on), attention to its own drafts +15 points [+15, +15]"
 
 
 def test_both_mechanisms_are_named_where_both_moved() -> None:
