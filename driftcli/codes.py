@@ -200,6 +200,22 @@ CODES: tuple[Code, ...] = (
         ("train on more of the target's own replies", "draft fewer tokens"),
     ),
     Code(
+        "PROMPT-UNUSED",
+        "capacity",
+        "With the words of the prompt in another order and the same reply behind them as many drafts are accepted: the drafter guesses "
+        "from the reply alone.",
+        "A prompt that matters little to its reply, such as a general question.",
+        ("train on more of the target's own replies", "measure on prompts whose replies need them"),
+    ),
+    Code(
+        "LOOKUP-ENOUGH",
+        "payoff",
+        "Proposing what followed the last tokens where they stood before in the same text keeps as many drafts as the drafter does, and "
+        "needs no model.",
+        "A weak drafter: it may be a good one, on texts that copy from their prompts.",
+        ("draft by n-gram lookup on such texts", "measure on texts like those that are served"),
+    ),
+    Code(
         "REPETITION-INFLATED",
         "payoff",
         "Part of the acceptance comes from replies that go round in circles, which any drafter guesses; served texts would give less.",

@@ -105,14 +105,14 @@ class Controls:
         gain, lookup, first = trace.estimate(over_lookup), trace.estimate(lookup_drafts), trace.estimate(lookup_accuracy)
         if isinstance(gain, Estimate) and isinstance(lookup, Estimate) and gain.high <= 0:
             own = f"keeps {lookup.value:.2f} drafts a round, the drafter {lookup.value + gain.value:.2f}"
-            right = f"; its first guess is right {first.value:.0%}" if isinstance(first, Estimate) else ""
+            right = f"; the lookup's first guess is right {first.value:.0%}" if isinstance(first, Estimate) else ""
             claim = f"a lookup of the last tokens in the text so far {own} [{gain.low:+.2f}, {gain.high:+.2f}]{right}"
-            yield Finding("LOW-CAPACITY", "mild", claim, gain, "drafts a round", "draft by n-gram lookup on such texts, it costs nothing")
+            yield Finding("LOOKUP-ENOUGH", "mild", claim, gain, "drafts a round", "draft by n-gram lookup on such texts, it costs nothing")
         shuffled = trace.ratio_to_baseline(accepted_drafts, "shuffled-prompt") if "shuffled-prompt" in trace.measured else None
         if isinstance(shuffled, Estimate) and shuffled.high >= 1 and shuffled.low > 1 - self.grades.moderate:
             kept = f"{shuffled.value:.0%} [{shuffled.low:.0%}, {shuffled.high:.0%}] of the accepted drafts stay"
             claim = f"with the words of the prompt in another order {kept}: it guesses from the reply alone"
-            yield Finding("LOW-CAPACITY", "mild", claim, shuffled, "share of accepted drafts", "train on more of the target's own replies")
+            yield Finding("PROMPT-UNUSED", "mild", claim, shuffled, "share of accepted drafts", "train on more of the target's own replies")
 
     def _noise(self, trace: Trace) -> Iterator[Finding]:
         own = trace.estimate(own_choices)

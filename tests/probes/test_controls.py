@@ -48,12 +48,12 @@ def test_a_head_that_may_be_better_than_the_floor_is_undecided() -> None:
 
 def test_a_lookup_that_keeps_as_many_drafts_is_named() -> None:
     (found,) = said(Story(rounds=(50, 50, 50, 50), kept=(10, 10, 10, 10), looked_up=(30, 20)))
-    assert isinstance(found, Finding) and found.code == "LOW-CAPACITY"
+    assert isinstance(found, Finding) and found.code == "LOOKUP-ENOUGH"
     assert found.claim.startswith("a lookup of the last tokens in the text so far keeps 0.25 drafts a round, the drafter 0.20 [-0.")
     assert "n-gram lookup" in found.fix
 
 
-@pytest.mark.parametrize(("kept", "found"), [((0.99, 0.95, 1.02), ["LOW-CAPACITY"]), ((0.9, 0.86, 0.99), []), ((0.9, 0.5, 1.3), [])])
+@pytest.mark.parametrize(("kept", "found"), [((0.99, 0.95, 1.02), ["PROMPT-UNUSED"]), ((0.9, 0.86, 0.99), []), ((0.9, 0.5, 1.3), [])])
 def test_a_head_that_guesses_as_well_behind_a_shuffled_prompt_reads_the_reply_alone(
     kept: tuple[float, float, float], found: list[str]
 ) -> None:
