@@ -166,6 +166,11 @@ class Condition:
     free: bool = False
     deeper: bool = False
 
+    @property
+    def drafts_free(self) -> bool:
+        """Whether free chains are drafted besides the forced ones."""
+        return self.full or self.free
+
 
 @dataclass(frozen=True, slots=True)
 class Sourced:

@@ -40,6 +40,7 @@ from driftcli.grades import Grades, lost
 from driftcli.probe import Trace
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
 
+SHUFFLED, AGAIN = "shuffled-prompt", "repeated"  # conditions
 REPEATED = 16  # prompts that the target answers again, one by one (chosen by us)
 
 
@@ -73,8 +74,8 @@ class Controls:
             return ()
         settings = DraftSettings(spec.depth)
         return (
-            Condition("shuffled-prompt", settings, self.name, text=TextSettings(shuffled=True, replayed=True)),
-            Condition("repeated", settings, self.name, text=TextSettings(alone=True), prompts=REPEATED),
+            Condition(SHUFFLED, settings, self.name, text=TextSettings(shuffled=True, replayed=True)),
+            Condition(AGAIN, settings, self.name, text=TextSettings(alone=True), prompts=REPEATED),
         )
 
     def judge(self, trace: Trace) -> Iterator[Said]:
@@ -108,21 +109,20 @@ class Controls:
             right = f"; the lookup's first guess is right {first.value:.0%}" if isinstance(first, Estimate) else ""
             claim = f"a lookup of the last tokens in the text so far {own} [{gain.low:+.2f}, {gain.high:+.2f}]{right}"
             yield Finding("LOOKUP-ENOUGH", "mild", claim, gain, "drafts a round", "draft by n-gram lookup on such texts, it costs nothing")
-        shuffled = trace.ratio_to_baseline(accepted_drafts, "shuffled-prompt") if "shuffled-prompt" in trace.measured else None
-        if isinstance(shuffled, Estimate) and shuffled.high >= 1 and shuffled.low > 1 - self.grades.moderate:
+        shuffled = _kept(trace, SHUFFLED)
+        if shuffled is not None and shuffled.high >= 1 and shuffled.low > 1 - self.grades.moderate:
             kept = f"{shuffled.value:.0%} [{shuffled.low:.0%}, {shuffled.high:.0%}] of the accepted drafts stay"
             claim = f"with the words of the prompt in another order {kept}: it guesses from the reply alone"
             yield Finding("PROMPT-UNUSED", "mild", claim, shuffled, "share of accepted drafts", "train on more of the target's own replies")
 
     def _noise(self, trace: Trace) -> Iterator[Finding]:
-        own = trace.estimate(own_choices)
-        again = trace.ratio_to_baseline(accepted_drafts, "repeated") if "repeated" in trace.measured else None
-        moved = isinstance(again, Estimate) and max(again.high - 1, 1 - again.low) > self.grades.mild
+        own, again = trace.estimate(own_choices), _kept(trace, AGAIN)
+        moved = again is not None and max(again.high - 1, 1 - again.low) > self.grades.mild
         if not isinstance(own, Estimate) or (own.high >= EXACT_TEXT and not moved):
             return
         read = f"reading its own greedy replies in one pass the target would choose {own.value:.1%} of their tokens"
         size = ""
-        if isinstance(again, Estimate):
+        if again is not None:
             kept = f"{again.value:.0%} [{again.low:.0%}, {again.high:.0%}] of the accepted drafts"
             size = f"; {again.n_prompts} replies written one by one keep {kept}"
         fix = "take no smaller effect for one; run in float32, or serve with batch-invariant kernels"
@@ -131,10 +131,8 @@ class Controls:
     def _loops(self, trace: Trace) -> Iterator[Finding]:
         calm, share = trace.estimate(calm_part), trace.estimate(looping_share)
         kept, outside = trace.estimate(accepted_drafts), trace.estimate(calm_drafts)
-        numbers = (calm, share, kept, outside)
-        if any(isinstance(number, Absent) for number in numbers):
+        if isinstance(calm, Absent) or isinstance(share, Absent) or isinstance(kept, Absent) or isinstance(outside, Absent):
             return
-        calm, share, kept, outside = (number for number in numbers if isinstance(number, Estimate))
         inflated = lost(calm)
         if inflated.low <= self.grades.mild:
             return
@@ -143,3 +141,9 @@ class Controls:
         claim += f" [{inflated.low:.0%}, {inflated.high:.0%}] of them are owed to loops"
         fix = "measure on prompts that this target answers without looping, or shorter (--max-new-tokens)"
         yield Finding("REPETITION-INFLATED", self.grades.of(inflated), claim, inflated, "share of accepted drafts", fix)
+
+
+def _kept(trace: Trace, condition: str) -> Estimate | None:
+    """Share of the accepted drafts that stays under a condition, None where it was not measured or has no number."""
+    share = trace.ratio_to_baseline(accepted_drafts, condition) if condition in trace.measured else None
+    return share if isinstance(share, Estimate) else None

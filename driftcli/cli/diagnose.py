@@ -12,6 +12,10 @@ from driftcli.errors import UsageError
 from driftcli.report.choices import FailOn, OutputFormat, ReadingChoice
 
 DEFAULTS = RunSpec()
+PROMPTS = (
+    "JSON Lines of {id, messages} or {id, text}, or builtin:languages (seven languages, tool calls) or builtin:all. "
+    "Default: builtin, 80 prompts in English; for the bundled target its own."
+)
 BUNDLED_PAIR = (f"{BUNDLED}target", f"{BUNDLED}pre-norm")
 
 
@@ -22,10 +26,7 @@ def diagnose(
     drafter: Annotated[str | None, typer.Option(help="Proposing model: an EAGLE head or a causal LM with the target's tokenizer.")] = None,
     prompts: Annotated[
         Path | None,
-        typer.Option(
-            help="JSON Lines of {id, messages} or {id, text}, or builtin:languages (seven languages, tool calls) or builtin:all. "
-            "Default: builtin, 80 prompts in English; for the bundled target its own."
-        ),
+        typer.Option(help=PROMPTS),
     ] = None,
     probe: Annotated[list[str] | None, typer.Option(help="Only this probe, or your own as package.module:NAME; may be repeated.")] = None,
     quick: Annotated[

@@ -119,7 +119,7 @@ def _draft_text(work: Work, text: Text, conditions: Sequence[Condition], finder:
         into, horizon = tables[condition.name], max(work.spec.depth, condition.settings.depth)
         if trajectory.n_anchors(horizon):
             kept = kept_rows(condition.settings, text, sink, offset)
-            drafted = draft(work.pair, trajectory, condition.settings, horizon, free=condition.full or condition.free, kept=kept)
+            drafted = draft(work.pair, trajectory, condition.settings, horizon, free=condition.drafts_free, kept=kept)
             if condition.name == finder:
                 sink = find_sink(drafted.fresh.masses, trajectory.labels[offset:])
             rows = cell_rows(condition, trajectory, drafted, sink, offset)

@@ -52,9 +52,7 @@ def forecast(job: Job) -> Forecast:
         for condition in group:
             depth = condition.settings.depth
             tokens += texts * reply * depth
-            seconds += texts * (
-                length * speed.fresh + reply * max(0, depth - 1) * speed.chain * (2 if condition.full or condition.free else 1)
-            )
+            seconds += texts * (length * speed.fresh + reply * max(0, depth - 1) * speed.chain * (1 + condition.drafts_free))
     return Forecast(written, tokens, seconds)
 
 

@@ -45,7 +45,9 @@ def looping(ids: Sequence[int], first: int, anchors: int) -> np.ndarray:
     return found
 
 
-def others_favourite(counts: np.ndarray) -> np.ndarray:
-    """The most frequent token of all other prompts, the lowest of several; counts (prompt, token) -> (prompt,)."""
-    favourite: np.ndarray = (counts.sum(axis=0) - counts).argmax(axis=1)
-    return favourite
+def others_favourites(replies: Sequence[Sequence[int]]) -> np.ndarray:
+    """For each prompt's reply tokens the most frequent token of all others', the lowest of several; (prompt,)."""
+    tokens = np.unique(np.concatenate([np.asarray(reply, dtype=np.int64) for reply in replies]))
+    counts = np.stack([np.bincount(np.searchsorted(tokens, reply), minlength=len(tokens)) for reply in replies])
+    favourites: np.ndarray = tokens[(counts.sum(axis=0) - counts).argmax(axis=1)]
+    return favourites

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 from driftcli.domain import SHARES
 from driftcli.errors import RunError
 from driftcli.stats import Floats, Sums, leading_matches, sampled_walk, walk, walk_counts
-from driftcli.traces.floors import lookup_accepted, looping, others_favourite
+from driftcli.traces.floors import lookup_accepted, looping, others_favourites
 
 LEAST_PROB = 1e-30  # in place of a probability that float32 rounds to 0, so that its logarithm is finite (chosen by us)
 WHOLE = (0, 1 << 31)  # positions of any anchor
@@ -74,7 +74,7 @@ def condition_sums(
         table = table.filter((pc.field("anchor") >= span[0]) & (pc.field("anchor") < span[1]))
     feeds = {feed: _grid(table.filter(pc.field("feed") == feed), prompts) for feed in ("fresh", "forced", "free")}
     nothing = np.zeros(0, dtype=int)
-    forced = feeds["forced"] or _Grid({name: np.zeros((0, depth)) for name in NUMBERS}, nothing, nothing, nothing, nothing, len(prompts))
+    forced = feeds["forced"] or _Grid({name: np.zeros((0, depth)) for name in NUMBERS}, nothing, nothing, nothing, len(prompts))
     sums = {
         **_walk_sums(forced),
         **(_sampled_sums(forced) if sampled else {}),
@@ -110,14 +110,30 @@ def _column(name: str) -> str:
 
 @dataclass(frozen=True)
 class _Grid:
-    """One feed's rows as (anchor, depth) arrays, with turn, position, prompt and trajectory of each anchor; null is NaN."""
+    """One feed's rows as (anchor, depth) arrays, with turn, position and prompt of each anchor, by which they are ordered; null is NaN."""
 
     values: dict[str, Floats]
     turn: np.ndarray
     anchor: np.ndarray
     prompt: np.ndarray
-    trajectory: np.ndarray
     n_prompts: int
+
+    @cached_property
+    def accepted(self) -> np.ndarray:
+        """Drafts kept at each anchor; (anchor,)."""
+        return leading_matches(self.values["match"] == 1)
+
+    @property
+    def on_walk(self) -> np.ndarray:
+        """Anchors from which decoding would draft; (anchor,)."""
+        visited: np.ndarray = self.values["on_walk"][:, 0] == 1
+        return visited
+
+    @cached_property
+    def trajectories(self) -> list[slice]:
+        """The anchors of each trajectory."""
+        begins = np.flatnonzero((np.diff(self.prompt, prepend=-1) != 0) | (np.diff(self.turn, prepend=-1) != 0)).tolist()
+        return [slice(start, stop) for start, stop in zip(begins, [*begins[1:], len(self.prompt)], strict=False)]
 
     def total(self, values: np.ndarray) -> Floats:
         """Sum over the anchors of each prompt; (anchor, ...) -> (prompt, ...)."""
@@ -142,8 +158,7 @@ def _grid(table: pa.Table, prompts: tuple[str, ...]) -> _Grid | None:
 
     values = {name: column(_column(name)) for name in NUMBERS}
     first = order.reshape(shape)[:, 0]
-    trajectory = np.cumsum(np.r_[0, (np.diff(prompt[first]) != 0) | (np.diff(turn[first]) != 0)])
-    return _Grid(values, turn[first], anchor[first], prompt[first], trajectory, len(prompts))
+    return _Grid(values, turn[first], anchor[first], prompt[first], len(prompts))
 
 
 def places(column: pa.ChunkedArray, names: Sequence[str]) -> np.ndarray:
@@ -182,41 +197,35 @@ def _binned(probability: Floats) -> Floats:
     return found
 
 
-def _starts(forced: _Grid) -> np.ndarray:
-    """Index of the first anchor of each trajectory."""
-    starts: np.ndarray = np.flatnonzero(np.r_[True, np.diff(forced.trajectory) != 0])[: len(forced.trajectory)]
-    return starts
-
-
 def _sampled_sums(forced: _Grid) -> dict[str, Floats]:
     """Rounds and kept drafts that rejection sampling expects along the texts; they mean something where the texts were sampled."""
     accept = np.minimum(1.0, np.nan_to_num(forced.values["wanted_prob"]) / np.maximum(forced.values["target_prob"], LEAST_PROB))
     rounds, kept = np.zeros(forced.n_prompts), np.zeros(forced.n_prompts)
-    starts = _starts(forced)
-    for at, chunk in zip(starts, np.split(accept, starts[1:])[: len(starts)], strict=True):
-        of_walk = sampled_walk(chunk)
-        rounds[forced.prompt[at]] += of_walk[0]
-        kept[forced.prompt[at]] += of_walk[1]
+    for span in forced.trajectories:
+        of_walk = sampled_walk(accept[span])
+        rounds[forced.prompt[span.start]] += of_walk[0]
+        kept[forced.prompt[span.start]] += of_walk[1]
     return {"sampled_rounds": rounds, "sampled_kept": kept}
 
 
 def _floor_sums(forced: _Grid, texts: pa.Table, prompts: tuple[str, ...]) -> dict[str, Floats]:
     """What guesses without a drafter get at the same anchors, and what the drafter keeps where the text does not go round in circles."""
-    match, on_walk = forced.values["match"] == 1, forced.values["on_walk"][:, 0] == 1
-    accepted, depth = leading_matches(match), match.shape[1]
-    found, visited, loops, favourite = (np.zeros(len(accepted), dtype=kind) for kind in (np.int64, bool, bool, bool))
+    depth, anchors = forced.values["match"].shape[1], len(forced.anchor)
+    found, visited, loops, favourite = (np.zeros(anchors, dtype=kind) for kind in (np.int64, bool, bool, bool))
     known = {(row["prompt"], row["turn"]): row for row in texts.to_pylist()}
-    guess = dict(zip(prompts, _favourites(known, prompts), strict=True))
-    starts = _starts(forced)
-    for at, end in zip(starts, [*starts[1:], len(accepted)], strict=True):
-        name = prompts[forced.prompt[at]]
-        text = known[name, int(forced.turn[at])]
-        ids, reply, first, count = text["ids"], text["prompt_length"], int(forced.anchor[at]), end - at
-        found[at:end] = lookup_accepted(ids, first, count, depth)
-        visited[at:end] = walk(found[at:end])
-        loops[at:end] = looping(ids, reply, first - reply + count)[first - reply :]
-        favourite[at:end] = np.asarray(ids[first + 1 : first + 1 + count]) == guess[name]
-    calm = on_walk & ~loops
+    said: dict[str, list[int]] = {name: [] for name in prompts}
+    for (name, _), text in known.items():
+        said.get(name, []).extend(text["ids"][text["prompt_length"] :])
+    guesses = others_favourites(list(said.values()))
+    for span in forced.trajectories:
+        place, first = forced.prompt[span.start], int(forced.anchor[span.start])
+        text, count = known[prompts[place], int(forced.turn[span.start])], span.stop - span.start
+        ids, reply = text["ids"], text["prompt_length"]
+        found[span] = lookup_accepted(ids, first, count, depth)
+        visited[span] = walk(found[span])
+        loops[span] = looping(ids, reply, first - reply + count)[first - reply :]
+        favourite[span] = np.asarray(ids[first + 1 : first + 1 + count]) == guesses[place]
+    calm = forced.on_walk & ~loops
     return {
         "favourite_right": forced.total(favourite),
         "lookup_right": forced.total(found > 0),
@@ -224,35 +233,21 @@ def _floor_sums(forced: _Grid, texts: pa.Table, prompts: tuple[str, ...]) -> dic
         "lookup_kept": forced.total(found * visited),
         "loops": forced.total(loops),
         "calm_rounds": forced.total(calm),
-        "calm_kept": forced.total(accepted * calm),
+        "calm_kept": forced.total(forced.accepted * calm),
     }
-
-
-def _favourites(texts: Mapping[tuple[str, int], Mapping[str, Any]], prompts: tuple[str, ...]) -> list[int]:
-    """For each prompt the most frequent token of the replies to all others."""
-    said: dict[str, list[int]] = {name: [] for name in prompts}
-    for (name, _), text in texts.items():
-        said.get(name, []).extend(text["ids"][text["prompt_length"] :])
-    tokens = np.unique(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in said.values()] or [np.zeros(0, np.int64)]))
-    counts = np.stack([np.bincount(np.searchsorted(tokens, ids), minlength=len(tokens)) for ids in said.values()]) if len(tokens) else None
-    return [] if counts is None else tokens[others_favourite(counts)].tolist()
 
 
 def _walk_sums(forced: _Grid) -> dict[str, Floats]:
     """Counts over all anchors and over the walks, from the forced chain alone."""
-    match = forced.values["match"] == 1
-    on_walk = forced.values["on_walk"][:, 0] == 1
-    depth = match.shape[1]
-    accepted = leading_matches(match)
+    accepted, on_walk, depth = forced.accepted, forced.on_walk, forced.values["match"].shape[1]
     kept_at = accepted[:, None] >= np.arange(1, depth + 1)
-    starts = _starts(forced)
     rounds, kept = np.zeros((forced.n_prompts, depth)), np.zeros((forced.n_prompts, depth))
-    for at, chunk in zip(starts, np.split(accepted, starts[1:])[: len(starts)], strict=True):
-        of_walk = walk_counts(chunk, depth)
-        rounds[forced.prompt[at]] += of_walk[0]
-        kept[forced.prompt[at]] += of_walk[1]
+    for span in forced.trajectories:
+        of_walk = walk_counts(accepted[span], depth)
+        rounds[forced.prompt[span.start]] += of_walk[0]
+        kept[forced.prompt[span.start]] += of_walk[1]
     return {
-        "anchors": forced.total(np.ones(len(match))),
+        "anchors": forced.total(np.ones(len(accepted))),
         "accepted": forced.total(accepted),
         "kept_at": forced.total(kept_at),
         "walk_rounds": forced.total(on_walk),

@@ -324,7 +324,8 @@ def test_a_causal_lm_has_no_states_and_is_not_judged_for_drift(pair: Callable, t
     fresh, forced = (steps[steps["feed"] == feed].drop(columns="feed").reset_index(drop=True) for feed in ("fresh", "forced"))
     pd.testing.assert_frame_equal(fresh, forced)
     assert judge(run, BATTERY).axes["drift"].state == "not applicable"
-    assert judge(run, (ChainLength(),)).severity == "inconclusive"
+    others = [probe for probe in BATTERY if probe.name != "system-prompt"]  # whose rules, even short ones, cost a random model its drafts
+    assert judge(run, others).severity == "inconclusive"
 
 
 def test_conditions_must_have_names_of_their_own_and_fit_the_horizon(pair: Callable, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from driftcli.traces.floors import LOOP, NGRAM, PERIOD, lookup_accepted, looping, others_favourite
+from driftcli.traces.floors import LOOP, NGRAM, PERIOD, lookup_accepted, looping, others_favourites
 
 RANDOM = np.random.default_rng(0)
 TEXTS = [RANDOM.integers(0, size, 120).tolist() for size in (2, 3, 5, 40)] + [[1, 2, 3] * 40, [7] * 120]
@@ -48,5 +48,5 @@ def test_a_text_that_repeats_itself_goes_round_in_circles_and_a_random_one_does_
 
 
 def test_the_favourite_of_the_others_leaves_the_own_replies_out() -> None:
-    counts = np.array([[9, 0, 1], [0, 2, 1], [0, 2, 0]])
-    assert others_favourite(counts).tolist() == [1, 0, 0]
+    replies = [[5] * 9 + [8], [7, 7, 8], [7, 7]]
+    assert others_favourites(replies).tolist() == [7, 5, 5]
