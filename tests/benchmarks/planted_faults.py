@@ -30,7 +30,7 @@ from driftcli.report.verdict import judge
 from driftcli.traces.reader import read_run
 from probes import BATTERY
 
-ASKED = ("wiring", "position-range", "chain-length")
+ASKED = ("wiring", "position-range", "controls", "chain-length")
 BUNDLED = ("bundled:target", ("bundled:pre-norm", "bundled:post-norm"))
 Tensors = dict[str, Tensor]
 Config = dict[str, object]
@@ -140,7 +140,7 @@ def diagnosed(target: str, drafter: Path, out: Path, prompts: int, device: str) 
     battery = [probe for probe in BATTERY if probe.name in ASKED]
     asked = limited(bundled_prompts() if target.startswith("bundled:") else builtin_prompts(), prompts)
     pair = load_pair(target, str(drafter), torch.device(device), "auto")
-    spec = RunSpec(max_new_tokens=96)
+    spec = RunSpec(max_new_tokens=96, quick=True)
     return judge(read_run(measure(Job(pair, asked, battery, spec, out, [probe.name for probe in battery]), lambda *_: None)), battery)
 
 
