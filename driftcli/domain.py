@@ -114,7 +114,9 @@ class DraftSettings:
 
     depth: proposals a chain. window: rows that a query sees, its own included. kept: rows that it sees besides, whatever the window: row 0
     and the sink, or all that stands before the first user's words. pinned: every state is handed on with the RMS of its chain's first.
-    noise: Gaussian, on what every step reads.
+    noise: Gaussian, on what every step reads. Of queries deeper than 1 alone: chain_bias and sink_bias are added, in nats, to the scores of
+    the keys that the chain drafted, and of row 0 and the sink; warming: scores at depth `d` are divided by `1 + warming * (d - 1)`;
+    reanchored: every so many depths the target's state of the text takes the place of the drafter's own, never for 0.
     """
 
     depth: int = 8
@@ -123,6 +125,10 @@ class DraftSettings:
     wiring: Wiring = Wiring()
     pinned: bool = False
     noise: Noise | None = None
+    chain_bias: float = 0.0
+    sink_bias: float = 0.0
+    warming: float = 0.0
+    reanchored: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,10 @@ class Formula:
     windows: tuple[int | None, ...] = ()
     window_from: Literal["query", "anchor"] = "query"
     kept: tuple[int, ...] = ()  # rows that no window hides
+    row_bias: float = 0.0  # of rows `sinks`, in a chain beyond its first step, as are the two below
+    sinks: tuple[int, ...] = (0,)
+    chain_bias: float = 0.0  # of the rows behind the trunk
+    warming: float = 0.0  # scores over 1 + this for each row behind the trunk
     heads: int = 4
     kv_heads: int = 2
     latent: Latent | None = None
@@ -197,10 +201,17 @@ class Lone:
         for head in range(self.formula.heads):
             of = head // groups
             scores = torch.stack([query[head] @ key[of] for _, key, _ in seen]) * self.formula.score_scale / math.sqrt(query.shape[1])
+            if row > self.trunk:
+                scores = scores / (1 + self.formula.warming * (row - self.trunk)) + self.favour([entry[0] for entry in seen])
             share = (scores - scores.max()).exp()
             shares.append(share / share.sum())
             outputs.append(sum(p * value[of] for p, (_, _, value) in zip(shares[-1], seen, strict=True)))
         return torch.cat(outputs), torch.stack(shares), [row for row, _, _ in seen]
+
+    def favour(self, rows: list[int]) -> Tensor:
+        """What is added to the scores of these rows from within a chain."""
+        formula = self.formula
+        return torch.tensor([formula.chain_bias * (row > self.trunk) + formula.row_bias * (row in formula.sinks) for row in rows])
 
     def mlp(self, layer: int, x: Tensor) -> Tensor:
         gate, up = (self.linear(x, f"layers.{layer}.mlp.{name}_proj") for name in ("gate", "up"))
@@ -241,12 +252,21 @@ class Lone:
         return draft_id + int(self.tensors["d2t"][draft_id]) if "d2t" in self.tensors else draft_id
 
     def chain(
-        self, ids: list[int], streams: list[Tensor], anchor: int, depth: int, *, forced: bool, shift: int = 0, pinned: bool = False
+        self,
+        ids: list[int],
+        streams: list[Tensor],
+        anchor: int,
+        depth: int,
+        *,
+        forced: bool,
+        shift: int = 0,
+        pinned: bool = False,
+        reanchored: int = 0,
     ) -> list[Step]:
         """The chain from one anchor: prefill rows 0 .. anchor - 1 from the target, then feed on its own state.
 
         streams: (position, width) each, in the order of the columns of fc. `shift` misplaces the tokens, for a negative control.
-        pinned: every state is scaled to the length of the chain's first.
+        pinned: every state is scaled to the length of the chain's first. reanchored: every so many depths the target's state is read.
         """
         self.cache, self.trunk = [], anchor - 1
         states = [self.first_state([stream[row] for stream in streams]) for row in range(anchor)]
@@ -255,7 +275,9 @@ class Lone:
         steps = [self.step(ids[anchor + shift], states[anchor - 1], anchor - 1)]
         for d in range(2, depth + 1):
             token = ids[anchor + d - 1] if forced else self.to_target(int(steps[-1].logits.argmax()))
-            step = self.step(token, steps[-1].state, anchor + d - 2)
+            row = anchor + d - 2
+            again = reanchored and (d - 1) % reanchored == 0
+            step = self.step(token, self.first_state([stream[row] for stream in streams]) if again else steps[-1].state, row)
             if pinned:
                 step = replace(step, state=step.state * (steps[0].state.norm() / step.state.norm()))
             steps.append(step)

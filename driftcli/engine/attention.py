@@ -8,7 +8,7 @@ and the entropy. One pass over the fresh queries then serves the cut of every de
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -38,12 +38,14 @@ class Keys:
 class Sight:
     """Which shared rows each query sees: from `lowest` to `last`, both included, and what is kept before; (query,) each, kept (row,).
 
-    The query's own chain's rows follow `last`.
+    The query's own chain's rows follow `last`. row_bias (row,) and chain_bias are added in nats to the scores of shared and of chain keys.
     """
 
     lowest: Tensor
     last: Tensor
     kept: Tensor | None = None
+    row_bias: Tensor | None = None
+    chain_bias: float = 0.0
 
     @classmethod
     def of(cls, last: Tensor, own_chain: int, window: int | None, kept: Tensor | None = None) -> Sight:
@@ -53,7 +55,7 @@ class Sight:
 
     def part(self, block: slice) -> Sight:
         """The queries of one block."""
-        return Sight(self.lowest[block], self.last[block], self.kept)
+        return replace(self, lowest=self.lowest[block], last=self.last[block])
 
     def hidden(self, rows: int) -> Tensor:
         """Which of the shared rows each query does not see; (query, row)."""
@@ -180,10 +182,12 @@ def _block(scaled: Tensor, fresh: Keys, chain: Keys | None, sight: Sight, column
     grouped = scaled.view(key_heads, heads // key_heads, queries, size)
     hidden = sight.hidden(rows)
     scores = (grouped.reshape(key_heads, -1, size) @ fresh.key.transpose(1, 2)).view(heads, queries, rows)
+    if sight.row_bias is not None:
+        scores = scores + sight.row_bias[:rows]
     steps = torch.arange(0 if chain is None else chain.key.shape[2], device=scaled.device)
     if chain is not None:
         own = torch.einsum("kgqd,kqcd->kgqc", grouped, chain.key.float()).reshape(heads, queries, -1)
-        scores = torch.cat([scores, own], dim=-1)
+        scores = torch.cat([scores, own + sight.chain_bias], dim=-1)
         hidden = torch.cat([hidden, sight.last[:, None] + 1 + steps < sight.lowest[:, None]], dim=1)
     weights = Weights.of(scores.masked_fill_(hidden, MASKED))
     output, by_label = _weighted(weights, fresh.value, None if chain is None else chain.value, columns)

@@ -118,8 +118,8 @@ def _draft_text(work: Work, text: Text, conditions: Sequence[Condition], finder:
     for condition in conditions:
         into, horizon = tables[condition.name], max(work.spec.depth, condition.settings.depth)
         if trajectory.n_anchors(horizon):
-            kept = kept_rows(condition.settings, text, sink, offset)
-            drafted = draft(work.pair, trajectory, condition.settings, horizon, free=condition.drafts_free, kept=kept)
+            kept, biased = kept_rows(condition.settings, text, sink, offset), sorted({0, sink or 0})
+            drafted = draft(work.pair, trajectory, condition.settings, horizon, free=condition.drafts_free, kept=kept, sinks=biased)
             if condition.name == finder:
                 sink = find_sink(drafted.fresh.masses, trajectory.labels[offset:])
             rows = cell_rows(condition, trajectory, drafted, sink, offset)
@@ -148,9 +148,16 @@ def kept_rows(settings: DraftSettings, text: Text, sink: int | None, token_offse
 
 
 def draft(
-    pair: LoadedPair, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool, kept: Sequence[int] = ()
+    pair: LoadedPair,
+    trajectory: Trajectory,
+    settings: DraftSettings,
+    horizon: int,
+    *,
+    free: bool,
+    kept: Sequence[int] = (),
+    sinks: Sequence[int] = (0,),
 ) -> Drafted:
     """All chains of one trajectory, whatever the drafter's family."""
     if isinstance(pair.drafter, CausalLm):
         return draft_lm_chains(pair.drafter, trajectory, settings, horizon, free=free)
-    return draft_chains(pair.drafter, trajectory, settings, horizon, free=free, kept=kept)
+    return draft_chains(pair.drafter, trajectory, settings, horizon, free=free, kept=kept, sinks=sinks)

@@ -24,13 +24,20 @@ from driftcli.loading.prompts import content_hash
 
 @dataclass(frozen=True, slots=True)
 class Guesses:
-    """What a set of queries proposed: target ids, the drafter's probability of them and of the wanted tokens (NaN outside its vocabulary);
-    (query,) each.
+    """What a set of queries proposed: target ids, the drafter's probability of them and of the wanted tokens (NaN outside its vocabulary),
+    and the entropy of its distribution in nats; (query,) each.
     """
 
     drafted: Tensor
     draft_prob: Tensor
     wanted_prob: Tensor
+    entropy: Tensor
+
+    @classmethod
+    def of(cls, probs: Tensor, drafted: Tensor, wanted: Tensor) -> Guesses:
+        """First choices of distributions (query, draft vocabulary). drafted: target ids of these. wanted: draft ids, -1 for none."""
+        wanted_prob = probs.gather(-1, wanted.clamp(min=0)[:, None])[:, 0].masked_fill(wanted < 0, torch.nan)
+        return cls(drafted, probs.amax(-1), wanted_prob, torch.special.entr(probs).sum(-1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,7 @@ class Queries:
     def pick(self, queries: Tensor) -> Queries:
         """Some of the queries."""
         g = self.guesses
-        some = Guesses(g.drafted[queries], g.draft_prob[queries], g.wanted_prob[queries])
+        some = Guesses(g.drafted[queries], g.draft_prob[queries], g.wanted_prob[queries], g.entropy[queries])
         return Queries(some, self.masses.pick(queries), None if self.state is None else self.state[queries])
 
 
@@ -64,6 +71,23 @@ class Drafted:
         return self.fresh.pick(torch.arange(self.n_anchors, device=self.fresh.guesses.drafted.device) + depth - 1)
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Shared rows apart from the others: those that are seen whatever the window, and what is added to each one's scores; (row,) each."""
+
+    kept: Tensor | None
+    bias: Tensor | None
+
+    @classmethod
+    def of(cls, kept: Sequence[int], sinks: Sequence[int], bias: float, index: Tensor) -> Rows:
+        """From the numbers of rows; index: (row,) of all."""
+
+        def among(some: Sequence[int]) -> Tensor:
+            return torch.isin(index, torch.tensor(some, device=index.device))
+
+        return cls(among(kept) if kept else None, among(sinks) * bias if bias else None)
+
+
 @dataclass(frozen=True)
 class _Chains:
     """The drafting of one trajectory under one setting."""
@@ -74,10 +98,11 @@ class _Chains:
     first: int
     n_anchors: int
     labels: Tensor
+    states: Tensor
     rope: RopeTables
     text: str
     temperature: float
-    kept: Tensor | None
+    rows: Rows
 
     def wanted(self, depth: int) -> Tensor:
         """The tokens that the anchors' guesses of `depth` should be."""
@@ -86,15 +111,12 @@ class _Chains:
     def guess(self, step: Finished, wanted: Tensor) -> Guesses:
         """Greedy proposals of a finished step."""
         probs = (self.drafter.logits(step.output) / self.temperature).softmax(-1)
-        best = probs.max(-1)
-        draft_ids = self.drafter.to_draft(wanted)
-        wanted_prob = probs.gather(-1, draft_ids.clamp(min=0)[:, None])[:, 0].masked_fill(draft_ids < 0, torch.nan)
-        return Guesses(self.drafter.to_target(best.indices), best.values, wanted_prob)
+        return Guesses.of(probs, self.drafter.to_target(probs.argmax(-1)), self.drafter.to_draft(wanted))
 
-    def fresh(self, states: Tensor) -> tuple[Queries, list[Keys]]:
+    def fresh(self) -> tuple[Queries, list[Keys]]:
         """The pass over all rows on the target's states: queries of the rows that guess at the reply, and each layer's shared keys."""
-        rows, early = torch.arange(len(states), device=states.device), self.first - 1
-        flow = self._begin(self.ids[1 : 1 + len(rows)], states, "fresh 1")
+        rows, early = torch.arange(len(self.states), device=self.states.device), self.first - 1
+        flow = self._begin(self.ids[1 : 1 + len(rows)], self.states, "fresh 1")
         shared: list[Keys] = []
         parts: list[Masses] = []
         for number, layer in enumerate(self.drafter.layers):
@@ -105,7 +127,7 @@ class _Chains:
             if number + 1 == len(self.drafter.layers):
                 stream = layer.leave(flow.residual[early:], attended)
             else:
-                sight = Sight.of(rows[:early], 0, self._window(layer), self.kept)
+                sight = Sight.of(rows[:early], 0, self._window(layer), self.rows.kept)
                 before = attend_unmeasured(step.query[:, :early], shared[-1], sight, layer.scale)
                 flow = self.drafter.layers[number + 1].enter(layer.leave(flow.residual, torch.cat([before, attended])))
         done = self.drafter.finish(stream)
@@ -119,11 +141,16 @@ class _Chains:
             before = found[-1]
             assert before.state is not None
             tokens = self.wanted(depth - 1) if forced else before.guesses.drafted
-            flow = self._begin(tokens, before.state, f"{'forced' if forced else 'free'} {depth}")
+            flow = self._begin(tokens, self._handed_on(before.state, depth), f"{'forced' if forced else 'free'} {depth}")
             done, masses = self._deeper(flow, depth, shared, own)
             state = pinned(done.state, start.state) if self.settings.pinned else done.state
             found.append(Queries(self.guess(done, self.wanted(depth)), masses, state))
         return found
+
+    def _handed_on(self, own: Tensor, depth: int) -> Tensor:
+        """The states that the queries of a depth read: the drafter's own, or the target's of the rows they stand at."""
+        every, start = self.settings.reanchored, self.first + depth - 2
+        return self.states[start : start + self.n_anchors] if every and (depth - 1) % every == 0 else own
 
     def _begin(self, tokens: Tensor, states: Tensor, step: str) -> Flow:
         """A step's start, with noise on the path that the setting names."""
@@ -150,8 +177,12 @@ class _Chains:
 
     def _attend(self, layer: DrafterLayer, query: Tensor, shared: Keys, chain: Keys | None, last: Tensor) -> tuple[Tensor, Masses]:
         anchored = chain is None or (layer.from_anchor and self.settings.window is None)
-        sight = Sight.of(last, 0 if anchored or chain is None else chain.key.shape[2], self._window(layer), self.kept)
-        return attend(query, shared, chain, sight, self.labels, tail_length(self.settings.depth), layer.scale)
+        steps = 0 if chain is None else chain.key.shape[2]
+        sight, scale = Sight.of(last, 0 if anchored else steps, self._window(layer), self.rows.kept), layer.scale
+        if chain is not None:
+            sight = replace(sight, row_bias=self.rows.bias, chain_bias=self.settings.chain_bias)
+            scale /= 1 + self.settings.warming * steps
+        return attend(query, shared, chain, sight, self.labels, tail_length(self.settings.depth), scale)
 
     def _window(self, layer: DrafterLayer) -> int | None:
         """The condition's window in place of the layer's own."""
@@ -160,12 +191,19 @@ class _Chains:
 
 @torch.inference_mode()
 def draft_chains(
-    drafter: SelfFeedingDrafter, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool, kept: Sequence[int] = ()
+    drafter: SelfFeedingDrafter,
+    trajectory: Trajectory,
+    settings: DraftSettings,
+    horizon: int,
+    *,
+    free: bool,
+    kept: Sequence[int] = (),
+    sinks: Sequence[int] = (0,),
 ) -> Drafted:
     """Fresh, forced and, if asked, free chains of every anchor whose guesses up to `horizon` lie inside the trajectory.
 
     The trajectory must have at least one such anchor, and `settings.depth` at most `horizon`. kept: rows that are seen whatever the window.
-    Guesses are first choices, whatever the trajectory's temperature.
+    sinks: rows that a sink's bias is for. Guesses are first choices, whatever the trajectory's temperature.
     """
     rows = len(trajectory.ids) - 2
     n_anchors = trajectory.n_anchors(horizon)
@@ -175,13 +213,12 @@ def draft_chains(
     ids = trajectory.ids.to(states.device)
     labels = trajectory.labels.to(states.device)[1 : rows + 1]
     text = f"{content_hash(trajectory.prompt)} {trajectory.turn}"
-    mask = torch.isin(torch.arange(rows, device=ids.device), torch.tensor(kept, device=ids.device)) if kept else None
-    run = _Chains(
-        drafter, settings, ids, trajectory.prompt_length, n_anchors, labels, drafter.rope(rows), text, trajectory.temperature, mask
-    )
-    fresh, shared = run.fresh(states)
+    apart = Rows.of(kept, sinks, settings.sink_bias, torch.arange(rows, device=ids.device))
+    first, temperature = trajectory.prompt_length, trajectory.temperature
+    run = _Chains(drafter, settings, ids, first, n_anchors, labels, states, drafter.rope(rows), text, temperature, apart)
+    fresh, shared = run.fresh()
     start = fresh.pick(torch.arange(n_anchors, device=ids.device))
-    reachable = [keys.until(trajectory.prompt_length + n_anchors - 1) for keys in shared]
+    reachable = [keys.until(first + n_anchors - 1) for keys in shared]
     chains = replace(run, labels=labels[: reachable[0].key.shape[1]])
     forced = chains.chain(start, reachable, forced=True)
     return Drafted(n_anchors, fresh, forced, chains.chain(start, reachable, forced=False) if free else [])

@@ -139,7 +139,4 @@ def _free(
 
 def _guess(drafter: CausalLm, logits: Tensor, wanted: Tensor) -> Guesses:
     probs = logits[:, : drafter.vocabulary].to(wanted.device).float().softmax(-1)
-    best = probs.max(-1)
-    known = wanted < drafter.vocabulary
-    wanted_prob = probs.gather(-1, wanted.clamp(max=drafter.vocabulary - 1)[:, None])[:, 0].masked_fill(~known, torch.nan)
-    return Guesses(best.indices, best.values, wanted_prob)
+    return Guesses.of(probs, probs.argmax(-1), wanted.masked_fill(wanted >= drafter.vocabulary, -1))

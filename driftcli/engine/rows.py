@@ -137,6 +137,7 @@ class _Cell:
             "target_prob": np.ma.array(self.trajectory.target_prob[at_reply].numpy(), mask=~known),
             "draft_prob": queries.guesses.draft_prob.float().cpu().numpy(),
             "wanted_prob": _nullable(queries.guesses.wanted_prob, ~known),
+            "draft_entropy": queries.guesses.entropy.float().cpu().numpy(),
             "rms": None if queries.state is None else state_rms(queries.state).cpu().numpy(),
             "state_cosine": self._cosine(feed, depth, queries),
             **self._share_columns(shares, (0, 1)),

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from driftcli.domain import SHARES
 
-VERSION = 2  # of the columns; a reader refuses a newer one
+VERSION = 3  # of the columns; a reader refuses a newer one
 TABLES = ("trajectories", "steps", "heads", "streams")
 
 
@@ -96,6 +96,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
             "the drafter's, of the wanted token; null where wanted is, or outside the draft vocabulary",
             nullable=True,
         ),
+        Column("draft_entropy", pa.float32(), "nats", "of the drafter's distribution over its vocabulary"),
         Column("rms", pa.float32(), "RMS", "of the state handed on; null for a drafter without one", nullable=True),
         Column(
             "state_cosine",

@@ -16,10 +16,11 @@ from driftcli.domain import SHARES
 from driftcli.errors import RunError
 from driftcli.stats import Floats, Sums, leading_matches, sampled_walk, walk, walk_counts
 from driftcli.traces.floors import lookup_accepted, looping, others_favourites
+from driftcli.traces.schema import arrow_schema
 
 LEAST_PROB = 1e-30  # in place of a probability that float32 rounds to 0, so that its logarithm is finite (chosen by us)
 WHOLE = (0, 1 << 31)  # positions of any anchor
-NUMBERS = ("match", "on_walk", "target_prob", "draft_prob", "wanted_prob", "rms", "state_cosine", *SHARES, "entropy")
+NUMBERS = ("match", "on_walk", "target_prob", "draft_prob", "wanted_prob", "draft_entropy", "rms", "state_cosine", *SHARES, "entropy")
 BINS = 10  # of a probability, equally wide
 
 
@@ -42,12 +43,14 @@ def cells(folder: Path, condition: str) -> list[Path]:
 
 
 def read_table(folder: Path, columns: Sequence[str], condition: str) -> pa.Table:
-    """The rows of a condition's cells in a table's folder; raises RunError where there is none or one cannot be read."""
+    """The rows of a condition's cells in a table's folder, null in a column that older runs lack; raises RunError where there is no cell or
+    one cannot be read.
+    """
     files = cells(folder, condition)
     if not files:
         raise RunError(f"{folder}: no Parquet file for {condition}, though the run says it is complete; run it again with --force")
     try:
-        return ds.dataset(files, format="parquet").to_table(columns=list(columns)).unify_dictionaries()
+        return ds.dataset(files, schema=arrow_schema(folder.name)).to_table(columns=list(columns)).unify_dictionaries()
     except (pa.ArrowInvalid, OSError) as error:
         raise RunError(f"{folder}: a trace file cannot be read ({error}); run it again with --force") from error
 

@@ -107,12 +107,18 @@ def _to_keep(manifest: Path, request: Mapping[str, Plain], prompts: Sequence[str
     """The batches of the run that is there and all conditions that it may hold cells of, those that were measured last."""
     try:
         before = json.loads(manifest.read_text(encoding="utf-8"))
+        schema = before["schema"]
         asked, batches = before["request"], tuple(tuple(batch) for batch in before["batches"])
         conditions: list[Plain] = [*before.get("other_conditions", ()), *before.get("conditions", asked["conditions"])]
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{manifest}: not a readable manifest of a run ({error!r}); name another folder with --out or overwrite it with --force"
         ) from error
+    if schema != VERSION:
+        raise RunError(
+            f"{manifest.parent}: written with trace schema {schema}, this driftcli writes {VERSION}; "
+            "name another folder with --out or overwrite it with --force"
+        )
     wanted = json.loads(json.dumps(request))
     if changed := sorted(key for key in wanted.keys() | asked.keys() if wanted.get(key) != asked.get(key)):
         key = changed[0]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from driftcli.domain import DraftSettings, Noise, Wiring
-from driftcli.engine.chains import Drafted, Queries, draft_chains, noised
+from driftcli.engine.chains import Drafted, Guesses, Queries, draft_chains, noised
 from driftcli.engine.rows import find_sink, region_shares
 from driftcli.engine.trajectories import Trajectory
 from driftcli.loading.pair import LoadedPair, load_pair
@@ -259,6 +261,69 @@ def test_pinned_states_equal_those_of_a_chain_drafted_alone_and_pinned(
     for place in range(result.n_anchors):
         steps = lone.chain(ids, streams, trajectory.prompt_length + place, DEPTH, forced=forced, pinned=True)
         assert_same(lone, steps, result.forced if forced else result.free, place)
+
+
+STEERED = {
+    "chain bias": (DraftSettings(DEPTH, chain_bias=-0.7), {"chain_bias": -0.7}),
+    "sink bias": (DraftSettings(DEPTH, sink_bias=1.3), {"row_bias": 1.3, "sinks": (0, 2)}),
+    "warming": (DraftSettings(DEPTH, warming=0.2), {"warming": 0.2}),
+    "all, in a window": (
+        DraftSettings(DEPTH, window=4, chain_bias=0.4, sink_bias=-0.6, warming=-0.1),
+        {"chain_bias": 0.4, "row_bias": -0.6, "sinks": (0, 2), "warming": -0.1},
+    ),
+}
+
+
+@pytest.mark.parametrize("forced", [True, False])
+@pytest.mark.parametrize("steered", STEERED)
+@pytest.mark.parametrize("name", ["trained-pre", "trained-post"])
+def test_biased_and_warmed_attention_equals_that_of_a_chain_drafted_alone(
+    name: str, steered: str, forced: bool, pair: Callable, models: Path, target: LlamaForCausalLM
+) -> None:
+    settings, formula = STEERED[steered]
+    loaded = pair(name)
+    (trajectory,) = trajectories(loaded.target, prompts(1), CAPTURE, 14)
+    result = draft_chains(loaded.drafter, trajectory, settings, DEPTH, free=True, sinks=(0, 2))
+    lone = Lone.of(models / name, models / "target", window=settings.window)
+    lone.formula = replace(lone.formula, **formula)
+    ids = trajectory.ids.tolist()
+    for place in range(result.n_anchors):
+        steps = lone.chain(ids, target_streams(target, ids, CAPTURE), trajectory.prompt_length + place, DEPTH, forced=forced)
+        assert_same(lone, steps, result.forced if forced else result.free, place)
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_reanchored_chains_equal_those_drafted_alone_on_the_targets_state(
+    every: int, drafted: Callable, models: Path, target: LlamaForCausalLM
+) -> None:
+    trajectory, result = drafted("trained-pre", DraftSettings(depth=DEPTH, reanchored=every))
+    ids, lone = trajectory.ids.tolist(), Lone.of(models / "trained-pre", models / "target")
+    streams = target_streams(target, ids, CAPTURE)
+    for place in range(result.n_anchors):
+        steps = lone.chain(ids, streams, trajectory.prompt_length + place, DEPTH, forced=True, reanchored=every)
+        assert_same(lone, steps, result.forced, place)
+    if every == 1:  # nothing is left of the drafter's own state, so a chain is its own control
+        for depth, queries in enumerate(result.forced, 1):
+            torch.testing.assert_close(queries.state, result.control(depth).state)
+
+
+@pytest.mark.parametrize(
+    "nothing", [{"chain_bias": 0.0}, {"sink_bias": 0.0}, {"warming": 0.0}, {"window": 10_000}, {"reanchored": DEPTH}, {"reanchored": 0}]
+)
+def test_a_setting_that_changes_nothing_drafts_the_very_same(nothing: dict, drafted: Callable) -> None:
+    plain, other = (drafted("trained-pre", settings)[1] for settings in (DraftSettings(DEPTH), DraftSettings(DEPTH, **nothing)))
+    for feed in ("fresh", "forced", "free"):
+        for one, two in zip(*((given.forced + given.free if feed != "fresh" else [given.fresh]) for given in (plain, other)), strict=True):
+            assert one.state.equal(two.state)
+            assert one.masses.label.equal(two.masses.label)
+            assert one.guesses.wanted_prob.nan_to_num(-1).equal(two.guesses.wanted_prob.nan_to_num(-1))
+
+
+def test_the_entropy_of_a_guess_is_that_of_its_distribution() -> None:
+    probs = torch.tensor([[0.5, 0.25, 0.25], [1.0, 0.0, 0.0]])
+    guesses = Guesses.of(probs, torch.tensor([7, 8]), torch.tensor([1, -1]))
+    torch.testing.assert_close(guesses.entropy, torch.tensor([1.5 * math.log(2), 0.0]))
+    torch.testing.assert_close(guesses.wanted_prob, torch.tensor([0.25, torch.nan]), equal_nan=True)
 
 
 def test_noise_is_on_the_path_it_names_and_as_large_as_it_says(pair: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -33,6 +35,7 @@ from driftcli.curves import (
     walk_acceptance_length,
 )
 from driftcli.domain import (
+    BASELINE,
     REWIRED,
     Absent,
     Axis,
@@ -57,7 +60,8 @@ from driftcli.report.verdict import judge
 from driftcli.stats import Floats, Sums, walk
 from driftcli.traces.floors import lookup_accepted
 from driftcli.traces.reader import Run, read_run
-from driftcli.traces.schema import COLUMNS, TABLES, arrow_schema
+from driftcli.traces.schema import COLUMNS, TABLES, VERSION, arrow_schema
+from driftcli.traces.sums import read_table
 from probes import BATTERY
 from probes.chain_length import ChainLength
 from probes.controls import Controls
@@ -206,6 +210,19 @@ def test_another_request_in_the_folder_is_refused_and_forced(pair: Callable, tmp
         measure(job(pair("trained-post"), path, prompts(2)), silent)
     measure(job(pair("trained-post"), path, prompts(2), force=True), silent)
     assert read_run(path).pair.drafter.name.endswith("trained-post")
+
+
+def test_a_run_of_an_older_schema_is_read_with_nulls_and_never_resumed(pair: Callable, tmp_path: Path) -> None:
+    path = measure(job(pair("trained-pre"), tmp_path / "r"), silent)
+    before = read_run(path).estimate(walk_acceptance_length)
+    for file in (path / "steps").glob("*.parquet"):
+        pq.write_table(pq.read_table(file).drop_columns(["draft_entropy"]), file)
+    manifest = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps({**manifest, "schema": VERSION - 1}))
+    assert read_run(path).estimate(walk_acceptance_length) == before
+    assert read_table(path / "steps", ["draft_entropy"], BASELINE)["draft_entropy"].null_count > 0
+    with pytest.raises(RunError, match=f"written with trace schema {VERSION - 1}, this driftcli writes {VERSION}; name another folder"):
+        measure(job(pair("trained-pre"), path), silent)
 
 
 def test_a_folder_with_other_files_is_never_written_to(pair: Callable, tmp_path: Path) -> None:
