@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from math import inf
 from typing import Literal, TypeAlias
 
 Feed = Literal["fresh", "forced", "free"]
+FEEDS: tuple[Feed, ...] = ("fresh", "forced", "free")
 Region = Literal["sink", "template", "prompt", "verified", "ahead"]
 REGIONS: tuple[Region, ...] = ("sink", "template", "prompt", "verified", "ahead")
 Share = Literal["sink", "template", "prompt", "verified", "ahead", "recent"]
@@ -32,6 +34,7 @@ Owner = Literal["own", "target's"]
 Norm = Literal["embedding", "hidden", "fusion", "mlp", "final", "every"]  # whose gains: the inputs', fc's, the layers', the last one's
 Template = Literal["own", "none", "other-family", "other-roles", "no-generation-prompt", "thinking", "no-thinking"]
 SystemText = Literal["own", "none", "other"]
+StopMeasure = Literal["confidence", "entropy", "state", "prompt"]
 Half = Literal["selecting", "judging"]  # of the prompts: what is chosen on the one is reported on the other
 System = Literal["as_served:vllm", "as_served:sglang", "as_trained"]  # whose way to compute a head's step
 SYSTEMS: tuple[System, ...] = ("as_served:vllm", "as_served:sglang", "as_trained")
@@ -176,6 +179,28 @@ class Condition:
     def drafts_free(self) -> bool:
         """Whether free chains are drafted besides the forced ones."""
         return self.full or self.free
+
+
+@dataclass(frozen=True, slots=True)
+class StopRule:
+    """A chain ends behind its first guess whose measure lies outside of `low .. high`; that guess is still verified.
+
+    confidence: the drafter's probability of its guess. entropy: of its distribution, in nats. state: RMS of what it hands on. prompt: share
+    of its attention on what stood there before the reply.
+    """
+
+    measure: StopMeasure
+    low: float = -inf
+    high: float = inf
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A way to decode: the chains of a condition, of at most `drafts` proposals, and what ends them before."""
+
+    condition: str
+    drafts: int
+    stop: StopRule | None = None
 
 
 @dataclass(frozen=True, slots=True)

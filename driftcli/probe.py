@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from driftcli.domain import Absent, Axis, Condition, Estimate, Half, PairCard, RunSpec, Said, Wiring
+from driftcli.domain import Absent, Axis, Condition, Estimate, Half, PairCard, Plan, RunSpec, Said, StopMeasure, Wiring
 from driftcli.stats import MINIMAL_PROMPTS, Floats, Sums
 
 
@@ -70,6 +70,14 @@ class Trace(Protocol):
 
     def gain(self, statistic: Callable[[Sums], Floats], condition: str, over: str, half: Half) -> Estimate | Absent:
         """A condition's number minus another's, paired prompt by prompt, on one half of the prompts: one selects, one judges."""
+
+    def planned(
+        self, statistic: Callable[[Sums], Floats], plan: Plan, over: Plan | None = None, half: Half | None = None, tries: int = 1
+    ) -> Estimate | Absent:
+        """A number of decoding by a plan, or its ratio to that of another, on all prompts or one half; the interval holds for `tries`."""
+
+    def fresh_band(self, measure: StopMeasure, outside: float) -> tuple[float, float] | None:
+        """Between which values a measure of fresh queries lies, but for a share on either side, on the half that selects."""
 
     @property
     def categories(self) -> Mapping[str, int]:

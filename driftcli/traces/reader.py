@@ -13,11 +13,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from driftcli.domain import BASELINE, REWIRED, Absent, Estimate, Half, ModelCard, PairCard, RenderingFacts, RunSpec, Sourced, Wiring
+from driftcli.domain import (
+    BASELINE,
+    REWIRED,
+    Absent,
+    Estimate,
+    Feed,
+    Half,
+    ModelCard,
+    PairCard,
+    Plan,
+    RenderingFacts,
+    RunSpec,
+    Sourced,
+    StopMeasure,
+    Wiring,
+)
 from driftcli.errors import RunError
 from driftcli.stats import Bootstrap, Floats, Mapped, Sums, ratio
+from driftcli.traces.plans import fresh_band, plan_sums
 from driftcli.traces.schema import VERSION
-from driftcli.traces.sums import WHOLE, cells, condition_sums, places, read_table, target_sums
+from driftcli.traces.sums import WHOLE, Grid, cells, condition_sums, grids, places, read_table, target_sums
 from driftcli.traces.writer import Plain
 
 NO_ANCHORS = "no reply was long enough for a chain"
@@ -40,6 +56,8 @@ class Run:
     _category: str | None = None
     _sums: dict[tuple[str, tuple[int, int], str], Sums] = field(default_factory=dict)  # by reference, span and condition
     _bootstraps: dict[int, Bootstrap] = field(default_factory=dict)
+    _feeds: dict[str, dict[Feed, Grid | None]] = field(default_factory=dict)  # by condition, of plans alone
+    _plans: dict[Plan, Sums] = field(default_factory=dict)
 
     @property
     def probe_names(self) -> list[str]:
@@ -235,6 +253,47 @@ class Run:
         Halves are every other prompt by id, so that categories named alike fall into both.
         """
         return self._compared(statistic, np.subtract, condition, over, slice(0 if half == "selecting" else 1, None, 2), 1)
+
+    def planned(
+        self, statistic: Callable[[Sums], Floats], plan: Plan, over: Plan | None = None, half: Half | None = None, tries: int = 1
+    ) -> Estimate | Absent:
+        """A number of decoding by a plan, or its ratio to that of another, on the prompts that both have; `statistic` sees `rounds_by_sent`
+        (draw, drafts + 1), `kept` and `anchors` (draw,). half: of the prompts, all unless said. The interval holds for `tries` at once.
+        """
+        plans = [plan] if over is None else [plan, over]
+        if lacking := self._lacking(*(one.condition for one in plans)) or self._cannot_stop(plans):
+            return lacking
+        sums = [self._planned_sums(one) for one in plans]
+        some = np.flatnonzero(np.all([one["anchors"] > 0 for one in sums], axis=0))
+        some = some if half is None else some[some % 2 == (half == "judging")]
+        if not len(some):
+            return Absent(NO_ANCHORS)
+        own = [Mapped(one, lambda values: values[some]) for one in sums]
+        draws = self._draws(len(some))
+        return draws.estimate(own[0], statistic, tries) if over is None else draws.compared(own[0], own[1], statistic, ratio, tries)
+
+    def _cannot_stop(self, plans: Sequence[Plan]) -> Absent | None:
+        blind = next((one.condition for one in plans if one.stop and self._grids(one.condition)["free"] is None), None)
+        return Absent(f"{blind} drafted no free chains, which a rule that ends them must see") if blind else None
+
+    def _planned_sums(self, plan: Plan) -> Sums:
+        if plan not in self._plans:
+            feeds = self._grids(plan.condition)
+            assert feeds["forced"] is not None
+            self._plans[plan] = plan_sums(feeds["forced"], feeds["free"], plan)
+        return self._plans[plan]
+
+    def _grids(self, condition: str) -> dict[Feed, Grid | None]:
+        if condition not in self._feeds:
+            self._feeds[condition] = grids(self.path, condition, self._every_prompt)
+        return self._feeds[condition]
+
+    def fresh_band(self, measure: StopMeasure, outside: float) -> tuple[float, float] | None:
+        """Between which values a measure of the reference's fresh queries lies, but for a share on either side, on the half that selects;
+        None where it has no fresh queries.
+        """
+        fresh = self._grids(self.reference)["fresh"] if self.n_prompts else None
+        return None if fresh is None else fresh_band(fresh, measure, np.arange(len(self._every_prompt)) % 2 == 0, outside)
 
     def _compared(
         self,

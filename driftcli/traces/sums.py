@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from driftcli.domain import SHARES
+from driftcli.domain import FEEDS, SHARES, Feed
 from driftcli.errors import RunError
 from driftcli.stats import Floats, Sums, leading_matches, sampled_walk, walk, walk_counts
 from driftcli.traces.floors import lookup_accepted, looping, others_favourites
@@ -55,6 +55,16 @@ def read_table(folder: Path, columns: Sequence[str], condition: str) -> pa.Table
         raise RunError(f"{folder}: a trace file cannot be read ({error}); run it again with --force") from error
 
 
+def grids(path: Path, condition: str, prompts: tuple[str, ...], span: tuple[int, int] = WHOLE) -> dict[Feed, Grid | None]:
+    """The rows that a condition wrote, by feed, None where it wrote none."""
+    columns = ["prompt", "turn", "anchor", "depth", "feed", *map(_column, NUMBERS)]
+    table = read_table(path / "steps", columns, condition)
+    table = table.filter(pc.is_in(table["prompt"].cast(pa.string()), value_set=pa.array(prompts, pa.string())))
+    if span != WHOLE:
+        table = table.filter((pc.field("anchor") >= span[0]) & (pc.field("anchor") < span[1]))
+    return {feed: _grid(table.filter(pc.field("feed") == feed), prompts) for feed in FEEDS}
+
+
 def condition_sums(
     path: Path,
     condition: str,
@@ -70,14 +80,9 @@ def condition_sums(
     depth: of its chains where it has none at all, since no text of it is long enough. sampled: its replies were drawn at a temperature.
     texts: what it drafts on, with token ids, where guesses that need no drafter are to be counted on the same anchors.
     """
-    columns = ["prompt", "turn", "anchor", "depth", "feed", *map(_column, NUMBERS)]
-    table = read_table(path / "steps", columns, condition)
-    table = table.filter(pc.is_in(table["prompt"].cast(pa.string()), value_set=pa.array(prompts, pa.string())))
-    if span != WHOLE:
-        table = table.filter((pc.field("anchor") >= span[0]) & (pc.field("anchor") < span[1]))
-    feeds = {feed: _grid(table.filter(pc.field("feed") == feed), prompts) for feed in ("fresh", "forced", "free")}
+    feeds = grids(path, condition, prompts, span)
     nothing = np.zeros(0, dtype=int)
-    forced = feeds["forced"] or _Grid({name: np.zeros((0, depth)) for name in NUMBERS}, nothing, nothing, nothing, len(prompts))
+    forced = feeds["forced"] or Grid({name: np.zeros((0, depth)) for name in NUMBERS}, nothing, nothing, nothing, len(prompts))
     sums = {
         **_walk_sums(forced),
         **(_sampled_sums(forced) if sampled else {}),
@@ -103,7 +108,7 @@ def _absent(sums: Sums) -> Sums:
     missing = np.full_like(sums["kept_at"], np.nan)
     names = ("match", "rms", "state_cosine", *SHARES, "entropy")
     single = dict.fromkeys(("fresh_accepted", "sampled_rounds", "sampled_kept"), missing[:, 0])
-    return {**{f"{feed}_{name}": missing for feed in ("fresh", "forced", "free") for name in names}, **single}
+    return {**{f"{feed}_{name}": missing for feed in FEEDS for name in names}, **single}
 
 
 def _column(name: str) -> str:
@@ -112,7 +117,7 @@ def _column(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Grid:
+class Grid:
     """One feed's rows as (anchor, depth) arrays, with turn, position and prompt of each anchor, by which they are ordered; null is NaN."""
 
     values: dict[str, Floats]
@@ -145,7 +150,7 @@ class _Grid:
         return out
 
 
-def _grid(table: pa.Table, prompts: tuple[str, ...]) -> _Grid | None:
+def _grid(table: pa.Table, prompts: tuple[str, ...]) -> Grid | None:
     if not len(table):
         return None
     prompt = places(table["prompt"], prompts)
@@ -161,7 +166,7 @@ def _grid(table: pa.Table, prompts: tuple[str, ...]) -> _Grid | None:
 
     values = {name: column(_column(name)) for name in NUMBERS}
     first = order.reshape(shape)[:, 0]
-    return _Grid(values, turn[first], anchor[first], prompt[first], len(prompts))
+    return Grid(values, turn[first], anchor[first], prompt[first], len(prompts))
 
 
 def places(column: pa.ChunkedArray, names: Sequence[str]) -> np.ndarray:
@@ -170,7 +175,7 @@ def places(column: pa.ChunkedArray, names: Sequence[str]) -> np.ndarray:
     return places
 
 
-def _likelihood_sums(forced: _Grid) -> dict[str, Floats]:
+def _likelihood_sums(forced: Grid) -> dict[str, Floats]:
     """Log-probability in nats of the wanted tokens that the draft vocabulary holds, and how many they are."""
     prob = forced.values["wanted_prob"]
     covered = ~np.isnan(prob)
@@ -178,7 +183,7 @@ def _likelihood_sums(forced: _Grid) -> dict[str, Floats]:
     return {"forced_log_prob": forced.total(log_prob), "forced_covered": forced.total(covered)}
 
 
-def _certainty_sums(forced: _Grid) -> dict[str, Floats]:
+def _certainty_sums(forced: Grid) -> dict[str, Floats]:
     """First guesses, and right ones, by how likely the target finds the wanted token, (prompt, 1, bin); all guesses, right ones and the
     drafter's own probability of them by depth and by that probability, (prompt, depth, bin).
     """
@@ -200,7 +205,7 @@ def _binned(probability: Floats) -> Floats:
     return found
 
 
-def _sampled_sums(forced: _Grid) -> dict[str, Floats]:
+def _sampled_sums(forced: Grid) -> dict[str, Floats]:
     """Rounds and kept drafts that rejection sampling expects along the texts; they mean something where the texts were sampled."""
     accept = np.minimum(1.0, np.nan_to_num(forced.values["wanted_prob"]) / np.maximum(forced.values["target_prob"], LEAST_PROB))
     rounds, kept = np.zeros(forced.n_prompts), np.zeros(forced.n_prompts)
@@ -211,7 +216,7 @@ def _sampled_sums(forced: _Grid) -> dict[str, Floats]:
     return {"sampled_rounds": rounds, "sampled_kept": kept}
 
 
-def _floor_sums(forced: _Grid, texts: pa.Table, prompts: tuple[str, ...]) -> dict[str, Floats]:
+def _floor_sums(forced: Grid, texts: pa.Table, prompts: tuple[str, ...]) -> dict[str, Floats]:
     """What guesses without a drafter get at the same anchors, and what the drafter keeps where the text does not go round in circles."""
     depth, anchors = forced.values["match"].shape[1], len(forced.anchor)
     found, visited, loops, favourite = (np.zeros(anchors, dtype=kind) for kind in (np.int64, bool, bool, bool))
@@ -240,7 +245,7 @@ def _floor_sums(forced: _Grid, texts: pa.Table, prompts: tuple[str, ...]) -> dic
     }
 
 
-def _walk_sums(forced: _Grid) -> dict[str, Floats]:
+def _walk_sums(forced: Grid) -> dict[str, Floats]:
     """Counts over all anchors and over the walks, from the forced chain alone."""
     accepted, on_walk, depth = forced.accepted, forced.on_walk, forced.values["match"].shape[1]
     kept_at = accepted[:, None] >= np.arange(1, depth + 1)

@@ -1,0 +1,52 @@
+"""What decoding by a plan comes to along the texts of a run: rounds by how many proposals they sent, and what was kept of them.
+
+A deployed chain feeds on its own tokens, so a rule that ends it looks at the free chain; what is kept follows from the forced one, which is
+the same up to the first miss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from driftcli.domain import Plan, StopMeasure, StopRule
+from driftcli.stats import Floats, Sums, walk
+from driftcli.traces.sums import Grid
+
+MEASURES: dict[StopMeasure, Callable[[Grid], Floats]] = {
+    "confidence": lambda grid: grid.values["draft_prob"],
+    "entropy": lambda grid: grid.values["draft_entropy"],
+    "state": lambda grid: grid.values["rms"],
+    "prompt": lambda grid: np.nan_to_num([grid.values[name] for name in ("sink", "template", "prompt")]).sum(axis=0),
+}
+
+
+def fresh_band(fresh: Grid, measure: StopMeasure, prompts: np.ndarray, outside: float) -> tuple[float, float]:
+    """Between which values a measure of the fresh queries lies, but for a share of `outside` on either side; prompts: (prompt,) counted."""
+    values = MEASURES[measure](fresh)[prompts[fresh.prompt]]
+    low, high = np.quantile(values[np.isfinite(values)], [outside, 1 - outside])
+    return float(low), float(high)
+
+
+def sent(free: Grid | None, anchors: int, drafts: int, stop: StopRule | None) -> np.ndarray:
+    """Proposals that the chain of each anchor sends to be verified; (anchor,)."""
+    if stop is None or free is None:
+        return np.full(anchors, drafts)
+    measure = MEASURES[stop.measure](free)[:, : drafts - 1]
+    outside = np.column_stack([(measure < stop.low) | (measure > stop.high), np.ones(anchors, dtype=bool)])
+    first: np.ndarray = outside.argmax(axis=1) + 1
+    return first
+
+
+def plan_sums(forced: Grid, free: Grid | None, plan: Plan) -> Sums:
+    """Sums by prompt: `rounds_by_sent` (prompt, drafts + 1), rounds of the plan's own walk that sent 0 .. drafts proposals; `kept` of them,
+    (prompt,); `anchors`, (prompt,).
+    """
+    chains = sent(free, len(forced.anchor), plan.drafts, plan.stop)
+    kept = np.minimum(forced.accepted, chains)
+    visited = np.zeros(len(kept), dtype=bool)
+    for span in forced.trajectories:
+        visited[span] = walk(kept[span])
+    rounds = (chains[:, None] == np.arange(plan.drafts + 1)) & visited[:, None]
+    return {"rounds_by_sent": forced.total(rounds), "kept": forced.total(kept * visited), "anchors": forced.total(np.ones(len(kept)))}

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from driftcli.curves import length_by_draft_length
+from driftcli.domain import BASELINE, Absent, Condition, DraftSettings, Estimate, PairCard, Plan, RunSpec, StopRule
+from driftcli.engine.run import Job, measure
+from driftcli.loading.pair import LoadedPair
+from driftcli.stats import Floats, Sums, acceptance_length
+from driftcli.traces.reader import Run, read_run
+from driftcli.traces.sums import read_table
+from tests.reference import Lone, Step, target_streams
+from tests.tiny import prompts
+
+DEPTH = 4
+CAPTURE = (2, 4, 5)
+
+
+class Window:
+    """A probe with one condition that drafts no free chains."""
+
+    name, axes = "window", ()
+
+    def conditions(self, pair: PairCard, spec: RunSpec) -> list[Condition]:
+        return [Condition("window-4", DraftSettings(spec.depth, window=4), "window")]
+
+
+@pytest.fixture(scope="module")
+def run(pair: Callable[[str], LoadedPair], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    spec, out = RunSpec(depth=DEPTH, max_new_tokens=24, batch_size=4), tmp_path_factory.mktemp("plans") / "r"
+    return read_run(measure(Job(pair("trained-pre"), prompts(8), (Window(),), spec, out, []), lambda *_: None))  # type: ignore[arg-type]
+
+
+def rounds(sums: Sums) -> Floats:
+    return sums["rounds_by_sent"].sum(axis=-1)
+
+
+def kept(sums: Sums) -> Floats:
+    return sums["kept"]
+
+
+def length(sums: Sums) -> Floats:
+    return acceptance_length(rounds(sums), kept(sums))
+
+
+def sent(sums: Sums) -> Floats:
+    return (sums["rounds_by_sent"] * np.arange(sums["rounds_by_sent"].shape[-1])).sum(axis=-1)
+
+
+def numbers(run: Run, plan: Plan) -> list[float]:
+    found = [run.planned(number, plan) for number in (rounds, sent, kept)]
+    assert all(isinstance(one, Estimate) for one in found)
+    return [one.value for one in found]  # type: ignore[union-attr]
+
+
+def test_every_draft_length_is_that_of_the_walk(run: Run) -> None:
+    for drafts, wanted in enumerate(run.by_depth(length_by_draft_length), 1):
+        assert run.planned(length, Plan(BASELINE, drafts)) == wanted
+
+
+@pytest.mark.parametrize(
+    "nothing", [StopRule("confidence", low=0.0), StopRule("entropy"), StopRule("state", 0.0, 1e9), StopRule("prompt", low=0.0)]
+)
+def test_a_rule_that_never_ends_a_chain_changes_nothing(nothing: StopRule, run: Run) -> None:
+    assert numbers(run, Plan(BASELINE, DEPTH, nothing)) == numbers(run, Plan(BASELINE, DEPTH))
+    assert run.planned(length, Plan(BASELINE, DEPTH, nothing), Plan(BASELINE, DEPTH)) == Estimate(1.0, 1.0, 1.0, run.n_prompts)
+
+
+MEASURED: dict[str, tuple[str, Callable[[Step], float]]] = {
+    "confidence": ("draft_prob", lambda step: float(step.logits.softmax(-1).max())),
+    "entropy": ("draft_entropy", lambda step: float(torch.special.entr(step.logits.softmax(-1)).sum())),
+    "state": ("rms", lambda step: float(step.state.square().mean().sqrt())),
+}
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_chains_that_end_early_count_as_in_a_naive_decoding_loop(name: str, run: Run, models: Path) -> None:
+    column, measured = MEASURED[name]
+    steps = read_table(run.path / "steps", ["feed", column], BASELINE).to_pandas()
+    middle = float(steps[steps["feed"] == "free"][column].quantile(0.5)) + 1e-5
+    rule = StopRule(name, low=middle) if name == "confidence" else StopRule(name, high=middle)  # type: ignore[arg-type]
+    target = LlamaForCausalLM.from_pretrained(models / "target").eval()
+    lone = Lone.of(models / "trained-pre", models / "target")
+    counted = [0, 0, 0]
+    for text in read_table(run.path / "trajectories", ["ids", "prompt_length"], BASELINE).to_pylist():
+        ids, anchor = text["ids"], text["prompt_length"]
+        streams = target_streams(target, ids, CAPTURE)
+        while anchor < len(ids) - DEPTH:
+            chain = lone.chain(ids, streams, anchor, DEPTH, forced=False)
+            ended = (number for number, step in enumerate(chain, 1) if not rule.low <= measured(step) <= rule.high)
+            last = next(ended, DEPTH)
+            drafts = [lone.to_target(int(step.logits.argmax())) for step in chain[:last]]
+            right = next((i for i, draft in enumerate(drafts) if draft != ids[anchor + 1 + i]), last)
+            counted = [counted[0] + 1, counted[1] + last, counted[2] + right]
+            anchor += right + 1
+    assert numbers(run, Plan(BASELINE, DEPTH, rule)) == counted
+    assert 1 < counted[1] / counted[0] < DEPTH, "a rule that ends every chain, or none, proves nothing"
+
+
+def test_a_rule_must_see_free_chains(run: Run) -> None:
+    found = run.planned(length, Plan("window-4", DEPTH, StopRule("confidence", 0.5)))
+    assert found == Absent("window-4 drafted no free chains, which a rule that ends them must see")
+    assert isinstance(run.planned(length, Plan("window-4", DEPTH)), Estimate)
+
+
+def test_halves_are_every_other_prompt_and_the_band_is_of_the_one_that_selects(run: Run) -> None:
+    plan, names = Plan(BASELINE, 2), run.prompts
+    parts = [run.planned(kept, plan, half=half) for half in ("selecting", "judging")]  # type: ignore[arg-type]
+    assert [one.n_prompts for one in parts if isinstance(one, Estimate)] == [len(names[0::2]), len(names[1::2])]
+    whole = run.planned(kept, plan)
+    assert isinstance(whole, Estimate)
+    assert sum(one.value for one in parts if isinstance(one, Estimate)) == whole.value
+    steps = read_table(run.path / "steps", ["prompt", "feed", "rms"], BASELINE).to_pandas()
+    fresh = steps[(steps["feed"] == "fresh") & steps["prompt"].isin(names[0::2])]["rms"].astype(float)
+    assert run.fresh_band("state", 0.1) == pytest.approx((fresh.quantile(0.1), fresh.quantile(0.9)))
