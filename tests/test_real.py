@@ -1,4 +1,4 @@
-"""The real pair: SmolLM2-135M-Instruct and the two heads that ship in `examples/smollm2`. Needs DRIFTCLI_SMOLLM2, the folder that
+"""The real pairs: SmolLM2-135M-Instruct and the three heads that ship in `examples/smollm2`. Needs DRIFTCLI_SMOLLM2, the folder that
 `examples/export_smollm2.py` wrote."""
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def test_half_of_the_model_drafts_as_in_a_plain_loop(half: Path, smollm2: Path) 
             assert int(queries.guesses.drafted[place]) == ids[-1]
 
 
-@pytest.mark.parametrize("name", ["pre-norm", "post-norm"])
+@pytest.mark.parametrize("name", ["pre-norm", "post-norm", "pre-norm-unroll-1"])
 def test_a_real_head_is_diagnosed_from_the_command_line(
     name: str, smollm2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
