@@ -17,7 +17,7 @@ from probes import BATTERY
 ROOT = Path(__file__).parents[1]
 LAYERS = (  # each imports from its own and from those before it
     {"driftcli.errors", "driftcli.domain", "driftcli.codes", "driftcli.printable"},
-    {"driftcli.stats", "driftcli.curves", "driftcli.grades", "driftcli.probe", "driftcli.text_changes"},
+    {"driftcli.stats", "driftcli.costs", "driftcli.curves", "driftcli.grades", "driftcli.probe", "driftcli.text_changes"},
     {"driftcli.loading", "driftcli.drafters", "driftcli.traces", "probes"},
     {"driftcli.engine", "driftcli.mitigations", "driftcli.report"},
     {"driftcli.cli"},

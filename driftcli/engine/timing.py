@@ -1,0 +1,120 @@
+"""Seconds of every step of a pair on this machine, as `driftcli.costs` wants them, in the order in which a round takes them.
+
+All kinds of steps take turns, so whatever else the machine does hits them alike; the first turn only warms up. A text of random tokens is
+as good as any to a model without experts.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from time import perf_counter
+
+import torch
+
+from driftcli.costs import Costs, StepCosts, interpolated
+from driftcli.engine.serving import ServedTarget, serve
+from driftcli.loading.pair import LoadedPair
+from driftcli.loading.target import LanguageModel
+
+TURNS, FEWEST, SECONDS = 15, 3, 3.0  # most and fewest turns, and the time after which there are no more (chosen by us)
+READ = 2  # newly verified tokens that a round's first step reads: what rounds commit is mostly between 1 and 4 (chosen by us)
+CHAIN = 4  # further steps that are timed together, since nobody waits between them (chosen by us)
+EACH = 9  # target steps over up to so many tokens are all timed, then every fourth (chosen by us)
+
+
+def measure_costs(pair: LoadedPair, batch_sizes: Sequence[int], depth: int, context: int) -> Costs:
+    """Seconds of the steps of rounds of up to `depth` drafts, behind `context` tokens, for each batch size.
+
+    Medians of some turns; context: at least 2. Raises RunError for a model whose cache cannot take tokens back.
+    """
+    assert context >= READ and depth >= 1
+    return Costs(_source(pair.target), context, tuple(_step_costs(pair, size, depth, context) for size in batch_sizes))
+
+
+def step_lengths(depth: int) -> list[int]:
+    """Numbers of tokens whose target step is timed: all of the first nine, then every fourth, and `depth + 1`."""
+    deepest = depth + 1
+    return sorted({*range(1, min(EACH, deepest) + 1), *range(EACH, deepest, 4), deepest})
+
+
+def device_name(model: LanguageModel) -> str:
+    """What the model runs on."""
+    return torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else platform.processor() or platform.machine()
+
+
+def _source(target: LanguageModel) -> str:
+    threads = f", threads: {torch.get_num_threads()}" if target.device.type == "cpu" else ""
+    return f"measured on {device_name(target)}, {str(target.head.dtype).removeprefix('torch.')}{threads}"
+
+
+def _step_costs(pair: LoadedPair, size: int, depth: int, context: int) -> StepCosts:
+    batch, lengths = _Batch(pair, size, depth, context), step_lengths(depth)
+    batch.turn(lengths)
+    started, turns = perf_counter(), [batch.turn(lengths)]
+    while len(turns) < FEWEST or (len(turns) < TURNS and perf_counter() - started < SECONDS):
+        turns.append(batch.turn(lengths))
+    first, further = median(s for turn in turns for s in turn.first), median(s for turn in turns for s in turn.further)
+    verify = {length: median(turn.verify[length] for turn in turns) for length in lengths}
+    return StepCosts(size, first, further, interpolated(verify))
+
+
+@dataclass
+class _Turn:
+    """Seconds of one turn: a target step by its number of tokens, and the drafter's first and further steps, one of each a round."""
+
+    verify: dict[int, float] = field(default_factory=dict)
+    first: list[float] = field(default_factory=list)
+    further: list[float] = field(default_factory=list)
+
+
+class _Batch:
+    """A pair behind `context` tokens of text, read once, which stands in every place of the batch."""
+
+    def __init__(self, pair: LoadedPair, size: int, depth: int, context: int) -> None:
+        self._drafter = serve(pair.drafter, context + READ + CHAIN)
+        self._target = ServedTarget(pair.target, self._drafter.boundaries)
+        self._context = context
+        random = torch.Generator().manual_seed(0)
+        ids = torch.randint(0, pair.target.config.vocab_size, (1, max(context, depth + 1)), generator=random).to(pair.target.device)
+        streams = self._target.read(ids[:, :context], 1).streams
+        self._drafter.read(ids[:, :context], streams)
+        self._target.repeat(size)
+        self._drafter.repeat(size)
+        self._ids = ids.expand(size, -1)
+        self._streams = {boundary: stream[:, -READ:].expand(size, -1, -1) for boundary, stream in streams.items()}
+
+    def turn(self, lengths: Sequence[int]) -> _Turn:
+        """A round of every length, and steps of plain decoding, of which the second one counts: it follows its like."""
+        taken = _Turn()
+        for length in lengths:
+            if length == 1:
+                self._verify(1)
+            taken.verify[length] = _seconds(lambda length=length: self._verify(length))  # type: ignore[misc]
+            if length > 1:
+                taken.first.append(_seconds(self._first))
+                taken.further.append(_seconds(self._further) / CHAIN)
+                self._drafter.crop(self._context)
+        return taken
+
+    def _verify(self, length: int) -> None:
+        self._target.read(self._ids[:, :length], length).choices.tolist()
+        self._target.crop(self._context)
+
+    def _first(self) -> None:
+        self._guesses = self._drafter.read(self._ids[:, :READ], self._streams)
+
+    def _further(self) -> None:
+        for _ in range(CHAIN):
+            self._guesses = self._drafter.follow(self._guesses)
+
+
+def _seconds(step: Callable[[], None]) -> float:
+    """Seconds until the device is done with a step."""
+    started = perf_counter()
+    step()
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return perf_counter() - started

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from driftcli.engine import timing
+from examples import speculative_decoding
+from examples.speculative_decoding import Decoded, first_difference, seconds_a_token
+
+
+def test_the_script_holds_measured_against_predicted_speed(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "SECONDS", 0.0)
+    models = ["--target", str(trained / "target"), "--drafter", str(trained / "trained-post")]
+    speculative_decoding.main([*models, "--prompts", "2", "--max-new-tokens", "12", "--drafts", "3", "1", "--repeats", "3"])
+    said = capsys.readouterr().out.splitlines()
+    assert "; 2 prompts, about " in said[0]
+    rows = [line.split() for line in said[-2:]]
+    assert [row[0] for row in rows] == ["1", "3"]
+    for row in rows:
+        depth, length, measured, predicted, error = int(row[0]), *map(float, (row[1], row[3], row[4], row[5].rstrip("%")))
+        assert 1 <= length <= depth + 1
+        assert predicted / measured - 1 == pytest.approx(error / 100, abs=0.01 + 0.002 / measured)
+        assert row[6:] == ["2", "of", "2"]
+    assert not any("differs" in line for line in said)
+
+
+def test_the_first_place_where_replies_differ_is_found() -> None:
+    assert first_difference([1, 2, 3], [1, 2, 3]) is None
+    assert first_difference([1, 2, 3], [1, 5, 3]) == 1
+    assert first_difference([1, 2], [1, 2, 3]) == 2
+
+
+def test_seconds_a_token_are_over_all_that_was_committed() -> None:
+    assert seconds_a_token([Decoded([9, 1, 2], [1], 3.0), Decoded([9, 1, 2, 3], [0, 1], 7.0)]) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--target", "/nowhere"], 3, "error: /nowhere: no such folder"),
+        (["--prompts", "0"], 2, "'0' is no positive whole number"),
+        (["--max-new-tokens", "1"], 2, "expected at least 2"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        speculative_decoding.main(arguments)
+    assert ended.value.code == code
+    assert said in capsys.readouterr().err
