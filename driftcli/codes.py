@@ -216,6 +216,17 @@ CODES: tuple[Code, ...] = (
         ("draft by n-gram lookup on such texts", "measure on texts like those that are served"),
     ),
     Code(
+        "NO-PAYOFF",
+        "payoff",
+        "At its best draft length speculation is slower here than plain decoding, by the measured or given seconds of every step.",
+        "A machine unlike the one that serves: there a step over several tokens may cost as much as one over a single token.",
+        (
+            "turn speculation off, at this batch size at least",
+            "give the step times of the machine that serves (--costs FILE, from a run there)",
+            "train the head further, up to the acceptance length from which it pays",
+        ),
+    ),
+    Code(
         "REPETITION-INFLATED",
         "payoff",
         "Part of the acceptance comes from replies that go round in circles, which any drafter guesses; served texts would give less.",

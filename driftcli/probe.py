@@ -2,7 +2,7 @@
 
 A probe is an object with the members of `Probe`. `conditions` and `judge` are pure: no I/O, no clock; randomness only from the run's
 seed. `conditions` sees the pair as it was read, `judge` sees a finished run's numbers and nothing else, so thresholds can move without a
-GPU. A `Search` is a probe that asks in rounds.
+GPU. A probe of `Rounds` asks again after it has seen numbers; a `Search` does so before all others.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+from driftcli.costs import Costs
 from driftcli.domain import Absent, Axis, Condition, Estimate, Half, PairCard, Plan, RunSpec, Said, StopMeasure, Wiring
 from driftcli.stats import MINIMAL_PROMPTS, Floats, Sums
 
@@ -47,6 +48,10 @@ class Trace(Protocol):
     @property
     def measured(self) -> frozenset[str]:
         """Names of the conditions that have been run, those that failed among them; their numbers are absent with the reason."""
+
+    @property
+    def costs(self) -> Costs | None:
+        """Seconds of the pair's steps, None where nobody measured or gave them."""
 
     @property
     def reference(self) -> str:
@@ -119,11 +124,16 @@ class Probe(Protocol):
 
 
 @runtime_checkable
-class Search(Probe, Protocol):
-    """A probe that looks at numbers before it asks for more, and settles how the drafter is put together for the rest of the battery."""
+class Rounds(Probe, Protocol):
+    """A probe that looks at numbers before it asks for more."""
 
     def further(self, trace: Trace) -> Sequence[Condition]:
-        """What else to measure after what has been; nothing ends the search."""
+        """What else to measure after what has been; nothing ends it."""
+
+
+@runtime_checkable
+class Search(Rounds, Protocol):
+    """A probe that settles how the drafter is put together for the rest of the battery, before which it asks."""
 
     def wiring(self, trace: Trace) -> Wiring:
         """The wiring that fits the weights, by a finished search; no change where it is the declared one."""

@@ -35,4 +35,4 @@ BATTERY: tuple[Probe, ...] = (
     Magnitude(),
 )
 # Names of those that --quick runs.
-QUICK = ("wiring", "position-range", "controls", "chain-length", "streams", "template", "vocabulary", "confidence")
+QUICK = ("wiring", "position-range", "controls", "chain-length", "streams", "template", "vocabulary", "confidence", "mitigations")

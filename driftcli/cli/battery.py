@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from driftcli.errors import ProbeError, UsageError
+from driftcli.mitigations.probe import Mitigations
 from driftcli.probe import Probe
 from probes import BATTERY
+
+WHOLE: tuple[Probe, ...] = (*BATTERY, Mitigations())  # what runs where nothing is named; mitigations look at what the others measured
 
 
 def load_battery(names: Sequence[str]) -> tuple[Probe, ...]:
     """The probes that `names` mean, each once, the whole battery for none; raises UsageError for an unknown name and ProbeError for one
     that is no probe.
     """
-    return tuple(_load(name) for name in dict.fromkeys(names)) if names else BATTERY
+    return tuple(_load(name) for name in dict.fromkeys(names)) if names else WHOLE
 
 
 def probe_names(battery: Sequence[Probe], asked: Sequence[str]) -> list[str]:
@@ -23,7 +26,7 @@ def probe_names(battery: Sequence[Probe], asked: Sequence[str]) -> list[str]:
 
 
 def _load(name: str) -> Probe:
-    own = {probe.name: probe for probe in BATTERY}
+    own = {probe.name: probe for probe in WHOLE}
     if name in own:
         return own[name]
     module_name, colon, attribute = name.partition(":")

@@ -40,6 +40,12 @@ def diagnose(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use this many prompts, dealt over the categories.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts that the target continues together.")] = DEFAULTS.batch_size,
+    batch_sizes: Annotated[
+        str, typer.Option(help="Sequences that the server decodes together: steps are timed at each; 1,8,... The first decides.")
+    ] = "1",
+    costs: Annotated[
+        Path | None, typer.Option(help="JSON file of a server's step times, in place of timing them here: costs.json of a run there.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the intervals' resampling.")] = DEFAULTS.seed,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
     dtype: Annotated[
@@ -63,19 +69,19 @@ def diagnose(
     from driftcli.report.formats import show
     from driftcli.report.verdict import exit_code
 
-    spec = RunSpec(depth, max_new_tokens, batch_size, seed, quick, named_lengths(lengths))
-    run, verdict = diagnose_pair(
-        Request(target, drafter, prompts, probe or [], spec, limit, device, dtype, reading, trust_remote_code, out, force)
-    )
+    spec = RunSpec(depth, max_new_tokens, batch_size, seed, quick, whole_numbers("--lengths", lengths, "512,1024"))
+    sizes, asked = whole_numbers("--batch-sizes", batch_sizes, "1,8,32"), probe or []
+    request = Request(target, drafter, prompts, asked, spec, limit, device, dtype, reading, trust_remote_code, out, force, costs, sizes)
+    run, verdict = diagnose_pair(request)
     show(run, verdict, format)
     raise typer.Exit(exit_code(verdict, fail_on))
 
 
-def named_lengths(asked: str | None) -> tuple[int, ...]:
-    """Lengths in tokens from a list with commas; UsageError for anything else than positive whole numbers."""
+def whole_numbers(option: str, asked: str | None, example: str) -> tuple[int, ...]:
+    """Numbers from a list with commas, none where nothing was asked; UsageError for anything else than positive whole numbers."""
     words = [] if asked is None else asked.split(",")
     if odd := next((word for word in words if not word.strip().isdecimal() or int(word) < 1), None):
-        raise UsageError(f"--lengths {asked}: {odd!r} is no number of tokens, expected positive whole numbers with commas, as 512,1024")
+        raise UsageError(f"{option} {asked}: {odd!r} is no such number, expected positive whole numbers with commas, as {example}")
     return tuple(int(word) for word in words)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from statistics import median
 from time import monotonic
 from typing import Literal
 
@@ -14,17 +15,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers.utils import logging as transformers_logging
 
 from driftcli.cli.battery import load_battery, probe_names
+from driftcli.costs import Costs, costs_json, read_costs
 from driftcli.domain import BUNDLED, Prompt, RunSpec, Verdict
 from driftcli.engine.forecast import forecast
 from driftcli.engine.run import Job, measure
-from driftcli.loading.pair import load_pair
+from driftcli.engine.timing import measure_costs
+from driftcli.errors import RunError
+from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.loading.prompts import builtin_prompts, bundled_prompts, limited, read_prompts
 from driftcli.loading.target import Dtype, choose_device
+from driftcli.mitigations.probe import MITIGATED
 from driftcli.report.choices import ReadingChoice
 from driftcli.report.evidence import counted
 from driftcli.report.json import finding_json
 from driftcli.report.verdict import judge
-from driftcli.traces.reader import Run, read_run
+from driftcli.traces.reader import COSTS_FILE, Run, read_run
 from driftcli.traces.writer import write_json
 from probes import QUICK
 
@@ -47,6 +52,8 @@ class Request:
     remote_code: bool
     out: Path | None
     force: bool
+    costs: Path | None = None
+    batch_sizes: Sequence[int] = (1,)
 
 
 def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
@@ -56,6 +63,7 @@ def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
     console = Console(stderr=True, highlight=False, markup=False)
     names = request.probes or (QUICK if request.spec.quick else ())
     battery = load_battery(names)
+    given = None if request.costs is None else read_costs(request.costs, request.spec.depth)
     prompts = limited(_prompts(request), request.limit or (QUICK_PROMPTS if request.spec.quick else None))
     device = choose_device(request.device)
     if request.target.startswith(BUNDLED) and request.drafter.startswith(BUNDLED):
@@ -68,10 +76,29 @@ def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
     console.print(f"{plan_line(job)}; traces go to {out}", soft_wrap=True)
     with ProgressBar(console) as bar:
         measure(job, bar)
+    if any(probe.name == MITIGATED for probe in battery):
+        _note_costs(request, pair, read_run(out), given, console)
     run = read_run(out)
     verdict = judge(run, battery)
     write_json(out / "findings.json", [finding_json(finding) for finding in verdict.findings])
     return run, verdict
+
+
+def _note_costs(request: Request, pair: LoadedPair, run: Run, given: Costs | None, console: Console) -> None:
+    """Write the seconds of the pair's steps beside the traces: those given, those that are there, or those timed now behind the run's usual
+    length of text. A target whose steps cannot be timed is said to be so, and what would rest on them stays open.
+    """
+    sizes = None if run.costs is None else [one.batch_size for one in run.costs.by_batch]
+    if given is None and sizes == list(request.batch_sizes) and not request.force:
+        return
+    if given is None:
+        console.print(f"timing single steps, batch {', '.join(map(str, request.batch_sizes))}")
+    try:
+        costs = given or measure_costs(pair, request.batch_sizes, request.spec.depth, max(2, round(median(run.lengths or [0]))))
+    except RunError as error:
+        console.print(f"steps are not timed: {error}", soft_wrap=True)
+        return
+    write_json(run.path / COSTS_FILE, costs_json(costs))
 
 
 def plan_line(job: Job) -> str:

@@ -12,9 +12,10 @@ from driftcli.domain import Axis
 
 def probes() -> None:
     """List the battery: each probe's question, the axes that it judges, and whether --quick runs it."""
-    from probes import BATTERY, QUICK
+    from driftcli.cli.battery import WHOLE
+    from probes import QUICK
 
-    for probe in BATTERY:
+    for probe in WHOLE:
         typer.echo(entry(probe.name, facts(probe.axes, quick=probe.name in QUICK), question(type(probe).__module__)))
 
 

@@ -28,7 +28,7 @@ from driftcli.errors import ProbeError, PromptError, RunError
 from driftcli.loading.pair import LoadedPair
 from driftcli.loading.prompts import content_hash
 from driftcli.loading.rendering import render
-from driftcli.probe import Probe, Search
+from driftcli.probe import Probe, Rounds, Search
 from driftcli.traces.reader import read_run
 from driftcli.traces.writer import Plain, RunFolder, card_json, manifest_of, open_run
 
@@ -58,6 +58,11 @@ class Job:
     def searches(self) -> list[Search]:
         """The probes that ask in rounds, before the others."""
         return [probe for probe in self.battery if isinstance(probe, Search)]
+
+    @property
+    def later_rounds(self) -> list[Rounds]:
+        """The probes that ask again when all others have been measured."""
+        return [probe for probe in self.battery if isinstance(probe, Rounds) and not isinstance(probe, Search)]
 
     def opening(self) -> list[Condition]:
         """The baseline and the first round of every search."""
@@ -139,6 +144,9 @@ def measure(job: Job, progress: Progress) -> Path:
         running.add(job.rest(wiring), REWIRED if wiring.changes else BASELINE)
     else:
         running.add(job.conditions(), BASELINE)
+    for probe in job.later_rounds:
+        while more := probe.further(read_run(folder.path, finished=False)):
+            running.add([_on(wiring, condition) for condition in more], REWIRED if wiring.changes else BASELINE, foreseen=False)
     running.finish()
     return folder.path
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 from driftcli import curves
 from driftcli.domain import BASELINE, SHARES, SYSTEMS, Absent, Estimate, Finding, Verdict
+from driftcli.mitigations.probe import MITIGATED
 from driftcli.printable import printable
 from driftcli.report.switches import SYSTEM_NAMES, disagreements
 from driftcli.stats import EXACT_TEXT, Floats, Sums
@@ -138,12 +139,12 @@ def attention_curves(run: Run) -> tuple[str, list[Curve]]:
 
 def condition_rows(run: Run) -> list[tuple[str, str, str, str]]:
     """Of each condition as deep as the run: probe, name, acceptance length, and accepted drafts over those of what it is held against,
-    paired. Shallower ones settle how the drafter is put together, and say so elsewhere. Sampled replies have a second row, for drafts
-    that are sampled too.
+    paired. Shallower ones settle how the drafter is put together and say so elsewhere, as mitigations do. Sampled replies have a second
+    row, for drafts that are sampled too.
     """
     rows = []
     for probe, name in run.conditions:
-        if name == run.reference or run.depth_of(name) != run.spec.depth:
+        if name == run.reference or run.depth_of(name) != run.spec.depth or probe == MITIGATED:
             continue
         length, kept = run.estimate(curves.walk_acceptance_length, name), run.ratio_to_baseline(curves.accepted_drafts, name)
         sampled = run.is_sampled(name)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from driftcli.domain import Verdict
 from driftcli.printable import printable
-from driftcli.report import evidence
+from driftcli.report import evidence, remedies
 from driftcli.traces.reader import Run
 
 
@@ -24,6 +24,7 @@ def render(run: Run, verdict: Verdict) -> str:
         *_conditions(run),
         ["### Findings"],
         *_findings(verdict),
+        *_remedies(run, verdict),
         _bullets(map(escaped, [*evidence.axis_lines(verdict), *evidence.remarks(run)])),
         ["```", *evidence.pointers(run, verdict), "```"],
     ]
@@ -57,6 +58,21 @@ def _findings(verdict: Verdict) -> list[list[str]]:
         ["### What to do"],
         _bullets(f"{escaped(fix)} ({', '.join(codes)})" for fix, codes in advice),
     ]
+
+
+def _remedies(run: Run, verdict: Verdict) -> list[list[str]]:
+    found = remedies.tried(run)
+    if not found:
+        return []
+    rows = [list(map(escaped, (name, state, words, gain))) for state, name, words, gain in remedies.remedy_rows(run, found)]
+    blocks = [["### Mitigations"], _table(["trial", "", "best option", remedies.heading(run)], ["---"] * 3 + ["--:"], rows)]
+    for head, lines in (
+        ("", remedies.payoff_lines(run)),
+        ("### What to type", [*remedies.typed(found), *remedies.lengths_typed(run)]),
+        ("### If you train again", remedies.training_lines(run, verdict)),
+    ):
+        blocks += [*([[head]] if head else []), _bullets(map(escaped, lines))] if lines else []
+    return blocks
 
 
 def _table(head: Sequence[str], rule: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:

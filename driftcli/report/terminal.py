@@ -15,7 +15,7 @@ from rich.text import Text
 
 from driftcli.domain import Severity, Verdict
 from driftcli.printable import printable
-from driftcli.report import evidence
+from driftcli.report import evidence, remedies
 from driftcli.report.console import hanging
 from driftcli.traces.reader import Run
 
@@ -27,6 +27,7 @@ COLOURS: dict[Severity, str] = {
     "miswired": "magenta",
     "inconclusive": "cyan",
 }
+STANDING: dict[str, str] = {"helps": "green", "costs": "red"}  # what else there is, plain
 
 
 def render(run: Run, verdict: Verdict) -> RenderableType:
@@ -40,6 +41,7 @@ def render(run: Run, verdict: Verdict) -> RenderableType:
         _conditions(run),
         [_findings(verdict)],
         _to_do(verdict),
+        _remedies(run, verdict),
         [hanging(line) for line in [*evidence.axis_lines(verdict), *evidence.remarks(run)]],
         [Text(line, style="dim", overflow="fold") for line in evidence.pointers(run, verdict)],
     ]
@@ -95,6 +97,26 @@ def _findings(verdict: Verdict) -> RenderableType:
             finding.code, Text(evidence.grade(finding), style=COLOURS[finding.severity]), Text(printable(finding.claim), overflow="fold")
         )
     return table
+
+
+def _remedies(run: Run, verdict: Verdict) -> list[RenderableType]:
+    found = remedies.tried(run)
+    if not found:
+        return []
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+    table.add_column("MITIGATIONS", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("")
+    table.add_column("", no_wrap=True)
+    for state, name, words, gain in remedies.remedy_rows(run, found):
+        table.add_row(name, Text(state, style=STANDING.get(state, "")), words, gain)
+    parts: list[RenderableType] = [table, Text(remedies.heading(run), style="dim"), *map(hanging, remedies.payoff_lines(run))]
+    for head, lines in (
+        ("WHAT TO TYPE", [*remedies.typed(found), *remedies.lengths_typed(run)]),
+        ("IF YOU TRAIN AGAIN", remedies.training_lines(run, verdict)),
+    ):
+        parts += [Text(), Text(head, style="bold"), *map(hanging, lines)] if lines else []
+    return parts
 
 
 def _to_do(verdict: Verdict) -> list[RenderableType]:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from driftcli.costs import Costs, read_costs
 from driftcli.domain import (
     BASELINE,
     REWIRED,
@@ -31,11 +32,12 @@ from driftcli.domain import (
 )
 from driftcli.errors import RunError
 from driftcli.stats import Bootstrap, Floats, Mapped, Sums, ratio
-from driftcli.traces.plans import fresh_band, plan_sums
+from driftcli.traces.plans import MEASURES, fresh_band, plan_sums
 from driftcli.traces.schema import VERSION
 from driftcli.traces.sums import WHOLE, Grid, cells, condition_sums, grids, places, read_table, target_sums
 from driftcli.traces.writer import Plain
 
+COSTS_FILE = "costs.json"
 NO_ANCHORS = "no reply was long enough for a chain"
 TEXT_COLUMNS = [
     *("prompt", "turn", "category", "prompt_length", "length", "anchors", "sink_row", "argmax_share", "generated", "unlocated"),
@@ -96,6 +98,12 @@ class Run:
         measured = self.manifest["conditions"]
         assert isinstance(measured, list)
         return measured
+
+    @cached_property
+    def costs(self) -> Costs | None:
+        """Seconds of the pair's steps, None where nobody measured or gave them; raises SourceError for a file that is none."""
+        path = self.path / COSTS_FILE
+        return read_costs(path, self.spec.depth) if path.exists() else None
 
     @property
     def reference(self) -> str:
@@ -273,8 +281,13 @@ class Run:
         return draws.estimate(own[0], statistic, tries) if over is None else draws.compared(own[0], own[1], statistic, ratio, tries)
 
     def _cannot_stop(self, plans: Sequence[Plan]) -> Absent | None:
-        blind = next((one.condition for one in plans if one.stop and self._grids(one.condition)["free"] is None), None)
-        return Absent(f"{blind} drafted no free chains, which a rule that ends them must see") if blind else None
+        for plan in (one for one in plans if one.stop is not None):
+            free = self._grids(plan.condition)["free"]
+            if free is None or plan.stop is None:
+                return Absent(f"{plan.condition} drafted no free chains, which a rule that ends them must see")
+            if not np.isfinite(MEASURES[plan.stop.measure](free)).any():
+                return Absent(f"{plan.condition} has no {plan.stop.measure} of its guesses, which the rule looks at")
+        return None
 
     def _planned_sums(self, plan: Plan) -> Sums:
         if plan not in self._plans:

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from driftcli.cli.battery import load_battery, probe_names
+from driftcli.cli.battery import WHOLE, load_battery, probe_names
 from driftcli.errors import ProbeError, UsageError
-from probes import BATTERY
 from probes.streams import Streams
 
 OWN = """
@@ -28,7 +27,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_no_name_means_the_whole_battery() -> None:
-    assert load_battery([]) == BATTERY
+    assert load_battery([]) == WHOLE
 
 
 def test_a_name_means_one_probe_and_a_name_given_twice_still_one() -> None:
@@ -36,7 +35,7 @@ def test_a_name_means_one_probe_and_a_name_given_twice_still_one() -> None:
 
 
 def test_the_names_of_a_battery_find_it_again() -> None:
-    assert load_battery(probe_names(BATTERY, [])) == BATTERY
+    assert load_battery(probe_names(WHOLE, [])) == WHOLE
     assert load_battery(probe_names(load_battery(["streams"]), ["streams"])) == (Streams(),)
 
 

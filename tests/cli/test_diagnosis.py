@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from driftcli.cli.diagnosis import ProgressBar, Request, diagnose_pair, time_left
 from driftcli.domain import RunSpec
-from driftcli.errors import UsageError
+from driftcli.errors import RunError, SourceError, UsageError
 from probes import QUICK
 
 
@@ -44,7 +45,7 @@ def request(models: Path, out: Path, **changes: object) -> Request:
 def test_a_diagnosis_leaves_a_whole_run_with_its_findings(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, verdict = diagnose_pair(request(models, tmp_path / "r"))
     assert run.n_prompts == 8
-    assert verdict.axes["payoff"].state == "not measured"
+    assert "8 prompts" in verdict.axes["payoff"].reason  # of which one half would select and the other judge
     wiring = {finding.code: finding.severity for finding in verdict.findings if finding.code in ("POS-RANGE", "LOAD-BROKEN")}
     assert wiring["POS-RANGE"] == "mild"  # at a token a byte these prompts run past its 512 positions
     assert wiring["LOAD-BROKEN"] == verdict.axes["wiring"].state == "miswired"  # its weights are random: no better than the floor
@@ -72,9 +73,46 @@ def test_quick_takes_24_prompts_and_the_short_battery_unless_told_otherwise(mode
     assert (len(short.trajectories["prompt"].unique()), short.probe_names, {probe for probe, _ in short.conditions}) == (
         24,
         list(QUICK),
-        {"wiring", "template"},
+        {"wiring", "template", "mitigations"},
     )
     own, _ = diagnose_pair(
         request(models, tmp_path / "b", limit=2, probes=["magnitude"], spec=RunSpec(depth=3, max_new_tokens=12, quick=True))
     )
     assert (len(own.trajectories["prompt"].unique()), own.probe_names) == (2, ["magnitude"])
+
+
+COSTS = {"source": "a server", "context": 512, "by_batch": [{"batch_size": 8, "draft_first": 1, "draft_step": 1, "verify": [1, 2, 3, 4]}]}
+
+
+def test_step_times_are_given_or_timed_once_and_kept(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"out": tmp_path / "r", "probes": ["mitigations"]}
+    timed, _ = diagnose_pair(request(models, **asked))
+    assert timed.costs is not None
+    assert [one.batch_size for one in timed.costs.by_batch] == [1]
+    monkeypatch.setattr("driftcli.cli.diagnosis.measure_costs", lambda *_: pytest.fail("timed again"))
+    again, _ = diagnose_pair(request(models, **asked))
+    assert again.costs == timed.costs
+    (tmp_path / "costs.json").write_text(json.dumps(COSTS))
+    given, _ = diagnose_pair(request(models, **asked, costs=tmp_path / "costs.json"))
+    assert given.costs is not None
+    assert (given.costs.source, given.costs.by_batch[0].verify) == ("a server", (1.0, 2.0, 3.0, 4.0))
+
+
+def test_step_times_that_are_none_are_refused_before_any_model_is_loaded(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "costs.json").write_text(json.dumps({**COSTS, "by_batch": []}))
+    with pytest.raises(SourceError, match=r"costs\.json, by_batch: saw"):
+        diagnose_pair(request(models, tmp_path / "r", costs=tmp_path / "costs.json", target="/nowhere"))
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_target_whose_steps_cannot_be_timed_is_diagnosed_all_the_same(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RunError("its cache takes no tokens back")
+
+    monkeypatch.setattr("driftcli.cli.diagnosis.measure_costs", refuse)
+    run, verdict = diagnose_pair(request(models, tmp_path / "r", probes=["mitigations"]))
+    assert run.costs is None
+    assert verdict.axes["payoff"].state == "inconclusive"
+    assert "steps are not timed: its cache takes no tokens back" in capsys.readouterr().err

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from driftcli.cli.battery import WHOLE
 from driftcli.cli.main import main
-from probes import BATTERY, QUICK
+from probes import QUICK
 
 
 def test_the_battery_is_listed_with_its_questions(capsys: pytest.CaptureFixture[str]) -> None:
@@ -11,11 +12,11 @@ def test_the_battery_is_listed_with_its_questions(capsys: pytest.CaptureFixture[
         main(["probes"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    assert [line.split()[0] for line in text.splitlines() if not line.startswith(" ")] == [probe.name for probe in BATTERY]
-    assert text.count("?\n") == len(BATTERY)
+    assert [line.split()[0] for line in text.splitlines() if not line.startswith(" ")] == [probe.name for probe in WHOLE]
+    assert text.count("?\n") == len(WHOLE)
     assert text.count("; in --quick too)") == len(QUICK)
     assert max(map(len, text.splitlines())) <= 100
 
 
 def test_the_short_battery_is_part_of_the_whole() -> None:
-    assert set(QUICK) < {probe.name for probe in BATTERY}
+    assert set(QUICK) < {probe.name for probe in WHOLE}

@@ -114,6 +114,25 @@ class TwoRounds:
         yield from ()
 
 
+@dataclass(frozen=True)
+class Again:
+    """A probe of somebody else that asks once more when it has seen everything."""
+
+    name: str = "again"
+    axes: tuple[Axis, ...] = ()
+
+    def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
+        return (Condition("first-question", DraftSettings(spec.depth, window=5), self.name),)
+
+    def further(self, trace: Trace) -> Sequence[Condition]:
+        assert {"first-question", "window-1000"} <= trace.measured
+        asked = Condition("asked-again", DraftSettings(trace.spec.depth, window=999), self.name)
+        return () if asked.name in trace.measured else (asked,)
+
+    def judge(self, trace: Trace) -> Iterator[Said]:
+        yield from ()
+
+
 def forced_hits(sums: Sums) -> Floats:
     return forced_accuracy(sums)[:, 0]
 
@@ -450,6 +469,16 @@ def test_a_drafter_wired_otherwise_has_all_that_a_baseline_has(pair: Callable, t
 def raw_copy(loaded: LoadedPair, folder: Path) -> Path:
     shutil.copytree(loaded.card.drafter.name, folder)
     return edit_config(folder, norm_output=False)
+
+
+def test_a_probe_asks_again_when_all_others_are_measured_and_on_what_a_search_settled(pair: Callable, tmp_path: Path) -> None:
+    run = read_run(measure(job(pair("trained-post"), tmp_path / "r", battery=(Again(), TwoRounds(RAW), Windows())), silent))
+    names = [name for _, name in run.conditions]
+    assert names == ["round-1", "round-2", REWIRED, "first-question", "window-4", "window-6", "window-1000", "asked-again"]
+    assert run.by_depth(rms("forced"), "asked-again") == run.by_depth(rms("forced"))  # a window longer than any text, on the raw state
+    before = (tmp_path / "r" / "run.json").read_text()
+    measure(job(pair("trained-post"), tmp_path / "r", battery=(Again(), TwoRounds(RAW), Windows())), silent)
+    assert json.loads(before)["conditions"] == json.loads((tmp_path / "r" / "run.json").read_text())["conditions"]
 
 
 def test_a_search_that_settles_on_the_declared_wiring_leaves_the_baseline_in_place(pair: Callable, tmp_path: Path) -> None:

@@ -1,0 +1,121 @@
+"""What helps on this very pair, by how much, and does speculation pay at all?
+
+Every mitigation is a few conditions over the same engine. What helps alone is drafted together in a second round: gains do not add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from driftcli.costs import StepCosts
+from driftcli.domain import Absent, Axis, Condition, DraftSettings, Finding, PairCard, Plan, RunSpec, Said, Skipped, Sound
+from driftcli.grades import Grades, lost
+from driftcli.mitigations.attention import AttentionRegularisation
+from driftcli.mitigations.diagnostics import Diagnostics
+from driftcli.mitigations.draft_length import DraftLength
+from driftcli.mitigations.draft_window import DraftWindow
+from driftcli.mitigations.early_stop import EarlyStop
+from driftcli.mitigations.mitigation import Kind, Mitigation, Option, Trial, usual
+from driftcli.mitigations.rendering_repair import RenderingRepair
+from driftcli.mitigations.serving import draft_length
+from driftcli.mitigations.trials import Outcome, best_length, judged
+from driftcli.mitigations.wiring_repair import WiringRepair
+from driftcli.probe import Trace, too_few
+from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS
+
+MITIGATIONS: tuple[Mitigation, ...] = (
+    DraftLength(),
+    DraftWindow(),
+    EarlyStop(),
+    RenderingRepair(),
+    WiringRepair(),
+    AttentionRegularisation(),
+    Diagnostics(),
+)
+MITIGATED = "mitigations"  # name of the probe
+TOGETHER = "together"  # condition of what helps alone, put together
+
+
+@dataclass(frozen=True)
+class Mitigations:
+    """All mitigations, and whether speculation pays at all."""
+
+    name: str = MITIGATED
+    axes: tuple[Axis, ...] = ("payoff",)
+    grades: Grades = field(default_factory=Grades)  # of speed lost to speculation
+
+    def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
+        """What each of them drafts."""
+        return [replace(one, probe=self.name) for mitigation in MITIGATIONS for one in mitigation.conditions(pair, spec)]
+
+    def further(self, trace: Trace) -> Sequence[Condition]:
+        """What helps alone, together, once, where it is more than one thing."""
+        changes = _helping_changes(trace)
+        if len(changes) < 2 or TOGETHER in trace.measured:
+            return ()
+        merged: dict[str, Any] = {name: value for one in changes for name, value in one.changes.items()}
+        together = DraftSettings(trace.spec.depth, **merged)
+        return (Condition(TOGETHER, together, self.name, free=True),)
+
+    def judge(self, trace: Trace) -> Iterator[Said]:
+        """Whether the best way to speculate is faster than not to."""
+        if trace.argmax_share < EXACT_TEXT:
+            yield Skipped("payoff", "inconclusive", "the given replies are not the target's own, so no acceptance is claimed on them")
+        elif trace.n_prompts < 2 * MINIMAL_PROMPTS:
+            yield Skipped("payoff", "inconclusive", too_few(trace, 2 * MINIMAL_PROMPTS))
+        elif trace.costs is None:
+            yield Skipped("payoff", "inconclusive", "no costs of a step are known; give them with --costs, or diagnose anew to time them")
+        else:
+            yield self._worth(trace, trace.costs.by_batch[0])
+
+    def _worth(self, trace: Trace, costs: StepCosts) -> Said:
+        plan, worth = best_length(trace, costs)
+        if isinstance(worth, Absent):
+            return Skipped("payoff", "inconclusive", worth.reason)
+        at = f"{worth.value:.2f}x [{worth.low:.2f}, {worth.high:.2f}] the speed of plain decoding at the best draft length, {plan.drafts}"
+        needed = costs.round_seconds(plan.drafts) / costs.plain
+        claim = f"{at}, batch {costs.batch_size}; it pays from an acceptance length of {needed:.2f}"
+        if worth.low > 1:
+            return Sound("payoff", claim)
+        if worth.high >= 1:
+            return Skipped("payoff", "inconclusive", f"{claim}, which may be a gain or a loss; more prompts would tell")
+        return Finding(
+            "NO-PAYOFF", self.grades.of(lost(worth)), claim, worth, "times plain decoding", "turn speculation off at this batch size"
+        )
+
+
+def outcomes(trace: Trace) -> list[Outcome]:
+    """Every trial of the run; none where too few prompts or given replies decide nothing."""
+    if trace.argmax_share < EXACT_TEXT or trace.n_prompts < 2 * MINIMAL_PROMPTS:
+        return []
+    costs = trace.costs.by_batch[0] if trace.costs else None
+    return judged(trace, [*_single(trace), *_together(trace)], costs)
+
+
+def _single(trace: Trace) -> list[tuple[Kind, Trial]]:
+    return [(one.kind, trial) for one in MITIGATIONS for trial in one.trials(trace)]
+
+
+def _helping_changes(trace: Trace) -> list[Option]:
+    """Options that change how chains are drafted on the run's own texts and help by themselves, whatever a step costs."""
+    if trace.argmax_share < EXACT_TEXT or trace.n_prompts < 2 * MINIMAL_PROMPTS:
+        return []
+    tried = judged(trace, [(kind, trial) for kind, trial in _single(trace) if kind != "diagnostic"], None)
+    return [one.option for one in tried if one.helps and one.option is not None and one.option.changes]
+
+
+def _together(trace: Trace) -> list[tuple[Kind, Trial]]:
+    """What helps alone put together, or the one thing that does, at every draft length."""
+    changes = _helping_changes(trace)
+    if not changes:
+        return []
+    condition = TOGETHER if TOGETHER in trace.measured else changes[0].plan.condition
+    words = " and ".join(one.words for one in (changes if condition == TOGETHER else changes[:1]))
+    own = trace.pair.no_recursion is None
+    options = [
+        Option(f"{words}, draft {length}", Plan(condition, length), usual(trace), draft_length(length, self_feeding=own))
+        for length in range(1, trace.spec.depth + 1)
+    ]
+    return [("needs code", Trial(TOGETHER, options))]

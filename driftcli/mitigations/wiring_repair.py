@@ -1,0 +1,34 @@
+"""The wiring that fits the weights in place of the declared one, where the search for it found another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from driftcli.domain import BASELINE, Condition, PairCard, Plan, RunSpec
+from driftcli.mitigations.mitigation import Kind, Option, Trial, usual
+from driftcli.mitigations.serving import wiring
+from driftcli.probe import Trace
+
+
+@dataclass(frozen=True)
+class WiringRepair:
+    """What the search settled on, against what is declared."""
+
+    name: str = "wiring-repair"
+    kind: Kind = "deployable"
+
+    def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
+        """None: a drafter that is wired otherwise has its own baseline."""
+        return ()
+
+    def trials(self, trace: Trace) -> Sequence[Trial]:
+        """One option, where the declared wiring lost."""
+        if not trace.wiring.changes:
+            return []
+        words, declared = f"wire it as {trace.wiring}", Plan(BASELINE, trace.spec.depth)
+        return [
+            Trial(
+                self.name, [Option(words, usual(trace), declared, wiring(trace.wiring.changes, target_type=trace.pair.target.model_type))]
+            )
+        ]

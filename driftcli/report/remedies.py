@@ -1,0 +1,181 @@
+"""Mitigations before people and scripts: what was tried, what it gave, and what to type for what helps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from driftcli.costs import break_even_length
+from driftcli.curves import forced_accuracy, joint_walk, log_likelihood, share
+from driftcli.domain import REGIONS, Absent, Estimate, Verdict
+from driftcli.mitigations.exports import exports
+from driftcli.mitigations.probe import MITIGATED, outcomes
+from driftcli.mitigations.serving import ENGINES, Engine, by_batch_size
+from driftcli.mitigations.training import PRODUCERS, Advice, Producer, recipes
+from driftcli.mitigations.trials import Outcome, best_length, speed, tokens_a_round, verified_in_vain
+from driftcli.printable import printable
+from driftcli.stats import EXACT_TEXT, Floats, Sums
+from driftcli.traces.reader import Run
+from driftcli.traces.writer import Plain
+
+Standing = Literal["helps", "costs", "no effect shown", "diagnostic"]
+
+
+def tried(run: Run) -> list[Outcome]:
+    """The outcomes of a run that tried mitigations, those that help first, then by their gain."""
+    found = outcomes(run) if MITIGATED in run.probe_names else []
+    return sorted(found, key=lambda one: (not recommended(one), -one.gain.value if isinstance(one.gain, Estimate) else 0.0))
+
+
+def recommended(one: Outcome) -> bool:
+    """Whether it helps and somebody could use it."""
+    return one.helps and one.kind != "diagnostic"
+
+
+def standing(one: Outcome) -> Standing:
+    """What a trial came to, in a word or two."""
+    if one.kind == "diagnostic":
+        return "diagnostic"
+    return "helps" if one.helps else "costs" if one.costs else "no effect shown"
+
+
+def heading(run: Run) -> str:
+    """What the gain is that the rows show."""
+    what = "speed" if run.costs else "tokens a round"
+    return f"{what}, of the run's own; chosen on half of the prompts, measured on the other; intervals hold for all at once"
+
+
+def payoff_lines(run: Run) -> list[str]:
+    """At each batch size the best draft length, what it gives over plain decoding, and from which acceptance length on it pays."""
+    lines = []
+    for costs in run.costs.by_batch if run.costs else ():
+        plan, worth = best_length(run, costs)
+        pays = f"{plan.drafts} pay from an acceptance length of {break_even_length(costs, plan.drafts):.2f}"
+        lines.append(f"batch {costs.batch_size}: best draft length {plan.drafts}, {_gain(worth)} plain decoding; {pays}")
+    if lines and run.costs:
+        lines.append(f"step times: {run.costs.source}, behind {run.costs.context} tokens")
+    return list(map(printable, lines))
+
+
+def lengths_typed(run: Run) -> list[str]:
+    """How each engine is told the best draft length by batch size, where several were asked for."""
+    sizes = run.costs.by_batch if run.costs else ()
+    if len(sizes) < 2:
+        return []
+    best = [(costs.batch_size, best_length(run, costs)[0].drafts) for costs in sizes]
+    settings = by_batch_size(best, self_feeding=run.pair.no_recursion is None)
+    return [printable(f"by batch size: {engine}: {text}") for engine, text in settings.items()]
+
+
+def training_lines(run: Run, verdict: Verdict) -> list[str]:
+    """For what only training can mend: the recipe, and what it could give at most here."""
+    return [printable(f"{one.what}: at most {_most(one)}  ({one.code})") for one in recipes(run, verdict.findings)]
+
+
+def _most(one: Advice) -> str:
+    if isinstance(one.most, Absent):
+        return f"unknown, {one.most.reason}"
+    return f"{one.most.value:.0%} [{one.most.low:.0%}, {one.most.high:.0%}], {one.unit}"
+
+
+def training_json(run: Run, verdict: Verdict, number: Callable[[Estimate | Absent], Plain]) -> list[Plain]:
+    """Recipes with their keys by trainer."""
+    return [
+        {"code": one.code, "what": one.what, "at_most": number(one.most), "unit": one.unit, "keys": _texts(one.keys)}
+        for one in recipes(run, verdict.findings)
+    ]
+
+
+def _texts(named: Mapping[Producer, str]) -> dict[str, Plain]:
+    return {name: named[name] for name in PRODUCERS if name in named}
+
+
+def exports_json(run: Run) -> dict[str, Plain]:
+    """What each engine takes to pretend the acceptance of this run; nothing where none is claimed."""
+    rates = [one.value for one in run.by_depth(joint_walk) if isinstance(one, Estimate)]
+    if len(rates) < run.spec.depth or run.argmax_share < EXACT_TEXT:
+        return {}
+    return _plain_settings(exports(rates))
+
+
+def remedy_rows(run: Run, found: Sequence[Outcome]) -> list[tuple[str, str, str, str]]:
+    """Of each trial: what it came to, its name, its best option in words, and the gain."""
+    return [(standing(one), printable(one.trial), printable(_words(run, one)), printable(_gain(one.gain))) for one in found]
+
+
+def typed(found: Sequence[Outcome]) -> list[str]:
+    """What to type for each that helps, an engine a line."""
+    lines = []
+    for one in found:
+        if recommended(one) and one.option is not None:
+            lines += [printable(f"{one.option.words}: {engine}: {text}") for engine, text in one.option.settings.items()]
+    return lines
+
+
+def _words(run: Run, one: Outcome) -> str:
+    """Its best option, and what that is held against where that is another draft length than the run's."""
+    if one.option is None:
+        return "-"
+    over = one.option.over.drafts
+    return one.option.words if over == run.spec.depth else f"{one.option.words}, over draft {over}"
+
+
+def _gain(gain: Estimate | Absent) -> str:
+    return f"unknown ({gain.reason})" if isinstance(gain, Absent) else f"{gain.value:.2f}x [{gain.low:.2f}, {gain.high:.2f}]"
+
+
+def remedies_json(run: Run, number: Callable[[Estimate | Absent], Plain]) -> list[Plain]:
+    """Every trial as plain values; number: how an estimate is written."""
+    return [_plain(run, one, number) for one in tried(run)]
+
+
+def _plain(run: Run, one: Outcome, number: Callable[[Estimate | Absent], Plain]) -> Plain:
+    option, costs = one.option, run.costs.by_batch[0] if run.costs else None
+    head: dict[str, Plain] = {
+        "name": one.trial,
+        "kind": one.kind,
+        "deployable": one.kind == "deployable",
+        "helps": recommended(one),
+        "standing": standing(one),
+        "gain": number(one.gain),
+    }
+    if option is None:
+        return {**head, "option": None, "settings": {}}
+    plan, over = option.plan, option.over
+    lengths = run.planned(tokens_a_round, plan), run.planned(tokens_a_round, plan, over)
+    return {
+        **head,
+        "option": option.words,
+        "acceptance_length": number(lengths[0]),
+        "ratio_to_baseline": number(lengths[1]),
+        "speed_up": number(run.planned(speed(costs), plan) if costs else Absent("no costs of a step are known")),
+        "verified_in_vain": number(run.planned(verified_in_vain, plan)),
+        "verified_in_vain_before": number(run.planned(verified_in_vain, over)),
+        "settings": _plain_settings(option.settings),
+        "by_depth": [] if plan.condition == over.condition else _by_depth(run, plan.condition, over.condition, number),
+    }
+
+
+def _plain_settings(settings: Mapping[Engine, str]) -> dict[str, Plain]:
+    return {engine: settings[engine] for engine in ENGINES if engine in settings}
+
+
+def _by_depth(run: Run, condition: str, over: str, number: Callable[[Estimate | Absent], Plain]) -> list[Plain]:
+    """With and without it: perplexity over the wanted tokens that the draft vocabulary holds, and their share; accuracy on the target's
+    text; RMS of the state; the shares of attention.
+    """
+    statistics: dict[str, Callable[[Sums], Floats]] = {
+        "perplexity": lambda sums: np.exp(-log_likelihood(sums)),
+        "covered": lambda sums: sums["forced_covered"] / sums["anchors"][:, None],
+        "accuracy": forced_accuracy,
+        "rms": lambda sums: sums["forced_rms"] / sums["anchors"][:, None],
+        **{name: share("forced", name) for name in REGIONS},
+    }
+    rows: list[dict[str, Plain]] = [{"depth": depth} for depth in range(1, run.spec.depth + 1)]
+    for name, statistic in statistics.items():
+        for suffix, which in (("", condition), ("_before", over)):
+            for row, value in zip(rows, run.by_depth(statistic, which), strict=True):
+                row[f"{name}{suffix}"] = number(value)
+    return list(rows)
