@@ -136,16 +136,26 @@ def _to_keep(manifest: Path, request: Mapping[str, Plain], prompts: Sequence[str
 
 def write_parquet(path: Path, table: str, parts: Iterable[Columns]) -> None:
     """Write rows of `table`, aside and renamed."""
-    schema = arrow_schema(table)
-    batches = [pa.record_batch([_array(part[column.name], column, part) for column in COLUMNS[table]], schema=schema) for part in parts]
+    schema, rows = arrow_schema(table), list(parts)
     aside = path.with_suffix(".tmp")
-    pq.write_table(pa.Table.from_batches(batches, schema), aside, compression="zstd")
+    columns = [_column(column, rows) for column in COLUMNS[table]]
+    pq.write_table(pa.Table.from_arrays(columns, schema=schema), aside, compression="zstd")
     os.replace(aside, path)
 
 
-def _array(values: object, column: Column, part: Columns) -> pa.Array:
-    if values is None:
-        return pa.nulls(len(part["prompt"]), column.type)  # type: ignore[arg-type]
+def _column(column: Column, parts: Sequence[Columns]) -> pa.Array:
+    """One column of all parts, converted at once."""
+    pieces, lengths = [part[column.name] for part in parts], [len(part["prompt"]) for part in parts]  # type: ignore[arg-type]
+    kinds = [piece.dtype for piece in pieces if isinstance(piece, np.ndarray)]
+    if all(piece is None for piece in pieces):
+        return pa.nulls(sum(lengths), column.type)
+    if not kinds:
+        return _array([one for piece, n in zip(pieces, lengths, strict=True) for one in ([None] * n if piece is None else piece)], column)
+    whole = [np.ma.array(np.zeros(n, kinds[0]), mask=True) if piece is None else piece for piece, n in zip(pieces, lengths, strict=True)]
+    return _array(np.ma.concatenate(whole), column)  # type: ignore[no-untyped-call]
+
+
+def _array(values: Sequence[object] | np.ndarray, column: Column) -> pa.Array:
     mask = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
     data = values.data if isinstance(values, np.ma.MaskedArray) else values
     if pa.types.is_floating(column.type) and not np.isfinite(np.ma.asarray(values).compressed()).all():
