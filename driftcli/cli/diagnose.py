@@ -24,10 +24,7 @@ def diagnose(
         str | None, typer.Option(help="Verifying model: hub id, id@revision or folder. Default, with no --drafter: the bundled pair.")
     ] = None,
     drafter: Annotated[str | None, typer.Option(help="Proposing model: an EAGLE head or a causal LM with the target's tokenizer.")] = None,
-    prompts: Annotated[
-        Path | None,
-        typer.Option(help=PROMPTS),
-    ] = None,
+    prompts: Annotated[Path | None, typer.Option(help=PROMPTS)] = None,
     probe: Annotated[list[str] | None, typer.Option(help="Only this probe, or your own as package.module:NAME; may be repeated.")] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="24 prompts and the short battery, unless named otherwise; so it is when no pair is named.")
@@ -41,11 +38,9 @@ def diagnose(
     limit: Annotated[int | None, typer.Option(min=1, help="Use this many prompts, dealt over the categories.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts that the target continues together.")] = DEFAULTS.batch_size,
     batch_sizes: Annotated[
-        str, typer.Option(help="Sequences that the server decodes together: steps are timed at each; 1,8,... The first decides.")
+        str, typer.Option(help="Sequences that are decoded together: steps are timed at 1,8,...; the first decides.")
     ] = "1",
-    costs: Annotated[
-        Path | None, typer.Option(help="JSON file of a server's step times, in place of timing them here: costs.json of a run there.")
-    ] = None,
+    costs: Annotated[Path | None, typer.Option(help="Step times in place of timing them here: costs.json of a run elsewhere.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the intervals' resampling.")] = DEFAULTS.seed,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
     dtype: Annotated[
