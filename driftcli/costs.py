@@ -63,6 +63,11 @@ class Costs:
     context: int
     by_batch: tuple[StepCosts, ...]
 
+    @property
+    def deciding(self) -> StepCosts:
+        """The costs of the batch size that was named first, by which settings are chosen."""
+        return self.by_batch[0]
+
     def of_batch(self, size: int) -> StepCosts:
         """The costs of one batch size; UsageError where it was not measured."""
         for costs in self.by_batch:

@@ -105,6 +105,12 @@ def too_few(trace: Trace, least: int = MINIMAL_PROMPTS) -> str:
     return f"{trace.n_prompts} prompt{'s' * (trace.n_prompts != 1)} with a chain, at least {least} are needed"
 
 
+def feeds_back_normed(trace: Trace) -> bool:
+    """Whether the head hands on its state behind the final norm, as it is wired in this run."""
+    declared = trace.pair.record.get("feedback")
+    return (trace.wiring.feedback or (declared and declared.value)) == "normed"
+
+
 class Probe(Protocol):
     """One question about a pair."""
 

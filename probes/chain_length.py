@@ -26,7 +26,7 @@ from driftcli.curves import (
 )
 from driftcli.domain import Absent, Axis, Condition, DraftSettings, Estimate, Finding, PairCard, RunSpec, Said, Severity, Skipped, Sound
 from driftcli.grades import Grades
-from driftcli.probe import Trace, too_few
+from driftcli.probe import Trace, feeds_back_normed, too_few
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
 
 DEEP, DEEPEST = "deep", 16  # condition and depth of the deeper chain; no server drafts more (chosen by us)
@@ -139,8 +139,7 @@ class ChainLength:
 
     def _shorter_draft(self, trace: Trace) -> str:
         """Advice: the shortest draft that keeps nearly all of the gain, where it is shorter than the run's, and a retraining."""
-        declared = trace.pair.record.get("feedback")
-        normed = (trace.wiring.feedback or (declared and declared.value)) == "normed"
+        normed = feeds_back_normed(trace)
         retrain = "retrain with a deeper unroll" if normed else "retrain with post-norm feedback and per-stream norms (EAGLE 3.1)"
         if trace.argmax_share < EXACT_TEXT:
             return retrain

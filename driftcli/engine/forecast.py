@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import perf_counter
 
 import torch
 
@@ -16,6 +15,7 @@ from driftcli.drafters.causal_lm import CausalLm
 from driftcli.engine.cells import draft, sharing_texts
 from driftcli.engine.run import Job
 from driftcli.engine.texts import Text
+from driftcli.engine.timing import seconds
 from driftcli.engine.trajectories import Trajectory, read_text
 from driftcli.loading.rendering import REPLY, render
 from driftcli.loading.target import LanguageModel
@@ -94,11 +94,4 @@ def _step(target: LanguageModel, size: int) -> None:
 
 def _seconds(call: Callable[[], object]) -> float:
     """The faster of two calls, since the first one warms up."""
-    found = []
-    for _ in range(2):
-        started = perf_counter()
-        call()
-        if torch.accelerator.is_available():
-            torch.accelerator.synchronize()
-        found.append(perf_counter() - started)
-    return min(found)
+    return min(seconds(call) for _ in range(2))

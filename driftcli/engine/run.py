@@ -8,7 +8,6 @@ them from there.
 from __future__ import annotations
 
 import json
-import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,8 +16,6 @@ from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-
-import torch
 
 from driftcli.domain import BASELINE, REWIRED, Condition, DraftSettings, Prompt, RunSpec, TextSettings, Wiring
 from driftcli.drafters.causal_lm import CausalLm
@@ -247,10 +244,9 @@ def _plain(condition: Condition) -> Plain:
 
 def _facts(job: Job) -> dict[str, Plain]:
     target, card = job.pair.target, job.pair.card
-    device = torch.cuda.get_device_name(target.device) if target.device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "versions": {name: version(name) for name in PACKAGES},
-        "device_name": device,
+        "device_name": target.device_name,
         "started": _now(),
         "ignored_generation_settings": ignored_settings(target),
         "chat_template_sha256": _template_hash(target.tokenizer.chat_template),

@@ -6,7 +6,6 @@ as good as any to a model without experts.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -40,14 +39,9 @@ def step_lengths(depth: int) -> list[int]:
     return sorted({*range(1, min(EACH, deepest) + 1), *range(EACH, deepest, 4), deepest})
 
 
-def device_name(model: LanguageModel) -> str:
-    """What the model runs on."""
-    return torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else platform.processor() or platform.machine()
-
-
 def _source(target: LanguageModel) -> str:
     threads = f", threads: {torch.get_num_threads()}" if target.device.type == "cpu" else ""
-    return f"measured on {device_name(target)}, {str(target.head.dtype).removeprefix('torch.')}{threads}"
+    return f"measured on {target.device_name}, {str(target.head.dtype).removeprefix('torch.')}{threads}"
 
 
 def _step_costs(pair: LoadedPair, size: int, depth: int, context: int) -> StepCosts:
@@ -92,10 +86,10 @@ class _Batch:
         for length in lengths:
             if length == 1:
                 self._verify(1)
-            taken.verify[length] = _seconds(lambda length=length: self._verify(length))  # type: ignore[misc]
+            taken.verify[length] = seconds(lambda length=length: self._verify(length))  # type: ignore[misc]
             if length > 1:
-                taken.first.append(_seconds(self._first))
-                taken.further.append(_seconds(self._further) / CHAIN)
+                taken.first.append(seconds(self._first))
+                taken.further.append(seconds(self._further) / CHAIN)
                 self._drafter.crop(self._context)
         return taken
 
@@ -111,7 +105,7 @@ class _Batch:
             self._guesses = self._drafter.follow(self._guesses)
 
 
-def _seconds(step: Callable[[], None]) -> float:
+def seconds(step: Callable[[], object]) -> float:
     """Seconds until the device is done with a step."""
     started = perf_counter()
     step()

@@ -6,6 +6,7 @@ CPU and the config's elsewhere; a model that does not fit on one GPU is spread o
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -54,6 +55,11 @@ class LanguageModel:
         return TargetFacts(
             self.source.name, *sizes, getattr(config, "max_position_embeddings", None), str(config.model_type), config.to_dict()
         )
+
+    @property
+    def device_name(self) -> str:
+        """What the model runs on, in the device's own words."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else platform.processor() or platform.machine()
 
     @property
     def decoder(self) -> nn.Module:

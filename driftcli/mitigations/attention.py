@@ -35,7 +35,7 @@ class AttentionRegularisation:
         if pair.no_recursion is not None or spec.depth < 2:
             return ()
         return [
-            Condition(_named(field, value), _settings(spec.depth, field, value), self.name)
+            Condition(_named(field, value), _settings(spec.depth, field, value))
             for field, values in (QUICK if spec.quick else TRIED).items()
             for value in values
         ]

@@ -32,7 +32,7 @@ class Diagnostics:
         if feedback is not None and feedback.value == "raw":
             made["feedback-normed-by-hand"] = DraftSettings(spec.depth, wiring=Wiring(feedback="normed"))
         made |= {f"re-anchored-{every}": DraftSettings(spec.depth, reanchored=every) for every in EVERY if every < spec.depth}
-        return [Condition(name, settings, self.name) for name, settings in made.items()]
+        return [Condition(name, settings) for name, settings in made.items()]
 
     def trials(self, trace: Trace) -> Sequence[Trial]:
         """Every one by itself."""

@@ -28,7 +28,7 @@ class DraftWindow:
         if spec.quick or pair.no_recursion is not None:
             return ()
         settings = [DraftSettings(spec.depth, window, kept) for window in WINDOWS for kept in KEPT]
-        return [Condition(f"{self.name}-{_suffix(one.window, one.kept)}", one, self.name) for one in settings]
+        return [Condition(f"{self.name}-{_suffix(one.window, one.kept)}", one) for one in settings]
 
     def trials(self, trace: Trace) -> Sequence[Trial]:
         """One trial a length of context."""

@@ -35,7 +35,7 @@ class EarlyStop:
             **({} if trace.pair.no_recursion else {"state": _bands(trace, "state"), "prompt": _bands(trace, "prompt")}),
         }
         own = trace.pair.no_recursion is None
-        over = best_length(trace, trace.costs.by_batch[0])[0] if trace.costs else usual(trace)
+        over = best_length(trace, trace.costs.deciding)[0] if trace.costs else usual(trace)
         return [
             Trial(
                 f"{self.name}-{measure}",

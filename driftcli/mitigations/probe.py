@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from driftcli.costs import StepCosts
+from driftcli.costs import StepCosts, break_even_length
 from driftcli.domain import Absent, Axis, Condition, DraftSettings, Finding, PairCard, Plan, RunSpec, Said, Skipped, Sound
 from driftcli.grades import Grades, lost
 from driftcli.mitigations.attention import AttentionRegularisation
@@ -52,7 +52,7 @@ class Mitigations:
 
     def further(self, trace: Trace) -> Sequence[Condition]:
         """What helps alone, together, once, where it is more than one thing."""
-        changes = _helping_changes(trace)
+        changes = [] if undecided(trace) else _helping_changes(trace)
         if len(changes) < 2 or TOGETHER in trace.measured:
             return ()
         merged: dict[str, Any] = {name: value for one in changes for name, value in one.changes.items()}
@@ -61,21 +61,19 @@ class Mitigations:
 
     def judge(self, trace: Trace) -> Iterator[Said]:
         """Whether the best way to speculate is faster than not to."""
-        if trace.argmax_share < EXACT_TEXT:
-            yield Skipped("payoff", "inconclusive", "the given replies are not the target's own, so no acceptance is claimed on them")
-        elif trace.n_prompts < 2 * MINIMAL_PROMPTS:
-            yield Skipped("payoff", "inconclusive", too_few(trace, 2 * MINIMAL_PROMPTS))
+        if reason := undecided(trace):
+            yield Skipped("payoff", "inconclusive", reason)
         elif trace.costs is None:
             yield Skipped("payoff", "inconclusive", "no costs of a step are known; give them with --costs, or diagnose anew to time them")
         else:
-            yield self._worth(trace, trace.costs.by_batch[0])
+            yield self._worth(trace, trace.costs.deciding)
 
     def _worth(self, trace: Trace, costs: StepCosts) -> Said:
         plan, worth = best_length(trace, costs)
         if isinstance(worth, Absent):
             return Skipped("payoff", "inconclusive", worth.reason)
         at = f"{worth.value:.2f}x [{worth.low:.2f}, {worth.high:.2f}] the speed of plain decoding at the best draft length, {plan.drafts}"
-        needed = costs.round_seconds(plan.drafts) / costs.plain
+        needed = break_even_length(costs, plan.drafts)
         claim = f"{at}, batch {costs.batch_size}; it pays from an acceptance length of {needed:.2f}"
         if worth.low > 1:
             return Sound("payoff", claim)
@@ -86,12 +84,18 @@ class Mitigations:
         )
 
 
+def undecided(trace: Trace) -> str:
+    """Why nothing can be chosen on one half of the prompts and judged on the other; empty where it can."""
+    if trace.argmax_share < EXACT_TEXT:
+        return "the given replies are not the target's own, so no acceptance is claimed on them"
+    return too_few(trace, 2 * MINIMAL_PROMPTS) if trace.n_prompts < 2 * MINIMAL_PROMPTS else ""
+
+
 def outcomes(trace: Trace) -> list[Outcome]:
-    """Every trial of the run; none where too few prompts or given replies decide nothing."""
-    if trace.argmax_share < EXACT_TEXT or trace.n_prompts < 2 * MINIMAL_PROMPTS:
+    """Every trial of the run; none where nothing can be decided."""
+    if undecided(trace):
         return []
-    costs = trace.costs.by_batch[0] if trace.costs else None
-    return judged(trace, [*_single(trace), *_together(trace)], costs)
+    return judged(trace, [*_single(trace), *_together(trace)], trace.costs.deciding if trace.costs else None)
 
 
 def _single(trace: Trace) -> list[tuple[Kind, Trial]]:
@@ -100,8 +104,6 @@ def _single(trace: Trace) -> list[tuple[Kind, Trial]]:
 
 def _helping_changes(trace: Trace) -> list[Option]:
     """Options that change how chains are drafted on the run's own texts and help by themselves, whatever a step costs."""
-    if trace.argmax_share < EXACT_TEXT or trace.n_prompts < 2 * MINIMAL_PROMPTS:
-        return []
     tried = judged(trace, [(kind, trial) for kind, trial in _single(trace) if kind != "diagnostic"], None)
     return [one.option for one in tried if one.helps and one.option is not None and one.option.changes]
 

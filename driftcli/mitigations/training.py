@@ -13,7 +13,7 @@ from typing import Literal
 
 from driftcli.curves import estimate_tax, misses_outside
 from driftcli.domain import Absent, Estimate, Finding
-from driftcli.probe import Trace
+from driftcli.probe import Trace, feeds_back_normed
 from driftcli.stats import Floats, Sums, ratio
 
 Producer = Literal["SafeAILab/EAGLE", "SpecForge", "speculators", "ModelOpt"]
@@ -59,9 +59,7 @@ def recipes(trace: Trace, findings: Sequence[Finding]) -> list[Advice]:
 
 def _suited(recipe: Recipe, trace: Trace) -> Recipe:
     """The recipe, a deeper unroll in place of a normed feedback where the head has that already."""
-    declared = trace.pair.record.get("feedback")
-    normed = (trace.wiring.feedback or (declared and declared.value)) == "normed"
-    return replace(recipe, what=DEEPER, keys=UNROLLED) if recipe.keys is NORMED and normed else recipe
+    return replace(recipe, what=DEEPER, keys=UNROLLED) if recipe.keys is NORMED and feeds_back_normed(trace) else recipe
 
 
 def _bound(recipe: Recipe, trace: Trace, finding: Finding) -> Estimate | Absent:

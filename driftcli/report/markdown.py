@@ -66,12 +66,10 @@ def _remedies(run: Run, verdict: Verdict) -> list[list[str]]:
         return []
     rows = [list(map(escaped, (name, state, words, gain))) for state, name, words, gain in remedies.remedy_rows(run, found)]
     blocks = [["### Mitigations"], _table(["trial", "", "best option", remedies.heading(run)], ["---"] * 3 + ["--:"], rows)]
-    for head, lines in (
-        ("", remedies.payoff_lines(run)),
-        ("### What to type", [*remedies.typed(found), *remedies.lengths_typed(run)]),
-        ("### If you train again", remedies.training_lines(run, verdict)),
-    ):
-        blocks += [*([[head]] if head else []), _bullets(map(escaped, lines))] if lines else []
+    if lines := remedies.payoff_lines(run):
+        blocks.append(_bullets(map(escaped, lines)))
+    for head, lines in remedies.further_parts(run, verdict, found):
+        blocks += [[f"### {head}"], _bullets(map(escaped, lines))]
     return blocks
 
 

@@ -12,8 +12,8 @@ from driftcli.curves import forced_accuracy, joint_walk, log_likelihood, share
 from driftcli.domain import REGIONS, Absent, Estimate, Verdict
 from driftcli.mitigations.exports import exports
 from driftcli.mitigations.probe import MITIGATED, outcomes
-from driftcli.mitigations.serving import ENGINES, Engine, by_batch_size
-from driftcli.mitigations.training import PRODUCERS, Advice, Producer, recipes
+from driftcli.mitigations.serving import Engine, by_batch_size
+from driftcli.mitigations.training import Advice, Producer, recipes
 from driftcli.mitigations.trials import Outcome, best_length, speed, tokens_a_round, verified_in_vain
 from driftcli.printable import printable
 from driftcli.stats import EXACT_TEXT, Floats, Sums
@@ -88,16 +88,18 @@ def training_json(run: Run, verdict: Verdict, number: Callable[[Estimate | Absen
     ]
 
 
-def _texts(named: Mapping[Producer, str]) -> dict[str, Plain]:
-    return {name: named[name] for name in PRODUCERS if name in named}
-
-
 def exports_json(run: Run) -> dict[str, Plain]:
     """What each engine takes to pretend the acceptance of this run; nothing where none is claimed."""
     rates = [one.value for one in run.by_depth(joint_walk) if isinstance(one, Estimate)]
     if len(rates) < run.spec.depth or run.argmax_share < EXACT_TEXT:
         return {}
-    return _plain_settings(exports(rates))
+    return _texts(exports(rates))
+
+
+def further_parts(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> list[tuple[str, list[str]]]:
+    """What follows the trials, each part a heading and its lines; a part without lines is left out."""
+    parts = [("What to type", [*typed(found), *lengths_typed(run)]), ("If you train again", training_lines(run, verdict))]
+    return [(head, lines) for head, lines in parts if lines]
 
 
 def remedy_rows(run: Run, found: Sequence[Outcome]) -> list[tuple[str, str, str, str]]:
@@ -132,7 +134,7 @@ def remedies_json(run: Run, number: Callable[[Estimate | Absent], Plain]) -> lis
 
 
 def _plain(run: Run, one: Outcome, number: Callable[[Estimate | Absent], Plain]) -> Plain:
-    option, costs = one.option, run.costs.by_batch[0] if run.costs else None
+    option, costs = one.option, run.costs.deciding if run.costs else None
     head: dict[str, Plain] = {
         "name": one.trial,
         "kind": one.kind,
@@ -153,13 +155,14 @@ def _plain(run: Run, one: Outcome, number: Callable[[Estimate | Absent], Plain])
         "speed_up": number(run.planned(speed(costs), plan) if costs else Absent("no costs of a step are known")),
         "verified_in_vain": number(run.planned(verified_in_vain, plan)),
         "verified_in_vain_before": number(run.planned(verified_in_vain, over)),
-        "settings": _plain_settings(option.settings),
+        "settings": _texts(option.settings),
         "by_depth": [] if plan.condition == over.condition else _by_depth(run, plan.condition, over.condition, number),
     }
 
 
-def _plain_settings(settings: Mapping[Engine, str]) -> dict[str, Plain]:
-    return {engine: settings[engine] for engine in ENGINES if engine in settings}
+def _texts(named: Mapping[Engine, str] | Mapping[Producer, str]) -> dict[str, Plain]:
+    """Texts by engine or trainer as plain values."""
+    return {str(name): text for name, text in named.items()}
 
 
 def _by_depth(run: Run, condition: str, over: str, number: Callable[[Estimate | Absent], Plain]) -> list[Plain]:

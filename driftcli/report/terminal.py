@@ -111,11 +111,8 @@ def _remedies(run: Run, verdict: Verdict) -> list[RenderableType]:
     for state, name, words, gain in remedies.remedy_rows(run, found):
         table.add_row(name, Text(state, style=STANDING.get(state, "")), words, gain)
     parts: list[RenderableType] = [table, Text(remedies.heading(run), style="dim"), *map(hanging, remedies.payoff_lines(run))]
-    for head, lines in (
-        ("WHAT TO TYPE", [*remedies.typed(found), *remedies.lengths_typed(run)]),
-        ("IF YOU TRAIN AGAIN", remedies.training_lines(run, verdict)),
-    ):
-        parts += [Text(), Text(head, style="bold"), *map(hanging, lines)] if lines else []
+    for head, lines in remedies.further_parts(run, verdict, found):
+        parts += [Text(), Text(head.upper(), style="bold"), *map(hanging, lines)]
     return parts
 
 

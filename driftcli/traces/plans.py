@@ -29,6 +29,15 @@ def fresh_band(fresh: Grid, measure: StopMeasure, prompts: np.ndarray, outside: 
     return float(low), float(high)
 
 
+def lacks_for_stop(condition: str, free: Grid | None, stop: StopRule) -> str:
+    """What a rule would have to see of a condition's free chains and does not; empty where it sees it."""
+    if free is None:
+        return f"{condition} drafted no free chains, which a rule that ends them must see"
+    if not np.isfinite(MEASURES[stop.measure](free)).any():
+        return f"{condition} has no {stop.measure} of its guesses, which the rule looks at"
+    return ""
+
+
 def sent(free: Grid | None, anchors: int, drafts: int, stop: StopRule | None) -> np.ndarray:
     """Proposals that the chain of each anchor sends to be verified; (anchor,)."""
     if stop is None or free is None:

@@ -32,7 +32,7 @@ from driftcli.domain import (
 )
 from driftcli.errors import RunError
 from driftcli.stats import Bootstrap, Floats, Mapped, Sums, ratio
-from driftcli.traces.plans import MEASURES, fresh_band, plan_sums
+from driftcli.traces.plans import fresh_band, lacks_for_stop, plan_sums
 from driftcli.traces.schema import VERSION
 from driftcli.traces.sums import WHOLE, Grid, cells, condition_sums, grids, places, read_table, target_sums
 from driftcli.traces.writer import Plain
@@ -58,8 +58,8 @@ class Run:
     _category: str | None = None
     _sums: dict[tuple[str, tuple[int, int], str], Sums] = field(default_factory=dict)  # by reference, span and condition
     _bootstraps: dict[int, Bootstrap] = field(default_factory=dict)
-    _feeds: dict[str, dict[Feed, Grid | None]] = field(default_factory=dict)  # by condition, of plans alone
-    _plans: dict[Plan, Sums] = field(default_factory=dict)
+    _feeds: dict[tuple[str, tuple[int, int]], dict[Feed, Grid | None]] = field(default_factory=dict)  # by condition and span
+    _plans: dict[tuple[Plan, tuple[int, int]], Sums] = field(default_factory=dict)
 
     @property
     def probe_names(self) -> list[str]:
@@ -220,7 +220,7 @@ class Run:
         if key not in self._sums:
             texts = self._texts_with_ids() if condition == self.reference else None
             sampled, prompts = self.is_sampled(condition), self._every_prompt
-            sums = condition_sums(self.path, condition, prompts, self._span, self.spec.depth, sampled=sampled, texts=texts)
+            sums = condition_sums(self._grids(condition), prompts, self.spec.depth, sampled=sampled, texts=texts)
             self._sums[key] = {**sums, **target_sums(self._texts_of(condition), prompts)}
         if self._category is None:
             return self._sums[key]
@@ -281,25 +281,24 @@ class Run:
         return draws.estimate(own[0], statistic, tries) if over is None else draws.compared(own[0], own[1], statistic, ratio, tries)
 
     def _cannot_stop(self, plans: Sequence[Plan]) -> Absent | None:
-        for plan in (one for one in plans if one.stop is not None):
-            free = self._grids(plan.condition)["free"]
-            if free is None or plan.stop is None:
-                return Absent(f"{plan.condition} drafted no free chains, which a rule that ends them must see")
-            if not np.isfinite(MEASURES[plan.stop.measure](free)).any():
-                return Absent(f"{plan.condition} has no {plan.stop.measure} of its guesses, which the rule looks at")
-        return None
+        unseen = (lacks_for_stop(one.condition, self._grids(one.condition)["free"], one.stop) for one in plans if one.stop)
+        return next((Absent(reason) for reason in unseen if reason), None)
 
     def _planned_sums(self, plan: Plan) -> Sums:
-        if plan not in self._plans:
+        key = (plan, self._span)
+        if key not in self._plans:
             feeds = self._grids(plan.condition)
             assert feeds["forced"] is not None
-            self._plans[plan] = plan_sums(feeds["forced"], feeds["free"], plan)
-        return self._plans[plan]
+            self._plans[key] = plan_sums(feeds["forced"], feeds["free"], plan)
+        return self._plans[key]
 
     def _grids(self, condition: str) -> dict[Feed, Grid | None]:
-        if condition not in self._feeds:
-            self._feeds[condition] = grids(self.path, condition, self._every_prompt)
-        return self._feeds[condition]
+        """The rows of a condition; those of the reference are kept, since every plan is held against them."""
+        key = (condition, self._span)
+        found = self._feeds.get(key) or grids(self.path, condition, self._every_prompt, self._span)
+        if condition == self.reference:
+            self._feeds[key] = found
+        return found
 
     def fresh_band(self, measure: StopMeasure, outside: float) -> tuple[float, float] | None:
         """Between which values a measure of the reference's fresh queries lies, but for a share on either side, on the half that selects;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -66,21 +66,13 @@ def grids(path: Path, condition: str, prompts: tuple[str, ...], span: tuple[int,
 
 
 def condition_sums(
-    path: Path,
-    condition: str,
-    prompts: tuple[str, ...],
-    span: tuple[int, int],
-    depth: int,
-    *,
-    sampled: bool = False,
-    texts: pa.Table | None = None,
+    feeds: Mapping[Feed, Grid | None], prompts: tuple[str, ...], depth: int, *, sampled: bool = False, texts: pa.Table | None = None
 ) -> Sums:
-    """Sums by prompt of every feed that the condition wrote, over the anchors of a span of positions.
+    """Sums by prompt of every feed that a condition wrote.
 
     depth: of its chains where it has none at all, since no text of it is long enough. sampled: its replies were drawn at a temperature.
     texts: what it drafts on, with token ids, where guesses that need no drafter are to be counted on the same anchors.
     """
-    feeds = grids(path, condition, prompts, span)
     nothing = np.zeros(0, dtype=int)
     forced = feeds["forced"] or Grid({name: np.zeros((0, depth)) for name in NUMBERS}, nothing, nothing, nothing, len(prompts))
     sums = {
