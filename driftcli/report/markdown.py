@@ -24,8 +24,8 @@ def render(run: Run, verdict: Verdict) -> str:
         *_conditions(run),
         ["### Findings"],
         *_findings(verdict),
-        *_remedies(run, verdict),
         _bullets(map(escaped, [*evidence.axis_lines(verdict), *evidence.remarks(run)])),
+        *_remedies(run, verdict),
         ["```", *evidence.pointers(run, verdict), "```"],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
@@ -65,7 +65,11 @@ def _remedies(run: Run, verdict: Verdict) -> list[list[str]]:
     if not found:
         return []
     rows = [list(map(escaped, (name, state, words, gain))) for state, name, words, gain in remedies.remedy_rows(run, found)]
-    blocks = [["### Mitigations"], _table(["trial", "", "best option", remedies.heading(run)], ["---"] * 3 + ["--:"], rows)]
+    blocks = [
+        ["### Mitigations"],
+        _table(["trial", "", "best option", "gain"], ["---"] * 3 + ["--:"], rows),
+        [escaped(f"Gain: {remedies.heading(run)}.")],
+    ]
     if lines := remedies.payoff_lines(run):
         blocks.append(_bullets(map(escaped, lines)))
     for head, lines in remedies.further_parts(run, verdict, found):

@@ -12,7 +12,7 @@ from driftcli.curves import forced_accuracy, joint_walk, log_likelihood, share
 from driftcli.domain import REGIONS, Absent, Estimate, Verdict
 from driftcli.mitigations.exports import exports
 from driftcli.mitigations.probe import MITIGATED, outcomes
-from driftcli.mitigations.serving import Engine, by_batch_size
+from driftcli.mitigations.serving import ENGINES, Engine, by_batch_size
 from driftcli.mitigations.training import Advice, Producer, recipes
 from driftcli.mitigations.trials import Outcome, best_length, speed, tokens_a_round, verified_in_vain
 from driftcli.printable import printable
@@ -43,8 +43,9 @@ def standing(one: Outcome) -> Standing:
 
 def heading(run: Run) -> str:
     """What the gain is that the rows show."""
-    what = "speed" if run.costs else "tokens a round"
-    return f"{what}, of the run's own; chosen on half of the prompts, measured on the other; intervals hold for all at once"
+    what = "expected speed" if run.costs else "tokens a round"
+    one = f"1.00x is {run.spec.depth} drafts as they are, or what stands behind `over`"
+    return f"{what}; {one}; chosen on half of the prompts, measured on the other, intervals for all at once"
 
 
 def payoff_lines(run: Run) -> list[str]:
@@ -52,8 +53,8 @@ def payoff_lines(run: Run) -> list[str]:
     lines = []
     for costs in run.costs.by_batch if run.costs else ():
         plan, worth = best_length(run, costs)
-        pays = f"{plan.drafts} pay from an acceptance length of {break_even_length(costs, plan.drafts):.2f}"
-        lines.append(f"batch {costs.batch_size}: best draft length {plan.drafts}, {_gain(worth)} plain decoding; {pays}")
+        pays = f"it pays from an acceptance length of {break_even_length(costs, plan.drafts):.2f}"
+        lines.append(f"batch {costs.batch_size}: draft {plan.drafts} is fastest, {_gain(worth)} the speed of no drafting; {pays}")
     if lines and run.costs:
         lines.append(f"step times: {run.costs.source}, behind {run.costs.context} tokens")
     return list(map(printable, lines))
@@ -66,7 +67,7 @@ def lengths_typed(run: Run) -> list[str]:
         return []
     best = [(costs.batch_size, best_length(run, costs)[0].drafts) for costs in sizes]
     settings = by_batch_size(best, self_feeding=run.pair.no_recursion is None)
-    return [printable(f"by batch size: {engine}: {text}") for engine, text in settings.items()]
+    return [printable(f"by batch size, {engine} {ENGINES[engine]}: {text}") for engine, text in settings.items()]
 
 
 def training_lines(run: Run, verdict: Verdict) -> list[str]:
@@ -112,7 +113,7 @@ def typed(found: Sequence[Outcome]) -> list[str]:
     lines = []
     for one in found:
         if recommended(one) and one.option is not None:
-            lines += [printable(f"{one.option.words}: {engine}: {text}") for engine, text in one.option.settings.items()]
+            lines += [printable(f"{one.option.words}, {engine} {ENGINES[engine]}: {text}") for engine, text in one.option.settings.items()]
     return lines
 
 

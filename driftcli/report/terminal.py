@@ -41,8 +41,8 @@ def render(run: Run, verdict: Verdict) -> RenderableType:
         _conditions(run),
         [_findings(verdict)],
         _to_do(verdict),
-        _remedies(run, verdict),
         [hanging(line) for line in [*evidence.axis_lines(verdict), *evidence.remarks(run)]],
+        _remedies(run, verdict),
         [Text(line, style="dim", overflow="fold") for line in evidence.pointers(run, verdict)],
     ]
     parts: list[RenderableType] = []
