@@ -107,7 +107,8 @@ class Controls:
         if isinstance(gain, Estimate) and isinstance(lookup, Estimate) and gain.high <= 0:
             own = f"keeps {lookup.value:.2f} drafts a round, the drafter {lookup.value + gain.value:.2f}"
             right = f"; the lookup's first guess is right {first.value:.0%}" if isinstance(first, Estimate) else ""
-            claim = f"a lookup of the last tokens in the text so far {own} [{gain.low:+.2f}, {gain.high:+.2f}]{right}"
+            apart = f"a difference of {gain.value:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]"
+            claim = f"a lookup of the last tokens in the text so far {own}, {apart}{right}"
             yield Finding("LOOKUP-ENOUGH", "mild", claim, gain, "drafts a round", "draft by n-gram lookup on such texts, it costs nothing")
         shuffled = _kept(trace, SHUFFLED)
         if shuffled is not None and shuffled.high >= 1 and shuffled.low > 1 - self.grades.moderate:
