@@ -1,8 +1,9 @@
 """What speculation costs and pays: the seconds of each step of a pair, and the speed that a draft length then gives.
 
 A round of `K` drafts is the drafter's first step, `K - 1` further ones and one target step over `K + 1` tokens; it commits the kept drafts
-and one token besides. Plain decoding commits one token a step. What surrounds the steps (sampling, scheduling) is in neither. Source:
-Leviathan et al. 2023, section 3.3, with the target step's own price for every number of tokens in place of one price for all.
+and one token besides, all of which the drafter's next first step reads. Plain decoding commits one token a step. What surrounds the steps
+(sampling, scheduling) is in neither. Source: Leviathan et al. 2023, section 3.3, with a price of its own for a target step over every
+number of tokens in place of one price for all.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,7 +24,7 @@ from driftcli.stats import Floats, ratio
 
 CostsJson: TypeAlias = Mapping[str, str | int | Sequence[Mapping[str, int | float | Sequence[float]]]]
 KEYS = ("source", "context", "by_batch")  # the first may be left out
-BATCH_KEYS = ("batch_size", "draft_first", "draft_step", "verify")
+BATCH_KEYS = ("batch_size", "draft_first", "draft_step", "verify", "draft_read")  # the last may be left out
 LONGEST_SHOWN = 80  # characters of a wrong value that an error repeats (chosen by us)
 
 
@@ -30,14 +32,16 @@ LONGEST_SHOWN = 80  # characters of a wrong value that an error repeats (chosen 
 class StepCosts:
     """Seconds of one batch's steps.
 
-    draft_first: the drafter's first step of a round, which reads the newly verified tokens; draft_step: each further one. verify: one
-    target step over `1, 2, ...` tokens a sequence.
+    draft_first: the drafter's first step of a round, which reads the newly verified tokens, where that is one; draft_read: what each more
+    of them adds to it, one for each draft that the round before kept. draft_step: each further step. verify: one target step over
+    `1, 2, ...` tokens a sequence.
     """
 
     batch_size: int
     draft_first: float
     draft_step: float
     verify: tuple[float, ...]
+    draft_read: float = 0.0
 
     @property
     def plain(self) -> float:
@@ -45,7 +49,7 @@ class StepCosts:
         return self.verify[0]
 
     def round_seconds(self, drafts: int) -> float:
-        """Seconds of a round of `drafts` drafts, a plain step for none; UsageError beyond what was measured."""
+        """Seconds of a round of `drafts` drafts behind one that kept none, a plain step for none; UsageError beyond what was measured."""
         assert drafts >= 0
         if drafts >= len(self.verify):
             raise UsageError(
@@ -79,7 +83,7 @@ class Costs:
 
 def speed_up(rounds: Floats, kept: Floats, costs: StepCosts, drafts: int) -> Floats:
     """Expected speed over plain decoding of rounds of `drafts` drafts; NaN without a round. rounds and kept drafts: of one shape."""
-    return ratio((rounds + kept) * costs.plain, rounds * costs.round_seconds(drafts))
+    return ratio((rounds + kept) * costs.plain, rounds * costs.round_seconds(drafts) + kept * costs.draft_read)
 
 
 def speed_up_of(rounds_by_drafts: Floats, kept: Floats, costs: StepCosts) -> Floats:
@@ -88,12 +92,13 @@ def speed_up_of(rounds_by_drafts: Floats, kept: Floats, costs: StepCosts) -> Flo
     rounds_by_drafts: (..., drafts), rounds that drafted exactly `0, 1, ...` tokens. kept: (...) drafts kept in all of them.
     """
     seconds = np.array([costs.round_seconds(drafts) for drafts in range(rounds_by_drafts.shape[-1])])
-    return ratio((rounds_by_drafts.sum(axis=-1) + kept) * costs.plain, rounds_by_drafts @ seconds)
+    return ratio((rounds_by_drafts.sum(axis=-1) + kept) * costs.plain, rounds_by_drafts @ seconds + kept * costs.draft_read)
 
 
 def break_even_length(costs: StepCosts, drafts: int) -> float:
-    """Acceptance length from which rounds of `drafts` drafts are faster than plain decoding."""
-    return costs.round_seconds(drafts) / costs.plain
+    """Acceptance length from which rounds of `drafts` drafts are faster than plain decoding; infinite where reading a token costs more."""
+    saved = costs.plain - costs.draft_read
+    return (costs.round_seconds(drafts) - costs.draft_read) / saved if saved > 0 else inf
 
 
 def interpolated(seconds: Mapping[int, float]) -> tuple[float, ...]:
@@ -107,8 +112,7 @@ def interpolated(seconds: Mapping[int, float]) -> tuple[float, ...]:
 def costs_json(costs: Costs) -> CostsJson:
     """Costs as `run.json` and `--costs` hold them."""
     rows: list[Mapping[str, int | float | Sequence[float]]] = [
-        {"batch_size": one.batch_size, "draft_first": one.draft_first, "draft_step": one.draft_step, "verify": list(one.verify)}
-        for one in costs.by_batch
+        {**{key: getattr(one, key) for key in BATCH_KEYS}, "verify": list(one.verify)} for one in costs.by_batch
     ]
     return {"source": costs.source, "context": costs.context, "by_batch": rows}
 
@@ -147,9 +151,9 @@ def costs_of_json(given: object, where: str = "costs") -> Costs:
 
 
 def _step_costs(where: str, given: object) -> StepCosts:
-    row = _object(where, given, BATCH_KEYS)
-    first, further = (_seconds(f"{where}.{key}", row[key], free=True) for key in ("draft_first", "draft_step"))
-    return StepCosts(_whole(f"{where}.batch_size", row["batch_size"]), first, further, _verify(f"{where}.verify", row["verify"]))
+    row = _object(where, given, BATCH_KEYS, optional=BATCH_KEYS[-1:])
+    first, further, read = (_seconds(f"{where}.{key}", row.get(key, 0), free=True) for key in ("draft_first", "draft_step", "draft_read"))
+    return StepCosts(_whole(f"{where}.batch_size", row["batch_size"]), first, further, _verify(f"{where}.verify", row["verify"]), read)
 
 
 def _verify(where: str, given: object) -> tuple[float, ...]:

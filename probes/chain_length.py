@@ -26,10 +26,12 @@ from driftcli.curves import (
 )
 from driftcli.domain import Absent, Axis, Condition, DraftSettings, Estimate, Finding, PairCard, RunSpec, Said, Severity, Skipped, Sound
 from driftcli.grades import Grades
+from driftcli.payoff import paying_length, undecided
 from driftcli.probe import Trace, feeds_back_normed, too_few
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
 
 DEEP, DEEPEST = "deep", 16  # condition and depth of the deeper chain; no server drafts more (chosen by us)
+DEEPER, POST_NORM = "retrain with a deeper unroll", "retrain with post-norm feedback and per-stream norms (EAGLE 3.1)"
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class ChainLength:
 
     def _drift_findings(self, trace: Trace, damage: Estimate) -> Iterator[Finding | Skipped]:
         severity = self.grades.of(damage)
-        fix = self._shorter_draft(trace)
+        fix = self._shorter_draft(trace, DEEPER if feeds_back_normed(trace) else POST_NORM)
         mechanisms = list(self._mechanisms(trace, severity, damage, fix))
         yield from mechanisms
         fall = f"right guesses fall by {damage.value:.0%} beyond the hand-off"
@@ -101,7 +103,8 @@ class ChainLength:
             depth, lost = where
             many = f"more than {self.collapse:.0%} of the right guesses"
             claim = f"from depth {depth} on {many} are lost to self-feeding ({lost.value:.0%} there)"
-            fix = f"draft at most {depth - 1} token{'s' if depth > 2 else ''}; train with a deeper unroll"
+            at_most = f"draft at most {depth - 1} token{'s' if depth > 2 else ''}"
+            fix = f"{at_most}; {DEEPER}" if _fastest(trace) is None else self._shorter_draft(trace, DEEPER)
             yield Finding("DEPTH-COLLAPSE", severity, claim, lost, "share of right guesses", fix)
 
     def _mechanisms(self, trace: Trace, severity: Severity, damage: Estimate, fix: str) -> Iterator[Finding]:
@@ -137,21 +140,25 @@ class ChainLength:
         prompt = isinstance(off_prompt, Estimate) and off_prompt.low >= -self.minimal_change
         return state and prompt and isinstance(ahead, Estimate) and ahead.high <= self.minimal_change
 
-    def _shorter_draft(self, trace: Trace) -> str:
-        """Advice: the shortest draft that keeps nearly all of the gain, where it is shorter than the run's, and a retraining."""
-        normed = feeds_back_normed(trace)
-        retrain = "retrain with a deeper unroll" if normed else "retrain with post-norm feedback and per-stream norms (EAGLE 3.1)"
+    def _shorter_draft(self, trace: Trace, retrain: str) -> str:
+        """Advice: a shorter draft where one is enough, and a retraining."""
         if trace.argmax_share < EXACT_TEXT:
             return retrain
         gains = [length.value - 1 for length in trace.by_depth(length_by_draft_length) if isinstance(length, Estimate)]
         if len(gains) < trace.spec.depth or gains[-1] <= 0:
             return retrain
-        draft = next(number for number, gain in enumerate(gains, 1) if gain >= self.enough_gain * gains[-1])
-        if draft == trace.spec.depth:
+        draft, why = self._enough(trace, gains)
+        if draft in (0, trace.spec.depth):
             return retrain
         kept, now, before = gains[draft - 1] / gains[-1], 1 - gains[draft - 1] / draft, 1 - gains[-1] / len(gains)
         waste = f"wastes {now:.0%} of the drafted tokens instead of {before:.0%}"
-        return f"draft {draft} instead of {len(gains)}: keeps {kept:.0%} of the accepted drafts and {waste}; {retrain}"
+        return f"draft {draft} instead of {len(gains)}: {why}keeps {kept:.0%} of the accepted drafts and {waste}; {retrain}"
+
+    def _enough(self, trace: Trace, gains: Sequence[float]) -> tuple[int, str]:
+        """The fastest draft length, and that it is; where nobody timed the steps the shortest one that keeps nearly all of the gain."""
+        if (fastest := _fastest(trace)) is not None:
+            return fastest, "is the fastest here, "
+        return next(number for number, gain in enumerate(gains, 1) if gain >= self.enough_gain * gains[-1]), ""
 
     def _collapse_depth(self, trace: Trace) -> tuple[int, Estimate] | None:
         """The depth from which on, at every depth, more than `collapse` is lost, and the loss there."""
@@ -180,6 +187,11 @@ class ChainLength:
             yield Finding("LOW-CAPACITY", severity, seen, first, "share of guesses", "train on more of the target's own replies")
         elif first.low < self.capacity[0]:
             yield Skipped("capacity", "inconclusive", f"{seen}, astride the {self.capacity[0]:.0%} below which it is low")
+
+
+def _fastest(trace: Trace) -> int | None:
+    """The draft length that is fastest by the seconds of the steps, 0 where none pays, None where they cannot tell."""
+    return paying_length(trace, trace.costs.deciding) if trace.costs is not None and not undecided(trace) else None
 
 
 def _lost(sums: Sums) -> Floats:

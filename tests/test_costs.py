@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from itertools import product
+from math import inf
 from pathlib import Path
 from random import Random
 
@@ -22,6 +23,7 @@ from driftcli.costs import (
 from driftcli.errors import SourceError, UsageError
 
 STEPS = StepCosts(4, 3.0, 2.0, (10.0, 11.0, 13.0, 16.0))
+READING = StepCosts(4, 3.0, 2.0, (10.0, 11.0, 13.0, 16.0), draft_read=0.5)
 FILE = {"context": 512, "by_batch": [{"batch_size": 1, "draft_first": 0.3, "draft_step": 0.2, "verify": [1.0, 1.1, 1.2]}]}
 
 
@@ -31,6 +33,7 @@ def simulated(rounds: list[tuple[int, int]], costs: StepCosts) -> float:
     for drafted, kept in rounds:
         for number in range(drafted):
             clock += costs.draft_first if number == 0 else costs.draft_step
+        clock += costs.draft_read * kept  # by the next round's first step
         clock += costs.verify[drafted]
         tokens += kept + 1
     return tokens * costs.verify[0] / clock
@@ -46,26 +49,33 @@ def test_a_round_costs_its_drafts_and_one_target_step_over_one_token_more() -> N
     assert STEPS.plain == 10.0
 
 
+@pytest.mark.parametrize("costs", [STEPS, READING])
 @pytest.mark.parametrize("drafts", [0, 1, 2, 3])
-def test_the_speed_up_is_that_of_a_loop_on_a_clock(drafts: int) -> None:
+def test_the_speed_up_is_that_of_a_loop_on_a_clock(drafts: int, costs: StepCosts) -> None:
     rounds = [some_rounds(seed, [drafts]) for seed in range(6)]
     n, kept = np.full((2, 3), 20.0), np.array([sum(kept for _, kept in one) for one in rounds], dtype=float).reshape(2, 3)
-    expected = np.array([simulated(one, STEPS) for one in rounds]).reshape(2, 3)
-    np.testing.assert_allclose(speed_up(n, kept, STEPS, drafts), expected)
+    expected = np.array([simulated(one, costs) for one in rounds]).reshape(2, 3)
+    np.testing.assert_allclose(speed_up(n, kept, costs, drafts), expected)
 
 
-def test_the_speed_up_of_rounds_of_different_lengths_is_that_of_a_loop_on_a_clock() -> None:
+@pytest.mark.parametrize("costs", [STEPS, READING])
+def test_the_speed_up_of_rounds_of_different_lengths_is_that_of_a_loop_on_a_clock(costs: StepCosts) -> None:
     rounds = [some_rounds(seed, [0, 1, 2, 3]) for seed in range(6)]
     counts = np.array([[sum(drafted == n for drafted, _ in one) for n in range(4)] for one in rounds], dtype=float)
     kept = np.array([sum(kept for _, kept in one) for one in rounds], dtype=float)
-    np.testing.assert_allclose(speed_up_of(counts, kept, STEPS), [simulated(one, STEPS) for one in rounds])
-    assert speed_up_of(counts.reshape(2, 3, 4), kept.reshape(2, 3), STEPS).shape == (2, 3)
+    np.testing.assert_allclose(speed_up_of(counts, kept, costs), [simulated(one, costs) for one in rounds])
+    assert speed_up_of(counts.reshape(2, 3, 4), kept.reshape(2, 3), costs).shape == (2, 3)
 
 
+@pytest.mark.parametrize("costs", [STEPS, READING])
 @pytest.mark.parametrize("drafts", [1, 2, 3])
-def test_speculation_at_the_break_even_length_is_as_fast_as_plain_decoding(drafts: int) -> None:
-    length = break_even_length(STEPS, drafts)
-    assert speed_up(np.array(100.0), np.array(100 * (length - 1)), STEPS, drafts) == pytest.approx(1)
+def test_speculation_at_the_break_even_length_is_as_fast_as_plain_decoding(drafts: int, costs: StepCosts) -> None:
+    length = break_even_length(costs, drafts)
+    assert speed_up(np.array(100.0), np.array(100 * (length - 1)), costs, drafts) == pytest.approx(1)
+
+
+def test_where_reading_a_token_costs_what_it_saves_no_length_pays() -> None:
+    assert break_even_length(StepCosts(1, 3.0, 2.0, (10.0, 11.0), draft_read=10.0), 1) == inf
 
 
 def test_without_a_round_there_is_no_speed() -> None:

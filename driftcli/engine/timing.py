@@ -6,8 +6,10 @@ as good as any to a model without experts.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from statistics import median
 from time import perf_counter
 
@@ -18,8 +20,8 @@ from driftcli.engine.serving import ServedTarget, serve
 from driftcli.loading.pair import LoadedPair
 from driftcli.loading.target import LanguageModel
 
-TURNS, FEWEST, SECONDS = 15, 3, 3.0  # most and fewest turns, and the time after which there are no more (chosen by us)
-READ = 2  # newly verified tokens that a round's first step reads: what rounds commit is mostly between 1 and 4 (chosen by us)
+TURNS, FEWEST, SECONDS = 25, 5, 8.0  # most and fewest turns, and the time after which there are no more (chosen by us)
+READ = 5  # newly verified tokens of the longer of the first steps that are timed (chosen by us)
 CHAIN = 4  # further steps that are timed together, since nobody waits between them (chosen by us)
 EACH = 9  # target steps over up to so many tokens are all timed, then every fourth (chosen by us)
 
@@ -29,7 +31,7 @@ def measure_costs(pair: LoadedPair, batch_sizes: Sequence[int], depth: int, cont
 
     Medians of some turns; context: at least 2. Raises RunError for a model whose cache cannot take tokens back.
     """
-    assert context >= READ and depth >= 1
+    assert context >= 2 and depth >= 1
     return Costs(_source(pair.target), context, tuple(_step_costs(pair, size, depth, context) for size in batch_sizes))
 
 
@@ -50,24 +52,31 @@ def _step_costs(pair: LoadedPair, size: int, depth: int, context: int) -> StepCo
     started, turns = perf_counter(), [batch.turn(lengths)]
     while len(turns) < FEWEST or (len(turns) < TURNS and perf_counter() - started < SECONDS):
         turns.append(batch.turn(lengths))
-    first, further = median(s for turn in turns for s in turn.first), median(s for turn in turns for s in turn.further)
+    one, more = (median(s for turn in turns for s in turn.first[read]) for read in batch.reads)
+    further = median(s for turn in turns for s in turn.further)
     verify = {length: median(turn.verify[length] for turn in turns) for length in lengths}
-    return StepCosts(size, first, further, interpolated(verify))
+    each = (more - one) / (batch.reads[1] - batch.reads[0])
+    return StepCosts(size, one, further, interpolated(verify), max(0.0, each))
 
 
 @dataclass
 class _Turn:
-    """Seconds of one turn: a target step by its number of tokens, and the drafter's first and further steps, one of each a round."""
+    """Seconds of one turn: a target step by its number of tokens, and the drafter's steps, a round's first by the tokens that it reads."""
 
     verify: dict[int, float] = field(default_factory=dict)
-    first: list[float] = field(default_factory=list)
+    first: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     further: list[float] = field(default_factory=list)
 
 
 class _Batch:
-    """A pair behind `context` tokens of text, read once, which stands in every place of the batch."""
+    """A pair behind `context` tokens of text, read once, which stands in every place of the batch.
+
+    reads: the numbers of newly verified tokens that first steps read, in turn.
+    """
 
     def __init__(self, pair: LoadedPair, size: int, depth: int, context: int) -> None:
+        self.reads = 1, min(READ, context)
+        self._next = cycle(self.reads)
         self._drafter = serve(pair.drafter, context + READ + CHAIN)
         self._target = ServedTarget(pair.target, self._drafter.boundaries)
         self._context = context
@@ -78,17 +87,21 @@ class _Batch:
         self._target.repeat(size)
         self._drafter.repeat(size)
         self._ids = ids.expand(size, -1)
-        self._streams = {boundary: stream[:, -READ:].expand(size, -1, -1) for boundary, stream in streams.items()}
+        self._streams = {boundary: stream.expand(size, -1, -1) for boundary, stream in streams.items()}
 
     def turn(self, lengths: Sequence[int]) -> _Turn:
-        """A round of every length, and steps of plain decoding, of which the second one counts: it follows its like."""
+        """A round of every length, and steps of plain decoding, of which the second one counts: it follows its like.
+
+        A round has one first step, since a second one would find the drafter's weights where the first has brought them.
+        """
         taken = _Turn()
         for length in lengths:
             if length == 1:
                 self._verify(1)
             taken.verify[length] = seconds(lambda length=length: self._verify(length))  # type: ignore[misc]
             if length > 1:
-                taken.first.append(seconds(self._first))
+                read = next(self._next)
+                taken.first[read].append(seconds(lambda read=read: self._first(read)))  # type: ignore[misc]
                 taken.further.append(seconds(self._further) / CHAIN)
                 self._drafter.crop(self._context)
         return taken
@@ -97,8 +110,9 @@ class _Batch:
         self._target.read(self._ids[:, :length], length).choices.tolist()
         self._target.crop(self._context)
 
-    def _first(self) -> None:
-        self._guesses = self._drafter.read(self._ids[:, :READ], self._streams)
+    def _first(self, read: int) -> None:
+        streams = {boundary: stream[:, -read:] for boundary, stream in self._streams.items()}
+        self._guesses = self._drafter.read(self._ids[:, :read], streams)
 
     def _further(self) -> None:
         for _ in range(CHAIN):

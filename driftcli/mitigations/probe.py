@@ -20,10 +20,10 @@ from driftcli.mitigations.early_stop import EarlyStop
 from driftcli.mitigations.mitigation import Kind, Mitigation, Option, Trial, usual
 from driftcli.mitigations.rendering_repair import RenderingRepair
 from driftcli.mitigations.serving import draft_length
-from driftcli.mitigations.trials import Outcome, best_length, judged
+from driftcli.mitigations.trials import Outcome, judged
 from driftcli.mitigations.wiring_repair import WiringRepair
-from driftcli.probe import Trace, too_few
-from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS
+from driftcli.payoff import best_length, undecided
+from driftcli.probe import Trace
 
 MITIGATIONS: tuple[Mitigation, ...] = (
     DraftLength(),
@@ -82,13 +82,6 @@ class Mitigations:
         return Finding(
             "NO-PAYOFF", self.grades.of(lost(worth)), claim, worth, "times plain decoding", "turn speculation off at this batch size"
         )
-
-
-def undecided(trace: Trace) -> str:
-    """Why nothing can be chosen on one half of the prompts and judged on the other; empty where it can."""
-    if trace.argmax_share < EXACT_TEXT:
-        return "the given replies are not the target's own, so no acceptance is claimed on them"
-    return too_few(trace, 2 * MINIMAL_PROMPTS) if trace.n_prompts < 2 * MINIMAL_PROMPTS else ""
 
 
 def outcomes(trace: Trace) -> list[Outcome]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driftcli.costs import StepCosts, speed_up_of
-from driftcli.domain import Absent, Estimate, Plan
+from driftcli.costs import StepCosts
+from driftcli.domain import Absent, Estimate
 from driftcli.mitigations.mitigation import Kind, Option, Trial
+from driftcli.payoff import speed
 from driftcli.probe import Trace
 from driftcli.stats import Floats, Sums, acceptance_length, ratio
 
@@ -40,20 +41,6 @@ def verified_in_vain(sums: Sums) -> Floats:
     rounds = sums["rounds_by_sent"]
     sent = (rounds * np.arange(rounds.shape[-1])).sum(axis=-1)
     return ratio(sent - sums["kept"], rounds.sum(axis=-1) + sums["kept"])
-
-
-def speed(costs: StepCosts) -> Callable[[Sums], Floats]:
-    """Expected speed over plain decoding by these costs."""
-    return lambda sums: speed_up_of(sums["rounds_by_sent"], sums["kept"], costs)
-
-
-def best_length(trace: Trace, costs: StepCosts) -> tuple[Plan, Estimate | Absent]:
-    """The draft length with the largest expected speed on the half that selects, and its speed on the other half."""
-    plans = [Plan(trace.reference, drafts) for drafts in range(1, trace.spec.depth + 1)]
-    speeds = [(plan, trace.planned(speed(costs), plan, half="selecting")) for plan in plans]
-    known = [(plan, one.value) for plan, one in speeds if isinstance(one, Estimate)]
-    best = max(known, key=lambda pair: pair[1])[0] if known else plans[-1]
-    return best, trace.planned(speed(costs), best, half="judging")
 
 
 def judged(trace: Trace, trials: Sequence[tuple[Kind, Trial]], costs: StepCosts | None) -> list[Outcome]:

@@ -70,6 +70,8 @@ def _remedies(run: Run, verdict: Verdict) -> list[list[str]]:
         _table(["trial", "", "best option", "gain"], ["---"] * 3 + ["--:"], rows),
         [escaped(f"Gain: {remedies.heading(run)}.")],
     ]
+    if answer := remedies.answer(run, verdict, found):
+        blocks.append([f"**{escaped(answer)}**"])
     if lines := remedies.payoff_lines(run):
         blocks.append(_bullets(map(escaped, lines)))
     for head, lines in remedies.further_parts(run, verdict, found):

@@ -14,7 +14,8 @@ from driftcli.mitigations.exports import exports
 from driftcli.mitigations.probe import MITIGATED, outcomes
 from driftcli.mitigations.serving import ENGINES, Engine, by_batch_size
 from driftcli.mitigations.training import Advice, Producer, recipes
-from driftcli.mitigations.trials import Outcome, best_length, speed, tokens_a_round, verified_in_vain
+from driftcli.mitigations.trials import Outcome, tokens_a_round, verified_in_vain
+from driftcli.payoff import best_length, paying_length, speed
 from driftcli.printable import printable
 from driftcli.stats import EXACT_TEXT, Floats, Sums
 from driftcli.traces.reader import Run
@@ -60,19 +61,33 @@ def payoff_lines(run: Run) -> list[str]:
     return list(map(printable, lines))
 
 
+def answer(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> str:
+    """What all trials come to where none is to be typed: speculation does not pay, or nothing at inference helps; empty elsewhere."""
+    if run.costs and paying_length(run, run.costs.deciding) == 0:
+        return f"Turn speculation off at batch {run.costs.deciding.batch_size}: even the best draft length is slower than plain decoding."
+    if any(map(recommended, found)):
+        return ""
+    rest = "what is lost only training can mend, as below" if recipes(run, verdict.findings) else "no finding asks for a new training"
+    return f"Nothing that was tried at inference helps here; {rest}."
+
+
 def lengths_typed(run: Run) -> list[str]:
-    """How each engine is told the best draft length by batch size, where several were asked for."""
+    """How each engine is told the best draft length by batch size, where several were asked for, or to draft nothing at all."""
     sizes = run.costs.by_batch if run.costs else ()
-    if len(sizes) < 2:
+    best = [(costs.batch_size, paying_length(run, costs)) for costs in sizes]
+    if len(best) < 2 and all(drafts for _, drafts in best):
         return []
-    best = [(costs.batch_size, best_length(run, costs)[0].drafts) for costs in sizes]
     settings = by_batch_size(best, self_feeding=run.pair.no_recursion is None)
-    return [printable(f"by batch size, {engine} {ENGINES[engine]}: {text}") for engine, text in settings.items()]
+    what = "by batch size" if any(drafts for _, drafts in best) else "no speculation"
+    return [printable(f"{what}, {engine} {ENGINES[engine]}: {text}") for engine, text in settings.items()]
 
 
 def training_lines(run: Run, verdict: Verdict) -> list[str]:
     """For what only training can mend: the recipe, and what it could give at most here."""
-    return [printable(f"{one.what}: at most {_most(one)}  ({one.code})") for one in recipes(run, verdict.findings)]
+    asked: dict[str, list[str]] = {}
+    for one in recipes(run, verdict.findings):
+        asked.setdefault(f"{one.what}: at most {_most(one)}", []).append(one.code)
+    return [printable(f"{recipe}  ({', '.join(codes)})") for recipe, codes in asked.items()]
 
 
 def _most(one: Advice) -> str:
@@ -99,7 +114,7 @@ def exports_json(run: Run) -> dict[str, Plain]:
 
 def further_parts(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> list[tuple[str, list[str]]]:
     """What follows the trials, each part a heading and its lines; a part without lines is left out."""
-    parts = [("What to type", [*typed(found), *lengths_typed(run)]), ("If you train again", training_lines(run, verdict))]
+    parts = [("What to type", [*typed(run, found), *lengths_typed(run)]), ("If you train again", training_lines(run, verdict))]
     return [(head, lines) for head, lines in parts if lines]
 
 
@@ -108,11 +123,12 @@ def remedy_rows(run: Run, found: Sequence[Outcome]) -> list[tuple[str, str, str,
     return [(standing(one), printable(one.trial), printable(_words(run, one)), printable(_gain(one.gain))) for one in found]
 
 
-def typed(found: Sequence[Outcome]) -> list[str]:
-    """What to type for each that helps, an engine a line."""
+def typed(run: Run, found: Sequence[Outcome]) -> list[str]:
+    """What to type for each that helps, an engine a line; no draft length where none pays."""
+    pays = not run.costs or paying_length(run, run.costs.deciding) > 0
     lines = []
     for one in found:
-        if recommended(one) and one.option is not None:
+        if recommended(one) and one.option is not None and (pays or one.option.plan.drafts == run.spec.depth):
             lines += [printable(f"{one.option.words}, {engine} {ENGINES[engine]}: {text}") for engine, text in one.option.settings.items()]
     return lines
 

@@ -110,7 +110,9 @@ def _remedies(run: Run, verdict: Verdict) -> list[RenderableType]:
     table.add_column("", no_wrap=True)
     for state, name, words, gain in remedies.remedy_rows(run, found):
         table.add_row(name, Text(state, style=STANDING.get(state, "")), words, gain)
-    parts: list[RenderableType] = [table, Text(remedies.heading(run), style="dim"), *map(hanging, remedies.payoff_lines(run))]
+    answer = remedies.answer(run, verdict, found)
+    parts: list[RenderableType] = [table, Text(remedies.heading(run), style="dim"), *([Text(answer, style="bold")] if answer else [])]
+    parts += map(hanging, remedies.payoff_lines(run))
     for head, lines in remedies.further_parts(run, verdict, found):
         parts += [Text(), Text(head.upper(), style="bold"), *map(hanging, lines)]
     return parts

@@ -5,7 +5,7 @@ import pytest
 
 from driftcli.domain import BASELINE, Absent, Estimate, Plan
 from driftcli.mitigations.mitigation import Option, Trial
-from driftcli.mitigations.trials import best_length, judged, tokens_a_round, verified_in_vain
+from driftcli.mitigations.trials import judged, tokens_a_round, verified_in_vain
 from tests.mitigations.planned_trace import CHEAP, DEAR, DEPTH, PlannedTrace, decoded
 
 USUAL = Plan(BASELINE, DEPTH)
@@ -92,16 +92,6 @@ def test_an_option_without_a_number_is_passed_over_and_none_at_all_gives_the_rea
     some, none = judged(PlannedTrace(plans), [trial("t", "lost", "good"), trial("lost")], None)  # type: ignore[arg-type, list-item]
     assert some.option == option("good")
     assert (none.option, none.gain) == (None, Absent("it failed"))
-
-
-def test_the_best_length_is_chosen_on_one_half_and_priced_on_the_other() -> None:
-    kept = {1: 60, 2: 90, 3: 100, 4: 101}
-    trace = PlannedTrace({Plan(BASELINE, drafts): decoded(count, drafts) for drafts, count in kept.items()})
-    plan, worth = best_length(trace, CHEAP)  # type: ignore[arg-type]
-    speeds = {drafts: (1 + count / 100) / (1 + 0.1 * drafts) for drafts, count in kept.items()}
-    assert plan.drafts == max(speeds, key=lambda drafts: speeds[drafts])
-    assert isinstance(worth, Estimate)
-    assert worth.value == pytest.approx(speeds[plan.drafts])
 
 
 def test_tokens_a_round_and_proposals_in_vain_of_rounds_of_unequal_length() -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from driftcli.domain import BASELINE, SHARES, Absent, Estimate, Half, ModelCard, PairCard, RunSpec, Sourced, Wiring
+from driftcli.costs import Costs
+from driftcli.domain import BASELINE, SHARES, Absent, Estimate, Half, ModelCard, PairCard, Plan, RunSpec, Sourced, Wiring
 from driftcli.stats import Bootstrap, Floats, Sums
 
 ANCHORS = 100  # of every prompt, so that a count reads as a percentage
@@ -104,6 +105,16 @@ class FakeTrace:
     contrasts: dict[str, Estimate | Absent] = field(default_factory=dict)  # to all other prompts, by category
     lengths: Sequence[int] = (100,)
     beyond: Story | None = None  # what happened past the position that is asked for, where anything did
+    costs: Costs | None = None
+
+    def planned(self, statistic: Callable[[Sums], Floats], plan: Plan, half: Half | None = None) -> Estimate | Absent:
+        assert plan.stop is None and plan.condition == BASELINE
+        sums = self.story.sums()
+        by_sent = np.zeros((self.n_prompts, plan.drafts + 1))
+        by_sent[:, plan.drafts] = sums["rounds_by_length"][:, plan.drafts - 1]
+        planned = {"rounds_by_sent": by_sent, "kept": sums["kept_by_length"][:, plan.drafts - 1]}
+        some = np.arange(self.n_prompts)[half == "judging" :: 2]
+        return Bootstrap.of(len(some), 0).estimate({name: values[some] for name, values in planned.items()}, statistic)
 
     @property
     def spec(self) -> RunSpec:

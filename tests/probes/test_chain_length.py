@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from driftcli.codes import BY_NAME
+from driftcli.costs import Costs, StepCosts
 from driftcli.domain import Finding, RunSpec, Severity, Skipped, Sound
 from probes.chain_length import ChainLength
 from tests.probes.fake_trace import FakeTrace, Story, card
@@ -188,7 +189,7 @@ def test_no_right_fresh_guess_at_all_gives_no_number_and_no_verdict() -> None:
 def test_the_collapse_is_named_at_the_first_depth_from_which_more_than_half_is_lost() -> None:
     found = findings(Story(forced=(80, 72, 36, 32), growth=GROWN))["DEPTH-COLLAPSE"]  # lost 10%, 55%, 60%
     assert found.claim == "from depth 3 on more than 50% of the right guesses are lost to self-feeding (55% there)"
-    assert found.fix == "draft at most 2 tokens; train with a deeper unroll"
+    assert found.fix == "draft at most 2 tokens; retrain with a deeper unroll"
     assert found.severity == "severe"  # that of the drift: 60% - 10%
 
 
@@ -213,6 +214,32 @@ def test_the_shortest_draft_that_keeps_nine_tenths_of_the_gain_is_advised() -> N
     story = Story(forced=MODERATE, growth=GROWN, rounds=(50, 40, 40, 40), kept=(40, 76, 78, 80))  # gains 0.8, 1.9, 1.95, 2.0
     advice = "draft 2 instead of 4: keeps 95% of the accepted drafts and wastes 5% of the drafted tokens instead of 50%; retrain"
     assert findings(story)["DRIFT-STATE"].fix.startswith(advice)
+
+
+@pytest.mark.parametrize(
+    ("verify", "advice"),
+    [
+        ((1.0, 1.0, 1.0, 1.0, 1.0), "retrain"),  # more proposals cost nothing
+        ((1.0, 1.0, 1.0, 2.0, 3.0), "draft 2 instead of 4: is the fastest here, keeps 95% of the accepted drafts and wastes 5% "),
+        ((1.0, 1.5, 2.5, 4.0, 5.0), "draft 1 instead of 4: is the fastest here, keeps 40% "),  # 1.8 / 1.5 against 2.9 / 2.5
+        ((1.0, 9.0, 9.0, 9.0, 9.0), "retrain"),  # none pays, which is another finding's to say
+    ],
+)
+def test_where_steps_were_timed_the_fastest_draft_is_advised_and_never_another(verify: tuple[float, ...], advice: str) -> None:
+    story = Story(forced=(80, 36, 28, 20), growth=GROWN, rounds=(50, 40, 40, 40), kept=(40, 76, 78, 80), prompts=16)
+    costs = Costs("by hand", 100, (StepCosts(1, 0.0, 0.0, verify),))
+    found = {one.code: one for one in ChainLength().judge(FakeTrace(story, costs=costs)) if isinstance(one, Finding)}
+    assert found["DRIFT-STATE"].fix.startswith(advice)
+    assert found["DEPTH-COLLAPSE"].fix.startswith(advice)
+    assert found["DEPTH-COLLAPSE"].fix.endswith("retrain with a deeper unroll")
+
+
+def test_few_prompts_leave_the_fastest_draft_unknown() -> None:
+    costs = Costs("by hand", 100, (StepCosts(1, 0.0, 0.0, (1.0, 1.5, 2.5, 4.0, 5.0)),))
+    story = Story(forced=MODERATE, growth=GROWN, rounds=(50, 40, 40, 40), kept=(40, 76, 78, 80), prompts=15)
+    (found,) = ChainLength().judge(FakeTrace(story, costs=costs))
+    assert isinstance(found, Finding)
+    assert found.fix.startswith("draft 2 instead of 4: keeps 95%")
 
 
 def test_no_shorter_draft_is_advised_where_only_the_full_one_keeps_the_gain() -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from driftcli.costs import Costs, StepCosts, costs_json
 from driftcli.domain import ModelCard, PairCard, RunSpec, Sourced, System
 from driftcli.stats import leading_matches, walk
-from driftcli.traces.writer import Columns, Plain, RunFolder, card_json, manifest_of, open_run
+from driftcli.traces.reader import COSTS_FILE
+from driftcli.traces.writer import Columns, Plain, RunFolder, card_json, manifest_of, open_run, write_json
 
 PROMPT_LENGTH, BATCH = 10, 6
 RECORD = {
@@ -56,6 +58,7 @@ class Recipe:
     argmax_share: float = 1.0
     seed: int = 7
     extra: dict[str, tuple[str, Life]] = field(default_factory=dict)  # further conditions: name -> (probe, how the head fares)
+    costs: Sequence[StepCosts] = ()  # of a run that tried mitigations
 
 
 DRIFTING = Life(
@@ -75,6 +78,8 @@ def write_run(path: Path, recipe: Recipe = Recipe()) -> Path:
         for name, (probe, other) in recipe.extra.items():
             parts = [part for prompt in batch if prompt in recipe.prompts for part in _chain(recipe, other, prompt, probe, name)]
             folder.write_cell(name, batch, {"steps": parts})
+    if recipe.costs:
+        write_json(path / COSTS_FILE, costs_json(Costs("by hand", 100, tuple(recipe.costs))))
     folder.write_manifest({**begun, "complete": True})
     return path
 
@@ -87,7 +92,7 @@ def _request(recipe: Recipe) -> dict[str, Plain]:
         **asdict(RunSpec(depth=recipe.life.depth, max_new_tokens=64, batch_size=BATCH)),
         "dtype": "bfloat16",
         "device": "cuda",
-        "probes": ["chain-length", "streams"],
+        "probes": ["chain-length", "streams", *(["mitigations"] if recipe.costs else [])],
         "conditions": conditions,
     }
 
