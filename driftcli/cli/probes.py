@@ -1,4 +1,4 @@
-"""`driftcli probes`: the battery, each probe with its question."""
+"""`driftcli probes`: the battery, each probe with its question, and what the probe of mitigations tries."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from driftcli.domain import Axis
 
 
 def probes() -> None:
-    """List the battery: each probe's question, the axes that it judges, and whether --quick runs it."""
+    """List the battery: each probe's question, the axes that it judges, and whether --quick runs it; then the mitigations that are tried."""
     from driftcli.cli.battery import WHOLE
+    from driftcli.mitigations.probe import MITIGATIONS
     from probes import QUICK
 
     for probe in WHOLE:
         typer.echo(entry(probe.name, facts(probe.axes, quick=probe.name in QUICK), question(type(probe).__module__)))
+    typer.echo("\nTried by the last of them:")
+    for one in MITIGATIONS:
+        typer.echo(entry(one.name, one.kind, question(type(one).__module__)))
 
 
 def question(module: str) -> str:
