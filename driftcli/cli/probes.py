@@ -11,7 +11,7 @@ from driftcli.domain import Axis
 
 
 def probes() -> None:
-    """List the battery: each probe's question, the axes that it judges, and whether --quick runs it; then the mitigations that are tried."""
+    """List the battery: each probe's question, the axes that it judges, and whether --quick runs it; then what the mitigations are."""
     from driftcli.cli.battery import WHOLE
     from driftcli.mitigations.probe import MITIGATIONS
     from probes import QUICK
