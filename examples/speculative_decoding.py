@@ -5,8 +5,8 @@
 
 Without --target and --drafter it takes the pair that ships. Every prompt is decoded greedily, one at a time, by one token a step and then
 by each draft length, so that noise of the machine hits all alike; on a busy machine `--repeats 3` takes the median of three such turns.
-What precedes the first token, reading the prompt, is not counted. The prediction takes the seconds of the single steps, measured just
-before, and the rounds and kept drafts of the loop; what lies between the steps is in no prediction. A speculative reply must be the plain
+What precedes the first token, reading the prompt, is not counted. The prediction takes the seconds of the single steps, timed before every
+prompt, and the rounds and kept drafts of the loop; what lies between the steps is in no prediction. A speculative reply must be the plain
 one token for token; where rounding makes a step over several tokens choose otherwise than a step over one, the first place is told.
 """
 
@@ -27,7 +27,7 @@ from driftcli.costs import StepCosts, speed_up
 from driftcli.domain import BUNDLED
 from driftcli.engine.serving import ServedDrafter, ServedTarget, serve
 from driftcli.engine.texts import plain_decoding
-from driftcli.engine.timing import measure_costs
+from driftcli.engine.timing import StepTimer, source
 from driftcli.errors import DriftError
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.loading.prompts import builtin_prompts, bundled_prompts, limited
@@ -138,11 +138,13 @@ def row(drafts: int, replies: Sequence[Decoded], plain: Sequence[Decoded], costs
 
 
 def decode_all(
-    pair: LoadedPair, prompts: Sequence[list[int]], draft_lengths: Sequence[int], longest: int, repeats: int
+    pair: LoadedPair, prompts: Sequence[list[int]], draft_lengths: Sequence[int], longest: int, repeats: int, timer: StepTimer
 ) -> dict[int, list[Decoded]]:
     """Replies to all prompts by draft length, 0 for plain decoding; of its repeats each is the one of median seconds."""
     found: dict[int, list[Decoded]] = {drafts: [] for drafts in (0, *draft_lengths)}
     for number, prompt in enumerate(prompts, 1):
+        for _ in range(1 + repeats):
+            timer.turn()
         turns = [[decode(pair, prompt, longest, drafts) for drafts in found] for _ in range(repeats)]
         for replies, same in zip(found.values(), zip(*turns, strict=True), strict=True):
             replies.append(sorted(same, key=lambda one: one.seconds)[repeats // 2])
@@ -151,15 +153,15 @@ def decode_all(
 
 
 def compare(pair: LoadedPair, prompts: Sequence[list[int]], draft_lengths: Sequence[int], longest: int, repeats: int) -> None:
-    """Time the steps, decode, and print what came of it."""
+    """Time the steps and decode, in turns, and print what came of it."""
     context = round(sum(map(len, prompts)) / len(prompts)) + longest // 2
-    costs = measure_costs(pair, [1], max(draft_lengths), context)
-    step = costs.of_batch(1)
+    timer = StepTimer(pair, 1, max(draft_lengths), context)
+    found = decode_all(pair, prompts, draft_lengths, longest, repeats, timer)
+    plain, step = found.pop(0), timer.costs()
+    print(f"{source(pair.target)}; {len(prompts)} prompts, about {context} tokens of context")
+    first = f"first draft {1000 * step.draft_first:.2f} and {1000 * step.draft_read:.2f} for each more token that it reads"
     verify = ", ".join(f"{1000 * seconds:.2f}" for seconds in step.verify)
-    print(f"{costs.source}; {len(prompts)} prompts, about {context} tokens of context")
-    print(f"ms a step: first draft {1000 * step.draft_first:.2f}, further {1000 * step.draft_step:.2f}, target over 1, 2, ... {verify}")
-    found = decode_all(pair, prompts, draft_lengths, longest, repeats)
-    plain = found.pop(0)
+    print(f"ms a step: {first}, further {1000 * step.draft_step:.2f}, target over 1, 2, ... {verify}")
     for drafts, replies in found.items():
         for number, (one, other) in enumerate(zip(replies, plain, strict=True), 1):
             if (place := first_difference(one.reply, other.reply)) is not None:

@@ -31,8 +31,7 @@ def measure_costs(pair: LoadedPair, batch_sizes: Sequence[int], depth: int, cont
 
     Medians of some turns; context: at least 2. Raises RunError for a model whose cache cannot take tokens back.
     """
-    assert context >= 2 and depth >= 1
-    return Costs(_source(pair.target), context, tuple(_step_costs(pair, size, depth, context) for size in batch_sizes))
+    return Costs(source(pair.target), context, tuple(_step_costs(StepTimer(pair, size, depth, context)) for size in batch_sizes))
 
 
 def step_lengths(depth: int) -> list[int]:
@@ -41,22 +40,17 @@ def step_lengths(depth: int) -> list[int]:
     return sorted({*range(1, min(EACH, deepest) + 1), *range(EACH, deepest, 4), deepest})
 
 
-def _source(target: LanguageModel) -> str:
+def source(target: LanguageModel) -> str:
+    """Where costs that are measured now come from: device, precision, threads."""
     threads = f", threads: {torch.get_num_threads()}" if target.device.type == "cpu" else ""
     return f"measured on {target.device_name}, {str(target.head.dtype).removeprefix('torch.')}{threads}"
 
 
-def _step_costs(pair: LoadedPair, size: int, depth: int, context: int) -> StepCosts:
-    batch, lengths = _Batch(pair, size, depth, context), step_lengths(depth)
-    batch.turn(lengths)
-    started, turns = perf_counter(), [batch.turn(lengths)]
-    while len(turns) < FEWEST or (len(turns) < TURNS and perf_counter() - started < SECONDS):
-        turns.append(batch.turn(lengths))
-    one, more = (median(s for turn in turns for s in turn.first[read]) for read in batch.reads)
-    further = median(s for turn in turns for s in turn.further)
-    verify = {length: median(turn.verify[length] for turn in turns) for length in lengths}
-    each = (more - one) / (batch.reads[1] - batch.reads[0])
-    return StepCosts(size, one, further, interpolated(verify), max(0.0, each))
+def _step_costs(timer: StepTimer) -> StepCosts:
+    started = perf_counter()
+    while timer.turns < FEWEST or (timer.turns < TURNS and perf_counter() - started < SECONDS):
+        timer.turn()
+    return timer.costs()
 
 
 @dataclass
@@ -68,18 +62,19 @@ class _Turn:
     further: list[float] = field(default_factory=list)
 
 
-class _Batch:
-    """A pair behind `context` tokens of text, read once, which stands in every place of the batch.
+class StepTimer:
+    """Times the steps of one batch, a pair behind `context` tokens of text in each of its `size` places, in as many turns as are asked for.
 
-    reads: the numbers of newly verified tokens that first steps read, in turn.
+    Raises RunError for a model whose cache cannot take tokens back.
     """
 
     def __init__(self, pair: LoadedPair, size: int, depth: int, context: int) -> None:
-        self.reads = 1, min(READ, context)
-        self._next = cycle(self.reads)
+        assert context >= 2 and depth >= 1
+        self._size, self._context, self._lengths = size, context, step_lengths(depth)
+        self._reads = 1, min(READ, context)  # newly verified tokens that first steps read, in turn
+        self._next = cycle(self._reads)
         self._drafter = serve(pair.drafter, context + READ + CHAIN)
         self._target = ServedTarget(pair.target, self._drafter.boundaries)
-        self._context = context
         random = torch.Generator().manual_seed(0)
         ids = torch.randint(0, pair.target.config.vocab_size, (1, max(context, depth + 1)), generator=random).to(pair.target.device)
         streams = self._target.read(ids[:, :context], 1).streams
@@ -88,14 +83,33 @@ class _Batch:
         self._drafter.repeat(size)
         self._ids = ids.expand(size, -1)
         self._streams = {boundary: stream.expand(size, -1, -1) for boundary, stream in streams.items()}
+        self._turns: list[_Turn] = []
+        self._take()
 
-    def turn(self, lengths: Sequence[int]) -> _Turn:
+    @property
+    def turns(self) -> int:
+        """Turns that were timed so far."""
+        return len(self._turns)
+
+    def turn(self) -> None:
+        """Time every step once more."""
+        self._turns.append(self._take())
+
+    def costs(self) -> StepCosts:
+        """Medians over the turns, of which there must be one for each of the two kinds of first steps."""
+        one, more = (median(s for turn in self._turns for s in turn.first[read]) for read in self._reads)
+        further = median(s for turn in self._turns for s in turn.further)
+        verify = {length: median(turn.verify[length] for turn in self._turns) for length in self._lengths}
+        each = (more - one) / (self._reads[1] - self._reads[0])
+        return StepCosts(self._size, one, further, interpolated(verify), max(0.0, each))
+
+    def _take(self) -> _Turn:
         """A round of every length, and steps of plain decoding, of which the second one counts: it follows its like.
 
         A round has one first step, since a second one would find the drafter's weights where the first has brought them.
         """
         taken = _Turn()
-        for length in lengths:
+        for length in self._lengths:
             if length == 1:
                 self._verify(1)
             taken.verify[length] = seconds(lambda length=length: self._verify(length))  # type: ignore[misc]

@@ -31,18 +31,31 @@ Form = Literal["percent", "low", "high", "times", "number", "points"]
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a table by depth, as text: its name, a cell for each shown depth, and a remark."""
+
+    name: str
+    cells: Sequence[str]
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Curve:
-    """One line of a table by depth: its name, its numbers, how they are written, and a remark."""
+    """A line of a table by depth: its name, its numbers, how they are written, and a remark."""
 
     name: str
     statistic: Callable[[Sums], Floats]
     form: Form
     remark: str = ""
 
-    def cells(self, run: Run) -> list[str]:
-        """The numbers at the shown depths, as text."""
-        values = run.by_depth(self.statistic)
-        return [_FORMS[self.form](values[depth - 1]) for depth in shown_depths(run.spec.depth)]
+    def row(self, run: Run) -> Row:
+        """The line of a run."""
+        return Row(self.name, shown(run.by_depth(self.statistic), self.form), self.remark)
+
+
+def shown(values: Sequence[Estimate | Absent], form: Form) -> list[str]:
+    """Numbers by depth at the depths that a table shows, as text."""
+    return [_FORMS[form](values[depth - 1]) for depth in shown_depths(len(values))]
 
 
 def shown_depths(depth: int) -> list[int]:

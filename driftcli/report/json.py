@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from driftcli.curves import BY_DEPTH, estimate_tax, handoff, sampled_length, walk_acceptance_length
 from driftcli.domain import BASELINE, REWIRED, SHARES, Absent, Estimate, Finding, Verdict
 from driftcli.report.remedies import exports_json, remedies_json, training_json
+from driftcli.report.speeds import payoff_json
 from driftcli.stats import EXACT_TEXT
 from driftcli.traces.reader import Run
 from driftcli.traces.writer import Plain
@@ -40,6 +41,7 @@ def report(run: Run, verdict: Verdict) -> dict[str, Plain]:
         "conditions": [_condition(run, probe, name) for probe, name in run.conditions],
         "failed": [{"name": name, "reason": reason} for name, reason in run.failed.items()],
         "mitigations": remedies_json(run, _estimate),
+        "payoff": payoff_json(run, _estimate),
         "training": training_json(run, verdict, _estimate),
         "exports": exports_json(run),
         "prompts_too_short": list(run.too_short),

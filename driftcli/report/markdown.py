@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from driftcli.domain import Verdict
 from driftcli.printable import printable
-from driftcli.report import evidence, remedies
+from driftcli.report import evidence, remedies, speeds
 from driftcli.traces.reader import Run
 
 
@@ -18,9 +18,9 @@ def render(run: Run, verdict: Verdict) -> str:
         [f"## {escaped(evidence.banner(verdict))}: {escaped(printable(verdict.headline))}"],
         [f"**{escaped(evidence.pair_line(run))}**  ", escaped(evidence.facts_line(run))],
         _bullets(map(escaped, evidence.length_lines(run))),
-        _curves(run, evidence.main_curves(run)),
+        _by_depth(run, "depth", [curve.row(run) for curve in evidence.main_curves(run)]),
         [f"{escaped(heading[0].upper() + heading[1:])}:"],
-        _curves(run, attention),
+        _by_depth(run, "depth", [curve.row(run) for curve in attention]),
         *_conditions(run),
         ["### Findings"],
         *_findings(verdict),
@@ -36,9 +36,9 @@ def escaped(text: str) -> str:
     return re.sub(r"[\\`*_<>|~&#$]|\](?=[(\[:])", r"\\\g<0>", text)
 
 
-def _curves(run: Run, rows: Sequence[evidence.Curve]) -> list[str]:
-    head = ["depth", *map(str, evidence.shown_depths(run.spec.depth)), ""]
-    body = [[escaped(curve.name.strip()), *map(escaped, curve.cells(run)), escaped(curve.remark)] for curve in rows]
+def _by_depth(run: Run, corner: str, rows: Sequence[evidence.Row]) -> list[str]:
+    head = [corner, *map(str, evidence.shown_depths(run.spec.depth)), ""]
+    body = [[escaped(row.name.strip()), *map(escaped, row.cells), escaped(row.remark)] for row in rows]
     return _table(head, ["---", *["--:"] * (len(head) - 2), "---"], body)
 
 
@@ -72,7 +72,9 @@ def _remedies(run: Run, verdict: Verdict) -> list[list[str]]:
     ]
     if answer := remedies.answer(run, verdict, found):
         blocks.append([f"**{escaped(answer)}**"])
-    if lines := remedies.payoff_lines(run):
+    if by_length := speeds.speed_rows(run):
+        blocks.append(_by_depth(run, "draft length", by_length))
+    if lines := speeds.payoff_lines(run):
         blocks.append(_bullets(map(escaped, lines)))
     for head, lines in remedies.further_parts(run, verdict, found):
         blocks += [[f"### {head}"], _bullets(map(escaped, lines))]

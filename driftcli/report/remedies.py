@@ -7,16 +7,16 @@ from typing import Literal
 
 import numpy as np
 
-from driftcli.costs import break_even_length
 from driftcli.curves import forced_accuracy, joint_walk, log_likelihood, share
 from driftcli.domain import REGIONS, Absent, Estimate, Verdict
 from driftcli.mitigations.exports import exports
 from driftcli.mitigations.probe import MITIGATED, outcomes
-from driftcli.mitigations.serving import ENGINES, Engine, by_batch_size
+from driftcli.mitigations.serving import ENGINES, Engine
 from driftcli.mitigations.training import Advice, Producer, recipes
 from driftcli.mitigations.trials import Outcome, tokens_a_round, verified_in_vain
-from driftcli.payoff import best_length, paying_length, speed
+from driftcli.payoff import paying_length, speed
 from driftcli.printable import printable
+from driftcli.report.speeds import gain_text, lengths_typed
 from driftcli.stats import EXACT_TEXT, Floats, Sums
 from driftcli.traces.reader import Run
 from driftcli.traces.writer import Plain
@@ -49,18 +49,6 @@ def heading(run: Run) -> str:
     return f"{what}; {one}; chosen on half of the prompts, measured on the other, intervals for all at once"
 
 
-def payoff_lines(run: Run) -> list[str]:
-    """At each batch size the best draft length, what it gives over plain decoding, and from which acceptance length on it pays."""
-    lines = []
-    for costs in run.costs.by_batch if run.costs else ():
-        plan, worth = best_length(run, costs)
-        pays = f"it pays from an acceptance length of {break_even_length(costs, plan.drafts):.2f}"
-        lines.append(f"batch {costs.batch_size}: draft {plan.drafts} is fastest, {_gain(worth)} the speed of no drafting; {pays}")
-    if lines and run.costs:
-        lines.append(f"step times: {run.costs.source}, behind {run.costs.context} tokens")
-    return list(map(printable, lines))
-
-
 def answer(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> str:
     """What all trials come to where none is to be typed: speculation does not pay, or nothing at inference helps; empty elsewhere."""
     if run.costs and paying_length(run, run.costs.deciding) == 0:
@@ -69,17 +57,6 @@ def answer(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> str:
         return ""
     rest = "what is lost only training can mend, as below" if recipes(run, verdict.findings) else "no finding asks for a new training"
     return f"Nothing that was tried at inference helps here; {rest}."
-
-
-def lengths_typed(run: Run) -> list[str]:
-    """How each engine is told the best draft length by batch size, where several were asked for, or to draft nothing at all."""
-    sizes = run.costs.by_batch if run.costs else ()
-    best = [(costs.batch_size, paying_length(run, costs)) for costs in sizes]
-    if len(best) < 2 and all(drafts for _, drafts in best):
-        return []
-    settings = by_batch_size(best, self_feeding=run.pair.no_recursion is None)
-    what = "by batch size" if any(drafts for _, drafts in best) else "no speculation"
-    return [printable(f"{what}, {engine} {ENGINES[engine]}: {text}") for engine, text in settings.items()]
 
 
 def training_lines(run: Run, verdict: Verdict) -> list[str]:
@@ -120,7 +97,7 @@ def further_parts(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> list[
 
 def remedy_rows(run: Run, found: Sequence[Outcome]) -> list[tuple[str, str, str, str]]:
     """Of each trial: what it came to, its name, its best option in words, and the gain."""
-    return [(standing(one), printable(one.trial), printable(_words(run, one)), printable(_gain(one.gain))) for one in found]
+    return [(standing(one), printable(one.trial), printable(_words(run, one)), printable(gain_text(one.gain))) for one in found]
 
 
 def typed(run: Run, found: Sequence[Outcome]) -> list[str]:
@@ -139,10 +116,6 @@ def _words(run: Run, one: Outcome) -> str:
         return "-"
     over = one.option.over.drafts
     return one.option.words if over == run.spec.depth else f"{one.option.words}, over draft {over}"
-
-
-def _gain(gain: Estimate | Absent) -> str:
-    return f"unknown ({gain.reason})" if isinstance(gain, Absent) else f"{gain.value:.2f}x [{gain.low:.2f}, {gain.high:.2f}]"
 
 
 def remedies_json(run: Run, number: Callable[[Estimate | Absent], Plain]) -> list[Plain]:

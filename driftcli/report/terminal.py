@@ -15,7 +15,7 @@ from rich.text import Text
 
 from driftcli.domain import Severity, Verdict
 from driftcli.printable import printable
-from driftcli.report import evidence, remedies
+from driftcli.report import evidence, remedies, speeds
 from driftcli.report.console import hanging
 from driftcli.traces.reader import Run
 
@@ -36,8 +36,8 @@ def render(run: Run, verdict: Verdict) -> RenderableType:
     blocks: list[list[RenderableType]] = [
         [Text(evidence.pair_line(run), style="bold"), Text(evidence.facts_line(run), style="dim")],
         [_verdict(verdict), *map(Text, evidence.length_lines(run))],
-        [_curves(run, "depth", evidence.main_curves(run))],
-        [Text(heading, style="dim"), _curves(run, "depth", attention)],
+        [_by_depth(run, "depth", [curve.row(run) for curve in evidence.main_curves(run)])],
+        [Text(heading, style="dim"), _by_depth(run, "depth", [curve.row(run) for curve in attention])],
         _conditions(run),
         [_findings(verdict)],
         _to_do(verdict),
@@ -59,15 +59,15 @@ def _verdict(verdict: Verdict) -> RenderableType:
     return shown
 
 
-def _curves(run: Run, corner: str, rows: Sequence[evidence.Curve]) -> RenderableType:
+def _by_depth(run: Run, corner: str, rows: Sequence[evidence.Row]) -> RenderableType:
     """Lines by depth; on a narrow terminal the remarks wrap, never the numbers."""
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
     table.add_column(corner, no_wrap=True, min_width=18)
     for depth in evidence.shown_depths(run.spec.depth):
         table.add_column(str(depth), justify="right", no_wrap=True, min_width=5)
     table.add_column("", style="dim")
-    for curve in rows:
-        table.add_row(curve.name, *curve.cells(run), curve.remark)
+    for row in rows:
+        table.add_row(row.name, *row.cells, row.remark)
     return table
 
 
@@ -112,7 +112,9 @@ def _remedies(run: Run, verdict: Verdict) -> list[RenderableType]:
         table.add_row(name, Text(state, style=STANDING.get(state, "")), words, gain)
     answer = remedies.answer(run, verdict, found)
     parts: list[RenderableType] = [table, Text(remedies.heading(run), style="dim"), *([Text(answer, style="bold")] if answer else [])]
-    parts += map(hanging, remedies.payoff_lines(run))
+    if rows := speeds.speed_rows(run):
+        parts += [Text(), _by_depth(run, "DRAFT LENGTH", rows)]
+    parts += map(hanging, speeds.payoff_lines(run))
     for head, lines in remedies.further_parts(run, verdict, found):
         parts += [Text(), Text(head.upper(), style="bold"), *map(hanging, lines)]
     return parts

@@ -23,7 +23,7 @@ def test_a_number_that_rounds_to_zero_bears_no_minus_sign(judged: Judged, form: 
         return -1e-6 + 0 * sums["kept_at"]
 
     run, _ = judged(Recipe())
-    assert set(Curve("x", nearly_zero, form).cells(run)) == {cell}  # type: ignore[arg-type]
+    assert set(Curve("x", nearly_zero, form).row(run).cells) == {cell}  # type: ignore[arg-type]
 
 
 def test_the_banner_speaks_of_drift_only_where_drift_decided() -> None:

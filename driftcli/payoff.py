@@ -1,0 +1,37 @@
+"""What speculation is worth on a run's own texts: the fastest draft length by the costs of its steps, and whether even that pays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from driftcli.costs import StepCosts, speed_up_of
+from driftcli.domain import Absent, Estimate, Plan
+from driftcli.probe import Trace, too_few
+from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums
+
+
+def undecided(trace: Trace) -> str:
+    """Why nothing can be chosen on one half of the prompts and judged on the other; empty where it can."""
+    if trace.argmax_share < EXACT_TEXT:
+        return "the given replies are not the target's own, so no acceptance is claimed on them"
+    return too_few(trace, 2 * MINIMAL_PROMPTS) if trace.n_prompts < 2 * MINIMAL_PROMPTS else ""
+
+
+def speed(costs: StepCosts) -> Callable[[Sums], Floats]:
+    """Expected speed over plain decoding by these costs."""
+    return lambda sums: speed_up_of(sums["rounds_by_sent"], sums["kept"], costs)
+
+
+def best_length(trace: Trace, costs: StepCosts) -> tuple[Plan, Estimate | Absent]:
+    """The draft length with the largest expected speed on the half that selects, and its speed on the other half."""
+    plans = [Plan(trace.reference, drafts) for drafts in range(1, trace.spec.depth + 1)]
+    speeds = [(plan, trace.planned(speed(costs), plan, half="selecting")) for plan in plans]
+    known = [(plan, one.value) for plan, one in speeds if isinstance(one, Estimate)]
+    best = max(known, key=lambda pair: pair[1])[0] if known else plans[-1]
+    return best, trace.planned(speed(costs), best, half="judging")
+
+
+def paying_length(trace: Trace, costs: StepCosts) -> int:
+    """The best draft length, 0 where even that is surely slower than plain decoding."""
+    plan, worth = best_length(trace, costs)
+    return 0 if isinstance(worth, Estimate) and worth.high < 1 else plan.drafts

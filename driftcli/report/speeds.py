@@ -1,0 +1,85 @@
+"""What speculation pays, before people and scripts: expected speed by draft length and batch size, and how engines are told the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isfinite
+
+from driftcli.costs import StepCosts, break_even_length
+from driftcli.domain import Absent, Estimate, Plan
+from driftcli.mitigations.serving import ENGINES, by_batch_size
+from driftcli.mitigations.trials import tokens_a_round
+from driftcli.payoff import best_length, paying_length, speed, undecided
+from driftcli.printable import printable
+from driftcli.report.evidence import Row, shown, shown_depths
+from driftcli.traces.reader import Run
+from driftcli.traces.writer import Plain
+
+
+def speed_rows(run: Run) -> list[Row]:
+    """By draft length the acceptance length, and at each batch size the one from which it pays and the expected speed."""
+    if run.costs is None or undecided(run):
+        return []
+    lengths = range(1, run.spec.depth + 1)
+    rows = [Row("acceptance length", shown([run.planned(tokens_a_round, Plan(run.reference, one)) for one in lengths], "number"))]
+    for costs in run.costs.by_batch:
+        speeds = [run.planned(speed(costs), Plan(run.reference, one)) for one in lengths]
+        pays = [f"{break_even_length(costs, one):.2f}" for one in shown_depths(run.spec.depth)]
+        rows += [
+            Row(f"batch {costs.batch_size}, pays from", pays),
+            Row("  expected speed", shown(speeds, "times"), "over no drafting, all prompts"),
+        ]
+    return rows
+
+
+def payoff_json(run: Run, number: Callable[[Estimate | Absent], Plain]) -> list[Plain]:
+    """At each batch size the best draft length, 0 where none pays, its speed over plain decoding, and that of every length."""
+    if run.costs is None or undecided(run):
+        return []
+    return [
+        {
+            "batch_size": costs.batch_size,
+            "best_draft_length": paying_length(run, costs),
+            "speed_up": number(best_length(run, costs)[1]),
+            "by_draft_length": [_length_json(run, costs, drafts, number) for drafts in range(1, run.spec.depth + 1)],
+        }
+        for costs in run.costs.by_batch
+    ]
+
+
+def _length_json(run: Run, costs: StepCosts, drafts: int, number: Callable[[Estimate | Absent], Plain]) -> Plain:
+    plan, pays = Plan(run.reference, drafts), break_even_length(costs, drafts)
+    return {
+        "drafts": drafts,
+        "acceptance_length": number(run.planned(tokens_a_round, plan)),
+        "break_even_length": pays if isfinite(pays) else None,
+        "speed_up": number(run.planned(speed(costs), plan)),
+    }
+
+
+def payoff_lines(run: Run) -> list[str]:
+    """At each batch size the best draft length, what it gives over plain decoding, and from which acceptance length on it pays."""
+    lines = []
+    for costs in run.costs.by_batch if run.costs else ():
+        plan, worth = best_length(run, costs)
+        pays = f"it pays from an acceptance length of {break_even_length(costs, plan.drafts):.2f}"
+        lines.append(f"batch {costs.batch_size}: draft {plan.drafts} is fastest, {gain_text(worth)} the speed of no drafting; {pays}")
+    if lines and run.costs:
+        lines.append(f"step times: {run.costs.source}, behind {run.costs.context} tokens")
+    return list(map(printable, lines))
+
+
+def lengths_typed(run: Run) -> list[str]:
+    """How each engine is told the best draft length by batch size, where several were asked for, or to draft nothing at all."""
+    sizes = run.costs.by_batch if run.costs else ()
+    best = [(costs.batch_size, paying_length(run, costs)) for costs in sizes]
+    if len(best) < 2 and all(drafts for _, drafts in best):
+        return []
+    settings = by_batch_size(best, self_feeding=run.pair.no_recursion is None)
+    what = "by batch size" if any(drafts for _, drafts in best) else "no speculation"
+    return [printable(f"{what}, {engine} {ENGINES[engine]}: {text}") for engine, text in settings.items()]
+
+
+def gain_text(gain: Estimate | Absent) -> str:
+    """How many times something is another, with the interval."""
+    return f"unknown ({gain.reason})" if isinstance(gain, Absent) else f"{gain.value:.2f}x [{gain.low:.2f}, {gain.high:.2f}]"
