@@ -23,6 +23,7 @@ from driftcli.loading.target import LanguageModel
 TURNS, FEWEST, SECONDS = 25, 5, 8.0  # most and fewest turns, and the time after which there are no more (chosen by us)
 READ = 5  # newly verified tokens of the longer of the first steps that are timed (chosen by us)
 CHAIN = 4  # further steps that are timed together, since nobody waits between them (chosen by us)
+PLAIN = 3  # steps of plain decoding that are timed together, behind one that is not (chosen by us)
 EACH = 9  # target steps over up to so many tokens are all timed, then every fourth (chosen by us)
 
 
@@ -104,7 +105,7 @@ class StepTimer:
         return StepCosts(self._size, one, further, interpolated(verify), max(0.0, each))
 
     def _take(self) -> _Turn:
-        """A round of every length, and steps of plain decoding, of which the second one counts: it follows its like.
+        """A round of every length, and some steps of plain decoding in a row, as such decoding takes them.
 
         A round has one first step, since a second one would find the drafter's weights where the first has brought them.
         """
@@ -112,8 +113,9 @@ class StepTimer:
         for length in self._lengths:
             if length == 1:
                 self._verify(1)
-            taken.verify[length] = seconds(lambda length=length: self._verify(length))  # type: ignore[misc]
-            if length > 1:
+                taken.verify[length] = seconds(self._plain) / PLAIN
+            else:
+                taken.verify[length] = seconds(lambda length=length: self._verify(length))  # type: ignore[misc]
                 read = next(self._next)
                 taken.first[read].append(seconds(lambda read=read: self._first(read)))  # type: ignore[misc]
                 taken.further.append(seconds(self._further) / CHAIN)
@@ -123,6 +125,10 @@ class StepTimer:
     def _verify(self, length: int) -> None:
         self._target.read(self._ids[:, :length], length).choices.tolist()
         self._target.crop(self._context)
+
+    def _plain(self) -> None:
+        for _ in range(PLAIN):
+            self._verify(1)
 
     def _first(self, read: int) -> None:
         streams = {boundary: stream[:, -read:] for boundary, stream in self._streams.items()}

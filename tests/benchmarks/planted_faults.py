@@ -2,7 +2,7 @@
 
 Each fault is written into a copy of a checkpoint, as an export or a config gone wrong would leave it, and diagnosed like any pair. Printed
 is a line a case: the code that is right, the codes of the wiring axis that were found, and drift findings on the declared wiring, of which
-a fault should leave none. Without arguments the bundled pair's two heads are taken.
+a fault should leave none. Without arguments the bundled pair's two heads are taken. The target writes its replies once, not once a fault.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,16 +21,19 @@ from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from driftcli.codes import BY_NAME
-from driftcli.domain import BASELINE, RunSpec, Verdict
+from driftcli.domain import BASELINE, Prompt, RunSpec, Verdict
 from driftcli.engine.run import Job, measure
+from driftcli.engine.texts import write_texts
 from driftcli.loading.files import resolve
-from driftcli.loading.pair import load_pair
+from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.loading.prompts import builtin_prompts, bundled_prompts, limited
+from driftcli.loading.target import LanguageModel
 from driftcli.report.verdict import judge
 from driftcli.traces.reader import read_run
 from probes import BATTERY
 
 ASKED = ("wiring", "position-range", "controls", "chain-length")
+SPEC = RunSpec(max_new_tokens=96, quick=True)
 BUNDLED = ("bundled:target", ("bundled:pre-norm", "bundled:post-norm"))
 Tensors = dict[str, Tensor]
 Config = dict[str, object]
@@ -136,12 +139,16 @@ def planted(fault: Fault, drafter: str, target: str, folder: Path) -> Path:
     return folder
 
 
-def diagnosed(target: str, drafter: Path, out: Path, prompts: int, device: str) -> Verdict:
+def answered(target: LanguageModel, prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The first turns of prompts with the target's own replies, the tokens that end them included."""
+    firsts = [replace(prompt, messages=prompt.turns[0]) for prompt in prompts]
+    texts = write_texts(target, firsts, SPEC.max_new_tokens)
+    return [replace(text.prompt, response=str(target.tokenizer.decode(list(text.ids[text.prompt_length :])))) for text in texts]
+
+
+def diagnosed(pair: LoadedPair, prompts: Sequence[Prompt], out: Path) -> Verdict:
     battery = [probe for probe in BATTERY if probe.name in ASKED]
-    asked = limited(bundled_prompts() if target.startswith("bundled:") else builtin_prompts(), prompts)
-    pair = load_pair(target, str(drafter), torch.device(device), "auto")
-    spec = RunSpec(max_new_tokens=96, quick=True)
-    return judge(read_run(measure(Job(pair, asked, battery, spec, out, [probe.name for probe in battery]), lambda *_: None)), battery)
+    return judge(read_run(measure(Job(pair, prompts, battery, SPEC, out, [probe.name for probe in battery]), lambda *_: None)), battery)
 
 
 def case(fault: Fault, verdict: Verdict) -> tuple[bool, str]:
@@ -162,11 +169,16 @@ def case(fault: Fault, verdict: Verdict) -> tuple[bool, str]:
     )
 
 
-def table(target: str, drafter: str, prompts: int, device: str, faults: Sequence[Fault]) -> Iterator[tuple[bool, str]]:
+def table(target: str, drafter: str, n_prompts: int, device: str, faults: Sequence[Fault]) -> Iterator[tuple[bool, str]]:
+    prompts: list[Prompt] = []
     for fault in faults:
         with TemporaryDirectory() as scratch:
             copy = planted(fault, drafter, target, Path(scratch) / "head")
-            verdict = diagnosed(target, copy, Path(scratch) / "run", prompts, device)
+            pair = load_pair(target, str(copy), torch.device(device), "auto")
+            if not prompts:
+                known = bundled_prompts() if target.startswith("bundled:") else builtin_prompts()
+                prompts = answered(pair.target, limited(known, n_prompts))
+            verdict = diagnosed(pair, prompts, Path(scratch) / "run")
             right, line = case(fault, verdict)
             yield right, line
             for found in verdict.findings:
