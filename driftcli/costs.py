@@ -101,6 +101,12 @@ def break_even_length(costs: StepCosts, drafts: int) -> float:
     return (costs.round_seconds(drafts) - costs.draft_read) / saved if saved > 0 else inf
 
 
+def pays_from(costs: StepCosts, drafts: int) -> str:
+    """From which acceptance length on rounds of `drafts` drafts pay, in words."""
+    length = break_even_length(costs, drafts)
+    return f"it pays from an acceptance length of {length:.2f}" if length <= drafts + 1 else "it would not pay if every draft were kept"
+
+
 def interpolated(seconds: Mapping[int, float]) -> tuple[float, ...]:
     """Seconds of a target step over `1, 2, ...` tokens from those of some numbers, linearly between; that of 1 must be among them."""
     assert 1 in seconds
@@ -176,7 +182,7 @@ def _object(where: str, given: object, keys: Sequence[str], optional: Sequence[s
     if unknown := sorted(given.keys() - set(keys)):
         raise SourceError(f"{where}: unknown key {_shortened(unknown[0])}, expected only {', '.join(keys)}; take it out")
     if lost := [key for key in keys if key not in given and key not in optional]:
-        raise SourceError(f"{where}: has no {lost[0]}, expected {', '.join(keys)}; add it")
+        raise SourceError(f"{where}: has no {lost[0]}, expected {', '.join(key for key in keys if key not in optional)}; add it")
     return given
 
 

@@ -9,6 +9,8 @@ from driftcli.domain import Absent, Estimate, Plan
 from driftcli.probe import Trace, too_few
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums
 
+MINIMAL_GAIN = 1.02  # below a gain of 2% nothing is worth a change of settings (chosen by us)
+
 
 def undecided(trace: Trace) -> str:
     """Why nothing can be chosen on one half of the prompts and judged on the other; empty where it can."""
@@ -34,4 +36,18 @@ def best_length(trace: Trace, costs: StepCosts) -> tuple[Plan, Estimate | Absent
 def paying_length(trace: Trace, costs: StepCosts) -> int:
     """The best draft length, 0 where even that is surely slower than plain decoding."""
     plan, worth = best_length(trace, costs)
-    return 0 if isinstance(worth, Estimate) and worth.high < 1 else plan.drafts
+    return 0 if surely_slower(worth) else plan.drafts
+
+
+def advised_length(trace: Trace, costs: StepCosts) -> int:
+    """As `paying_length`, but the run's own length unless the best one is surely faster, by enough to change a setting for."""
+    drafts, deepest = paying_length(trace, costs), trace.spec.depth
+    if drafts in (0, deepest):
+        return drafts
+    gain = trace.planned(speed(costs), Plan(trace.reference, drafts), Plan(trace.reference, deepest), "judging")
+    return drafts if isinstance(gain, Estimate) and gain.low > 1 and gain.value >= MINIMAL_GAIN else deepest
+
+
+def surely_slower(speed_up: Estimate | Absent) -> bool:
+    """Whether the whole interval of a speed over plain decoding lies below 1."""
+    return isinstance(speed_up, Estimate) and speed_up.high < 1

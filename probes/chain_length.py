@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from driftcli.costs import StepCosts
 from driftcli.curves import (
     accuracy_gap,
     compounding,
@@ -26,7 +27,7 @@ from driftcli.curves import (
 )
 from driftcli.domain import Absent, Axis, Condition, DraftSettings, Estimate, Finding, PairCard, RunSpec, Said, Severity, Skipped, Sound
 from driftcli.grades import Grades
-from driftcli.payoff import paying_length, undecided
+from driftcli.payoff import advised_length, undecided
 from driftcli.probe import Trace, feeds_back_normed, too_few
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
 
@@ -104,7 +105,7 @@ class ChainLength:
             many = f"more than {self.collapse:.0%} of the right guesses"
             claim = f"from depth {depth} on {many} are lost to self-feeding ({lost.value:.0%} there)"
             at_most = f"draft at most {depth - 1} token{'s' if depth > 2 else ''}"
-            fix = f"{at_most}; {DEEPER}" if _fastest(trace) is None else self._shorter_draft(trace, DEEPER)
+            fix = f"{at_most}; {DEEPER}" if _timed(trace) is None else DEEPER
             yield Finding("DEPTH-COLLAPSE", severity, claim, lost, "share of right guesses", fix)
 
     def _mechanisms(self, trace: Trace, severity: Severity, damage: Estimate, fix: str) -> Iterator[Finding]:
@@ -155,9 +156,11 @@ class ChainLength:
         return f"draft {draft} instead of {len(gains)}: {why}keeps {kept:.0%} of the accepted drafts and {waste}; {retrain}"
 
     def _enough(self, trace: Trace, gains: Sequence[float]) -> tuple[int, str]:
-        """The fastest draft length, and that it is; where nobody timed the steps the shortest one that keeps nearly all of the gain."""
-        if (fastest := _fastest(trace)) is not None:
-            return fastest, "is the fastest here, "
+        """The fastest draft length, 0 where none pays, and that it is; where nobody timed the steps the shortest one that keeps nearly all
+        of the gain.
+        """
+        if (costs := _timed(trace)) is not None:
+            return advised_length(trace, costs), f"is the fastest at batch {costs.batch_size}, "
         return next(number for number, gain in enumerate(gains, 1) if gain >= self.enough_gain * gains[-1]), ""
 
     def _collapse_depth(self, trace: Trace) -> tuple[int, Estimate] | None:
@@ -189,9 +192,9 @@ class ChainLength:
             yield Skipped("capacity", "inconclusive", f"{seen}, astride the {self.capacity[0]:.0%} below which it is low")
 
 
-def _fastest(trace: Trace) -> int | None:
-    """The draft length that is fastest by the seconds of the steps, 0 where none pays, None where they cannot tell."""
-    return paying_length(trace, trace.costs.deciding) if trace.costs is not None and not undecided(trace) else None
+def _timed(trace: Trace) -> StepCosts | None:
+    """The costs that decide which draft length is the fastest, None where they cannot tell."""
+    return trace.costs.deciding if trace.costs is not None and not undecided(trace) else None
 
 
 def _lost(sums: Sums) -> Floats:

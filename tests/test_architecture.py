@@ -98,7 +98,7 @@ def test_only_loading_drafters_and_engine_name_torch_when_loaded(module: str) ->
 
 @pytest.mark.parametrize("module", sorted(name for name in modules() if name.startswith("probes.")))
 def test_a_probe_knows_numbers_and_nouns_and_neither_the_engine_nor_another_probe(module: str) -> None:
-    known = {f"driftcli.{name}" for name in ("domain", "stats", "curves", "grades", "payoff", "probe", "text_changes")}
+    known = {f"driftcli.{name}" for name in ("domain", "stats", "costs", "curves", "grades", "payoff", "probe", "text_changes")}
     assert own(modules()[module]) <= known
 
 

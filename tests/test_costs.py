@@ -16,6 +16,7 @@ from driftcli.costs import (
     costs_json,
     costs_of_json,
     interpolated,
+    pays_from,
     read_costs,
     speed_up,
     speed_up_of,
@@ -74,6 +75,11 @@ def test_speculation_at_the_break_even_length_is_as_fast_as_plain_decoding(draft
     assert speed_up(np.array(100.0), np.array(100 * (length - 1)), costs, drafts) == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("costs", "words"), [(STEPS, "from an acceptance length of 1.80"), (StepCosts(1, 9, 9, (1, 2, 3)), "would not")])
+def test_what_cannot_pay_is_given_no_length(costs: StepCosts, words: str) -> None:
+    assert words in pays_from(costs, 2)
+
+
 def test_where_reading_a_token_costs_what_it_saves_no_length_pays() -> None:
     assert break_even_length(StepCosts(1, 3.0, 2.0, (10.0, 11.0), draft_read=10.0), 1) == inf
 
@@ -102,7 +108,7 @@ def test_steps_between_measured_ones_lie_on_a_line(first: float, last: float) ->
 
 
 def test_costs_are_the_same_after_they_were_written_and_read(tmp_path: Path) -> None:
-    costs = Costs("here, float32", 512, (STEPS, StepCosts(1, 0.0, 0.0, (1.0, 1.5, 1.5, 2.0))))
+    costs = Costs("here, float32", 512, (READING, StepCosts(1, 0.0, 0.0, (1.0, 1.5, 1.5, 2.0))))
     assert costs_of_json(json.loads(json.dumps(costs_json(costs)))) == costs
     (tmp_path / "costs.json").write_text(json.dumps(costs_json(costs)))
     assert read_costs(tmp_path / "costs.json", 3) == costs
@@ -129,7 +135,7 @@ MALFORMED = {
     "": "no JSON .*, expected an object of step costs",
     "[" * 100_000: "no JSON",
     "[1]": r"saw \[1\], expected an object with source, context, by_batch",
-    '{"context": 512}': "has no by_batch, expected source, context, by_batch; add it",
+    '{"context": 512}': "has no by_batch, expected context, by_batch; add it",
     changed(speed=1): "unknown key 'speed', expected only source, context, by_batch",
     changed(source=1): "source: saw 1, expected a text",
     changed(context=0): "context: saw 0, expected a positive whole number",
@@ -142,6 +148,7 @@ MALFORMED = {
     changed(by_batch=[{"batch_size": 1}]): r"by_batch\[0\]: has no draft_first, expected",
     batch(batch_size="1"): r"by_batch\[0\].batch_size: saw '1', expected a positive whole number",
     batch(draft_first=-1): r"by_batch\[0\].draft_first: saw -1, expected seconds, 0 or a positive number",
+    batch(draft_read=-0.1): r"by_batch\[0\].draft_read: saw -0.1, expected seconds, 0 or a positive number",
     batch(draft_step="fast"): r"draft_step: saw 'fast', expected seconds",
     batch(draft_step=float("nan")): "draft_step: saw nan, expected seconds",
     batch(draft_step=float("inf")): "draft_step: saw inf, expected seconds",

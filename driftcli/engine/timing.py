@@ -73,7 +73,6 @@ class StepTimer:
         assert context >= 2 and depth >= 1
         self._size, self._context, self._lengths = size, context, step_lengths(depth)
         self._reads = 1, min(READ, context)  # newly verified tokens that first steps read, in turn
-        self._next = cycle(self._reads)
         self._drafter = serve(pair.drafter, context + READ + CHAIN)
         self._target = ServedTarget(pair.target, self._drafter.boundaries)
         random = torch.Generator().manual_seed(0)
@@ -85,7 +84,7 @@ class StepTimer:
         self._ids = ids.expand(size, -1)
         self._streams = {boundary: stream.expand(size, -1, -1) for boundary, stream in streams.items()}
         self._turns: list[_Turn] = []
-        self._take()
+        self._take()  # to warm up
 
     @property
     def turns(self) -> int:
@@ -109,14 +108,14 @@ class StepTimer:
 
         A round has one first step, since a second one would find the drafter's weights where the first has brought them.
         """
-        taken = _Turn()
+        taken, reads = _Turn(), cycle(self._reads if len(self._turns) % 2 else reversed(self._reads))  # so that none keeps to even lengths
         for length in self._lengths:
             if length == 1:
                 self._verify(1)
                 taken.verify[length] = seconds(self._plain) / PLAIN
             else:
                 taken.verify[length] = seconds(lambda length=length: self._verify(length))  # type: ignore[misc]
-                read = next(self._next)
+                read = next(reads)
                 taken.first[read].append(seconds(lambda read=read: self._first(read)))  # type: ignore[misc]
                 taken.further.append(seconds(self._further) / CHAIN)
                 self._drafter.crop(self._context)

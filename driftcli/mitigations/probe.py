@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from driftcli.costs import StepCosts, break_even_length
+from driftcli.costs import StepCosts, pays_from
 from driftcli.domain import Absent, Axis, Condition, DraftSettings, Finding, PairCard, Plan, RunSpec, Said, Skipped, Sound
 from driftcli.grades import Grades, lost
 from driftcli.mitigations.attention import AttentionRegularisation
@@ -73,8 +73,7 @@ class Mitigations:
         if isinstance(worth, Absent):
             return Skipped("payoff", "inconclusive", worth.reason)
         at = f"{worth.value:.2f}x [{worth.low:.2f}, {worth.high:.2f}] the speed of plain decoding at the best draft length, {plan.drafts}"
-        needed = break_even_length(costs, plan.drafts)
-        claim = f"{at}, batch {costs.batch_size}; it pays from an acceptance length of {needed:.2f}"
+        claim = f"{at}, batch {costs.batch_size}; {pays_from(costs, plan.drafts)}"
         if worth.low > 1:
             return Sound("payoff", claim)
         if worth.high >= 1:

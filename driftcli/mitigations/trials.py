@@ -10,11 +10,9 @@ import numpy as np
 from driftcli.costs import StepCosts
 from driftcli.domain import Absent, Estimate
 from driftcli.mitigations.mitigation import Kind, Option, Trial
-from driftcli.payoff import speed
+from driftcli.payoff import MINIMAL_GAIN, speed
 from driftcli.probe import Trace
 from driftcli.stats import Floats, Sums, acceptance_length, ratio
-
-MINIMAL_GAIN = 1.02  # below a gain of 2% nothing is worth a change of settings (chosen by us)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,22 +61,16 @@ def _findings(verdict: Verdict) -> list[list[str]]:
 
 
 def _remedies(run: Run, verdict: Verdict) -> list[list[str]]:
-    found = remedies.tried(run)
-    if not found:
-        return []
-    rows = [list(map(escaped, (name, state, words, gain))) for state, name, words, gain in remedies.remedy_rows(run, found)]
-    blocks = [
-        ["### Mitigations"],
-        _table(["trial", "", "best option", "gain"], ["---"] * 3 + ["--:"], rows),
-        [escaped(f"Gain: {remedies.heading(run)}.")],
-    ]
-    if answer := remedies.answer(run, verdict, found):
+    found, by_length = remedies.tried(run), speeds.speed_rows(run)
+    blocks = [["### Mitigations"]] if found or by_length else []
+    if found:
+        rows = [list(map(escaped, (name, state, words, gain))) for state, name, words, gain in remedies.remedy_rows(run, found)]
+        blocks += [_table(["trial", "", "best option", "gain"], ["---"] * 3 + ["--:"], rows), [escaped(f"Gain: {remedies.heading(run)}.")]]
+    if blocks and (answer := remedies.answer(run, verdict, found)):
         blocks.append([f"**{escaped(answer)}**"])
-    if by_length := speeds.speed_rows(run):
-        blocks.append(_by_depth(run, "draft length", by_length))
-    if lines := speeds.payoff_lines(run):
-        blocks.append(_bullets(map(escaped, lines)))
-    for head, lines in remedies.further_parts(run, verdict, found):
+    if by_length:
+        blocks += [_by_depth(run, "draft length", by_length), _bullets(map(escaped, speeds.payoff_lines(run)))]
+    for head, lines in remedies.further_parts(run, verdict, found) if blocks else []:
         blocks += [[f"### {head}"], _bullets(map(escaped, lines))]
     return blocks
 

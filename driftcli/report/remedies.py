@@ -14,7 +14,7 @@ from driftcli.mitigations.probe import MITIGATED, outcomes
 from driftcli.mitigations.serving import ENGINES, Engine
 from driftcli.mitigations.training import Advice, Producer, recipes
 from driftcli.mitigations.trials import Outcome, tokens_a_round, verified_in_vain
-from driftcli.payoff import paying_length, speed
+from driftcli.payoff import paying_length, speed, surely_slower, undecided
 from driftcli.printable import printable
 from driftcli.report.speeds import gain_text, lengths_typed
 from driftcli.stats import EXACT_TEXT, Floats, Sums
@@ -51,12 +51,29 @@ def heading(run: Run) -> str:
 
 def answer(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> str:
     """What all trials come to where none is to be typed: speculation does not pay, or nothing at inference helps; empty elsewhere."""
-    if run.costs and paying_length(run, run.costs.deciding) == 0:
+    if _off(run, found):
+        assert run.costs is not None
         return f"Turn speculation off at batch {run.costs.deciding.batch_size}: even the best draft length is slower than plain decoding."
-    if any(map(recommended, found)):
+    if not found or typed(run, found):
         return ""
-    rest = "what is lost only training can mend, as below" if recipes(run, verdict.findings) else "no finding asks for a new training"
-    return f"Nothing that was tried at inference helps here; {rest}."
+    timed = "" if run.costs else " (shorter drafts aside, which only step times can judge)"
+    rest = ": train again, as below" if recipes(run, verdict.findings) else ""
+    return f"Nothing that was tried at inference helps here{timed}{rest}."
+
+
+def _off(run: Run, found: Sequence[Outcome]) -> bool:
+    """Whether neither the best draft length nor anything that helps is as fast as plain decoding at the batch size that decides."""
+    return _slower(run) and not any(recommended(one) and _pays(run, one) for one in found)
+
+
+def _slower(run: Run) -> bool:
+    return run.costs is not None and not undecided(run) and paying_length(run, run.costs.deciding) == 0
+
+
+def _pays(run: Run, one: Outcome) -> bool:
+    """Whether an option may be as fast as plain decoding."""
+    assert run.costs is not None and one.option is not None
+    return not surely_slower(run.planned(speed(run.costs.deciding), one.option.plan, half="judging"))
 
 
 def training_lines(run: Run, verdict: Verdict) -> list[str]:
@@ -91,7 +108,7 @@ def exports_json(run: Run) -> dict[str, Plain]:
 
 def further_parts(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> list[tuple[str, list[str]]]:
     """What follows the trials, each part a heading and its lines; a part without lines is left out."""
-    parts = [("What to type", [*typed(run, found), *lengths_typed(run)]), ("If you train again", training_lines(run, verdict))]
+    parts = [("What to type", typed(run, found)), ("If you train again", training_lines(run, verdict))]
     return [(head, lines) for head, lines in parts if lines]
 
 
@@ -101,13 +118,14 @@ def remedy_rows(run: Run, found: Sequence[Outcome]) -> list[tuple[str, str, str,
 
 
 def typed(run: Run, found: Sequence[Outcome]) -> list[str]:
-    """What to type for each that helps, an engine a line; no draft length where none pays."""
-    pays = not run.costs or paying_length(run, run.costs.deciding) > 0
-    lines = []
+    """What to type for each that helps, an engine a line, and for draft lengths by batch size; where even the best length does not pay,
+    only what does, or to draft nothing.
+    """
+    slower, lines = _slower(run), []
     for one in found:
-        if recommended(one) and one.option is not None and (pays or one.option.plan.drafts == run.spec.depth):
+        if recommended(one) and one.option is not None and (not slower or _pays(run, one)):
             lines += [printable(f"{one.option.words}, {engine} {ENGINES[engine]}: {text}") for engine, text in one.option.settings.items()]
-    return lines
+    return [*lines, *(lengths_typed(run) if not slower or not lines else [])]
 
 
 def _words(run: Run, one: Outcome) -> str:

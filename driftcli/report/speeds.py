@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import isfinite
 
-from driftcli.costs import StepCosts, break_even_length
+from driftcli.costs import StepCosts, break_even_length, pays_from
 from driftcli.domain import Absent, Estimate, Plan
 from driftcli.mitigations.serving import ENGINES, by_batch_size
 from driftcli.mitigations.trials import tokens_a_round
-from driftcli.payoff import best_length, paying_length, speed, undecided
+from driftcli.payoff import advised_length, best_length, speed, undecided
 from driftcli.printable import printable
 from driftcli.report.evidence import Row, shown, shown_depths
 from driftcli.traces.reader import Run
@@ -24,7 +24,7 @@ def speed_rows(run: Run) -> list[Row]:
     rows = [Row("acceptance length", shown([run.planned(tokens_a_round, Plan(run.reference, one)) for one in lengths], "number"))]
     for costs in run.costs.by_batch:
         speeds = [run.planned(speed(costs), Plan(run.reference, one)) for one in lengths]
-        pays = [f"{break_even_length(costs, one):.2f}" for one in shown_depths(run.spec.depth)]
+        pays = [_pays(costs, one) for one in shown_depths(run.spec.depth)]
         rows += [
             Row(f"batch {costs.batch_size}, pays from", pays),
             Row("  expected speed", shown(speeds, "times"), "over no drafting, all prompts"),
@@ -32,15 +32,23 @@ def speed_rows(run: Run) -> list[Row]:
     return rows
 
 
+def _pays(costs: StepCosts, drafts: int) -> str:
+    length = break_even_length(costs, drafts)
+    return f"{length:.2f}" if length <= drafts + 1 else "never"
+
+
 def payoff_json(run: Run, number: Callable[[Estimate | Absent], Plain]) -> list[Plain]:
-    """At each batch size the best draft length, 0 where none pays, its speed over plain decoding, and that of every length."""
+    """At each batch size the best draft length, its speed over plain decoding, what is advised (0 where even the best is surely slower, the
+    run's own length where it is hardly slower), and the speed of every length.
+    """
     if run.costs is None or undecided(run):
         return []
     return [
         {
             "batch_size": costs.batch_size,
-            "best_draft_length": paying_length(run, costs),
+            "best_draft_length": best_length(run, costs)[0].drafts,
             "speed_up": number(best_length(run, costs)[1]),
+            "advised_draft_length": advised_length(run, costs),
             "by_draft_length": [_length_json(run, costs, drafts, number) for drafts in range(1, run.spec.depth + 1)],
         }
         for costs in run.costs.by_batch
@@ -59,24 +67,25 @@ def _length_json(run: Run, costs: StepCosts, drafts: int, number: Callable[[Esti
 
 def payoff_lines(run: Run) -> list[str]:
     """At each batch size the best draft length, what it gives over plain decoding, and from which acceptance length on it pays."""
+    if run.costs is None or undecided(run):
+        return []
     lines = []
-    for costs in run.costs.by_batch if run.costs else ():
+    for costs in run.costs.by_batch:
         plan, worth = best_length(run, costs)
-        pays = f"it pays from an acceptance length of {break_even_length(costs, plan.drafts):.2f}"
-        lines.append(f"batch {costs.batch_size}: draft {plan.drafts} is fastest, {gain_text(worth)} the speed of no drafting; {pays}")
-    if lines and run.costs:
-        lines.append(f"step times: {run.costs.source}, behind {run.costs.context} tokens")
-    return list(map(printable, lines))
+        chosen = f"batch {costs.batch_size}: draft {plan.drafts}, the fastest on half of the prompts, gives {gain_text(worth)}"
+        lines.append(f"{chosen} the speed of no drafting on the other half; {pays_from(costs, plan.drafts)}")
+    return [printable(line) for line in (*lines, f"step times: {run.costs.source}, behind {run.costs.context} tokens")]
 
 
 def lengths_typed(run: Run) -> list[str]:
-    """How each engine is told the best draft length by batch size, where several were asked for, or to draft nothing at all."""
-    sizes = run.costs.by_batch if run.costs else ()
-    best = [(costs.batch_size, paying_length(run, costs)) for costs in sizes]
-    if len(best) < 2 and all(drafts for _, drafts in best):
+    """How each engine is told the draft length by batch size, where several were asked for, or to draft nothing at all."""
+    sizes = run.costs.by_batch if run.costs and not undecided(run) else ()
+    best = [(costs.batch_size, advised_length(run, costs)) for costs in sizes]
+    drafting = any(drafts for _, drafts in best)
+    if all(drafts == run.spec.depth for _, drafts in best) or (len(best) == 1 and drafting):
         return []
     settings = by_batch_size(best, self_feeding=run.pair.no_recursion is None)
-    what = "by batch size" if any(drafts for _, drafts in best) else "no speculation"
+    what = "by batch size" if drafting else "no speculation"
     return [printable(f"{what}, {engine} {ENGINES[engine]}: {text}") for engine, text in settings.items()]
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from driftcli.domain import Severity, Verdict
+from driftcli.mitigations.trials import Outcome
 from driftcli.printable import printable
 from driftcli.report import evidence, remedies, speeds
 from driftcli.report.console import hanging
@@ -100,9 +101,20 @@ def _findings(verdict: Verdict) -> RenderableType:
 
 
 def _remedies(run: Run, verdict: Verdict) -> list[RenderableType]:
-    found = remedies.tried(run)
-    if not found:
+    found, by_length = remedies.tried(run), speeds.speed_rows(run)
+    if not found and not by_length:
         return []
+    parts: list[RenderableType] = [_trials(run, found), Text(remedies.heading(run), style="dim")] if found else []
+    if answer := remedies.answer(run, verdict, found):
+        parts.append(Text(answer, style="bold"))
+    if by_length:
+        parts += [Text(), _by_depth(run, "DRAFT LENGTH", by_length), *map(hanging, speeds.payoff_lines(run))]
+    for head, lines in remedies.further_parts(run, verdict, found):
+        parts += [Text(), Text(head.upper(), style="bold"), *map(hanging, lines)]
+    return parts
+
+
+def _trials(run: Run, found: Sequence[Outcome]) -> RenderableType:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
     table.add_column("MITIGATIONS", no_wrap=True)
     table.add_column("", no_wrap=True)
@@ -110,14 +122,7 @@ def _remedies(run: Run, verdict: Verdict) -> list[RenderableType]:
     table.add_column("", no_wrap=True)
     for state, name, words, gain in remedies.remedy_rows(run, found):
         table.add_row(name, Text(state, style=STANDING.get(state, "")), words, gain)
-    answer = remedies.answer(run, verdict, found)
-    parts: list[RenderableType] = [table, Text(remedies.heading(run), style="dim"), *([Text(answer, style="bold")] if answer else [])]
-    if rows := speeds.speed_rows(run):
-        parts += [Text(), _by_depth(run, "DRAFT LENGTH", rows)]
-    parts += map(hanging, speeds.payoff_lines(run))
-    for head, lines in remedies.further_parts(run, verdict, found):
-        parts += [Text(), Text(head.upper(), style="bold"), *map(hanging, lines)]
-    return parts
+    return table
 
 
 def _to_do(verdict: Verdict) -> list[RenderableType]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from driftcli.costs import Costs
 from driftcli.domain import BASELINE, SHARES, Absent, Estimate, Half, ModelCard, PairCard, Plan, RunSpec, Sourced, Wiring
-from driftcli.stats import Bootstrap, Floats, Sums
+from driftcli.stats import Bootstrap, Floats, Sums, ratio
 
 ANCHORS = 100  # of every prompt, so that a count reads as a percentage
 
@@ -107,14 +107,20 @@ class FakeTrace:
     beyond: Story | None = None  # what happened past the position that is asked for, where anything did
     costs: Costs | None = None
 
-    def planned(self, statistic: Callable[[Sums], Floats], plan: Plan, half: Half | None = None) -> Estimate | Absent:
+    def planned(
+        self, statistic: Callable[[Sums], Floats], plan: Plan, over: Plan | None = None, half: Half | None = None
+    ) -> Estimate | Absent:
+        some = np.arange(self.n_prompts)[half == "judging" :: 2]
+        sums, draws = [self._planned(one, some) for one in ([plan] if over is None else [plan, over])], Bootstrap.of(len(some), 0)
+        return draws.estimate(sums[0], statistic) if over is None else draws.compared(sums[0], sums[1], statistic, ratio)
+
+    def _planned(self, plan: Plan, some: np.ndarray) -> Sums:
         assert plan.stop is None and plan.condition == BASELINE
         sums = self.story.sums()
         by_sent = np.zeros((self.n_prompts, plan.drafts + 1))
         by_sent[:, plan.drafts] = sums["rounds_by_length"][:, plan.drafts - 1]
         planned = {"rounds_by_sent": by_sent, "kept": sums["kept_by_length"][:, plan.drafts - 1]}
-        some = np.arange(self.n_prompts)[half == "judging" :: 2]
-        return Bootstrap.of(len(some), 0).estimate({name: values[some] for name, values in planned.items()}, statistic)
+        return {name: values[some] for name, values in planned.items()}
 
     @property
     def spec(self) -> RunSpec:

@@ -220,9 +220,10 @@ def test_the_shortest_draft_that_keeps_nine_tenths_of_the_gain_is_advised() -> N
     ("verify", "advice"),
     [
         ((1.0, 1.0, 1.0, 1.0, 1.0), "retrain"),  # more proposals cost nothing
-        ((1.0, 1.0, 1.0, 2.0, 3.0), "draft 2 instead of 4: is the fastest here, keeps 95% of the accepted drafts and wastes 5% "),
-        ((1.0, 1.5, 2.5, 4.0, 5.0), "draft 1 instead of 4: is the fastest here, keeps 40% "),  # 1.8 / 1.5 against 2.9 / 2.5
+        ((1.0, 1.0, 1.0, 2.0, 3.0), "draft 2 instead of 4: is the fastest at batch 1, keeps 95% of the accepted drafts and wastes 5% "),
+        ((1.0, 1.5, 2.5, 4.0, 5.0), "draft 1 instead of 4: is the fastest at batch 1, keeps 40% "),  # 1.8 / 1.5 against 2.9 / 2.5
         ((1.0, 9.0, 9.0, 9.0, 9.0), "retrain"),  # none pays, which is another finding's to say
+        ((1.0, 1.0, 1.0, 1.0, 1.03), "retrain"),  # 3 drafts gain 2.95 / 3 * 1.03, less than it takes to change a setting
     ],
 )
 def test_where_steps_were_timed_the_fastest_draft_is_advised_and_never_another(verify: tuple[float, ...], advice: str) -> None:
@@ -230,8 +231,7 @@ def test_where_steps_were_timed_the_fastest_draft_is_advised_and_never_another(v
     costs = Costs("by hand", 100, (StepCosts(1, 0.0, 0.0, verify),))
     found = {one.code: one for one in ChainLength().judge(FakeTrace(story, costs=costs)) if isinstance(one, Finding)}
     assert found["DRIFT-STATE"].fix.startswith(advice)
-    assert found["DEPTH-COLLAPSE"].fix.startswith(advice)
-    assert found["DEPTH-COLLAPSE"].fix.endswith("retrain with a deeper unroll")
+    assert found["DEPTH-COLLAPSE"].fix == "retrain with a deeper unroll"
 
 
 def test_few_prompts_leave_the_fastest_draft_unknown() -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from driftcli.cli.battery import load_battery
 from driftcli.costs import StepCosts
-from driftcli.domain import Verdict
+from driftcli.domain import Estimate, Plan, Verdict
+from driftcli.mitigations.mitigation import Option
+from driftcli.mitigations.trials import Outcome
 from driftcli.payoff import best_length
 from driftcli.report import remedies, speeds
 from driftcli.report.console import plain
 from driftcli.report.json import report as report_json
 from driftcli.report.markdown import render as markdown
 from driftcli.report.terminal import render
-from driftcli.traces.reader import Run
+from driftcli.report.verdict import judge
+from driftcli.traces.reader import COSTS_FILE, Run, read_run
 from tests.report.conftest import Judged
 from tests.report.synthetic import DRIFTING, Life, Recipe
 
@@ -42,7 +46,7 @@ def test_where_no_draft_length_pays_the_answer_is_to_turn_speculation_off(judged
 
 def test_where_nothing_helps_the_answer_is_to_train_again_as_far_as_a_finding_asks_for_it(judged: Judged) -> None:
     run, verdict = judged(Recipe(DRIFTING, costs=[FREE]))
-    assert answer(run, verdict) == "Nothing that was tried at inference helps here; what is lost only training can mend, as below."
+    assert answer(run, verdict) == "Nothing that was tried at inference helps here: train again, as below."
     (lines,) = parts(run, verdict).values()
     assert lines[0].startswith("feed back the state behind the final norm")
     assert lines[0].endswith("(DRIFT-STATE, DRIFT-ATTENTION)")  # one recipe for both
@@ -50,7 +54,7 @@ def test_where_nothing_helps_the_answer_is_to_train_again_as_far_as_a_finding_as
 
 def test_where_nothing_helps_a_sound_head_it_is_not_sent_to_training(judged: Judged) -> None:
     run, verdict = judged(Recipe(Life(), costs=[FREE], prompts=[f"p{number:02}" for number in range(24)], anchors=200))
-    assert answer(run, verdict) == "Nothing that was tried at inference helps here; no finding asks for a new training."
+    assert answer(run, verdict) == "Nothing that was tried at inference helps here."
 
 
 def test_where_something_helps_it_is_what_to_type_and_no_answer_stands_above_it(judged: Judged) -> None:
@@ -60,7 +64,7 @@ def test_where_something_helps_it_is_what_to_type_and_no_answer_stands_above_it(
     assert 1 <= fastest < 8
     assert any(f'"num_speculative_tokens": {fastest}' in line for line in parts(run, verdict)["What to type"])
     (fix,) = {finding.fix for finding in verdict.findings if finding.code == "DRIFT-STATE"}
-    assert fix.startswith(f"draft {fastest} instead of 8: is the fastest here")
+    assert fix.startswith(f"draft {fastest} instead of 8: is the fastest at batch 1")
 
 
 def test_batch_sizes_are_told_apart_and_one_where_nothing_pays_drafts_nothing(judged: Judged) -> None:
@@ -74,7 +78,8 @@ def test_batch_sizes_are_told_apart_and_one_where_nothing_pays_drafts_nothing(ju
 def test_the_speed_of_every_draft_length_is_that_of_its_acceptance_length(judged: Judged) -> None:
     run, verdict = judged(Recipe(DRIFTING, costs=[CHEAP, DEAR]))
     cheap, dear = report_json(run, verdict)["payoff"]  # type: ignore[misc]
-    assert (cheap["batch_size"], dear["batch_size"], dear["best_draft_length"]) == (1, 8, 0)
+    assert (cheap["batch_size"], dear["batch_size"], dear["advised_draft_length"]) == (1, 8, 0)
+    assert dear["best_draft_length"] == 1
     for one, costs in ((cheap, CHEAP), (dear, DEAR)):
         for drafts, row in enumerate(one["by_draft_length"], 1):
             assert row["drafts"] == drafts
@@ -82,13 +87,61 @@ def test_the_speed_of_every_draft_length_is_that_of_its_acceptance_length(judged
             assert row["speed_up"]["value"] == pytest.approx(row["acceptance_length"]["value"] / costs.round_seconds(drafts))
     length, pays, speed, _, _ = speeds.speed_rows(run)
     assert (length.name, pays.name) == ("acceptance length", "batch 1, pays from")
+    assert speeds.speed_rows(run)[3].cells == ["never"] * 8  # a step of 3 plain ones for 2 tokens at most, and so on
     assert [cell.rstrip("x") for cell in speed.cells] == [f"{row['speed_up']['value']:.2f}" for row in cheap["by_draft_length"]]
 
 
-def test_without_costs_or_with_few_prompts_no_speed_is_shown(judged: Judged) -> None:
+def test_with_few_prompts_no_speed_is_shown(judged: Judged) -> None:
     run, verdict = judged(Recipe(DRIFTING, costs=[CHEAP], prompts=[f"p{number}" for number in range(15)]))
     assert not speeds.speed_rows(run)
+    assert not speeds.payoff_lines(run)
     assert report_json(run, verdict)["payoff"] == []
+
+
+def test_without_costs_shorter_drafts_are_said_not_to_be_judged(judged: Judged) -> None:
+    run, _ = judged(Recipe(DRIFTING, costs=[CHEAP]))
+    (run.path / COSTS_FILE).unlink()
+    run = read_run(run.path)
+    verdict = judge(run, load_battery(run.probe_names))
+    assert answer(run, verdict).startswith("Nothing that was tried at inference helps here (shorter drafts aside, ")
+    assert not speeds.speed_rows(run)
+    assert "draft " in next(finding.fix for finding in verdict.findings if finding.code == "DRIFT-STATE")
+
+
+def test_hardly_slower_drafts_are_left_as_they_are_everywhere(judged: Judged) -> None:
+    run, verdict = judged(Recipe(DRIFTING, costs=[StepCosts(1, 0.001, 0.001, (1.0,) * 9), StepCosts(4, 0.001, 0.001, (1.0,) * 9)]))
+    assert remedies.tried(run)[0].trial != "draft-length" or not remedies.tried(run)[0].helps
+    assert "What to type" not in parts(run, verdict)
+    assert not any(finding.fix.startswith("draft") for finding in verdict.findings if finding.code == "DRIFT-STATE")
+    assert answer(run, verdict).startswith("Nothing that was tried at inference helps here:")
+
+
+def test_a_chain_of_one_has_no_trial_and_is_told_what_it_pays(judged: Judged) -> None:
+    run, verdict = judged(Recipe(Life(lost=(0,), growth=(1,), moved=(0,)), costs=[StepCosts(1, 1.0, 1.0, (1.0, 2.0))]))
+    assert not remedies.tried(run)
+    text = plain(render(run, verdict))
+    assert "Turn speculation off at batch 1" in text
+    assert OFF in text
+    assert "Turn speculation off at batch 1" in markdown(run, verdict)
+
+
+def test_what_helps_enough_to_pay_is_typed_where_no_draft_length_pays(judged: Judged, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, verdict = judged(Recipe(Life(lost=[0, *[0.9] * 7]), costs=[DEAR]))
+    window = Option("window of 64", Plan("other", 8), Plan("baseline", 8), {"vllm": "its setting"})
+    found = [Outcome("draft-window", "deployable", window, Estimate(2, 1.9, 2.1, 8), helps=True)]
+    pays: list[float] = [0.9]
+    planned = type(run).planned
+
+    def priced(self: Run, statistic: object, plan: Plan, *rest: object, **more: object) -> object:
+        high = pays[0]
+        return Estimate(high, high, high, 8) if plan.condition == "other" else planned(self, statistic, plan, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(run), "planned", priced)
+    assert remedies.answer(run, verdict, found).startswith("Turn speculation off")
+    assert remedies.typed(run, found)[0].endswith(OFF)
+    pays[0] = 1.5
+    assert remedies.answer(run, verdict, found) == ""
+    assert remedies.typed(run, found) == ["window of 64, vllm 0.33: its setting"]
 
 
 @pytest.mark.parametrize("costs", [FREE, DEAR])
