@@ -9,6 +9,7 @@ import numpy as np
 
 from driftcli.curves import forced_accuracy, joint_walk, log_likelihood, share
 from driftcli.domain import REGIONS, Absent, Estimate, Verdict
+from driftcli.mitigations.draft_length import DraftLength
 from driftcli.mitigations.exports import exports
 from driftcli.mitigations.probe import MITIGATED, outcomes
 from driftcli.mitigations.serving import ENGINES, Engine
@@ -121,11 +122,13 @@ def typed(run: Run, found: Sequence[Outcome]) -> list[str]:
     """What to type for each that helps, an engine a line, and for draft lengths by batch size; where even the best length does not pay,
     only what does, or to draft nothing.
     """
-    slower, lines = _slower(run), []
+    slower, lines = _slower(run), list[str]()
+    by_length = lengths_typed(run)
     for one in found:
-        if recommended(one) and one.option is not None and (not slower or _pays(run, one)):
+        told = one.trial == DraftLength().name and by_length  # by batch size, the one that decides among them
+        if recommended(one) and one.option is not None and not told and (not slower or _pays(run, one)):
             lines += [printable(f"{one.option.words}, {engine} {ENGINES[engine]}: {text}") for engine, text in one.option.settings.items()]
-    return [*lines, *(lengths_typed(run) if not slower or not lines else [])]
+    return [*lines, *(by_length if not slower or not lines else [])]
 
 
 def _words(run: Run, one: Outcome) -> str:

@@ -70,7 +70,9 @@ def test_where_something_helps_it_is_what_to_type_and_no_answer_stands_above_it(
 def test_batch_sizes_are_told_apart_and_one_where_nothing_pays_drafts_nothing(judged: Judged) -> None:
     run, verdict = judged(Recipe(DRIFTING, costs=[CHEAP, DEAR]))
     fastest = best_length(run, CHEAP)[0].drafts
-    (line,) = [line for line in parts(run, verdict)["What to type"] if line.startswith("by batch size, vllm")]
+    typed = parts(run, verdict)["What to type"]
+    assert not any(line.startswith("draft ") for line in typed)  # which the schedule holds already
+    (line,) = [line for line in typed if line.startswith("by batch size, vllm")]
     assert f"[[1, 7, {fastest}], [8, 8, 0]]" in line
     assert [line.split(":")[0] for line in speeds.payoff_lines(run)[:2]] == ["batch 1", "batch 8"]
 
