@@ -33,7 +33,6 @@ from driftcli.traces.reader import read_run
 from probes import BATTERY
 
 ASKED = ("wiring", "position-range", "controls", "chain-length")
-SPEC = RunSpec(max_new_tokens=96, quick=True)
 BUNDLED = ("bundled:target", ("bundled:pre-norm", "bundled:post-norm"))
 Tensors = dict[str, Tensor]
 Config = dict[str, object]
@@ -139,16 +138,16 @@ def planted(fault: Fault, drafter: str, target: str, folder: Path) -> Path:
     return folder
 
 
-def answered(target: LanguageModel, prompts: Sequence[Prompt]) -> list[Prompt]:
+def answered(target: LanguageModel, prompts: Sequence[Prompt], longest: int) -> list[Prompt]:
     """The first turns of prompts with the target's own replies, the tokens that end them included."""
     firsts = [replace(prompt, messages=prompt.turns[0]) for prompt in prompts]
-    texts = write_texts(target, firsts, SPEC.max_new_tokens)
+    texts = write_texts(target, firsts, longest)
     return [replace(text.prompt, response=str(target.tokenizer.decode(list(text.ids[text.prompt_length :])))) for text in texts]
 
 
 def diagnosed(pair: LoadedPair, prompts: Sequence[Prompt], out: Path) -> Verdict:
-    battery = [probe for probe in BATTERY if probe.name in ASKED]
-    return judge(read_run(measure(Job(pair, prompts, battery, SPEC, out, [probe.name for probe in battery]), lambda *_: None)), battery)
+    battery, spec = [probe for probe in BATTERY if probe.name in ASKED], RunSpec(quick=True)
+    return judge(read_run(measure(Job(pair, prompts, battery, spec, out, [probe.name for probe in battery]), lambda *_: None)), battery)
 
 
 def case(fault: Fault, verdict: Verdict) -> tuple[bool, str]:
@@ -169,15 +168,15 @@ def case(fault: Fault, verdict: Verdict) -> tuple[bool, str]:
     )
 
 
-def table(target: str, drafter: str, n_prompts: int, device: str, faults: Sequence[Fault]) -> Iterator[tuple[bool, str]]:
+def table(target: str, drafter: str, faults: Sequence[Fault], asked: argparse.Namespace) -> Iterator[tuple[bool, str]]:
     prompts: list[Prompt] = []
     for fault in faults:
         with TemporaryDirectory() as scratch:
             copy = planted(fault, drafter, target, Path(scratch) / "head")
-            pair = load_pair(target, str(copy), torch.device(device), "auto")
+            pair = load_pair(target, str(copy), torch.device(asked.device), "auto")
             if not prompts:
                 known = bundled_prompts() if target.startswith("bundled:") else builtin_prompts()
-                prompts = answered(pair.target, limited(known, n_prompts))
+                prompts = answered(pair.target, limited(known, asked.prompts), asked.max_new_tokens)
             verdict = diagnosed(pair, prompts, Path(scratch) / "run")
             right, line = case(fault, verdict)
             yield right, line
@@ -193,6 +192,7 @@ def main() -> None:
     parser.add_argument("--target", default=BUNDLED[0])
     parser.add_argument("--drafter", nargs="+", default=BUNDLED[1])
     parser.add_argument("--prompts", type=int, default=40)
+    parser.add_argument("--max-new-tokens", type=int, default=96)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", nargs="+", help="Words of the faults to plant.")
     asked = parser.parse_args()
@@ -202,7 +202,7 @@ def main() -> None:
     right = total = 0
     for drafter in asked.drafter:
         print(f"\n{asked.target} <- {drafter}, {asked.prompts} prompts\n{'fault':28} {'its code':14} {'found':30} {'drift as declared':24}")
-        for good, line in table(asked.target, drafter, asked.prompts, asked.device, faults):
+        for good, line in table(asked.target, drafter, faults, asked):
             print(line, flush=True)
             right, total = right + (good and not line.startswith(" ")), total + (not line.startswith(" "))
     print(f"\n{right} of {total} cases named right and nothing else")
