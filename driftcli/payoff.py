@@ -9,6 +9,7 @@ from driftcli.domain import Absent, Estimate, Plan
 from driftcli.probe import Trace, too_few
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums
 
+MOST_TRIALS = 20  # as many as a run tries mitigations at most, so that no advice is bolder than the trial of the same draft length
 MINIMAL_GAIN = 1.02  # below a gain of 2% nothing is worth a change of settings (chosen by us)
 
 
@@ -44,7 +45,7 @@ def advised_length(trace: Trace, costs: StepCosts) -> int:
     drafts, deepest = paying_length(trace, costs), trace.spec.depth
     if drafts in (0, deepest):
         return drafts
-    gain = trace.planned(speed(costs), Plan(trace.reference, drafts), Plan(trace.reference, deepest), "judging")
+    gain = trace.planned(speed(costs), Plan(trace.reference, drafts), Plan(trace.reference, deepest), "judging", MOST_TRIALS)
     return drafts if isinstance(gain, Estimate) and gain.low > 1 and gain.value >= MINIMAL_GAIN else deepest
 
 

@@ -108,11 +108,11 @@ class FakeTrace:
     costs: Costs | None = None
 
     def planned(
-        self, statistic: Callable[[Sums], Floats], plan: Plan, over: Plan | None = None, half: Half | None = None
+        self, statistic: Callable[[Sums], Floats], plan: Plan, over: Plan | None = None, half: Half | None = None, tries: int = 1
     ) -> Estimate | Absent:
         some = np.arange(self.n_prompts)[half == "judging" :: 2]
         sums, draws = [self._planned(one, some) for one in ([plan] if over is None else [plan, over])], Bootstrap.of(len(some), 0)
-        return draws.estimate(sums[0], statistic) if over is None else draws.compared(sums[0], sums[1], statistic, ratio)
+        return draws.estimate(sums[0], statistic, tries) if over is None else draws.compared(sums[0], sums[1], statistic, ratio, tries)
 
     def _planned(self, plan: Plan, some: np.ndarray) -> Sums:
         assert plan.stop is None and plan.condition == BASELINE
