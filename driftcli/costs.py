@@ -83,7 +83,7 @@ class Costs:
 
 def speed_up(rounds: Floats, kept: Floats, costs: StepCosts, drafts: int) -> Floats:
     """Expected speed over plain decoding of rounds of `drafts` drafts; NaN without a round. rounds and kept drafts: of one shape."""
-    return ratio((rounds + kept) * costs.plain, rounds * costs.round_seconds(drafts) + kept * costs.draft_read)
+    return speed_up_of(np.multiply.outer(rounds, np.arange(drafts + 1) == drafts), kept, costs)
 
 
 def speed_up_of(rounds_by_drafts: Floats, kept: Floats, costs: StepCosts) -> Floats:

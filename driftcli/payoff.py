@@ -20,6 +20,11 @@ def undecided(trace: Trace) -> str:
     return too_few(trace, 2 * MINIMAL_PROMPTS) if trace.n_prompts < 2 * MINIMAL_PROMPTS else ""
 
 
+def priced(trace: Trace) -> tuple[StepCosts, ...]:
+    """The costs by batch size, that which decides first; none where they are unknown or nothing can be decided."""
+    return () if trace.costs is None or undecided(trace) else trace.costs.by_batch
+
+
 def speed(costs: StepCosts) -> Callable[[Sums], Floats]:
     """Expected speed over plain decoding by these costs."""
     return lambda sums: speed_up_of(sums["rounds_by_sent"], sums["kept"], costs)

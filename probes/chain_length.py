@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from driftcli.costs import StepCosts
 from driftcli.curves import (
     accuracy_gap,
     compounding,
@@ -27,7 +26,7 @@ from driftcli.curves import (
 )
 from driftcli.domain import Absent, Axis, Condition, DraftSettings, Estimate, Finding, PairCard, RunSpec, Said, Severity, Skipped, Sound
 from driftcli.grades import Grades
-from driftcli.payoff import advised_length, undecided
+from driftcli.payoff import advised_length, priced
 from driftcli.probe import Trace, feeds_back_normed, too_few
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
 
@@ -105,7 +104,7 @@ class ChainLength:
             many = f"more than {self.collapse:.0%} of the right guesses"
             claim = f"from depth {depth} on {many} are lost to self-feeding ({lost.value:.0%} there)"
             at_most = f"draft at most {depth - 1} token{'s' if depth > 2 else ''}"
-            fix = f"{at_most}; {DEEPER}" if _timed(trace) is None else DEEPER
+            fix = DEEPER if priced(trace) else f"{at_most}; {DEEPER}"
             yield Finding("DEPTH-COLLAPSE", severity, claim, lost, "share of right guesses", fix)
 
     def _mechanisms(self, trace: Trace, severity: Severity, damage: Estimate, fix: str) -> Iterator[Finding]:
@@ -159,8 +158,8 @@ class ChainLength:
         """The fastest draft length, 0 where none pays, and that it is; where nobody timed the steps the shortest one that keeps nearly all
         of the gain.
         """
-        if (costs := _timed(trace)) is not None:
-            return advised_length(trace, costs), f"is the fastest at batch {costs.batch_size}, "
+        if costs := priced(trace):
+            return advised_length(trace, costs[0]), f"is the fastest at batch {costs[0].batch_size}, "
         return next(number for number, gain in enumerate(gains, 1) if gain >= self.enough_gain * gains[-1]), ""
 
     def _collapse_depth(self, trace: Trace) -> tuple[int, Estimate] | None:
@@ -190,11 +189,6 @@ class ChainLength:
             yield Finding("LOW-CAPACITY", severity, seen, first, "share of guesses", "train on more of the target's own replies")
         elif first.low < self.capacity[0]:
             yield Skipped("capacity", "inconclusive", f"{seen}, astride the {self.capacity[0]:.0%} below which it is low")
-
-
-def _timed(trace: Trace) -> StepCosts | None:
-    """The costs that decide which draft length is the fastest, None where they cannot tell."""
-    return trace.costs.deciding if trace.costs is not None and not undecided(trace) else None
 
 
 def _lost(sums: Sums) -> Floats:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle
 from statistics import median
 from time import perf_counter
@@ -114,9 +115,9 @@ class StepTimer:
                 self._verify(1)
                 taken.verify[length] = seconds(self._plain) / PLAIN
             else:
-                taken.verify[length] = seconds(lambda length=length: self._verify(length))  # type: ignore[misc]
+                taken.verify[length] = seconds(partial(self._verify, length))
                 read = next(reads)
-                taken.first[read].append(seconds(lambda read=read: self._first(read)))  # type: ignore[misc]
+                taken.first[read].append(seconds(partial(self._first, read)))
                 taken.further.append(seconds(self._further) / CHAIN)
                 self._drafter.crop(self._context)
         return taken

@@ -15,7 +15,7 @@ from driftcli.mitigations.probe import MITIGATED, outcomes
 from driftcli.mitigations.serving import ENGINES, Engine
 from driftcli.mitigations.training import Advice, Producer, recipes
 from driftcli.mitigations.trials import Outcome, tokens_a_round, verified_in_vain
-from driftcli.payoff import paying_length, speed, surely_slower, undecided
+from driftcli.payoff import paying_length, priced, speed, surely_slower
 from driftcli.printable import printable
 from driftcli.report.speeds import gain_text, lengths_typed
 from driftcli.stats import EXACT_TEXT, Floats, Sums
@@ -68,7 +68,7 @@ def _off(run: Run, found: Sequence[Outcome]) -> bool:
 
 
 def _slower(run: Run) -> bool:
-    return run.costs is not None and not undecided(run) and paying_length(run, run.costs.deciding) == 0
+    return any(paying_length(run, costs) == 0 for costs in priced(run)[:1])
 
 
 def _pays(run: Run, one: Outcome) -> bool:

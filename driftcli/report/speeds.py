@@ -9,7 +9,7 @@ from driftcli.costs import StepCosts, break_even_length, pays_from
 from driftcli.domain import Absent, Estimate, Plan
 from driftcli.mitigations.serving import ENGINES, by_batch_size
 from driftcli.mitigations.trials import tokens_a_round
-from driftcli.payoff import advised_length, best_length, speed, undecided
+from driftcli.payoff import advised_length, best_length, priced, speed
 from driftcli.printable import printable
 from driftcli.report.evidence import Row, shown, shown_depths
 from driftcli.traces.reader import Run
@@ -18,11 +18,11 @@ from driftcli.traces.writer import Plain
 
 def speed_rows(run: Run) -> list[Row]:
     """By draft length the acceptance length, and at each batch size the one from which it pays and the expected speed."""
-    if run.costs is None or undecided(run):
+    if not priced(run):
         return []
     lengths = range(1, run.spec.depth + 1)
     rows = [Row("acceptance length", shown([run.planned(tokens_a_round, Plan(run.reference, one)) for one in lengths], "number"))]
-    for costs in run.costs.by_batch:
+    for costs in priced(run):
         speeds = [run.planned(speed(costs), Plan(run.reference, one)) for one in lengths]
         pays = [_pays(costs, one) for one in shown_depths(run.spec.depth)]
         rows += [
@@ -41,18 +41,18 @@ def payoff_json(run: Run, number: Callable[[Estimate | Absent], Plain]) -> list[
     """At each batch size the best draft length, its speed over plain decoding, what is advised (0 where even the best is surely slower, the
     run's own length where it is hardly slower), and the speed of every length.
     """
-    if run.costs is None or undecided(run):
-        return []
-    return [
-        {
-            "batch_size": costs.batch_size,
-            "best_draft_length": best_length(run, costs)[0].drafts,
-            "speed_up": number(best_length(run, costs)[1]),
-            "advised_draft_length": advised_length(run, costs),
-            "by_draft_length": [_length_json(run, costs, drafts, number) for drafts in range(1, run.spec.depth + 1)],
-        }
-        for costs in run.costs.by_batch
-    ]
+    return [_batch_json(run, costs, number) for costs in priced(run)]
+
+
+def _batch_json(run: Run, costs: StepCosts, number: Callable[[Estimate | Absent], Plain]) -> Plain:
+    plan, worth = best_length(run, costs)
+    return {
+        "batch_size": costs.batch_size,
+        "best_draft_length": plan.drafts,
+        "speed_up": number(worth),
+        "advised_draft_length": advised_length(run, costs),
+        "by_draft_length": [_length_json(run, costs, drafts, number) for drafts in range(1, run.spec.depth + 1)],
+    }
 
 
 def _length_json(run: Run, costs: StepCosts, drafts: int, number: Callable[[Estimate | Absent], Plain]) -> Plain:
@@ -67,20 +67,19 @@ def _length_json(run: Run, costs: StepCosts, drafts: int, number: Callable[[Esti
 
 def payoff_lines(run: Run) -> list[str]:
     """At each batch size the best draft length, what it gives over plain decoding, and from which acceptance length on it pays."""
-    if run.costs is None or undecided(run):
-        return []
     lines = []
-    for costs in run.costs.by_batch:
+    for costs in priced(run):
         plan, worth = best_length(run, costs)
         chosen = f"batch {costs.batch_size}: draft {plan.drafts}, the fastest on half of the prompts, gives {gain_text(worth)}"
         lines.append(f"{chosen} the speed of no drafting on the other half; {pays_from(costs, plan.drafts)}")
-    return [printable(line) for line in (*lines, f"step times: {run.costs.source}, behind {run.costs.context} tokens")]
+    if lines and run.costs:
+        lines.append(f"step times: {run.costs.source}, behind {run.costs.context} tokens")
+    return list(map(printable, lines))
 
 
 def lengths_typed(run: Run) -> list[str]:
     """How each engine is told the draft length by batch size, where several were asked for, or to draft nothing at all."""
-    sizes = run.costs.by_batch if run.costs and not undecided(run) else ()
-    best = [(costs.batch_size, advised_length(run, costs)) for costs in sizes]
+    best = [(costs.batch_size, advised_length(run, costs)) for costs in priced(run)]
     drafting = any(drafts for _, drafts in best)
     if all(drafts == run.spec.depth for _, drafts in best) or (len(best) == 1 and drafting):
         return []
