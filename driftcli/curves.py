@@ -12,47 +12,67 @@ from collections.abc import Callable
 import numpy as np
 
 from driftcli.domain import REGIONS, SHARES, Absent, Estimate, Share
+from driftcli.intervals import tokens_a_round, within
 from driftcli.probe import Trace
 from driftcli.stats import Floats, Sums, acceptance_length, ratio
 
+EVERY = 1 << 31  # entries, of a statistic that no prompt moves where it has no spread: shares that the layout of a text settles
 MINIMAL_FRESH_ACCEPTED = 0.1  # below this many accepted fresh drafts the tax is a ratio of noise (design rule)
 
 
+def _most_drafts(sums: Sums) -> float:
+    """Proposals of a chain, all of which may be kept."""
+    return float(sums["kept_by_length"].shape[-1])
+
+
+def _most_tokens(sums: Sums) -> float:
+    """Tokens that a round can commit."""
+    return _most_drafts(sums) + 1
+
+
+@within(0, 1)
 def joint_walk(sums: Sums) -> Floats:
     """Share of walk rounds that keep at least `d` drafts."""
     return ratio(sums["walk_kept_at"], sums["walk_rounds"][:, None])
 
 
+@within(0, 1)
 def joint(sums: Sums) -> Floats:
     """Share of all anchors whose first `d` guesses are right."""
     return ratio(sums["kept_at"], sums["anchors"][:, None])
 
 
+@tokens_a_round(_most_tokens)
 def walk_acceptance_length(sums: Sums) -> Floats:
     """Acceptance length over the walk at the deepest draft length of the sums, with the bonus token; (draw,)."""
     return acceptance_length(sums["rounds_by_length"][:, -1], sums["kept_by_length"][:, -1])
 
 
+@tokens_a_round(_most_tokens)
 def sampled_length(sums: Sums) -> Floats:
     """Acceptance length of drafts that are sampled and verified by rejection sampling, expected along sampled texts; (draw,)."""
     return acceptance_length(sums["sampled_rounds"], sums["sampled_kept"])
 
 
+@within(0, _most_drafts)
 def accepted_drafts(sums: Sums) -> Floats:
     """Drafts kept a round of the walk: the acceptance length without the bonus token; (draw,)."""
     return walk_acceptance_length(sums) - 1
 
 
+@tokens_a_round(_most_tokens)
 def length_by_draft_length(sums: Sums) -> Floats:
     """Acceptance length for every draft length `1 .. depth`, each on its own walk over the same anchors."""
     return acceptance_length(sums["rounds_by_length"], sums["kept_by_length"])
 
 
+@within(0, 1)
 def forced_accuracy(sums: Sums) -> Floats:
     """Share of right guesses on the drafter's own state and the target's tokens."""
     return ratio(sums["forced_match"], sums["anchors"][:, None])
 
 
+@within(0, 1)
 def fresh_accuracy(sums: Sums) -> Floats:
     """Share of right guesses of the controls, on the target's state."""
     return ratio(sums["fresh_match"], sums["anchors"][:, None])
@@ -63,22 +83,26 @@ def log_likelihood(sums: Sums) -> Floats:
     return ratio(sums["forced_log_prob"], sums["forced_covered"])
 
 
+@within(0, 1)
 def covered(sums: Sums) -> Floats:
     """Share of the wanted tokens that the draft vocabulary holds, at depth 1; (draw,)."""
     return ratio(sums["forced_covered"][:, 0], sums["anchors"])
 
 
+@within(0, 1)
 def misses_outside(sums: Sums) -> Floats:
     """Share of the wrong first guesses whose wanted token is outside the draft vocabulary; (draw,)."""
     return ratio(sums["anchors"] - sums["forced_covered"][:, 0], sums["anchors"] - sums["forced_match"][:, 0])
 
 
+@within(-1, 1)
 def overconfidence(sums: Sums) -> Floats:
     """Mean probability that the drafter gives its guess minus the share of right ones; above 0 it promises more than it keeps."""
     guesses, right, probability = (sums[f"{name}_by_confidence"].sum(axis=-1) for name in ("guesses", "right", "probability"))
     return ratio(probability - right, guesses)
 
 
+@within(0, 1)
 def calibration_error(sums: Sums) -> Floats:
     """Expected calibration error: mean distance between a guess's probability and the share of right ones, over ten bins of probability.
 
@@ -104,11 +128,13 @@ def over_expected(own: Floats, others: Floats) -> Floats:
     return ratio(np.where(known, right, 0).sum(axis=-1), expected)
 
 
+@within(0, 1)
 def favourite_accuracy(sums: Sums) -> Floats:
     """Share of right first guesses of one that always proposes the most frequent token of the replies to all other prompts; (draw,)."""
     return ratio(sums["favourite_right"], sums["anchors"])
 
 
+@within(0, 1)
 def lookup_accuracy(sums: Sums) -> Floats:
     """Share of right first guesses of a lookup of the last tokens in the text so far (`driftcli.traces.floors`); (draw,)."""
     return ratio(sums["lookup_right"], sums["anchors"])
@@ -119,6 +145,7 @@ def lookup_drafts(sums: Sums) -> Floats:
     return ratio(sums["lookup_kept"], sums["lookup_rounds"])
 
 
+@within(0, 1)
 def looping_share(sums: Sums) -> Floats:
     """Share of anchors at which the reply goes round in circles; (draw,)."""
     return ratio(sums["loops"], sums["anchors"])
@@ -129,6 +156,7 @@ def calm_drafts(sums: Sums) -> Floats:
     return ratio(sums["calm_kept"], sums["calm_rounds"])
 
 
+@within(0, 1)
 def own_choices(sums: Sums) -> Floats:
     """Share of the reply tokens that the target would choose itself when it reads them in one pass; (draw,)."""
     return ratio(sums["own_choices"], sums["reply_tokens"])
@@ -139,17 +167,20 @@ def target_entropy(sums: Sums) -> Floats:
     return ratio(sums["target_entropy"], sums["reply_tokens"])
 
 
+@within(-1, 1, exact=1)
 def accuracy_gap(sums: Sums) -> Floats:
     """Control accuracy minus forced accuracy."""
     return fresh_accuracy(sums) - forced_accuracy(sums)
 
 
+@within(-1, 1)
 def handoff(sums: Sums) -> Floats:
     """Share of right guesses that losing the target's state once costs: the relative gap at depth 2; (draw,)."""
     gap = accuracy_gap(sums)
     return ratio(gap[:, 1], fresh_accuracy(sums)[:, 1]) if gap.shape[1] > 1 else np.full(len(gap), np.nan)
 
 
+@within(-1, 1, exact=2)
 def compounding(sums: Sums) -> Floats:
     """Share of right guesses that feeding on itself again and again costs, beyond the hand-off; undefined at depth 1."""
     lost = ratio(accuracy_gap(sums), fresh_accuracy(sums)) - handoff(sums)[:, None]
@@ -157,6 +188,7 @@ def compounding(sums: Sums) -> Floats:
     return lost
 
 
+@within(-1, 1)
 def self_feeding_tax(sums: Sums) -> Floats:
     """Share of accepted fresh drafts that self-feeding loses: an upper bound on what curing it can give; (draw,)."""
     return ratio(sums["fresh_accepted"] - sums["accepted"], sums["fresh_accepted"])
@@ -193,6 +225,7 @@ def entropy(feed: str) -> Callable[[Sums], Floats]:
 def share(feed: str, name: Share) -> Callable[[Sums], Floats]:
     """Mean attention share of a region over all anchors, so that the regions sum to 1; the sink's is absent where no trajectory has one."""
 
+    @within(0, 1, exact=EVERY)
     def mean(sums: Sums) -> Floats:
         nowhere = name == "sink" and not sums["sink_anchors"].any()
         return ratio(sums[f"{feed}_{name}"], np.zeros(1) if nowhere else sums["anchors"][:, None])
@@ -211,6 +244,7 @@ def prompt_side_change(sums: Sums) -> Floats:
     return ratio(np.sum(parts, axis=0), sums["anchors"][:, None])
 
 
+@within(0, 1, exact=EVERY)
 def attention_drift(sums: Sums) -> Floats:
     """Total variation distance between the mean region shares of chain and control; descriptive, never negative."""
     parts = [sums[f"forced_{name}"] - sums[f"fresh_{name}"] for name in REGIONS]

@@ -28,7 +28,7 @@ Axis = Literal["wiring", "drift", "template", "context", "domain", "capacity", "
 AXES: tuple[Axis, ...] = ("wiring", "drift", "template", "context", "domain", "capacity", "payoff")
 Severity = Literal["healthy", "mild", "moderate", "severe", "miswired", "inconclusive"]
 SEVERITIES: tuple[Severity, ...] = ("healthy", "mild", "moderate", "severe", "miswired")
-AxisState = Literal["healthy", "mild", "moderate", "severe", "miswired", "inconclusive", "not applicable", "not measured"]
+AxisState = Literal["healthy", "mild", "moderate", "severe", "miswired", "open", "inconclusive", "not applicable", "not measured"]
 Feedback = Literal["raw", "normed"]
 Owner = Literal["own", "target's"]
 Norm = Literal["embedding", "hidden", "fusion", "mlp", "final", "every"]  # whose gains: the inputs', fc's, the layers', the last one's
@@ -51,13 +51,16 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A conversation to continue, or plain text; `response` replaces the target's own continuation."""
+    """A conversation to continue, or plain text; `response` replaces the target's own continuation, and prompts of one `group` count as
+    one where intervals are drawn.
+    """
 
     id: str
     messages: tuple[Message, ...] = ()
     text: str | None = None
     category: str | None = None
     response: str | None = None
+    group: str | None = None
 
     @property
     def turns(self) -> tuple[tuple[Message, ...], ...]:
@@ -262,32 +265,6 @@ class PairCard:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that a checkpoint's config and tensor names tell without running it."""
-
-    subject: str
-    state: Literal["ok", "note", "warning"]
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """What a drafter's checkpoint is, for a target or for none that was named.
-
-    record: its fields in the declared reading, with their provenance. readings: for every other system all fields of its reading, or
-    `refused` alone. pitfalls: the known traps of its layout and producer that it walks into.
-    """
-
-    drafter: str
-    target: str | None
-    format: str
-    record: Mapping[str, Sourced]
-    readings: Mapping[str, Mapping[str, Sourced]]
-    checks: tuple[Check, ...]
-    pitfalls: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class RunSpec:
     """What the person asked for, in the words of the command line.
 
@@ -354,6 +331,20 @@ class Sound:
 
 
 @dataclass(frozen=True, slots=True)
+class Open:
+    """An axis on which nothing was found, though a loss is not excluded: up to `bound`, in the unit of the axis.
+
+    reason: what was looked at and what may still be there, in a sentence. more_prompts: about how many more would tell, None where no
+    number of them would.
+    """
+
+    axis: Axis
+    reason: str
+    bound: float
+    more_prompts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Withheld:
     """An axis that cannot be judged although its numbers are there, and why: what looks like a finding of it may be something else."""
 
@@ -361,15 +352,17 @@ class Withheld:
     reason: str
 
 
-Said: TypeAlias = "Finding | Skipped | Sound | Withheld"  # what a probe says when it judges
+Said: TypeAlias = "Finding | Skipped | Sound | Open | Withheld"  # what a probe says when it judges
 
 
 @dataclass(frozen=True, slots=True)
 class AxisVerdict:
-    """How one axis stands and, unless a finding says it, why."""
+    """How one axis stands and, unless a finding says it, why. bound and more_prompts: of an open one, as in `Open`."""
 
     state: AxisState
     reason: str = ""
+    bound: float | None = None
+    more_prompts: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from driftcli.costs import StepCosts, speed_up_of
 from driftcli.domain import Absent, Estimate, Plan
-from driftcli.probe import Trace, too_few
+from driftcli.intervals import too_few
+from driftcli.probe import Trace
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums
 
 MOST_TRIALS = 20  # as many as a run tries mitigations at most, so that no advice is bolder than the trial of the same draft length
@@ -17,7 +18,7 @@ def undecided(trace: Trace) -> str:
     """Why nothing can be chosen on one half of the prompts and judged on the other; empty where it can."""
     if trace.argmax_share < EXACT_TEXT:
         return "the given replies are not the target's own, so no acceptance is claimed on them"
-    return too_few(trace, 2 * MINIMAL_PROMPTS) if trace.n_prompts < 2 * MINIMAL_PROMPTS else ""
+    return too_few(trace.n_prompts, 2 * MINIMAL_PROMPTS) if trace.n_prompts < 2 * MINIMAL_PROMPTS else ""
 
 
 def priced(trace: Trace) -> tuple[StepCosts, ...]:

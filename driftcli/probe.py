@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from driftcli.costs import Costs
 from driftcli.domain import Absent, Axis, Condition, Estimate, Half, PairCard, Plan, RunSpec, Said, StopMeasure, Wiring
-from driftcli.stats import MINIMAL_PROMPTS, Floats, Sums
+from driftcli.stats import Floats, Sums
 
 
 class Trace(Protocol):
@@ -28,7 +28,7 @@ class Trace(Protocol):
 
     @property
     def n_prompts(self) -> int:
-        """Prompts with at least one anchor."""
+        """Units with at least one anchor: prompts, but for those that count as one."""
 
     @property
     def n_anchors(self) -> int:
@@ -73,8 +73,10 @@ class Trace(Protocol):
     def ratio(self, statistic: Callable[[Sums], Floats], condition: str, over: str, tries: int = 1) -> Estimate | Absent:
         """A condition's number over another's, on the prompts that both have, paired; the interval holds for `tries` at once."""
 
-    def gain(self, statistic: Callable[[Sums], Floats], condition: str, over: str, half: Half) -> Estimate | Absent:
-        """A condition's number minus another's, paired prompt by prompt, on one half of the prompts: one selects, one judges."""
+    def gain(
+        self, statistic: Callable[[Sums], Floats], condition: str, over: str, half: Half | None = None, tries: int = 1
+    ) -> Estimate | Absent:
+        """A condition's number minus another's, paired prompt by prompt, on all prompts or on one half: one selects, one judges."""
 
     def planned(
         self, statistic: Callable[[Sums], Floats], plan: Plan, over: Plan | None = None, half: Half | None = None, tries: int = 1
@@ -98,11 +100,6 @@ class Trace(Protocol):
 
     def by_stream(self) -> dict[str, tuple[Estimate | Absent, Estimate | Absent]]:
         """For each captured stream and the fused input: RMS, and the RMS of what it adds to the fused input; empty without streams."""
-
-
-def too_few(trace: Trace, least: int = MINIMAL_PROMPTS) -> str:
-    """Why a run with less than `least` prompts decides nothing."""
-    return f"{trace.n_prompts} prompt{'s' * (trace.n_prompts != 1)} with a chain, at least {least} are needed"
 
 
 def feeds_back_normed(trace: Trace) -> bool:

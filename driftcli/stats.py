@@ -1,23 +1,14 @@
-"""Walks, lengths and intervals: pure functions over counts. Prompts are the unit of every interval.
-
-A statistic is a function of sums over anchors, pooled over prompts: the ratio of sums, not the mean of ratios. Its interval comes from
-drawing prompts with replacement, so the anchors of one prompt, which are anything but independent, never count as separate evidence.
-"""
+"""Walks and lengths: pure functions over counts of anchors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from driftcli.domain import Absent, Estimate
-
 Floats = NDArray[np.float64]
 Sums = Mapping[str, Floats]
-DRAWS = 2000  # bootstrap draws; the 2.5% tail then rests on 50 of them (chosen by us)
-DEFINED_DRAWS = 0.95  # share of draws in which a statistic must be defined; dropping more would bend its interval (chosen by us)
 EXACT_TEXT = 0.99  # below this share of the target's own choices a given text is no trajectory of the target (design rule)
 MINIMAL_PROMPTS = 8  # fewer prompts give no interval that a verdict may rest on (design rule)
 
@@ -72,70 +63,3 @@ def ratio(part: Floats, whole: Floats) -> Floats:
     """`part / whole`, NaN where there is nothing to divide by."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(whole != 0, part / whole, np.nan)
-
-
-class Mapped(Mapping[str, Floats]):
-    """Sums with every array changed by one function, each when it is first asked for: a statistic asks for a few of many."""
-
-    def __init__(self, sums: Sums, change: Callable[[Floats], Floats]) -> None:
-        self._sums, self._change = sums, change
-        self._changed: dict[str, Floats] = {}
-
-    def __getitem__(self, name: str) -> Floats:
-        if name not in self._changed:
-            self._changed[name] = self._change(self._sums[name])
-        return self._changed[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._sums)
-
-    def __len__(self) -> int:
-        return len(self._sums)
-
-
-@dataclass(frozen=True)
-class Bootstrap:
-    """Draws of prompts with replacement, the same for every statistic of a run, so that differences are paired."""
-
-    weights: Floats
-
-    @classmethod
-    def of(cls, n_prompts: int, seed: int) -> Bootstrap:
-        """`DRAWS` resamplings of `n_prompts` prompts."""
-        random = np.random.default_rng(seed)
-        return cls(random.multinomial(n_prompts, np.full(n_prompts, 1 / n_prompts), size=DRAWS).astype(np.float64))
-
-    def estimates(self, sums: Sums, statistic: Callable[[Sums], Floats], tries: int = 1) -> list[Estimate | Absent]:
-        """Value and 95% interval of each entry of `statistic`; for `tries` numbers at once the intervals are wider (Bonferroni).
-
-        sums: (prompt, ...) each; the statistic sees them pooled as (draw, ...) and returns (draw,) or (draw, entry).
-        """
-        return self._pooled(lambda pool: statistic(Mapped(sums, pool)), tries)
-
-    def estimate(self, sums: Sums, statistic: Callable[[Sums], Floats], tries: int = 1) -> Estimate | Absent:
-        """Value and 95% interval of a single number."""
-        (only,) = self.estimates(sums, statistic, tries)
-        return only
-
-    def compared(
-        self, first: Sums, second: Sums, statistic: Callable[[Sums], Floats], combine: Callable[[Floats, Floats], Floats], tries: int = 1
-    ) -> Estimate | Absent:
-        """Value and 95% interval of a single number of the first sums combined with that of the second, draw by draw."""
-        (only,) = self._pooled(lambda pool: combine(statistic(Mapped(first, pool)), statistic(Mapped(second, pool))), tries)
-        return only
-
-    def _pooled(self, number: Callable[[Callable[[Floats], Floats]], Floats], tries: int) -> list[Estimate | Absent]:
-        value = np.atleast_1d(number(lambda counts: counts.sum(axis=0, keepdims=True))[0])
-        drawn = number(lambda counts: np.tensordot(self.weights, counts, axes=1))
-        drawn = drawn.reshape(len(drawn), -1)
-        return [_estimate(float(value[i]), drawn[:, i], self.weights.shape[1], tries) for i in range(len(value))]
-
-
-def _estimate(value: float, drawn: Floats, n_prompts: int, tries: int) -> Estimate | Absent:
-    defined = drawn[np.isfinite(drawn)]
-    if not np.isfinite(value):
-        return Absent("nothing to divide by: no such observation in this run")
-    if len(defined) < DEFINED_DRAWS * len(drawn):
-        return Absent(f"too rare: in {1 - len(defined) / len(drawn):.0%} of the resamplings of prompts there is nothing to divide by")
-    low, high = np.quantile(defined, [0.025 / tries, 1 - 0.025 / tries])
-    return Estimate(value, float(low), float(high), n_prompts)

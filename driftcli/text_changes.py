@@ -28,7 +28,8 @@ from driftcli.domain import (
     TextSettings,
 )
 from driftcli.grades import Grades, drafts_lost, lost
-from driftcli.probe import Trace, too_few
+from driftcli.intervals import too_few
+from driftcli.probe import Trace
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
 
 
@@ -97,7 +98,7 @@ class TextChanges:
                 "template", "inconclusive", "the given replies are not the target's own, so a change has nothing to be held against"
             )
         elif trace.n_prompts < MINIMAL_PROMPTS:
-            yield Skipped("template", "inconclusive", too_few(trace))
+            yield Skipped("template", "inconclusive", too_few(trace.n_prompts))
         else:
             yield self._judged(trace, admitted)
 

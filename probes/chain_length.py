@@ -26,8 +26,9 @@ from driftcli.curves import (
 )
 from driftcli.domain import Absent, Axis, Condition, DraftSettings, Estimate, Finding, PairCard, RunSpec, Said, Severity, Skipped, Sound
 from driftcli.grades import Grades
+from driftcli.intervals import too_few
 from driftcli.payoff import advised_length, priced
-from driftcli.probe import Trace, feeds_back_normed, too_few
+from driftcli.probe import Trace, feeds_back_normed
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
 
 DEEP, DEEPEST = "deep", 16  # condition and depth of the deeper chain; no server drafts more (chosen by us)
@@ -66,7 +67,7 @@ class ChainLength:
             yield Skipped("drift", "not applicable", trace.pair.no_recursion)
             return
         if trace.n_prompts < MINIMAL_PROMPTS:
-            yield Skipped("drift", "inconclusive", too_few(trace))
+            yield Skipped("drift", "inconclusive", too_few(trace.n_prompts))
             return
         damage, control = trace.by_depth(compounding)[-1], trace.by_depth(fresh_accuracy)[-1]
         if isinstance(control, Estimate) and control.low < self.least_capacity:
@@ -178,7 +179,7 @@ class ChainLength:
             yield Skipped("capacity", "inconclusive", f"{seen}: what the drafter misses there it may be right to miss")
             return
         if isinstance(first, Absent) or trace.n_prompts < MINIMAL_PROMPTS:
-            reason = first.reason if isinstance(first, Absent) else too_few(trace)
+            reason = first.reason if isinstance(first, Absent) else too_few(trace.n_prompts)
             yield Skipped("capacity", "inconclusive", reason)
             return
         grades: tuple[Severity, ...] = ("mild", "moderate", "severe")

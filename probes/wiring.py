@@ -32,7 +32,8 @@ from driftcli.domain import (
     Wiring,
     Withheld,
 )
-from driftcli.probe import Trace, too_few
+from driftcli.intervals import too_few
+from driftcli.probe import Trace
 from driftcli.stats import MINIMAL_PROMPTS, Floats, Sums
 
 ORDERED = 3  # streams up to which every order is tried; of more only the reverse, since there are too many (chosen by us)
@@ -137,7 +138,8 @@ class WiringSearch:
         yield from _stored_map(trace)
         yield from _lost_gains(trace)
         if trace.n_prompts < 2 * MINIMAL_PROMPTS:
-            yield Skipped("wiring", "inconclusive", f"{too_few(trace, 2 * MINIMAL_PROMPTS)}, half to choose a wiring and half to judge it")
+            few = too_few(trace.n_prompts, 2 * MINIMAL_PROMPTS)
+            yield Skipped("wiring", "inconclusive", f"{few}, half to choose a wiring and half to judge it")
         elif outcome.unsettled is not None:
             step = outcome.unsettled
             open = f"{_described(step)} fits the weights better on half of the prompts, on the other {_amount(step)}"

@@ -16,9 +16,11 @@ from probes import BATTERY
 
 ROOT = Path(__file__).parents[1]
 LAYERS = (  # each imports from its own and from those before it
-    {"driftcli.errors", "driftcli.domain", "driftcli.codes", "driftcli.printable"},
+    {"driftcli.errors", "driftcli.domain", "driftcli.scanned", "driftcli.codes", "driftcli.printable"},
     {
         "driftcli.stats",
+        "driftcli.intervals",
+        "driftcli.pooled",
         "driftcli.costs",
         "driftcli.curves",
         "driftcli.grades",
@@ -32,7 +34,7 @@ LAYERS = (  # each imports from its own and from those before it
 )
 BRINGS_TORCH = ("driftcli.loading", "driftcli.drafters", "driftcli.engine", "driftcli.cli.diagnosis")
 TORCH = {"torch", "transformers", "safetensors", "accelerate", "tokenizers", "huggingface_hub"}
-HEAVY = {*TORCH, "numpy", "pandas", "pyarrow", "rich"}
+HEAVY = {*TORCH, "numpy", "scipy", "pandas", "pyarrow", "rich"}
 
 
 @cache
@@ -98,7 +100,9 @@ def test_only_loading_drafters_and_engine_name_torch_when_loaded(module: str) ->
 
 @pytest.mark.parametrize("module", sorted(name for name in modules() if name.startswith("probes.")))
 def test_a_probe_knows_numbers_and_nouns_and_neither_the_engine_nor_another_probe(module: str) -> None:
-    known = {f"driftcli.{name}" for name in ("domain", "stats", "costs", "curves", "grades", "payoff", "probe", "text_changes")}
+    known = {
+        f"driftcli.{name}" for name in ("domain", "stats", "intervals", "costs", "curves", "grades", "payoff", "probe", "text_changes")
+    }
     assert own(modules()[module]) <= known
 
 

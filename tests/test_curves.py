@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from driftcli import curves
 from driftcli.domain import REGIONS, Absent, Estimate
-from driftcli.stats import Bootstrap, Floats, Sums
+from driftcli.intervals import Bootstrap
+from driftcli.stats import Floats, Sums
 from tests.probes.fake_trace import FakeTrace
 
 BY_PROMPT: dict[str, list[list[float]] | list[float]] = {

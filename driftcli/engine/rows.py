@@ -178,6 +178,7 @@ def trajectory_columns(trajectory: Trajectory, horizon: int, sink: int | None) -
         "prompt": [trajectory.prompt.id],
         "turn": [trajectory.turn],
         "category": [trajectory.prompt.category],
+        "group": [trajectory.prompt.group],
         "prompt_length": [trajectory.prompt_length],
         "length": [len(trajectory.text.ids)],
         "ids": [trajectory.text.ids],

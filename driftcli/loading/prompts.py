@@ -15,7 +15,7 @@ from driftcli.errors import PromptError
 from driftcli.loading.files import Json
 
 SETS = {"builtin": ("builtin",), "builtin:languages": ("languages",), "builtin:all": ("builtin", "languages")}  # by the name of a set
-KNOWN_KEYS = {"id", "messages", "text", "category", "response"}
+KNOWN_KEYS = {"id", "messages", "text", "category", "response", "group"}
 MESSAGE_KEYS = {"role", "content"}
 LONGEST_SHOWN = 80  # characters of a wrong value that an error repeats (chosen by us)
 
@@ -59,7 +59,9 @@ def limited(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
 
 def content_hash(prompt: Prompt) -> str:
     """Hash of everything that a prompt says, as 16 hex digits."""
-    said = [prompt.id, [[message.role, message.content] for message in prompt.messages], prompt.text, prompt.category, prompt.response]
+    messages = [[message.role, message.content] for message in prompt.messages]
+    said: list[object] = [prompt.id, messages, prompt.text, prompt.category, prompt.response]
+    said += [] if prompt.group is None else [prompt.group]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
@@ -92,7 +94,8 @@ def _prompt(where: str, line: str) -> Prompt:
         raise PromptError(f"{where}: expected either `messages` or `text`, saw {'both' if 'text' in given else 'neither'}")
     for key in sorted(given.keys() - {"messages"}):
         _check_text(where, key, given[key], empty=key == "category")
-    prompt = Prompt(row["id"], _messages(where, given.get("messages")), row.get("text"), row.get("category"), row.get("response"))
+    optional = {key: row.get(key) for key in ("text", "category", "response", "group")}
+    prompt = Prompt(row["id"], _messages(where, given.get("messages")), **optional)
     if prompt.response is not None and len(prompt.turns) > 1:
         raise PromptError(f"{where}: one response for {len(prompt.turns)} open turns; give the earlier replies as assistant messages")
     return prompt

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from driftcli.domain import Check, Scan, Sourced
+from driftcli.domain import Sourced
 from driftcli.loading.checkpoint import Checkpoint, open_checkpoint
 from driftcli.loading.declaration import Declaration, declare
 from driftcli.loading.facts import NO_TARGET, TargetFacts, read_facts
@@ -17,6 +17,7 @@ from driftcli.loading.formats import Format, detect
 from driftcli.loading.pitfalls import pitfalls
 from driftcli.loading.readings import Reading
 from driftcli.loading.rope import rope_settings, shown
+from driftcli.scanned import Check, Scan
 
 RAISED_BY_VLLM = ("default", "linear", "llama3", "ntk", "proportional")  # RoPE types whose range vLLM 0.33 raises to its own max_model_len
 KNOWN_LENGTH = 2048  # training lengths are in no config; beyond this a length is beyond what is known (design rule)

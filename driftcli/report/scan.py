@@ -8,10 +8,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from driftcli.domain import Check, Scan, Sourced
+from driftcli.domain import Sourced
 from driftcli.printable import printable
 from driftcli.report.console import hanging
 from driftcli.report.switches import SWITCHES, SYSTEM_NAMES, written
+from driftcli.scanned import Check, Scan
 
 SCHEMA = 1
 WHICH = ("capture", "pre_fc_norm", "residual", "feedback", "rope")  # shown even where all agree

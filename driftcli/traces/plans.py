@@ -22,9 +22,9 @@ MEASURES: dict[StopMeasure, Callable[[Grid], Floats]] = {
 }
 
 
-def fresh_band(fresh: Grid, measure: StopMeasure, prompts: np.ndarray, outside: float) -> tuple[float, float]:
-    """Between which values a measure of the fresh queries lies, but for a share of `outside` on either side; prompts: (prompt,) counted."""
-    values = MEASURES[measure](fresh)[prompts[fresh.prompt]]
+def fresh_band(fresh: Grid, measure: StopMeasure, units: np.ndarray, outside: float) -> tuple[float, float]:
+    """Between which values a measure of the fresh queries lies, but for a share of `outside` on either side; units: (unit,) counted."""
+    values = MEASURES[measure](fresh)[units[fresh.unit]]
     low, high = np.quantile(values[np.isfinite(values)], [outside, 1 - outside])
     return float(low), float(high)
 
@@ -49,8 +49,8 @@ def sent(free: Grid | None, anchors: int, drafts: int, stop: StopRule | None) ->
 
 
 def plan_sums(forced: Grid, free: Grid | None, plan: Plan) -> Sums:
-    """Sums by prompt: `rounds_by_sent` (prompt, drafts + 1), rounds of the plan's own walk that sent 0 .. drafts proposals; `kept` of them,
-    (prompt,); `anchors`, (prompt,).
+    """Sums by unit: `rounds_by_sent` (unit, drafts + 1), rounds of the plan's own walk that sent 0 .. drafts proposals; `kept` of them,
+    (unit,); `anchors`, (unit,).
     """
     chains = sent(free, len(forced.anchor), plan.drafts, plan.stop)
     kept = np.minimum(forced.accepted, chains)

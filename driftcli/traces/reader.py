@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,6 @@ from driftcli.domain import (
     Absent,
     Estimate,
     Feed,
-    Half,
     ModelCard,
     PairCard,
     Plan,
@@ -31,22 +30,24 @@ from driftcli.domain import (
     Wiring,
 )
 from driftcli.errors import RunError
-from driftcli.stats import Bootstrap, Floats, Mapped, Sums, ratio
+from driftcli.intervals import Mapped
+from driftcli.pooled import Pooled
+from driftcli.stats import Floats, Sums
 from driftcli.traces.plans import fresh_band, lacks_for_stop, plan_sums
 from driftcli.traces.schema import VERSION
 from driftcli.traces.sums import WHOLE, Grid, cells, condition_sums, grids, places, read_table, target_sums
+from driftcli.traces.units import Units
 from driftcli.traces.writer import Plain
 
 COSTS_FILE = "costs.json"
-NO_ANCHORS = "no reply was long enough for a chain"
 TEXT_COLUMNS = [
-    *("prompt", "turn", "category", "prompt_length", "length", "anchors", "sink_row", "argmax_share", "generated", "unlocated"),
-    "target_entropy",
+    *("prompt", "turn", "category", "group", "prompt_length", "length", "anchors", "sink_row", "argmax_share", "generated", "unlocated"),
+    *("target_entropy", "rendered_sha256"),
 ]
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Pooled):
     """A finished run; implements `driftcli.probe.Trace`."""
 
     path: Path
@@ -57,7 +58,6 @@ class Run:
     _reference: str | None = None
     _category: str | None = None
     _sums: dict[tuple[str, tuple[int, int], str], Sums] = field(default_factory=dict)  # by reference, span and condition
-    _bootstraps: dict[int, Bootstrap] = field(default_factory=dict)
     _feeds: dict[tuple[str, tuple[int, int]], dict[Feed, Grid | None]] = field(default_factory=dict)  # by condition and span
     _plans: dict[tuple[Plan, tuple[int, int]], Sums] = field(default_factory=dict)
 
@@ -144,22 +144,29 @@ class Run:
         return self.trajectories.filter((count > 0) & (first < stop) & (first + count > start))
 
     @cached_property
-    def _every_prompt(self) -> tuple[str, ...]:
-        return tuple(sorted(set(self._spanned["prompt"].to_pylist())))
+    def units(self) -> Units:
+        """What counts as one prompt, of those with an anchor in the span."""
+        return Units.of(self._spanned)
 
     @cached_property
     def prompts(self) -> tuple[str, ...]:
         """Ids of the prompts with at least one anchor, sorted."""
-        if self._category is None:
-            return self._every_prompt
-        return tuple(sorted(set(self._spanned.filter(pc.field("category") == self._category)["prompt"].to_pylist())))
+        own = self.units.prompts
+        return own if self._category is None else tuple(name for name in own if self._category_of.get(name) == self._category)
+
+    @cached_property
+    def _category_of(self) -> Mapping[str, str | None]:
+        return dict(zip(self.trajectories["prompt"].to_pylist(), self.trajectories["category"].to_pylist(), strict=True))
 
     @cached_property
     def categories(self) -> Mapping[str, int]:
-        """Categories of the prompts with at least one anchor, sorted, each with its number of prompts; those without one are left out."""
-        usable = self.trajectories.filter((pc.field("anchors") > 0) & pc.field("category").is_valid())
-        own = set(zip(usable["category"].to_pylist(), usable["prompt"].to_pylist(), strict=True))
-        return {name: sum(category == name for category, _ in own) for name in sorted({category for category, _ in own})}
+        """Categories of the prompts with at least one anchor, sorted, each with its number of units; those without one are left out."""
+        names = sorted({name for prompt in self.units.prompts if (name := self._category_of[prompt]) is not None})
+        return {name: int(self.within_category(name).sum()) for name in names}
+
+    def within_category(self, category: str) -> np.ndarray:
+        """Which units are of a category, as all their prompts are; (unit,)."""
+        return np.array([all(self._category_of[prompt] == category for prompt in unit) for unit in self.units.members], dtype=bool)
 
     def of_category(self, category: str) -> Run:
         """The same run with the prompts of a category alone."""
@@ -178,8 +185,13 @@ class Run:
 
     @property
     def n_prompts(self) -> int:
-        """Prompts with at least one anchor."""
-        return len(self.prompts)
+        """Units with at least one anchor: prompts, but for those that count as one."""
+        return self.units.count if self._category is None else int(self.within_category(self._category).sum())
+
+    @cached_property
+    def n_whole(self) -> int:
+        """The same of the whole run."""
+        return self.n_prompts if self._span == WHOLE and self._category is None else replace(self, _span=WHOLE, _category=None).n_prompts
 
     @property
     def n_anchors(self) -> int:
@@ -208,83 +220,26 @@ class Run:
         tokens = given["length"].to_numpy() - given["prompt_length"].to_numpy()
         return float(np.average(given["argmax_share"].to_numpy(), weights=tokens)) if len(given) else 1.0
 
-    def _draws(self, n_prompts: int) -> Bootstrap:
-        """Draws of so many prompts, the same whenever they are asked for."""
-        if n_prompts not in self._bootstraps:
-            self._bootstraps[n_prompts] = Bootstrap.of(n_prompts, self.spec.seed)
-        return self._bootstraps[n_prompts]
-
     def sums(self, condition: str = BASELINE) -> Sums:
-        """Sums over anchors by prompt, (prompt,) or (prompt, depth), that `driftcli.curves` turns into numbers."""
+        """Sums over anchors by unit, (unit,) or (unit, depth), that `driftcli.curves` turns into numbers."""
         key = (self.reference, self._span, condition)
         if key not in self._sums:
             texts = self._texts_with_ids() if condition == self.reference else None
-            sampled, prompts = self.is_sampled(condition), self._every_prompt
-            sums = condition_sums(self._grids(condition), prompts, self.spec.depth, sampled=sampled, texts=texts)
-            self._sums[key] = {**sums, **target_sums(self._texts_of(condition), prompts)}
+            sampled = self.is_sampled(condition)
+            sums = condition_sums(self._grids(condition), self.units, self.spec.depth, sampled=sampled, texts=texts)
+            self._sums[key] = {**sums, **target_sums(self._texts_of(condition), self.units)}
         if self._category is None:
             return self._sums[key]
-        own = np.isin(self._every_prompt, self.prompts)
+        own = self.within_category(self._category)
         return Mapped(self._sums[key], lambda values: values[own])
 
-    def estimate(self, statistic: Callable[[Sums], Floats], condition: str | None = None) -> Estimate | Absent:
-        """One number with its interval over prompts, of the reference unless another condition is named."""
-        return self.by_depth(statistic, condition)[0]
+    def cannot_plan(self, plan: Plan) -> Absent | None:
+        """Why decoding by a plan cannot be counted, None where it can."""
+        reason = lacks_for_stop(plan.condition, self._grids(plan.condition)["free"], plan.stop) if plan.stop else ""
+        return Absent(reason) if reason else None
 
-    def by_depth(self, statistic: Callable[[Sums], Floats], condition: str | None = None) -> Sequence[Estimate | Absent]:
-        """One number a depth, depth 1 first, of the reference unless another condition is named."""
-        if lacking := self._lacking(condition):
-            return [lacking] * self.spec.depth
-        sums = self.sums(condition or self.reference)
-        some = np.flatnonzero(sums["anchors"])
-        return self._draws(len(some)).estimates(Mapped(sums, lambda values: values[some]), statistic)
-
-    def _lacking(self, *conditions: str | None) -> Absent | None:
-        """Why these conditions have no numbers, None where they have."""
-        if not self.n_prompts:
-            return Absent(NO_ANCHORS)
-        if failed := next((name for name in conditions if name is not None and name in self.failed), None):
-            return Absent(self.failed[failed])
-        return None if all(self.sums(name or self.reference)["anchors"].any() for name in conditions) else Absent(NO_ANCHORS)
-
-    def ratio_to_baseline(self, statistic: Callable[[Sums], Floats], condition: str, tries: int = 1) -> Estimate | Absent:
-        """The condition's number over the reference's, paired prompt by prompt; the interval holds for `tries` such numbers at once."""
-        return self.ratio(statistic, condition, self.reference, tries)
-
-    def ratio(self, statistic: Callable[[Sums], Floats], condition: str, over: str, tries: int = 1) -> Estimate | Absent:
-        """The condition's number over another's, on the prompts that both have, paired; the interval holds for `tries` at once."""
-        return self._compared(statistic, ratio, condition, over, slice(None), tries)
-
-    def gain(self, statistic: Callable[[Sums], Floats], condition: str, over: str, half: Half) -> Estimate | Absent:
-        """The condition's number minus another's, paired prompt by prompt, on one half of the prompts.
-
-        Halves are every other prompt by id, so that categories named alike fall into both.
-        """
-        return self._compared(statistic, np.subtract, condition, over, slice(0 if half == "selecting" else 1, None, 2), 1)
-
-    def planned(
-        self, statistic: Callable[[Sums], Floats], plan: Plan, over: Plan | None = None, half: Half | None = None, tries: int = 1
-    ) -> Estimate | Absent:
-        """A number of decoding by a plan, or its ratio to that of another, on the prompts that both have; `statistic` sees `rounds_by_sent`
-        (draw, drafts + 1), `kept` and `anchors` (draw,). half: of the prompts, all unless said. The interval holds for `tries` at once.
-        """
-        plans = [plan] if over is None else [plan, over]
-        if lacking := self._lacking(*(one.condition for one in plans)) or self._cannot_stop(plans):
-            return lacking
-        sums = [self._planned_sums(one) for one in plans]
-        some = np.flatnonzero(np.all([one["anchors"] > 0 for one in sums], axis=0))
-        some = some if half is None else some[some % 2 == (half == "judging")]
-        if not len(some):
-            return Absent(NO_ANCHORS)
-        own = [Mapped(one, lambda values: values[some]) for one in sums]
-        draws = self._draws(len(some))
-        return draws.estimate(own[0], statistic, tries) if over is None else draws.compared(own[0], own[1], statistic, ratio, tries)
-
-    def _cannot_stop(self, plans: Sequence[Plan]) -> Absent | None:
-        unseen = (lacks_for_stop(one.condition, self._grids(one.condition)["free"], one.stop) for one in plans if one.stop)
-        return next((Absent(reason) for reason in unseen if reason), None)
-
-    def _planned_sums(self, plan: Plan) -> Sums:
+    def plan_sums(self, plan: Plan) -> Sums:
+        """Sums by unit of decoding by a plan."""
         key = (plan, self._span)
         if key not in self._plans:
             feeds = self._grids(plan.condition)
@@ -295,7 +250,7 @@ class Run:
     def _grids(self, condition: str) -> dict[Feed, Grid | None]:
         """The rows of a condition; those of the reference are kept, since every plan is held against them."""
         key = (condition, self._span)
-        found = self._feeds.get(key) or grids(self.path, condition, self._every_prompt, self._span)
+        found = self._feeds.get(key) or grids(self.path, condition, self.units, self._span)
         if condition == self.reference:
             self._feeds[key] = found
         return found
@@ -305,37 +260,7 @@ class Run:
         None where it has no fresh queries.
         """
         fresh = self._grids(self.reference)["fresh"] if self.n_prompts else None
-        return None if fresh is None else fresh_band(fresh, measure, np.arange(len(self._every_prompt)) % 2 == 0, outside)
-
-    def _compared(
-        self,
-        statistic: Callable[[Sums], Floats],
-        combine: Callable[[Floats, Floats], Floats],
-        condition: str,
-        over: str,
-        part: slice,
-        tries: int,
-    ) -> Estimate | Absent:
-        """A number of two conditions combined, on a part of the prompts that both have, as deep as the shorter of the two chains goes."""
-        if lacking := self._lacking(condition, over):
-            return lacking
-        first, second = self.sums(condition), self.sums(over)
-        some = np.flatnonzero((first["anchors"] > 0) & (second["anchors"] > 0))[part]
-        if not len(some):
-            return Absent(NO_ANCHORS)
-        depth = min(sums["kept_at"].shape[1] for sums in (first, second))
-        own, other = (Mapped(sums, lambda values: values[some, :depth] if values.ndim > 1 else values[some]) for sums in (first, second))
-        return self._draws(len(some)).compared(own, other, statistic, combine, tries)
-
-    def contrast(
-        self, statistic: Callable[[Sums], Floats], combine: Callable[[Floats, Floats], Floats], category: str, tries: int = 1
-    ) -> Estimate | Absent:
-        """A category's number combined with that of all other prompts, all resampled together; the interval holds for `tries` at once."""
-        if not self.n_prompts:
-            return Absent(NO_ANCHORS)
-        inside, sums = np.isin(self.prompts, self.of_category(category).prompts), self.sums(self.reference)
-        own, others = (Mapped(sums, lambda values, some=some: (values.T * some).T) for some in (inside, ~inside))  # type: ignore[misc]
-        return self._draws(self.n_prompts).compared(own, others, statistic, combine, tries)
+        return None if fresh is None else fresh_band(fresh, measure, np.arange(self.units.count) % 2 == 0, outside)
 
     def by_stream(self) -> dict[str, tuple[Estimate | Absent, Estimate | Absent]]:
         """For each captured stream in order, and the fused input: RMS, and the RMS of what it adds to the fused input."""
@@ -343,13 +268,11 @@ class Run:
         found: dict[str, tuple[Estimate | Absent, Estimate | Absent]] = {}
         for place in sorted(set(table["place"].to_pylist())):
             rows = table.filter(pc.field("place") == place)
-            prompts = sorted(set(rows["prompt"].to_pylist()))
-            index = places(rows["prompt"], prompts)
+            index = self.units.unit[places(rows["prompt"], self.units.prompts)]
             counts = rows["rows"].to_numpy().astype(np.float64)
-            sums: dict[str, Floats] = {"rows": np.bincount(index, counts).astype(np.float64)}
+            sums: dict[str, Floats] = {"rows": np.bincount(index, counts, self.units.count).astype(np.float64)}
             sums |= {name: np.bincount(index, counts * rows[name].to_numpy()).astype(np.float64) for name in ("rms", "added_rms")}
-            bootstrap = Bootstrap.of(len(prompts), self.spec.seed)
-            both = [bootstrap.estimate(sums, lambda s, name=name: s[name] / s["rows"]) for name in ("rms", "added_rms")]  # type: ignore[misc]
+            both = [self._draws(self.units.count).estimate(sums, lambda s, name=name: s[name] / s["rows"]) for name in ("rms", "added_rms")]  # type: ignore[misc]
             found[rows["stream"][0].as_py()] = (both[0], both[1])
         return found
 

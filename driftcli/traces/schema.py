@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from driftcli.domain import SHARES
 
-VERSION = 3  # of the columns; a reader refuses a newer one
+VERSION = 4  # of the columns; a reader refuses a newer one
 TABLES = ("trajectories", "steps", "heads", "streams")
 
 
@@ -61,6 +61,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "trajectories": (
         *_PROMPT,
         Column("category", pa.string(), "name", "the prompt's category; null when none was given", nullable=True),
+        Column("group", pa.string(), "name", "prompts of one group count as one; null when none was given", nullable=True),
         Column("prompt_length", pa.int32(), "tokens", "length of the rendered prompt; the first anchor"),
         Column("length", pa.int32(), "tokens", "length of prompt and reply together"),
         Column("ids", pa.list_(pa.int32()), "token ids", "rendered prompt and continuation"),

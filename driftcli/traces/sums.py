@@ -1,4 +1,4 @@
-"""Rows of a run's tables summed a prompt, which is all that a statistic sees; a span of anchors may be summed alone."""
+"""Rows of a run's tables summed a unit, which is all that a statistic sees; a span of anchors may be summed alone."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from driftcli.errors import RunError
 from driftcli.stats import Floats, Sums, leading_matches, sampled_walk, walk, walk_counts
 from driftcli.traces.floors import lookup_accepted, looping, others_favourites
 from driftcli.traces.schema import arrow_schema
+from driftcli.traces.units import Units
 
 LEAST_PROB = 1e-30  # in place of a probability that float32 rounds to 0, so that its logarithm is finite (chosen by us)
 WHOLE = (0, 1 << 31)  # positions of any anchor
@@ -24,16 +25,16 @@ NUMBERS = ("match", "on_walk", "target_prob", "draft_prob", "wanted_prob", "draf
 BINS = 10  # of a probability, equally wide
 
 
-def target_sums(texts: pa.Table, prompts: tuple[str, ...]) -> dict[str, Floats]:
-    """Reply tokens of each prompt, the target's entropy over them in nats, and how many it would choose itself, read in one pass."""
-    texts = texts.filter(pc.is_in(texts["prompt"].cast(pa.string()), value_set=pa.array(prompts, pa.string())))
-    index = places(texts["prompt"], prompts)
+def target_sums(texts: pa.Table, units: Units) -> dict[str, Floats]:
+    """Reply tokens of each unit, the target's entropy over them in nats, and how many it would choose itself, read in one pass."""
+    texts = texts.filter(pc.is_in(texts["prompt"].cast(pa.string()), value_set=pa.array(units.prompts, pa.string())))
+    index = units.unit[places(texts["prompt"], units.prompts)]
     tokens = texts["length"].to_numpy() - texts["prompt_length"].to_numpy()
     total = [sum(values) for values in texts["target_entropy"].to_pylist()]
     return {
-        "reply_tokens": np.bincount(index, tokens, minlength=len(prompts)).astype(np.float64),
-        "target_entropy": np.bincount(index, total, minlength=len(prompts)).astype(np.float64),
-        "own_choices": np.bincount(index, tokens * texts["argmax_share"].to_numpy(), minlength=len(prompts)).astype(np.float64),
+        "reply_tokens": np.bincount(index, tokens, minlength=units.count).astype(np.float64),
+        "target_entropy": np.bincount(index, total, minlength=units.count).astype(np.float64),
+        "own_choices": np.bincount(index, tokens * texts["argmax_share"].to_numpy(), minlength=units.count).astype(np.float64),
     }
 
 
@@ -55,30 +56,30 @@ def read_table(folder: Path, columns: Sequence[str], condition: str) -> pa.Table
         raise RunError(f"{folder}: a trace file cannot be read ({error}); run it again with --force") from error
 
 
-def grids(path: Path, condition: str, prompts: tuple[str, ...], span: tuple[int, int] = WHOLE) -> dict[Feed, Grid | None]:
+def grids(path: Path, condition: str, units: Units, span: tuple[int, int] = WHOLE) -> dict[Feed, Grid | None]:
     """The rows that a condition wrote, by feed, None where it wrote none."""
     columns = ["prompt", "turn", "anchor", "depth", "feed", *map(_column, NUMBERS)]
     table = read_table(path / "steps", columns, condition)
-    table = table.filter(pc.is_in(table["prompt"].cast(pa.string()), value_set=pa.array(prompts, pa.string())))
+    table = table.filter(pc.is_in(table["prompt"].cast(pa.string()), value_set=pa.array(units.prompts, pa.string())))
     if span != WHOLE:
         table = table.filter((pc.field("anchor") >= span[0]) & (pc.field("anchor") < span[1]))
-    return {feed: _grid(table.filter(pc.field("feed") == feed), prompts) for feed in FEEDS}
+    return {feed: _grid(table.filter(pc.field("feed") == feed), units) for feed in FEEDS}
 
 
 def condition_sums(
-    feeds: Mapping[Feed, Grid | None], prompts: tuple[str, ...], depth: int, *, sampled: bool = False, texts: pa.Table | None = None
+    feeds: Mapping[Feed, Grid | None], units: Units, depth: int, *, sampled: bool = False, texts: pa.Table | None = None
 ) -> Sums:
-    """Sums by prompt of every feed that a condition wrote.
+    """Sums by unit of every feed that a condition wrote.
 
     depth: of its chains where it has none at all, since no text of it is long enough. sampled: its replies were drawn at a temperature.
     texts: what it drafts on, with token ids, where guesses that need no drafter are to be counted on the same anchors.
     """
     nothing = np.zeros(0, dtype=int)
-    forced = feeds["forced"] or Grid({name: np.zeros((0, depth)) for name in NUMBERS}, nothing, nothing, nothing, len(prompts))
+    forced = feeds["forced"] or Grid({name: np.zeros((0, depth)) for name in NUMBERS}, nothing, nothing, nothing, units)
     sums = {
         **_walk_sums(forced),
         **(_sampled_sums(forced) if sampled else {}),
-        **({} if texts is None else _floor_sums(forced, texts, prompts)),
+        **({} if texts is None else _floor_sums(forced, texts, units)),
         **_likelihood_sums(forced),
         **_certainty_sums(forced),
         "sink_anchors": forced.total(~np.isnan(forced.values["sink"][:, :1]))[:, 0],
@@ -110,13 +111,16 @@ def _column(name: str) -> str:
 
 @dataclass(frozen=True)
 class Grid:
-    """One feed's rows as (anchor, depth) arrays, with turn, position and prompt of each anchor, by which they are ordered; null is NaN."""
+    """One feed's rows as (anchor, depth) arrays, with turn, position and prompt of each anchor, by which they are ordered; null is NaN.
+
+    prompt: (anchor,) its place among the prompts of `units`.
+    """
 
     values: dict[str, Floats]
     turn: np.ndarray
     anchor: np.ndarray
     prompt: np.ndarray
-    n_prompts: int
+    units: Units
 
     @cached_property
     def accepted(self) -> np.ndarray:
@@ -135,17 +139,23 @@ class Grid:
         begins = np.flatnonzero((np.diff(self.prompt, prepend=-1) != 0) | (np.diff(self.turn, prepend=-1) != 0)).tolist()
         return [slice(start, stop) for start, stop in zip(begins, [*begins[1:], len(self.prompt)], strict=False)]
 
+    @cached_property
+    def unit(self) -> np.ndarray:
+        """The unit of each anchor; (anchor,)."""
+        units: np.ndarray = self.units.unit[self.prompt]
+        return units
+
     def total(self, values: np.ndarray) -> Floats:
-        """Sum over the anchors of each prompt; (anchor, ...) -> (prompt, ...)."""
-        out = np.zeros((self.n_prompts, *values.shape[1:]))
-        np.add.at(out, self.prompt, values)
+        """Sum over the anchors of each unit; (anchor, ...) -> (unit, ...)."""
+        out = np.zeros((self.units.count, *values.shape[1:]))
+        np.add.at(out, self.unit, values)
         return out
 
 
-def _grid(table: pa.Table, prompts: tuple[str, ...]) -> Grid | None:
+def _grid(table: pa.Table, units: Units) -> Grid | None:
     if not len(table):
         return None
-    prompt = places(table["prompt"], prompts)
+    prompt = places(table["prompt"], units.prompts)
     turn, anchor, depth = (table[name].to_numpy() for name in ("turn", "anchor", "depth"))
     order = np.lexsort((depth, anchor, turn, prompt))
     deepest = int(depth.max())
@@ -158,7 +168,7 @@ def _grid(table: pa.Table, prompts: tuple[str, ...]) -> Grid | None:
 
     values = {name: column(_column(name)) for name in NUMBERS}
     first = order.reshape(shape)[:, 0]
-    return Grid(values, turn[first], anchor[first], prompt[first], len(prompts))
+    return Grid(values, turn[first], anchor[first], prompt[first], units)
 
 
 def places(column: pa.ChunkedArray, names: Sequence[str]) -> np.ndarray:
@@ -176,8 +186,8 @@ def _likelihood_sums(forced: Grid) -> dict[str, Floats]:
 
 
 def _certainty_sums(forced: Grid) -> dict[str, Floats]:
-    """First guesses, and right ones, by how likely the target finds the wanted token, (prompt, 1, bin); all guesses, right ones and the
-    drafter's own probability of them by depth and by that probability, (prompt, depth, bin).
+    """First guesses, and right ones, by how likely the target finds the wanted token, (unit, 1, bin); all guesses, right ones and the
+    drafter's own probability of them by depth and by that probability, (unit, depth, bin).
     """
     match = forced.values["match"] == 1
     sure, drafted = (_binned(forced.values[name]) for name in ("target_prob", "draft_prob"))
@@ -200,31 +210,33 @@ def _binned(probability: Floats) -> Floats:
 def _sampled_sums(forced: Grid) -> dict[str, Floats]:
     """Rounds and kept drafts that rejection sampling expects along the texts; they mean something where the texts were sampled."""
     accept = np.minimum(1.0, np.nan_to_num(forced.values["wanted_prob"]) / np.maximum(forced.values["target_prob"], LEAST_PROB))
-    rounds, kept = np.zeros(forced.n_prompts), np.zeros(forced.n_prompts)
+    rounds, kept = np.zeros(forced.units.count), np.zeros(forced.units.count)
     for span in forced.trajectories:
         of_walk = sampled_walk(accept[span])
-        rounds[forced.prompt[span.start]] += of_walk[0]
-        kept[forced.prompt[span.start]] += of_walk[1]
+        rounds[forced.unit[span.start]] += of_walk[0]
+        kept[forced.unit[span.start]] += of_walk[1]
     return {"sampled_rounds": rounds, "sampled_kept": kept}
 
 
-def _floor_sums(forced: Grid, texts: pa.Table, prompts: tuple[str, ...]) -> dict[str, Floats]:
+def _floor_sums(forced: Grid, texts: pa.Table, units: Units) -> dict[str, Floats]:
     """What guesses without a drafter get at the same anchors, and what the drafter keeps where the text does not go round in circles."""
     depth, anchors = forced.values["match"].shape[1], len(forced.anchor)
     found, visited, loops, favourite = (np.zeros(anchors, dtype=kind) for kind in (np.int64, bool, bool, bool))
     known = {(row["prompt"], row["turn"]): row for row in texts.to_pylist()}
-    said: dict[str, list[int]] = {name: [] for name in prompts}
+    said: list[list[int]] = [[] for _ in range(units.count)]
+    unit_of = dict(zip(units.prompts, units.unit.tolist(), strict=True))
     for (name, _), text in known.items():
-        said.get(name, []).extend(text["ids"][text["prompt_length"] :])
-    guesses = others_favourites(list(said.values()))
+        if name in unit_of:
+            said[unit_of[name]].extend(text["ids"][text["prompt_length"] :])
+    guesses = others_favourites(said)
     for span in forced.trajectories:
         place, first = forced.prompt[span.start], int(forced.anchor[span.start])
-        text, count = known[prompts[place], int(forced.turn[span.start])], span.stop - span.start
+        text, count = known[units.prompts[place], int(forced.turn[span.start])], span.stop - span.start
         ids, reply = text["ids"], text["prompt_length"]
         found[span] = lookup_accepted(ids, first, count, depth)
         visited[span] = walk(found[span])
         loops[span] = looping(ids, reply, first - reply + count)[first - reply :]
-        favourite[span] = np.asarray(ids[first + 1 : first + 1 + count]) == guesses[place]
+        favourite[span] = np.asarray(ids[first + 1 : first + 1 + count]) == guesses[forced.unit[span.start]]
     calm = forced.on_walk & ~loops
     return {
         "favourite_right": forced.total(favourite),
@@ -241,11 +253,11 @@ def _walk_sums(forced: Grid) -> dict[str, Floats]:
     """Counts over all anchors and over the walks, from the forced chain alone."""
     accepted, on_walk, depth = forced.accepted, forced.on_walk, forced.values["match"].shape[1]
     kept_at = accepted[:, None] >= np.arange(1, depth + 1)
-    rounds, kept = np.zeros((forced.n_prompts, depth)), np.zeros((forced.n_prompts, depth))
+    rounds, kept = np.zeros((forced.units.count, depth)), np.zeros((forced.units.count, depth))
     for span in forced.trajectories:
         of_walk = walk_counts(accepted[span], depth)
-        rounds[forced.prompt[span.start]] += of_walk[0]
-        kept[forced.prompt[span.start]] += of_walk[1]
+        rounds[forced.unit[span.start]] += of_walk[0]
+        kept[forced.unit[span.start]] += of_walk[1]
     return {
         "anchors": forced.total(np.ones(len(accepted))),
         "accepted": forced.total(accepted),

@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from driftcli.domain import Check, Scan
 from driftcli.errors import FormatError, PairError
 from driftcli.loading.pair import load_pair
 from driftcli.loading.scan import scan_checkpoint
+from driftcli.scanned import Check, Scan
 from tests.layouts import LAYOUTS, layout, write_layout
 from tests.loading.edits import PROVENANCE, WEIGHTS, edit_config, edit_tensors, refused
 

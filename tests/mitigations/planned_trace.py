@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from driftcli.costs import Costs, StepCosts
-from driftcli.domain import BASELINE, Absent, Estimate, Half, PairCard, Plan, RunSpec, StopMeasure, Wiring
-from driftcli.stats import Bootstrap, Floats, Sums, ratio
-from tests.probes.fake_trace import card
+from driftcli.domain import BASELINE, Absent, PairCard, Plan, RunSpec, StopMeasure, Wiring
+from driftcli.pooled import Pooled
+from driftcli.stats import Sums
+from tests.probes.fake_trace import HAIR, card
 
 PROMPTS = 40
 DEPTH = 4
@@ -23,12 +24,12 @@ def decoded(kept: float | Sequence[float], drafts: int = DEPTH, rounds: float = 
     by_sent = np.zeros((PROMPTS, drafts + 1))
     by_sent[:, drafts] = rounds
     dealt = np.resize(np.atleast_1d(np.asarray(kept, dtype=float)), PROMPTS)
-    return {"rounds_by_sent": by_sent, "kept": dealt, "anchors": np.full(PROMPTS, 500.0)}
+    return {"rounds_by_sent": by_sent, "kept": dealt + HAIR * (np.arange(PROMPTS) % 7) * dealt**2, "anchors": np.full(PROMPTS, 500.0)}
 
 
 @dataclass(frozen=True)
-class PlannedTrace:
-    """Implements what mitigations read of `driftcli.probe.Trace`; a plan that is not named kept 100 drafts on 100 rounds in all prompts."""
+class PlannedTrace(Pooled):
+    """A run of which plans alone are known; one that is not named kept 100 drafts on 100 rounds in all prompts."""
 
     plans: Mapping[Plan, Sums | Absent] = field(default_factory=dict)
     step_costs: StepCosts | None = CHEAP
@@ -38,22 +39,27 @@ class PlannedTrace:
     wiring: Wiring = field(default_factory=Wiring)
     argmax_share: float = 1.0
     n_prompts: int = PROMPTS
+    n_whole: int = PROMPTS
     spec: RunSpec = field(default_factory=lambda: RunSpec(depth=DEPTH))
 
     @property
     def costs(self) -> Costs | None:
         return None if self.step_costs is None else Costs("by hand", 100, (self.step_costs,))
 
-    def planned(
-        self, statistic: Callable[[Sums], Floats], plan: Plan, over: Plan | None = None, half: Half | None = None, tries: int = 1
-    ) -> Estimate | Absent:
-        found = [self.plans.get(one, decoded(100, one.drafts)) for one in ([plan] if over is None else [plan, over])]
-        if absent := next((one for one in found if isinstance(one, Absent)), None):
-            return absent
-        some = np.arange(PROMPTS) if half is None else np.arange(PROMPTS)[half == "judging" :: 2]
-        sums = [{name: values[some] for name, values in one.items()} for one in found if not isinstance(one, Absent)]
-        draws = Bootstrap.of(len(some), 0)
-        return draws.estimate(sums[0], statistic, tries) if over is None else draws.compared(sums[0], sums[1], statistic, ratio, tries)
+    def sums(self, condition: str) -> Sums:
+        return {"anchors": np.full(PROMPTS, 500.0)}
+
+    def plan_sums(self, plan: Plan) -> Sums:
+        found = self.plans.get(plan, decoded(100, plan.drafts))
+        assert not isinstance(found, Absent)
+        return found
+
+    def cannot_plan(self, plan: Plan) -> Absent | None:
+        found = self.plans.get(plan)
+        return found if isinstance(found, Absent) else None
+
+    def within_category(self, category: str) -> np.ndarray:
+        raise NotImplementedError
 
     def fresh_band(self, measure: StopMeasure, outside: float) -> tuple[float, float] | None:
         return (1.0 - outside, 2.0 + outside)

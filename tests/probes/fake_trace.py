@@ -8,9 +8,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from driftcli.costs import Costs
-from driftcli.domain import BASELINE, SHARES, Absent, Estimate, Half, ModelCard, PairCard, Plan, RunSpec, Sourced, Wiring
-from driftcli.stats import Bootstrap, Floats, Sums, ratio
+from driftcli.domain import BASELINE, SHARES, Absent, Estimate, ModelCard, PairCard, Plan, RunSpec, Sourced, Wiring
+from driftcli.intervals import Statistic
+from driftcli.pooled import Pooled
+from driftcli.stats import Floats, Sums
 
+HAIR = 1e-9  # by which prompts differ
 ANCHORS = 100  # of every prompt, so that a count reads as a percentage
 
 
@@ -22,9 +25,12 @@ def card(*, no_recursion: str | None = None, pre_fc_norm: str = "none", feedback
 
 
 def by_prompt(values: Sequence[float] | Sequence[Sequence[float]], prompts: int) -> Floats:
-    """(prompt, depth): one row for all prompts alike, or a few rows dealt over them in turn."""
+    """(prompt, depth): one row for all prompts, or a few rows dealt over them in turn; no two prompts are alike to the last digit, since of
+    such nothing but the rule of three is known.
+    """
     rows = np.atleast_2d(np.array(values, dtype=float))
-    return rows[np.arange(prompts) % len(rows)]
+    dealt = rows[np.arange(prompts) % len(rows)]
+    return dealt - HAIR * np.multiply.outer(np.arange(prompts) % 7, np.arange(1, rows.shape[1] + 1)) * dealt**2
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class Story:
             "forced_match": by_prompt(self.forced, self.prompts),
             "fresh_rms": np.full_like(moved, 300.0),
             "forced_rms": 300.0 * by_prompt(self.growth, self.prompts),
+            "kept_at": np.zeros_like(moved),
             "rounds_by_length": by_prompt(self.rounds, self.prompts),
             "kept_by_length": by_prompt(self.kept, self.prompts),
             "forced_log_prob": by_prompt(self.log_prob, self.prompts),
@@ -92,13 +99,13 @@ class Story:
 
 
 @dataclass(frozen=True)
-class FakeTrace:
-    """Implements `driftcli.probe.Trace` over a story."""
+class FakeTrace(Pooled):
+    """A run over a story, the numbers on top being the real ones but for those that are given."""
 
     story: Story = Story()
     pair: PairCard = field(default_factory=card)
     streams: dict[str, tuple[Estimate | Absent, Estimate | Absent]] = field(default_factory=dict)
-    ratios: dict[str, Estimate | Absent] = field(default_factory=dict)  # to the baseline, by condition
+    ratios: dict[str, Estimate | Absent] = field(default_factory=dict)  # to the baseline, by condition, in place of its own
     chosen: float = 1.0  # share of the reply tokens that are the target's own choice
     others: dict[str, Story] = field(default_factory=dict)  # what happened under other conditions
     by_category: dict[str, Story] = field(default_factory=dict)
@@ -106,24 +113,11 @@ class FakeTrace:
     lengths: Sequence[int] = (100,)
     beyond: Story | None = None  # what happened past the position that is asked for, where anything did
     costs: Costs | None = None
-
-    def planned(
-        self, statistic: Callable[[Sums], Floats], plan: Plan, over: Plan | None = None, half: Half | None = None, tries: int = 1
-    ) -> Estimate | Absent:
-        some = np.arange(self.n_prompts)[half == "judging" :: 2]
-        sums, draws = [self._planned(one, some) for one in ([plan] if over is None else [plan, over])], Bootstrap.of(len(some), 0)
-        return draws.estimate(sums[0], statistic, tries) if over is None else draws.compared(sums[0], sums[1], statistic, ratio, tries)
-
-    def _planned(self, plan: Plan, some: np.ndarray) -> Sums:
-        assert plan.stop is None and plan.condition == BASELINE
-        sums = self.story.sums()
-        by_sent = np.zeros((self.n_prompts, plan.drafts + 1))
-        by_sent[:, plan.drafts] = sums["rounds_by_length"][:, plan.drafts - 1]
-        planned = {"rounds_by_sent": by_sent, "kept": sums["kept_by_length"][:, plan.drafts - 1]}
-        return {name: values[some] for name, values in planned.items()}
+    reference: str = BASELINE
+    wiring: Wiring = field(default_factory=Wiring)
 
     @property
-    def spec(self) -> RunSpec:
+    def spec(self) -> RunSpec:  # type: ignore[override]
         return RunSpec(depth=by_prompt(self.story.forced, 1).shape[1])
 
     @property
@@ -134,35 +128,33 @@ class FakeTrace:
     def n_prompts(self) -> int:
         return self.story.prompts
 
+    n_whole = n_prompts
+
     @property
     def n_anchors(self) -> int:
         return ANCHORS * self.n_prompts
 
     @property
     def measured(self) -> frozenset[str]:
-        return frozenset({BASELINE, *self.others})
-
-    @property
-    def reference(self) -> str:
-        return BASELINE
-
-    @property
-    def wiring(self) -> Wiring:
-        return Wiring()
+        return frozenset({BASELINE, *self.others, *self.ratios})
 
     def between(self, start: int, stop: int) -> FakeTrace:
         if start == 0 or self.beyond is None:
             return self
         return replace(self, story=self.beyond)
 
-    def _sums(self, condition: str | None) -> Sums:
-        return self.others.get(condition or BASELINE, self.story).sums()
+    def sums(self, condition: str) -> Sums:
+        return self.others.get(condition, self.story).sums()
 
-    def estimate(self, statistic: Callable[[Sums], Floats], condition: str | None = None) -> Estimate | Absent:
-        return Bootstrap.of(self.n_prompts, 0).estimate(self._sums(condition), statistic)
+    def plan_sums(self, plan: Plan) -> Sums:
+        assert plan.stop is None and plan.condition == BASELINE
+        sums = self.story.sums()
+        by_sent = np.zeros((self.n_prompts, plan.drafts + 1))
+        by_sent[:, plan.drafts] = sums["rounds_by_length"][:, plan.drafts - 1]
+        return {"rounds_by_sent": by_sent, "kept": sums["kept_by_length"][:, plan.drafts - 1], "anchors": sums["anchors"]}
 
-    def by_depth(self, statistic: Callable[[Sums], Floats], condition: str | None = None) -> Sequence[Estimate | Absent]:
-        return Bootstrap.of(self.n_prompts, 0).estimates(self._sums(condition), statistic)
+    def cannot_plan(self, plan: Plan) -> Absent | None:
+        return None
 
     @property
     def categories(self) -> dict[str, int]:
@@ -171,30 +163,16 @@ class FakeTrace:
     def of_category(self, category: str) -> FakeTrace:
         return replace(self, story=self.by_category[category])
 
+    def within_category(self, category: str) -> np.ndarray:
+        raise NotImplementedError
+
     def contrast(
-        self, statistic: Callable[[Sums], Floats], combine: Callable[[Floats, Floats], Floats], category: str, tries: int = 1
+        self, statistic: Statistic, combine: Callable[[Floats, Floats], Floats], category: str, tries: int = 1
     ) -> Estimate | Absent:
         return self.contrasts[category]
 
-    def ratio(self, statistic: Callable[[Sums], Floats], condition: str, over: str, tries: int = 1) -> Estimate | Absent:
-        return self._compared(statistic, np.divide, condition, over, slice(None))
-
-    def gain(self, statistic: Callable[[Sums], Floats], condition: str, over: str, half: Half) -> Estimate | Absent:
-        return self._compared(statistic, np.subtract, condition, over, slice(0 if half == "selecting" else 1, None, 2))
-
-    def _compared(
-        self,
-        statistic: Callable[[Sums], Floats],
-        combine: Callable[[Floats, Floats], Floats],
-        condition: str,
-        over: str,
-        some: slice,
-    ) -> Estimate | Absent:
-        first, second = ({name: values[some] for name, values in self._sums(one).items()} for one in (condition, over))
-        return Bootstrap.of(len(range(self.n_prompts)[some]), 0).compared(first, second, statistic, combine)
-
-    def ratio_to_baseline(self, statistic: Callable[[Sums], Floats], condition: str, tries: int = 1) -> Estimate | Absent:
-        return self.ratios[condition]
+    def ratio_to_baseline(self, statistic: Statistic, condition: str, tries: int = 1) -> Estimate | Absent:
+        return self.ratios.get(condition) or super().ratio_to_baseline(statistic, condition, tries)
 
     def by_stream(self) -> dict[str, tuple[Estimate | Absent, Estimate | Absent]]:
         return self.streams

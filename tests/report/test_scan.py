@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from driftcli.domain import Check, Scan, Sourced
+from driftcli.domain import Sourced
 from driftcli.report.console import plain
 from driftcli.report.scan import render, render_json
+from driftcli.scanned import Check, Scan
 
 FIELDS = {
     "capture": (2, 4, 5), "pre_fc_norm": "per stream", "hidden_norms": 1, "residual": "raw", "deeper_norm": "input_layernorm", "biases": False,
