@@ -58,8 +58,8 @@ class Pooled(ABC):
 
     @property
     def least(self) -> int:
-        """Units below which a number is absent: as many as decide, or all that a smaller run has, since it decides nothing anyway."""
-        return max(2, min(MINIMAL_PROMPTS, self.n_whole))
+        """Units below which a number is absent: fewer than decide, or than have an interval in a run so small that it decides nothing."""
+        return MINIMAL_PROMPTS if self.n_whole >= MINIMAL_PROMPTS else 2
 
     def estimate(self, statistic: Statistic, condition: str | None = None) -> Estimate | Absent:
         """One number with its interval over prompts, of the reference unless another condition is named."""

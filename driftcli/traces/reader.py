@@ -35,7 +35,7 @@ from driftcli.pooled import Pooled
 from driftcli.stats import Floats, Sums
 from driftcli.traces.plans import fresh_band, lacks_for_stop, plan_sums
 from driftcli.traces.schema import VERSION
-from driftcli.traces.sums import WHOLE, Grid, cells, condition_sums, grids, places, read_table, target_sums
+from driftcli.traces.sums import WHOLE, Grid, cells, condition_sums, grids, of_units, places, read_table, target_sums
 from driftcli.traces.units import Units
 from driftcli.traces.writer import Plain
 
@@ -264,7 +264,8 @@ class Run(Pooled):
 
     def by_stream(self) -> dict[str, tuple[Estimate | Absent, Estimate | Absent]]:
         """For each captured stream in order, and the fused input: RMS, and the RMS of what it adds to the fused input."""
-        table = read_table(self.path / "streams", ["prompt", "stream", "place", "rows", "rms", "added_rms"], self.reference)
+        columns = ["prompt", "stream", "place", "rows", "rms", "added_rms"]
+        table = of_units(read_table(self.path / "streams", columns, self.reference), self.units)
         found: dict[str, tuple[Estimate | Absent, Estimate | Absent]] = {}
         for place in sorted(set(table["place"].to_pylist())):
             rows = table.filter(pc.field("place") == place)

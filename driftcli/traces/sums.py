@@ -27,7 +27,7 @@ BINS = 10  # of a probability, equally wide
 
 def target_sums(texts: pa.Table, units: Units) -> dict[str, Floats]:
     """Reply tokens of each unit, the target's entropy over them in nats, and how many it would choose itself, read in one pass."""
-    texts = texts.filter(pc.is_in(texts["prompt"].cast(pa.string()), value_set=pa.array(units.prompts, pa.string())))
+    texts = of_units(texts, units)
     index = units.unit[places(texts["prompt"], units.prompts)]
     tokens = texts["length"].to_numpy() - texts["prompt_length"].to_numpy()
     total = [sum(values) for values in texts["target_entropy"].to_pylist()]
@@ -60,7 +60,7 @@ def grids(path: Path, condition: str, units: Units, span: tuple[int, int] = WHOL
     """The rows that a condition wrote, by feed, None where it wrote none."""
     columns = ["prompt", "turn", "anchor", "depth", "feed", *map(_column, NUMBERS)]
     table = read_table(path / "steps", columns, condition)
-    table = table.filter(pc.is_in(table["prompt"].cast(pa.string()), value_set=pa.array(units.prompts, pa.string())))
+    table = of_units(table, units)
     if span != WHOLE:
         table = table.filter((pc.field("anchor") >= span[0]) & (pc.field("anchor") < span[1]))
     return {feed: _grid(table.filter(pc.field("feed") == feed), units) for feed in FEEDS}
@@ -171,10 +171,15 @@ def _grid(table: pa.Table, units: Units) -> Grid | None:
     return Grid(values, turn[first], anchor[first], prompt[first], units)
 
 
+def of_units(table: pa.Table, units: Units) -> pa.Table:
+    """The rows of the units' prompts."""
+    return table.filter(pc.is_in(table["prompt"].cast(pa.string()), value_set=pa.array(units.prompts, pa.string())))
+
+
 def places(column: pa.ChunkedArray, names: Sequence[str]) -> np.ndarray:
     """Index in `names` of every entry of a text column."""
-    places: np.ndarray = pc.index_in(column.cast(pa.string()), value_set=pa.array(names, pa.string())).to_numpy()
-    return places
+    found: np.ndarray = pc.index_in(column.cast(pa.string()), value_set=pa.array(names, pa.string())).to_numpy()
+    return found.astype(np.int64)  # of an empty column Arrow says nothing of integers
 
 
 def _likelihood_sums(forced: Grid) -> dict[str, Floats]:

@@ -58,13 +58,13 @@ def test_the_built_in_set_has_ten_ascii_prompts_in_each_of_eight_categories_and_
 
 def test_every_field_is_read(read: Callable[[str], list[Prompt]]) -> None:
     rows: list[dict[str, Json]] = [
-        {"id": "a", "messages": [{"role": "system", "content": "s"}, USER], "category": "c", "response": "r"},
+        {"id": "a", "messages": [{"role": "system", "content": "s"}, USER], "category": "c", "response": "r", "group": "g"},
         {"id": "b", "text": "plain"},
         {"id": "c", "messages": [USER, {"role": "assistant", "content": ""}, USER]},
         {"id": "d", "messages": [USER, USER]},
     ]
     assert read("\n".join(map(json.dumps, rows)) + "\n") == [
-        Prompt("a", (Message("system", "s"), Message("user", "hi")), None, "c", "r"),
+        Prompt("a", (Message("system", "s"), Message("user", "hi")), None, "c", "r", "g"),
         Prompt("b", (), "plain"),
         Prompt("c", (Message("user", "hi"), Message("assistant", ""), Message("user", "hi"))),
         Prompt("d", (Message("user", "hi"), Message("user", "hi"))),
@@ -98,7 +98,7 @@ BAD: list[tuple[str, tuple[str, ...]]] = [
     ('{"text": "x"}', ("expected an object with a text `id`",)),
     ('{"id": 3, "text": "x"}', ("expected an object with a text `id`",)),
     ('{"id": "", "text": "x"}', ("expected an object with a text `id`",)),
-    ('{"id": "a", "text": "x", "mesages": []}', ("unknown key 'mesages'", "expected only category, id, messages, response, text")),
+    ('{"id": "a", "text": "x", "mesages": []}', ("unknown key 'mesages'", "expected only category, group, id, messages, response, text")),
     ('{"id": "a"}', ("expected either `messages` or `text`", "neither")),
     ('{"id": "a", "text": null}', ("expected either `messages` or `text`", "neither")),
     ('{"id": "a", "messages": null}', ("expected either `messages` or `text`", "neither")),
@@ -193,9 +193,10 @@ def test_eight_of_the_built_in_prompts_are_one_of_each_category() -> None:
     assert len({prompt.category for prompt in limited(builtin_prompts(), 8)}) == 8
 
 
-WHOLE = Prompt("id", (Message("user", "hi"), Message("system", "x")), "text", "category", "response")
+WHOLE = Prompt("id", (Message("user", "hi"), Message("system", "x")), "text", "category", "response", "group")
 OTHERS = {
     "id": "other", "messages": (Message("user", "hi"),), "text": "other", "category": "other", "response": "other",
+    "group": "other",
 }  # fmt: skip
 
 

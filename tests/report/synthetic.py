@@ -138,6 +138,7 @@ def _trajectory(recipe: Recipe, prompt: str) -> Columns:
         "prompt": [prompt],
         "turn": [0],
         "category": [None],
+        "group": [None],
         "prompt_length": [PROMPT_LENGTH],
         "length": [PROMPT_LENGTH + reply],
         "ids": [[5] * (PROMPT_LENGTH + reply)],
@@ -150,7 +151,7 @@ def _trajectory(recipe: Recipe, prompt: str) -> Columns:
         "argmax_share": [recipe.argmax_share],
         "generated": [recipe.argmax_share == 1],
         "unlocated": [0],
-        "rendered_sha256": ["0" * 16],
+        "rendered_sha256": [f"{prompt:0>16}"],
     }
 
 
