@@ -26,7 +26,7 @@ BUNDLED = "bundled:"  # before the name of a model that ships with the package; 
 
 Axis = Literal["wiring", "drift", "template", "context", "domain", "capacity", "payoff"]
 AXES: tuple[Axis, ...] = ("wiring", "drift", "template", "context", "domain", "capacity", "payoff")
-Severity = Literal["healthy", "mild", "moderate", "severe", "miswired", "inconclusive"]
+Severity = Literal["healthy", "mild", "moderate", "severe", "miswired", "inconclusive", "not applicable"]
 SEVERITIES: tuple[Severity, ...] = ("healthy", "mild", "moderate", "severe", "miswired")
 AxisState = Literal["healthy", "mild", "moderate", "severe", "miswired", "open", "inconclusive", "not applicable", "not measured"]
 Feedback = Literal["raw", "normed"]
@@ -300,8 +300,8 @@ class Absent:
 class Finding:
     """One thing that is wrong, or worth knowing, with its number, its unit and what to do.
 
-    severity `healthy` marks a note: it is reported and raises nothing. condition: what it was measured on; the baseline means whatever
-    stands for it in the run.
+    severity: what the whole interval supports; `healthy` marks a note: it is reported and raises nothing. likely: the grade of the number
+    itself, where that is more. condition: what it was measured on; the baseline means whatever stands for it in the run.
     """
 
     code: str
@@ -311,6 +311,7 @@ class Finding:
     unit: str
     fix: str
     condition: str = BASELINE
+    likely: Severity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +333,8 @@ class Sound:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """An axis on which nothing was found, though a loss is not excluded: up to `bound`, in the unit of the axis.
+    """An axis on which nothing was found, though a loss is not excluded: up to `bound`, a share of what the axis counts, None where nothing
+    is known of it.
 
     reason: what was looked at and what may still be there, in a sentence. more_prompts: about how many more would tell, None where no
     number of them would.
@@ -340,7 +342,7 @@ class Open:
 
     axis: Axis
     reason: str
-    bound: float
+    bound: float | None = None
     more_prompts: int | None = None
 
 
@@ -357,19 +359,21 @@ Said: TypeAlias = "Finding | Skipped | Sound | Open | Withheld"  # what a probe 
 
 @dataclass(frozen=True, slots=True)
 class AxisVerdict:
-    """How one axis stands and, unless a finding says it, why. bound and more_prompts: of an open one, as in `Open`."""
+    """How one axis stands and why. likely: of one with a finding, as in `Finding`; bound and more_prompts: of an open one, as in `Open`."""
 
     state: AxisState
     reason: str = ""
+    likely: Severity | None = None
     bound: float | None = None
     more_prompts: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The one judgement that is printed and that the exit code follows."""
+    """The one judgement that is printed and that the exit code follows. open: what nothing was found on and what is not excluded there."""
 
     severity: Severity
     headline: str
+    open: str = ""
     axes: Mapping[Axis, AxisVerdict] = field(default_factory=dict)
     findings: Sequence[Finding] = ()

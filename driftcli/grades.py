@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Literal, TypeVar
 
-from driftcli.domain import Estimate, Severity
+import numpy as np
+from scipy.special import log_ndtr
+
+from driftcli.domain import Axis, Estimate, Open, Severity, Skipped
+from driftcli.intervals import NORMAL, student
+
+Standing = Literal["found", "straddles", "open", "sound"]
+Name = TypeVar("Name")
+ENOUGH = 0.84  # standard deviations that a value may lie above the truth in four of five runs
+MOST_TIMES = 10  # times as many prompts as there are beyond which no number is named (calibrated by simulation: it is off by as much)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,16 +29,77 @@ class Grades:
 
     def of(self, loss: Estimate) -> Severity:
         """As high as the whole interval supports; for a loss that counts."""
-        return "severe" if loss.low >= self.severe else "moderate" if loss.low >= self.moderate else "mild"
+        return self._grade(loss.low)
 
-    def may_matter(self, loss: Estimate) -> bool:
-        """Whether a loss that does not surely count may still be moderate: then it is undecided, not nothing."""
-        return loss.high >= self.moderate
+    def likely(self, loss: Estimate) -> Severity:
+        """The grade of the value itself."""
+        return self._grade(loss.value)
 
-    @property
-    def undecided(self) -> str:
-        """What is said of such a loss."""
-        return f"which may be nothing or {self.moderate:.0%} and more; more prompts would tell"
+    def _grade(self, loss: float) -> Severity:
+        return "severe" if loss >= self.severe else "moderate" if loss >= self.moderate else "mild"
+
+    def standing(self, losses: Mapping[Name, Estimate]) -> tuple[Standing, Name]:
+        """What several losses with intervals for all at once come to, and which of them decides it.
+
+        found: one surely counts. straddles: one is shown, and may or may not count as moderate; or none is shown and even a severe one is
+        not excluded, so there is too little to say anything. open: none is shown, and a moderate one is not excluded. sound: it is.
+        """
+        surest, widest = (max(losses, key=lambda name: getattr(losses[name], end)) for end in ("low", "high"))
+        if losses[surest].low > self.mild:
+            return "found", surest
+        shown = [name for name, loss in losses.items() if loss.low > 0 and loss.high >= self.moderate]
+        if shown or losses[widest].high >= self.severe:
+            return "straddles", max(shown or losses, key=lambda name: losses[name].high)
+        return ("open" if losses[widest].high >= self.moderate else "sound"), widest
+
+    def unsettled(
+        self, axis: Axis, standing: Standing, seen: str, loss: Estimate, each: str = "", limit: float | None = None
+    ) -> Skipped | Open:
+        """What is said of a loss that straddles or is open. seen: what was seen of it. each: per what prompts are counted. limit: below
+        which it must be shown to lie, a moderate one unless said.
+        """
+        more = more_prompts(loss, limit or self.moderate)
+        tell = f"about {more} more prompts{each} would tell" if more else "no number of prompts that is worth asking for would tell"
+        bound = f"up to {loss.high:.0%} is not excluded" if loss.low <= 0 else f"which may be {loss.low:.0%} or {loss.high:.0%}"
+        if standing == "open":
+            return Open(axis, f"nothing found, {bound} ({seen}); {tell}", loss.high, more)
+        return Skipped(axis, "inconclusive", f"{seen}: {bound}; {tell}")
+
+
+def more_prompts(loss: Estimate, limit: float) -> int | None:
+    """About how many more prompts would show, in four of five runs, that a loss stays below `limit` if there is none; None where none
+    would, or only more than ten times as many as there are.
+
+    The spread is what the interval shows; of the value only what lies beyond noise is taken to be there.
+    """
+    half = loss.high - loss.value
+    room = limit - max(0.0, loss.value - half / NORMAL)
+    if room <= 0 or half <= 0:
+        return None
+    needed = loss.n_prompts * (half * (1 + ENOUGH / NORMAL) / room) ** 2
+    more = max(1, ceil(needed - loss.n_prompts))
+    return _rounded(more) if needed <= MOST_TIMES * loss.n_prompts else None
+
+
+def _rounded(number: int) -> int:
+    """A number to one digit, up from 20 on to the next ten: it is no more exact than that."""
+    return number if number < 20 else 10 * ceil(number / 10)
+
+
+def chosen(loss: Estimate, floor: float, tries: int) -> Estimate:
+    """A loss that was reported because it was the surest of several, its size corrected for that: one that just passed is mostly a smaller
+    one with luck.
+
+    floor: what its interval had to exclude. The value becomes the mean of the likelihood of what was seen given that it had to be seen,
+    over all sizes of a loss; the interval stays. Source: Zhong and Prentice 2008 (Biostatistics 9), the second of their estimates.
+    """
+    spread = (loss.value - loss.low) / student(loss.n_prompts, tries)
+    if spread <= 0:
+        return loss
+    bar = floor + loss.value - loss.low
+    sizes = np.linspace(0, loss.value + 4 * spread, 400)
+    weights = np.exp(-(((loss.value - sizes) / spread) ** 2) / 2 - log_ndtr((sizes - bar) / spread) + log_ndtr((loss.value - bar) / spread))
+    return replace(loss, value=float(np.clip((sizes * weights).sum() / weights.sum(), loss.low, loss.value)))
 
 
 def lost(kept: Estimate) -> Estimate:

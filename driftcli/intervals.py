@@ -179,9 +179,14 @@ def too_few(n_units: int, least: int = MINIMAL_PROMPTS) -> str:
     return f"{n_units} prompt{'s' * (n_units != 1)} with a chain, at least {least} are needed"
 
 
+def student(n_units: int, tries: int = 1) -> float:
+    """Standard deviations from a value to the end of its interval, for `tries` intervals at once."""
+    return float(stdtrit(n_units - 1, 1 - TAIL / tries))
+
+
 def widening(n_units: int, tries: int = 1) -> float:
     """By how much the distance from a value to a 95% percentile of its draws is too short for `tries` intervals at once."""
-    return float(np.sqrt(n_units / (n_units - 1)) * stdtrit(n_units - 1, 1 - TAIL / tries) / NORMAL)
+    return float(np.sqrt(n_units / (n_units - 1)) * student(n_units, tries) / NORMAL)
 
 
 def unseen_share(n_units: int, tries: int = 1) -> float:

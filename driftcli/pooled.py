@@ -65,13 +65,13 @@ class Pooled(ABC):
         """One number with its interval over prompts, of the reference unless another condition is named."""
         return self.by_depth(statistic, condition)[0]
 
-    def by_depth(self, statistic: Statistic, condition: str | None = None) -> Sequence[Estimate | Absent]:
-        """One number a depth, depth 1 first, of the reference unless another condition is named."""
+    def by_depth(self, statistic: Statistic, condition: str | None = None, tries: int = 1) -> Sequence[Estimate | Absent]:
+        """One number a depth, depth 1 first, of the reference unless another condition is named; intervals hold for `tries` at once."""
         if lacking := self._lacking(condition):
             return [lacking] * self.spec.depth
         sums = self.sums(condition or self.reference)
         some = np.flatnonzero(sums["anchors"])
-        return self._draws(len(some)).estimates(Mapped(sums, lambda values: values[some]), statistic)
+        return self._draws(len(some)).estimates(Mapped(sums, lambda values: values[some]), statistic, tries)
 
     def ratio_to_baseline(self, statistic: Statistic, condition: str, tries: int = 1) -> Estimate | Absent:
         """The condition's number over the reference's, paired prompt by prompt; the interval holds for `tries` such numbers at once."""

@@ -64,8 +64,8 @@ class Trace(Protocol):
     def estimate(self, statistic: Callable[[Sums], Floats], condition: str | None = None) -> Estimate | Absent:
         """One number with its interval over prompts, of the reference unless another condition is named."""
 
-    def by_depth(self, statistic: Callable[[Sums], Floats], condition: str | None = None) -> Sequence[Estimate | Absent]:
-        """One number a depth, depth 1 first, of the reference unless another condition is named."""
+    def by_depth(self, statistic: Callable[[Sums], Floats], condition: str | None = None, tries: int = 1) -> Sequence[Estimate | Absent]:
+        """One number a depth, depth 1 first, of the reference unless another condition is named; intervals hold for `tries` at once."""
 
     def ratio_to_baseline(self, statistic: Callable[[Sums], Floats], condition: str, tries: int = 1) -> Estimate | Absent:
         """A condition's number over the reference's, paired prompt by prompt; the interval holds for `tries` such numbers at once."""

@@ -81,22 +81,27 @@ class ChainLength:
         elif damage.low > self.grades.mild:
             yield from self._drift_findings(trace, damage)
         elif damage.high > self.grades.mild:
-            seen = f"compounding {damage.value:z.0%} [{damage.low:z.0%}, {damage.high:z.0%}] at depth {trace.spec.depth}"
-            yield Skipped(
-                "drift", "inconclusive", f"{seen} straddles the {self.grades.mild:.0%} from which it counts; more prompts would tell"
-            )
+            yield self._unsettled(trace, damage)
         elif DEEP in trace.measured:
             yield Sound("drift", f"compounding {damage.value:z.0%} at depth {trace.spec.depth}{self._deeper(trace)}")
 
+    def _unsettled(self, trace: Trace, damage: Estimate) -> Said:
+        """Open where nothing is shown and no moderate damage is left possible: drift decides the verdict, so more is asked of it."""
+        seen = f"compounding {damage.value:z.0%} [{damage.low:z.0%}, {damage.high:z.0%}] at depth {trace.spec.depth}"
+        if damage.low <= 0 and damage.high < self.grades.moderate:
+            return self.grades.unsettled("drift", "open", seen, damage, limit=self.grades.mild)
+        counts = f"{seen}, astride the {self.grades.mild:.0%} from which it counts"
+        return self.grades.unsettled("drift", "straddles", counts, damage, limit=self.grades.mild)
+
     def _drift_findings(self, trace: Trace, damage: Estimate) -> Iterator[Finding | Skipped]:
-        severity = self.grades.of(damage)
+        severity, likely = self.grades.of(damage), self.grades.likely(damage)
         fix = self._shorter_draft(trace, DEEPER if feeds_back_normed(trace) else POST_NORM)
-        mechanisms = list(self._mechanisms(trace, severity, damage, fix))
+        mechanisms = list(self._mechanisms(trace, damage, fix))
         yield from mechanisms
         fall = f"right guesses fall by {damage.value:.0%} beyond the hand-off"
         if not mechanisms and self._nothing_moved(trace):
             claim = f"{fall}, but neither the RMS of the state nor the attention moves: drift is not shown"
-            yield Finding("EXPOSURE-GAP", severity, claim, damage, "share of right guesses", fix)
+            yield Finding("EXPOSURE-GAP", severity, claim, damage, "share of right guesses", fix, likely=likely)
             yield Skipped("drift", "inconclusive", claim)
         elif not mechanisms:
             yield Skipped("drift", "inconclusive", f"{fall}; whether the state or the attention moved enough to call it drift is uncertain")
@@ -106,30 +111,30 @@ class ChainLength:
             claim = f"from depth {depth} on {many} are lost to self-feeding ({lost.value:.0%} there)"
             at_most = f"draft at most {depth - 1} token{'s' if depth > 2 else ''}"
             fix = DEEPER if priced(trace) else f"{at_most}; {DEEPER}"
-            yield Finding("DEPTH-COLLAPSE", severity, claim, lost, "share of right guesses", fix)
+            yield Finding("DEPTH-COLLAPSE", severity, claim, lost, "share of right guesses", fix, likely=likely)
 
-    def _mechanisms(self, trace: Trace, severity: Severity, damage: Estimate, fix: str) -> Iterator[Finding]:
+    def _mechanisms(self, trace: Trace, damage: Estimate, fix: str) -> Iterator[Finding]:
+        severity, likely = self.grades.of(damage), self.grades.likely(damage)
         growth = trace.by_depth(rms_ratio)[-1]
         cost = f"compounding {damage.value:.0%}{self._deeper(trace)}"
         if isinstance(growth, Estimate) and growth.low > self.minimal_growth:
             claim = f"{cost}, state {growth.value:.1f}x the fresh one [{growth.low:.1f}, {growth.high:.1f}]"
-            yield Finding("DRIFT-STATE", severity, claim, growth, "RMS ratio", fix)
+            yield Finding("DRIFT-STATE", severity, claim, growth, "RMS ratio", fix, likely=likely)
         off_prompt, ahead = trace.by_depth(prompt_side_change)[-1], trace.by_depth(region_change("ahead"))[-1]
         if isinstance(off_prompt, Estimate) and off_prompt.high < -self.minimal_change:
             claim = f"{cost}, attention to the prompt side {_points(off_prompt)}"
-            yield Finding("DRIFT-ATTENTION", severity, claim, off_prompt, "attention share", fix)
+            yield Finding("DRIFT-ATTENTION", severity, claim, off_prompt, "attention share", fix, likely=likely)
         elif isinstance(ahead, Estimate) and ahead.low > self.minimal_change:
-            yield Finding(
-                "DRIFT-ATTENTION", severity, f"{cost}, attention to its own drafts {_points(ahead)}", ahead, "attention share", fix
-            )
+            claim = f"{cost}, attention to its own drafts {_points(ahead)}"
+            yield Finding("DRIFT-ATTENTION", severity, claim, ahead, "attention share", fix, likely=likely)
 
     def _deeper(self, trace: Trace) -> str:
         """From which depth on compounding surely counts, and what it comes to at the deepest, by the deeper chain where there is one."""
         deep = DEEP in trace.measured
-        lost = trace.by_depth(compounding, DEEP if deep else None)
+        lost = trace.by_depth(compounding, DEEP if deep else None, tries=DEEPEST if deep else trace.spec.depth)
         opened = next((depth for depth, one in enumerate(lost, 1) if isinstance(one, Estimate) and one.low > self.grades.mild), None)
         last = lost[-1]
-        told = "" if opened is None else f"counts from depth {opened} on"
+        told = "" if opened is None else f"significant from depth {opened}"
         if deep and isinstance(last, Estimate):
             told += f"{', ' if told else ''}{last.value:z.0%} at depth {len(lost)}"
         return f" ({told})" if told else ""
@@ -166,7 +171,7 @@ class ChainLength:
     def _collapse_depth(self, trace: Trace) -> tuple[int, Estimate] | None:
         """The depth from which on, at every depth, more than `collapse` is lost, and the loss there."""
         found = None
-        for depth, lost in reversed(list(enumerate(trace.by_depth(_lost), 1))):
+        for depth, lost in reversed(list(enumerate(trace.by_depth(_lost, tries=trace.spec.depth), 1))):
             if not isinstance(lost, Estimate) or lost.low <= self.collapse:
                 break
             found = depth, lost

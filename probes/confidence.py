@@ -31,11 +31,12 @@ class Confidence:
         """A finding where at some depth the whole interval of the gap lies beyond what counts."""
         if trace.n_prompts < MINIMAL_PROMPTS or trace.argmax_share < EXACT_TEXT:
             return
-        gaps = [(depth, gap) for depth, gap in enumerate(trace.by_depth(overconfidence), 1) if isinstance(gap, Estimate)]
+        every = trace.by_depth(overconfidence, tries=trace.spec.depth)
+        gaps = [(depth, gap) for depth, gap in enumerate(every, 1) if isinstance(gap, Estimate)]
         beyond = [(depth, gap) for depth, gap in gaps if gap.low > self.minimal_gap or gap.high < -self.minimal_gap]
         if not beyond:
             return
-        depth, gap = max(beyond, key=lambda one: abs(one[1].value))
+        depth, gap = max(beyond, key=lambda one: max(one[1].low, -one[1].high))  # the surest: the largest is the luckiest
         error, first = trace.by_depth(calibration_error)[depth - 1], gaps[0][1]
         too = "more" if gap.value > 0 else "less"
         seen = f"at depth {depth} its probability promises {abs(gap.value):.0%} {too} right guesses than there are"

@@ -26,14 +26,15 @@ from driftcli.domain import (
     Sound,
     TextSettings,
 )
-from driftcli.grades import Grades, drafts_lost, lost
+from driftcli.grades import Grades, chosen, drafts_lost, lost
 from driftcli.probe import Trace
-from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS
+from driftcli.stats import EXACT_TEXT
 
 LENGTHS = (512, 1024, 2048)  # tokens of a prompt where --lengths names none; chosen by us: up to the range that heads are mostly trained on
 WINDOWS = (256, 512, 1024, 2048)  # rows; arXiv:2605.09992 finds 256 to keep 80% and 1024 to keep all
 KEPT: tuple[Literal["nothing", "sink", "system"], ...] = ("nothing", "sink", "system")
-PROMPTS = 16  # that are asked at every length, two halves of the fewest that decide; chosen by us, since long texts are slow
+PROMPTS = 128  # that are asked at every length, as far as there are so many; as many as settle 15% in 19 of 20 simulated sound pairs
+MINIMAL_GAIN = 1.02  # what a window must give to be worth a change of settings; chosen by us, as for every mitigation
 KNOWN_TRAINING = 2048  # tokens; what no config says, heads are mostly trained up to (arXiv:2503.01840 and its code)
 
 
@@ -66,37 +67,35 @@ class ContextLength:
         full = DraftSettings(trace.spec.depth)
         shortest, *longer = tried
         kept = {length: trace.ratio(accepted_drafts, _named(length, full), _named(shortest, full), tries=len(longer)) for length in longer}
-        known = {length: share for length, share in kept.items() if isinstance(share, Estimate) and share.n_prompts >= MINIMAL_PROMPTS}
+        known = {length: share for length, share in kept.items() if isinstance(share, Estimate)}
         if not known:
-            reason = next((share.reason for share in kept.values() if isinstance(share, Absent)), f"fewer than {MINIMAL_PROMPTS} prompts")
-            yield Skipped("context", "inconclusive", reason)
+            yield Skipped("context", "inconclusive", next(share.reason for share in kept.values() if isinstance(share, Absent)))
             return
-        helped = {length: best for length in tried if (best := _best_window(trace, length)) is not None}
+        helped = {length: best for length in tried if (best := _best_window(trace, length, len(tried))) is not None}
         if helped:
             longest = max(helped)
             yield _note(trace, longest, *helped[longest])
-        yield self._fall(trace, shortest, known, helped)
+        yield self._fall(trace, shortest, {length: lost(share) for length, share in known.items()}, helped)
 
-    def _fall(self, trace: Trace, shortest: int, known: dict[int, Estimate], helped: dict[int, tuple[DraftSettings, Estimate]]) -> Said:
-        length = min(known, key=lambda one: known[one].high)
-        if known[length].high >= 1 - self.grades.mild:
-            length = min(known, key=lambda one: known[one].low)  # none is sure: the one of which least is known
-        loss = lost(known[length])
+    def _fall(self, trace: Trace, shortest: int, losses: dict[int, Estimate], helped: dict[int, tuple[DraftSettings, Estimate]]) -> Said:
+        standing, length = self.grades.standing(losses)
+        seen = f"from {shortest} to {length} tokens {drafts_lost(losses[length])}"
+        if standing == "sound":
+            return Sound("context", f"no length costs {losses[length].high:.0%} of the accepted drafts or more: {seen}")
+        if standing != "found":
+            return self.grades.unsettled("context", standing, seen, losses[length], " a length")
+        loss = chosen(losses[length], self.grades.mild, len(losses))
         seen = f"from {shortest} to {length} tokens {drafts_lost(loss)}"
-        if loss.low <= self.grades.mild:
-            if self.grades.may_matter(loss):
-                return Skipped("context", "inconclusive", f"{seen}, {self.grades.undecided}")
-            return Sound("context", f"no length surely costs {self.grades.mild:.0%} of the accepted drafts: {seen}")
         full = _named(length, DraftSettings(trace.spec.depth))
         beyond = f"; beyond the {KNOWN_TRAINING} that heads are mostly trained on" if length > KNOWN_TRAINING else ""
+        of_all, unit, likely = self.grades.of(loss), "share of accepted drafts", self.grades.likely(loss)
         if length not in helped:
             fix = "train on longer conversations; serve shorter ones, or turn speculation off beyond this length"
-            claim = f"{seen}, and no window gives them back{beyond}"
-            return Finding("LENGTH-LOSS", self.grades.of(loss), claim, loss, "share of accepted drafts", fix, full)
+            return Finding("LENGTH-LOSS", of_all, f"{seen}, and no window gives them back{beyond}", loss, unit, fix, full, likely)
         window, gain = helped[length]
         fix = f"serve the drafter with {_described(window)}, or train on longer conversations"
         claim = f"{seen}; {_described(window)} gives back {gain.value:.2f} a round [{gain.low:.2f}, {gain.high:.2f}]{beyond}"
-        return Finding("DRIFT-LONGCTX", self.grades.of(loss), claim, loss, "share of accepted drafts", fix, full)
+        return Finding("DRIFT-LONGCTX", of_all, claim, loss, unit, fix, full, likely)
 
 
 def _note(trace: Trace, length: int, window: DraftSettings, gain: Estimate) -> Finding:
@@ -109,8 +108,10 @@ def _note(trace: Trace, length: int, window: DraftSettings, gain: Estimate) -> F
     return Finding("WINDOW-HELPS", "healthy", claim, gain, "drafts a round", f"serve the drafter with {_described(window)}", name)
 
 
-def _best_window(trace: Trace, length: int) -> tuple[DraftSettings, Estimate] | None:
-    """The window that does best on the prompts that select, where it also does better than full attention on those that judge."""
+def _best_window(trace: Trace, length: int, tries: int) -> tuple[DraftSettings, Estimate] | None:
+    """The window that does best on the prompts that select, where it also does better than full attention on those that judge, by an
+    interval for as many lengths at once and by enough to change a setting for.
+    """
     full = _named(length, DraftSettings(trace.spec.depth))
     tried = [one for one in windows(length, trace.spec.depth) if _named(length, one) in trace.measured]
     gains = {one: trace.gain(accepted_drafts, _named(length, one), full, "selecting") for one in tried}
@@ -118,8 +119,10 @@ def _best_window(trace: Trace, length: int) -> tuple[DraftSettings, Estimate] | 
     if not known:
         return None
     best = max(known, key=lambda one: known[one])
-    judged = trace.gain(accepted_drafts, _named(length, best), full, "judging")
-    return (best, judged) if isinstance(judged, Estimate) and judged.low > 0 else None
+    judged = trace.gain(accepted_drafts, _named(length, best), full, "judging", tries)
+    share = trace.ratio(accepted_drafts, _named(length, best), full)
+    enough = isinstance(share, Estimate) and share.value >= MINIMAL_GAIN
+    return (best, judged) if isinstance(judged, Estimate) and judged.low > 0 and enough else None
 
 
 def windows(length: int, depth: int) -> list[DraftSettings]:

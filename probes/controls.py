@@ -111,14 +111,14 @@ class Controls:
             claim = f"a lookup of the last tokens in the text so far {own}, {apart}{right}"
             yield Finding("LOOKUP-ENOUGH", "mild", claim, gain, "drafts a round", "draft by n-gram lookup on such texts, it costs nothing")
         shuffled = _kept(trace, SHUFFLED)
-        if shuffled is not None and shuffled.high >= 1 and shuffled.low > 1 - self.grades.moderate:
+        if shuffled is not None and shuffled.low > 1 - self.grades.mild:
             kept = f"{shuffled.value:.0%} [{shuffled.low:.0%}, {shuffled.high:.0%}] of the accepted drafts stay"
-            claim = f"with the words of the prompt in another order {kept}: it guesses from the reply alone"
+            claim = f"with the words of the prompt in another order {kept}: hardly any guess rests on what was asked"
             yield Finding("PROMPT-UNUSED", "mild", claim, shuffled, "share of accepted drafts", "train on more of the target's own replies")
 
     def _noise(self, trace: Trace) -> Iterator[Finding]:
         own, again = trace.estimate(own_choices), _kept(trace, AGAIN)
-        moved = again is not None and max(again.high - 1, 1 - again.low) > self.grades.mild
+        moved = again is not None and not again.low <= 1 <= again.high and abs(again.value - 1) > self.grades.mild
         if not isinstance(own, Estimate) or (own.high >= EXACT_TEXT and not moved):
             return
         read = f"reading its own greedy replies in one pass the target would choose {own.value:.1%} of their tokens"

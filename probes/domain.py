@@ -7,11 +7,11 @@ the drafter manages elsewhere where the target is as sure of the token: what is 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from driftcli.curves import accepted_drafts, covered, first_by_certainty, over_expected
-from driftcli.domain import Axis, Condition, Estimate, Finding, PairCard, RunSpec, Said, Skipped, Sound
-from driftcli.grades import Grades, lost
+from driftcli.domain import Axis, Condition, Estimate, Finding, Open, PairCard, RunSpec, Said, Skipped, Sound
+from driftcli.grades import Grades, chosen, lost
 from driftcli.probe import Trace
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS
 
@@ -33,33 +33,38 @@ class DomainShift:
         usable = [name for name, prompts in trace.categories.items() if prompts >= MINIMAL_PROMPTS]
         if len(trace.categories) < 2 or not usable:
             few = f"the prompts have {len(trace.categories)} categories, {len(usable)} of them with at least {MINIMAL_PROMPTS} prompts"
-            yield Skipped("domain", "inconclusive", f"{few}; one such and another are needed")
-            return
-        if trace.argmax_share < EXACT_TEXT:
+            yield Open("domain", f"not judged: {few}; one such and another are needed")
+        elif trace.argmax_share < EXACT_TEXT:
             yield Skipped("domain", "inconclusive", "the given replies are not the target's own, so its certainty says nothing of them")
-            return
-        found = {name: trace.contrast(first_by_certainty, over_expected, name, tries=len(usable)) for name in usable}
-        known = {name: share for name, share in found.items() if isinstance(share, Estimate)}
-        worse = {name: share for name, share in known.items() if share.high < 1 - self.grades.mild}
-        yield from (self._finding(trace, name, share) for name, share in worse.items())
-        if not known:
-            yield Skipped("domain", "inconclusive", "no category has guesses of a certainty that others have too")
-        elif not worse:
-            name = min(known, key=lambda one: known[one].value)
-            worst = known[name]
-            least = f"{name} has {worst.value:.0%} [{worst.low:.0%}, {worst.high:.0%}] of the right first guesses expected there"
-            if any(self.grades.may_matter(lost(share)) for share in known.values()):
-                yield Skipped("domain", "inconclusive", f"{least}; more prompts would tell")
-            else:
-                yield Sound("domain", f"no category of {len(known)} is surely worse than the others; {least}")
+        else:
+            yield from self._judged(trace, usable)
 
-    def _finding(self, trace: Trace, name: str, share: Estimate) -> Finding:
-        loss = lost(share)
+    def _judged(self, trace: Trace, usable: Sequence[str]) -> Iterator[Said]:
+        found = {name: trace.contrast(first_by_certainty, over_expected, name, tries=len(usable)) for name in usable}
+        losses = {
+            name: replace(lost(share), n_prompts=trace.categories[name]) for name, share in found.items() if isinstance(share, Estimate)
+        }
+        if not losses:
+            yield Skipped("domain", "inconclusive", "no category has guesses of a certainty that others have too")
+            return
+        standing, name = self.grades.standing(losses)
+        loss = losses[name]
+        seen = f"in {name} {loss.value:z.0%} [{loss.low:z.0%}, {loss.high:z.0%}] of the right first guesses expected there are missing"
+        if standing == "found":
+            yield from (self._finding(trace, name, loss, len(usable)) for name, loss in losses.items() if loss.low > self.grades.mild)
+        elif standing == "sound":
+            yield Sound("domain", f"no category of {len(losses)} misses {loss.high:.0%} or more; {seen}")
+        else:
+            yield self.grades.unsettled("domain", standing, seen, loss, " of that category")
+
+    def _finding(self, trace: Trace, name: str, seen: Estimate, tried: int) -> Finding:
+        loss = chosen(seen, self.grades.mild, tried)
         own = trace.of_category(name)
         kept, inside = own.estimate(accepted_drafts), own.estimate(covered)
         beside = f"; {kept.value:.2f} accepted drafts a round" if isinstance(kept, Estimate) else ""
         outside = f", {1 - inside.value:.0%} of the wanted tokens outside the draft vocabulary" if isinstance(inside, Estimate) else ""
-        seen = f"in {name} {loss.value:.0%} [{loss.low:.0%}, {loss.high:.0%}] of the right first guesses are missing"
-        claim = f"{seen} that the target's certainty lets expect from the other prompts{beside}{outside}"
+        missing = f"in {name} {loss.value:.0%} [{loss.low:.0%}, {loss.high:.0%}] of the right first guesses are missing"
+        claim = f"{missing} that the target's certainty lets expect from the other prompts{beside}{outside}"
         fix = f"train on more of the target's own replies to prompts like {name}"
-        return Finding("DOMAIN-SHIFT", self.grades.of(loss), claim, loss, "share of right first guesses", fix)
+        unit, likely = "share of right first guesses", self.grades.likely(loss)
+        return Finding("DOMAIN-SHIFT", self.grades.of(loss), claim, loss, unit, fix, likely=likely)

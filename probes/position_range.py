@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from driftcli.curves import fresh_accuracy
-from driftcli.domain import Axis, Condition, Estimate, Finding, PairCard, RunSpec, Said, Sound, Withheld
+from driftcli.domain import Axis, Condition, Estimate, Finding, Open, PairCard, RunSpec, Said, Sound, Withheld
 from driftcli.probe import Trace
 
 EVERY = 1 << 31  # a position that no text reaches
@@ -40,9 +40,10 @@ class PositionRange:
             return
         inside, outside = (trace.between(*span) for span in ((0, positions), (positions, EVERY)))
         here, there = (one.by_depth(fresh_accuracy)[0] for one in (inside, outside))
-        if not isinstance(there, Estimate):
-            return
         said = f"texts of up to {longest} tokens run past the {positions} positions that the drafter declares"
+        if not isinstance(there, Estimate):
+            yield Open("wiring", f"{said}, but too few of them to say what it costs ({there.reason})")
+            return
         within = f", {here.value:.0%} within" if isinstance(here, Estimate) else ""
         fell = isinstance(here, Estimate) and there.high < (1 - self.lost) * here.low
         fix = "raise max_position_embeddings if the head was trained so far, else serve shorter texts or retrain"

@@ -24,7 +24,7 @@ CHANGES = (
         for tokens in TOKENS
     ),
 )
-PROMPTS = 32  # that every change is measured on; chosen by us, since a long system prompt is read with each
+ANSWERED = 32  # prompts that the target answers anew under every change; chosen by us, since writing is slow and what it read is judged
 
 
 @dataclass(frozen=True)
@@ -33,4 +33,5 @@ class SystemPrompt(TextChanges):
 
     name: str = "system-prompt"
     changes: tuple[Change, ...] = CHANGES
-    prompts: int = PROMPTS
+    answered: int = ANSWERED
+    fix: str = "serve the system prompts that the head was trained with; retrain with mixed ones, post-norm feedback and per-stream norms"

@@ -18,7 +18,7 @@ CHANGES = (
     Change("thinking", "with thinking switched on", TextSettings(template="thinking"), ("thinks_if_asked",)),
     Change("no-thinking", "with thinking switched off", TextSettings(template="no-thinking"), ("thinks_unless_told",)),
 )
-QUICK = ("no-bos", "no-template", "neither")  # the paper's, which --quick runs, answered anew alone
+QUICK = ("no-bos", "no-template", "neither")  # the paper's, which --quick runs
 
 
 @dataclass(frozen=True)

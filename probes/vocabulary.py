@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from driftcli.curves import covered, misses_outside
 from driftcli.domain import Axis, Condition, Estimate, Finding, PairCard, RunSpec, Said
 from driftcli.grades import Grades, lost
+from driftcli.intervals import within
 from driftcli.probe import Trace
-from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS
+from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,21 @@ class VocabularyCoverage:
         share = trace.estimate(misses_outside)
         of_loss = f": {share.value:.0%} of all wrong first guesses" if isinstance(share, Estimate) else ""
         fix = "count the draft vocabulary anew on the target's replies to prompts like these, or enlarge it"
-        yield Finding("VOCAB-COVERAGE", severity, f"{seen}{of_loss}{_worst(trace)}", outside, "share of the target's choices", fix)
+        claim, likely = f"{seen}{of_loss}{_worst(trace)}", self.grades.likely(outside)
+        yield Finding("VOCAB-COVERAGE", severity, claim, outside, "share of the target's choices", fix, likely=likely)
+
+
+@within(0, 1)
+def outside_share(sums: Sums) -> Floats:
+    """Share of the wanted tokens that the draft vocabulary lacks, at depth 1; (draw,)."""
+    return 1 - covered(sums)
 
 
 def _worst(trace: Trace) -> str:
-    """The category that suffers most, where there is more than one."""
-    found = {name: trace.of_category(name).estimate(covered) for name in trace.categories}
-    known = {name: 1 - share.value for name, share in found.items() if isinstance(share, Estimate)}
-    if len(known) < 2:
-        return ""
-    worst = max(known, key=lambda name: known[name])
-    return f"; most in {worst}, {known[worst]:.0%}"
+    """The category that surely lacks more than all others, the worst of several."""
+    usable = [name for name, prompts in trace.categories.items() if prompts >= MINIMAL_PROMPTS]
+    found = {name: trace.contrast(outside_share, ratio, name, tries=len(usable)) for name in usable} if len(trace.categories) > 1 else {}
+    more = {name: times.value for name, times in found.items() if isinstance(times, Estimate) and times.low > 1}
+    worst = max(more, key=lambda name: more[name], default=None)
+    there = trace.of_category(worst).estimate(outside_share) if worst else None
+    return f"; most in {worst}, {there.value:.0%}" if isinstance(there, Estimate) else ""

@@ -9,7 +9,7 @@ import typer
 
 from driftcli.domain import BUNDLED, RunSpec
 from driftcli.errors import UsageError
-from driftcli.report.choices import FailOn, OutputFormat, ReadingChoice
+from driftcli.report.choices import STRICT, FailOn, OutputFormat, ReadingChoice
 
 DEFAULTS = RunSpec()
 PROMPTS = (
@@ -56,20 +56,21 @@ def diagnose(
     fail_on: Annotated[
         FailOn, typer.Option(help="Exit 4 when the verdict is at this severity or above, 5 when it is inconclusive.")
     ] = "none",
+    strict: Annotated[bool, typer.Option("--strict", help=STRICT)] = False,
 ) -> None:
     """Measure a drafter/target pair: curves by depth, drift and its cost, findings, what to do."""
     quick = quick or (target is None and drafter is None)
     target, drafter = named_pair(target, drafter)
     from driftcli.cli.diagnosis import Request, diagnose_pair
+    from driftcli.cli.gate import gate
     from driftcli.report.formats import show
-    from driftcli.report.verdict import exit_code
 
     spec = RunSpec(depth, max_new_tokens, batch_size, seed, quick, whole_numbers("--lengths", lengths, "512,1024"))
     sizes, asked = whole_numbers("--batch-sizes", batch_sizes, "1,8,32"), probe or []
     request = Request(target, drafter, prompts, asked, spec, limit, device, dtype, reading, trust_remote_code, out, force, costs, sizes)
     run, verdict = diagnose_pair(request)
     show(run, verdict, format)
-    raise typer.Exit(exit_code(verdict, fail_on))
+    raise typer.Exit(gate(verdict, fail_on, strict=strict))
 
 
 def whole_numbers(option: str, asked: str | None, example: str) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from driftcli.report.choices import FailOn, OutputFormat
+from driftcli.report.choices import STRICT, FailOn, OutputFormat
 
 
 def report(
@@ -16,14 +16,16 @@ def report(
     fail_on: Annotated[
         FailOn, typer.Option(help="Exit 4 when the verdict is at this severity or above, 5 when it is inconclusive.")
     ] = "none",
+    strict: Annotated[bool, typer.Option("--strict", help=STRICT)] = False,
 ) -> None:
     """Print what the probes found in RUN."""
     from driftcli.cli.battery import load_battery
+    from driftcli.cli.gate import gate
     from driftcli.report.formats import show
-    from driftcli.report.verdict import exit_code, judge
+    from driftcli.report.verdict import judge
     from driftcli.traces.reader import read_run
 
     found = read_run(run)
     verdict = judge(found, load_battery(found.probe_names))
     show(found, verdict, format)
-    raise typer.Exit(exit_code(verdict, fail_on))
+    raise typer.Exit(gate(verdict, fail_on, strict=strict))

@@ -16,6 +16,7 @@ from driftcli.domain import BASELINE, SHARES, SYSTEMS, Absent, Estimate, Finding
 from driftcli.mitigations.probe import MITIGATED
 from driftcli.printable import printable
 from driftcli.report.switches import SYSTEM_NAMES, disagreements
+from driftcli.report.verdict import GRADED
 from driftcli.stats import EXACT_TEXT, Floats, Sums
 from driftcli.traces.reader import Run
 
@@ -67,12 +68,20 @@ def shown_depths(depth: int) -> list[int]:
 
 
 def banner(verdict: Verdict) -> str:
-    """The severity in capitals, and that it is drift where the drift axis decided it; `healthy` is claimed for what was measured only."""
-    word = verdict.severity.upper()
-    drift = verdict.axes["drift"].state
-    if verdict.severity == "healthy" and any(axis.state == "not measured" for axis in verdict.axes.values()):
-        return "NO DRIFT"
-    return f"{word} DRIFT" if drift == verdict.severity and drift in ("mild", "moderate", "severe") else word
+    """The severity in capitals, what is sure and what is most likely, and that it is drift where the drift axis decided it; `healthy` is
+    claimed for what was measured only.
+    """
+    drift = verdict.axes["drift"]
+    if verdict.severity == "not applicable":
+        return "DRIFT NOT APPLICABLE"
+    if verdict.severity == "healthy":
+        whole = all(axis.state in ("healthy", "not applicable") for axis in verdict.axes.values())
+        return "HEALTHY" if whole else "NO DRIFT FOUND" if drift.state == "open" else "NO DRIFT"
+    deciding = next((axis for axis in verdict.axes.values() if axis.state == verdict.severity), drift)
+    sure = f"AT LEAST {verdict.severity.upper()}" if deciding.likely not in (None, verdict.severity) else verdict.severity.upper()
+    likely = f" (most likely {deciding.likely})" if sure.startswith("AT LEAST") else ""
+    graded = drift.state == verdict.severity and drift.state in GRADED
+    return f"{sure}{' DRIFT' * graded}{likely}"
 
 
 def pair_line(run: Run) -> str:
@@ -85,7 +94,7 @@ def facts_line(run: Run) -> str:
     request = run.manifest["request"]
     assert isinstance(request, Mapping)
     facts = [
-        counted(run.n_prompts, "prompt"),
+        counted(len(run.prompts), "prompt"),
         f"depth {run.spec.depth}",
         "greedy" if all(run.trajectories["generated"].to_pylist()) else "given replies",
         f"{request['dtype']} on {request['device']}",
@@ -161,7 +170,8 @@ def condition_rows(run: Run) -> list[tuple[str, str, str, str]]:
             continue
         length, kept = run.estimate(curves.walk_acceptance_length, name), run.ratio_to_baseline(curves.accepted_drafts, name)
         sampled = run.is_sampled(name)
-        rows.append((probe, f"{name}, greedy drafts" if sampled else name, _interval(length, ".2f"), _interval(kept, "z.0%")))
+        words = f"{name}, greedy drafts" if sampled else name
+        rows.append((probe, words, _interval(length, ".2f"), f"{_interval(kept, 'z.0%')}{_own_count(run, kept)}"))
         if sampled:
             rows.append((probe, f"{name}, sampled drafts", _interval(run.estimate(curves.sampled_length, name), ".2f"), ""))
     return [(printable(probe), printable(name), *numbers) for probe, name, *numbers in rows]  # type: ignore[misc]
@@ -173,8 +183,8 @@ def length_name(run: Run) -> str:
 
 
 def grade(finding: Finding) -> str:
-    """A finding's severity in the word that reports show."""
-    return "note" if finding.severity == "healthy" else finding.severity
+    """A finding's severity in the word that reports show, with a plus where more than that is most likely."""
+    return "note" if finding.severity == "healthy" else f"{finding.severity}{'+' * (finding.likely not in (None, finding.severity))}"
 
 
 def to_do(verdict: Verdict) -> dict[str, list[str]]:
@@ -186,14 +196,14 @@ def to_do(verdict: Verdict) -> dict[str, list[str]]:
 
 
 def axis_lines(verdict: Verdict) -> list[str]:
-    """Axes that were found sound, with what says so; those that could not be judged, with the reason unless the headline gave it; and
-    those not measured.
+    """Axes that were found sound, with what says so; those that are open or could not be judged, with the reason unless the headline gave
+    it; and those not measured.
     """
     said = verdict.headline
     lines = [
         f"{axis}: {printable(v.reason) if v.state == 'healthy' else f'{v.state}, {printable(v.reason)}'}"
         for axis, v in verdict.axes.items()
-        if v.state in ("healthy", "inconclusive", "not applicable") and v.reason and v.reason not in said
+        if v.state in ("healthy", "open", "inconclusive", "not applicable") and v.reason and v.reason not in said
     ]
     unmeasured = [axis for axis, v in verdict.axes.items() if v.state == "not measured"]
     return [*lines, *([f"not measured in this run: {', '.join(unmeasured)}"] if unmeasured else [])]
@@ -204,6 +214,7 @@ def remarks(run: Run) -> list[str]:
     found = []
     if run.spec.depth > SHOWN_DEPTHS:
         found.append(f"{SHOWN_DEPTHS} of {run.spec.depth} depths are shown; --format json has all")
+    found += _joined(run)
     if short := run.too_short:
         names = ", ".join(short[:5]) + (" ..." if len(short) > 5 else "")
         found.append(f"{counted(len(short), 'prompt')} too short for one chain, left out: {names}")
@@ -213,6 +224,16 @@ def remarks(run: Run) -> list[str]:
     if ignored := _listed(run, "ignored_generation_settings"):
         found.append(f"the target's own generation settings were set aside for plain greedy decoding: {', '.join(map(str, ignored))}")
     return [printable(remark) for remark in found]
+
+
+def _joined(run: Run) -> list[str]:
+    """That some prompts count as one, and which."""
+    several = [members for members in run.units.members if len(members) > 1]
+    if not several:
+        return []
+    some = "; ".join(", ".join(members[:5]) + (" ..." if len(members) > 5 else "") for members in several[:3])
+    more = f" and {len(several) - 3} more" if len(several) > 3 else ""
+    return [f"{len(run.prompts)} prompts count as {run.n_prompts}: of one group, or rendered alike, are {some}{more}"]
 
 
 def pointers(run: Run, verdict: Verdict) -> list[str]:
@@ -231,6 +252,11 @@ def _listed(run: Run, name: str) -> Sequence[object]:
     items = run.manifest[name]
     assert isinstance(items, list)
     return items
+
+
+def _own_count(run: Run, value: Estimate | Absent) -> str:
+    """Of how many prompts a number is, where they are not the run's."""
+    return "" if isinstance(value, Absent) or value.n_prompts == run.n_prompts else f" of {counted(value.n_prompts, 'prompt')}"
 
 
 def _interval(value: Estimate | Absent, form: str) -> str:

@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 
 from driftcli.curves import BY_DEPTH, estimate_tax, handoff, sampled_length, walk_acceptance_length
-from driftcli.domain import BASELINE, REWIRED, SHARES, Absent, Estimate, Finding, Verdict
+from driftcli.domain import BASELINE, REWIRED, SHARES, Absent, AxisVerdict, Estimate, Finding, Verdict
 from driftcli.report.remedies import exports_json, remedies_json, training_json
 from driftcli.report.speeds import payoff_json
+from driftcli.report.verdict import GRADED
 from driftcli.stats import EXACT_TEXT
 from driftcli.traces.reader import Run
 from driftcli.traces.writer import Plain
@@ -33,7 +34,8 @@ def report(run: Run, verdict: Verdict) -> dict[str, Plain]:
         "verdict": {
             "severity": verdict.severity,
             "headline": verdict.headline,
-            "axes": {axis: {"severity": v.state, "reason": v.reason} for axis, v in verdict.axes.items()},
+            "open": verdict.open,
+            "axes": {axis: _axis(found) for axis, found in verdict.axes.items()},
         },
         "baseline": _baseline(run.against(BASELINE)),
         "rewired": _baseline(run) | {"wiring": str(run.wiring)} if run.reference == REWIRED else None,
@@ -52,12 +54,25 @@ def report(run: Run, verdict: Verdict) -> dict[str, Plain]:
     }
 
 
+def _axis(axis: AxisVerdict) -> dict[str, Plain]:
+    """One axis as plain values; severity: as it was called before an axis could be open."""
+    return {
+        "severity": axis.state,
+        "state": axis.state,
+        "most_likely": axis.likely or (axis.state if axis.state in GRADED else None),
+        "reason": axis.reason,
+        "bound": axis.bound,
+        "more_prompts": axis.more_prompts,
+    }
+
+
 def finding_json(finding: Finding) -> dict[str, Plain]:
     """One finding as plain values."""
     number = finding.estimate
     return {
         "code": finding.code,
         "severity": finding.severity,
+        "most_likely": finding.likely or finding.severity,
         "claim": finding.claim,
         "estimate": number.value,
         "low": number.low,

@@ -16,6 +16,7 @@ def render(run: Run, verdict: Verdict) -> str:
     heading, attention = evidence.attention_curves(run)
     blocks: list[list[str]] = [
         [f"## {escaped(evidence.banner(verdict))}: {escaped(printable(verdict.headline))}"],
+        [escaped(printable(verdict.open))] if verdict.open else [],
         [f"**{escaped(evidence.pair_line(run))}**  ", escaped(evidence.facts_line(run))],
         _bullets(map(escaped, evidence.length_lines(run))),
         _by_depth(run, "depth", [curve.row(run) for curve in evidence.main_curves(run)]),

@@ -27,6 +27,7 @@ COLOURS: dict[Severity, str] = {
     "severe": "red",
     "miswired": "magenta",
     "inconclusive": "cyan",
+    "not applicable": "cyan",
 }
 STANDING: dict[str, str] = {"helps": "green", "costs": "red"}  # what else there is, plain
 
@@ -36,7 +37,7 @@ def render(run: Run, verdict: Verdict) -> RenderableType:
     heading, attention = evidence.attention_curves(run)
     blocks: list[list[RenderableType]] = [
         [Text(evidence.pair_line(run), style="bold"), Text(evidence.facts_line(run), style="dim")],
-        [_verdict(verdict), *map(Text, evidence.length_lines(run))],
+        [_verdict(verdict), *([hanging(printable(verdict.open))] if verdict.open else []), *map(Text, evidence.length_lines(run))],
         [_by_depth(run, "depth", [curve.row(run) for curve in evidence.main_curves(run)])],
         [Text(heading, style="dim"), _by_depth(run, "depth", [curve.row(run) for curve in attention])],
         _conditions(run),

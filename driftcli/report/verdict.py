@@ -16,6 +16,7 @@ from driftcli.domain import (
     AxisVerdict,
     Estimate,
     Finding,
+    Open,
     Said,
     Severity,
     Skipped,
@@ -28,6 +29,7 @@ from driftcli.probe import Probe, Trace
 from driftcli.report.choices import FailOn
 
 SEVERITY_AXES: tuple[Axis, ...] = ("drift", "template", "context", "domain")  # wiring overrides them; capacity and payoff never raise it
+GRADED: tuple[Severity, ...] = ("mild", "moderate", "severe")
 EXIT_FAILED, EXIT_INCONCLUSIVE = 4, 5
 
 
@@ -42,7 +44,8 @@ def judge(trace: Trace, battery: Sequence[Probe]) -> Verdict:
     covered = {axis for probe in battery for axis in probe.axes}
     axes = {axis: _axis(axis, findings, said, covered=axis in covered) for axis in AXES}
     severity = _severity(axes)
-    return Verdict(severity, _headline(severity, axes, trace), axes, sorted(findings, key=lambda finding: -_rank(finding)))
+    headline, open = _headline(severity, axes, trace), _open_axes(axes)
+    return Verdict(severity, headline, open, axes, sorted(findings, key=lambda finding: -_rank(finding)))
 
 
 def _placed(finding: Finding, trace: Trace) -> Finding:
@@ -56,8 +59,8 @@ def _rank(finding: Finding) -> int:
 
 
 def _axis(axis: Axis, findings: Sequence[Finding], said: Sequence[Said], *, covered: bool) -> AxisVerdict:
-    """Why it cannot be judged, else the worst finding, else what kept a probe from judging (undecided before undecidable, whatever the
-    probes' order), else healthy, with what says so.
+    """Why it cannot be judged, else the worst finding, else what kept a probe from judging, undecided before open before undecidable
+    whatever the probes' order, else healthy, with what says so.
     """
     own = [item for item in said if not isinstance(item, Finding) and item.axis == axis]
     if withheld := next((item for item in own if isinstance(item, Withheld)), None):
@@ -65,45 +68,98 @@ def _axis(axis: Axis, findings: Sequence[Finding], said: Sequence[Said], *, cove
     found = [finding for finding in findings if BY_NAME[finding.code].axis == axis and finding.severity != "healthy"]
     if found:
         worst = max(found, key=_rank)
-        return AxisVerdict(worst.severity, worst.claim)
-    skipped = sorted((item for item in own if isinstance(item, Skipped)), key=lambda skip: skip.state != "inconclusive")
-    if skipped:
-        return AxisVerdict(skipped[0].state, skipped[0].reason)
+        return AxisVerdict(worst.severity, worst.claim, worst.likely)
+    skipped = {item.state: item for item in reversed(own) if isinstance(item, Skipped)}
+    if undecided := skipped.get("inconclusive"):
+        return AxisVerdict(undecided.state, undecided.reason)
+    if opened := [item for item in own if isinstance(item, Open)]:
+        widest = max(opened, key=lambda item: -1.0 if item.bound is None else item.bound)
+        return AxisVerdict("open", widest.reason, None, widest.bound, widest.more_prompts)
+    if undecidable := skipped.get("not applicable"):
+        return AxisVerdict(undecidable.state, undecidable.reason)
     sound = next((item.reason for item in own if isinstance(item, Sound)), "")
     return AxisVerdict("healthy", sound) if covered else AxisVerdict("not measured", "no probe of this run asks it")
 
 
 def _severity(axes: Mapping[Axis, AxisVerdict]) -> Severity:
+    """The worst that is sure, unless what decides is not: wiring and drift, or any other axis where nothing worse was found. Open axes
+    neither raise it nor block it.
+    """
     if axes["wiring"].state == "miswired":
         return "miswired"
     states: list[AxisState] = [axes[axis].state for axis in SEVERITY_AXES]
-    found = [state for state in SEVERITIES if state in states]
-    if found and found[-1] != "healthy":
-        return found[-1]
-    return "healthy" if found and "inconclusive" not in states else "inconclusive"
+    if "inconclusive" in (axes["wiring"].state, axes["drift"].state):
+        return "inconclusive"
+    graded: list[Severity] = [grade for grade in GRADED if grade in states]
+    if graded:
+        return graded[-1]
+    if "inconclusive" in states:
+        return "inconclusive"
+    if axes["drift"].state == "not applicable":
+        return "not applicable"
+    return "healthy" if {"healthy", "open"}.intersection(states) else "inconclusive"
+
+
+def _open_axes(axes: Mapping[Axis, AxisVerdict]) -> str:
+    """The axes on which nothing was found and not all is excluded, each with what is not, in a few words; empty without any."""
+    open = [f"{axis} {_bound(axes[axis])}" for axis in ("wiring", *SEVERITY_AXES) if axes[axis].state == "open"]
+    return f"not settled: {', '.join(open)}" if open else ""
+
+
+def _bound(axis: AxisVerdict) -> str:
+    if axis.bound is None:
+        return "(not judged)"
+    more = f"about {axis.more_prompts} more prompts would tell" if axis.more_prompts else "no number of prompts would tell"
+    return f"(up to {axis.bound:.0%} not excluded, {more})"
 
 
 def _headline(severity: Severity, axes: Mapping[Axis, AxisVerdict], trace: Trace) -> str:
     """The verdict in one sentence, its cost first, in the words of the axis that decided it."""
-    if severity == "miswired":
-        return axes["wiring"].reason
-    deciding: Axis = next((axis for axis in SEVERITY_AXES if axes[axis].state == severity), "drift")
+    deciding: Axis = next((axis for axis in ("wiring", *SEVERITY_AXES) if axes[axis].state == severity), "drift")
     own = axes[deciding]
+    if severity == "miswired":
+        return own.reason
+    if severity == "not applicable":
+        sound = [axis for axis in SEVERITY_AXES if axes[axis].state == "healthy"]
+        return f"{own.reason}; nothing was found on what else was judged: {', '.join(sound) or 'nothing'}"
     if severity == "inconclusive":
-        return f"{deciding} is {own.state}: {own.reason}"
+        worse = [axis for axis in SEVERITY_AXES if axes[axis].state in GRADED]
+        return "; ".join([f"{deciding} is {own.state}: {own.reason}", *(f"{axis} is {_graded(axes[axis])}" for axis in worse)])
+    if severity != "healthy" and deciding != "drift":
+        return f"{deciding}: {own.reason}"
+    return _drift_headline(severity, axes["drift"], trace)
+
+
+def _graded(axis: AxisVerdict) -> str:
+    return f"{axis.state} for sure, most likely {axis.likely}" if axis.likely not in (None, axis.state) else axis.state
+
+
+def _drift_headline(severity: Severity, drift: AxisVerdict, trace: Trace) -> str:
     damage = trace.by_depth(compounding)[-1]
-    if deciding != "drift" or not isinstance(damage, Estimate):
-        return f"no loss found on the {deciding} axis" if severity == "healthy" else f"{deciding}: {own.reason}"
+    if not isinstance(damage, Estimate):
+        return "no loss found on the axes that were judged"
     fall = f"{damage.value:z.0%} [{damage.low:z.0%}, {damage.high:z.0%}] from depth 2 to {trace.spec.depth}"
     if severity == "healthy":
-        return f"no drift found: right guesses fall by a further {fall}, below what counts"
+        counts = "which is not shown to count" if drift.state == "open" else "below what counts"
+        return f"no drift found: right guesses fall by a further {fall}, {counts}"
     return f"right guesses fall by a further {fall} because the head feeds on its own state"
 
 
-def exit_code(verdict: Verdict, fail_on: FailOn) -> int:
-    """0, 4 at or above `fail_on`, 5 when inconclusive under a `fail_on`."""
+def exit_code(verdict: Verdict, fail_on: FailOn, *, strict: bool = False) -> int:
+    """0, 4 at or above `fail_on`, 5 when inconclusive under a `fail_on`; strict: an open axis is inconclusive too."""
     if fail_on == "none":
         return 0
     if verdict.severity == "inconclusive":
         return EXIT_INCONCLUSIVE
-    return EXIT_FAILED if SEVERITIES.index(verdict.severity) >= SEVERITIES.index(fail_on) else 0
+    if verdict.severity in SEVERITIES and SEVERITIES.index(verdict.severity) >= SEVERITIES.index(fail_on):
+        return EXIT_FAILED
+    return EXIT_INCONCLUSIVE if strict and verdict.open else 0
+
+
+def gate_line(verdict: Verdict, fail_on: FailOn, *, strict: bool = False) -> str:
+    """What `--fail-on` came to, in a sentence; empty where nothing was asked."""
+    if fail_on == "none":
+        return ""
+    code = exit_code(verdict, fail_on, strict=strict)
+    what = {0: "passed", EXIT_FAILED: "failed", EXIT_INCONCLUSIVE: "undecided"}[code]
+    return f"--fail-on {fail_on}{' --strict' * strict}: {what}, the verdict is {verdict.severity}{f'; {verdict.open}' * bool(verdict.open)}"
