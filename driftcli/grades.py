@@ -41,24 +41,31 @@ class Grades:
     def standing(self, losses: Mapping[Name, Estimate]) -> tuple[Standing, Name]:
         """What several losses with intervals for all at once come to, and which of them decides it.
 
-        found: one surely counts. straddles: one is shown, and may or may not count as moderate; or none is shown and even a severe one is
-        not excluded, so there is too little to say anything. open: none is shown, and a moderate one is not excluded. sound: it is.
+        found: one surely counts. straddles: one is shown, and may or may not count as moderate. open: none is shown, and a moderate one is
+        not excluded. sound: it is.
         """
         surest, widest = (max(losses, key=lambda name: getattr(losses[name], end)) for end in ("low", "high"))
         if losses[surest].low > self.mild:
             return "found", surest
-        shown = [name for name, loss in losses.items() if loss.low > 0 and loss.high >= self.moderate]
-        if shown or losses[widest].high >= self.severe:
-            return "straddles", max(shown or losses, key=lambda name: losses[name].high)
+        if shown := [name for name, loss in losses.items() if loss.low > 0 and loss.high >= self.moderate]:
+            return "straddles", max(shown, key=lambda name: losses[name].high)
         return ("open" if losses[widest].high >= self.moderate else "sound"), widest
 
     def unsettled(
-        self, axis: Axis, standing: Standing, seen: str, loss: Estimate, each: str = "", limit: float | None = None
+        self,
+        axis: Axis,
+        standing: Standing,
+        seen: str,
+        loss: Estimate,
+        *,
+        each: str = "",
+        limit: float | None = None,
+        of: int | None = None,
     ) -> Skipped | Open:
         """What is said of a loss that straddles or is open. seen: what was seen of it. each: per what prompts are counted. limit: below
-        which it must be shown to lie, a moderate one unless said.
+        which it must be shown to lie, a moderate one unless said. of: how many prompts there are for those that the loss is known of.
         """
-        more = more_prompts(loss, limit or self.moderate)
+        more = more_prompts(loss, self.mild, limit or self.moderate, of or loss.n_prompts)
         tell = f"about {more} more prompts{each} would tell" if more else "no number of prompts that is worth asking for would tell"
         bound = f"up to {loss.high:.0%} is not excluded" if loss.low <= 0 else f"which may be {loss.low:.0%} or {loss.high:.0%}"
         if standing == "open":
@@ -66,19 +73,19 @@ class Grades:
         return Skipped(axis, "inconclusive", f"{seen}: {bound}; {tell}")
 
 
-def more_prompts(loss: Estimate, limit: float) -> int | None:
-    """About how many more prompts would show, in four of five runs, that a loss stays below `limit` if there is none; None where none
-    would, or only more than ten times as many as there are.
+def more_prompts(loss: Estimate, floor: float, limit: float, of: int) -> int | None:
+    """About how many more prompts would show in four of five runs either that a loss stays below `limit` or that it lies above `floor`;
+    None where none would, or only more than ten times as many as there are.
 
-    The spread is what the interval shows; of the value only what lies beyond noise is taken to be there.
+    of: prompts that were asked for those that the loss is known of. The spread is what the interval shows; towards the limit only what of
+    the value lies beyond noise is taken to be there.
     """
     half = loss.high - loss.value
-    room = limit - max(0.0, loss.value - half / NORMAL)
+    room = max(limit - max(0.0, loss.value - half / NORMAL), loss.value - floor)
     if room <= 0 or half <= 0:
         return None
-    needed = loss.n_prompts * (half * (1 + ENOUGH / NORMAL) / room) ** 2
-    more = max(1, ceil(needed - loss.n_prompts))
-    return _rounded(more) if needed <= MOST_TIMES * loss.n_prompts else None
+    times = (half * (1 + ENOUGH / NORMAL) / room) ** 2
+    return _rounded(max(1, ceil((times - 1) * of))) if times <= MOST_TIMES else None
 
 
 def _rounded(number: int) -> int:

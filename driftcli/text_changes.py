@@ -1,10 +1,9 @@
 """Other renderings of the same prompts and what they cost, judged alike by every probe that changes how a prompt is rendered.
 
 Each change is measured twice: the run's own replies are put behind the changed prompts, so that the text to predict stays the same, and the
-target answers anew, which is what a server would see. The first is judged, since what is lost there is the drafter's own and half as noisy;
-a finding needs a loss on new replies too. The loss is not netted against fresh queries, since they suffer too: it is
-split instead into the part of the first guess, which fresh queries lose, and the part of self-feeding, which is lost beyond that. A target
-that is less sure of its own text under a change lowers acceptance as well; its entropy stands beside.
+target answers anew, which is what a server would see. A finding needs a loss on both. The loss is not netted against fresh queries, since
+they suffer too: it is split instead into the part of the first guess, which fresh queries lose, and the part of self-feeding, which is lost
+beyond that. A target that is less sure of its own text under a change lowers acceptance as well; its entropy stands beside.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from driftcli.curves import accepted_drafts, target_entropy
+from driftcli.curves import accepted_drafts, own_choices, target_entropy
 from driftcli.domain import (
     Absent,
     Axis,
@@ -21,6 +20,7 @@ from driftcli.domain import (
     DraftSettings,
     Estimate,
     Finding,
+    Open,
     PairCard,
     RunSpec,
     Said,
@@ -28,7 +28,7 @@ from driftcli.domain import (
     Sound,
     TextSettings,
 )
-from driftcli.grades import Grades, chosen, drafts_lost, lost
+from driftcli.grades import Grades, chosen, lost
 from driftcli.intervals import too_few
 from driftcli.probe import Trace
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
@@ -62,6 +62,49 @@ def first_part(sums: Sums) -> Floats:
 def own_part(sums: Sums) -> Floats:
     """Share of those that is left to the drafter on its own states; (draw,)."""
     return ratio(sums["accepted"], sums["fresh_accepted"])
+
+
+NOT_MEASURED = Absent("not measured in this run")
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Accepted drafts lost under a change, on the run's replies and on new ones, and how many tokens of the former the target would still
+    choose: where nearly all, the same text decides, which is half as noisy; elsewhere a drafter may be right to guess otherwise.
+    """
+
+    replayed: Estimate | Absent
+    answered: Estimate | Absent
+    own_choices: float
+
+    @property
+    def same_text(self) -> bool:
+        """Whether the target would still write the run's replies."""
+        return self.own_choices >= EXACT_TEXT
+
+    @property
+    def decisive(self) -> Estimate | Absent:
+        """The loss that is judged."""
+        return self.replayed if self.same_text else self.answered
+
+    @property
+    def other_agrees(self) -> bool:
+        """Whether the other way to look at it shows a loss too."""
+        other = self.answered if self.same_text else self.replayed
+        return isinstance(other, Estimate) and other.low > 0
+
+    def told(self, trace: Trace) -> str:
+        """Both in words, each with its prompts where they are not the run's."""
+        still = "" if self.same_text else f", of which the target would still choose {self.own_choices:.0%}"
+        same, new = _told(trace, self.replayed), _told(trace, self.answered)
+        return f"{same} of the accepted drafts are lost on the same replies{still}, {new} on new ones"
+
+
+def _told(trace: Trace, loss: Estimate | Absent) -> str:
+    if isinstance(loss, Absent):
+        return f"an unknown share ({loss.reason})"
+    few = "" if loss.n_prompts == trace.n_prompts else f" ({loss.n_prompts} prompts)"
+    return f"{loss.value:z.0%} [{loss.low:z.0%}, {loss.high:z.0%}]{few}"
 
 
 @dataclass(frozen=True)
@@ -106,38 +149,31 @@ class TextChanges:
             yield self._judged(trace, admitted)
 
     def _judged(self, trace: Trace, admitted: Sequence[Change]) -> Said:
-        replayed, answered = (self._losses(trace, admitted, replayed=way) for way in (True, False))
-        losses = {change: loss for change, loss in replayed.items() if isinstance(loss, Estimate)}
+        seen = {change: self._losses(trace, change, len(admitted)) for change in admitted}
+        losses = {change: loss for change, both in seen.items() if isinstance(loss := both.decisive, Estimate)}
         if not losses:
-            return Skipped("template", "inconclusive", next(loss.reason for loss in replayed.values() if isinstance(loss, Absent)))
+            reason = next(loss.reason for both in seen.values() if isinstance(loss := both.decisive, Absent))
+            return Open("template", f"not judged: {reason}")
         standing, change = self.grades.standing(losses)
         if standing == "found":
-            sure = [one for one, loss in losses.items() if loss.low > self.grades.mild]
-            served = [one for one in sure if isinstance(loss := answered[one], Estimate) and loss.low > 0]
-            if not served:
-                return Skipped("template", "inconclusive", f"{_seen(change, losses[change])}, {_answered(trace, answered[change])}")
-            return self._finding(trace, max(served, key=lambda one: losses[one].low), losses, answered)
+            sure = [one for one, loss in losses.items() if loss.low > self.grades.mild and seen[one].other_agrees]
+            if not sure:
+                return Skipped("template", "inconclusive", f"{change.words} {seen[change].told(trace)}, and not surely both")
+            return self._finding(trace, max(sure, key=lambda one: losses[one].low), seen)
         if standing != "sound":
-            return self.grades.unsettled("template", standing, _seen(change, losses[change]), losses[change])
-        least = f"no change of {len(losses)} costs {losses[change].high:.0%} of the accepted drafts or more on the same replies"
-        return Sound("template", f"{least}; {self._harder(trace, answered)}")
+            told = f"{change.words} {seen[change].told(trace)}"
+            return self.grades.unsettled("template", standing, told, losses[change], of=trace.n_prompts)
+        least = f"no change of {len(losses)} costs {losses[change].high:.0%} of the accepted drafts or more"
+        return Sound("template", f"{least}; most, {change.words} {seen[change].told(trace)}")
 
-    def _losses(self, trace: Trace, admitted: Sequence[Change], *, replayed: bool) -> dict[Change, Estimate | Absent]:
-        """Accepted drafts lost under each change, on the run's replies or on new ones, the intervals for all of them at once."""
-        found: dict[Change, Estimate | Absent] = {}
-        for change in admitted:
-            name = named(change, replayed=replayed)
-            kept = trace.ratio_to_baseline(accepted_drafts, name, tries=len(admitted)) if name in trace.measured else NOT_MEASURED
-            found[change] = lost(kept) if isinstance(kept, Estimate) else kept
-        return found
-
-    def _harder(self, trace: Trace, answered: Mapping[Change, Estimate | Absent]) -> str:
-        """Where the target's new replies alone are guessed less often: that is the text, not the drafter."""
-        known = {change: loss for change, loss in answered.items() if isinstance(loss, Estimate)}
-        worst = max(known, key=lambda change: known[change].low, default=None)
-        if worst is None or known[worst].low <= self.grades.mild:
-            return "nor surely on new ones"
-        return f"{worst.words} {drafts_lost(known[worst])} on new replies, which are harder to guess{_certainty(trace, worst)}"
+    def _losses(self, trace: Trace, change: Change, tries: int) -> Losses:
+        """Accepted drafts lost under a change, the intervals for all changes at once."""
+        found: list[Estimate | Absent] = []
+        for name in (named(change, replayed=True), named(change)):
+            kept = trace.ratio_to_baseline(accepted_drafts, name, tries) if name in trace.measured else NOT_MEASURED
+            found.append(lost(kept) if isinstance(kept, Estimate) else kept)
+        own = trace.estimate(own_choices, named(change, replayed=True)) if isinstance(found[0], Estimate) else NOT_MEASURED
+        return Losses(found[0], found[1], own.value if isinstance(own, Estimate) else 0.0)
 
     def _admitted(self, pair: PairCard, spec: RunSpec) -> list[Change]:
         """Changes that this target's rendering admits and that leave its positions room for a conversation of that length again."""
@@ -146,35 +182,20 @@ class TextChanges:
         short = [change for change in able if room is None or 2 * change.text.system_tokens + spec.max_new_tokens <= room]
         return [change for change in short if not spec.quick or change.name in self.quick]
 
-    def _finding(
-        self, trace: Trace, change: Change, losses: Mapping[Change, Estimate], answered: Mapping[Change, Estimate | Absent]
-    ) -> Finding:
-        loss, tried = chosen(losses[change], self.grades.mild, len(answered)), len(answered)
-        surest = f" (surest of {tried} changes, intervals for all of them, the size corrected for the choice)" if tried > 1 else ""
-        claim = f"{_seen(change, loss)}, {_answered(trace, answered[change])}{surest}{_parts(trace, change)}{_certainty(trace, change)}"
-        name, severity = named(change, replayed=True), self.grades.of(loss)
-        unit = "share of accepted drafts"
-        return Finding("TEMPLATE-SENSITIVE", severity, claim, loss, unit, self.fix, name, self.grades.likely(loss))
-
-
-NOT_MEASURED = Absent("not measured in this run")
+    def _finding(self, trace: Trace, change: Change, seen: Mapping[Change, Losses]) -> Finding:
+        both, tried = seen[change], len(seen)
+        assert isinstance(both.decisive, Estimate)
+        loss = chosen(both.decisive, self.grades.mild, tried)
+        surest = f" (surest of {tried} changes, intervals for all of them)" if tried > 1 else ""
+        size = f"; corrected for having been chosen, {loss.value:.0%}" if tried > 1 else ""
+        name, severity, likely = named(change, replayed=both.same_text), self.grades.of(loss), self.grades.likely(loss)
+        claim = f"{change.words} {both.told(trace)}{surest}{size}{_parts(trace, change)}{_certainty(trace, change)}"
+        return Finding("TEMPLATE-SENSITIVE", severity, claim, loss, "share of accepted drafts", self.fix, name, likely)
 
 
 def named(change: Change, *, replayed: bool = False) -> str:
     """The condition of a change."""
     return f"{change.name}-replayed" if replayed else change.name
-
-
-def _seen(change: Change, loss: Estimate) -> str:
-    return f"{change.words} {drafts_lost(loss)} on the same replies"
-
-
-def _answered(trace: Trace, loss: Estimate | Absent) -> str:
-    """What is lost where the target answers anew, and of how many prompts."""
-    if isinstance(loss, Absent):
-        return f"on new ones nothing is known ({loss.reason})"
-    few = "" if loss.n_prompts == trace.n_prompts else f" ({loss.n_prompts} prompts)"
-    return f"{loss.value:z.0%} [{loss.low:z.0%}, {loss.high:z.0%}] on new ones{few}"
 
 
 def _parts(trace: Trace, change: Change) -> str:

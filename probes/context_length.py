@@ -83,7 +83,7 @@ class ContextLength:
         if standing == "sound":
             return Sound("context", f"no length costs {losses[length].high:.0%} of the accepted drafts or more: {seen}")
         if standing != "found":
-            return self.grades.unsettled("context", standing, seen, losses[length], " a length")
+            return self.grades.unsettled("context", standing, seen, losses[length], each=" a length")
         loss = chosen(losses[length], self.grades.mild, len(losses))
         seen = f"from {shortest} to {length} tokens {drafts_lost(loss)}"
         full = _named(length, DraftSettings(trace.spec.depth))

@@ -55,7 +55,7 @@ class DomainShift:
         elif standing == "sound":
             yield Sound("domain", f"no category of {len(losses)} misses {loss.high:.0%} or more; {seen}")
         else:
-            yield self.grades.unsettled("domain", standing, seen, loss, " of that category")
+            yield self.grades.unsettled("domain", standing, seen, loss, each=" of that category")
 
     def _finding(self, trace: Trace, name: str, seen: Estimate, tried: int) -> Finding:
         loss = chosen(seen, self.grades.mild, tried)

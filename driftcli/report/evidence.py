@@ -171,7 +171,8 @@ def condition_rows(run: Run) -> list[tuple[str, str, str, str]]:
         length, kept = run.estimate(curves.walk_acceptance_length, name), run.ratio_to_baseline(curves.accepted_drafts, name)
         sampled = run.is_sampled(name)
         words = f"{name}, greedy drafts" if sampled else name
-        rows.append((probe, words, _interval(length, ".2f"), f"{_interval(kept, 'z.0%')}{_own_count(run, kept)}"))
+        known = "unknown" if isinstance(length, Absent) else _interval(length, ".2f")
+        rows.append((probe, words, known, f"{_interval(kept, 'z.0%')}{_own_count(run, kept)}"))
         if sampled:
             rows.append((probe, f"{name}, sampled drafts", _interval(run.estimate(curves.sampled_length, name), ".2f"), ""))
     return [(printable(probe), printable(name), *numbers) for probe, name, *numbers in rows]  # type: ignore[misc]

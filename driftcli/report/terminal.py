@@ -29,6 +29,7 @@ COLOURS: dict[Severity, str] = {
     "inconclusive": "cyan",
     "not applicable": "cyan",
 }
+LONGEST_BESIDE = 24  # characters of a banner that leave the headline room beside it (chosen by us)
 STANDING: dict[str, str] = {"helps": "green", "costs": "red"}  # what else there is, plain
 
 
@@ -37,7 +38,7 @@ def render(run: Run, verdict: Verdict) -> RenderableType:
     heading, attention = evidence.attention_curves(run)
     blocks: list[list[RenderableType]] = [
         [Text(evidence.pair_line(run), style="bold"), Text(evidence.facts_line(run), style="dim")],
-        [_verdict(verdict), *([hanging(printable(verdict.open))] if verdict.open else []), *map(Text, evidence.length_lines(run))],
+        [*_verdict(verdict), *map(Text, evidence.length_lines(run))],
         [_by_depth(run, "depth", [curve.row(run) for curve in evidence.main_curves(run)])],
         [Text(heading, style="dim"), _by_depth(run, "depth", [curve.row(run) for curve in attention])],
         _conditions(run),
@@ -53,12 +54,15 @@ def render(run: Run, verdict: Verdict) -> RenderableType:
     return Group(*parts)
 
 
-def _verdict(verdict: Verdict) -> RenderableType:
+def _verdict(verdict: Verdict) -> list[RenderableType]:
+    """The banner with the headline beside it, or below where what is sure and what is likely take a line of their own."""
+    banner = Text(evidence.banner(verdict), style=f"bold {COLOURS[verdict.severity]}", no_wrap=True)
+    below = [hanging(printable(verdict.open))] if verdict.open else []
+    if len(banner) > LONGEST_BESIDE:
+        return [banner, Text(printable(verdict.headline)), *below]
     shown = Table.grid(padding=(0, 3, 0, 0))
-    shown.add_row(
-        Text(evidence.banner(verdict), style=f"bold {COLOURS[verdict.severity]}", no_wrap=True), Text(printable(verdict.headline))
-    )
-    return shown
+    shown.add_row(banner, Text(printable(verdict.headline)))
+    return [shown, *below]
 
 
 def _by_depth(run: Run, corner: str, rows: Sequence[evidence.Row]) -> RenderableType:
