@@ -12,7 +12,7 @@ import pytest
 
 from driftcli.codes import BY_NAME
 from driftcli.costs import Costs, StepCosts
-from driftcli.domain import Finding, RunSpec, Severity, Skipped, Sound
+from driftcli.domain import Finding, Open, RunSpec, Severity, Skipped, Sound
 from probes.chain_length import ChainLength
 from tests.probes.fake_trace import FakeTrace, Story, card
 
@@ -70,12 +70,12 @@ def test_the_depth_from_which_compounding_counts_is_told_and_what_it_comes_to_de
         deep, fresh_ahead=(0,) * 6, forced_ahead=(0,) * 6, rounds=(50,) * 6, kept=(40,) * 6, log_prob=(-1,) * 6, covered=(100,) * 6
     )
     (said,) = ChainLength().judge(FakeTrace(Story(), others={"deep": deep}))
-    assert said == Sound("drift", "compounding 0% at depth 4 (counts from depth 4 on, 65% at depth 6)")
+    assert said == Sound("drift", "compounding 0% at depth 4 (significant from depth 4, 65% at depth 6)")
     drifting = Story(forced=MODERATE, growth=GROWN)
     (found, *_) = ChainLength().judge(FakeTrace(drifting, others={"deep": deep}))
-    assert isinstance(found, Finding) and found.claim.startswith("compounding 20% (counts from depth 4 on, 65% at depth 6), state")
+    assert isinstance(found, Finding) and found.claim.startswith("compounding 20% (significant from depth 4, 65% at depth 6), state")
     (alone, *_) = ChainLength().judge(FakeTrace(drifting))
-    assert isinstance(alone, Finding) and alone.claim.startswith("compounding 20% (counts from depth 3 on), state")
+    assert isinstance(alone, Finding) and alone.claim.startswith("compounding 20% (significant from depth 3), state")
 
 
 @pytest.mark.parametrize(
@@ -87,19 +87,21 @@ def test_damage_and_a_growing_state_are_drift_of_the_state(right_at_the_end: int
     assert found.keys() == {"DRIFT-STATE"}
     assert found["DRIFT-STATE"].severity == severity
     assert found["DRIFT-STATE"].estimate.value == pytest.approx(1.6)
-    assert found["DRIFT-STATE"].claim == f"compounding {compounding:.0%} (counts from depth 4 on), state 1.6x the fresh one [1.6, 1.6]"
+    assert found["DRIFT-STATE"].claim == f"compounding {compounding:.0%} (significant from depth 4), state 1.6x the fresh one [1.6, 1.6]"
 
 
 def test_damage_and_attention_leaving_the_prompt_are_drift_of_attention() -> None:
     found = findings(Story(forced=MODERATE, off_prompt=(0, 5, 10, 20)))
     assert found.keys() == {"DRIFT-ATTENTION"}
     assert found["DRIFT-ATTENTION"].severity == "moderate"
-    assert found["DRIFT-ATTENTION"].claim == "compounding 20% (counts from depth 3 on), attention to the prompt side -20 points [-20, -20]"
+    assert (
+        found["DRIFT-ATTENTION"].claim == "compounding 20% (significant from depth 3), attention to the prompt side -20 points [-20, -20]"
+    )
 
 
 def test_damage_and_attention_gathering_on_its_own_drafts_are_drift_of_attention() -> None:
     found = findings(Story(forced=MODERATE, forced_ahead=(0, 10, 20, 30)))  # the control puts 15 there
-    assert found["DRIFT-ATTENTION"].claim == "compounding 20% (counts from depth 3 on), attention to its own drafts +15 points [+15, +15]"
+    assert found["DRIFT-ATTENTION"].claim == "compounding 20% (significant from depth 3), attention to its own drafts +15 points [+15, +15]"
 
 
 def test_both_mechanisms_are_named_where_both_moved() -> None:
@@ -148,7 +150,15 @@ def test_damage_whose_interval_straddles_five_percent_is_inconclusive_and_says_s
     skip = only_skip(Story(forced=((80, 72, 72, 72), (80, 72, 64, 56)), growth=GROWN))  # half the prompts at 0%, half at 20%
     assert (skip.axis, skip.state) == ("drift", "inconclusive")
     assert skip.reason.startswith("compounding 10% [")
-    assert "straddles the 5%" in skip.reason
+    assert "astride the 5% from which it counts" in skip.reason
+
+
+def test_damage_that_is_not_shown_is_left_open_while_it_cannot_be_moderate_and_undecided_where_it_can() -> None:
+    (few,) = judged(Story(forced=((80, 72, 72, 76), (80, 72, 72, 66))))  # -5% and 7.5%
+    assert isinstance(few, Open) and few.axis == "drift"
+    assert few.bound is not None and 0.0 < few.bound < 0.15
+    skip = only_skip(Story(forced=((80, 72, 72, 100), (80, 72, 72, 44))))  # -35% and 35%
+    assert (skip.axis, skip.state) == ("drift", "inconclusive")
 
 
 def test_seven_prompts_are_too_few_for_any_verdict() -> None:
@@ -269,11 +279,11 @@ def test_a_first_guess_that_is_often_wrong_is_low_capacity(first: int, severity:
 
 
 def test_a_first_guess_right_half_the_time_is_not_low_capacity() -> None:
-    assert judged(Story(fresh=(50,) * 4, forced=(50,) * 4)) == []
+    assert judged(Story(fresh=(51,) * 4, forced=(51, 51, 50.9, 50.8))) == []
 
 
 def test_a_first_guess_astride_the_limit_is_inconclusive() -> None:
-    skip = only_skip(Story(fresh=((40,) * 4, (58,) * 4), forced=((40,) * 4, (58,) * 4)))
+    skip = only_skip(Story(fresh=((40,) * 4, (58,) * 4), forced=((40, 40, 39.9, 39.8), (58, 58, 57.9, 57.8))))
     assert (skip.axis, skip.state) == ("capacity", "inconclusive")
 
 

@@ -55,7 +55,10 @@ def test_a_lookup_that_keeps_as_many_drafts_is_named() -> None:
     assert "n-gram lookup" in found.fix
 
 
-@pytest.mark.parametrize(("kept", "found"), [((0.99, 0.95, 1.02), ["PROMPT-UNUSED"]), ((0.9, 0.86, 0.99), []), ((0.9, 0.5, 1.3), [])])
+@pytest.mark.parametrize(
+    ("kept", "found"),
+    [((0.99, 0.96, 1.02), ["PROMPT-UNUSED"]), ((0.97, 0.96, 0.99), ["PROMPT-UNUSED"]), ((0.99, 0.94, 1.02), []), ((0.9, 0.5, 1.3), [])],
+)
 def test_a_head_that_guesses_as_well_behind_a_shuffled_prompt_reads_the_reply_alone(
     kept: tuple[float, float, float], found: list[str]
 ) -> None:
@@ -68,7 +71,9 @@ def test_a_head_that_guesses_as_well_behind_a_shuffled_prompt_reads_the_reply_al
         (100, (1.0, 1.0, 1.0), []),
         (99.5, (1.01, 0.97, 1.04), []),
         (98, (1.0, 1.0, 1.0), ["NONDETERMINISM"]),
-        (100, (1.02, 0.9, 1.1), ["NONDETERMINISM"]),
+        (100, (1.02, 0.9, 1.1), []),  # it may move by as much, and nothing shows that it does
+        (100, (0.97, 0.95, 0.99), []),
+        (100, (0.93, 0.9, 0.97), ["NONDETERMINISM"]),
     ],
 )
 def test_what_moves_when_the_same_is_run_again_is_named_with_its_size(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from driftcli.domain import Absent, Estimate, Finding, Skipped, Sound
+from driftcli.domain import Absent, Estimate, Finding, Open, Skipped, Sound
 from probes.domain import DomainShift
 from tests.probes.fake_trace import FakeTrace, Story
 
@@ -23,8 +23,9 @@ def test_a_category_that_loses_for_sure_is_found(share: Share, severity: str) ->
     (found,) = DomainShift().judge(trace({"code": share, "prose": SOUND}))
     assert isinstance(found, Finding)
     assert (found.code, found.severity) == ("DOMAIN-SHIFT", severity)
+    assert 1 - share[2] <= found.estimate.value <= 1 - share[0]  # found for being sure, so taken to be smaller
     assert found.claim == (
-        f"in code {1 - share[0]:.0%} [{1 - share[2]:.0%}, {1 - share[1]:.0%}] of the right first guesses are missing that the target's "
+        f"in code {found.estimate.value:.0%} [{1 - share[2]:.0%}, {1 - share[1]:.0%}] of the right first guesses are missing that the target's "
         "certainty lets expect from the other prompts; 0.60 accepted drafts a round, 10% of the wanted tokens outside the draft vocabulary"
     )
 
@@ -38,25 +39,37 @@ def test_two_categories_that_lose_are_both_found() -> None:
     assert codes == ["DOMAIN-SHIFT"] * 2
 
 
-def test_categories_alike_are_sound_and_the_lowest_is_named() -> None:
+def test_categories_alike_are_sound_and_the_widest_is_named() -> None:
     (said,) = DomainShift().judge(trace({"code": (0.99, 0.96, 1.02), "prose": SOUND}))
     assert said == Sound(
-        "domain", "no category of 2 is surely worse than the others; code has 99% [96%, 102%] of the right first guesses expected there"
+        "domain", "no category of 2 misses 4% or more; in code 1% [-2%, 4%] of the right first guesses expected there are missing"
     )
 
 
-def test_an_interval_astride_what_counts_is_inconclusive() -> None:
-    (said,) = DomainShift().judge(trace({"code": (0.9, 0.8, 1.0), "prose": SOUND}))
+def test_a_loss_that_is_neither_shown_nor_excluded_is_open_with_its_bound_and_the_prompts_that_would_tell() -> None:
+    (said,) = DomainShift().judge(trace({"code": (0.95, 0.8, 1.1), "prose": SOUND}))
+    assert isinstance(said, Open) and said.bound == pytest.approx(0.2)
+    assert said.reason == (
+        "nothing found, up to 20% is not excluded (in code 5% [-10%, 20%] of the right first guesses expected there are missing); about "
+        f"{said.more_prompts} more prompts of that category would tell"
+    )
+
+
+def test_a_loss_that_is_shown_and_may_or_may_not_be_moderate_is_inconclusive() -> None:
+    (said,) = DomainShift().judge(trace({"code": (0.9, 0.8, 0.98), "prose": SOUND}))
     assert isinstance(said, Skipped) and said.state == "inconclusive"
-    assert said.reason.endswith("code has 90% [80%, 100%] of the right first guesses expected there; more prompts would tell")
+    assert "which may be 2% or 20%" in said.reason
 
 
-def test_one_category_too_few_prompts_and_given_replies_decide_nothing() -> None:
+def test_one_category_or_too_few_prompts_leave_it_open_and_given_replies_decide_nothing() -> None:
     small = FakeTrace(by_category={"code": Story(prompts=7), "prose": Story(prompts=3)})
     for run, why in (
-        (trace({"code": SOUND}), "the prompts have 1 categories, 1 of them with at least 8 prompts"),
-        (small, "the prompts have 2 categories, 0 of them with at least 8 prompts"),
-        (trace({"code": SOUND, "prose": SOUND}, chosen=0.5), "the given replies are not the target's own"),
+        (trace({"code": SOUND}), "not judged: the prompts have 1 categories, 1 of them with at least 8 prompts"),
+        (small, "not judged: the prompts have 2 categories, 0 of them with at least 8 prompts"),
     ):
         (said,) = DomainShift().judge(run)
-        assert isinstance(said, Skipped) and said.state == "inconclusive" and said.reason.startswith(why)
+        assert isinstance(said, Open) and said.bound is None and said.reason.startswith(why)
+    (said,) = DomainShift().judge(trace({"code": SOUND, "prose": SOUND}, chosen=0.5))
+    assert (
+        isinstance(said, Skipped) and said.state == "inconclusive" and said.reason.startswith("the given replies are not the target's own")
+    )

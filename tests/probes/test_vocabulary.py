@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from driftcli.domain import Finding
+from driftcli.domain import Absent, Estimate, Finding
 from probes.vocabulary import VocabularyCoverage
 from tests.probes.fake_trace import FakeTrace, Story
 
@@ -20,11 +20,13 @@ def test_what_the_draft_vocabulary_lacks_is_found_with_its_share_of_the_misses(i
     )
 
 
-def test_the_category_that_suffers_most_is_named() -> None:
+@pytest.mark.parametrize(("low", "told"), [(1.2, "; most in code, 30%"), (0.9, "")])
+def test_a_category_is_named_where_it_surely_lacks_more_than_the_others(low: float, told: str) -> None:
     by = {"code": Story(covered=(70, 70, 70, 70)), "prose": Story(covered=(95, 95, 95, 95))}
-    (found,) = VocabularyCoverage().judge(FakeTrace(HALF_OUT, by_category=by))
+    contrasts: dict[str, Estimate | Absent] = {"code": Estimate(6.0, low, 9.0, 10), "prose": Estimate(0.2, 0.1, 0.3, 10)}
+    (found,) = VocabularyCoverage().judge(FakeTrace(HALF_OUT, by_category=by, contrasts=contrasts))
     assert isinstance(found, Finding)
-    assert found.claim.endswith("25% of all wrong first guesses; most in code, 30%")
+    assert found.claim.endswith(f"25% of all wrong first guesses{told}")
 
 
 def test_a_whole_vocabulary_few_prompts_or_given_replies_keep_it_quiet() -> None:

@@ -1,18 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import get_args
 
 import pytest
 
-from driftcli.domain import AXES, Axis, Condition, Estimate, Finding, PairCard, RunSpec, Severity, Skipped, Verdict
+from driftcli.domain import AXES, Axis, Condition, Estimate, Finding, Open, PairCard, RunSpec, Said, Severity, Skipped, Verdict
 from driftcli.errors import ProbeError
 from driftcli.probe import Trace
 from driftcli.report import verdict as verdicts
 from driftcli.report.choices import FailOn
-from driftcli.report.verdict import exit_code, judge
+from driftcli.report.evidence import banner
+from driftcli.report.verdict import exit_code, gate_line, judge
 from tests.probes.fake_trace import FakeTrace, Story
 
 HEALTHY = Story()
@@ -24,14 +25,14 @@ OF_AXIS: dict[Axis, str] = {"drift": "DRIFT-STATE", "capacity": "LOW-CAPACITY", 
 class Says:
     """A probe that says what it is told to."""
 
-    items: tuple[Finding | Skipped, ...] = ()
+    items: tuple[Said, ...] = ()
     axes: tuple[Axis, ...] = ("drift",)
     name: str = "says"
 
     def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
         return ()
 
-    def judge(self, trace: Trace) -> Iterator[Finding | Skipped]:
+    def judge(self, trace: Trace) -> Iterator[Said]:
         yield from self.items
 
 
@@ -47,7 +48,7 @@ def finding(axis: Axis, severity: Severity, claim: str = "a claim") -> Finding:
     return Finding(OF_AXIS[axis], severity, claim, NUMBER, "share", "do this")
 
 
-def judged(*items: Finding | Skipped, axes: tuple[Axis, ...] = ("drift",), story: Story = HEALTHY) -> Verdict:
+def judged(*items: Said, axes: tuple[Axis, ...] = ("drift",), story: Story = HEALTHY) -> Verdict:
     return judge(FakeTrace(story), (Says(items, axes),))
 
 
@@ -130,20 +131,58 @@ def test_damage_beside_an_inconclusive_axis_is_still_damage() -> None:
     assert said.severity == "mild"
 
 
-def test_what_cannot_apply_leaves_the_verdict_inconclusive_with_the_reason() -> None:
+def test_a_drafter_that_cannot_drift_is_never_called_healthy() -> None:
     said = judged(Skipped("drift", "not applicable", "no state"))
-    assert (said.severity, said.axes["drift"].state) == ("inconclusive", "not applicable")
-    assert said.headline == "drift is not applicable: no state"
+    assert (said.severity, said.axes["drift"].state) == ("not applicable", "not applicable")
+    assert said.headline == "no state; nothing was found on what else was judged: nothing"
+    found = judged(Skipped("drift", "not applicable", "no state"), finding("template", "mild"), axes=("drift", "template"))
+    assert found.severity == "mild"  # what applies is judged all the same
+
+
+def test_what_is_open_neither_raises_the_verdict_nor_blocks_it_and_is_named_with_its_bound() -> None:
+    said = judged(Open("template", "nothing found", 0.22, 70), axes=("drift", "template"))
+    assert (said.severity, said.axes["template"].state) == ("healthy", "open")
+    assert said.open == "not settled: template (up to 22% not excluded, about 70 more prompts would tell)"
+    assert judged(Open("template", "?", 0.5), finding("drift", "mild"), axes=("drift", "template")).severity == "mild"
+    assert judged(Open("template", "?"), axes=("drift", "template")).open == "not settled: template (not judged)"
+
+
+def test_an_undecided_probe_outweighs_an_open_one_of_its_axis_and_the_widest_bound_is_told() -> None:
+    said = judged(Open("template", "narrow", 0.2), Open("template", "wide", 0.3), axes=("drift", "template"))
+    assert (said.axes["template"].reason, said.axes["template"].bound) == ("wide", 0.3)
+    both = judged(Open("template", "?", 0.2), Skipped("template", "inconclusive", "shown"), axes=("drift", "template"))
+    assert (both.severity, both.axes["template"].state) == ("inconclusive", "inconclusive")
+
+
+@pytest.mark.parametrize("axis", ["wiring", "drift"])
+def test_where_what_decides_is_undecided_nothing_is_sure_and_the_finding_is_named(axis: Axis) -> None:
+    said = judged(Skipped(axis, "inconclusive", "?"), finding("template", "severe"), axes=("drift", "wiring", "template"))
+    assert (said.severity, said.headline) == ("inconclusive", f"{axis} is inconclusive: ?; template is severe")
+
+
+def test_what_is_sure_decides_and_what_is_likely_is_told_beside() -> None:
+    said = judged(replace(finding("drift", "mild"), likely="moderate"))
+    assert (said.severity, said.axes["drift"].likely) == ("mild", "moderate")
+    assert banner(said) == "AT LEAST MILD DRIFT (most likely moderate)"
+    assert banner(judged(finding("drift", "mild"))) == "MILD DRIFT"
+
+
+@pytest.mark.parametrize(
+    ("items", "words"),
+    [
+        ((), "NO DRIFT"),
+        ((Open("drift", "?", 0.08),), "NO DRIFT FOUND"),
+        ((Skipped("drift", "not applicable", "no state"),), "DRIFT NOT APPLICABLE"),
+        ((Skipped("drift", "inconclusive", "?"),), "INCONCLUSIVE"),
+    ],
+)
+def test_the_banner_claims_no_more_than_was_judged(items: tuple[Said, ...], words: str) -> None:
+    assert banner(judged(*items)) == words
 
 
 def test_a_battery_without_a_judging_probe_gives_no_clean_bill() -> None:
     said = judged(axes=("capacity",))
     assert (said.severity, said.headline) == ("inconclusive", "drift is not measured: no probe of this run asks it")
-
-
-def test_another_axis_found_healthy_is_not_told_as_a_number_of_drift() -> None:
-    said = judged(Skipped("drift", "not applicable", "no state"), axes=("drift", "template"))
-    assert (said.severity, said.headline) == ("healthy", "no loss found on the template axis")
 
 
 def test_the_headline_gives_the_cost_first_with_its_interval() -> None:
@@ -167,6 +206,7 @@ def test_the_headline_gives_the_cost_first_with_its_interval() -> None:
         ("severe", (0, 4, 4, 4)),
         ("miswired", (0, 4, 4, 4)),
         ("inconclusive", (0, 5, 5, 5)),
+        ("not applicable", (0, 0, 0, 0)),
     ],
 )
 def test_every_severity_ends_in_its_exit_code_under_every_fail_on(severity: Severity, codes: tuple[int, ...]) -> None:
@@ -174,4 +214,14 @@ def test_every_severity_ends_in_its_exit_code_under_every_fail_on(severity: Seve
 
 
 def test_the_exit_codes_above_cover_every_severity_there_is() -> None:
-    assert set(get_args(Severity)) == {"healthy", "mild", "moderate", "severe", "miswired", "inconclusive"}
+    assert set(get_args(Severity)) == {"healthy", "mild", "moderate", "severe", "miswired", "inconclusive", "not applicable"}
+
+
+def test_what_is_open_passes_the_gate_unless_it_is_strict_and_the_gate_says_so() -> None:
+    open = Verdict("healthy", "", "not settled: context (up to 22% not excluded, about 70 more prompts would tell)")
+    assert (exit_code(open, "mild"), exit_code(open, "mild", strict=True), exit_code(open, "none", strict=True)) == (0, 5, 0)
+    assert exit_code(Verdict("mild", "", "not settled: context (not judged)"), "mild", strict=True) == 4
+    assert gate_line(open, "mild") == f"--fail-on mild: passed, the verdict is healthy; {open.open}"
+    assert gate_line(open, "mild", strict=True) == f"--fail-on mild --strict: undecided, the verdict is healthy; {open.open}"
+    assert gate_line(Verdict("severe", ""), "moderate") == "--fail-on moderate: failed, the verdict is severe"
+    assert gate_line(open, "none") == ""
