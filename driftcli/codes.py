@@ -98,7 +98,7 @@ CODES: tuple[Code, ...] = (
         "drift",
         "From some depth on more than half of the right guesses are lost to self-feeding.",
         "A head trained with a short unroll collapses just past it, whatever its norms.",
-        ("draft no deeper than the depth named, or as the seconds of the steps say", "train with a deeper unroll"),
+        ("draft no deeper than the depth named, or as the times of the steps say", "train with a deeper unroll"),
     ),
     Code(
         "STREAM-IMBALANCE",

@@ -12,29 +12,36 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import inf
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import inf, isfinite
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
+from driftcli.domain import Half
 from driftcli.errors import SourceError, UsageError
 from driftcli.stats import Floats, ratio
+from driftcli.turns import FALL, Seconds, Turns, falls
 
-CostsJson: TypeAlias = Mapping[str, str | int | Sequence[Mapping[str, int | float | Sequence[float]]]]
+Plain: TypeAlias = "int | float | str | Sequence[Plain] | Mapping[str, Plain]"
+CostsJson: TypeAlias = Mapping[str, Plain]
 KEYS = ("source", "context", "by_batch")  # the first may be left out
-BATCH_KEYS = ("batch_size", "draft_first", "draft_step", "verify", "draft_read")  # the last may be left out
+NUMBERS = ("batch_size", "draft_first", "draft_step", "draft_read")
+BATCH_KEYS = ("batch_size", "draft_first", "draft_step", "verify", "draft_read", "turns")  # the last two may be left out
+TURN_KEYS = ("draft_first", "draft_read", "draft_step", "verify")
+LENGTH = r"[1-9][0-9]{0,3}"  # a number of tokens
 LONGEST_SHOWN = 80  # characters of a wrong value that an error repeats (chosen by us)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StepCosts:
     """Seconds of one batch's steps.
 
     draft_first: the drafter's first step of a round, which reads the newly verified tokens, where that is one; draft_read: what each more
     of them adds to it, one for each draft that the round before kept. draft_step: each further step. verify: one target step over
-    `1, 2, ...` tokens a sequence.
+    `1, 2, ...` tokens a sequence. turns: in which they were timed, None where somebody gave them, who is taken at their word.
     """
 
     batch_size: int
@@ -42,6 +49,34 @@ class StepCosts:
     draft_step: float
     verify: tuple[float, ...]
     draft_read: float = 0.0
+    turns: Turns | None = field(default=None, compare=False)
+
+    @classmethod
+    def timed(cls, batch_size: int, turns: Turns) -> StepCosts:
+        """Medians over turns, target steps so that they never fall with the number of tokens."""
+        here = turns.point
+        return cls(batch_size, float(here.first[0]), float(here.step[0]), tuple(map(float, here.verify[0])), float(here.read[0]), turns)
+
+    def seconds(self, half: Half | None, rows: int) -> Seconds:
+        """The steps as one half of the turns has them, all unless said; one row for the value, drawn turns for more."""
+        if self.turns is None:
+            first, read, step = (np.full(rows, value) for value in (self.draft_first, self.draft_read, self.draft_step))
+            return Seconds(first, read, step, np.tile(self.verify, (rows, 1)))
+        turns = self.turns if half is None else self.turns.halves[half]
+        return turns.point if rows == 1 else turns.drawn
+
+    @cached_property
+    def doubt(self) -> str:
+        """Why no speed is told by these times, since they or what follows from them cannot be; empty where nothing is wrong."""
+        if self.turns is not None and self.turns.doubt:
+            return self.turns.doubt
+        fell = next((place for place in range(1, len(self.verify)) if self.verify[place] < (1 - FALL) * max(self.verify[:place])), None)
+        if fell is not None:
+            before = max(range(fell), key=lambda place: self.verify[place])
+            return falls(before + 1, fell + 1, self.verify[before], self.verify[fell])
+        if break_even_length(self, 1) < 1:
+            return "a round of one draft took less time than a step of plain decoding, so that it would pay without a single draft kept"
+        return ""
 
     @property
     def plain(self) -> float:
@@ -82,17 +117,22 @@ class Costs:
 
 
 def speed_up(rounds: Floats, kept: Floats, costs: StepCosts, drafts: int) -> Floats:
-    """Expected speed over plain decoding of rounds of `drafts` drafts; NaN without a round. rounds and kept drafts: of one shape."""
+    """Expected speed over plain decoding of rounds of `drafts` drafts; NaN without a round. rounds and kept drafts: (row,)."""
     return speed_up_of(np.multiply.outer(rounds, np.arange(drafts + 1) == drafts), kept, costs)
 
 
-def speed_up_of(rounds_by_drafts: Floats, kept: Floats, costs: StepCosts) -> Floats:
+def speed_up_of(rounds_by_drafts: Floats, kept: Floats, costs: StepCosts, half: Half | None = None) -> Floats:
     """Expected speed over plain decoding of rounds of different lengths; NaN without a round.
 
-    rounds_by_drafts: (..., drafts), rounds that drafted exactly `0, 1, ...` tokens. kept: (...) drafts kept in all of them.
+    rounds_by_drafts: (row, drafts), rounds that drafted exactly `0, 1, ...` tokens. kept: (row,) drafts kept in all of them. half: of the
+    turns in which steps were timed; rows beyond one are draws of prompts, and each goes with a draw of the turns.
     """
-    seconds = np.array([costs.round_seconds(drafts) for drafts in range(rounds_by_drafts.shape[-1])])
-    return ratio((rounds_by_drafts.sum(axis=-1) + kept) * costs.plain, rounds_by_drafts @ seconds + kept * costs.draft_read)
+    drafts = rounds_by_drafts.shape[-1] - 1
+    if drafts >= len(costs.verify):
+        costs.round_seconds(drafts)  # says what is missing
+    steps = costs.seconds(half, len(kept))
+    spent = (rounds_by_drafts * steps.rounds(drafts)).sum(axis=-1) + kept * steps.read
+    return ratio((rounds_by_drafts.sum(axis=-1) + kept) * steps.verify[:, 0], spent)
 
 
 def break_even_length(costs: StepCosts, drafts: int) -> float:
@@ -117,10 +157,16 @@ def interpolated(seconds: Mapping[int, float]) -> tuple[float, ...]:
 
 def costs_json(costs: Costs) -> CostsJson:
     """Costs as `run.json` and `--costs` hold them."""
-    rows: list[Mapping[str, int | float | Sequence[float]]] = [
-        {**{key: getattr(one, key) for key in BATCH_KEYS}, "verify": list(one.verify)} for one in costs.by_batch
-    ]
-    return {"source": costs.source, "context": costs.context, "by_batch": rows}
+    return {"source": costs.source, "context": costs.context, "by_batch": list(map(_batch_json, costs.by_batch))}
+
+
+def _batch_json(costs: StepCosts) -> Mapping[str, Plain]:
+    row: dict[str, Plain] = {**{key: getattr(costs, key) for key in NUMBERS}, "verify": list(costs.verify)}
+    if costs.turns is not None:
+        first, read, step, *verify = costs.turns.seconds.T.tolist()
+        by_length = {str(length): seconds for length, seconds in zip(costs.turns.lengths, verify, strict=True)}
+        row["turns"] = {"draft_first": first, "draft_read": read, "draft_step": step, "verify": by_length}
+    return row
 
 
 def read_costs(path: Path, depth: int) -> Costs:
@@ -157,9 +203,39 @@ def costs_of_json(given: object, where: str = "costs") -> Costs:
 
 
 def _step_costs(where: str, given: object) -> StepCosts:
-    row = _object(where, given, BATCH_KEYS, optional=BATCH_KEYS[-1:])
+    row = _object(where, given, BATCH_KEYS, optional=BATCH_KEYS[-2:])
+    size = _whole(f"{where}.batch_size", row["batch_size"])
+    if "turns" in row:
+        return StepCosts.timed(size, _turns(f"{where}.turns", row["turns"]))
     first, further, read = (_seconds(f"{where}.{key}", row.get(key, 0), free=True) for key in ("draft_first", "draft_step", "draft_read"))
-    return StepCosts(_whole(f"{where}.batch_size", row["batch_size"]), first, further, _verify(f"{where}.verify", row["verify"]), read)
+    return StepCosts(size, first, further, _verify(f"{where}.verify", row["verify"]), read)
+
+
+def _turns(where: str, given: object) -> Turns:
+    """Seconds by turn, each kind of step as a list of as many."""
+    row = _object(where, given, TURN_KEYS)
+    by_length = _object(f"{where}.verify", row["verify"], tuple(row["verify"])) if isinstance(row["verify"], dict) else {}
+    if odd := next((key for key in by_length if not re.fullmatch(LENGTH, str(key))), None):
+        raise _wrong(f"{where}.verify, key", odd, "a number of tokens from 1 to 9999")
+    if "1" not in by_length:
+        raise _wrong(f"{where}.verify", row["verify"], 'an object by number of tokens, with "1" among them, a list of seconds each')
+    lengths = sorted(map(int, by_length))
+    named = [(key, row[key]) for key in TURN_KEYS[:3]] + [(f"verify.{length}", by_length[str(length)]) for length in lengths]
+    columns = [_column(f"{where}.{key}", values, signed=key == "draft_read") for key, values in named]
+    if odd_key := next((key for (key, _), column in zip(named, columns, strict=True) if len(column) != len(columns[0])), None):
+        raise SourceError(f"{where}.{odd_key}: holds another number of turns than draft_first, expected {len(columns[0])}; correct it")
+    return Turns(tuple(lengths), np.array(columns).T)
+
+
+def _column(where: str, given: object, *, signed: bool) -> list[float]:
+    """Seconds of one kind of step by turn; signed: a difference of two steps, which noise may turn round."""
+    if not isinstance(given, list) or not given:
+        raise _wrong(where, given, "a list of seconds, one a turn")
+    if not signed:
+        return [_seconds(f"{where}[{turn}]", seconds) for turn, seconds in enumerate(given)]
+    if odd := next((one for one in given if not isinstance(one, int | float) or isinstance(one, bool) or not isfinite(one)), None):
+        raise _wrong(where, odd, "seconds, a finite number")
+    return [float(one) for one in given]
 
 
 def _verify(where: str, given: object) -> tuple[float, ...]:
@@ -168,7 +244,7 @@ def _verify(where: str, given: object) -> tuple[float, ...]:
         return tuple(_seconds(f"{where}[{place}]", seconds) for place, seconds in enumerate(given))
     if not isinstance(given, dict) or not given:
         raise _wrong(where, given, "seconds of steps over 1, 2, ... tokens as a list, or as an object by number of tokens")
-    if odd := next((key for key in given if not re.fullmatch(r"[1-9][0-9]{0,3}", str(key))), None):
+    if odd := next((key for key in given if not re.fullmatch(LENGTH, str(key))), None):
         raise _wrong(f"{where}, key", odd, "a number of tokens from 1 to 9999")
     if "1" not in given:
         raise SourceError(f'{where}: has no step of 1 token, expected key "1", a step of plain decoding; measure it too')

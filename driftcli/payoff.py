@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from driftcli.costs import StepCosts, speed_up_of
-from driftcli.domain import Absent, Estimate, Plan
+from driftcli.domain import Absent, Estimate, Half, Plan
 from driftcli.intervals import too_few
 from driftcli.probe import Trace
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums
@@ -22,22 +22,46 @@ def undecided(trace: Trace) -> str:
 
 
 def priced(trace: Trace) -> tuple[StepCosts, ...]:
-    """The costs by batch size, that which decides first; none where they are unknown or nothing can be decided."""
-    return () if trace.costs is None or undecided(trace) else trace.costs.by_batch
+    """The costs by batch size, that which decides first, but for those that cannot be true; none where they are unknown or nothing can be
+    decided.
+    """
+    return () if trace.costs is None or undecided(trace) else tuple(one for one in trace.costs.by_batch if not one.doubt)
 
 
-def speed(costs: StepCosts) -> Callable[[Sums], Floats]:
-    """Expected speed over plain decoding by these costs."""
-    return lambda sums: speed_up_of(sums["rounds_by_sent"], sums["kept"], costs)
+def deciding(trace: Trace) -> StepCosts | None:
+    """The costs of the batch size that decides, None where they are unknown or cannot be true."""
+    known = None if trace.costs is None else trace.costs.deciding
+    return None if known is None or known.doubt else known
+
+
+def withheld(trace: Trace) -> list[tuple[StepCosts, str]]:
+    """The batch sizes of which no speed is told, and why."""
+    return [] if trace.costs is None else [(one, one.doubt) for one in trace.costs.by_batch if one.doubt]
+
+
+def speed(costs: StepCosts, half: Half | None = None) -> Callable[[Sums], Floats]:
+    """Expected speed over plain decoding by these costs, of one half of the turns in which they were timed or of all."""
+    return lambda sums: speed_up_of(sums["rounds_by_sent"], sums["kept"], costs, half)
 
 
 def best_length(trace: Trace, costs: StepCosts) -> tuple[Plan, Estimate | Absent]:
     """The draft length with the largest expected speed on the half that selects, and its speed on the other half."""
     plans = [Plan(trace.reference, drafts) for drafts in range(1, trace.spec.depth + 1)]
-    speeds = [(plan, trace.planned(speed(costs), plan, half="selecting")) for plan in plans]
+    speeds = [(plan, trace.planned(speed(costs, "selecting"), plan, half="selecting")) for plan in plans]
     known = [(plan, one.value) for plan, one in speeds if isinstance(one, Estimate)]
     best = max(known, key=lambda pair: pair[1])[0] if known else plans[-1]
-    return best, trace.planned(speed(costs), best, half="judging")
+    return best, trace.planned(speed(costs, "judging"), best, half="judging")
+
+
+def equally_fast(trace: Trace, costs: StepCosts) -> tuple[int, ...]:
+    """The draft lengths that cannot be told from the best one by speed, that among them: prompts and turns of the half that judges, the
+    intervals for all lengths at once.
+    """
+    best = best_length(trace, costs)[0]
+    others = {drafts: Plan(trace.reference, drafts) for drafts in range(1, trace.spec.depth + 1) if drafts != best.drafts}
+    held = {drafts: trace.planned(speed(costs, "judging"), one, best, "judging", len(others)) for drafts, one in others.items()}
+    told_apart = {drafts for drafts, gain in held.items() if isinstance(gain, Absent) or not gain.low <= 1 <= gain.high}
+    return tuple(sorted({best.drafts, *(held.keys() - told_apart)}))
 
 
 def paying_length(trace: Trace, costs: StepCosts) -> int:
@@ -51,7 +75,8 @@ def advised_length(trace: Trace, costs: StepCosts) -> int:
     drafts, deepest = paying_length(trace, costs), trace.spec.depth
     if drafts in (0, deepest):
         return drafts
-    gain = trace.planned(speed(costs), Plan(trace.reference, drafts), Plan(trace.reference, deepest), "judging", MOST_TRIALS)
+    plans = Plan(trace.reference, drafts), Plan(trace.reference, deepest)
+    gain = trace.planned(speed(costs, "judging"), *plans, "judging", MOST_TRIALS)
     return drafts if isinstance(gain, Estimate) and gain.low > 1 and gain.value >= MINIMAL_GAIN else deepest
 
 

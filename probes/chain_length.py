@@ -19,7 +19,6 @@ from driftcli.curves import (
     compounding,
     forced_accuracy,
     fresh_accuracy,
-    length_by_draft_length,
     prompt_side_change,
     region_change,
     rms_ratio,
@@ -27,7 +26,6 @@ from driftcli.curves import (
 from driftcli.domain import Absent, Axis, Condition, DraftSettings, Estimate, Finding, PairCard, RunSpec, Said, Severity, Skipped, Sound
 from driftcli.grades import Grades
 from driftcli.intervals import too_few
-from driftcli.payoff import advised_length, priced
 from driftcli.probe import Trace, feeds_back_normed
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
 
@@ -47,7 +45,6 @@ class ChainLength:
     )
     minimal_change: float = 0.05  # attention share moved; chosen by us: the paper's sound heads move 0.03, a drifting one 0.38
     collapse: float = 0.5  # share of right guesses lost to self-feeding that counts as a collapse; chosen by us
-    enough_gain: float = 0.9  # a shorter draft is advised when it keeps this share of the accepted drafts; chosen by us
     least_capacity: float = 0.1  # control accuracy below which there are too few right guesses to lose; chosen by us
     capacity: tuple[float, float, float] = (0.5, 0.35, 0.2)  # first-guess accuracy; chosen by us: public EAGLE-3 pairs keep 0.65 to 0.73
 
@@ -95,7 +92,7 @@ class ChainLength:
 
     def _drift_findings(self, trace: Trace, damage: Estimate) -> Iterator[Finding | Skipped]:
         severity, likely = self.grades.of(damage), self.grades.likely(damage)
-        fix = self._shorter_draft(trace, DEEPER if feeds_back_normed(trace) else POST_NORM)
+        fix = DEEPER if feeds_back_normed(trace) else POST_NORM
         mechanisms = list(self._mechanisms(trace, damage, fix))
         yield from mechanisms
         fall = f"right guesses fall by {damage.value:.0%} beyond the hand-off"
@@ -109,9 +106,7 @@ class ChainLength:
             depth, lost = where
             many = f"more than {self.collapse:.0%} of the right guesses"
             claim = f"from depth {depth} on {many} are lost to self-feeding ({lost.value:.0%} there)"
-            at_most = f"draft at most {depth - 1} token{'s' if depth > 2 else ''}"
-            fix = DEEPER if priced(trace) else f"{at_most}; {DEEPER}"
-            yield Finding("DEPTH-COLLAPSE", severity, claim, lost, "share of right guesses", fix, likely=likely)
+            yield Finding("DEPTH-COLLAPSE", severity, claim, lost, "share of right guesses", DEEPER, likely=likely)
 
     def _mechanisms(self, trace: Trace, damage: Estimate, fix: str) -> Iterator[Finding]:
         severity, likely = self.grades.of(damage), self.grades.likely(damage)
@@ -145,28 +140,6 @@ class ChainLength:
         state = isinstance(growth, Estimate) and growth.high <= self.minimal_growth
         prompt = isinstance(off_prompt, Estimate) and off_prompt.low >= -self.minimal_change
         return state and prompt and isinstance(ahead, Estimate) and ahead.high <= self.minimal_change
-
-    def _shorter_draft(self, trace: Trace, retrain: str) -> str:
-        """Advice: a shorter draft where one is enough, and a retraining."""
-        if trace.argmax_share < EXACT_TEXT:
-            return retrain
-        gains = [length.value - 1 for length in trace.by_depth(length_by_draft_length) if isinstance(length, Estimate)]
-        if len(gains) < trace.spec.depth or gains[-1] <= 0:
-            return retrain
-        draft, why = self._enough(trace, gains)
-        if draft in (0, trace.spec.depth):
-            return retrain
-        kept, now, before = gains[draft - 1] / gains[-1], 1 - gains[draft - 1] / draft, 1 - gains[-1] / len(gains)
-        waste = f"wastes {now:.0%} of the drafted tokens instead of {before:.0%}"
-        return f"draft {draft} instead of {len(gains)}: {why}keeps {kept:.0%} of the accepted drafts and {waste}; {retrain}"
-
-    def _enough(self, trace: Trace, gains: Sequence[float]) -> tuple[int, str]:
-        """The fastest draft length, 0 where none pays, and that it is; where nobody timed the steps the shortest one that keeps nearly all
-        of the gain.
-        """
-        if costs := priced(trace):
-            return advised_length(trace, costs[0]), f"is the fastest at batch {costs[0].batch_size}, "
-        return next(number for number, gain in enumerate(gains, 1) if gain >= self.enough_gain * gains[-1]), ""
 
     def _collapse_depth(self, trace: Trace) -> tuple[int, Estimate] | None:
         """The depth from which on, at every depth, more than `collapse` is lost, and the loss there."""

@@ -14,12 +14,14 @@ from itertools import cycle
 from statistics import median
 from time import perf_counter
 
+import numpy as np
 import torch
 
-from driftcli.costs import Costs, StepCosts, interpolated
+from driftcli.costs import Costs, StepCosts
 from driftcli.engine.serving import ServedTarget, serve
 from driftcli.loading.pair import LoadedPair
 from driftcli.loading.target import LanguageModel
+from driftcli.turns import Turns
 
 TURNS, FEWEST, SECONDS = 25, 5, 8.0  # most and fewest turns, and the time after which there are no more (chosen by us)
 READ = 5  # newly verified tokens of the longer of the first steps that are timed (chosen by us)
@@ -97,12 +99,14 @@ class StepTimer:
         self._turns.append(self._take())
 
     def costs(self) -> StepCosts:
-        """Medians over the turns, of which there must be one for each of the two kinds of first steps."""
-        one, more = (median(s for turn in self._turns for s in turn.first[read]) for read in self._reads)
-        further = median(s for turn in self._turns for s in turn.further)
-        verify = {length: median(turn.verify[length] for turn in self._turns) for length in self._lengths}
+        """The steps as these turns have them."""
+        return StepCosts.timed(self._size, Turns(tuple(self._lengths), np.array([self._row(turn) for turn in self._turns])))
+
+    def _row(self, turn: _Turn) -> list[float]:
+        """One turn's seconds, as `Turns` has them; of a kind of step that was timed more than once the median."""
+        one, more = (median(turn.first[read]) for read in self._reads)
         each = (more - one) / (self._reads[1] - self._reads[0])
-        return StepCosts(self._size, one, further, interpolated(verify), max(0.0, each))
+        return [one, each, median(turn.further), *(turn.verify[length] for length in self._lengths)]
 
     def _take(self) -> _Turn:
         """A round of every length, and some steps of plain decoding in a row, as such decoding takes them.
@@ -119,6 +123,10 @@ class StepTimer:
                 read = next(reads)
                 taken.first[read].append(seconds(partial(self._first, read)))
                 taken.further.append(seconds(self._further) / CHAIN)
+                self._drafter.crop(self._context)
+        for read in self._reads:
+            if not taken.first[read]:  # a chain of one has a single round a turn
+                taken.first[read].append(seconds(partial(self._first, read)))
                 self._drafter.crop(self._context)
         return taken
 

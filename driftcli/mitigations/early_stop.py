@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from driftcli.domain import Condition, PairCard, Plan, RunSpec, StopMeasure, StopRule
 from driftcli.mitigations.mitigation import Kind, Option, Trial, usual
 from driftcli.mitigations.serving import early_stop
-from driftcli.payoff import best_length
+from driftcli.payoff import best_length, deciding
 from driftcli.probe import Trace
 
 CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # least probability of a guess (chosen by us; transformers' default is 0.4)
@@ -35,7 +35,8 @@ class EarlyStop:
             **({} if trace.pair.no_recursion else {"state": _bands(trace, "state"), "prompt": _bands(trace, "prompt")}),
         }
         own = trace.pair.no_recursion is None
-        over = best_length(trace, trace.costs.deciding)[0] if trace.costs else usual(trace)
+        costs = deciding(trace)
+        over = best_length(trace, costs)[0] if costs else usual(trace)
         return [
             Trial(
                 f"{self.name}-{measure}",

@@ -20,9 +20,9 @@ from driftcli.mitigations.early_stop import EarlyStop
 from driftcli.mitigations.mitigation import Kind, Mitigation, Option, Trial, usual
 from driftcli.mitigations.rendering_repair import RenderingRepair
 from driftcli.mitigations.serving import draft_length
-from driftcli.mitigations.trials import Outcome, judged
+from driftcli.mitigations.trials import Outcome, best_option, helps_where_chosen, judged
 from driftcli.mitigations.wiring_repair import WiringRepair
-from driftcli.payoff import best_length, undecided
+from driftcli.payoff import best_length, deciding, undecided
 from driftcli.probe import Trace
 
 MITIGATIONS: tuple[Mitigation, ...] = (
@@ -65,8 +65,10 @@ class Mitigations:
             yield Skipped("payoff", "inconclusive", reason)
         elif trace.costs is None:
             yield Skipped("payoff", "inconclusive", "no costs of a step are known; give them with --costs, or diagnose anew to time them")
+        elif costs := deciding(trace):
+            yield self._worth(trace, costs)
         else:
-            yield self._worth(trace, trace.costs.deciding)
+            yield Skipped("payoff", "inconclusive", f"no speed is told: {trace.costs.deciding.doubt}; time the steps again")
 
     def _worth(self, trace: Trace, costs: StepCosts) -> Said:
         plan, worth = best_length(trace, costs)
@@ -87,7 +89,7 @@ def outcomes(trace: Trace) -> list[Outcome]:
     """Every trial of the run; none where nothing can be decided."""
     if undecided(trace):
         return []
-    return judged(trace, [*_single(trace), *_together(trace)], trace.costs.deciding if trace.costs else None)
+    return judged(trace, [*_single(trace), *_together(trace)], deciding(trace))
 
 
 def _single(trace: Trace) -> list[tuple[Kind, Trial]]:
@@ -95,9 +97,12 @@ def _single(trace: Trace) -> list[tuple[Kind, Trial]]:
 
 
 def _helping_changes(trace: Trace) -> list[Option]:
-    """Options that change how chains are drafted on the run's own texts and help by themselves, whatever a step costs."""
-    tried = judged(trace, [(kind, trial) for kind, trial in _single(trace) if kind != "diagnostic"], None)
-    return [one.option for one in tried if one.helps and one.option is not None and one.option.changes]
+    """Options that change how chains are drafted on the run's own texts and help by themselves on the half that selects, whatever a step
+    costs.
+    """
+    best = [best_option(trace, trial, None) for kind, trial in _single(trace) if kind != "diagnostic"]
+    tried = [one for one in best if isinstance(one, Option)]
+    return [one for one in tried if one.changes and helps_where_chosen(trace, one, len(tried))]
 
 
 def _together(trace: Trace) -> list[tuple[Kind, Trial]]:

@@ -1,14 +1,14 @@
-"""Trials judged: the best option of each on one half of the prompts, what it gives on the other, Holm over all that were tried."""
+"""Trials judged: the best option of each on one half of the prompts, what it gives on the other, for all that were tried at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from driftcli.costs import StepCosts
-from driftcli.domain import Absent, Estimate
+from driftcli.domain import Absent, Estimate, Half, Plan
 from driftcli.mitigations.mitigation import Kind, Option, Trial
 from driftcli.payoff import MINIMAL_GAIN, speed
 from driftcli.probe import Trace
@@ -43,41 +43,56 @@ def verified_in_vain(sums: Sums) -> Floats:
 
 def judged(trace: Trace, trials: Sequence[tuple[Kind, Trial]], costs: StepCosts | None) -> list[Outcome]:
     """Every trial's outcome, in the order given; a trial that no number tells anything of is absent with the reason."""
-    measure = speed(costs) if costs else tokens_a_round
-    chosen = [(kind, trial, _best(trace, trial, measure, timed=costs is not None)) for kind, trial in trials]
-    steps = _holm(trace, [option for _, _, option in chosen if isinstance(option, Option)], measure)
+    chosen = [(kind, trial, best_option(trace, trial, costs)) for kind, trial in trials]
+    tries = max(1, sum(isinstance(option, Option) for _, _, option in chosen))
+    sure = _fallen(trace, [option for _, _, option in chosen if isinstance(option, Option)], costs)
     found = []
     for kind, trial, option in chosen:
         if isinstance(option, Absent):
             found.append(Outcome(trial.name, kind, None, option))
             continue
-        gain = trace.planned(measure, option.plan, option.over, "judging", steps[option.words, option.plan])
-        helps = isinstance(gain, Estimate) and gain.low > 1 and gain.value >= MINIMAL_GAIN
-        found.append(Outcome(trial.name, kind, option, gain, helps, isinstance(gain, Estimate) and gain.high < 1))
+        gain = _gain(trace, option, costs, "judging", tries)
+        fell = isinstance(gain, Estimate) and (option.words, option.plan) in sure
+        helps = isinstance(gain, Estimate) and fell and gain.value >= MINIMAL_GAIN
+        found.append(Outcome(trial.name, kind, option, gain, helps, isinstance(gain, Estimate) and fell and gain.value < 1))
     return found
 
 
-def _best(trace: Trace, trial: Trial, measure: Callable[[Sums], Floats], *, timed: bool) -> Option | Absent:
+def best_option(trace: Trace, trial: Trial, costs: StepCosts | None) -> Option | Absent:
     """The option with the largest gain on the half that selects; the first of several."""
-    able = [one for one in trial.options if timed or (one.plan.drafts == one.over.drafts and one.plan.stop is None)]
+    able = [one for one in trial.options if costs or (one.plan.drafts == one.over.drafts and one.plan.stop is None)]
     if not able:
         return Absent("what a shorter chain saves is known by its costs alone; none are known in this run")
-    gains = [(option, trace.planned(measure, option.plan, option.over, "selecting")) for option in able]
+    gains = [(option, _gain(trace, option, costs, "selecting")) for option in able]
     known = [(option, gain.value) for option, gain in gains if isinstance(gain, Estimate)]
     if not known:
         return next(gain for _, gain in gains if isinstance(gain, Absent))
     return max(known, key=lambda one: one[1])[0]
 
 
-def _holm(trace: Trace, options: Sequence[Option], measure: Callable[[Sums], Floats]) -> dict[tuple[str, object], int]:
-    """For how many trials the interval of each must hold: for all that are left when the surest of them falls. Source: Holm 1979."""
-    left, steps = list(options), dict[tuple[str, object], int]()
+def helps_where_chosen(trace: Trace, option: Option, tries: int) -> bool:
+    """Whether an option gives more tokens a round on the half that selects, beyond an interval for so many at once and by enough to change
+    a setting for: what is put together with others is judged with them on the other half.
+    """
+    gain = _gain(trace, option, None, "selecting", tries)
+    return isinstance(gain, Estimate) and gain.low > 1 and gain.value >= MINIMAL_GAIN
+
+
+def _gain(trace: Trace, option: Option, costs: StepCosts | None, half: Half, tries: int = 1) -> Estimate | Absent:
+    """How many times the speed, or the tokens a round where no costs are known; turns of the steps go by halves as prompts do."""
+    return trace.planned(speed(costs, half) if costs else tokens_a_round, option.plan, option.over, half, tries)
+
+
+def _fallen(trace: Trace, options: Sequence[Option], costs: StepCosts | None) -> set[tuple[str, Plan]]:
+    """The options that surely do something, by the hypotheses that fall one after the other; every interval that is shown is for all of
+    them at once, since those of a step-down are not. Source: Holm 1979.
+    """
+    left, fallen = list(options), set[tuple[str, Plan]]()
     while left:
-        tries = len(left)
-        sure = [one for one in left if _excludes(trace.planned(measure, one.plan, one.over, "judging", tries))]
-        steps |= {(one.words, one.plan): tries for one in (sure or left)}
+        sure = [one for one in left if _excludes(_gain(trace, one, costs, "judging", len(left)))]
+        fallen |= {(one.words, one.plan) for one in sure}
         left = [one for one in left if one not in sure] if sure else []
-    return steps
+    return fallen
 
 
 def _excludes(gain: Estimate | Absent) -> bool:

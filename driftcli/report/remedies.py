@@ -15,7 +15,7 @@ from driftcli.mitigations.probe import MITIGATED, outcomes
 from driftcli.mitigations.serving import ENGINES, Engine
 from driftcli.mitigations.training import Advice, Producer, recipes
 from driftcli.mitigations.trials import Outcome, tokens_a_round, verified_in_vain
-from driftcli.payoff import paying_length, priced, speed, surely_slower
+from driftcli.payoff import deciding, paying_length, priced, speed, surely_slower
 from driftcli.printable import printable
 from driftcli.report.speeds import gain_text, lengths_typed
 from driftcli.stats import EXACT_TEXT, Floats, Sums
@@ -45,7 +45,7 @@ def standing(one: Outcome) -> Standing:
 
 def heading(run: Run) -> str:
     """What the gain is that the rows show."""
-    what = "expected speed" if run.costs else "tokens a round"
+    what = "expected speed" if deciding(run) else "tokens a round"
     one = f"1.00x is {run.spec.depth} drafts as they are, or what stands behind `over`"
     return f"{what}; {one}; chosen on half of the prompts, measured on the other, intervals for all at once"
 
@@ -53,11 +53,11 @@ def heading(run: Run) -> str:
 def answer(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> str:
     """What all trials come to where none is to be typed: speculation does not pay, or nothing at inference helps; empty elsewhere."""
     if _off(run, found):
-        assert run.costs is not None
-        return f"Turn speculation off at batch {run.costs.deciding.batch_size}: even the best draft length is slower than plain decoding."
+        (costs, *_) = priced(run)
+        return f"Turn speculation off at batch {costs.batch_size}: even the best draft length is slower than plain decoding."
     if not found or typed(run, found):
         return ""
-    timed = "" if run.costs else " (shorter drafts aside, which only step times can judge)"
+    timed = "" if deciding(run) else " (shorter drafts aside, which only step times can judge)"
     rest = ": train again, as below" if recipes(run, verdict.findings) else ""
     return f"Nothing that was tried at inference helps here{timed}{rest}."
 
@@ -73,8 +73,9 @@ def _slower(run: Run) -> bool:
 
 def _pays(run: Run, one: Outcome) -> bool:
     """Whether an option may be as fast as plain decoding."""
-    assert run.costs is not None and one.option is not None
-    return not surely_slower(run.planned(speed(run.costs.deciding), one.option.plan, half="judging"))
+    costs = deciding(run)
+    assert costs is not None and one.option is not None
+    return not surely_slower(run.planned(speed(costs, "judging"), one.option.plan, half="judging"))
 
 
 def training_lines(run: Run, verdict: Verdict) -> list[str]:
@@ -145,7 +146,7 @@ def remedies_json(run: Run, number: Callable[[Estimate | Absent], Plain]) -> lis
 
 
 def _plain(run: Run, one: Outcome, number: Callable[[Estimate | Absent], Plain]) -> Plain:
-    option, costs = one.option, run.costs.deciding if run.costs else None
+    option, costs = one.option, deciding(run)
     head: dict[str, Plain] = {
         "name": one.trial,
         "kind": one.kind,
@@ -163,7 +164,7 @@ def _plain(run: Run, one: Outcome, number: Callable[[Estimate | Absent], Plain])
         "option": option.words,
         "acceptance_length": number(lengths[0]),
         "ratio_to_baseline": number(lengths[1]),
-        "speed_up": number(run.planned(speed(costs), plan) if costs else Absent("no costs of a step are known")),
+        "speed_up": number(run.planned(speed(costs), plan) if costs else Absent("no costs of a step are known, or they cannot be true")),
         "verified_in_vain": number(run.planned(verified_in_vain, plan)),
         "verified_in_vain_before": number(run.planned(verified_in_vain, over)),
         "settings": _texts(option.settings),

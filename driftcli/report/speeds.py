@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isfinite
 
 from driftcli.costs import StepCosts, break_even_length, pays_from
 from driftcli.domain import Absent, Estimate, Plan
 from driftcli.mitigations.serving import ENGINES, by_batch_size
 from driftcli.mitigations.trials import tokens_a_round
-from driftcli.payoff import advised_length, best_length, priced, speed
+from driftcli.payoff import advised_length, best_length, equally_fast, priced, speed, withheld
 from driftcli.printable import printable
 from driftcli.report.evidence import Row, shown, shown_depths
 from driftcli.traces.reader import Run
@@ -39,9 +39,10 @@ def _pays(costs: StepCosts, drafts: int) -> str:
 
 def payoff_json(run: Run, number: Callable[[Estimate | Absent], Plain]) -> list[Plain]:
     """At each batch size the best draft length, its speed over plain decoding, what is advised (0 where even the best is surely slower, the
-    run's own length where it is hardly slower), and the speed of every length.
+    run's own length where it is hardly slower), the lengths that are as fast, and the speed of every length; or why none is told.
     """
-    return [_batch_json(run, costs, number) for costs in priced(run)]
+    absent = [{"batch_size": costs.batch_size, "speed_up": number(Absent(why))} for costs, why in withheld(run)]
+    return [*(_batch_json(run, costs, number) for costs in priced(run)), *absent]
 
 
 def _batch_json(run: Run, costs: StepCosts, number: Callable[[Estimate | Absent], Plain]) -> Plain:
@@ -51,6 +52,7 @@ def _batch_json(run: Run, costs: StepCosts, number: Callable[[Estimate | Absent]
         "best_draft_length": plan.drafts,
         "speed_up": number(worth),
         "advised_draft_length": advised_length(run, costs),
+        "equally_fast": list(equally_fast(run, costs)),
         "by_draft_length": [_length_json(run, costs, drafts, number) for drafts in range(1, run.spec.depth + 1)],
     }
 
@@ -72,9 +74,26 @@ def payoff_lines(run: Run) -> list[str]:
         plan, worth = best_length(run, costs)
         chosen = f"batch {costs.batch_size}: draft {plan.drafts}, the fastest on half of the prompts, gives {gain_text(worth)}"
         lines.append(f"{chosen} the speed of no drafting on the other half; {pays_from(costs, plan.drafts)}")
+        if len(same := equally_fast(run, costs)) > 1:
+            lines.append(f"batch {costs.batch_size}: {_listed(same)} drafts are equally fast here, as far as these prompts and times tell")
+    lines += [
+        f"batch {costs.batch_size}: no speed is told: {why}; time the steps again, or give others (--costs)" for costs, why in withheld(run)
+    ]
     if lines and run.costs:
-        lines.append(f"step times: {run.costs.source}, behind {run.costs.context} tokens")
+        lines.append(f"step times: {run.costs.source}, behind {run.costs.context} tokens{_turns(run.costs.deciding)}")
     return list(map(printable, lines))
+
+
+def _listed(lengths: Sequence[int]) -> str:
+    """`4 to 7` for lengths in a row, else one by one."""
+    if len(lengths) > 2 and lengths[-1] - lengths[0] == len(lengths) - 1:
+        return f"{lengths[0]} to {lengths[-1]}"
+    return f"{', '.join(map(str, lengths[:-1]))} and {lengths[-1]}"
+
+
+def _turns(costs: StepCosts) -> str:
+    """In how many turns the steps were timed, where that is known."""
+    return ", taken as exact" if costs.turns is None else f", {len(costs.turns)} turns"
 
 
 def lengths_typed(run: Run) -> list[str]:
