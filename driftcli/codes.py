@@ -16,6 +16,7 @@ class Code:
     meaning: str
     looks_like: str
     remedies: tuple[str, ...]
+    timed: bool = False  # it rests on the times of steps, which another look at the same traces may change
 
 
 CODES: tuple[Code, ...] = (
@@ -225,6 +226,7 @@ CODES: tuple[Code, ...] = (
             "give the step times of the machine that serves (--costs FILE, from a run there)",
             "train the head further, up to the acceptance length from which it pays",
         ),
+        timed=True,
     ),
     Code(
         "REPETITION-INFLATED",

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers.utils import logging as transformers_logging
 
 from driftcli.cli.battery import load_battery, probe_names
+from driftcli.codes import BY_NAME
 from driftcli.costs import Costs, costs_json, read_costs
 from driftcli.domain import BUNDLED, Prompt, RunSpec, Verdict
 from driftcli.engine.forecast import forecast
@@ -80,7 +81,8 @@ def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
         _note_costs(request, pair, read_run(out), given, console)
     run = read_run(out)
     verdict = judge(run, battery)
-    write_json(out / "findings.json", [finding_json(finding) for finding in verdict.findings])
+    lasting = [finding for finding in verdict.findings if not BY_NAME[finding.code].timed]
+    write_json(out / "findings.json", [finding_json(finding) for finding in lasting])
     return run, verdict
 
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Literal
 
 from driftcli import curves
+from driftcli.codes import BY_NAME
 from driftcli.domain import BASELINE, SHARES, SYSTEMS, Absent, Estimate, Finding, Verdict
 from driftcli.mitigations.probe import MITIGATED
 from driftcli.printable import printable
@@ -188,9 +189,12 @@ def grade(finding: Finding) -> str:
     return "note" if finding.severity == "healthy" else f"{finding.severity}{'+' * (finding.likely not in (None, finding.severity))}"
 
 
-def to_do(verdict: Verdict) -> dict[str, list[str]]:
-    """Each advice once, with the codes that ask for it, in the order of the findings."""
-    advice: dict[str, list[str]] = {}
+def to_do(verdict: Verdict, shorter_draft: str) -> dict[str, list[str]]:
+    """Each advice once, with the codes that ask for it, in the order of the findings; before them to draft fewer tokens, where a drift asks
+    for that and it is worth it.
+    """
+    drifts = [one.code for one in verdict.findings if BY_NAME[one.code].axis == "drift" and one.severity != "healthy"]
+    advice: dict[str, list[str]] = {printable(shorter_draft): list(dict.fromkeys(drifts))} if drifts and shorter_draft else {}
     for finding in verdict.findings:
         advice.setdefault(printable(finding.fix), []).append(finding.code)
     return advice

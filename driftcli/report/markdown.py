@@ -24,7 +24,7 @@ def render(run: Run, verdict: Verdict) -> str:
         _by_depth(run, "depth", [curve.row(run) for curve in attention]),
         *_conditions(run),
         ["### Findings"],
-        *_findings(verdict),
+        *_findings(verdict, speeds.shorter_draft(run)),
         _bullets(map(escaped, [*evidence.axis_lines(verdict), *evidence.remarks(run)])),
         *_remedies(run, verdict),
         ["```", *evidence.pointers(run, verdict), "```"],
@@ -49,11 +49,11 @@ def _conditions(run: Run) -> list[list[str]]:
     return [["### Conditions"], _table(head, ["---", "---", "--:", "--:"], rows)] if rows else []
 
 
-def _findings(verdict: Verdict) -> list[list[str]]:
+def _findings(verdict: Verdict, shorter_draft: str) -> list[list[str]]:
     if not verdict.findings:
         return [["None."]]
     rows = [[finding.code, evidence.grade(finding), escaped(printable(finding.claim))] for finding in verdict.findings]
-    advice = evidence.to_do(verdict).items()
+    advice = evidence.to_do(verdict, shorter_draft).items()
     return [
         _table(["code", "severity", "claim"], ["---"] * 3, rows),
         ["### What to do"],

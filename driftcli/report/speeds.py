@@ -6,14 +6,18 @@ from collections.abc import Callable, Sequence
 from math import isfinite
 
 from driftcli.costs import StepCosts, break_even_length, pays_from
+from driftcli.curves import length_by_draft_length
 from driftcli.domain import Absent, Estimate, Plan
 from driftcli.mitigations.serving import ENGINES, by_batch_size
 from driftcli.mitigations.trials import tokens_a_round
 from driftcli.payoff import advised_length, best_length, equally_fast, priced, speed, withheld
 from driftcli.printable import printable
 from driftcli.report.evidence import Row, shown, shown_depths
+from driftcli.stats import EXACT_TEXT
 from driftcli.traces.reader import Run
 from driftcli.traces.writer import Plain
+
+ENOUGH_GAIN = 0.9  # where no step was timed a shorter draft is advised when it keeps this share of the accepted drafts (chosen by us)
 
 
 def speed_rows(run: Run) -> list[Row]:
@@ -76,12 +80,30 @@ def payoff_lines(run: Run) -> list[str]:
         lines.append(f"{chosen} the speed of no drafting on the other half; {pays_from(costs, plan.drafts)}")
         if len(same := equally_fast(run, costs)) > 1:
             lines.append(f"batch {costs.batch_size}: {_listed(same)} drafts are equally fast here, as far as these prompts and times tell")
-    lines += [
-        f"batch {costs.batch_size}: no speed is told: {why}; time the steps again, or give others (--costs)" for costs, why in withheld(run)
-    ]
+    for costs, why in withheld(run):
+        lines.append(f"batch {costs.batch_size}: no speed is told: {why}; time the steps again, or give others (--costs)")
     if lines and run.costs:
         lines.append(f"step times: {run.costs.source}, behind {run.costs.context} tokens{_turns(run.costs.deciding)}")
     return list(map(printable, lines))
+
+
+def shorter_draft(run: Run) -> str:
+    """Advice to draft fewer tokens: the fastest length where steps were timed, elsewhere the shortest that keeps nearly all of the gain;
+    empty where it is the run's own, or no acceptance is claimed. It rests on timings, so it is no part of a finding.
+    """
+    lengths = run.by_depth(length_by_draft_length)
+    gains = [length.value - 1 for length in lengths if isinstance(length, Estimate)]
+    if run.argmax_share < EXACT_TEXT or len(gains) < run.spec.depth or gains[-1] <= 0:
+        return ""
+    if costs := priced(run)[:1]:
+        draft, why = advised_length(run, costs[0]), f"is the fastest at batch {costs[0].batch_size}, "
+    else:
+        draft, why = next(number for number, gain in enumerate(gains, 1) if gain >= ENOUGH_GAIN * gains[-1]), ""
+    if draft in (0, run.spec.depth):
+        return ""
+    kept, now, before = gains[draft - 1] / gains[-1], 1 - gains[draft - 1] / draft, 1 - gains[-1] / len(gains)
+    waste = f"wastes {now:.0%} of the drafted tokens instead of {before:.0%}"
+    return f"draft {draft} instead of {len(gains)}: {why}keeps {kept:.0%} of the accepted drafts and {waste}"
 
 
 def _listed(lengths: Sequence[int]) -> str:

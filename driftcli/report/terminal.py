@@ -43,7 +43,7 @@ def render(run: Run, verdict: Verdict) -> RenderableType:
         [Text(heading, style="dim"), _by_depth(run, "depth", [curve.row(run) for curve in attention])],
         _conditions(run),
         [_findings(verdict)],
-        _to_do(verdict),
+        _to_do(verdict, speeds.shorter_draft(run)),
         [hanging(line) for line in [*evidence.axis_lines(verdict), *evidence.remarks(run)]],
         _remedies(run, verdict),
         [Text(line, style="dim", overflow="fold") for line in evidence.pointers(run, verdict)],
@@ -130,8 +130,8 @@ def _trials(run: Run, found: Sequence[Outcome]) -> RenderableType:
     return table
 
 
-def _to_do(verdict: Verdict) -> list[RenderableType]:
+def _to_do(verdict: Verdict, shorter_draft: str) -> list[RenderableType]:
     if not verdict.findings:
         return []
-    advice = evidence.to_do(verdict).items()
+    advice = evidence.to_do(verdict, shorter_draft).items()
     return [Text("WHAT TO DO", style="bold"), *(hanging(f"{fix}  ({', '.join(codes)})") for fix, codes in advice)]
