@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from driftcli.domain import REGIONS, SHARES, Absent, Estimate, Share
+from driftcli.domain import BASELINE, REGIONS, SHARES, Absent, Estimate, Share
 from driftcli.intervals import tokens_a_round, within
 from driftcli.probe import Trace
 from driftcli.stats import Floats, Sums, acceptance_length, ratio
@@ -134,6 +134,11 @@ def favourite_accuracy(sums: Sums) -> Floats:
     return ratio(sums["favourite_right"], sums["anchors"])
 
 
+def over_favourite(sums: Sums) -> Floats:
+    """Share of right first guesses beyond those of the most frequent token; (draw,)."""
+    return forced_accuracy(sums)[:, 0] - favourite_accuracy(sums)
+
+
 @within(0, 1)
 def lookup_accuracy(sums: Sums) -> Floats:
     """Share of right first guesses of a lookup of the last tokens in the text so far (`driftcli.traces.floors`); (draw,)."""
@@ -200,6 +205,12 @@ def estimate_tax(trace: Trace) -> Estimate | Absent:
     if isinstance(fresh, Estimate) and fresh.value < MINIMAL_FRESH_ACCEPTED:
         return Absent(f"only {fresh.value:.2f} fresh drafts are accepted an anchor, below {MINIMAL_FRESH_ACCEPTED} the tax is noise")
     return trace.estimate(self_feeding_tax)
+
+
+def vocabulary_lost(trace: Trace) -> bool:
+    """Whether the head's vocabulary map holds zeros alone, and its guesses read so know nothing."""
+    kind, above = trace.pair.record.get("vocab_map"), trace.estimate(over_favourite, BASELINE)
+    return kind is not None and kind.value == "zeros" and isinstance(above, Estimate) and above.low <= 0
 
 
 def rms(feed: str) -> Callable[[Sums], Floats]:

@@ -316,11 +316,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """An axis that a probe could not judge: `state` says whether it never can on this pair, or only not on these data."""
+    """An axis that a probe could not judge: `state` says whether it never can on this pair, or only not on these data. fix: what to do
+    first, where something is suspected.
+    """
 
     axis: Axis
     state: Literal["not applicable", "inconclusive"]
     reason: str
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,13 +362,16 @@ Said: TypeAlias = "Finding | Skipped | Sound | Open | Withheld"  # what a probe 
 
 @dataclass(frozen=True, slots=True)
 class AxisVerdict:
-    """How one axis stands and why. likely: of one with a finding, as in `Finding`; bound and more_prompts: of an open one, as in `Open`."""
+    """How one axis stands and why. likely: of one with a finding, as in `Finding`; bound and more_prompts: of an open one, as in `Open`;
+    fix: of an undecided one, as in `Skipped`.
+    """
 
     state: AxisState
     reason: str = ""
     likely: Severity | None = None
     bound: float | None = None
     more_prompts: int | None = None
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from driftcli.curves import (
     accepted_drafts,
     calm_drafts,
-    favourite_accuracy,
     forced_accuracy,
     lookup_accuracy,
     lookup_drafts,
     looping_share,
+    over_favourite,
     own_choices,
+    vocabulary_lost,
 )
 from driftcli.domain import (
     Absent,
@@ -42,11 +43,6 @@ from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
 
 SHUFFLED, AGAIN = "shuffled-prompt", "repeated"  # conditions
 REPEATED = 16  # prompts that the target answers again, one by one (chosen by us)
-
-
-def over_favourite(sums: Sums) -> Floats:
-    """Share of right first guesses beyond those of the most frequent token; (draw,)."""
-    return forced_accuracy(sums)[:, 0] - favourite_accuracy(sums)
 
 
 def over_lookup(sums: Sums) -> Floats:
@@ -93,13 +89,17 @@ class Controls:
         gain, first = trace.estimate(over_favourite), trace.by_depth(forced_accuracy)[0]
         if isinstance(gain, Absent) or isinstance(first, Absent) or gain.low > 0:
             return
+        if vocabulary_lost(trace):
+            yield Withheld("drift", "the vocabulary map is lost, so there is nothing that could drift")
+            return
         floor = first.value - gain.value
         seen = f"the first guess is right {first.value:.1%}, the most frequent token alone {floor:.1%}"
         if gain.high > self.minimal_gain:
             yield Skipped("wiring", "inconclusive", f"{seen}; more prompts would tell whether anything is loaded as it should be")
             return
-        fix = "export the checkpoint again, and check that this head was trained for this target"
-        yield Finding("LOAD-BROKEN", "miswired", f"{seen}: it knows nothing of the text", gain, "share of right first guesses", fix)
+        fix = "check that this head was trained for exactly these weights of the target, and export it again"
+        whose = "this head does not belong to this target's weights (fine-tuned, rotated, re-quantised, other model), or its own are broken"
+        yield Finding("LOAD-BROKEN", "miswired", f"{seen}: {whose}", gain, "share of right first guesses", fix)
         yield Withheld("drift", "the head is no better than the most frequent token, so there is nothing that could drift")
 
     def _at_a_cheap_drafter(self, trace: Trace) -> Iterator[Finding]:

@@ -4,7 +4,9 @@ A checkpoint whose capture layers, feedback, norms, map or rotation are read oth
 first. Every other wiring is scored by the log-likelihood of the same wanted tokens, prompt by prompt against the declared one: at depth 1,
 where nothing is fed back yet, but for the feedback, which counts from depth 2 on; readings of the vocabulary map by right guesses, since
 they cover different tokens. One change at a time; what helps most on one half of the prompts is judged on the other, and taken over; then
-again from there, until nothing helps. A round judges one change, so no correction for many tries is due.
+again from there, until nothing helps. A round judges one change, so no correction for many tries is due. Where the halves do not settle it
+but all prompts together show a gain, the wiring is left undecided, and that comes before any other advice. A head that guesses no better
+than the most frequent token gains by whatever makes it less sure, so such a gain is none.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from math import inf
 from typing import NamedTuple
 
-from driftcli.curves import forced_accuracy, log_likelihood
+from driftcli.curves import forced_accuracy, log_likelihood, over_favourite, vocabulary_lost
 from driftcli.domain import (
     BASELINE,
     Absent,
@@ -32,6 +35,7 @@ from driftcli.domain import (
     Wiring,
     Withheld,
 )
+from driftcli.grades import more_prompts
 from driftcli.intervals import too_few
 from driftcli.probe import Trace
 from driftcli.stats import MINIMAL_PROMPTS, Floats, Sums
@@ -90,8 +94,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A search as far as its numbers go: the changes that won, how many others were tried, what is still to be measured, and the best
-    change of the last round, which did not win, or which the half that judges leaves open.
+    """A search as far as its numbers go: the changes that won, how many others were tried, what is still to be measured, the best change of
+    the last round where none won, and one that the halves together leave open.
     """
 
     steps: tuple[Step, ...]
@@ -141,12 +145,19 @@ class WiringSearch:
             few = too_few(trace.n_prompts, 2 * MINIMAL_PROMPTS)
             yield Skipped("wiring", "inconclusive", f"{few}, half to choose a wiring and half to judge it")
         elif outcome.unsettled is not None:
-            step = outcome.unsettled
-            open = f"{_described(step)} fits the weights better on half of the prompts, on the other {_amount(step)}"
-            yield Skipped("wiring", "inconclusive", f"{open}; more prompts would tell")
+            yield self._unsettled(outcome.unsettled)
         elif not outcome.steps:
             close = "" if outcome.best is None else f"; the closest, {_described(outcome.best)}, {_amount(outcome.best)}"
-            yield Sound("wiring", f"none of {outcome.tried} other wirings fits the weights better than the declared one{close}")
+            yield Sound("wiring", f"no alternative wiring of {outcome.tried} fits better than the declared one{close}")
+
+    def _unsettled(self, step: Step) -> Skipped:
+        """What is said of a change that may fit better, and to settle that before anything else is done."""
+        more = more_prompts(step.gain, self.minimal_gain, -inf, step.gain.n_prompts)
+        tell = f"about {more} more prompts would tell" if more else "more prompts would tell"
+        seen = f"{_described(step)} may fit the weights better: {_amount(step)} ({step.gain.n_prompts} prompts); {tell}"
+        then = f"if {_described(step)} fits better, {FACTORS[step.field].fix}"
+        fix = f"settle the wiring first: measure on more prompts (--limit, --prompts); {then}"
+        return Skipped("wiring", "inconclusive", seen, fix)
 
     def _round(self, pair: PairCard, spec: RunSpec, current: Wiring) -> tuple[Condition, ...]:
         """Every change of a field that has not been changed yet, and the other orders of the streams."""
@@ -168,11 +179,32 @@ class WiringSearch:
             tried += len(asked)
             best = _best(trace, current, asked) if trace.n_prompts >= 2 * MINIMAL_PROMPTS else None
             judged = best and _step(trace, current, best.after, "judging")
-            if best is None or judged is None or best.gain.low <= self.minimal_gain or judged.gain.high <= self.minimal_gain:
-                return Outcome(tuple(steps), tried, best=judged)
-            if judged.gain.low <= self.minimal_gain:
-                return Outcome(tuple(steps), tried, unsettled=judged)
+            if best is None or judged is None:
+                return Outcome(tuple(steps), tried)
+            if best.gain.low <= self.minimal_gain or judged.gain.low <= self.minimal_gain or not _knows_the_text(trace, best.after):
+                judged, suspect = self._by_all(trace, current, asked), judged
+                if judged is None or judged.gain.low <= self.minimal_gain:
+                    return Outcome(tuple(steps), tried, best=suspect, unsettled=judged)
             steps.append(judged)
+
+    def _by_all(self, trace: Trace, current: Wiring, asked: Sequence[Condition]) -> Step | None:
+        """The change that gains most over all prompts where the halves did not settle it: by an interval for all that were asked at once
+        where that lies beyond what counts, else where it is surely something by one for all that may still count.
+        """
+        alone = [_step(trace, current, condition.settings.wiring, None) for condition in asked]
+        open = [step.after for step in alone if step is not None and step.gain.high > self.minimal_gain]
+        strict = [_step(trace, current, one, None, len(asked)) for one in open]
+        loose = [_step(trace, current, one, None, len(open)) for one in open]
+        sure = [step for step in strict if step is not None and step.gain.low > self.minimal_gain]
+        shown = [wide for wide, step in zip(strict, loose, strict=True) if wide and step and step.gain.low > 0]
+        known = [step for step in sure or shown if step.gain.value > self.minimal_gain and _knows_the_text(trace, step.after)]
+        return max(known, key=lambda step: step.gain.value, default=None)
+
+
+def _knows_the_text(trace: Trace, wiring: Wiring) -> bool:
+    """Whether a head so wired guesses better than the most frequent token: one that does not gains likelihood by being less sure alone."""
+    above = trace.estimate(over_favourite, _named(wiring))
+    return isinstance(above, Estimate) and above.low > 0
 
 
 def _reaches(one: Wiring, depth: int) -> bool:
@@ -195,11 +227,11 @@ def _named(wiring: Wiring) -> str:
     return f"wiring-{wiring}" if wiring.changes else BASELINE
 
 
-def _step(trace: Trace, before: Wiring, after: Wiring, half: Half) -> Step | None:
-    """The change from one wiring to another with what it gains on half of the prompts; None where that has no number."""
+def _step(trace: Trace, before: Wiring, after: Wiring, half: Half | None, tries: int = 1) -> Step | None:
+    """The change from one wiring to another with what it gains on all or half of the prompts; None where that has no number."""
     field = next(name for name in after.changes if after.changes[name] != before.changes.get(name))
     statistic = {"feedback": deeper_likelihood, "vocabulary": first_hits}.get(field, first_likelihood)
-    gain = trace.gain(statistic, _named(after), _named(before), half)
+    gain = trace.gain(statistic, _named(after), _named(before), half, tries)
     return None if isinstance(gain, Absent) else Step(before, after, field, gain)
 
 
@@ -231,6 +263,12 @@ def _finding(step: Step) -> Finding:
 def _stored_map(trace: Trace) -> Iterator[Finding]:
     """A d2t that holds the target ids themselves: read so here, but added to the draft id by every server."""
     kind = trace.pair.record.get("vocab_map")
+    if vocabulary_lost(trace):
+        above = trace.estimate(over_favourite, BASELINE)
+        assert isinstance(above, Estimate)
+        claim = "d2t holds zeros alone, so the map is lost: read so the first guess is no better than the most frequent token"
+        fix = "write d2t anew, from the map that the head was trained with"
+        yield Finding("VOCAB-MAP", "miswired", claim, above, "share of right guesses", fix)
     if kind is None or kind.value != "absolute":
         return
     hits = trace.estimate(first_hits, BASELINE)

@@ -191,8 +191,14 @@ def grade(finding: Finding) -> str:
 
 def to_do(verdict: Verdict, shorter_draft: str) -> dict[str, list[str]]:
     """Each advice once, with the codes that ask for it, in the order of the findings; before them to draft fewer tokens, where a drift asks
-    for that and it is worth it.
+    for that and it is worth it. What an undecided axis asks for comes first, and all else only if that proves right.
     """
+    first: dict[str, list[str]] = {printable(axis.fix): [name] for name, axis in verdict.axes.items() if axis.fix}
+    advice = _advice(verdict, shorter_draft)
+    return {**first, **{f"if that changes nothing: {one}" if first else one: codes for one, codes in advice.items()}}
+
+
+def _advice(verdict: Verdict, shorter_draft: str) -> dict[str, list[str]]:
     drifts = [one.code for one in verdict.findings if BY_NAME[one.code].axis == "drift" and one.severity != "healthy"]
     advice: dict[str, list[str]] = {printable(shorter_draft): list(dict.fromkeys(drifts))} if drifts and shorter_draft else {}
     for finding in verdict.findings:

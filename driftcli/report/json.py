@@ -63,6 +63,7 @@ def _axis(axis: AxisVerdict) -> dict[str, Plain]:
         "reason": axis.reason,
         "bound": axis.bound,
         "more_prompts": axis.more_prompts,
+        "fix": axis.fix or None,
     }
 
 

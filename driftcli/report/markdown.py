@@ -50,15 +50,11 @@ def _conditions(run: Run) -> list[list[str]]:
 
 
 def _findings(verdict: Verdict, shorter_draft: str) -> list[list[str]]:
-    if not verdict.findings:
-        return [["None."]]
     rows = [[finding.code, evidence.grade(finding), escaped(printable(finding.claim))] for finding in verdict.findings]
     advice = evidence.to_do(verdict, shorter_draft).items()
-    return [
-        _table(["code", "severity", "claim"], ["---"] * 3, rows),
-        ["### What to do"],
-        _bullets(f"{escaped(fix)} ({', '.join(codes)})" for fix, codes in advice),
-    ]
+    found = _table(["code", "severity", "claim"], ["---"] * 3, rows) if rows else ["None."]
+    asked = _bullets(f"{escaped(fix)} ({', '.join(codes)})" for fix, codes in advice)
+    return [found, *([["### What to do"], asked] if asked else [])]
 
 
 def _remedies(run: Run, verdict: Verdict) -> list[list[str]]:

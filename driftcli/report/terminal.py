@@ -131,7 +131,7 @@ def _trials(run: Run, found: Sequence[Outcome]) -> RenderableType:
 
 
 def _to_do(verdict: Verdict, shorter_draft: str) -> list[RenderableType]:
-    if not verdict.findings:
-        return []
     advice = evidence.to_do(verdict, shorter_draft).items()
+    if not advice:
+        return []
     return [Text("WHAT TO DO", style="bold"), *(hanging(f"{fix}  ({', '.join(codes)})") for fix, codes in advice)]

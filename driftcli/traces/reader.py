@@ -228,10 +228,17 @@ class Run(Pooled):
             sampled = self.is_sampled(condition)
             sums = condition_sums(self._grids(condition), self.units, self.spec.depth, sampled=sampled, texts=texts)
             self._sums[key] = {**sums, **target_sums(self._texts_of(condition), self.units)}
+            if texts is None and self._drafts_as_reference(condition):
+                self._sums[key] = {**self._sums[key], "favourite_right": self.sums(self.reference)["favourite_right"]}
         if self._category is None:
             return self._sums[key]
         own = self.within_category(self._category)
         return Mapped(self._sums[key], lambda values: values[own])
+
+    def _drafts_as_reference(self, condition: str) -> bool:
+        """Whether a condition drafts from the very anchors of the reference."""
+        own = bool(cells(self.path / "trajectories", condition)) and condition != BASELINE
+        return not own and self.depth_of(condition) <= self.spec.depth
 
     def cannot_plan(self, plan: Plan) -> Absent | None:
         """Why decoding by a plan cannot be counted, None where it can."""

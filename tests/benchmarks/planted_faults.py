@@ -49,11 +49,14 @@ class Files:
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong in the files, and the code that names it; no code for a sound copy."""
+    """What goes wrong in the files, and the code that names it; no code for a sound copy. of_target: in the target's, which answers as
+    before.
+    """
 
     name: str
     code: str | None
     plant: Callable[[Files], None]
+    of_target: bool = False
 
 
 def late_layers(files: Files) -> None:
@@ -102,6 +105,31 @@ def lost_gains(files: Files) -> None:
             files.tensors[name] = torch.ones_like(files.tensors[name])
 
 
+def zero_map(files: Files) -> None:
+    files.tensors["d2t"] = torch.zeros_like(files.tensors["d2t"])
+    files.tensors.pop("t2d", None)
+
+
+def rotated(files: Files) -> None:
+    """The residual stream of a Llama turned by an orthogonal matrix, the norms' gains folded into what follows them: every logit stays."""
+    tensors, width = files.tensors, int(str(files.config["hidden_size"]))
+    head = tensors.get("lm_head.weight", tensors["model.embed_tokens.weight"]).double()
+    turn = torch.linalg.qr(torch.randn(width, width, generator=torch.Generator().manual_seed(3), dtype=torch.float64)).Q
+    for name in [name for name in tensors if name.endswith("layernorm.weight")]:
+        layer, gain = name.rsplit(".", 2)[0], tensors[name].double()
+        readers = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj") if "input" in name else ("mlp.gate_proj", "mlp.up_proj")
+        for reader in readers:
+            tensors[f"{layer}.{reader}.weight"] = (tensors[f"{layer}.{reader}.weight"].double() * gain) @ turn
+        writer = f"{layer}.{'self_attn.o_proj' if 'input' in name else 'mlp.down_proj'}.weight"
+        tensors[writer] = turn.T @ tensors[writer].double()
+        tensors[name] = torch.ones_like(tensors[name])
+    tensors["lm_head.weight"] = (head * tensors["model.norm.weight"].double()) @ turn
+    tensors["model.norm.weight"] = torch.ones_like(tensors["model.norm.weight"])
+    tensors["model.embed_tokens.weight"] = tensors["model.embed_tokens.weight"].double() @ turn
+    files.tensors.update({name: tensor.float() for name, tensor in tensors.items()})
+    files.config["tie_word_embeddings"] = False
+
+
 def nothing(files: Files) -> None:
     """A sound copy."""
 
@@ -123,13 +151,14 @@ FAULTS = (
     Fault("RoPE base 100", "ROPE-MISMATCH", other_base(100.0)),
     Fault("position table of 64", "POS-RANGE", short_table),
     Fault("norm gains at 1", "NORM-MISMATCH", lost_gains),
+    Fault("target rotated under it", "LOAD-BROKEN", rotated, of_target=True),
+    Fault("d2t all zeros", "VOCAB-MAP", zero_map),
 )
 
 
 def planted(fault: Fault, drafter: str, target: str, folder: Path) -> Path:
-    """A copy of the drafter with the fault in it."""
-    source = resolve(drafter).folder
-    shutil.copytree(source, folder)
+    """A copy of the drafter, or of the target, with the fault in it."""
+    shutil.copytree(resolve(target if fault.of_target else drafter).folder, folder)
     config = json.loads((folder / "config.json").read_text())
     tensors = load_file(folder / "model.safetensors")
     fault.plant(Files(config, tensors, json.loads((resolve(target).folder / "config.json").read_text())))
@@ -160,7 +189,7 @@ def case(fault: Fault, verdict: Verdict) -> tuple[bool, str]:
             if BY_NAME[found.code].axis == "drift" and found.severity != "healthy" and found.condition == BASELINE
         }
     )
-    read_as_meant = fault.code == "VOCAB-MAP"  # what is declared to servers cannot be drafted with: the baseline is the map mended
+    read_as_meant = fault.plant is absolute_map  # what is declared to servers cannot be drafted with: the baseline is the map mended
     right = wiring == ([fault.code] if fault.code else []) and (not fault.code or not drift or read_as_meant)
     return (
         right,
@@ -172,8 +201,9 @@ def table(target: str, drafter: str, faults: Sequence[Fault], asked: argparse.Na
     prompts: list[Prompt] = []
     for fault in faults:
         with TemporaryDirectory() as scratch:
-            copy = planted(fault, drafter, target, Path(scratch) / "head")
-            pair = load_pair(target, str(copy), torch.device(asked.device), "auto")
+            copy = str(planted(fault, drafter, target, Path(scratch) / "copy"))
+            models = (copy, drafter) if fault.of_target else (target, copy)
+            pair = load_pair(*models, torch.device(asked.device), "auto")
             if not prompts:
                 known = bundled_prompts() if target.startswith("bundled:") else builtin_prompts()
                 prompts = answered(pair.target, limited(known, asked.prompts), asked.max_new_tokens)
