@@ -137,6 +137,9 @@ class WiringSearch:
         if not trace.pair.alternatives:
             yield Skipped("wiring", "not applicable", "nothing is open in how this drafter is put together")
             return
+        if vocabulary_lost(trace):
+            yield _lost_map(trace)
+            return
         outcome = self._search(trace)
         yield from (_finding(step) for step in outcome.steps)
         yield from _stored_map(trace)
@@ -179,7 +182,7 @@ class WiringSearch:
             tried += len(asked)
             best = _best(trace, current, asked) if trace.n_prompts >= 2 * MINIMAL_PROMPTS else None
             judged = best and _step(trace, current, best.after, "judging")
-            if best is None or judged is None:
+            if best is None or judged is None or vocabulary_lost(trace):
                 return Outcome(tuple(steps), tried)
             if best.gain.low <= self.minimal_gain or judged.gain.low <= self.minimal_gain or not _knows_the_text(trace, best.after):
                 judged, suspect = self._by_all(trace, current, asked), judged
@@ -260,15 +263,18 @@ def _finding(step: Step) -> Finding:
     return Finding(factor.code, "miswired", claim, step.gain, unit, factor.fix, _named(step.after))
 
 
+def _lost_map(trace: Trace) -> Finding:
+    """A d2t of zeros by which the head guesses nothing: any other reading of the rest would be told by tokens that it never meant."""
+    above = trace.estimate(over_favourite, BASELINE)
+    assert isinstance(above, Estimate)
+    claim = "d2t holds zeros alone, so the map is lost: read so the first guess is no better than the most frequent token"
+    fix = "write d2t anew, from the map that the head was trained with"
+    return Finding("VOCAB-MAP", "miswired", claim, above, "share of right guesses", fix)
+
+
 def _stored_map(trace: Trace) -> Iterator[Finding]:
     """A d2t that holds the target ids themselves: read so here, but added to the draft id by every server."""
     kind = trace.pair.record.get("vocab_map")
-    if vocabulary_lost(trace):
-        above = trace.estimate(over_favourite, BASELINE)
-        assert isinstance(above, Estimate)
-        claim = "d2t holds zeros alone, so the map is lost: read so the first guess is no better than the most frequent token"
-        fix = "write d2t anew, from the map that the head was trained with"
-        yield Finding("VOCAB-MAP", "miswired", claim, above, "share of right guesses", fix)
     if kind is None or kind.value != "absolute":
         return
     hits = trace.estimate(first_hits, BASELINE)

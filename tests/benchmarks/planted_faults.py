@@ -120,8 +120,10 @@ def rotated(files: Files) -> None:
         readers = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj") if "input" in name else ("mlp.gate_proj", "mlp.up_proj")
         for reader in readers:
             tensors[f"{layer}.{reader}.weight"] = (tensors[f"{layer}.{reader}.weight"].double() * gain) @ turn
-        writer = f"{layer}.{'self_attn.o_proj' if 'input' in name else 'mlp.down_proj'}.weight"
-        tensors[writer] = turn.T @ tensors[writer].double()
+        writer = f"{layer}.{'self_attn.o_proj' if 'input' in name else 'mlp.down_proj'}"
+        tensors[f"{writer}.weight"] = turn.T @ tensors[f"{writer}.weight"].double()
+        if f"{writer}.bias" in tensors:
+            tensors[f"{writer}.bias"] = tensors[f"{writer}.bias"].double() @ turn
         tensors[name] = torch.ones_like(tensors[name])
     tensors["lm_head.weight"] = (head * tensors["model.norm.weight"].double()) @ turn
     tensors["model.norm.weight"] = torch.ones_like(tensors["model.norm.weight"])

@@ -96,7 +96,7 @@ def test_what_helps_the_prompts_that_select_and_not_those_that_judge_is_not_take
 
 
 def test_what_the_halves_leave_open_and_all_prompts_show_is_undecided_and_comes_before_any_other_advice() -> None:
-    astride = [(-40, -200, -200, -200), (-95, -200, -200, -200), (-110, -200, -200, -200), (-105, -200, -200, -200)]
+    astride = [(-60, -200, -200, -200), (-100, -200, -200, -200), (-92, -200, -200, -200), (-100, -200, -200, -200)]
     (said,) = SEARCH.judge(trace({"wiring-rope-default": astride}))
     assert isinstance(said, Skipped) and said.state == "inconclusive"
     assert said.reason.startswith("the default rotation may fit the weights better: +0.12 nats a token [-")
