@@ -380,6 +380,6 @@ class Verdict:
 
     severity: Severity
     headline: str
-    open: str = ""
     axes: Mapping[Axis, AxisVerdict] = field(default_factory=dict)
     findings: Sequence[Finding] = ()
+    open: str = ""

@@ -23,16 +23,18 @@ import torch
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from driftcli.costs import StepCosts, speed_up
-from driftcli.domain import BUNDLED
+from driftcli.costs import StepCosts
+from driftcli.domain import BUNDLED, Absent, Estimate
 from driftcli.engine.serving import ServedDrafter, ServedTarget, serve
 from driftcli.engine.texts import plain_decoding
 from driftcli.engine.timing import StepTimer, source
 from driftcli.errors import DriftError
+from driftcli.intervals import Bootstrap
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.loading.prompts import builtin_prompts, bundled_prompts, limited
 from driftcli.loading.rendering import render
 from driftcli.loading.target import choose_device
+from driftcli.payoff import speed
 
 
 @dataclass(frozen=True)
@@ -124,17 +126,26 @@ def seconds_a_token(replies: Iterable[Decoded]) -> float:
     return sum(reply.seconds for reply in replies) / sum(reply.committed for reply in replies)
 
 
-def row(drafts: int, replies: Sequence[Decoded], plain: Sequence[Decoded], costs: StepCosts) -> str:
-    """One line of the table."""
+def predicted_speed(drafts: int, replies: Sequence[Decoded], costs: StepCosts) -> Estimate | Absent:
+    """Expected speed over plain decoding by the steps' times, its interval over prompts and the turns in which steps were timed."""
+    rounds = np.array([len(reply.kept) for reply in replies], dtype=float)
+    by_sent = np.multiply.outer(rounds, np.arange(drafts + 1) == drafts)
+    sums = {"rounds_by_sent": by_sent, "kept": np.array([sum(reply.kept) for reply in replies], dtype=float)}
+    return Bootstrap.of(len(replies), 0).estimate(sums, speed(costs))
+
+
+def row(drafts: int, replies: Sequence[Decoded], plain: Sequence[Decoded], costs: StepCosts) -> tuple[str, bool]:
+    """One line of the table, and whether what was measured lies within the interval of what was predicted."""
     rounds, kept = sum(len(reply.kept) for reply in replies), sum(sum(reply.kept) for reply in replies)
     seconds = seconds_a_token(replies)
-    measured = seconds_a_token(plain) / seconds
-    predicted = float(speed_up(np.array(rounds), np.array(kept), costs, drafts))
+    measured, predicted = seconds_a_token(plain) / seconds, predicted_speed(drafts, replies, costs)
     same = sum(one.reply == other.reply for one, other in zip(replies, plain, strict=True))
-    return (
-        f"{drafts:>3}  {1 + kept / rounds:>17.3f}  {1000 * seconds:>8.2f}  {measured:>17.3f}  {predicted:>18.3f}  "
-        f"{predicted / measured - 1:>+6.1%}  {same:>3} of {len(plain)}"
-    )
+    told = f"{drafts:>3}  {1 + kept / rounds:>17.3f}  {1000 * seconds:>8.2f}  {measured:>17.3f}"
+    if isinstance(predicted, Absent):
+        return f"{told}  unknown ({predicted.reason})  {same:>3} of {len(plain)}", False
+    interval = f"{predicted.value:.3f} [{predicted.low:.3f}, {predicted.high:.3f}]"
+    error = f"{predicted.value / measured - 1:>+6.1%}"
+    return f"{told}  {interval:>22}  {error}  {same:>3} of {len(plain)}", predicted.low <= measured <= predicted.high
 
 
 def decode_all(
@@ -167,9 +178,12 @@ def compare(pair: LoadedPair, prompts: Sequence[list[int]], draft_lengths: Seque
             if (place := first_difference(one.reply, other.reply)) is not None:
                 print(f"prompt {number}, {drafts} drafts: differs from the plain reply at token {place} of {len(other.reply)}")
     print(f"plain decoding: {1000 * seconds_a_token(plain):.2f} ms a token")
-    print("  K  acceptance length  ms/token  measured speed-up  predicted speed-up   error  same replies")
-    for drafts, replies in found.items():
-        print(row(drafts, replies, plain, step))
+    if step.doubt:
+        print(f"the times of the steps cannot be true: {step.doubt}")
+    print("  K  acceptance length  ms/token  measured speed-up      predicted [95%]     error  same replies")
+    rows = [row(drafts, replies, plain, step) for drafts, replies in found.items()]
+    print("\n".join(line for line, _ in rows))
+    print(f"measured within the interval of what was predicted: {sum(inside for _, inside in rows)} of {len(rows)} draft lengths")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -20,6 +20,7 @@ LAYERS = (  # each imports from its own and from those before it
     {
         "driftcli.stats",
         "driftcli.intervals",
+        "driftcli.turns",
         "driftcli.pooled",
         "driftcli.costs",
         "driftcli.curves",

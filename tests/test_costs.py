@@ -22,6 +22,7 @@ from driftcli.costs import (
     speed_up_of,
 )
 from driftcli.errors import SourceError, UsageError
+from driftcli.turns import Turns
 
 STEPS = StepCosts(4, 3.0, 2.0, (10.0, 11.0, 13.0, 16.0))
 READING = StepCosts(4, 3.0, 2.0, (10.0, 11.0, 13.0, 16.0), draft_read=0.5)
@@ -54,8 +55,8 @@ def test_a_round_costs_its_drafts_and_one_target_step_over_one_token_more() -> N
 @pytest.mark.parametrize("drafts", [0, 1, 2, 3])
 def test_the_speed_up_is_that_of_a_loop_on_a_clock(drafts: int, costs: StepCosts) -> None:
     rounds = [some_rounds(seed, [drafts]) for seed in range(6)]
-    n, kept = np.full((2, 3), 20.0), np.array([sum(kept for _, kept in one) for one in rounds], dtype=float).reshape(2, 3)
-    expected = np.array([simulated(one, costs) for one in rounds]).reshape(2, 3)
+    n, kept = np.full(6, 20.0), np.array([sum(kept for _, kept in one) for one in rounds], dtype=float)
+    expected = np.array([simulated(one, costs) for one in rounds])
     np.testing.assert_allclose(speed_up(n, kept, costs, drafts), expected)
 
 
@@ -65,14 +66,13 @@ def test_the_speed_up_of_rounds_of_different_lengths_is_that_of_a_loop_on_a_cloc
     counts = np.array([[sum(drafted == n for drafted, _ in one) for n in range(4)] for one in rounds], dtype=float)
     kept = np.array([sum(kept for _, kept in one) for one in rounds], dtype=float)
     np.testing.assert_allclose(speed_up_of(counts, kept, costs), [simulated(one, costs) for one in rounds])
-    assert speed_up_of(counts.reshape(2, 3, 4), kept.reshape(2, 3), costs).shape == (2, 3)
 
 
 @pytest.mark.parametrize("costs", [STEPS, READING])
 @pytest.mark.parametrize("drafts", [1, 2, 3])
 def test_speculation_at_the_break_even_length_is_as_fast_as_plain_decoding(drafts: int, costs: StepCosts) -> None:
     length = break_even_length(costs, drafts)
-    assert speed_up(np.array(100.0), np.array(100 * (length - 1)), costs, drafts) == pytest.approx(1)
+    assert speed_up(np.array([100.0]), np.array([100 * (length - 1)]), costs, drafts) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(("costs", "words"), [(STEPS, "from an acceptance length of 1.80"), (StepCosts(1, 9, 9, (1, 2, 3)), "would not")])
@@ -114,6 +114,24 @@ def test_costs_are_the_same_after_they_were_written_and_read(tmp_path: Path) -> 
     assert read_costs(tmp_path / "costs.json", 3) == costs
 
 
+def test_turns_are_written_and_read_again_and_the_medians_follow_from_them(tmp_path: Path) -> None:
+    turns = Turns(
+        (1, 2, 4), np.array([[1.0, -0.1, 2.0, 10.0, 11.0, 14.0], [1.2, 0.3, 2.2, 10.4, 11.4, 14.4], [1.1, 0.2, 2.1, 10.2, 11.2, 14.2]])
+    )
+    costs = Costs("here", 512, (StepCosts.timed(1, turns),))
+    (tmp_path / "costs.json").write_text(json.dumps(costs_json(costs)))
+    (again,) = read_costs(tmp_path / "costs.json", 3).by_batch
+    assert again == StepCosts(1, 1.1, 2.1, (10.2, 11.2, 12.7, 14.2), 0.2)
+    assert again.turns is not None and np.array_equal(again.turns.seconds, turns.seconds)
+
+
+def test_times_that_cannot_be_are_told_and_small_falls_are_smoothed() -> None:
+    assert StepCosts(1, 1.0, 1.0, (10.0, 11.0, 12.0)).doubt == ""
+    fell = StepCosts(1, 1.0, 1.0, (10.0, 14.0, 12.0)).doubt
+    assert fell == "a target step over 3 tokens took 1.2e+04 ms, one over 2 tokens 1.4e+04 ms, beyond noise"
+    assert "pay without a single draft kept" in StepCosts(1, 0.0, 0.0, (10.0, 9.5)).doubt
+
+
 def test_a_file_without_a_source_is_its_own_and_may_leave_out_steps(tmp_path: Path) -> None:
     path = tmp_path / "costs.json"
     batch = {"batch_size": 8, "draft_first": 2, "draft_step": 0, "verify": {"9": 3, "1": 1, "5": 2.0}}
@@ -121,6 +139,9 @@ def test_a_file_without_a_source_is_its_own_and_may_leave_out_steps(tmp_path: Pa
     costs = read_costs(path, 8)
     assert costs.source == str(path)
     assert costs.of_batch(8).verify == pytest.approx([1, 1.25, 1.5, 1.75, 2, 2.25, 2.5, 2.75, 3])
+
+
+TURNS = {"draft_first": [1.0, 1.0], "draft_read": [0.0, -0.1], "draft_step": [1.0, 2.0], "verify": {"1": [1.0, 1.0], "3": [1.0, 2.0]}}
 
 
 def changed(**changes: object) -> str:
@@ -161,6 +182,12 @@ MALFORMED = {
     batch(verify={"1": 1.0, "4": None}): "verify.4: saw None, expected seconds",
     batch(verify={"1": 1.0, "01": 1.0}): "verify, key: saw '01', expected a number of tokens",
     batch(verify={"1": 1.0, "9999999999": 1.0}): "verify, key: saw '9999999999', expected a number of tokens",
+    batch(turns=[1]): r"by_batch\[0\].turns: saw \[1\], expected an object with draft_first, draft_read, draft_step, verify",
+    batch(turns={**TURNS, "verify": {"2": [1.0]}}): r'turns.verify: saw .*, expected an object by number of tokens, with "1" among them',
+    batch(turns={**TURNS, "draft_step": [1.0]}): r"turns.draft_step: holds another number of turns than draft_first, expected 2",
+    batch(turns={**TURNS, "draft_first": []}): r"turns.draft_first: saw \[\], expected a list of seconds, one a turn",
+    batch(turns={**TURNS, "draft_read": [0.0, float("nan")]}): "turns.draft_read: saw nan, expected seconds, a finite number",
+    batch(turns={**TURNS, "verify": {"1": [1.0, 0], "3": [1.0, 2.0]}}): r"turns.verify.1\[1\]: saw 0, expected seconds, a positive number",
     batch(verify=[1.0, 1.1]): "verify: holds steps of up to 2 tokens, expected up to 3 for 2 drafts; measure deeper or lower --depth",
     batch(verify={"1": 1.0, "2": 1.1}): "verify: holds steps of up to 2 tokens, expected up to 3 for 2 drafts",
 }

@@ -44,8 +44,8 @@ def judge(trace: Trace, battery: Sequence[Probe]) -> Verdict:
     covered = {axis for probe in battery for axis in probe.axes}
     axes = {axis: _axis(axis, findings, said, covered=axis in covered) for axis in AXES}
     severity = _severity(axes)
-    headline, open = _headline(severity, axes, trace), _open_axes(axes)
-    return Verdict(severity, headline, open, axes, sorted(findings, key=lambda finding: -_rank(finding)))
+    ranked = sorted(findings, key=lambda finding: -_rank(finding))
+    return Verdict(severity, _headline(severity, axes, trace), axes, ranked, _open_axes(axes))
 
 
 def _placed(finding: Finding, trace: Trace) -> Finding:

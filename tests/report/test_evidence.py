@@ -36,6 +36,7 @@ def test_the_banner_speaks_of_drift_only_where_drift_decided() -> None:
     unasked = {"drift": AxisVerdict("healthy"), "wiring": AxisVerdict("not measured")}
     assert banner(Verdict("healthy", "", unasked)) == "NO DRIFT"
     assert of("inconclusive", "not applicable") == "INCONCLUSIVE"
+    assert of("not applicable", "not applicable") == "DRIFT NOT APPLICABLE"
     assert of("miswired", "severe") == "MISWIRED"
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from driftcli.cli.battery import load_battery
+from driftcli.codes import BY_NAME
 from driftcli.costs import StepCosts
 from driftcli.domain import Estimate, Plan, Verdict
 from driftcli.mitigations.mitigation import Option
@@ -12,6 +16,7 @@ from driftcli.mitigations.trials import Outcome
 from driftcli.payoff import best_length
 from driftcli.report import remedies, speeds
 from driftcli.report.console import plain
+from driftcli.report.json import finding_json
 from driftcli.report.json import report as report_json
 from driftcli.report.markdown import render as markdown
 from driftcli.report.terminal import render
@@ -41,7 +46,7 @@ def test_where_no_draft_length_pays_the_answer_is_to_turn_speculation_off(judged
     typed = parts(run, verdict)["What to type"]
     assert typed[0] == f"no speculation, vllm 0.33: {OFF}"
     assert not any("num_speculative_tokens" in line for line in typed)  # though draft 1 is faster than draft 8
-    assert not any("draft" in finding.fix for finding in verdict.findings if finding.code == "DRIFT-STATE")
+    assert speeds.shorter_draft(run) == ""
 
 
 def test_where_nothing_helps_the_answer_is_to_train_again_as_far_as_a_finding_asks_for_it(judged: Judged) -> None:
@@ -63,8 +68,8 @@ def test_where_something_helps_it_is_what_to_type_and_no_answer_stands_above_it(
     fastest = best_length(run, CHEAP)[0].drafts
     assert 1 <= fastest < 8
     assert any(f'"num_speculative_tokens": {fastest}' in line for line in parts(run, verdict)["What to type"])
-    (fix,) = {finding.fix for finding in verdict.findings if finding.code == "DRIFT-STATE"}
-    assert fix.startswith(f"draft {fastest} instead of 8: is the fastest at batch 1")
+    assert speeds.shorter_draft(run).startswith(f"draft {fastest} instead of 8: is the fastest at batch 1, keeps ")
+    assert f"- draft {fastest} instead of 8: is the fastest" in plain(render(run, verdict))
 
 
 def test_batch_sizes_are_told_apart_and_one_where_nothing_pays_drafts_nothing(judged: Judged) -> None:
@@ -74,7 +79,8 @@ def test_batch_sizes_are_told_apart_and_one_where_nothing_pays_drafts_nothing(ju
     assert not any(line.startswith("draft ") for line in typed)  # which the schedule holds already
     (line,) = [line for line in typed if line.startswith("by batch size, vllm")]
     assert f"[[1, 7, {fastest}], [8, 8, 0]]" in line
-    assert [line.split(":")[0] for line in speeds.payoff_lines(run)[:2]] == ["batch 1", "batch 8"]
+    told = [line.split(":")[0] for line in speeds.payoff_lines(run) if "the fastest" in line]
+    assert told == ["batch 1", "batch 8"]
 
 
 def test_the_speed_of_every_draft_length_is_that_of_its_acceptance_length(judged: Judged) -> None:
@@ -93,6 +99,34 @@ def test_the_speed_of_every_draft_length_is_that_of_its_acceptance_length(judged
     assert [cell.rstrip("x") for cell in speed.cells] == [f"{row['speed_up']['value']:.2f}" for row in cheap["by_draft_length"]]
 
 
+def test_times_that_cannot_be_give_no_speed_no_advice_and_their_reason(judged: Judged) -> None:
+    impossible = StepCosts(1, 0.0, 0.0, (1.0, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7))  # 6.79x at an acceptance length of 3.96, once seen
+    run, verdict = judged(Recipe(DRIFTING, costs=[impossible, replace(CHEAP, batch_size=4)]))
+    _, second = report_json(run, verdict)["payoff"]  # type: ignore[misc]
+    assert second["speed_up"] == {"value": None, "low": None, "high": None, "n_prompts": None, "reason": impossible.doubt}
+    assert (
+        verdict.axes["payoff"].state == "inconclusive"
+        and "no speed is told: a target step over 2 tokens took" in verdict.axes["payoff"].reason
+    )
+    assert any("no speed is told: a target step over 2 tokens took" in line for line in speeds.payoff_lines(run))
+
+
+def test_other_times_of_the_same_traces_leave_the_findings_as_they_are(judged: Judged) -> None:
+    kept = []
+    for costs in (FREE, CHEAP, DEAR):
+        _, verdict = judged(Recipe(DRIFTING, costs=[costs]))
+        kept.append(json.dumps([finding_json(one) for one in verdict.findings if not BY_NAME[one.code].timed]))
+    assert kept[0] == kept[1] == kept[2]
+
+
+def test_lengths_that_cannot_be_told_apart_are_said_to_be_equally_fast(judged: Judged) -> None:
+    run, verdict = judged(Recipe(DRIFTING, costs=[CHEAP]))
+    same = report_json(run, verdict)["payoff"][0]["equally_fast"]  # type: ignore[index, call-overload]
+    assert best_length(run, CHEAP)[0].drafts in same
+    told = [line for line in speeds.payoff_lines(run) if "equally fast" in line]
+    assert bool(told) == (len(same) > 1)
+
+
 def test_with_few_prompts_no_speed_is_shown(judged: Judged) -> None:
     run, verdict = judged(Recipe(DRIFTING, costs=[CHEAP], prompts=[f"p{number}" for number in range(15)]))
     assert not speeds.speed_rows(run)
@@ -107,14 +141,14 @@ def test_without_costs_shorter_drafts_are_said_not_to_be_judged(judged: Judged) 
     verdict = judge(run, load_battery(run.probe_names))
     assert answer(run, verdict).startswith("Nothing that was tried at inference helps here (shorter drafts aside, ")
     assert not speeds.speed_rows(run)
-    assert "draft " in next(finding.fix for finding in verdict.findings if finding.code == "DRIFT-STATE")
+    assert " instead of 8: keeps " in speeds.shorter_draft(run)
 
 
 def test_hardly_slower_drafts_are_left_as_they_are_everywhere(judged: Judged) -> None:
     run, verdict = judged(Recipe(DRIFTING, costs=[StepCosts(1, 0.001, 0.001, (1.0,) * 9), StepCosts(4, 0.001, 0.001, (1.0,) * 9)]))
     assert remedies.tried(run)[0].trial != "draft-length" or not remedies.tried(run)[0].helps
     assert "What to type" not in parts(run, verdict)
-    assert not any(finding.fix.startswith("draft") for finding in verdict.findings if finding.code == "DRIFT-STATE")
+    assert speeds.shorter_draft(run) == ""
     assert answer(run, verdict).startswith("Nothing that was tried at inference helps here:")
 
 

@@ -218,9 +218,9 @@ def test_the_exit_codes_above_cover_every_severity_there_is() -> None:
 
 
 def test_what_is_open_passes_the_gate_unless_it_is_strict_and_the_gate_says_so() -> None:
-    open = Verdict("healthy", "", "not settled: context (up to 22% not excluded, about 70 more prompts would tell)")
+    open = Verdict("healthy", "", open="not settled: context (up to 22% not excluded, about 70 more prompts would tell)")
     assert (exit_code(open, "mild"), exit_code(open, "mild", strict=True), exit_code(open, "none", strict=True)) == (0, 5, 0)
-    assert exit_code(Verdict("mild", "", "not settled: context (not judged)"), "mild", strict=True) == 4
+    assert exit_code(Verdict("mild", "", open="not settled: context (not judged)"), "mild", strict=True) == 4
     assert gate_line(open, "mild") == f"--fail-on mild: passed, the verdict is healthy; {open.open}"
     assert gate_line(open, "mild", strict=True) == f"--fail-on mild --strict: undecided, the verdict is healthy; {open.open}"
     assert gate_line(Verdict("severe", ""), "moderate") == "--fail-on moderate: failed, the verdict is severe"
