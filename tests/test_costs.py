@@ -116,12 +116,14 @@ def test_costs_are_the_same_after_they_were_written_and_read(tmp_path: Path) -> 
 
 def test_turns_are_written_and_read_again_and_the_medians_follow_from_them(tmp_path: Path) -> None:
     turns = Turns(
-        (1, 2, 4), np.array([[1.0, -0.1, 2.0, 10.0, 11.0, 14.0], [1.2, 0.3, 2.2, 10.4, 11.4, 14.4], [1.1, 0.2, 2.1, 10.2, 11.2, 14.2]])
+        (1, 2, 4),
+        np.array([[1.0, -0.1, 2.0, 10.0, 11.0, 14.0], [1.5, 0.25, 2.25, 10.5, 11.5, 14.5], [1.25, 0.125, 2.125, 10.25, 11.25, 14.25]]),
     )
     costs = Costs("here", 512, (StepCosts.timed(1, turns),))
     (tmp_path / "costs.json").write_text(json.dumps(costs_json(costs)))
     (again,) = read_costs(tmp_path / "costs.json", 3).by_batch
-    assert again == StepCosts(1, 1.1, 2.1, (10.2, 11.2, 12.7, 14.2), 0.2)
+    assert (again.draft_first, again.draft_step, again.draft_read) == (1.25, 2.125, 0.125)
+    assert again.verify == pytest.approx((10.25, 11.25, 12.75, 14.25))
     assert again.turns is not None and np.array_equal(again.turns.seconds, turns.seconds)
 
 

@@ -121,7 +121,7 @@ def _headline(severity: Severity, axes: Mapping[Axis, AxisVerdict], trace: Trace
         return own.reason
     if severity == "not applicable":
         sound = [axis for axis in SEVERITY_AXES if axes[axis].state == "healthy"]
-        return f"{own.reason}; nothing was found on what else was judged: {', '.join(sound) or 'nothing'}"
+        return f"{own.reason}; {f'nothing was found on {", ".join(sound)}' if sound else 'no other axis was judged'}"
     if severity == "inconclusive":
         worse = [axis for axis in SEVERITY_AXES if axes[axis].state in GRADED]
         return "; ".join([f"{deciding} is {own.state}: {own.reason}", *(f"{axis} is {_graded(axes[axis])}" for axis in worse)])
@@ -146,10 +146,13 @@ def _drift_headline(severity: Severity, drift: AxisVerdict, trace: Trace) -> str
 
 
 def exit_code(verdict: Verdict, fail_on: FailOn, *, strict: bool = False) -> int:
-    """0, 4 at or above `fail_on`, 5 when inconclusive under a `fail_on`; strict: an open axis is inconclusive too."""
+    """0, 4 at or above `fail_on`, 5 when inconclusive under a `fail_on`, or where nothing that applies was judged; strict: an open axis is
+    inconclusive too.
+    """
     if fail_on == "none":
         return 0
-    if verdict.severity == "inconclusive":
+    unjudged = verdict.severity == "not applicable" and not any(axis.state == "healthy" for axis in verdict.axes.values())
+    if verdict.severity == "inconclusive" or unjudged:
         return EXIT_INCONCLUSIVE
     if verdict.severity in SEVERITIES and SEVERITIES.index(verdict.severity) >= SEVERITIES.index(fail_on):
         return EXIT_FAILED

@@ -39,7 +39,7 @@ def test_the_exit_code_follows_the_verdict_that_is_printed(
 ) -> None:
     assert ended(["report", str(runs / run), "--fail-on", fail_on, "--format", "json"]) == code
     printed = json.loads(capsys.readouterr().out)["verdict"]["severity"]
-    assert printed == {"severe": "severe", "not-applicable": "inconclusive"}[run]
+    assert printed == {"severe": "severe", "not-applicable": "not applicable"}[run]
 
 
 def test_what_is_printed_is_the_report_of_the_run_alone(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

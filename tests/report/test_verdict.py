@@ -134,7 +134,10 @@ def test_damage_beside_an_inconclusive_axis_is_still_damage() -> None:
 def test_a_drafter_that_cannot_drift_is_never_called_healthy() -> None:
     said = judged(Skipped("drift", "not applicable", "no state"))
     assert (said.severity, said.axes["drift"].state) == ("not applicable", "not applicable")
-    assert said.headline == "no state; nothing was found on what else was judged: nothing"
+    assert said.headline == "no state; no other axis was judged"
+    sound = judged(Skipped("drift", "not applicable", "no state"), axes=("drift", "template"))
+    assert (sound.severity, sound.headline) == ("not applicable", "no state; nothing was found on template")
+    assert exit_code(sound, "mild") == 0
     found = judged(Skipped("drift", "not applicable", "no state"), finding("template", "mild"), axes=("drift", "template"))
     assert found.severity == "mild"  # what applies is judged all the same
 
@@ -206,7 +209,7 @@ def test_the_headline_gives_the_cost_first_with_its_interval() -> None:
         ("severe", (0, 4, 4, 4)),
         ("miswired", (0, 4, 4, 4)),
         ("inconclusive", (0, 5, 5, 5)),
-        ("not applicable", (0, 0, 0, 0)),
+        ("not applicable", (0, 5, 5, 5)),  # nothing else was judged
     ],
 )
 def test_every_severity_ends_in_its_exit_code_under_every_fail_on(severity: Severity, codes: tuple[int, ...]) -> None:
