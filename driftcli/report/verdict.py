@@ -121,7 +121,8 @@ def _headline(severity: Severity, axes: Mapping[Axis, AxisVerdict], trace: Trace
         return own.reason
     if severity == "not applicable":
         sound = [axis for axis in SEVERITY_AXES if axes[axis].state == "healthy"]
-        return f"{own.reason}; {f'nothing was found on {", ".join(sound)}' if sound else 'no other axis was judged'}"
+        beside = f"nothing was found on {', '.join(sound)}" if sound else "no other axis was judged"
+        return f"{own.reason}; {beside}"
     if severity == "inconclusive":
         worse = [axis for axis in SEVERITY_AXES if axes[axis].state in GRADED]
         return "; ".join([f"{deciding} is {own.state}: {own.reason}", *(f"{axis} is {_graded(axes[axis])}" for axis in worse)])
