@@ -111,14 +111,12 @@ def _told(trace: Trace, loss: Estimate | Absent) -> str:
 class TextChanges:
     """Changes against the rendering as it is.
 
-    changes: all that is tried; quick: names of those that --quick tries. answered: how many of the run's prompts the target answers anew,
-    all for 0; its replies to all of them are replayed. fix: what to do where one costs.
+    changes: all that is tried; quick: names of those that --quick tries. fix: what to do where one costs.
     """
 
     name: str
     changes: tuple[Change, ...]
     quick: tuple[str, ...] = ()
-    answered: int = 0
     fix: str = "serve the template that the head was trained with; retrain with mixed templates, post-norm feedback and per-stream norms"
     axes: tuple[Axis, ...] = ("template",)
     grades: Grades = field(default_factory=Grades)  # of accepted drafts lost
@@ -127,10 +125,10 @@ class TextChanges:
         """Every change that this target's rendering admits, with the run's replies and answered anew."""
         found = []
         for change in self._admitted(pair, spec):
-            for replayed, prompts in ((False, self.answered), (True, 0)):
+            for replayed in (False, True):
                 text = replace(change.text, replayed=replayed)
                 name = named(change, replayed=replayed)
-                found.append(Condition(name, DraftSettings(spec.depth), self.name, controls=True, text=text, prompts=prompts))
+                found.append(Condition(name, DraftSettings(spec.depth), self.name, controls=True, text=text))
         return found
 
     def judge(self, trace: Trace) -> Iterator[Said]:

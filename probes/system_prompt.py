@@ -24,7 +24,6 @@ CHANGES = (
         for tokens in TOKENS
     ),
 )
-ANSWERED = 32  # prompts that the target answers anew under every change; chosen by us, since writing is slow and what it read is judged
 
 
 @dataclass(frozen=True)
@@ -33,5 +32,4 @@ class SystemPrompt(TextChanges):
 
     name: str = "system-prompt"
     changes: tuple[Change, ...] = CHANGES
-    answered: int = ANSWERED
     fix: str = "serve the system prompts that the head was trained with; retrain with mixed ones, post-norm feedback and per-stream norms"

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from driftcli.domain import RenderingFacts, RunSpec, Skipped, TextSettings
-from probes.system_prompt import ANSWERED, SystemPrompt
+from probes.system_prompt import SystemPrompt
 from tests.probes.fake_trace import FakeTrace, card
 
 PROBE = SystemPrompt()
@@ -15,7 +15,7 @@ def test_none_another_and_four_lengths_are_asked_for_anew_and_with_the_runs_repl
     names = ["no-system", "other-system", "system-16", "system-64", "system-256", "system-1024"]
     assert [condition.name for condition in asked] == [name + end for name in names for end in ("", "-replayed")]
     assert asked[-1].text == TextSettings(system="other", system_tokens=1024, replayed=True)
-    assert {(condition.text.replayed, condition.prompts) for condition in asked} == {(False, ANSWERED), (True, 0)}
+    assert {condition.prompts for condition in asked} == {0}  # as many as decide, not some
 
 
 def test_a_length_that_leaves_the_target_no_room_is_left_out() -> None:
