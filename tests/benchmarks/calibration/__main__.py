@@ -13,11 +13,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from time import perf_counter
 
-from tests.benchmarks.calibration import coverage
+from tests.benchmarks.calibration import coverage, nulls, power, unsettled
 from tests.benchmarks.calibration.effort import FULL, SHORT, Effort
 from tests.benchmarks.calibration.shares import Table
 
-TABLES: Mapping[str, Callable[[Effort], Table]] = {"coverage": coverage.table}
+TABLES: Mapping[str, Callable[[Effort], Table]] = {
+    "coverage": coverage.table,
+    "nulls": nulls.table,
+    "power": power.power,
+    "grades": power.grades,
+    "open": unsettled.table,
+}
 
 
 def main() -> int:
@@ -31,7 +37,7 @@ def main() -> int:
     broken = 0
     for name in asked.only:
         started = perf_counter()
-        told = TABLES[name](replace(effort, runs=asked.runs) if asked.runs else effort)
+        told = TABLES[name](replace(effort, runs=asked.runs, verdicts=asked.runs, runs_of_axis=asked.runs) if asked.runs else effort)
         print(told, f"-- {perf_counter() - started:.0f} s\n", sep="\n", flush=True)
         broken += sum(bound.broken for bound in told.bounds)
     return int(broken > 0)

@@ -6,26 +6,30 @@ few percent or not at all, by more through windows in a long context, and on ano
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from driftcli.domain import Condition, DraftSettings, Wiring
+from driftcli.domain import Condition, DraftSettings, TextSettings, Wiring
+from driftcli.stats import EXACT_TEXT
 from tests.benchmarks.calibration.regimes import Scenario
 
 GUILTY = "other-roles"  # the change of the template under which a planted loss appears
 LONGEST = 2048  # tokens from which a planted loss with length appears
-SAME = 0.9  # share of replies that the target writes again as they were
-GAINS = (  # of wirings that are wrong, in nats a token: mean and spread between prompts, as measured on the bundled pair
-    *((-0.002, 0.20), (-0.02, 0.07), (-0.20, 0.15), (-0.44, 0.34), (-0.86, 0.38), (-1.19, 0.49), (-0.18, 0.15), (-0.06, 0.09)),
-    *((-0.30, 0.21), (-0.15, 0.09), (-0.02, 0.03), (-0.01, 0.05), (-0.002, 0.02), (-0.0002, 0.008), (-0.08, 0.27), (-0.19, 0.16)),
-)
-ALTERNATIVES = (
-    Wiring(capture=(3, 9, 14)),
-    Wiring(feedback="normed"),
-    Wiring(residual="normed"),
-    Wiring(rope="default"),
-    Wiring(head="target's"),
-    *(Wiring(ones=norm) for norm in ("embedding", "hidden", "fusion", "mlp", "final", "every")),
-)
+SAME = 0.8  # share of replies that the target writes again as they were, one by one
+ALTERNATIVES: Mapping[Wiring, tuple[float, float]] = {  # gain of a wrong wiring in nats a token: mean and sd, as on the bundled heads
+    Wiring(capture=(1, 7, 12)): (-0.002, 0.20),
+    Wiring(capture=(3, 9, 14)): (-0.20, 0.15),
+    Wiring(feedback="normed"): (-0.02, 0.07),
+    Wiring(residual="normed"): (-0.19, 0.16),
+    Wiring(rope="default"): (-0.08, 0.27),
+    Wiring(head="target's"): (-0.18, 0.15),
+    Wiring(ones="embedding"): (-0.06, 0.09),
+    Wiring(ones="hidden"): (-0.01, 0.05),
+    Wiring(ones="mlp"): (-0.002, 0.02),
+    Wiring(ones="final"): (-0.15, 0.09),
+    Wiring(ones="every"): (-0.30, 0.21),
+}
+ORDERS = ((-0.02, 0.07), (-0.44, 0.34), (-0.86, 0.38), (-0.87, 0.51), (-1.19, 0.49))  # the same of the other orders of the streams
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,26 @@ def effect_of(condition: Condition, scenario: Scenario) -> Effect:
 def _lost_to_text(condition: Condition, scenario: Scenario) -> float:
     text = condition.text
     if condition.name.removesuffix("-replayed") == GUILTY:
-        return scenario.loss("template")
+        return max(scenario.loss("template"), _lost_to_surprise(text))
     if text.length >= LONGEST:
         return scenario.loss("context")
-    return 0.3 if text.shuffled else 0.2 * text.temperature
+    return max(_lost_to_surprise(text), 0.2 * text.temperature)
+
+
+def _lost_to_surprise(text: TextSettings) -> float:
+    """On replies that the target would not write any more even a sound head loses, as the bundled ones do: 0.18 to 0.27."""
+    if text.shuffled:
+        return 0.3
+    return 1.3 * (1 - own_choices(text)) if text.replayed and own_choices(text) < EXACT_TEXT else 0.0
+
+
+def own_choices(text: TextSettings) -> float:
+    """Share of a reply's tokens that the target would choose itself behind this rendering; of the bundled target 0.996 without a BoS and
+    0.83 to 0.85 without a template.
+    """
+    if not text.replayed:
+        return 1.0
+    return 0.85 if text.template != "own" or text.shuffled else 0.95 if text.system != "own" else 0.996
 
 
 def _of_drafting(settings: DraftSettings, *, in_long_context: bool) -> Effect:

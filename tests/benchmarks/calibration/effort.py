@@ -4,17 +4,80 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tests.benchmarks.calibration.regimes import AXES, Planted
+
 
 @dataclass(frozen=True)
 class Effort:
-    """Runs a cell, prompts of a population, by how many prompts runs are drawn, and of how many scenarios."""
+    """How much of everything.
+
+    runs: of a cell where single numbers are looked at; verdicts: where a whole battery judges. prompts: of a population. sizes: prompts of
+    runs whose intervals are looked at one by one, families: several at once. scenarios: of each regime. sound: regimes of sound pairs.
+    verdict_sizes: of runs that are judged as a whole, each with whether by the quick battery. planted: regimes in which losses are planted,
+    losses: which; plant_sizes: prompts of the runs that look for them, runs_of_axis: how many. bounded: whether only losses are planted
+    that a bound is set for. open: regime, axis and loss of what is left open; open_sizes: prompts of runs that leave it so; most_prompts:
+    up to which is tried how many are needed, runs_needed: runs of each number.
+    """
 
     runs: int
+    verdicts: int
     prompts: int
     sizes: tuple[int, ...]
     families: tuple[int, ...]
     scenarios: int
+    sound: tuple[str, ...]
+    verdict_sizes: tuple[tuple[bool, int], ...]
+    planted: tuple[str, ...]
+    losses: tuple[float, ...]
+    plant_sizes: tuple[int, ...]
+    runs_of_axis: int
+    bounded: bool
+    open: tuple[tuple[str, Planted, float], ...]
+    open_sizes: tuple[int, ...]
+    most_prompts: int
+    runs_needed: int
 
 
-FULL = Effort(runs=1000, prompts=4000, sizes=(8, 16, 24, 40, 80), families=(8, 16, 24, 40, 80), scenarios=2)
-SHORT = Effort(runs=200, prompts=2000, sizes=(8, 24, 80), families=(16,), scenarios=1)
+FULL = Effort(
+    runs=1000,
+    verdicts=100,
+    prompts=4000,
+    sizes=(8, 16, 24, 40, 80),
+    families=(8, 16, 24, 40, 80),
+    scenarios=2,
+    sound=("tiny", "smol", "llama"),
+    verdict_sizes=((False, 8), (False, 16), (False, 24), (False, 40), (False, 80), (True, 24), (True, 80)),
+    planted=("smol", "llama"),
+    losses=(0.1, 0.2, 0.4),
+    plant_sizes=(8, 24, 40, 80),
+    runs_of_axis=400,
+    bounded=False,
+    open=(
+        *((name, axis, 0.0) for name in ("smol", "llama") for axis in AXES),
+        ("llama", "drift", 0.03),
+        ("llama", "template", 0.05),
+        ("llama", "context", 0.05),
+    ),
+    open_sizes=(24, 40, 80),
+    most_prompts=768,
+    runs_needed=60,
+)
+SHORT = Effort(
+    runs=200,
+    verdicts=50,
+    prompts=2000,
+    sizes=(8, 24, 80),
+    families=(16,),
+    scenarios=1,
+    sound=("llama",),
+    verdict_sizes=((False, 80), (True, 24)),
+    planted=("llama",),
+    losses=(0.2, 0.4),
+    plant_sizes=(24, 80),
+    runs_of_axis=100,
+    bounded=True,
+    open=(("llama", "context", 0.0), ("smol", "drift", 0.0)),
+    open_sizes=(24,),
+    most_prompts=256,
+    runs_needed=40,
+)

@@ -13,7 +13,7 @@ from scipy.special import ndtr
 from driftcli.domain import BASELINE, Condition, Plan, StopMeasure, TextSettings
 from driftcli.stats import Floats, Sums
 from tests.benchmarks.calibration.counts import accepted_of, guess_sums, total, visited
-from tests.benchmarks.calibration.effects import GAINS, SAME, Effect, effect_of
+from tests.benchmarks.calibration.effects import ALTERNATIVES, ORDERS, SAME, Effect, effect_of, own_choices
 from tests.benchmarks.calibration.regimes import CATEGORIES, DEPTH, Scenario
 from tests.benchmarks.calibration.states import certainty_sums, floor_sums, state_sums, target_sums
 from tests.benchmarks.calibration.tokens import (
@@ -128,7 +128,7 @@ class Population:
         return {
             **sums,
             **state_sums(reply.anchors, DEPTH, random, drifting=self.scenario.loss("drift") > 0),
-            **target_sums(reply, random),
+            **target_sums(reply, 1.0, random),
             **certainty_sums(reply, right, self._likely, random),
             **floor_sums(reply, sums["rounds_by_length"][:, -1], sums["kept_by_length"][:, -1], random),
         }
@@ -143,7 +143,7 @@ class Population:
         drafts, fresh = self._affected(self._drafts(reply), effect_of(condition, self.scenario), random)
         self._accepted[condition.name] = accepted_of(drafts.right)
         sums = guess_sums(drafts.right, fresh if condition.controls else None, reply.anchors)
-        return {**sums, **target_sums(reply, random)}
+        return {**sums, **target_sums(reply, own_choices(condition.text), random)}
 
     def _drafts(self, reply: Reply) -> Drafts:
         """Chains on a reply with the damage of feeding on themselves that the scenario asks for."""
@@ -198,8 +198,7 @@ class Population:
     def _wired(self, condition: Condition, random: Random) -> dict[str, Floats]:
         """Another wiring: what it gains or loses in likelihood, by prompt."""
         base, depth = self.sums(BASELINE), condition.settings.depth
-        wirings = [one.name for one in self.conditions.values() if one.settings.wiring.changes and one.settings.depth < DEPTH]
-        mean, sd = GAINS[wirings.index(condition.name) % len(GAINS)]
+        mean, sd = ALTERNATIVES.get(condition.settings.wiring) or ORDERS[crc32(condition.name.encode()) % len(ORDERS)]
         gain = mean + sd * random.standard_normal((self.count, 1))
         names = ("kept_at", "forced_match", "forced_covered")
         sums = {name: base[name][:, :depth] for name in names} | {"anchors": base["anchors"]}

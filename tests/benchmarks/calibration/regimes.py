@@ -49,6 +49,7 @@ CEILING = replace(LLAMA, name="ceiling", looping=0.95, looped=6.0)  # most promp
 FLOOR = replace(LLAMA, name="floor", right=1e-6)  # none keeps any
 
 Planted = Literal["drift", "template", "context", "domain"]
+AXES: tuple[Planted, ...] = ("drift", "template", "context", "domain")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from tests.benchmarks.calibration.population import Population
 from tests.benchmarks.calibration.regimes import CATEGORIES, DEPTH
 from tests.benchmarks.calibration.tokens import Random
 
-NEARLY_FREE = StepCosts(1, 0.02, 0.02, tuple(1 + 0.002 * tokens for tokens in range(DEPTH + 1)))  # so that no shorter draft is faster
+FREE = StepCosts(1, 0.0, 0.0, (1.0,) * (DEPTH + 1))  # so that no shorter draft is faster
 RECORD = {
     "capture": Sourced((2, 8, 13), "config:eagle_aux_hidden_state_layer_ids"),
     "pre_fc_norm": Sourced("none", "tensor"),
@@ -40,10 +40,8 @@ RECORD = {
     "max_position_embeddings": Sourced(8192, "config:max_position_embeddings"),
 }
 MODEL = ModelCard("simulated", None, "llama", "0" * 16)
-RENDERING = RenderingFacts(
-    templated=True, begins_with_bos=True, names_roles=True, prompts_reply=True, takes_system=True, injects_system=False
-)
-PAIR = PairCard(MODEL, MODEL, "eagle3", RECORD, 1, alternatives=ALTERNATIVES, rendering=RENDERING)
+RENDERING = RenderingFacts(templated=True, begins_with_bos=True, names_roles=True, prompts_reply=True, takes_system=True)
+PAIR = PairCard(MODEL, MODEL, "eagle3", RECORD, 1, alternatives=tuple(ALTERNATIVES), rendering=RENDERING)
 
 
 def spec_of(*, quick: bool = False) -> RunSpec:
@@ -74,7 +72,7 @@ class SimulatedRun(Pooled):
     wiring: Wiring = field(default_factory=Wiring)
     argmax_share: float = 1.0
     lengths: Sequence[int] = (300,)
-    costs: Costs | None = field(default_factory=lambda: Costs("simulated", 300, (NEARLY_FREE,)))
+    costs: Costs | None = field(default_factory=lambda: Costs("simulated", 300, (FREE,)))
     _taken: dict[str, Sums] = field(default_factory=dict)
 
     @classmethod

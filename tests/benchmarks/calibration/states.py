@@ -48,11 +48,11 @@ def _attention(anchors: np.ndarray, along: Floats, moved: Floats, random: Random
     return {**sums, **{f"{feed}_{name}": flat * value for feed in shares for name, value in (("entropy", 2.0), ("recent", 0.3))}}
 
 
-def target_sums(reply: Reply, random: Random) -> dict[str, Floats]:
-    """How sure the target is of its reply, every token of which is its own choice."""
+def target_sums(reply: Reply, own: float, random: Random) -> dict[str, Floats]:
+    """How sure the target is of its reply, and how many of its tokens it would choose itself; own: share of them."""
     tokens = np.where(reply.anchors > 0, reply.anchors + reply.noise.shape[2], 0).astype(float)
     entropy = 0.4 * np.exp(0.3 * random.standard_normal(len(tokens)) - 0.3 * (reply.skill - reply.skill.mean()))
-    return {"reply_tokens": tokens, "own_choices": tokens, "target_entropy": tokens * entropy}
+    return {"reply_tokens": tokens, "own_choices": own * tokens, "target_entropy": tokens * entropy}
 
 
 def certainty_sums(reply: Reply, right: np.ndarray, probability: Floats, random: Random) -> dict[str, Floats]:
