@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 
@@ -26,13 +26,13 @@ TABLES: Mapping[str, Callable[[Effort], Table]] = {
 }
 
 
-def main() -> int:
+def main(args: Sequence[str] | None = None) -> int:
     """Print the tables that are asked for; 1 if a bound is broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=tuple(TABLES), default=tuple(TABLES), help="tables to print, all unless said")
     parser.add_argument("--runs", type=int, help="simulated runs of a cell")
     parser.add_argument("--short", action="store_true", help="what is enough to see every bound, in less than three minutes")
-    asked = parser.parse_args()
+    asked = parser.parse_args(args)
     effort = SHORT if asked.short else FULL
     broken = 0
     for name in asked.only:

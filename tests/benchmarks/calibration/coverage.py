@@ -45,13 +45,13 @@ def table(effort: Effort) -> Table:
         for losses in SCENARIOS[: effort.scenarios]:
             population = Population(Scenario(regime, losses), CONDITIONS, effort.prompts)
             what = f"{name}, compounding {losses.get('drift', 0.0):.0%}"
-            _singles(told, what, population, effort, LEAST[name])
+            singles(told, what, population, effort, LEAST[name])
             _families(told, what, population, effort)
     _edges(told, effort)
     return told
 
 
-def _singles(told: Table, what: str, population: Population, effort: Effort, least: float) -> None:
+def singles(told: Table, what: str, population: Population, effort: Effort, least: float) -> None:
     told.row(f"{what}, by prompts", effort.sizes)
     held = {size: _misses(population, _single, size, effort.runs) for size in effort.sizes}
     for place, name in enumerate(NUMBERS):
@@ -104,7 +104,9 @@ def _edges(told: Table, effort: Effort) -> None:
         told.row(f"  {regime.name}: held", [Share.of([not _missed(one, truth) for one in found[size]]) for size in effort.sizes])
         certain = [Share.of([isinstance(one, Estimate) and one.low == one.high for one in found[size]]) for size in effort.sizes]
         told.row(f"  {regime.name}: of no width", certain)
-        told.bounds += [Bound(f"{regime.name}, no width", share, at_most=0.0) for share in certain]
+        told.bounds += [
+            Bound(f"{regime.name}, {size} prompts, no width", share, at_most=0.0) for size, share in zip(effort.sizes, certain, strict=True)
+        ]
 
 
 def _drawn(population: Population, size: int, runs: int) -> list[Found]:

@@ -45,7 +45,7 @@ TINY = Regime("tiny", 55, 42, 120, 0.91, 0.45, 0.15, 0.015, easy_is_long=0.3, ju
 SMOL = Regime("smol", 84, 10, 120, 0.48, 0.25, 0.15, 0.06, looping=0.015)
 LLAMA = Regime("llama", 105, 20, 120, 0.70, 0.28, 0.15, 0.06)
 REGIMES = {regime.name: regime for regime in (TINY, SMOL, LLAMA)}
-CEILING = replace(LLAMA, name="ceiling", looping=0.95, looped=6.0)  # most prompts lose no draft at all
+CEILING = replace(LLAMA, name="ceiling", handoff=0.0, looping=0.95, looped=6.0)  # most prompts lose no draft at all
 FLOOR = replace(LLAMA, name="floor", right=1e-6)  # none keeps any
 
 Planted = Literal["drift", "template", "context", "domain"]
