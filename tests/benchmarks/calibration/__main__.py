@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 
-from tests.benchmarks.calibration import coverage, nulls, power, unsettled
+from tests.benchmarks.calibration import coverage, nulls, power, timing, unsettled
 from tests.benchmarks.calibration.effort import FULL, SHORT, Effort
 from tests.benchmarks.calibration.shares import Table
 
@@ -23,6 +23,7 @@ TABLES: Mapping[str, Callable[[Effort], Table]] = {
     "power": power.power,
     "grades": power.grades,
     "open": unsettled.table,
+    "timing": timing.table,
 }
 
 
@@ -37,7 +38,9 @@ def main(args: Sequence[str] | None = None) -> int:
     broken = 0
     for name in asked.only:
         started = perf_counter()
-        told = TABLES[name](replace(effort, runs=asked.runs, verdicts=asked.runs, runs_of_axis=asked.runs) if asked.runs else effort)
+        told = TABLES[name](
+            replace(effort, runs=asked.runs, verdicts=asked.runs, runs_of_axis=asked.runs, timed=asked.runs) if asked.runs else effort
+        )
         print(told, f"-- {perf_counter() - started:.0f} s\n", sep="\n", flush=True)
         broken += sum(bound.broken for bound in told.bounds)
     return int(broken > 0)

@@ -16,7 +16,8 @@ class Effort:
     verdict_sizes: of runs that are judged as a whole, each with whether by the quick battery. planted: regimes in which losses are planted,
     losses: which; plant_sizes: prompts of the runs that look for them, runs_of_axis: how many. bounded: whether only losses are planted
     that a bound is set for. open: regime, axis and loss of what is left open; open_sizes: prompts of runs that leave it so; most_prompts:
-    up to which is tried how many are needed, runs_needed: runs of each number.
+    up to which is tried how many are needed, runs_needed: runs of each number. timed: runs whose steps are timed anew, timed_sizes: their
+    prompts, noises: by how much a step's seconds differ from turn to turn, in their logarithm.
     """
 
     runs: int
@@ -36,6 +37,9 @@ class Effort:
     open_sizes: tuple[int, ...]
     most_prompts: int
     runs_needed: int
+    timed: int
+    timed_sizes: tuple[int, ...]
+    noises: tuple[float, ...]
 
 
 FULL = Effort(
@@ -50,7 +54,7 @@ FULL = Effort(
     planted=("smol", "llama"),
     losses=(0.1, 0.2, 0.4),
     plant_sizes=(8, 24, 40, 80),
-    runs_of_axis=400,
+    runs_of_axis=200,
     bounded=False,
     open=(
         *((name, axis, 0.0) for name in ("smol", "llama") for axis in AXES),
@@ -61,12 +65,15 @@ FULL = Effort(
     open_sizes=(24, 40, 80),
     most_prompts=768,
     runs_needed=60,
+    timed=300,
+    timed_sizes=(24, 80),
+    noises=(0.02, 0.1, 0.3, 0.5),
 )
 SHORT = Effort(
     runs=200,
-    verdicts=50,
-    prompts=2000,
-    sizes=(8, 24, 80),
+    verdicts=40,
+    prompts=1500,
+    sizes=(8, 24),
     families=(16,),
     scenarios=1,
     sound=("llama",),
@@ -74,10 +81,13 @@ SHORT = Effort(
     planted=("llama",),
     losses=(0.2, 0.4),
     plant_sizes=(24, 80),
-    runs_of_axis=100,
+    runs_of_axis=80,
     bounded=True,
-    open=(("llama", "context", 0.0), ("smol", "drift", 0.0)),
+    open=(("llama", "context", 0.0),),
     open_sizes=(24,),
-    most_prompts=256,
+    most_prompts=192,
     runs_needed=40,
+    timed=100,
+    timed_sizes=(80,),
+    noises=(0.3,),
 )
