@@ -152,7 +152,9 @@ def exit_code(verdict: Verdict, fail_on: FailOn, *, strict: bool = False) -> int
     """
     if fail_on == "none":
         return 0
-    unjudged = verdict.severity == "not applicable" and not any(axis.state == "healthy" for axis in verdict.axes.values())
+    unjudged = verdict.severity == "not applicable" and not any(
+        verdict.axes[axis].state == "healthy" for axis in SEVERITY_AXES if axis in verdict.axes
+    )
     if verdict.severity == "inconclusive" or unjudged:
         return EXIT_INCONCLUSIVE
     if verdict.severity in SEVERITIES and SEVERITIES.index(verdict.severity) >= SEVERITIES.index(fail_on):

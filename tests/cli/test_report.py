@@ -32,7 +32,7 @@ def ended(arguments: list[str]) -> int | str | None:
 
 @pytest.mark.parametrize(
     ("run", "fail_on", "code"),
-    [("severe", "none", 0), ("severe", "mild", 4), ("severe", "severe", 4), ("not-applicable", "none", 0), ("not-applicable", "severe", 0)],
+    [("severe", "none", 0), ("severe", "mild", 4), ("severe", "severe", 4), ("not-applicable", "none", 0), ("not-applicable", "severe", 5)],
 )
 def test_the_exit_code_follows_the_verdict_that_is_printed(
     runs: Path, run: str, fail_on: str, code: int, capsys: pytest.CaptureFixture[str]
