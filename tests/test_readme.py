@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_readme_fits_150_lines() -> None:
-    assert len(README.splitlines()) <= 150
+def test_the_readme_stays_short() -> None:
+    assert len(README.splitlines()) < 200
 
 
 def test_ci_runs_exactly_the_readmes_test_command() -> None:
