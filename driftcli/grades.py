@@ -16,6 +16,7 @@ from driftcli.intervals import NORMAL, student
 Standing = Literal["found", "straddles", "open", "sound"]
 Name = TypeVar("Name")
 ENOUGH = 0.84  # standard deviations that a value may lie above the truth in four of five runs
+ALL_AXES = 2.50 / NORMAL  # by how much an interval is wider that holds for four axes at once (Bonferroni)
 MOST_TIMES = 10  # times as many prompts as there are beyond which no number is named (calibrated by simulation: it is off by as much)
 
 
@@ -47,7 +48,7 @@ class Grades:
         surest, widest = (max(losses, key=lambda name: getattr(losses[name], end)) for end in ("low", "high"))
         if losses[surest].low > self.mild:
             return "found", surest
-        if shown := [name for name, loss in losses.items() if loss.low > 0 and loss.high >= self.moderate]:
+        if shown := [name for name, loss in losses.items() if is_shown(loss) and loss.high >= self.moderate]:
             return "straddles", max(shown, key=lambda name: losses[name].high)
         return ("open" if losses[widest].high >= self.moderate else "sound"), widest
 
@@ -71,6 +72,11 @@ class Grades:
         if standing == "open":
             return Open(axis, f"nothing found, {bound} ({seen}); {tell}", loss.high, more)
         return Skipped(axis, "inconclusive", f"{seen}: {bound}; {tell}")
+
+
+def is_shown(loss: Estimate) -> bool:
+    """Whether there surely is some loss, for all axes of a verdict at once: each is another look at the same pair."""
+    return loss.value - ALL_AXES * (loss.value - loss.low) > 0
 
 
 def more_prompts(loss: Estimate, floor: float, limit: float, of: int) -> int | None:

@@ -21,6 +21,7 @@ def test_a_grade_is_as_high_as_the_whole_interval_supports(low: float, grade: st
         ({"a": (0.2, 0.06, 0.34), "b": (0.0, -0.1, 0.1)}, ("found", "a")),
         ({"a": (0.1, 0.05, 0.15), "b": (0.0, -0.4, 0.4)}, ("straddles", "a")),
         ({"a": (0.1, -0.01, 0.2), "b": (0.0, -0.4, 0.4)}, ("open", "b")),
+        ({"a": (0.1, 0.01, 0.19)}, ("open", "a")),  # one of four looks at the same pair
         ({"a": (0.06, 0.02, 0.1), "b": (0.0, -0.14, 0.14)}, ("sound", "b")),
     ],
 )

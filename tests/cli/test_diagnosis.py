@@ -47,7 +47,7 @@ def test_a_diagnosis_leaves_a_whole_run_with_its_findings(models: Path, tmp_path
     assert run.n_prompts == 8
     assert "8 prompts" in verdict.axes["payoff"].reason  # of which one half would select and the other judge
     wiring = {finding.code: finding.severity for finding in verdict.findings if finding.code in ("POS-RANGE", "LOAD-BROKEN")}
-    assert wiring["POS-RANGE"] == "mild"  # at a token a byte these prompts run past its 512 positions
+    assert "POS-RANGE" not in wiring  # at a token a byte these prompts run past its 512 positions, but too few of them to be judged
     assert wiring["LOAD-BROKEN"] == verdict.axes["wiring"].state == "miswired"  # its weights are random: no better than the floor
     assert (tmp_path / "r" / "findings.json").read_text().startswith("[")
     seen = capsys.readouterr()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,17 @@ def test_the_script_holds_measured_against_predicted_speed(trained: Path, capsys
     speculative_decoding.main([*models, "--prompts", "2", "--max-new-tokens", "12", "--drafts", "3", "1", "--repeats", "3"])
     said = capsys.readouterr().out.splitlines()
     assert "; 2 prompts, about " in said[0]
-    rows = [line.split() for line in said[-2:]]
+    rows = [re.sub(r"[\[\],%]", " ", line).split() for line in said[-3:-1]]
     assert [row[0] for row in rows] == ["1", "3"]
+    inside = 0
     for row in rows:
-        depth, length, measured, predicted, error = int(row[0]), *map(float, (row[1], row[3], row[4], row[5].rstrip("%")))
+        depth, length, measured, predicted, low, high, error = int(row[0]), *map(float, (row[1], *row[3:8]))
         assert 1 <= length <= depth + 1
         assert predicted / measured - 1 == pytest.approx(error / 100, abs=0.01 + 0.002 / measured)
-        assert row[6:] == ["2", "of", "2"]
+        assert low < predicted < high
+        inside += low <= measured <= high
+        assert row[8:] == ["2", "of", "2"]
+    assert said[-1] == f"measured within the interval of what was predicted: {inside} of 2 draft lengths"
     assert not any("differs" in line for line in said)
 
 

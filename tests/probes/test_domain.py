@@ -56,9 +56,9 @@ def test_a_loss_that_is_neither_shown_nor_excluded_is_open_with_its_bound_and_th
 
 
 def test_a_loss_that_is_shown_and_may_or_may_not_be_moderate_is_inconclusive() -> None:
-    (said,) = DomainShift().judge(trace({"code": (0.9, 0.8, 0.98), "prose": SOUND}))
+    (said,) = DomainShift().judge(trace({"code": (0.9, 0.8, 0.97), "prose": SOUND}))
     assert isinstance(said, Skipped) and said.state == "inconclusive"
-    assert "which may be 2% or 20%" in said.reason
+    assert "which may be 3% or 20%" in said.reason
 
 
 def test_one_category_or_too_few_prompts_leave_it_open_and_given_replies_decide_nothing() -> None:
