@@ -157,7 +157,7 @@ class WiringSearch:
         """What is said of a change that may fit better, and to settle that before anything else is done."""
         more = more_prompts(step.gain, self.minimal_gain, -inf, step.gain.n_prompts)
         tell = f"about {more} more prompts would tell" if more else "more prompts would tell"
-        seen = f"{_described(step)} may fit the weights better: {_amount(step)} ({step.gain.n_prompts} prompts); {tell}"
+        seen = f"{_described(step)} may fit the weights better: {_amount(step)}; {tell}"
         then = f"if {_described(step)} fits better, {FACTORS[step.field].fix}"
         fix = f"settle the wiring first: measure on more prompts (--limit, --prompts); {then}"
         return Skipped("wiring", "inconclusive", seen, fix)
@@ -250,10 +250,10 @@ def _described(step: Step) -> str:
 
 
 def _amount(step: Step) -> str:
-    gain = step.gain
+    gain, of = step.gain, f"({step.gain.n_prompts} prompts)"
     if step.field == "vocabulary":
-        return f"{100 * gain.value:+z.0f} points of right guesses [{100 * gain.low:+z.0f}, {100 * gain.high:+z.0f}]"
-    return f"{gain.value:+z.2f} nats a token [{gain.low:+z.2f}, {gain.high:+z.2f}]"
+        return f"{100 * gain.value:+z.0f} points of right guesses [{100 * gain.low:+z.0f}, {100 * gain.high:+z.0f}] {of}"
+    return f"{gain.value:+z.2f} nats a token [{gain.low:+z.2f}, {gain.high:+z.2f}] {of}"
 
 
 def _finding(step: Step) -> Finding:

@@ -47,7 +47,7 @@ def heading(run: Run) -> str:
     """What the gain is that the rows show."""
     what = "expected speed" if deciding(run) else "tokens a round"
     one = f"1.00x is {run.spec.depth} drafts as they are, or what stands behind `over`"
-    return f"{what}; {one}; chosen on half of the prompts, measured on the other, intervals for all at once"
+    return f"{what}; {one}; chosen on half of the prompts, measured on the other (`of` so many), intervals for all at once"
 
 
 def answer(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> str:
@@ -116,7 +116,14 @@ def further_parts(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> list[
 
 def remedy_rows(run: Run, found: Sequence[Outcome]) -> list[tuple[str, str, str, str]]:
     """Of each trial: what it came to, its name, its best option in words, and the gain."""
-    return [(standing(one), printable(one.trial), printable(_words(run, one)), printable(gain_text(one.gain))) for one in found]
+    return [
+        (standing(one), printable(one.trial), printable(_words(run, one)), printable(f"{gain_text(one.gain)}{_of(one)}")) for one in found
+    ]
+
+
+def _of(one: Outcome) -> str:
+    """Of how many prompts its gain is, since only a half of them judges it."""
+    return f" of {one.gain.n_prompts}" if isinstance(one.gain, Estimate) else ""
 
 
 def typed(run: Run, found: Sequence[Outcome]) -> list[str]:

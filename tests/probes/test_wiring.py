@@ -48,9 +48,7 @@ def test_a_sound_head_is_left_as_declared_and_the_closest_other_is_named() -> No
     assert SEARCH.further(run) == ()
     assert SEARCH.wiring(run) == Wiring()
     (said,) = SEARCH.judge(run)
-    reason = (
-        "no alternative wiring of 8 fits better than the declared one; the closest, the default rotation, -0.05 nats a token [-0.05, -0.05]"
-    )
+    reason = "no alternative wiring of 8 fits better than the declared one; the closest, the default rotation, -0.05 nats a token [-0.05, -0.05] (8 prompts)"
     assert said == Sound("wiring", reason)
 
 
@@ -66,7 +64,10 @@ def test_a_wiring_that_fits_better_is_taken_over_and_the_next_round_starts_from_
     (found,) = SEARCH.judge(run)
     assert isinstance(found, Finding)
     assert (found.code, found.severity, found.condition) == ("AUX-LAYERS", "miswired", "wiring-capture-3-5-6")
-    assert found.claim == "the weights fit streams of boundaries 3, 5, 6 better than what is declared: +0.60 nats a token [+0.60, +0.60]"
+    assert (
+        found.claim
+        == "the weights fit streams of boundaries 3, 5, 6 better than what is declared: +0.60 nats a token [+0.60, +0.60] (8 prompts)"
+    )
 
 
 def test_two_faults_are_found_one_after_the_other() -> None:
