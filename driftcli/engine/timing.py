@@ -23,7 +23,7 @@ from driftcli.loading.pair import LoadedPair
 from driftcli.loading.target import LanguageModel
 from driftcli.turns import Turns
 
-TURNS, FEWEST, SECONDS = 25, 5, 8.0  # most and fewest turns, and the time after which there are no more (chosen by us)
+TURNS, FEWEST, SECONDS = 25, 6, 30.0  # most and fewest turns, and the time after which there are no more (chosen by us): half of them judge
 READ = 5  # newly verified tokens of the longer of the first steps that are timed (chosen by us)
 CHAIN = 4  # further steps that are timed together, since nobody waits between them (chosen by us)
 PLAIN = 3  # steps of plain decoding that are timed together, behind one that is not (chosen by us)
