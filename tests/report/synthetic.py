@@ -59,6 +59,7 @@ class Recipe:
     seed: int = 7
     extra: dict[str, tuple[str, Life]] = field(default_factory=dict)  # further conditions: name -> (probe, how the head fares)
     costs: Sequence[StepCosts] = ()  # of a run that tried mitigations
+    groups: Mapping[str, str] = field(default_factory=dict)  # by prompt
 
 
 DRIFTING = Life(
@@ -138,7 +139,7 @@ def _trajectory(recipe: Recipe, prompt: str) -> Columns:
         "prompt": [prompt],
         "turn": [0],
         "category": [None],
-        "group": [None],
+        "group": [recipe.groups.get(prompt)],
         "prompt_length": [PROMPT_LENGTH],
         "length": [PROMPT_LENGTH + reply],
         "ids": [[5] * (PROMPT_LENGTH + reply)],
