@@ -214,7 +214,7 @@ CODES: tuple[Code, ...] = (
         "Proposing what followed the last tokens where they stood before in the same text keeps as many drafts as the drafter does, and "
         "needs no model.",
         "A weak drafter: it may be a good one, on texts that copy from their prompts.",
-        ("draft by n-gram lookup on such texts", "measure on texts like those that are served"),
+        ("draft by n-gram lookup of one to three tokens on such texts", "measure on texts like those that are served"),
     ),
     Code(
         "NO-PAYOFF",

@@ -146,8 +146,13 @@ def lookup_accuracy(sums: Sums) -> Floats:
 
 
 def lookup_drafts(sums: Sums) -> Floats:
-    """Drafts that such a lookup keeps a round of its own walk at the full depth; (draw,)."""
+    """Drafts that such a lookup of one to three tokens keeps a round of its own walk at the full depth; (draw,)."""
     return ratio(sums["lookup_kept"], sums["lookup_rounds"])
+
+
+def default_lookup_drafts(sums: Sums) -> Floats:
+    """The same of a lookup of five tokens, which is what vLLM looks up unless told; (draw,)."""
+    return ratio(sums["lookup_default_kept"], sums["lookup_default_rounds"])
 
 
 @within(0, 1)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from driftcli.curves import (
     accepted_drafts,
     calm_drafts,
+    default_lookup_drafts,
     forced_accuracy,
     lookup_accuracy,
     lookup_drafts,
@@ -42,6 +43,10 @@ from driftcli.probe import Trace
 from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
 
 SHUFFLED, AGAIN = "shuffled-prompt", "repeated"  # conditions
+LOOKUP = (
+    'draft by n-gram lookup on such texts, it costs nothing (vLLM: --speculative-config: "method": "ngram", "prompt_lookup_min": 1, '
+    '"prompt_lookup_max": 3)'
+)
 REPEATED = 16  # prompts that the target answers again, one by one (chosen by us)
 
 
@@ -108,8 +113,10 @@ class Controls:
             own = f"keeps {lookup.value:.2f} drafts a round, the drafter {lookup.value + gain.value:.2f}"
             right = f"; the lookup's first guess is right {first.value:.0%}" if isinstance(first, Estimate) else ""
             apart = f"a difference of {gain.value:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]"
-            claim = f"a lookup of the last tokens in the text so far {own}, {apart}{right}"
-            yield Finding("LOOKUP-ENOUGH", "mild", claim, gain, "drafts a round", "draft by n-gram lookup on such texts, it costs nothing")
+            usual = trace.estimate(default_lookup_drafts)
+            default = f"; of five tokens, vLLM's default, it keeps {usual.value:.2f}" if isinstance(usual, Estimate) else ""
+            claim = f"a lookup of the last one to three tokens in the text so far {own}, {apart}{right}{default}"
+            yield Finding("LOOKUP-ENOUGH", "mild", claim, gain, "drafts a round", LOOKUP)
         shuffled = _kept(trace, SHUFFLED)
         if shuffled is not None and shuffled.low > 1 - self.grades.mild:
             kept = f"{shuffled.value:.0%} [{shuffled.low:.0%}, {shuffled.high:.0%}] of the accepted drafts stay"

@@ -6,24 +6,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-NGRAM = 3  # tokens of the longest suffix that is looked up, as in Saxena's prompt lookup decoding (2023), then 2, then 1
+# Fewest and most tokens of a suffix that is looked up: as Saxena's prompt lookup decoding (2023) does, and vLLM unless told.
+SHORT, DEFAULT = (1, 3), (5, 5)
 PERIOD = 64  # tokens of the longest loop that counts (chosen by us)
 LOOP = 16  # tokens, at least, that must stand as one period before, and at least a whole period of them (chosen by us)
 
 
-def lookup_accepted(ids: Sequence[int], first: int, anchors: int, depth: int) -> np.ndarray:
+def lookup_accepted(ids: Sequence[int], first: int, anchors: int, depth: int, sizes: tuple[int, int] = SHORT) -> np.ndarray:
     """Drafts kept at each of `anchors` anchors from `first` on when the draft is what followed the last tokens where they stood before.
 
-    The longest suffix of up to `NGRAM` tokens that stands earlier in the text is taken, where it stood last. (anchor,)
+    The longest suffix of as many tokens as `sizes` admits that stands earlier in the text is taken, where it stood first, which is the
+    rule of vLLM's `ngram` method. (anchor,). Source: vLLM 0.32 v1/spec_decode/ngram_proposer.py.
     """
+    fewest, most = sizes
     seen: dict[tuple[int, ...], int] = {}
     kept = np.zeros(anchors, dtype=np.int64)
     for at in range(first + anchors):
-        suffixes = [tuple(ids[at + 1 - size : at + 1]) for size in range(min(NGRAM, at + 1), 0, -1)]
+        suffixes = [tuple(ids[at + 1 - size : at + 1]) for size in range(min(most, at + 1), fewest - 1, -1)]
         if at >= first:
             follows = next((seen[suffix] + 1 for suffix in suffixes if suffix in seen), None)
             kept[at - first] = 0 if follows is None else _leading(ids[follows : min(follows + depth, at + 1)], ids[at + 1 :])
-        seen |= dict.fromkeys(suffixes, at)
+        for suffix in suffixes:
+            seen.setdefault(suffix, at)
     return kept
 
 

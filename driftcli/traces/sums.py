@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 from driftcli.domain import FEEDS, SHARES, Feed
 from driftcli.errors import RunError
 from driftcli.stats import Floats, Sums, leading_matches, sampled_walk, walk, walk_counts
-from driftcli.traces.floors import lookup_accepted, looping, others_favourites
+from driftcli.traces.floors import DEFAULT, lookup_accepted, looping, others_favourites
 from driftcli.traces.schema import arrow_schema
 from driftcli.traces.units import Units
 
@@ -227,6 +227,7 @@ def _floor_sums(forced: Grid, texts: pa.Table, units: Units) -> dict[str, Floats
     """What guesses without a drafter get at the same anchors, and what the drafter keeps where the text does not go round in circles."""
     depth, anchors = forced.values["match"].shape[1], len(forced.anchor)
     found, visited, loops, favourite = (np.zeros(anchors, dtype=kind) for kind in (np.int64, bool, bool, bool))
+    usual, on_usual = (np.zeros(anchors, dtype=kind) for kind in (np.int64, bool))
     known = {(row["prompt"], row["turn"]): row for row in texts.to_pylist()}
     said: list[list[int]] = [[] for _ in range(units.count)]
     unit_of = dict(zip(units.prompts, units.unit.tolist(), strict=True))
@@ -240,6 +241,8 @@ def _floor_sums(forced: Grid, texts: pa.Table, units: Units) -> dict[str, Floats
         ids, reply = text["ids"], text["prompt_length"]
         found[span] = lookup_accepted(ids, first, count, depth)
         visited[span] = walk(found[span])
+        usual[span] = lookup_accepted(ids, first, count, depth, DEFAULT)
+        on_usual[span] = walk(usual[span])
         loops[span] = looping(ids, reply, first - reply + count)[first - reply :]
         favourite[span] = np.asarray(ids[first + 1 : first + 1 + count]) == guesses[forced.unit[span.start]]
     calm = forced.on_walk & ~loops
@@ -248,6 +251,8 @@ def _floor_sums(forced: Grid, texts: pa.Table, units: Units) -> dict[str, Floats
         "lookup_right": forced.total(found > 0),
         "lookup_rounds": forced.total(visited),
         "lookup_kept": forced.total(found * visited),
+        "lookup_default_rounds": forced.total(on_usual),
+        "lookup_default_kept": forced.total(usual * on_usual),
         "loops": forced.total(loops),
         "calm_rounds": forced.total(calm),
         "calm_kept": forced.total(forced.accepted * calm),

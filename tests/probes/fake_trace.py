@@ -91,6 +91,8 @@ class Story:
             "lookup_right": by_prompt([[count] for count in self.looked_up], self.prompts)[:, 0],
             "lookup_rounds": np.full(self.prompts, float(ANCHORS)),
             "lookup_kept": by_prompt([[count] for count in self.looked_up], self.prompts)[:, 0],
+            "lookup_default_rounds": np.full(self.prompts, float(ANCHORS)),
+            "lookup_default_kept": by_prompt([[count] for count in self.looked_up], self.prompts)[:, 0],
             "loops": np.full(self.prompts, float(self.loops)),
             **self._calm(),
             "forced_covered": by_prompt(self.covered, self.prompts),

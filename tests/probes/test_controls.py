@@ -50,9 +50,10 @@ def test_a_lookup_that_keeps_as_many_drafts_is_named() -> None:
     (found,) = said(Story(rounds=(50, 50, 50, 50), kept=(10, 10, 10, 10), looked_up=(30, 20)))
     assert isinstance(found, Finding) and found.code == "LOOKUP-ENOUGH"
     assert found.claim.startswith(
-        "a lookup of the last tokens in the text so far keeps 0.25 drafts a round, the drafter 0.20, a difference of -0.05 [-0."
+        "a lookup of the last one to three tokens in the text so far keeps 0.25 drafts a round, the drafter 0.20, a difference of -0.05 [-0."
     )
-    assert "n-gram lookup" in found.fix
+    assert "of five tokens, vLLM's default, it keeps 0.25" in found.claim
+    assert '"prompt_lookup_min": 1, "prompt_lookup_max": 3' in found.fix
 
 
 @pytest.mark.parametrize(

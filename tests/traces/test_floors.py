@@ -3,17 +3,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from driftcli.traces.floors import LOOP, NGRAM, PERIOD, lookup_accepted, looping, others_favourites
+from driftcli.traces.floors import DEFAULT, LOOP, PERIOD, SHORT, lookup_accepted, looping, others_favourites
 
 RANDOM = np.random.default_rng(0)
 TEXTS = [RANDOM.integers(0, size, 120).tolist() for size in (2, 3, 5, 40)] + [[1, 2, 3] * 40, [7] * 120]
 
 
-def naive_lookup(ids: list[int], at: int, depth: int) -> int:
-    """By searching the text backwards for the longest suffix that stands earlier in it."""
-    for size in range(min(NGRAM, at + 1), 0, -1):
+def naive_lookup(ids: list[int], at: int, depth: int, fewest: int, most: int) -> int:
+    """By searching the text from its beginning for the longest suffix that stands earlier in it."""
+    for size in range(min(most, at + 1), fewest - 1, -1):
         suffix = ids[at + 1 - size : at + 1]
-        for end in range(at - 1, size - 2, -1):
+        for end in range(size - 1, at):
             if ids[end + 1 - size : end + 1] == suffix:
                 draft = ids[end + 1 : at + 1][:depth]
                 return next((place for place, token in enumerate(draft) if token != ids[at + 1 + place]), len(draft))
@@ -29,11 +29,12 @@ def naive_looping(ids: list[int], first: int, at: int) -> bool:
     return False
 
 
+@pytest.mark.parametrize("sizes", [SHORT, DEFAULT])
 @pytest.mark.parametrize("ids", TEXTS)
-def test_a_lookup_keeps_what_a_search_of_the_text_keeps(ids: list[int]) -> None:
-    found = lookup_accepted(ids, 20, 95, 4)
-    assert found.tolist() == [naive_lookup(ids, at, 4) for at in range(20, 115)]
-    assert found.any()
+def test_a_lookup_keeps_what_a_search_of_the_text_keeps(ids: list[int], sizes: tuple[int, int]) -> None:
+    found = lookup_accepted(ids, 20, 95, 4, sizes)
+    assert found.tolist() == [naive_lookup(ids, at, 4, *sizes) for at in range(20, 115)]
+    assert found.any() or (sizes == DEFAULT and len(set(ids)) > 4)
 
 
 @pytest.mark.parametrize("ids", [*TEXTS, [*range(60), *range(50), *range(50), *range(60, 90)], [*range(70), *range(70), *range(70)]])

@@ -82,6 +82,8 @@ def floor_sums(reply: Reply, rounds: Floats, kept: Floats, random: Random) -> di
         "lookup_right": found,
         "lookup_rounds": np.maximum(anchors - found, 1).astype(float),
         "lookup_kept": found,
+        "lookup_default_rounds": np.maximum(anchors - found, 1).astype(float),
+        "lookup_default_kept": found,
         "loops": anchors * loops.astype(float),
         "calm_rounds": rounds * ~loops,
         "calm_kept": kept * ~loops,
