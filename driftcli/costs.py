@@ -116,11 +116,6 @@ class Costs:
         raise UsageError(f"costs of {self.source}: hold no batch size {size}, expected one of {known}; measure it or ask for one of these")
 
 
-def speed_up(rounds: Floats, kept: Floats, costs: StepCosts, drafts: int) -> Floats:
-    """Expected speed over plain decoding of rounds of `drafts` drafts; NaN without a round. rounds and kept drafts: (row,)."""
-    return speed_up_of(np.multiply.outer(rounds, np.arange(drafts + 1) == drafts), kept, costs)
-
-
 def speed_up_of(rounds_by_drafts: Floats, kept: Floats, costs: StepCosts, half: Half | None = None) -> Floats:
     """Expected speed over plain decoding of rounds of different lengths; NaN without a round.
 

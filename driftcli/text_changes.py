@@ -187,7 +187,7 @@ class TextChanges:
         surest = f" (surest of {tried} changes, intervals for all of them)" if tried > 1 else ""
         size = f"; corrected for having been chosen, {loss.value:.0%}" if tried > 1 else ""
         name, severity, likely = named(change, replayed=both.same_text), self.grades.of(loss), self.grades.likely(loss)
-        claim = f"{change.words} {both.told(trace)}{surest}{size}{_parts(trace, change)}{_certainty(trace, change)}"
+        claim = f"{change.words} {both.told(trace)}{surest}{size}{_parts(trace, name)}{_certainty(trace, name)}"
         return Finding("TEMPLATE-SENSITIVE", severity, claim, loss, "share of accepted drafts", self.fix, name, likely)
 
 
@@ -196,19 +196,19 @@ def named(change: Change, *, replayed: bool = False) -> str:
     return f"{change.name}-replayed" if replayed else change.name
 
 
-def _parts(trace: Trace, change: Change) -> str:
+def _parts(trace: Trace, condition: str) -> str:
     """How the loss splits over all anchors, as shares that multiply, where the drafter feeds on its own state."""
     if trace.pair.no_recursion is not None:
         return ""
-    first, own = (trace.ratio_to_baseline(part, named(change)) for part in (first_part, own_part))
+    first, own = (trace.ratio_to_baseline(part, condition) for part in (first_part, own_part))
     if isinstance(first, Absent) or isinstance(own, Absent):
         return ""
     return f"; over all anchors fresh queries lose {1 - first.value:z.0%}, self-feeding {1 - own.value:z.0%} beyond that"
 
 
-def _certainty(trace: Trace, change: Change) -> str:
+def _certainty(trace: Trace, condition: str) -> str:
     """The target's entropy as the text is and under the change."""
-    here, there = trace.estimate(target_entropy), trace.estimate(target_entropy, named(change))
+    here, there = trace.estimate(target_entropy), trace.estimate(target_entropy, condition)
     if isinstance(here, Absent) or isinstance(there, Absent):
         return ""
     return f"; the target's entropy goes from {here.value:.2f} to {there.value:.2f} nats"

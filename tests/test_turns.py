@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import isotonic_regression
 
-from driftcli.costs import StepCosts, speed_up
+from driftcli.costs import StepCosts
 from driftcli.intervals import DRAWS
 from driftcli.turns import Turns, never_falling
+from tests.test_costs import speed_up
 
 LENGTHS = (1, 2, 3, 5)
 

@@ -62,15 +62,12 @@ def diagnose(
     quick = quick or (target is None and drafter is None)
     target, drafter = named_pair(target, drafter)
     from driftcli.cli.diagnosis import Request, diagnose_pair
-    from driftcli.cli.gate import gate
-    from driftcli.report.formats import show
+    from driftcli.cli.gate import end
 
     spec = RunSpec(depth, max_new_tokens, batch_size, seed, quick, whole_numbers("--lengths", lengths, "512,1024"))
     sizes, asked = whole_numbers("--batch-sizes", batch_sizes, "1,8,32"), probe or []
     request = Request(target, drafter, prompts, asked, spec, limit, device, dtype, reading, trust_remote_code, out, force, costs, sizes)
-    run, verdict = diagnose_pair(request)
-    show(run, verdict, format)
-    raise typer.Exit(gate(verdict, fail_on, strict=strict))
+    end(*diagnose_pair(request), format, fail_on, strict=strict)
 
 
 def whole_numbers(option: str, asked: str | None, example: str) -> tuple[int, ...]:

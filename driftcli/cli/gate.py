@@ -1,17 +1,22 @@
-"""The exit code of a verdict, and the sentence that says what it came to."""
+"""How a command that judged a run ends: the report on stdout, what `--fail-on` came to on stderr, and the exit code."""
 
 from __future__ import annotations
+
+from typing import NoReturn
 
 import typer
 
 from driftcli.domain import Verdict
 from driftcli.printable import printable
-from driftcli.report.choices import FailOn
+from driftcli.report.choices import FailOn, OutputFormat
+from driftcli.report.formats import show
 from driftcli.report.verdict import exit_code, gate_line
+from driftcli.traces.reader import Run
 
 
-def gate(verdict: Verdict, fail_on: FailOn, *, strict: bool) -> int:
-    """The exit code, its reason told on stderr where `--fail-on` asked for one."""
+def end(run: Run, verdict: Verdict, format: OutputFormat, fail_on: FailOn, *, strict: bool) -> NoReturn:
+    """Print the report and, where a gate was asked for, its sentence; then leave by the exit code of the verdict."""
+    show(run, verdict, format)
     if line := gate_line(verdict, fail_on, strict=strict):
         typer.echo(printable(line), err=True)
-    return exit_code(verdict, fail_on, strict=strict)
+    raise typer.Exit(exit_code(verdict, fail_on, strict=strict))

@@ -20,12 +20,9 @@ def report(
 ) -> None:
     """Print what the probes found in RUN."""
     from driftcli.cli.battery import load_battery
-    from driftcli.cli.gate import gate
-    from driftcli.report.formats import show
+    from driftcli.cli.gate import end
     from driftcli.report.verdict import judge
     from driftcli.traces.reader import read_run
 
     found = read_run(run)
-    verdict = judge(found, load_battery(found.probe_names))
-    show(found, verdict, format)
-    raise typer.Exit(gate(verdict, fail_on, strict=strict))
+    end(found, judge(found, load_battery(found.probe_names)), format, fail_on, strict=strict)

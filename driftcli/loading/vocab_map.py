@@ -24,6 +24,11 @@ def target_ids(checkpoint: Checkpoint, draft_vocabulary: int, vocabulary: int, r
     absolute = sound.get("absolute")
     proven = "t2d" in checkpoint.tensors or (absolute is not None and bool((absolute[1:] > absolute[:-1]).all()))
     kind = "offset" if "offset" in sound else "absolute" if absolute is not None and proven else None
+    if kind is None and not _numbers(checkpoint, "d2t", WHOLE_NUMBERS).any():
+        raise FormatError(
+            f"{record.where}: d2t holds zeros alone and t2d marks other tokens than the first ones, so the map is lost, expected offsets; "
+            "export it again"
+        )
     if kind is None:
         raise FormatError(
             f"{record.where}: d2t maps outside the target's {vocabulary} tokens, twice to one, or against t2d, "

@@ -227,9 +227,10 @@ class Run(Pooled):
             texts = self._texts_with_ids() if condition == self.reference else None
             sampled = self.is_sampled(condition)
             sums = condition_sums(self._grids(condition), self.units, self.spec.depth, sampled=sampled, texts=texts)
-            self._sums[key] = {**sums, **target_sums(self._texts_of(condition), self.units)}
+            floor: Sums = {}
             if texts is None and self._drafts_as_reference(condition):
-                self._sums[key] = {**self._sums[key], "favourite_right": self.sums(self.reference)["favourite_right"]}
+                floor = {"favourite_right": replace(self, _category=None).sums(self.reference)["favourite_right"]}
+            self._sums[key] = {**sums, **target_sums(self._texts_of(condition), self.units), **floor}
         if self._category is None:
             return self._sums[key]
         own = self.within_category(self._category)

@@ -88,5 +88,12 @@ def test_a_map_that_leaves_the_vocabulary_repeats_or_stands_against_t2d_is_refus
     )
 
 
+def test_a_map_of_zeros_is_named_and_refused_as_lost_where_t2d_marks_other_tokens(read: Read) -> None:
+    zeros = torch.zeros(4, dtype=torch.int64)
+    assert read(zeros) == ([0, 1, 2, 3], Sourced("zeros", "tensor"))
+    assert read(zeros, marks([0, 1, 2, 3])) == ([0, 1, 2, 3], Sourced("zeros", "tensor"))
+    refused(FormatError, lambda: read(zeros, marks(IDS)), "head", "d2t holds zeros alone", "the map is lost", "expected offsets", "export")
+
+
 def test_ids_in_any_order_are_taken_where_t2d_proves_them(read: Read) -> None:
     assert read(torch.tensor([5, 2, 1, 9]), marks(IDS)) == ([5, 2, 1, 9], Sourced("absolute", "tensor"))
