@@ -48,6 +48,12 @@ def walk_acceptance_length(sums: Sums) -> Floats:
     return acceptance_length(sums["rounds_by_length"][:, -1], sums["kept_by_length"][:, -1])
 
 
+@tokens_a_round(lambda sums: float(sums["rounds_to_end"].shape[-1] + 1))
+def emitted_per_round(sums: Sums) -> Floats:
+    """Tokens emitted a round of decoding whole replies to their ends, at the deepest draft length of the sums; (draw,)."""
+    return ratio(sums["emitted"], sums["rounds_to_end"][:, -1])
+
+
 @tokens_a_round(_most_tokens)
 def sampled_length(sums: Sums) -> Floats:
     """Acceptance length of drafts that are sampled and verified by rejection sampling, expected along sampled texts; (draw,)."""

@@ -21,6 +21,7 @@ Share = Literal["sink", "template", "prompt", "verified", "ahead", "recent"]
 SHARES: tuple[Share, ...] = (*REGIONS, "recent")
 RECENT_KEYS = 4  # keys that `recent` counts, the query's own included
 BASELINE = "baseline"
+A_SHARE = "share"  # unit of a bound
 REWIRED = "rewired"  # the baseline of a drafter whose weights fit another wiring than the declared one
 BUNDLED = "bundled:"  # before the name of a model that ships with the package; no hub id holds a colon
 
@@ -36,8 +37,8 @@ Template = Literal["own", "none", "other-family", "other-roles", "no-generation-
 SystemText = Literal["own", "none", "other"]
 StopMeasure = Literal["confidence", "entropy", "state", "prompt"]
 Half = Literal["selecting", "judging"]  # of the prompts: what is chosen on the one is reported on the other
-System = Literal["as_served:vllm", "as_served:sglang", "as_trained"]  # whose way to compute a head's step
-SYSTEMS: tuple[System, ...] = ("as_served:vllm", "as_served:sglang", "as_trained")
+System = Literal["as_served:vllm", "as_served:sglang", "as_trained", "as_served:vllm-v1"]  # whose way to compute a head's step
+SYSTEMS: tuple[System, ...] = ("as_served:vllm", "as_served:sglang", "as_trained", "as_served:vllm-v1")
 Scalar: TypeAlias = "None | bool | int | float | str"
 
 
@@ -336,17 +337,18 @@ class Sound:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """An axis on which nothing was found, though a loss is not excluded: up to `bound`, a share of what the axis counts, None where nothing
-    is known of it.
+    """An axis on which nothing was found, though something is not excluded: up to `bound`, in `unit`, None where nothing is known of it.
 
     reason: what was looked at and what may still be there, in a sentence. more_prompts: about how many more would tell, None where no
-    number of them would.
+    number of them would. unit: a share of what the axis counts unless said. fix: what to do first, where something is suspected.
     """
 
     axis: Axis
     reason: str
     bound: float | None = None
     more_prompts: int | None = None
+    unit: str = A_SHARE
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,8 +364,8 @@ Said: TypeAlias = "Finding | Skipped | Sound | Open | Withheld"  # what a probe 
 
 @dataclass(frozen=True, slots=True)
 class AxisVerdict:
-    """How one axis stands and why. likely: of one with a finding, as in `Finding`; bound and more_prompts: of an open one, as in `Open`;
-    fix: of an undecided one, as in `Skipped`.
+    """How one axis stands and why. likely: of one with a finding, as in `Finding`; bound, more_prompts and unit: of an open one, as in
+    `Open`; fix: of an open or undecided one, what to do first.
     """
 
     state: AxisState
@@ -371,6 +373,7 @@ class AxisVerdict:
     likely: Severity | None = None
     bound: float | None = None
     more_prompts: int | None = None
+    unit: str = A_SHARE
     fix: str = ""
 
 

@@ -95,17 +95,18 @@ class Controls:
         if isinstance(gain, Absent) or isinstance(first, Absent) or gain.low > 0:
             return
         if vocabulary_lost(trace):
-            yield Withheld("drift", "the vocabulary map is lost, so there is nothing that could drift")
+            yield from _nothing_of_its_own("the vocabulary map is lost")
             return
         floor = first.value - gain.value
         seen = f"the first guess is right {first.value:.1%}, the most frequent token alone {floor:.1%}"
-        if gain.high > self.minimal_gain:
-            yield Skipped("wiring", "inconclusive", f"{seen}; more prompts would tell whether anything is loaded as it should be")
-            return
         fix = "check that this head was trained for exactly these weights of the target, and export it again"
+        if gain.high > self.minimal_gain:
+            reason = f"{seen}; more prompts would tell whether anything is loaded as it should be"
+            yield Skipped("wiring", "inconclusive", reason, fix)
+            return
         whose = "this head does not belong to this target's weights (fine-tuned, rotated, re-quantised, other model), or its own are broken"
         yield Finding("LOAD-BROKEN", "miswired", f"{seen}: {whose}", gain, "share of right first guesses", fix)
-        yield Withheld("drift", "the head is no better than the most frequent token, so there is nothing that could drift")
+        yield from _nothing_of_its_own("the head is no better than the most frequent token")
 
     def _at_a_cheap_drafter(self, trace: Trace) -> Iterator[Finding]:
         gain, lookup, first = trace.estimate(over_lookup), trace.estimate(lookup_drafts), trace.estimate(lookup_accuracy)
@@ -149,6 +150,12 @@ class Controls:
         claim += f" [{inflated.low:.0%}, {inflated.high:.0%}] of them are owed to loops"
         fix = "measure on prompts that this target answers without looping, or shorter (--max-new-tokens)"
         yield Finding("REPETITION-INFLATED", self.grades.of(inflated), claim, inflated, "share of accepted drafts", fix)
+
+
+def _nothing_of_its_own(why: str) -> Iterator[Withheld]:
+    """What cannot be judged of a head that knows nothing: neither does it drift, nor is it a matter of more training."""
+    yield Withheld("drift", f"{why}, so there is nothing that could drift")
+    yield Withheld("capacity", f"{why}, so what it was trained to cannot be seen")
 
 
 def _kept(trace: Trace, condition: str) -> Estimate | None:

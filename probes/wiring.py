@@ -4,15 +4,16 @@ A checkpoint whose capture layers, feedback, norms, map or rotation are read oth
 first. Every other wiring is scored by the log-likelihood of the same wanted tokens, prompt by prompt against the declared one: at depth 1,
 where nothing is fed back yet, but for the feedback, which counts from depth 2 on; readings of the vocabulary map by right guesses, since
 they cover different tokens. One change at a time; what helps most on one half of the prompts is judged on the other, and taken over; then
-again from there, until nothing helps. A round judges one change, so no correction for many tries is due. Where the halves do not settle it
-but all prompts together show a gain, the wiring is left undecided, and that comes before any other advice. A head that guesses no better
-than the most frequent token gains by whatever makes it less sure, so such a gain is none.
+again from there, until nothing helps. A round judges one change, so no correction for many tries is due. Where the halves do not settle it,
+all prompts together decide: a gain that they show leaves the wiring undecided, one that they do not exclude leaves it open, and either
+comes before any other advice. A head that guesses no better than the most frequent token gains by whatever makes it less sure, so such a
+gain is none; and gains of 1 in a norm make any head less sure, so they must give right guesses too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from math import inf
 from typing import NamedTuple
@@ -27,6 +28,7 @@ from driftcli.domain import (
     Estimate,
     Finding,
     Half,
+    Open,
     PairCard,
     RunSpec,
     Said,
@@ -67,6 +69,16 @@ FACTORS: dict[str, Factor] = {
 }
 
 
+STORED_MAPS = {  # how d2t is read where no server reads it so: what it holds, and what to correct
+    "absolute": ("d2t holds target ids, which servers would add to the draft id", FACTORS["vocabulary"].fix),
+    "from t2d": (
+        "d2t holds zeros alone, so the map is lost, and servers would propose the first ids of the target; t2d marks the draft tokens",
+        "write d2t anew from t2d: the k-th token that it marks, minus k",
+    ),
+}
+BY_HITS = ("vocabulary",)  # fields that are judged by right guesses: readings of a map cover different tokens
+
+
 def first_likelihood(sums: Sums) -> Floats:
     """Mean log-probability of the covered wanted tokens at depth 1, in nats; (draw,)."""
     return log_likelihood(sums)[:, 0]
@@ -94,15 +106,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A search as far as its numbers go: the changes that won, how many others were tried, what is still to be measured, the best change of
-    the last round where none won, and one that the halves together leave open.
+    """A search as far as its numbers go: the changes that won, how many others were tried, what is still to be measured; of the last round,
+    where none won, the best change, the best whose gain all prompts show, and the best whose gain would count and is not shown.
     """
 
     steps: tuple[Step, ...]
     tried: int
     missing: tuple[Condition, ...] = ()
     best: Step | None = None
-    unsettled: Step | None = None
+    shown: Step | None = None
+    open: Step | None = None
 
     @property
     def wiring(self) -> Wiring:
@@ -147,20 +160,25 @@ class WiringSearch:
         if trace.n_prompts < 2 * MINIMAL_PROMPTS:
             few = too_few(trace.n_prompts, 2 * MINIMAL_PROMPTS)
             yield Skipped("wiring", "inconclusive", f"{few}, half to choose a wiring and half to judge it")
-        elif outcome.unsettled is not None:
-            yield self._unsettled(outcome.unsettled)
+        elif outcome.shown is not None or outcome.open is not None:
+            yield self._unsettled(outcome.shown, outcome.open)
         elif not outcome.steps:
             close = "" if outcome.best is None else f"; the closest, {_described(outcome.best)}, {_amount(outcome.best)}"
-            yield Sound("wiring", f"no alternative wiring of {outcome.tried} fits better than the declared one{close}")
+            yield Sound("wiring", f"none of {outcome.tried} other wirings is shown to fit better than the declared one{close}")
 
-    def _unsettled(self, step: Step) -> Skipped:
-        """What is said of a change that may fit better, and to settle that before anything else is done."""
-        more = more_prompts(step.gain, self.minimal_gain, -inf, step.gain.n_prompts)
-        tell = f"about {more} more prompts would tell" if more else "more prompts would tell"
+    def _unsettled(self, shown: Step | None, open: Step | None) -> Skipped | Open:
+        """What is said of a change that may fit better, and to settle that first: undecided where a gain is shown, else open."""
+        step = shown or open
+        assert step is not None
+        limit = self.minimal_gain if shown is None else -inf
+        more = more_prompts(step.gain, self.minimal_gain, limit, step.gain.n_prompts)
+        tell = f"about {more} more prompts would tell" if more else "no number of prompts that is worth asking for would tell"
         seen = f"{_described(step)} may fit the weights better: {_amount(step)}; {tell}"
-        then = f"if {_described(step)} fits better, {FACTORS[step.field].fix}"
-        fix = f"settle the wiring first: measure on more prompts (--limit, --prompts); {then}"
-        return Skipped("wiring", "inconclusive", seen, fix)
+        ask = "check what the head was trained with, or measure on more prompts (--limit, --prompts)"
+        fix = f"settle the wiring first: {ask}; if {_described(step)} fits better, {FACTORS[step.field].fix}"
+        if shown is not None:
+            return Skipped("wiring", "inconclusive", seen, fix)
+        return Open("wiring", seen, step.gain.high, more, _unit(step), fix)
 
     def _round(self, pair: PairCard, spec: RunSpec, current: Wiring) -> tuple[Condition, ...]:
         """Every change of a field that has not been changed yet, and the other orders of the streams."""
@@ -184,30 +202,46 @@ class WiringSearch:
             judged = best and _step(trace, current, best.after, "judging")
             if best is None or judged is None or vocabulary_lost(trace):
                 return Outcome(tuple(steps), tried)
-            if best.gain.low <= self.minimal_gain or judged.gain.low <= self.minimal_gain or not _knows_the_text(trace, best.after):
-                judged, suspect = self._by_all(trace, current, asked), judged
-                if judged is None or judged.gain.low <= self.minimal_gain:
-                    return Outcome(tuple(steps), tried, best=suspect, unsettled=judged)
+            if (
+                best.gain.low <= self.minimal_gain
+                or judged.gain.low <= self.minimal_gain
+                or not _knows_the_text(trace, current, best.after)
+            ):
+                outcome = self._by_all(trace, current, asked)
+                if not outcome.steps:
+                    return replace(outcome, steps=tuple(steps), tried=tried)
+                (judged,) = outcome.steps
             steps.append(judged)
 
-    def _by_all(self, trace: Trace, current: Wiring, asked: Sequence[Condition]) -> Step | None:
-        """The change that gains most over all prompts where the halves did not settle it: by an interval for all that were asked at once
-        where that lies beyond what counts, else where it is surely something by one for all that may still count.
+    def _by_all(self, trace: Trace, current: Wiring, asked: Sequence[Condition]) -> Outcome:
+        """What all prompts say of the changes of a round, where the halves did not settle it: the best whose gain surely counts, by an
+        interval for all that were asked at once; the best that surely gains something, for all that may count; the best of the latter.
         """
-        alone = [_step(trace, current, condition.settings.wiring, None) for condition in asked]
-        open = [step.after for step in alone if step is not None and step.gain.high > self.minimal_gain]
-        strict = [_step(trace, current, one, None, len(asked)) for one in open]
-        loose = [_step(trace, current, one, None, len(open)) for one in open]
-        sure = [step for step in strict if step is not None and step.gain.low > self.minimal_gain]
-        shown = [wide for wide, step in zip(strict, loose, strict=True) if wide and step and step.gain.low > 0]
-        known = [step for step in sure or shown if step.gain.value > self.minimal_gain and _knows_the_text(trace, step.after)]
-        return max(known, key=lambda step: step.gain.value, default=None)
+        alone = _steps(trace, current, asked, 1)
+        large = [step for step in alone if step.gain.value > self.minimal_gain and _knows_the_text(trace, current, step.after)]
+        open = [condition for condition in asked if condition.settings.wiring in {step.after for step in large}]
+        sure = _most([step for step in _steps(trace, current, open, len(asked)) if step.gain.low > self.minimal_gain])
+        shown = _most([step for step in _steps(trace, current, open, len(open)) if step.gain.low > 0])
+        return Outcome(() if sure is None else (sure,), len(asked), best=_most(alone), shown=shown, open=_most(large))
 
 
-def _knows_the_text(trace: Trace, wiring: Wiring) -> bool:
-    """Whether a head so wired guesses better than the most frequent token: one that does not gains likelihood by being less sure alone."""
-    above = trace.estimate(over_favourite, _named(wiring))
-    return isinstance(above, Estimate) and above.low > 0
+def _steps(trace: Trace, current: Wiring, asked: Sequence[Condition], tries: int) -> list[Step]:
+    """What each change gains over all prompts, by intervals for so many at once."""
+    return [step for one in asked if (step := _step(trace, current, one.settings.wiring, None, tries))]
+
+
+def _most(steps: Sequence[Step]) -> Step | None:
+    return max(steps, key=lambda step: step.gain.value, default=None)
+
+
+def _knows_the_text(trace: Trace, before: Wiring, after: Wiring) -> bool:
+    """Whether a gain in likelihood is one in knowledge: so wired, a head guesses better than the most frequent token, and with gains of 1,
+    which make it less sure and earn likelihood by that alone, better than before.
+    """
+    above = trace.estimate(over_favourite, _named(after))
+    flatter = after.ones != before.ones
+    more = trace.gain(first_hits, _named(after), _named(before)) if flatter else above
+    return isinstance(above, Estimate) and above.low > 0 and isinstance(more, Estimate) and more.value > 0
 
 
 def _reaches(one: Wiring, depth: int) -> bool:
@@ -233,7 +267,7 @@ def _named(wiring: Wiring) -> str:
 def _step(trace: Trace, before: Wiring, after: Wiring, half: Half | None, tries: int = 1) -> Step | None:
     """The change from one wiring to another with what it gains on all or half of the prompts; None where that has no number."""
     field = next(name for name in after.changes if after.changes[name] != before.changes.get(name))
-    statistic = {"feedback": deeper_likelihood, "vocabulary": first_hits}.get(field, first_likelihood)
+    statistic = first_hits if field in BY_HITS else deeper_likelihood if field == "feedback" else first_likelihood
     gain = trace.gain(statistic, _named(after), _named(before), half, tries)
     return None if isinstance(gain, Absent) else Step(before, after, field, gain)
 
@@ -241,26 +275,31 @@ def _step(trace: Trace, before: Wiring, after: Wiring, half: Half | None, tries:
 def _best(trace: Trace, current: Wiring, asked: Sequence[Condition]) -> Step | None:
     """The change that gains most on the half that selects; likelihoods and hits are compared as they are, 0 where nothing helps."""
     steps = [_step(trace, current, condition.settings.wiring, "selecting") for condition in asked]
-    return max((step for step in steps if step is not None), key=lambda step: step.gain.value, default=None)
+    return _most([step for step in steps if step is not None])
 
 
 def _described(step: Step) -> str:
     value = step.after.changes[step.field]
+    if step.field in ("embedding", "head"):
+        value = "its own" if value == "own" else f"the {value}"
     return FACTORS[step.field].what.format(", ".join(map(str, value)) if isinstance(value, tuple) else value)
 
 
 def _amount(step: Step) -> str:
     gain, of = step.gain, f"({step.gain.n_prompts} prompts)"
-    if step.field == "vocabulary":
+    if step.field in BY_HITS:
         return f"{100 * gain.value:+z.0f} points of right guesses [{100 * gain.low:+z.0f}, {100 * gain.high:+z.0f}] {of}"
     return f"{gain.value:+z.2f} nats a token [{gain.low:+z.2f}, {gain.high:+z.2f}] {of}"
 
 
+def _unit(step: Step) -> str:
+    return "share of right guesses" if step.field in BY_HITS else "nats a token"
+
+
 def _finding(step: Step) -> Finding:
     factor = FACTORS[step.field]
-    unit = "share of right guesses" if step.field == "vocabulary" else "nats a token"
     claim = f"the weights fit {_described(step)} better than what is declared: {_amount(step)}"
-    return Finding(factor.code, "miswired", claim, step.gain, unit, factor.fix, _named(step.after))
+    return Finding(factor.code, "miswired", claim, step.gain, _unit(step), factor.fix, _named(step.after))
 
 
 def _lost_map(trace: Trace) -> Finding:
@@ -273,14 +312,13 @@ def _lost_map(trace: Trace) -> Finding:
 
 
 def _stored_map(trace: Trace) -> Iterator[Finding]:
-    """A d2t that holds the target ids themselves: read so here, but added to the draft id by every server."""
+    """A map that is read as it is meant here, and otherwise by every server: they add what d2t holds to the draft id."""
     kind = trace.pair.record.get("vocab_map")
-    if kind is None or kind.value != "absolute":
-        return
+    stored = None if kind is None else STORED_MAPS.get(str(kind.value))
     hits = trace.estimate(first_hits, BASELINE)
-    if isinstance(hits, Estimate):
-        claim = f"d2t holds target ids, which servers would add to the draft id; read as meant the first guess is right {hits.value:.0%}"
-        yield Finding("VOCAB-MAP", "miswired", claim, hits, "share of right guesses", FACTORS["vocabulary"].fix)
+    if stored is not None and isinstance(hits, Estimate):
+        claim = f"{stored[0]}; read so the first guess is right {hits.value:.0%}"
+        yield Finding("VOCAB-MAP", "miswired", claim, hits, "share of right guesses", stored[1])
 
 
 def _lost_gains(trace: Trace) -> Iterator[Said]:

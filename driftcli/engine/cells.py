@@ -14,7 +14,7 @@ from driftcli.domain import BASELINE, Condition, DraftSettings, Prompt, RunSpec,
 from driftcli.drafters.causal_lm import CausalLm
 from driftcli.engine.chains import Drafted, draft_chains
 from driftcli.engine.lm_chains import draft_lm_chains
-from driftcli.engine.rows import cell_rows, find_sink, stream_columns, trajectory_columns
+from driftcli.engine.rows import cell_rows, find_sink, rounds_to_end, stream_columns, trajectory_columns
 from driftcli.engine.texts import Text, lengthened, replay_texts, write_texts
 from driftcli.engine.trajectories import Trajectory, read_text
 from driftcli.errors import RunError
@@ -116,19 +116,28 @@ def _draft_text(work: Work, text: Text, conditions: Sequence[Condition], finder:
     offset, drafter = work.pair.card.token_offset, work.pair.drafter
     sink = sinks.get((text.prompt.id, text.turn))
     for condition in conditions:
-        into, horizon = tables[condition.name], max(work.spec.depth, condition.settings.depth)
-        if trajectory.n_anchors(horizon):
-            kept, biased = kept_rows(condition.settings, text, sink, offset), sorted({0, sink or 0})
-            drafted = draft(work.pair, trajectory, condition.settings, horizon, free=condition.drafts_free, kept=kept, sinks=biased)
+        into, drafted = tables[condition.name], _drafted(work, trajectory, condition, sink)
+        if drafted is not None and drafted.n_anchors:
             if condition.name == finder:
                 sink = find_sink(drafted.fresh.masses, trajectory.labels[offset:])
             rows = cell_rows(condition, trajectory, drafted, sink, offset)
             into["steps"] += rows.steps
             into["heads"] += rows.heads
         if "trajectories" in into:
-            into["trajectories"].append(trajectory_columns(trajectory, work.spec.depth, sink))
+            rounds = rounds_to_end(drafted, trajectory, work.spec.depth) if condition.full else None
+            into["trajectories"].append(trajectory_columns(trajectory, work.spec.depth, sink, rounds))
         if "streams" in into and not isinstance(drafter, CausalLm):
             into["streams"].append(stream_columns(trajectory, drafter.wired(condition.settings.wiring), condition))
+
+
+def _drafted(work: Work, trajectory: Trajectory, condition: Condition, sink: int | None) -> Drafted | None:
+    """A condition's chains on a text, None where it has no anchor for them; those of a full one go on to the text's end."""
+    settings, horizon = condition.settings, max(work.spec.depth, condition.settings.depth)
+    if not trajectory.n_anchors(1 if condition.full else horizon):
+        return None
+    kept, biased = kept_rows(settings, trajectory.text, sink, work.pair.card.token_offset), sorted({0, sink or 0})
+    free, to_end = condition.drafts_free, condition.full
+    return draft(work.pair, trajectory, settings, horizon, free=free, to_end=to_end, kept=kept, sinks=biased)
 
 
 def _boundaries(work: Work, conditions: Sequence[Condition]) -> list[int]:
@@ -154,10 +163,11 @@ def draft(
     horizon: int,
     *,
     free: bool,
+    to_end: bool = False,
     kept: Sequence[int] = (),
     sinks: Sequence[int] = (0,),
 ) -> Drafted:
     """All chains of one trajectory, whatever the drafter's family."""
     if isinstance(pair.drafter, CausalLm):
-        return draft_lm_chains(pair.drafter, trajectory, settings, horizon, free=free)
-    return draft_chains(pair.drafter, trajectory, settings, horizon, free=free, kept=kept, sinks=sinks)
+        return draft_lm_chains(pair.drafter, trajectory, settings, horizon, free=free, to_end=to_end)
+    return draft_chains(pair.drafter, trajectory, settings, horizon, free=free, to_end=to_end, kept=kept, sinks=sinks)

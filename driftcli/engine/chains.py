@@ -58,13 +58,14 @@ class Queries:
 @dataclass(frozen=True, slots=True)
 class Drafted:
     """All that one trajectory's chains gave: fresh queries of anchors `P .. N-2`, and each feed's queries by depth over the anchors `P ..
-    P+A-1`.
+    P+A-1`. kept_behind: drafts kept at the anchors behind those, `P+A .. N-2`, counted up to the text's end; (anchor,), where asked.
     """
 
     n_anchors: int
     fresh: Queries
     forced: list[Queries]
     free: list[Queries]
+    kept_behind: Tensor | None = None
 
     def control(self, depth: int) -> Queries:
         """The fresh queries that the chain queries of `depth` are held against: those of the anchors `d - 1` later."""
@@ -133,6 +134,15 @@ class _Chains:
         done = self.drafter.finish(stream)
         return Queries(self.guess(done, self.ids[self.first + 1 :]), Masses.joined(parts, dim=0), done.state), shared
 
+    def kept_to_end(self, start: Queries, shared: list[Keys]) -> Tensor:
+        """Drafts kept at each anchor, counted up to the text's end; what would be guessed beyond it is nobody's. (anchor,)"""
+        deepest, place = self.settings.depth, torch.arange(self.n_anchors, device=self.ids.device)[:, None]
+        padded = replace(self, ids=F.pad(self.ids, (0, deepest)))
+        chain = padded.chain(start, shared, forced=True)
+        right = torch.stack([queries.guesses.drafted == padded.wanted(depth) for depth, queries in enumerate(chain, 1)], dim=1)
+        inside = self.first + place + torch.arange(1, deepest + 1, device=self.ids.device) < len(self.ids)
+        return (right & inside).long().cumprod(dim=1).sum(dim=1)
+
     def chain(self, start: Queries, shared: list[Keys], *, forced: bool) -> list[Queries]:
         """Depths 2 and deeper, on the target's tokens or on its own."""
         found = [start]
@@ -164,10 +174,11 @@ class _Chains:
     def _deeper(self, flow: Flow, depth: int, shared: list[Keys], own: list[list[Projected]]) -> tuple[Finished, Masses]:
         """One depth of all chains; each layer's keys are added to `own`."""
         anchors = torch.arange(self.n_anchors, device=self.ids.device) + self.first
+        rows = (anchors + depth - 2).clamp(max=len(self.states) - 1)  # beyond stand only guesses past the text's end, which nobody reads
         stream, parts = flow.residual, list[Masses]()
         for number, layer in enumerate(self.drafter.layers):
             flow = flow if number == 0 else layer.enter(stream)
-            step = layer.project(flow.inputs, anchors + depth - 2, self.rope)
+            step = layer.project(flow.inputs, rows, self.rope)
             own[number].append(step)
             chain = Keys(torch.stack([p.key for p in own[number]], dim=2), torch.stack([p.value for p in own[number]], dim=2))
             attended, masses = self._attend(layer, step.query, shared[number], chain, anchors - 1)
@@ -197,17 +208,19 @@ def draft_chains(
     horizon: int,
     *,
     free: bool,
+    to_end: bool = False,
     kept: Sequence[int] = (),
     sinks: Sequence[int] = (0,),
 ) -> Drafted:
     """Fresh, forced and, if asked, free chains of every anchor whose guesses up to `horizon` lie inside the trajectory.
 
-    The trajectory must have at least one such anchor, and `settings.depth` at most `horizon`. kept: rows that are seen whatever the window.
-    sinks: rows that a sink's bias is for. Guesses are first choices, whatever the trajectory's temperature.
+    The trajectory must have at least one such anchor, or a single one with `to_end`, which drafts from the anchors behind them too; and
+    `settings.depth` at most `horizon`. kept: rows that are seen whatever the window. sinks: rows that a sink's bias is for. Guesses are
+    first choices, whatever the trajectory's temperature.
     """
     rows = len(trajectory.ids) - 2
-    n_anchors = trajectory.n_anchors(horizon)
-    assert n_anchors > 0 and settings.depth <= horizon
+    n_anchors, n_all = trajectory.n_anchors(horizon), trajectory.n_anchors(1)
+    assert (n_all if to_end else n_anchors) > 0 and settings.depth <= horizon
     drafter = drafter.wired(settings.wiring)
     states = drafter.fuse({boundary: trajectory.streams[boundary][:rows] for boundary in drafter.boundaries})
     ids = trajectory.ids.to(states.device)
@@ -217,11 +230,16 @@ def draft_chains(
     first, temperature = trajectory.prompt_length, trajectory.temperature
     run = _Chains(drafter, settings, ids, first, n_anchors, labels, states, drafter.rope(rows), text, temperature, apart)
     fresh, shared = run.fresh()
-    start = fresh.pick(torch.arange(n_anchors, device=ids.device))
+    places = torch.arange(n_all, device=ids.device)
+    behind = replace(run, first=first + n_anchors, n_anchors=n_all - n_anchors) if to_end else None
+    ending = behind.kept_to_end(fresh.pick(places[n_anchors:]), shared) if behind is not None and behind.n_anchors else None
+    if not n_anchors:
+        return Drafted(0, fresh, [], [], ending)
+    start = fresh.pick(places[:n_anchors])
     reachable = [keys.until(first + n_anchors - 1) for keys in shared]
     chains = replace(run, labels=labels[: reachable[0].key.shape[1]])
     forced = chains.chain(start, reachable, forced=True)
-    return Drafted(n_anchors, fresh, forced, chains.chain(start, reachable, forced=False) if free else [])
+    return Drafted(n_anchors, fresh, forced, chains.chain(start, reachable, forced=False) if free else [], ending)
 
 
 def noised(x: Tensor, noise: Noise, drawn_for: str) -> Tensor:

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
 from transformers.masking_utils import eager_mask
@@ -92,11 +93,13 @@ def measuring(drafter: CausalLm, measurement: Measurement) -> Iterator[Measureme
 
 
 @torch.inference_mode()
-def draft_lm_chains(drafter: CausalLm, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool) -> Drafted:
+def draft_lm_chains(
+    drafter: CausalLm, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool, to_end: bool = False
+) -> Drafted:
     """Every anchor's chains of a causal-LM drafter; as `draft_chains`, with the forced feed taken from the fresh one."""
     ids = trajectory.ids.to(drafter.lm.device)
     rows, first, n_anchors = len(ids) - 1, trajectory.prompt_length, trajectory.n_anchors(horizon)
-    assert n_anchors > 0 and settings.depth <= horizon and settings.window is None
+    assert (n_anchors > 0 or to_end) and settings.depth <= horizon and settings.window is None
     labels, cache = trajectory.labels.to(ids.device)[:rows], DynamicCache()
     asked = torch.arange(first, rows, device=ids.device)
     tail = tail_keys(asked, torch.empty(len(asked), 0, dtype=torch.long, device=ids.device), tail_length(settings.depth))
@@ -106,8 +109,9 @@ def draft_lm_chains(drafter: CausalLm, trajectory: Trajectory, settings: DraftSe
     places = torch.arange(n_anchors, device=ids.device)
     forced = [fresh.pick(places + depth) for depth in range(settings.depth)]
     whole = drafter.window is None or rows + settings.depth <= drafter.window
-    chain = _free(drafter, ids, labels, cache, forced[0], first + places, settings.depth) if free and whole else []
-    return Drafted(n_anchors, fresh, forced, chain)
+    chain = _free(drafter, ids, labels, cache, forced[0], first + places, settings.depth) if free and whole and n_anchors else []
+    right = F.pad(fresh.guesses.drafted == ids[first + 1 :], (0, settings.depth - 1)).unfold(0, settings.depth, 1)[n_anchors:]
+    return Drafted(n_anchors, fresh, forced, chain, right.long().cumprod(dim=1).sum(dim=1) if to_end else None)
 
 
 def _free(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +16,7 @@ from driftcli.engine.attention import LABELS, Masses
 from driftcli.engine.chains import Drafted, Queries, state_cosine, state_rms
 from driftcli.engine.trajectories import Trajectory
 from driftcli.loading.rendering import REPLY
-from driftcli.stats import leading_matches, walk
+from driftcli.stats import leading_matches, walk, walk_counts
 from driftcli.traces.writer import Columns
 
 MINIMAL_SINK = 0.05  # least share of attention that makes a row a sink (chosen by us)
@@ -172,8 +172,21 @@ def _nullable(values: Tensor, hidden: np.ndarray) -> np.ma.MaskedArray:
     return np.ma.array(numbers, mask=hidden | np.isnan(numbers))
 
 
-def trajectory_columns(trajectory: Trajectory, horizon: int, sink: int | None) -> Columns:
-    """One row of `trajectories`."""
+def rounds_to_end(drafted: Drafted | None, trajectory: Trajectory, depth: int) -> list[int]:
+    """Rounds in which decoding comes to the text's end, those included whose chains reach past it, for every draft length `1 .. depth`;
+    none where the first reply token, which comes without a draft, is the last. drafted: with the anchors up to the end.
+    """
+    if drafted is None:
+        return [0] * depth
+    wanted, n = trajectory.ids[trajectory.prompt_length :].numpy(), drafted.n_anchors
+    right = [one.guesses.drafted.cpu().numpy() == wanted[place : place + n] for place, one in enumerate(drafted.forced, 1)]
+    kept = leading_matches(np.stack(right, axis=1)) if n else np.zeros(0, dtype=np.int64)
+    behind = kept[:0] if drafted.kept_behind is None else drafted.kept_behind.cpu().numpy()
+    return walk_counts(np.concatenate([kept, behind]), depth)[0].tolist()  # type: ignore[no-any-return]
+
+
+def trajectory_columns(trajectory: Trajectory, horizon: int, sink: int | None, rounds: Sequence[int] | None = None) -> Columns:
+    """One row of `trajectories`; rounds: as `rounds_to_end`, None where they were not counted."""
     return {
         "prompt": [trajectory.prompt.id],
         "turn": [trajectory.turn],
@@ -184,6 +197,7 @@ def trajectory_columns(trajectory: Trajectory, horizon: int, sink: int | None) -
         "ids": [trajectory.text.ids],
         "labels": [trajectory.text.labels],
         "anchors": [trajectory.n_anchors(horizon)],
+        "rounds_to_end": [rounds],
         "sink_row": [sink],
         "target_prob": [trajectory.target_prob.tolist()],
         "target_entropy": [trajectory.target_entropy.tolist()],

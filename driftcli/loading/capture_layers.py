@@ -1,13 +1,15 @@
 """Which of the target's residual streams a head reads, as boundaries: boundary `b` is the stream after `b` decoder layers.
 
 One list of layer ids means different streams to different readers. At the top level it holds boundaries for everybody who reads it there.
-Inside `eagle_config` SpecForge, ModelOpt and SGLang mean layer outputs (output `o` is boundary `o + 1`), vLLM's default runner does not
-look there at all, and a list that ends in the target's last boundary can only hold boundaries. Boundary `L + 1` stands for the stream
+Inside `eagle_config` SpecForge, ModelOpt and SGLang mean layer outputs (output `o` is boundary `o + 1`), vLLM's V1 runner boundaries, and
+its default runner, V2, does not look at that key at all but at `layer_ids` beside it; and a list that ends in the target's last boundary
+can only hold boundaries. Boundary `L + 1` stands for the stream
 after the target's final norm, which heads of one stream read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from driftcli.domain import System
@@ -16,22 +18,26 @@ from driftcli.loading.facts import TargetFacts
 from driftcli.loading.record import Record
 
 KEY, NEST = "eagle_aux_hidden_state_layer_ids", "eagle_config"
+INSIDE, SHORT = f"{NEST}.{KEY}", f"{NEST}.layer_ids"
+READ: dict[System, tuple[str, ...]] = {  # where each looks for ids, the first that is there counts
+    "as_served:vllm": (KEY, SHORT),
+    "as_served:vllm-v1": (KEY, INSIDE),
+    "as_served:sglang": (INSIDE,),
+    "as_trained": (KEY, INSIDE, SHORT),
+}
+READERS: dict[System, str] = {"as_served:vllm": "vLLM", "as_served:vllm-v1": "vLLM's V1 runner", "as_served:sglang": "SGLang"}
 MINIMAL_LAYERS = 7  # below this many target layers the default ids 2, L // 2, L - 3 are no longer three distinct ascending boundaries
+DEFAULT_OF_ALL = "default:vLLM, SGLang and SafeAILab"
 DEFAULTS = "2, L/2, L-3"  # shown where the target, hence L, is not known
 LAST = "L+1, after the final norm"
 
 
 @dataclass(frozen=True, slots=True)
 class LayerIds:
-    """Layer ids as a config holds them, and whether they stand inside `eagle_config`."""
+    """Layer ids as a config holds them, and the key that they stand under."""
 
     ids: tuple[int, ...]
-    nested: bool
-
-    @property
-    def key(self) -> str:
-        """Where they stand."""
-        return f"{NEST}.{KEY}" if self.nested else KEY
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +48,21 @@ class Capture:
     source: str
 
 
-def layer_ids(record: Record) -> LayerIds | None:
-    """The ids that a config names, those at the top level first; raises FormatError for what is no list of layer numbers."""
-    for place, nested in ((record, False), (record.within(NEST), True)):
-        value = place.config.get(KEY)
+def layer_ids(record: Record) -> dict[str, LayerIds]:
+    """The ids that a config names by their key; raises FormatError for what is no list of layer numbers."""
+    found = {}
+    for key in (KEY, INSIDE, SHORT):
+        name = key.removeprefix(f"{NEST}.")
+        place = record if name == key else record.within(NEST)
+        value = place.config.get(name)
         if value is None or value == []:  # servers take an empty list for none
             continue
         ids = value if isinstance(value, list) else []
-        found = tuple(number for number in ids if isinstance(number, int) and not isinstance(number, bool) and number >= 0)
-        if not found or len(found) != len(ids):
-            raise place.wrong(KEY, value, "a list of layer numbers")
-        return LayerIds(found, nested)
-    return None
+        numbers = tuple(number for number in ids if isinstance(number, int) and not isinstance(number, bool) and number >= 0)
+        if not numbers or len(numbers) != len(ids):
+            raise place.wrong(name, value, "a list of layer numbers")
+        found[key] = LayerIds(numbers, key)
+    return found
 
 
 def reads_last_state(record: Record) -> bool:
@@ -66,21 +75,20 @@ def last_state(target: TargetFacts) -> Capture:
     return Capture(LAST if target.layers is None else (target.layers + 1,), "config:eagle_config.use_aux_hidden_state")
 
 
-def captured(ids: LayerIds | None, system: System, target: TargetFacts) -> Capture:
+def captured(named: Mapping[str, LayerIds], system: System, target: TargetFacts) -> Capture:
     """What `system` captures for a head of several streams."""
-    layers = target.layers
-    if ids is None or (system == "as_served:sglang" and not ids.nested):
-        return _defaults(layers, "default:vLLM, SGLang and SafeAILab" if ids is None else f"default:SGLang, which does not read {ids.key}")
-    if system == "as_served:vllm":
-        return _read(ids, 0, "boundaries") if not ids.nested else _defaults(layers, f"default:vLLM, which does not read {ids.key}")
-    if system == "as_served:sglang":
-        return _read(ids, *(_sglang_shift(ids, target)))
-    return _trained(ids, layers)
+    ids = next((named[key] for key in READ[system] if key in named), None)
+    if ids is None:
+        unread = ", ".join(named)
+        return _defaults(target.layers, f"default:{READERS[system]}, which does not read {unread}" if unread else DEFAULT_OF_ALL)
+    if system == "as_trained":
+        return _trained(ids, target.layers)
+    return _read(ids, *(_sglang_shift(ids, target) if system == "as_served:sglang" else (0, "boundaries")))
 
 
 def _trained(ids: LayerIds, layers: int | None) -> Capture:
     """The convention that the writer most likely meant; the order of training is kept."""
-    as_outputs = ids.nested
+    as_outputs = ids.key == INSIDE
     if layers is not None:
         written: dict[tuple[int, ...], bool] = {(1, layers // 2 - 1, layers - 4): True, (2, layers // 2, layers - 3): False}
         as_outputs = written.get(ids.ids, as_outputs and max(ids.ids) != layers)

@@ -61,8 +61,10 @@ class Declaration:
         return {"reading": chosen, **self.head.record.fields, **self.reading(system).fields()}
 
     def others(self, system: System | None = None) -> dict[str, dict[str, Sourced]]:
-        """Every other system's fields; `refused` alone where it cannot run the file."""
+        """Every other system's fields; `refused` alone where it cannot run the file. vLLM's V1 runner is left out where it does as V2."""
         others = [(other, found) for other, found in self.readings.items() if other != (system or self.system)]
+        if _alike(self.readings["as_served:vllm"], self.readings["as_served:vllm-v1"]):
+            others = [(other, found) for other, found in others if other != "as_served:vllm-v1"]
         return {
             other: {"refused": Sourced(str(found), f"default:{other}")} if isinstance(found, DriftError) else found.fields()
             for other, found in others
@@ -93,6 +95,13 @@ def declare(checkpoint: Checkpoint, format: Format, target: TargetFacts) -> Decl
     head = Head(record, layers, format, anatomy, frozenset(checkpoint.tensors), target)
     found = readings(head)
     return Declaration(checkpoint, head, canonical(checkpoint, format), to_target, eps, positions, found, declared(found))
+
+
+def _alike(one: Reading | DriftError, other: Reading | DriftError) -> bool:
+    """Whether two readings compute the same, or refuse for the same reason."""
+    if isinstance(one, DriftError) or isinstance(other, DriftError):
+        return str(one) == str(other)
+    return all(field.value == other.fields()[name].value for name, field in one.fields().items())
 
 
 def _eps(layers: Record) -> float:

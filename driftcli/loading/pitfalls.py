@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from driftcli.domain import System
 from driftcli.loading.capture_layers import KEY, layer_ids
 from driftcli.loading.declaration import Declaration
 from driftcli.loading.readings import Reading, asks_for_joint_norm, feeds_back_raw_whatever_it_says
+from driftcli.loading.vocab_map import MARKED
+
+V1: System = "as_served:vllm-v1"
 
 
 def pitfalls(declaration: Declaration) -> tuple[str, ...]:
@@ -18,21 +22,34 @@ def pitfalls(declaration: Declaration) -> tuple[str, ...]:
 
 
 def _layer_ids(d: Declaration) -> str | None:
-    ids, layers = layer_ids(d.head.record) if d.anatomy.streams > 1 else None, d.head.target.layers
+    named = layer_ids(d.head.record) if d.anatomy.streams > 1 else {}
     captured = {system: reading.capture.value for system, reading in d.readings.items() if isinstance(reading, Reading)}
-    if ids is None or layers is None or len(set(captured.values())) < 2:
+    if not named or d.head.target.layers is None or len(set(captured.values())) < 2:
         return None
-    shown = "; ".join(f"{system} captures {', '.join(map(str, value))}" for system, value in captured.items())
-    older = f"; vLLM before 0.29 captures {', '.join(map(str, ids.ids))}" if ids.nested else ""
+    held = " and ".join(f"{list(ids.ids)} under {key}" for key, ids in named.items())
+    early, others = captured.pop(V1, None), set(captured.values())
+    if early is not None and len(others) == 1:
+        return (
+            f"layer ids {held} are boundaries to vLLM's V1 runner (CPU, and what V2 cannot run): it captures {_listed(early)}, all others "
+            f"{_listed(*others)}; write the latter under {KEY} at the top level too"
+        )
+    captured |= {} if early in (None, captured.get("as_served:vllm")) else {V1: early}
+    shown = "; ".join(f"{system} captures {_listed(value)}" for system, value in captured.items())
     return (
-        f"layer ids {list(ids.ids)} under {ids.key} mean different streams to different readers (boundary b is the stream after b "
-        f"layers): {shown}{older}; write the boundaries of training under {KEY} at the top level for vLLM, and layer outputs under "
-        "eagle_config for SGLang"
+        f"layer ids {held} mean different streams to different readers (boundary b is the stream after b layers): {shown}; write the "
+        f"boundaries of training under {KEY} at the top level for vLLM, and layer outputs under eagle_config for SGLang"
     )
 
 
-def _absolute_map(d: Declaration) -> str | None:
-    if d.head.record.fields["vocab_map"].value != "absolute":
+def _listed(boundaries: tuple[int, ...] | str) -> str:
+    return boundaries if isinstance(boundaries, str) else ", ".join(map(str, boundaries))
+
+
+def _unserved_map(d: Declaration) -> str | None:
+    kind = d.head.record.fields["vocab_map"].value
+    if kind == MARKED:
+        return "d2t holds zeros alone; t2d is read in its place here, but vLLM and SGLang would propose the target's first ids"
+    if kind != "absolute":
         return None
     return "d2t holds absolute ids; it is read so here, but vLLM and SGLang add them to the row number and would propose wrong tokens"
 
@@ -161,6 +178,6 @@ def _silent_class(d: Declaration) -> str | None:
 
 
 TRAPS: tuple[Callable[[Declaration], str | None], ...] = (
-    _layer_ids, _absolute_map, _own_embedding, _stray_norms, _fusion_bias, _double_norm, _exported_rope, _residual,
+    _layer_ids, _unserved_map, _own_embedding, _stray_norms, _fusion_bias, _double_norm, _exported_rope, _residual,
     _deeper_layers, _biases, _layer_count, _window, _dynamic_rope, _logits, _inverted_feedback, _unflagged_feedback, _silent_class,
 )  # fmt: skip

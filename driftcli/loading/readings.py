@@ -1,8 +1,9 @@
 """How each system computes a head's step from the same file: vLLM, SGLang, and the code that trained it.
 
-A reading is a set of switches, each with its source. The declared reading, on which every measurement rests, is vLLM's; where vLLM cannot
-load the file it is SGLang's, else the producer's. Where the three differ the record says so, since the difference alone can halve
-acceptance. vLLM 0.33 and SGLang 0.5.23 are meant, SpecForge 0.2, speculators 0.9, ModelOpt of August 2026.
+A reading is a set of switches, each with its source. The declared reading, on which every measurement rests, is vLLM's (that of its
+default runner, V2; V1 is another reading where it captures other streams); where vLLM cannot load the file it is SGLang's, else the
+producer's. Where they differ the record says so, since the difference alone can halve acceptance. vLLM 0.33 and SGLang 0.5.23 are meant,
+SpecForge 0.2, speculators 0.9, ModelOpt of August 2026.
 """
 
 from __future__ import annotations
@@ -94,27 +95,28 @@ class Head:
 
 
 def read_as(system: System, head: Head) -> Reading | DriftError:
-    """The switches under `system`, or why it cannot run the file."""
-    if (refusal := _refusal(system, head)) is not None:
+    """The switches under `system`, or why it cannot run the file. vLLM's two runners differ in the streams that they capture alone."""
+    switches: System = "as_served:vllm" if system == "as_served:vllm-v1" else system
+    if (refusal := _refusal(switches, head)) is not None:
         return refusal
     one_stream = head.anatomy.family == "eagle" or reads_last_state(head.record)
     capture = last_state(head.target) if one_stream else captured(layer_ids(head.record), system, head.target)
     if (wrong := unusable(capture, head.record.where, head.anatomy.streams, head.target)) is not None:
         return wrong
-    rope, source = rope_as(system, head.layers, head.format.producer, head.anatomy.heads.rotated)
+    rope, source = rope_as(switches, head.layers, head.format.producer, head.anatomy.heads.rotated)
     return Reading(
         capture=Said(capture.boundaries, capture.source),
-        pre_fc_norm=_stream_norm(system, head),
-        hidden_norms=_hidden_norms(system, head),
-        residual=_residual(system, head),
-        deeper_norm=_deeper_norm(system, head),
-        logits_from=_logits_from(system, head),
-        feedback=_feedback(system, head),
-        biases=_biases(system, head),
-        fusion_bias=_fusion_bias(system, head),
-        embedding=_embedding(system, head),
-        windows=_windows(system, head),
-        window_from=_window_from(system, head),
+        pre_fc_norm=_stream_norm(switches, head),
+        hidden_norms=_hidden_norms(switches, head),
+        residual=_residual(switches, head),
+        deeper_norm=_deeper_norm(switches, head),
+        logits_from=_logits_from(switches, head),
+        feedback=_feedback(switches, head),
+        biases=_biases(switches, head),
+        fusion_bias=_fusion_bias(switches, head),
+        embedding=_embedding(switches, head),
+        windows=_windows(switches, head),
+        window_from=_window_from(switches, head),
         rope=Said(rope, source),
     )
 

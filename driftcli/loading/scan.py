@@ -17,6 +17,7 @@ from driftcli.loading.formats import Format, detect
 from driftcli.loading.pitfalls import pitfalls
 from driftcli.loading.readings import Reading
 from driftcli.loading.rope import rope_settings, shown
+from driftcli.loading.vocab_map import MARKED
 from driftcli.scanned import Check, Scan
 
 RAISED_BY_VLLM = ("default", "linear", "llama3", "ntk", "proportional")  # RoPE types whose range vLLM 0.33 raises to its own max_model_len
@@ -84,6 +85,9 @@ def _vocabulary(d: Declaration) -> list[Check]:
         text = (
             f"d2t is all zeros, so the {a.draft_vocabulary} draft tokens would be the first ids of {a.vocabulary}; it was never filled in"
         )
+        return [Check("vocabulary", "warning", text)]
+    if kind == MARKED:
+        text = f"d2t is all zeros, never filled in; t2d marks the {a.draft_vocabulary} draft tokens, from which it can be written anew"
         return [Check("vocabulary", "warning", text)]
     proof = "t2d" if "t2d" in a.names else "its range" if kind == "offset" else "ids that only grow"
     said = f"drafts from {a.draft_vocabulary} of {a.vocabulary} tokens; d2t holds {kind} ids, as {proof} shows"

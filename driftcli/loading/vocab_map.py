@@ -1,7 +1,8 @@
 """Draft ids to target ids from `d2t` and `t2d`.
 
 `d2t` holds offsets: draft id `i` means target id `i + d2t[i]`. Some exports hold the target ids themselves; servers add them all the same,
-so that reading is taken only where the offsets are impossible and `t2d`, or ids that only ever grow, prove it.
+so that reading is taken only where the offsets are impossible and `t2d`, or ids that only ever grow, prove it. A `d2t` of zeros alone is
+lost; where `t2d` marks as many tokens as there are draft ids, these are its tokens in order, as every trainer writes the two.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from driftcli.errors import FormatError
 from driftcli.loading.checkpoint import WHOLE_NUMBERS, Checkpoint
 from driftcli.loading.record import Record
 
+MARKED = "from t2d"  # the tokens that t2d marks, where d2t holds zeros alone and t2d marks others than the first ones
 ZEROS = "zeros"  # offsets of 0 alone: the first ids of the target, which a trained vocabulary hardly is
 
 
@@ -23,30 +25,30 @@ def target_ids(checkpoint: Checkpoint, draft_vocabulary: int, vocabulary: int, r
     sound = sound_maps(checkpoint, draft_vocabulary, vocabulary)
     absolute = sound.get("absolute")
     proven = "t2d" in checkpoint.tensors or (absolute is not None and bool((absolute[1:] > absolute[:-1]).all()))
-    kind = "offset" if "offset" in sound else "absolute" if absolute is not None and proven else None
-    if kind is None and not _numbers(checkpoint, "d2t", WHOLE_NUMBERS).any():
-        raise FormatError(
-            f"{record.where}: d2t holds zeros alone and t2d marks other tokens than the first ones, so the map is lost, expected offsets; "
-            "export it again"
-        )
+    kind = next((name for name in ("offset", "absolute", MARKED) if name in sound and (name != "absolute" or proven)), None)
     if kind is None:
+        lost = "" if _numbers(checkpoint, "d2t", WHOLE_NUMBERS).any() else "holds zeros alone and "
         raise FormatError(
-            f"{record.where}: d2t maps outside the target's {vocabulary} tokens, twice to one, or against t2d, "
+            f"{record.where}: d2t {lost}maps outside the target's {vocabulary} tokens, twice to one, or against t2d, "
             "expected offsets; export it again"
         )
-    lost = kind == "offset" and draft_vocabulary < vocabulary and bool((sound[kind] == np.arange(draft_vocabulary)).all())
-    record.note("vocab_map", ZEROS if lost else kind, "tensor")
+    first = kind == "offset" and draft_vocabulary < vocabulary and bool((sound[kind] == np.arange(draft_vocabulary)).all())
+    record.note("vocab_map", ZEROS if first else kind, "tensor")
     return sound[kind]
 
 
 def sound_maps(checkpoint: Checkpoint, draft_vocabulary: int, vocabulary: int) -> dict[str, np.ndarray]:
-    """Target id of each draft id under each reading of `d2t` that stays in the vocabulary, hits no token twice and agrees with `t2d`."""
+    """Target id of each draft id under each reading of `d2t` that stays in the vocabulary, hits no token twice and agrees with `t2d`; that
+    of `t2d` alone where `d2t` holds zeros.
+    """
     if "d2t" not in checkpoint.tensors:
         return {}
     stored, t2d = _numbers(checkpoint, "d2t", WHOLE_NUMBERS).astype(np.int64), None
     if "t2d" in checkpoint.tensors:
         t2d = _numbers(checkpoint, "t2d", (*WHOLE_NUMBERS, "BOOL")).astype(bool)
     maps = {"offset": np.arange(draft_vocabulary, dtype=np.int64) + stored, "absolute": stored}
+    if t2d is not None and not stored.any() and np.count_nonzero(t2d) == draft_vocabulary:
+        maps[MARKED] = np.flatnonzero(t2d)
     return {name: ids for name, ids in maps.items() if _is_sound(ids, t2d, vocabulary)}
 
 

@@ -119,12 +119,14 @@ def _duration(run: Run) -> list[str]:
 
 
 def length_lines(run: Run) -> list[str]:
-    """Acceptance length under the name it may claim, and what curing self-feeding could give at most."""
+    """Acceptance length under the name it may claim, tokens a round of whole replies, and what curing self-feeding could give at most."""
     why = f" (the target's own choice at only {run.argmax_share:.0%} of the tokens)" if run.argmax_share < EXACT_TEXT else ""
     lines = [f"{length_name(run)}{why} {_interval(run.estimate(curves.walk_acceptance_length), '.2f')}"]
     if run.reference != BASELINE:
         declared = _interval(run.estimate(curves.walk_acceptance_length, BASELINE), ".2f")
         lines = [f"{lines[0]} with {printable(str(run.wiring))}, which all below is measured on; as declared {declared}"]
+    if isinstance(emitted := run.emitted_per_round, Estimate):
+        lines.append(f"{_interval(emitted, '.2f')} tokens a round to the end of each reply")
     if run.pair.no_recursion is None:
         lines.append(f"self-feeding costs at most {_interval(curves.estimate_tax(run), 'z.0%')} of what fresh states would get accepted")
     return lines

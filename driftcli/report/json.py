@@ -62,6 +62,7 @@ def _axis(axis: AxisVerdict) -> dict[str, Plain]:
         "most_likely": axis.likely or (axis.state if axis.state in GRADED else None),
         "reason": axis.reason,
         "bound": axis.bound,
+        "bound_unit": None if axis.bound is None else axis.unit,
         "more_prompts": axis.more_prompts,
         "fix": axis.fix or None,
     }
@@ -90,6 +91,7 @@ def _baseline(run: Run) -> dict[str, Plain]:
     recursion = None if run.pair.no_recursion is None else Absent(run.pair.no_recursion)
     return {
         **_claimed("acceptance_length", length, run.argmax_share),
+        "emitted_per_round": _estimate(run.emitted_per_round),
         "target_argmax_share": run.argmax_share,
         "texts_with_sink": {"count": run.sink_texts[0], "of": run.sink_texts[1]},
         "self_feeding_tax": _estimate(recursion or estimate_tax(run)),

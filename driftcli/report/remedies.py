@@ -58,7 +58,8 @@ def answer(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> str:
     if not found or typed(run, found):
         return ""
     timed = "" if deciding(run) else " (shorter drafts aside, which only step times can judge)"
-    rest = ": train again, as below" if recipes(run, verdict.findings) else ""
+    first = any(axis.fix for axis in verdict.axes.values())
+    rest = f": {'settle the wiring first, then ' * first}train again, as below" if recipes(run, verdict.findings) else ""
     return f"Nothing that was tried at inference helps here{timed}{rest}."
 
 

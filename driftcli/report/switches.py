@@ -6,7 +6,12 @@ from collections.abc import Mapping
 
 from driftcli.domain import PairCard, Sourced
 
-SYSTEM_NAMES = {"as_served:vllm": "vLLM 0.33", "as_served:sglang": "SGLang 0.5.23", "as_trained": "as trained"}
+SYSTEM_NAMES = {
+    "as_served:vllm": "vLLM 0.33",
+    "as_served:vllm-v1": "vLLM 0.33, V1 runner",
+    "as_served:sglang": "SGLang 0.5.23",
+    "as_trained": "as trained",
+}
 SWITCHES = {
     "capture": "captured boundaries",
     "pre_fc_norm": "norm before fc",

@@ -8,6 +8,7 @@ from dataclasses import replace
 from driftcli.codes import BY_NAME
 from driftcli.curves import compounding
 from driftcli.domain import (
+    A_SHARE,
     AXES,
     BASELINE,
     SEVERITIES,
@@ -74,7 +75,7 @@ def _axis(axis: Axis, findings: Sequence[Finding], said: Sequence[Said], *, cove
         return AxisVerdict(undecided.state, undecided.reason, fix=undecided.fix)
     if opened := [item for item in own if isinstance(item, Open)]:
         widest = max(opened, key=lambda item: -1.0 if item.bound is None else item.bound)
-        return AxisVerdict("open", widest.reason, None, widest.bound, widest.more_prompts)
+        return AxisVerdict("open", widest.reason, None, widest.bound, widest.more_prompts, widest.unit, widest.fix)
     if undecidable := skipped.get("not applicable"):
         return AxisVerdict(undecidable.state, undecidable.reason)
     sound = next((item.reason for item in own if isinstance(item, Sound)), "")
@@ -110,7 +111,8 @@ def _bound(axis: AxisVerdict) -> str:
     if axis.bound is None:
         return "(not judged)"
     more = f"about {axis.more_prompts} more prompts would tell" if axis.more_prompts else "no number of prompts would tell"
-    return f"(up to {axis.bound:.0%} not excluded, {more})"
+    bound = f"{axis.bound:.0%}" if axis.unit == A_SHARE else f"{axis.bound:.2f} {axis.unit}"
+    return f"(up to {bound} not excluded, {more})"
 
 
 def _headline(severity: Severity, axes: Mapping[Axis, AxisVerdict], trace: Trace) -> str:

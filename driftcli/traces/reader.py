@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from driftcli.costs import Costs, read_costs
+from driftcli.curves import emitted_per_round
 from driftcli.domain import (
     BASELINE,
     REWIRED,
@@ -32,10 +33,10 @@ from driftcli.domain import (
 from driftcli.errors import RunError
 from driftcli.intervals import Mapped
 from driftcli.pooled import Pooled
-from driftcli.stats import Floats, Sums
+from driftcli.stats import EXACT_TEXT, Floats, Sums
 from driftcli.traces.plans import fresh_band, lacks_for_stop, plan_sums
 from driftcli.traces.schema import VERSION
-from driftcli.traces.sums import WHOLE, Grid, cells, condition_sums, grids, of_units, places, read_table, target_sums
+from driftcli.traces.sums import WHOLE, Grid, cells, condition_sums, ending_sums, grids, of_units, places, read_table, target_sums
 from driftcli.traces.units import Units
 from driftcli.traces.writer import Plain
 
@@ -240,6 +241,20 @@ class Run(Pooled):
         """Whether a condition drafts from the very anchors of the reference."""
         own = bool(cells(self.path / "trajectories", condition)) and condition != BASELINE
         return not own and self.depth_of(condition) <= self.spec.depth
+
+    @property
+    def emitted_per_round(self) -> Estimate | Absent:
+        """Tokens that a round of the reference's decoding emits, over whole replies: those of one chain and those too short for one, and
+        the last rounds, whose chains reach past the end.
+        """
+        if self.argmax_share < EXACT_TEXT:
+            return Absent(f"the given replies are the target's own choice at only {self.argmax_share:.1%} of their tokens")
+        columns = ["prompt", "turn", "group", "rendered_sha256", "prompt_length", "length", "rounds_to_end"]
+        texts = read_table(self.path / "trajectories", columns, self.reference)
+        if texts["rounds_to_end"].null_count:
+            return Absent("this run was measured before rounds were counted to the end of each reply")
+        units = Units.of(texts)
+        return self._draws(units.count).estimate(ending_sums(texts, units), emitted_per_round)
 
     def cannot_plan(self, plan: Plan) -> Absent | None:
         """Why decoding by a plan cannot be counted, None where it can."""

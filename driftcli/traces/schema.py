@@ -67,6 +67,13 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("ids", pa.list_(pa.int32()), "token ids", "rendered prompt and continuation"),
         Column("labels", pa.list_(pa.int8()), "0, 1, 2", "of each token: 0 template, 1 message content, 2 reply"),
         Column("anchors", pa.int32(), "count", "anchors whose guesses all lie inside; 0 means too short"),
+        Column(
+            "rounds_to_end",
+            pa.list_(pa.int32()),
+            "count",
+            "rounds of decoding to the last token by draft length, 1 first; null but for the baseline and its like",
+            nullable=True,
+        ),
         Column("sink_row", pa.int32(), "row", "the sink; null when no row has enough attention, or there is no anchor", nullable=True),
         Column("target_prob", pa.list_(pa.float32()), "probability", "the target's, of each reply token"),
         Column("target_entropy", pa.list_(pa.float32()), "nats", "of the target's distribution at each reply token"),

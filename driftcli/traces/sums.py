@@ -38,6 +38,18 @@ def target_sums(texts: pa.Table, units: Units) -> dict[str, Floats]:
     }
 
 
+def ending_sums(texts: pa.Table, units: Units) -> dict[str, Floats]:
+    """Reply tokens behind the first of each text, which comes without a draft, (unit,), and the rounds in which decoding comes to the last
+    one by draft length, (unit, depth).
+    """
+    index = units.unit[places(texts["prompt"], units.prompts)]
+    emitted = texts["length"].to_numpy() - texts["prompt_length"].to_numpy() - 1
+    by_text = np.array(texts["rounds_to_end"].to_pylist(), dtype=np.float64)
+    rounds = np.zeros((units.count, by_text.shape[1]))
+    np.add.at(rounds, index, by_text)
+    return {"emitted": np.bincount(index, emitted, minlength=units.count).astype(np.float64), "rounds_to_end": rounds}
+
+
 def cells(folder: Path, condition: str) -> list[Path]:
     """The files of a condition's cells in a table's folder."""
     return sorted(folder.glob(f"{condition}-????????????.parquet"))

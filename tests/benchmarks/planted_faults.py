@@ -107,6 +107,10 @@ def lost_gains(files: Files) -> None:
 
 def zero_map(files: Files) -> None:
     files.tensors["d2t"] = torch.zeros_like(files.tensors["d2t"])
+
+
+def lost_map(files: Files) -> None:
+    zero_map(files)
     files.tensors.pop("t2d", None)
 
 
@@ -155,6 +159,7 @@ FAULTS = (
     Fault("norm gains at 1", "NORM-MISMATCH", lost_gains),
     Fault("target rotated under it", "LOAD-BROKEN", rotated, of_target=True),
     Fault("d2t all zeros", "VOCAB-MAP", zero_map),
+    Fault("d2t all zeros, no t2d", "VOCAB-MAP", lost_map),
 )
 
 
@@ -191,7 +196,10 @@ def case(fault: Fault, verdict: Verdict) -> tuple[bool, str]:
             if BY_NAME[found.code].axis == "drift" and found.severity != "healthy" and found.condition == BASELINE
         }
     )
-    read_as_meant = fault.plant is absolute_map  # what is declared to servers cannot be drafted with: the baseline is the map mended
+    read_as_meant = fault.plant in (
+        absolute_map,
+        zero_map,
+    )  # what is declared to servers cannot be drafted with: the baseline is the map mended
     right = wiring == ([fault.code] if fault.code else []) and (not fault.code or not drift or read_as_meant)
     return (
         right,

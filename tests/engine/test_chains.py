@@ -13,7 +13,7 @@ from transformers import LlamaForCausalLM
 
 from driftcli.domain import DraftSettings, Noise, Wiring
 from driftcli.engine.chains import Drafted, Guesses, Queries, draft_chains, noised
-from driftcli.engine.rows import find_sink, region_shares
+from driftcli.engine.rows import find_sink, region_shares, rounds_to_end
 from driftcli.engine.trajectories import Trajectory
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.stats import leading_matches, walk
@@ -158,6 +158,22 @@ def test_accepted_and_walk_equal_naive_speculative_decoding(name: str, pair: Cal
         assert text[: len(ids)] == ids[: len(text)]
         kept += counts
     assert 0 < sum(kept) < 4 * len(kept), "a head that is never right, or always, proves nothing"
+
+
+@pytest.mark.parametrize("longest", [30, 4, 2])  # texts with anchors for every depth, and too short for one
+@pytest.mark.parametrize("name", ["trained-pre", "trained-post"])
+def test_rounds_to_the_end_of_a_text_are_those_of_naive_speculative_decoding(
+    name: str, longest: int, pair: Callable[[str], LoadedPair], models: Path, target: LlamaForCausalLM
+) -> None:
+    loaded, lone = pair(name), Lone.of(models / name, models / "target")
+    for trajectory in trajectories(loaded.target, prompts(3), CAPTURE, longest):
+        result = draft_chains(loaded.drafter, trajectory, DraftSettings(DEPTH), DEPTH, free=False, to_end=True)  # type: ignore[arg-type]
+        assert (result.n_anchors > 0) == (len(trajectory.ids) - trajectory.prompt_length > DEPTH)
+        rounds, start, end = rounds_to_end(result, trajectory, DEPTH), trajectory.prompt_length, len(trajectory.ids)
+        for length in (1, 3, DEPTH):
+            _, kept = speculate(target, lone, trajectory.ids[:start].tolist(), CAPTURE, length, rounds[length - 1])
+            reached = start + 1 + np.cumsum([0, *(count + 1 for count in kept)])
+            assert reached[-2] < end <= reached[-1]
 
 
 @pytest.mark.parametrize("window", [None, 7])

@@ -13,7 +13,7 @@ from transformers.generation.candidate_generator import AssistedCandidateGenerat
 from driftcli.domain import DraftSettings
 from driftcli.engine.chains import Drafted
 from driftcli.engine.lm_chains import draft_lm_chains
-from driftcli.engine.rows import region_shares
+from driftcli.engine.rows import region_shares, rounds_to_end
 from driftcli.engine.trajectories import Trajectory
 from driftcli.loading.pair import LoadedPair
 from driftcli.stats import leading_matches
@@ -52,6 +52,27 @@ def test_a_free_chain_equals_the_same_chain_drafted_alone(drafted: list, lm: Lla
                 assert int(guesses.drafted[place]) == int(probs.argmax())
                 assert float(guesses.draft_prob[place]) == pytest.approx(float(probs.max()), abs=1e-5)
                 out = lm(probs.argmax()[None, None], past_key_values=out.past_key_values, use_cache=True)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("longest", [30, 3])
+def test_rounds_to_the_end_of_a_text_are_those_of_a_plain_loop(
+    longest: int, pair: Callable[[str], LoadedPair], lm: LlamaForCausalLM
+) -> None:
+    loaded = pair("lm")
+    for trajectory in trajectories(loaded.target, prompts(3), [], longest):
+        result = draft_lm_chains(loaded.drafter, trajectory, DraftSettings(DEPTH), DEPTH, free=True, to_end=True)  # type: ignore[arg-type]
+        ids, place, rounds = trajectory.ids.tolist(), trajectory.prompt_length, 0
+        while place < len(ids) - 1:
+            text = ids[: place + 1]
+            for _ in range(DEPTH):
+                text.append(int(lm(torch.tensor([text])).logits[0, -1].argmax()))
+            place += 1 + next(
+                (kept for kept in range(DEPTH) if text[place + 1 + kept : place + 2 + kept] != ids[place + 1 + kept : place + 2 + kept]),
+                DEPTH,
+            )
+            rounds += 1
+        assert rounds_to_end(result, trajectory, DEPTH)[-1] == rounds
 
 
 @torch.inference_mode()

@@ -338,6 +338,17 @@ def test_prompts_too_short_for_a_chain_are_counted_and_named(pair: Callable, tmp
     assert run.prompts == ("p0", "p1")
 
 
+@pytest.mark.parametrize("depth", [4, 16])  # 16: every reply is too short for a chain
+def test_tokens_a_round_are_counted_over_whole_replies(depth: int, pair: Callable, tmp_path: Path) -> None:
+    run = read_run(measure(job(pair("trained-pre"), tmp_path / "r", spec=replace(SPEC, depth=depth)), silent))
+    texts = table(run.path, "trajectories")
+    emitted, rounds = (texts["length"] - texts["prompt_length"] - 1).sum(), sum(counted[-1] for counted in texts["rounds_to_end"])
+    found = run.emitted_per_round
+    assert isinstance(found, Estimate) and found.value == pytest.approx(emitted / rounds) and found.low < found.value < found.high
+    assert bool(run.n_prompts) == (depth == 4)
+    assert all(list(counted) == sorted(counted, reverse=True) for counted in texts["rounds_to_end"])
+
+
 def test_a_run_without_a_single_chain_is_inconclusive(pair: Callable, tmp_path: Path) -> None:
     run = read_run(
         measure(job(pair("pre"), tmp_path / "r", [Prompt("tiny", prompts(1)[0].messages, response="ab")], battery=BATTERY), silent)

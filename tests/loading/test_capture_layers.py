@@ -10,7 +10,7 @@ from driftcli.loading.files import Json
 from driftcli.loading.record import Record
 from tests.loading.edits import refused
 
-VLLM, SGLANG, TRAINED = SYSTEMS
+VLLM, SGLANG, TRAINED, V1 = SYSTEMS
 DEFAULT = "default:vLLM, SGLang and SafeAILab"
 
 
@@ -38,21 +38,23 @@ def test_without_ids_everybody_takes_the_same_defaults(config: dict[str, Json], 
 
 
 @pytest.mark.parametrize(
-    ("config", "vllm", "sglang", "trained"),
+    ("config", "vllm", "sglang", "trained", "v1"),
     [
-        ({KEY: [1, 4, 8]}, (1, 4, 8), (2, 4, 5), (1, 4, 8)),  # SGLang does not look at the top level
-        ({KEY: [5, 4, 2]}, (2, 4, 5), (2, 4, 5), (5, 4, 2)),  # servers sort, training kept its order
-        ({KEY: [1, 3, 4]}, (1, 3, 4), (2, 4, 5), (2, 4, 5)),  # the defaults of layer outputs, copied unshifted
-        (nested(1, 3, 4), (2, 4, 5), (2, 4, 5), (2, 4, 5)),
-        (nested(0, 4, 6), (2, 4, 5), (1, 5, 7), (1, 5, 7)),  # vLLM does not look inside
-        (nested(2, 4, 5), (2, 4, 5), (3, 5, 6), (2, 4, 5)),  # the defaults of boundaries
-        ({KEY: [2, 3, 4], **nested(1, 3, 4)}, (2, 3, 4), (2, 4, 5), (2, 3, 4)),
+        ({KEY: [1, 4, 8]}, (1, 4, 8), (2, 4, 5), (1, 4, 8), (1, 4, 8)),  # SGLang does not look at the top level
+        ({KEY: [5, 4, 2]}, (2, 4, 5), (2, 4, 5), (5, 4, 2), (2, 4, 5)),  # servers sort, training kept its order
+        ({KEY: [1, 3, 4]}, (1, 3, 4), (2, 4, 5), (2, 4, 5), (1, 3, 4)),  # the defaults of layer outputs, copied unshifted
+        (nested(1, 3, 4), (2, 4, 5), (2, 4, 5), (2, 4, 5), (1, 3, 4)),
+        (nested(0, 4, 6), (2, 4, 5), (1, 5, 7), (1, 5, 7), (0, 4, 6)),  # vLLM's V2 does not look inside, its V1 takes them as boundaries
+        (nested(2, 4, 5), (2, 4, 5), (3, 5, 6), (2, 4, 5), (2, 4, 5)),  # the defaults of boundaries
+        ({NEST: {"layer_ids": [1, 4, 6]}}, (1, 4, 6), (2, 4, 5), (1, 4, 6), (2, 4, 5)),  # what V2 reads there and nobody else
+        ({NEST: {"layer_ids": [1, 4, 6], KEY: [0, 4, 6]}}, (1, 4, 6), (1, 5, 7), (1, 5, 7), (0, 4, 6)),
+        ({KEY: [2, 3, 4], **nested(1, 3, 4)}, (2, 3, 4), (2, 4, 5), (2, 3, 4), (2, 3, 4)),
     ],
 )
 def test_each_system_reads_ids_by_its_own_convention(
-    config: dict[str, Json], vllm: tuple[int, ...], sglang: tuple[int, ...], trained: tuple[int, ...]
+    config: dict[str, Json], vllm: tuple[int, ...], sglang: tuple[int, ...], trained: tuple[int, ...], v1: tuple[int, ...]
 ) -> None:
-    assert [read(config, system)[0] for system in SYSTEMS] == [vllm, sglang, trained]
+    assert [read(config, system)[0] for system in SYSTEMS] == [vllm, sglang, trained, v1]
 
 
 def test_the_source_says_the_key_and_the_convention() -> None:
@@ -75,7 +77,7 @@ def test_sglang_shifts_ids_of_a_deepseek_target_only_where_they_start_with_1() -
 
 
 def test_without_a_target_defaults_are_named_and_ids_are_still_read() -> None:
-    assert captured(None, VLLM, NO_TARGET).boundaries == "2, L/2, L-3"
+    assert captured({}, VLLM, NO_TARGET).boundaries == "2, L/2, L-3"
     assert captured(layer_ids(Record("head", nested(0, 4, 6))), SGLANG, NO_TARGET).boundaries == (1, 5, 7)
 
 

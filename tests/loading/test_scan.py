@@ -59,7 +59,15 @@ def test_the_inverted_flag_is_a_warning_and_a_trap(scan: Callable[[str], Scan]) 
         "normed feedback as served, raw as trained if SpecForge up to 0.2.0 feeds back the raw state whatever norm_output says",
     )
     assert any(trap.startswith("norm_output is true: SpecForge up to 0.2.0") for trap in seen.pitfalls)
-    assert not scan("specforge").pitfalls
+    assert not any("norm_output" in trap for trap in scan("specforge").pitfalls)
+
+
+def test_layer_ids_that_only_vllms_v1_runner_reads_otherwise_are_told_as_its_reading(scan: Callable[[str], Scan]) -> None:
+    seen = scan("specforge")
+    (trap,) = seen.pitfalls
+    assert "vLLM's V1 runner (CPU, and what V2 cannot run): it captures 1, 3, 4, all others 2, 4, 5" in trap
+    assert seen.readings["as_served:vllm-v1"]["capture"].value == (1, 3, 4)
+    assert "as_served:vllm-v1" not in scan("safeai").readings
 
 
 def test_layer_ids_of_the_other_convention_are_a_trap_with_every_readers_streams(scan: Callable[[str], Scan]) -> None:

@@ -88,11 +88,14 @@ def test_a_map_that_leaves_the_vocabulary_repeats_or_stands_against_t2d_is_refus
     )
 
 
-def test_a_map_of_zeros_is_named_and_refused_as_lost_where_t2d_marks_other_tokens(read: Read) -> None:
+def test_a_map_of_zeros_is_read_from_t2d_and_refused_where_that_cannot_be(read: Read) -> None:
     zeros = torch.zeros(4, dtype=torch.int64)
     assert read(zeros) == ([0, 1, 2, 3], Sourced("zeros", "tensor"))
     assert read(zeros, marks([0, 1, 2, 3])) == ([0, 1, 2, 3], Sourced("zeros", "tensor"))
-    refused(FormatError, lambda: read(zeros, marks(IDS)), "head", "d2t holds zeros alone", "the map is lost", "expected offsets", "export")
+    assert read(zeros, marks(IDS)) == (IDS, Sourced("from t2d", "tensor"))
+    refused(
+        FormatError, lambda: read(zeros, marks([1, 2, 5])), "head", "d2t holds zeros alone", "against t2d", "expected offsets", "export"
+    )
 
 
 def test_ids_in_any_order_are_taken_where_t2d_proves_them(read: Read) -> None:

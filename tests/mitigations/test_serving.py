@@ -10,7 +10,7 @@ import pytest
 from transformers import GenerationConfig
 
 from driftcli.domain import StopMeasure, StopRule, Wiring
-from driftcli.loading.capture_layers import LayerIds, captured
+from driftcli.loading.capture_layers import INSIDE, LayerIds, captured
 from driftcli.loading.facts import TargetFacts
 from driftcli.mitigations import serving
 from driftcli.mitigations.serving import ENGINES, NO_SWITCH, Engine
@@ -230,7 +230,7 @@ def test_a_rendering_that_no_server_can_be_told_has_no_name() -> None:
 def test_vllm_captures_the_boundaries_by_the_ids_it_is_given(boundaries: tuple[int, ...]) -> None:
     ids = of_json(serving.wiring({"capture": boundaries})["vllm"])[KEY]
     assert isinstance(ids, list)
-    assert captured(LayerIds(tuple(ids), nested=False), "as_served:vllm", target("llama")).boundaries == boundaries
+    assert captured({KEY: LayerIds(tuple(ids), KEY)}, "as_served:vllm", target("llama")).boundaries == boundaries
 
 
 @pytest.mark.parametrize("model_type", TYPES)
@@ -239,12 +239,12 @@ def test_sglang_captures_the_boundaries_by_the_ids_it_is_given_or_says_that_none
     boundaries: tuple[int, ...], model_type: str
 ) -> None:
     text = serving.wiring({"capture": boundaries}, target_type=model_type)["sglang"]
-    reached = {captured(LayerIds(ids, nested=True), "as_served:sglang", target(model_type)).boundaries for ids in near(boundaries)}
+    reached = {captured({INSIDE: LayerIds(ids, INSIDE)}, "as_served:sglang", target(model_type)).boundaries for ids in near(boundaries)}
     assert text.startswith(NO_SWITCH) == (boundaries not in reached)
     if boundaries in reached:
         (nested,) = of_json(text).values()
         assert isinstance(nested, dict)
-        found = captured(LayerIds(tuple(nested[KEY]), nested=True), "as_served:sglang", target(model_type))
+        found = captured({INSIDE: LayerIds(tuple(nested[KEY]), INSIDE)}, "as_served:sglang", target(model_type))
         assert found.boundaries == boundaries
 
 

@@ -33,17 +33,18 @@ def test_a_sound_head_is_left_alone() -> None:
     assert not said(Story(), shuffled_prompt=Estimate(0.7, 0.6, 0.8, 10), repeated=Estimate(1.0, 1.0, 1.0, 10))
 
 
-def test_a_head_no_better_than_the_most_frequent_token_is_broken_and_its_drift_is_not_judged() -> None:
-    found, withheld = said(Story(forced=(5, 5, 5, 5), favourite=(5, 6, 4)))
+def test_a_head_no_better_than_the_most_frequent_token_is_broken_and_neither_drift_nor_capacity_is_judged() -> None:
+    found, *withheld = said(Story(forced=(5, 5, 5, 5), favourite=(5, 6, 4)))
     assert isinstance(found, Finding)
     assert (found.code, found.severity) == ("LOAD-BROKEN", "miswired")
     assert found.claim.startswith("the first guess is right 5.0%, the most frequent token alone 5")
-    assert isinstance(withheld, Withheld) and withheld.axis == "drift"
+    assert [one.axis for one in withheld if isinstance(one, Withheld)] == ["drift", "capacity"]
 
 
 def test_a_head_that_may_be_better_than_the_floor_is_undecided() -> None:
     (undecided,) = said(Story(forced=[(4, 4, 4, 4), (30, 4, 4, 4)], favourite=(10, 20)))
     assert isinstance(undecided, Skipped) and (undecided.axis, undecided.state) == ("wiring", "inconclusive")
+    assert "trained for exactly these weights" in undecided.fix
 
 
 def test_a_lookup_that_keeps_as_many_drafts_is_named() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from driftcli.domain import DraftSettings, Finding, PairCard, RunSpec, Skipped, Sound, Sourced, Wiring, Withheld
+from driftcli.domain import DraftSettings, Finding, Open, PairCard, RunSpec, Skipped, Sound, Sourced, Wiring, Withheld
 from probes.wiring import WiringSearch
 from tests.probes.fake_trace import FakeTrace, Story, card
 
@@ -48,7 +48,7 @@ def test_a_sound_head_is_left_as_declared_and_the_closest_other_is_named() -> No
     assert SEARCH.further(run) == ()
     assert SEARCH.wiring(run) == Wiring()
     (said,) = SEARCH.judge(run)
-    reason = "no alternative wiring of 8 fits better than the declared one; the closest, the default rotation, -0.05 nats a token [-0.05, -0.05] (8 prompts)"
+    reason = "none of 8 other wirings is shown to fit better than the declared one; the closest, the default rotation, -0.05 nats a token [-0.05, -0.05] (16 prompts)"
     assert said == Sound("wiring", reason)
 
 
@@ -89,20 +89,36 @@ def test_the_feedback_is_judged_at_depth_two_alone() -> None:
     assert SEARCH.further(only_second)[0].settings.wiring.feedback == "normed"
 
 
-def test_what_helps_the_prompts_that_select_and_not_those_that_judge_is_not_taken_over() -> None:
+def test_what_helps_the_prompts_that_select_and_not_those_that_judge_is_not_taken_over_but_open() -> None:
     lucky = trace({"wiring-rope-default": ((-40, -200, -200, -200), (-120, -200, -200, -200))})  # rows are dealt over the prompts in turn
     assert SEARCH.wiring(lucky) == Wiring()
     (said,) = SEARCH.judge(lucky)
-    assert isinstance(said, Sound) and "the default rotation, -0.20 nats" in said.reason
+    assert isinstance(said, Open) and said.unit == "nats a token" and said.bound == pytest.approx(0.42, abs=0.02)
+    assert said.reason.startswith("the default rotation may fit the weights better: +0.20 nats a token [-0.0")
+    assert said.fix.startswith("settle the wiring first: check what the head was trained with") and "correct rope_theta" in said.fix
+
+
+def test_a_gain_too_small_to_count_is_none_though_its_interval_reaches_further() -> None:
+    small = trace({"wiring-rope-default": ((-50, -200, -200, -200), (-148, -200, -200, -200))})
+    (said,) = SEARCH.judge(small)
+    assert isinstance(said, Sound) and "the default rotation, +0.01 nats a token [-0." in said.reason
 
 
 def test_what_the_halves_leave_open_and_all_prompts_show_is_undecided_and_comes_before_any_other_advice() -> None:
     astride = [(-60, -200, -200, -200), (-100, -200, -200, -200), (-92, -200, -200, -200), (-100, -200, -200, -200)]
     (said,) = SEARCH.judge(trace({"wiring-rope-default": astride}))
     assert isinstance(said, Skipped) and said.state == "inconclusive"
-    assert said.reason.startswith("the default rotation may fit the weights better: +0.12 nats a token [-")
+    assert said.reason.startswith("the default rotation may fit the weights better: +0.12 nats a token [+0.0")
     assert said.reason.endswith("more prompts would tell")
-    assert said.fix.startswith("settle the wiring first: measure on more prompts") and "correct rope_theta" in said.fix
+    assert said.fix.startswith("settle the wiring first") and "correct rope_theta" in said.fix
+
+
+def test_gains_of_one_that_earn_likelihood_and_no_right_guesses_are_no_better_fit() -> None:
+    flatter, better = (Story(log_prob=(-40, -140, -140, -140), forced=(first, 72, 72, 72), prompts=16) for first in (78, 85))
+    run = replace(trace({}), pair=pair([*OPEN, Wiring(ones="final")]))
+    assert SEARCH.wiring(replace(run, others={**run.others, "wiring-ones-final": flatter})) == Wiring()
+    more = SEARCH.further(replace(run, others={**run.others, "wiring-ones-final": better}))
+    assert more and all(condition.settings.wiring.ones == "final" for condition in more)
 
 
 def test_a_gain_that_one_half_misses_by_its_spread_is_found_where_all_prompts_show_it_for_all_changes_at_once() -> None:
@@ -146,11 +162,15 @@ def test_a_map_is_judged_by_right_guesses() -> None:
     assert SEARCH.further(run)[0].settings.wiring.vocabulary == "absolute"
 
 
-def test_a_stored_absolute_map_is_a_finding_though_it_was_read_as_meant() -> None:
-    run = replace(trace({}), pair=pair(vocab_map=Sourced("absolute", "tensor")))
+@pytest.mark.parametrize(
+    ("kind", "what", "fix"), [("absolute", "holds target ids", "as offsets"), ("from t2d", "the map is lost", "from t2d")]
+)
+def test_a_map_that_no_server_reads_so_is_a_finding_though_it_was_read_as_meant(kind: str, what: str, fix: str) -> None:
+    run = replace(trace({}), pair=pair(vocab_map=Sourced(kind, "tensor")))
     found, _ = SEARCH.judge(run)
     assert isinstance(found, Finding)
     assert (found.code, found.severity) == ("VOCAB-MAP", "miswired")
+    assert what in found.claim and "read so the first guess is right 80%" in found.claim and fix in found.fix
 
 
 def test_gains_that_are_all_one_are_named_and_drift_is_withheld() -> None:

@@ -145,6 +145,7 @@ def _trajectory(recipe: Recipe, prompt: str) -> Columns:
         "ids": [[5] * (PROMPT_LENGTH + reply)],
         "labels": [[1] * PROMPT_LENGTH + [2] * reply],
         "anchors": [recipe.anchors if usable else 0],
+        "rounds_to_end": [[1 + (reply - 2) // 3] * recipe.life.depth],
         "sink_row": [0 if recipe.life.sink else None],
         "target_prob": [[0.9] * reply],
         "prefix_length": [1],
