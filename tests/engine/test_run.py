@@ -701,6 +701,16 @@ def test_a_condition_on_some_prompts_is_paired_with_those_alone(pair: Callable, 
     assert paired.value == pytest.approx(found.value / alone.estimate(walk_acceptance_length).value)  # type: ignore[union-attr]
 
 
+def test_what_a_category_asks_first_leaves_the_numbers_of_the_whole_as_they_are(pair: Callable, tmp_path: Path) -> None:
+    asked = [replace(prompt, category="ab"[place % 2]) for place, prompt in enumerate(prompts(6))]
+    path = measure(job(pair("trained-pre"), tmp_path / "r", asked, battery=(Windows(),)), silent)
+    condition = "window-1000"
+    whole = read_run(path).estimate(favourite_accuracy, condition)
+    first_by_category = read_run(path)
+    assert first_by_category.of_category("a").estimate(favourite_accuracy, condition) != whole
+    assert first_by_category.estimate(favourite_accuracy, condition) == whole
+
+
 @dataclass(frozen=True)
 class Broken:
     """A probe of somebody else, one condition of which cannot be measured: its noise overflows."""
