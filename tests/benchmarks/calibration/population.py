@@ -201,7 +201,7 @@ class Population:
         mean, sd = ALTERNATIVES.get(condition.settings.wiring) or ORDERS[crc32(condition.name.encode()) % len(ORDERS)]
         gain = mean + sd * random.standard_normal((self.count, 1))
         names = ("kept_at", "forced_match", "forced_covered")
-        sums = {name: base[name][:, :depth] for name in names} | {"anchors": base["anchors"]}
+        sums = {name: base[name][:, :depth] for name in names} | {name: base[name] for name in ("anchors", "favourite_right")}
         return {**sums, "forced_log_prob": base["forced_log_prob"][:, :depth] + base["forced_covered"][:, :depth] * gain}
 
     def _random(self, name: str) -> Random:
