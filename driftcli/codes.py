@@ -65,9 +65,10 @@ CODES: tuple[Code, ...] = (
     Code(
         "VOCAB-MAP",
         "wiring",
-        "d2t is not what servers take it for: they add its entries to the draft ids, and these are the target ids themselves.",
+        "d2t is not what servers take it for: they add its entries to the draft ids, and these are the target ids themselves, or zeros "
+        "alone, so that the map is lost.",
         "A small draft vocabulary: there the guesses that can be made are right.",
-        ("write d2t as offsets: target id minus draft id",),
+        ("write d2t as offsets: target id minus draft id", "where it is lost write it anew from t2d, or from the map of training"),
     ),
     Code(
         "LOAD-BROKEN",
