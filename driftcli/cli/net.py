@@ -78,10 +78,14 @@ def machine_failure(error: BaseException) -> str:
 
 def _of_system(error: OSError) -> str:
     where = "" if error.filename is None else f"{error.filename}: "
-    return f"{where}{error.strerror}" if error.strerror else _because("reading or writing failed", error)
+    return f"{where}{error.strerror or _cut(error) or 'the system refused to read or write'}"
 
 
 def _because(what: str, error: BaseException) -> str:
+    said = _cut(error)
+    return f"{what} ({said})" if said else what
+
+
+def _cut(error: BaseException) -> str:
     said = " ".join(str(error).split())
-    cut = said if len(said) <= LONGEST_REASON else f"{said[:LONGEST_REASON]}..."
-    return f"{what} ({cut})" if cut else what
+    return said if len(said) <= LONGEST_REASON else f"{said[:LONGEST_REASON]}..."

@@ -36,8 +36,8 @@ def refuse_foreign(path: Path) -> None:
     """RunError unless a run may be written to `path`: nothing is there, an empty folder, or a folder that driftcli began."""
     if path.exists() and not path.is_dir():
         raise RunError(f"{path}: this is a file, expected a folder to write the run to; name another with --out")
-    if (path / MANIFEST).is_dir():
-        raise RunError(f"{path / MANIFEST}: this is a folder, expected the file that describes a run; name another folder with --out")
+    if (manifest := path / MANIFEST).exists() and not manifest.is_file():
+        raise RunError(f"{manifest}: this is no plain file, expected the one that describes a run; name another folder with --out")
     if path.is_dir() and any(path.iterdir()) and not begun_here(path):
         raise RunError(f"{path}: holds files that are no driftcli run; name an empty or new folder with --out")
 

@@ -52,6 +52,8 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of a run folder; raises RunError where there is none, it is not whole, or a newer driftcli wrote it."""
     path = folder / MANIFEST
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+            raise RunError(f"{path}: this is no plain file, expected the manifest of a run; name the folder that diagnose wrote")
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number, parse_float=_finite)
         if isinstance(content, dict) and isinstance(content.get("schema"), int) and content["schema"] > VERSION:
             raise RunError(f"{folder}: written with trace schema {content['schema']}, this driftcli reads up to {VERSION}; update driftcli")

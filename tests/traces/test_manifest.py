@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from driftcli.cli.main import main
 from driftcli.errors import RunError
+from driftcli.traces.layout import refuse_foreign
 from driftcli.traces.manifest import read_manifest
 from driftcli.traces.reader import read_run
 from tests.report.synthetic import DRIFTING, Life, Recipe, write_run
@@ -84,9 +86,14 @@ def test_a_manifest_that_is_none_is_one_sentence(run: Path, text: str, capsys: p
     assert reported(run, "terminal", capsys) == 3
 
 
-def test_a_folder_in_place_of_the_manifest_is_one_sentence(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_in_place_of_the_manifest_is_one_sentence(
+    make: Callable[[Path], None], run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (run / "run.json").unlink()
-    (run / "run.json").mkdir()
+    make(run / "run.json")
+    with pytest.raises(RunError, match="no plain file"):
+        refuse_foreign(run)
     assert reported(run, "terminal", capsys) == 3
 
 
