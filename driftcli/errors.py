@@ -7,13 +7,17 @@
     |- PairError          3   target and drafter that do not belong together
     |- PromptError        3   a prompt file or prompt that cannot be used
     |- RunError           3   a run folder that cannot be written, resumed or read
-    `- ProbeError         3   a probe that cannot be loaded or breaks its contract
+    |- ProbeError         3   a probe that cannot be loaded or breaks its contract
+    |- MachineError       3   no room, no memory, no permission, or a library that gave up beneath us
+    `- Stopped      3 or 130  the same, or Ctrl-C, while a run folder was being worked on: that folder goes on from there
 
-Exit codes besides: 0 ran; 4 the verdict is at `--fail-on` or above; 5 inconclusive under `--fail-on`; 130 interrupted. 1 is never chosen:
-it is a crash. A message says where, what was seen, what was expected and what to do, in one sentence.
+Exit codes besides: 0 ran; 4 the verdict is at `--fail-on` or above; 5 inconclusive under `--fail-on`; 130 interrupted; 141 the reader of a
+pipe left. 1 is never chosen: it is a crash. A message says where, what was seen, what was expected and what to do, in one sentence.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from driftcli.printable import printable
 
@@ -61,3 +65,15 @@ class RunError(DriftError):
 
 class ProbeError(DriftError):
     """A probe that cannot be loaded or breaks its contract."""
+
+
+class MachineError(DriftError):
+    """No room, no memory, no permission, or a library that gave up beneath us."""
+
+
+class Stopped(DriftError):
+    """The machine, or the person, stopped the work on a run; the same request in `folder` goes on from there."""
+
+    def __init__(self, message: str, folder: Path, exit_code: int) -> None:
+        super().__init__(message)
+        self.folder, self.exit_code = folder, exit_code

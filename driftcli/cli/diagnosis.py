@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from statistics import median
 from time import monotonic
@@ -15,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers.utils import logging as transformers_logging
 
 from driftcli.cli.battery import load_battery, probe_names
+from driftcli.cli.folder import run_folder
+from driftcli.cli.net import Resumable
 from driftcli.codes import BY_NAME
 from driftcli.costs import Costs, costs_json, read_costs
 from driftcli.domain import BUNDLED, Prompt, RunSpec, Verdict
@@ -26,11 +27,13 @@ from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.loading.prompts import builtin_prompts, bundled_prompts, limited, read_prompts
 from driftcli.loading.target import Dtype, choose_device
 from driftcli.mitigations.probe import MITIGATED
+from driftcli.probe import Probe
 from driftcli.report.choices import ReadingChoice
 from driftcli.report.evidence import counted
 from driftcli.report.json import finding_json
 from driftcli.report.verdict import judge
-from driftcli.traces.reader import COSTS_FILE, Run, read_run
+from driftcli.traces.layout import COSTS_FILE, FINDINGS_FILE
+from driftcli.traces.reader import Run, read_run
 from driftcli.traces.writer import write_json
 from probes import QUICK
 
@@ -59,11 +62,21 @@ class Request:
 
 def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
     """Load, measure, judge; the findings are written beside the traces. Raises DriftError with one sentence for anything that cannot be."""
+    battery = load_battery(_names(request))
+    with run_folder(request.out, request.drafter) as out, Resumable(out):
+        return _diagnose(request, battery, out)
+
+
+def _names(request: Request) -> Sequence[str]:
+    """The probes that are asked for, none for all."""
+    return request.probes or (QUICK if request.spec.quick else ())
+
+
+def _diagnose(request: Request, battery: Sequence[Probe], out: Path) -> tuple[Run, Verdict]:
+    """The same in a folder that is this process's alone."""
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     console = Console(stderr=True, highlight=False, markup=False)
-    names = request.probes or (QUICK if request.spec.quick else ())
-    battery = load_battery(names)
     given = None if request.costs is None else read_costs(request.costs, request.spec.depth)
     prompts = limited(_prompts(request), request.limit or (QUICK_PROMPTS if request.spec.quick else None))
     device = choose_device(request.device)
@@ -72,8 +85,7 @@ def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
     console.print(f"loading {request.target} and {request.drafter} on {device}")
     reading = None if request.reading == "declared" else request.reading
     pair = load_pair(request.target, request.drafter, device, request.dtype, remote_code=request.remote_code, reading=reading)
-    out = request.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{Path(request.drafter.rstrip('/')).name.replace(':', '-')}"
-    job = Job(pair, prompts, battery, request.spec, out, probe_names(battery, names), request.force)
+    job = Job(pair, prompts, battery, request.spec, out, probe_names(battery, _names(request)), request.force)
     console.print(f"{plan_line(job)}; traces go to {out}", soft_wrap=True)
     with ProgressBar(console) as bar:
         measure(job, bar)
@@ -82,7 +94,7 @@ def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
     run = read_run(out)
     verdict = judge(run, battery)
     lasting = [finding for finding in verdict.findings if not BY_NAME[finding.code].timed]
-    write_json(out / "findings.json", [finding_json(finding) for finding in lasting])
+    write_json(out / FINDINGS_FILE, [finding_json(finding) for finding in lasting])
     return run, verdict
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NoReturn
 
 import typer
@@ -16,7 +17,8 @@ from driftcli.traces.reader import Run
 
 def end(run: Run, verdict: Verdict, format: OutputFormat, fail_on: FailOn, *, strict: bool) -> NoReturn:
     """Print the report and, where a gate was asked for, its sentence; then leave by the exit code of the verdict."""
-    show(run, verdict, format)
+    with suppress(BrokenPipeError):  # whoever reads the first lines only still gets the verdict's exit code
+        show(run, verdict, format)
     if line := gate_line(verdict, fail_on, strict=strict):
         typer.echo(printable(line), err=True)
     raise typer.Exit(exit_code(verdict, fail_on, strict=strict))

@@ -67,7 +67,7 @@ def measure_cells(
     Raises PromptError where the prompts cannot be rendered so, and RunError where memory does not suffice.
     """
     say("target")
-    tables: Tables = {condition.name: {name: [] for name in _tables(condition)} for condition in conditions}
+    tables: Tables = {condition.name: {name: [] for name in tables_of(condition)} for condition in conditions}
     ordered = sorted(conditions, key=lambda one: one.name != holders.sinks)
     try:
         texts = _texts(work, folder, batch, conditions[0].text, holders.texts)
@@ -103,7 +103,7 @@ def _sinks(folder: RunFolder, batch: Batch, holder: str) -> Sinks:
     return {(row["prompt"], row["turn"]): row["sink_row"] for row in found}
 
 
-def _tables(condition: Condition) -> tuple[str, ...]:
+def tables_of(condition: Condition) -> tuple[str, ...]:
     """The tables that a condition fills: all for a full one, and its texts where they are its own."""
     if condition.full:
         return TABLES

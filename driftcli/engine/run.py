@@ -19,18 +19,18 @@ from pathlib import Path
 
 from driftcli.domain import BASELINE, REWIRED, Condition, DraftSettings, Prompt, RunSpec, TextSettings, Wiring
 from driftcli.drafters.causal_lm import CausalLm
-from driftcli.engine.cells import Batch, Holders, Work, measure_cells, sharing_texts
+from driftcli.engine.cells import Batch, Holders, Work, measure_cells, sharing_texts, tables_of
 from driftcli.engine.texts import ignored_settings
 from driftcli.errors import ProbeError, PromptError, RunError
 from driftcli.loading.pair import LoadedPair
 from driftcli.loading.prompts import content_hash
 from driftcli.loading.rendering import render
 from driftcli.probe import Probe, Rounds, Search
+from driftcli.traces.layout import CONDITION
 from driftcli.traces.reader import read_run
 from driftcli.traces.writer import Plain, RunFolder, card_json, manifest_of, open_run
 
 Progress = Callable[[int, int, str], None]  # prompts x conditions done, of how many, what runs now
-CONDITION_NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
 PACKAGES = ("driftcli", "torch", "transformers", "accelerate", "numpy", "pyarrow")
 
 
@@ -80,7 +80,7 @@ class Job:
         names = [condition.name for condition in conditions]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ProbeError(f"condition {twice!r} is asked for twice, expected distinct names; rename it in one probe")
-        if odd := next((name for name in names if not re.fullmatch(CONDITION_NAME, name)), None):
+        if odd := next((name for name in names if not re.fullmatch(CONDITION, name)), None):
             raise ProbeError(f"condition {odd!r}: expected a name of letters, digits and . _ + - only, since its files carry it; rename it")
         if deep := next((one for one in conditions if one.settings.depth > self.spec.depth and not one.deeper), None):
             raise ProbeError(
@@ -196,7 +196,8 @@ class _Running:
     def _add_group(self, batch: Batch, group: Sequence[Condition], reference: str) -> None:
         """Measure the conditions on the same texts that have no cell yet and did not fail before."""
         able = [condition for condition in group if condition.name not in self.failed]
-        open = [condition for condition in able if not self.folder.is_done(condition.name, batch.names)]
+        asked = {prompt.id for prompt in batch.prompts}
+        open = [condition for condition in able if not self.folder.keeps(condition.name, batch.names, tables_of(condition), asked)]
         self.done += len(batch.names) * (len(group) - len(open) * bool(batch.prompts))
         if open and batch.prompts:
             own = open[0].text == TextSettings()

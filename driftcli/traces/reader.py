@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,12 +20,9 @@ from driftcli.domain import (
     Absent,
     Estimate,
     Feed,
-    ModelCard,
     PairCard,
     Plan,
-    RenderingFacts,
     RunSpec,
-    Sourced,
     StopMeasure,
     Wiring,
 )
@@ -34,13 +30,14 @@ from driftcli.errors import RunError
 from driftcli.intervals import Mapped
 from driftcli.pooled import Pooled
 from driftcli.stats import EXACT_TEXT, Floats, Sums
+from driftcli.traces.layout import COSTS_FILE as COSTS_FILE
+from driftcli.traces.layout import cell_files
+from driftcli.traces.manifest import read_manifest
 from driftcli.traces.plans import fresh_band, lacks_for_stop, plan_sums
-from driftcli.traces.schema import VERSION
 from driftcli.traces.sums import WHOLE, Grid, cells, condition_sums, ending_sums, grids, of_units, places, read_table, target_sums
 from driftcli.traces.units import Units
-from driftcli.traces.writer import Plain
+from driftcli.traces.writer import Plain, batch_key
 
-COSTS_FILE = "costs.json"
 TEXT_COLUMNS = [
     *("prompt", "turn", "category", "group", "prompt_length", "length", "anchors", "sink_row", "argmax_share", "generated", "unlocated"),
     *("target_entropy", "rendered_sha256"),
@@ -303,42 +300,26 @@ class Run(Pooled):
 
 def read_run(path: Path, *, finished: bool = True) -> Run:
     """The run in a folder, begun or finished; raises RunError where there is none, only a begun one, or one that a newer driftcli wrote."""
-    manifest = path / "run.json"
-    try:
-        content = json.loads(manifest.read_text(encoding="utf-8"))
-        schema, complete = content["schema"], content["complete"]
-        pair, spec = _pair(content["pair"]), _spec(content["request"])
-        content.setdefault("conditions", content["request"]["conditions"])  # as runs were written before probes asked in rounds
-    except FileNotFoundError:
-        raise RunError(f"{path}: no run.json, expected the folder of a driftcli run; name the folder that diagnose wrote") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{manifest}: not a readable manifest of a run ({error!r}); run the diagnosis again") from error
-    if schema > VERSION:
-        raise RunError(f"{path}: written with trace schema {schema}, this driftcli reads up to {VERSION}; update driftcli")
-    if finished and not complete:
+    found = read_manifest(path)
+    if finished and not found.complete:
         raise RunError(f"{path}: this run is not finished; repeat its diagnose command with --out {path} to resume it")
-    return Run(path, content, pair, spec)
+    if finished and "batches" in found.content:
+        _check_cells(path, found.content["batches"])
+    return Run(path, found.content, found.pair, found.spec)
 
 
-def _pair(card: dict[str, Any]) -> PairCard:
-    fields, others = _fields(card["record"]), {name: _fields(found) for name, found in card.get("readings", {}).items()}
-    models = {name: ModelCard(**card[name]) for name in ("target", "drafter")}
-    open = tuple(_wiring(found) for found in card.get("alternatives", ()))
-    rendering = RenderingFacts(**card.get("rendering", {}))
-    told: dict[str, Any] = {"notes": tuple(card["notes"]), "alternatives": open, "rendering": rendering}
-    return PairCard(**{**card, **models, "record": fields, "readings": others, **told})
+def _check_cells(path: Path, batches: Plain) -> None:
+    """RunError for a cell of no batch of the run, whose rows would count twice, or for one that is gone, without which some would lack."""
+    assert isinstance(batches, list)
+    keys, files = {batch_key(batch) for batch in batches}, list(cell_files(path))
+    if strange := next((file for file, name in files if name["batch"] not in keys), None):
+        raise RunError(f"{strange}: belongs to no batch of this run, so it is a copy or another run's; take it out of the folder")
+    steps = {file.name for file, _ in files if file.parent.name == "steps"}
+    wanted = {file.name for file, _ in files if file.parent.name == "trajectories"} | {f"{BASELINE}-{key}.parquet" for key in keys}
+    if gone := sorted(wanted - steps):
+        raise RunError(f"{path}/steps/{gone[0]}: is not there, though the run is complete; repeat the diagnosis, which measures it again")
 
 
 def _wiring(found: dict[str, Any]) -> Wiring:
     capture = found.get("capture")
     return Wiring(**{**found, "capture": None if capture is None else tuple(capture)})
-
-
-def _fields(found: dict[str, Any]) -> dict[str, Sourced]:
-    return {name: Sourced(tuple(f["value"]) if isinstance(f["value"], list) else f["value"], f["source"]) for name, f in found.items()}
-
-
-def _spec(request: dict[str, Any]) -> RunSpec:
-    names = ("depth", "max_new_tokens", "batch_size", "seed", "quick")
-    lengths = tuple(request.get("lengths", ()))
-    return RunSpec(**{name: request[name] for name in names if name in request}, lengths=lengths)

@@ -6,6 +6,7 @@ number does not exist there, never zero; the meaning says when.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -145,7 +146,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 }
 
 
-def arrow_schema(table: str) -> pa.Schema:
-    """The Arrow schema of a table, its version in the metadata and unit and meaning on every column."""
+def arrow_schema(table: str, told: Mapping[str, str] | None = None) -> pa.Schema:
+    """The Arrow schema of a table, its version and what else is told in the metadata, and unit and meaning on every column."""
     fields = [pa.field(c.name, c.type, c.nullable, metadata={"unit": c.unit, "meaning": c.meaning}) for c in COLUMNS[table]]
-    return pa.schema(fields, metadata={"driftcli.table": table, "driftcli.schema": str(VERSION)})
+    return pa.schema(fields, metadata={"driftcli.table": table, "driftcli.schema": str(VERSION), **(told or {})})

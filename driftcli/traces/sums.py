@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from driftcli.domain import FEEDS, SHARES, Feed
 from driftcli.errors import RunError
@@ -62,10 +62,24 @@ def read_table(folder: Path, columns: Sequence[str], condition: str) -> pa.Table
     files = cells(folder, condition)
     if not files:
         raise RunError(f"{folder}: no Parquet file for {condition}, though the run says it is complete; run it again with --force")
+    return pa.concat_tables([_rows(file, columns) for file in files]).unify_dictionaries()
+
+
+def _rows(file: Path, columns: Sequence[str]) -> pa.Table:
+    """Rows of one cell's file, which Arrow is given open, since it would read a path such as `a:b` as a URL; RunError where it is damaged
+    or the cell of another name.
+    """
     try:
-        return ds.dataset(files, schema=arrow_schema(folder.name)).to_table(columns=list(columns)).unify_dictionaries()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise RunError(f"{folder}: a trace file cannot be read ({error}); run it again with --force") from error
+        with file.open("rb") as opened:
+            table = pq.read_table(opened, columns=list(columns), schema=arrow_schema(file.parent.name))
+            opened.seek(0)
+            told = (pq.read_schema(opened).metadata or {}).get(b"driftcli.cell", file.stem.encode()).decode(errors="replace")
+    except (OSError, ValueError, pa.ArrowException) as error:
+        said = "; ".join(str(error).splitlines())
+        raise RunError(f"{file}: cannot be read ({said}); remove it and repeat the diagnosis, which measures it again") from error
+    if told != file.stem:
+        raise RunError(f"{file}: is a copy of {told}; remove it and repeat the diagnosis, which measures it again")
+    return table
 
 
 def grids(path: Path, condition: str, units: Units, span: tuple[int, int] = WHOLE) -> dict[Feed, Grid | None]:
@@ -171,6 +185,8 @@ def _grid(table: pa.Table, units: Units) -> Grid | None:
     turn, anchor, depth = (table[name].to_numpy() for name in ("turn", "anchor", "depth"))
     order = np.lexsort((depth, anchor, turn, prompt))
     deepest = int(depth.max())
+    if len(table) % deepest:
+        raise RunError(f"{len(table)} rows of chains of depth {deepest}: some are missing or stand there twice; run the diagnosis again")
     shape = (len(table) // deepest, deepest)
 
     def column(name: str) -> Floats:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,7 +19,9 @@ import pyarrow.parquet as pq
 
 from driftcli.domain import PairCard, Sourced
 from driftcli.errors import RunError
+from driftcli.traces.layout import FINDINGS_FILE, MANIFEST, cell_files, refuse_foreign, remove_leftovers, written_aside
 from driftcli.traces.schema import COLUMNS, TABLES, VERSION, Column, arrow_schema
+from driftcli.traces.soundness import damage, mark
 
 Columns: TypeAlias = (
     "Mapping[str, Sequence[object] | np.ndarray | None]"  # by column name; None is all null, a masked array null where masked
@@ -31,20 +31,37 @@ Plain: TypeAlias = "None | bool | int | float | str | Sequence[Plain] | Mapping[
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A folder that holds one run, opened for writing; `known` holds the conditions that it had cells of, by name."""
+    """A folder that holds one run, opened for writing; `known` holds the conditions that it had cells of, by name, and `request` is the
+    hash of what was asked, which every cell carries.
+    """
 
     path: Path
     batches: tuple[tuple[str, ...], ...]
     known: Mapping[str, Plain] = field(default_factory=dict)
+    request: str = ""
 
     def is_done(self, condition: str, batch: Sequence[str]) -> bool:
         """Whether the cell's last file, its steps, is there."""
         return self._file("steps", condition, batch).exists()
 
+    def keeps(self, condition: str, batch: Sequence[str], tables: Collection[str], prompts: Collection[str]) -> bool:
+        """Whether the cell is there and whole in all its tables, told by their footers; one that is damaged, or another's, goes.
+
+        prompts: ids of those that it was measured on.
+        """
+        if not self.is_done(condition, batch):
+            return False
+        files = {table: self._file(table, condition, batch) for table in tables}
+        sound = not any(damage(file, table, self.request, prompts) for table, file in files.items())
+        if not sound:
+            for table in TABLES:
+                self._file(table, condition, batch).unlink(missing_ok=True)
+        return sound
+
     def write_cell(self, condition: str, batch: Sequence[str], tables: Mapping[str, Sequence[Columns]]) -> None:
         """Write the tables of one cell, steps last."""
         for table in sorted(tables, key=lambda name: name == "steps"):
-            write_parquet(self._file(table, condition, batch), table, tables[table])
+            write_parquet(self._file(table, condition, batch), table, tables[table], self.request)
 
     def _file(self, table: str, condition: str, batch: Sequence[str]) -> Path:
         return self.path / table / f"{condition}-{batch_key(batch)}.parquet"
@@ -52,7 +69,8 @@ class RunFolder:
     def written_texts(self, condition: str, batch: Sequence[str]) -> list[dict[str, Any]]:
         """The batch's texts, and their sinks, as a condition's cell holds them, one a row of `trajectories`."""
         columns = [column.name for column in COLUMNS["trajectories"] if column.name not in ("target_prob", "target_entropy")]
-        return pq.read_table(self._file("trajectories", condition, batch), columns=columns).to_pylist()  # type: ignore[no-any-return]
+        with self._file("trajectories", condition, batch).open("rb") as file:
+            return pq.read_table(file, columns=columns).to_pylist()  # type: ignore[no-any-return]
 
     def forget(self, condition: str) -> None:
         """Remove every cell of a condition."""
@@ -62,7 +80,7 @@ class RunFolder:
 
     def write_manifest(self, manifest: Mapping[str, Plain]) -> None:
         """Replace `run.json`."""
-        write_json(self.path / "run.json", {**manifest, "batches": self.batches})
+        write_json(self.path / MANIFEST, {**manifest, "batches": self.batches})
 
 
 def batch_key(batch: Sequence[str]) -> str:
@@ -74,43 +92,59 @@ def open_run(path: Path, begun: Mapping[str, Plain], prompts: Sequence[str], bat
     """The folder at `path`, fresh, resumed or grown, with its `run.json` written.
 
     begun: the manifest of the unfinished run, as `manifest_of` makes it. prompts: content hashes of the prompts asked for, sorted. Raises
-    RunError when the folder holds another request or something else, unless `force`.
+    RunError when the folder holds another request, unless `force`, or something else than a run.
     """
-    manifest, request = path / "run.json", begun["request"]
+    request = begun["request"]
     assert isinstance(request, Mapping)
-    if path.exists() and not path.is_dir():
-        raise RunError(f"{path}: this is a file, expected a folder to write the run to; name another with --out")
-    old: tuple[tuple[str, ...], ...] = ()
-    conditions: Sequence[Plain] = ()
-    if manifest.is_file() and not force:
-        old, conditions = _to_keep(manifest, request, prompts)
-    elif path.is_dir() and not manifest.is_file() and any(path.iterdir()):
-        raise RunError(f"{path}: holds files that are no driftcli run; name an empty or new folder with --out")
+    refuse_foreign(path)
+    old, conditions = ((), ()) if force else _kept(path, request, prompts)
     path.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path)
+    _keep_cells(path, old)
     kept = {prompt for batch in old for prompt in batch}
     new = [prompt for prompt in prompts if prompt not in kept]
     grown = tuple(tuple(new[at : at + batch_size]) for at in range(0, len(new), batch_size))
     known = {str(condition["name"]): condition for condition in conditions if isinstance(condition, Mapping)}
-    folder = RunFolder(path, (*old, *grown), known)
+    folder = RunFolder(path, (*old, *grown), known, mark(request))
     folder.write_manifest(
         {**begun, "conditions": [], "other_conditions": conditions}
     )  # before anything else: a kill leaves a run, not a riddle
-    (path / "findings.json").unlink(missing_ok=True)
+    (path / FINDINGS_FILE).unlink(missing_ok=True)
     for name in TABLES:
-        if force:
-            shutil.rmtree(path / name, ignore_errors=True)
         (path / name).mkdir(exist_ok=True)
     return folder
 
 
-def _to_keep(manifest: Path, request: Mapping[str, Plain], prompts: Sequence[str]) -> tuple[tuple[tuple[str, ...], ...], Sequence[Plain]]:
+def _keep_cells(path: Path, batches: Sequence[Sequence[str]]) -> None:
+    """Remove the cells of other batches than these: copies, or all where a run begins anew."""
+    keys = set(map(batch_key, batches))
+    for file, name in cell_files(path):
+        if name["batch"] not in keys:
+            file.unlink()
+
+
+Kept: TypeAlias = tuple[tuple[tuple[str, ...], ...], Sequence[Plain]]
+
+
+def _kept(path: Path, request: Mapping[str, Plain], prompts: Sequence[str]) -> Kept:
+    """What of a run that is there is gone on with: nothing where it was killed before it said what it is."""
+    if (path / MANIFEST).exists():
+        return _to_keep(path / MANIFEST, request, prompts)
+    if next(cell_files(path), None):
+        raise RunError(f"{path}: holds cells of a run but no run.json; name another folder with --out or overwrite it with --force")
+    return (), ()
+
+
+def _to_keep(manifest: Path, request: Mapping[str, Plain], prompts: Sequence[str]) -> Kept:
     """The batches of the run that is there and all conditions that it may hold cells of, those that were measured last."""
+    wanted = json.loads(json.dumps(request))
     try:
         before = json.loads(manifest.read_text(encoding="utf-8"))
         schema = before["schema"]
-        asked, batches = before["request"], tuple(tuple(batch) for batch in before["batches"])
+        asked, batches = before["request"], tuple(tuple(map(_text, batch)) for batch in before["batches"])
         conditions: list[Plain] = [*before.get("other_conditions", ()), *before.get("conditions", asked["conditions"])]
-    except (ValueError, KeyError, TypeError) as error:
+        changed = sorted(key for key in wanted.keys() | asked.keys() if wanted.get(key) != asked.get(key))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(
             f"{manifest}: not a readable manifest of a run ({error!r}); name another folder with --out or overwrite it with --force"
         ) from error
@@ -119,8 +153,7 @@ def _to_keep(manifest: Path, request: Mapping[str, Plain], prompts: Sequence[str
             f"{manifest.parent}: written with trace schema {schema}, this driftcli writes {VERSION}; "
             "name another folder with --out or overwrite it with --force"
         )
-    wanted = json.loads(json.dumps(request))
-    if changed := sorted(key for key in wanted.keys() | asked.keys() if wanted.get(key) != asked.get(key)):
+    if changed:
         key = changed[0]
         raise RunError(
             f"{manifest.parent}: holds another request ({key} was {asked.get(key)!r}, now {wanted.get(key)!r}); "
@@ -134,13 +167,20 @@ def _to_keep(manifest: Path, request: Mapping[str, Plain], prompts: Sequence[str
     return batches, conditions
 
 
-def write_parquet(path: Path, table: str, parts: Iterable[Columns]) -> None:
-    """Write rows of `table`, aside and renamed."""
-    schema, rows = arrow_schema(table), list(parts)
-    aside = path.with_suffix(".tmp")
+def _text(given: object) -> str:
+    """A text as it is; TypeError for anything else."""
+    if not isinstance(given, str):
+        raise TypeError(f"{given!r} is no prompt's hash")
+    return given
+
+
+def write_parquet(path: Path, table: str, parts: Iterable[Columns], request: str = "") -> None:
+    """Write rows of `table`, aside and renamed; the file says whose cell it is. Arrow gets an open file, since it reads paths as URLs."""
+    rows = list(parts)
     columns = [_column(column, rows) for column in COLUMNS[table]]
-    pq.write_table(pa.Table.from_arrays(columns, schema=schema), aside, compression="zstd")
-    os.replace(aside, path)
+    schema = arrow_schema(table, {"driftcli.cell": path.stem, "driftcli.request": request})
+    with written_aside(path) as aside, aside.open("wb") as file:
+        pq.write_table(pa.Table.from_arrays(columns, schema=schema), file, compression="zstd")
 
 
 def _column(column: Column, parts: Sequence[Columns]) -> pa.Array:
@@ -167,9 +207,8 @@ def _array(values: Sequence[object] | np.ndarray, column: Column) -> pa.Array:
 
 def write_json(path: Path, content: Plain) -> None:
     """Write JSON, aside and renamed; NaN is refused."""
-    aside = path.with_suffix(".tmp")
-    aside.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(aside, path)
+    with written_aside(path) as aside:
+        aside.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def card_json(card: PairCard) -> dict[str, Plain]:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import re
 from pathlib import Path
 
@@ -10,7 +12,9 @@ from rich.console import Console
 
 from driftcli.cli.diagnosis import ProgressBar, Request, diagnose_pair, time_left
 from driftcli.domain import RunSpec
-from driftcli.errors import RunError, SourceError, UsageError
+from driftcli.errors import RunError, SourceError, Stopped, UsageError
+from driftcli.traces.holding import held
+from driftcli.traces.writer import RunFolder
 from probes import QUICK
 
 
@@ -116,3 +120,44 @@ def test_a_target_whose_steps_cannot_be_timed_is_diagnosed_all_the_same(
     assert run.costs is None
     assert verdict.axes["payoff"].state == "inconclusive"
     assert "steps are not timed: its cache takes no tokens back" in capsys.readouterr().err
+
+
+def test_a_folder_that_another_holds_is_refused_before_any_model_is_loaded(models: Path, tmp_path: Path) -> None:
+    with held(tmp_path / "r"), pytest.raises(RunError, match=rf"another driftcli is writing .*process {os.getpid()} on "):
+        diagnose_pair(request(models, tmp_path / "r", target="/nowhere"))
+
+
+def test_a_folder_of_somebody_else_is_refused_before_any_model_is_loaded(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    for force in (False, True):
+        with pytest.raises(RunError, match="no driftcli run"):
+            diagnose_pair(request(models, tmp_path, target="/nowhere", force=force))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(KeyboardInterrupt(), 130), (OSError(errno.ENOSPC, "No space left on device"), 3), (MemoryError(), 3)]
+)
+def test_a_stop_while_measuring_names_the_folder_and_the_same_request_goes_on(
+    error: BaseException, code: int, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = request(models, tmp_path / "r", probes=["magnitude"], spec=RunSpec(depth=3, max_new_tokens=6, batch_size=4))
+    written = []
+
+    def write(self: RunFolder, *cell: object) -> None:
+        if written:
+            raise error
+        written.append(cell)
+        cells_of(self, *cell)  # type: ignore[arg-type]
+
+    cells_of = RunFolder.write_cell
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_cell", write)
+        with pytest.raises(Stopped) as stopped:
+            diagnose_pair(asked)
+    assert (stopped.value.folder, stopped.value.exit_code) == (tmp_path / "r", code)
+    (kept,) = (tmp_path / "r" / "steps").iterdir()
+    stamp = kept.stat().st_ino
+    run, _ = diagnose_pair(asked)
+    assert run.n_prompts == 8 and kept.stat().st_ino == stamp
+    assert not (tmp_path / "r" / "run.lock").exists()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import duckdb
 import numpy as np
@@ -736,3 +738,150 @@ def test_a_condition_that_fails_is_left_out_with_its_reason_and_the_others_go_on
     assert isinstance(run.ratio_to_baseline(accepted_drafts, "loud"), Absent)
     assert isinstance(run.ratio_to_baseline(accepted_drafts, "wide"), Estimate)
     assert report(run, judge(run, ()))["failed"] == [{"name": "loud", "reason": run.failed["loud"]}]
+
+
+@pytest.fixture(scope="module")
+def three_batches(pair: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return measure(job(pair("trained-pre"), tmp_path_factory.mktemp("three") / "r", battery=(Windows(),)), silent)
+
+
+def cut(file: Path, *_: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def zeroed(file: Path, *_: Path) -> None:
+    file.write_bytes(b"\0" * file.stat().st_size)
+
+
+def gone(file: Path, *_: Path) -> None:
+    file.unlink()
+
+
+def of_another_batch(file: Path, _: Path) -> None:
+    shutil.copy(next(other for other in sorted(file.parent.glob(f"{file.name[:-20]}*")) if other != file), file)
+
+
+def of_another_condition(file: Path, _: Path) -> None:
+    shutil.copy(file.with_name(file.name.replace("baseline", "window-4").replace("window-6", "window-1000")), file)
+
+
+def of_another_run(file: Path, other: Path) -> None:
+    shutil.copy(other / file.parent.name / file.name, file)
+
+
+def without_its_mark(file: Path, other: Path) -> None:
+    """As an older driftcli wrote a cell, of another batch."""
+    of_another_batch(file, other)
+    table = pq.read_table(file)
+    pq.write_table(table.replace_schema_metadata({"driftcli.table": file.parent.name, "driftcli.schema": str(VERSION)}), file)
+
+
+def stray(file: Path, _: Path) -> None:
+    """A copy under a name that no batch has, and what a killed writer leaves."""
+    shutil.copy(file, file.with_name(f"{file.name[:-20]}0123456789ab.parquet"))
+    file.with_suffix(".tmp").touch()
+    (file.parents[1] / "run.tmp").touch()
+
+
+DAMAGES = [
+    *((cut, cell) for cell in ("steps/window-6", "heads/window-6", "steps/baseline", "trajectories/baseline", "streams/baseline")),
+    *((zeroed, cell) for cell in ("heads/window-6", "steps/baseline")),
+    *((gone, cell) for cell in ("heads/window-6", "trajectories/baseline")),
+    *((of_another_batch, cell) for cell in ("steps/window-6", "trajectories/baseline", "streams/baseline")),
+    *((of_another_condition, cell) for cell in ("steps/window-6", "heads/baseline")),
+    *((of_another_run, cell) for cell in ("steps/baseline", "heads/window-6")),
+    *((without_its_mark, cell) for cell in ("steps/window-6", "trajectories/baseline")),
+    (stray, "steps/baseline"),
+]
+
+
+@pytest.mark.parametrize(("damage", "cell"), DAMAGES, ids=[f"{damage.__name__}-{cell}" for damage, cell in DAMAGES])
+def test_a_damaged_cell_is_measured_again_alone(damage: Callable, cell: str, three_batches: Path, pair: Callable, tmp_path: Path) -> None:
+    path, other = shutil.copytree(three_batches, tmp_path / "r"), tmp_path / "other"
+    if damage is of_another_run:
+        measure(job(pair("trained-post"), other, battery=(Windows(),)), silent)
+    file = sorted(path.glob(f"{cell}-*.parquet"))[1]
+    damage(file, other)
+    before = {one: one.stat().st_mtime_ns for one in three_batches.glob("*/*.parquet")}
+    untouched = {path / one.relative_to(three_batches) for one in before if one.name != file.name}
+    stamps = {one: one.stat().st_ino for one in untouched}
+    measure(job(pair("trained-pre"), path, battery=(Windows(),)), silent)
+    assert_same_rows(three_batches, path)
+    assert {one: one.stat().st_ino for one in untouched} == stamps, "another cell was written too"
+    assert {one.relative_to(path) for one in path.glob("*/*")} == {one.relative_to(three_batches) for one in before}
+    assert read_run(path).n_prompts == read_run(three_batches).n_prompts
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES])
+def test_a_cell_that_cannot_be_opened_just_now_is_not_thrown_away(
+    number: int, three_batches: Path, pair: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shutil.copytree(three_batches, tmp_path / "r")
+    before = sorted(path.glob("*/*.parquet"))
+    opened = Path.open
+
+    def refuse(self: Path, *arguments: object, **more: object) -> object:
+        if self.suffix == ".parquet":
+            raise OSError(number, os.strerror(number))
+        return opened(self, *arguments, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        measure(job(pair("trained-pre"), path, battery=(Windows(),)), silent)
+    assert sorted(path.glob("*/*.parquet")) == before
+
+
+def test_a_disk_that_fills_up_leaves_whole_cells_and_the_run_goes_on_from_there(
+    three_batches: Path, pair: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, path = pq.write_table, tmp_path / "r"
+    for room in (0, 1, 3, 6, 9):
+        left = room
+
+        def write(table: pa.Table, file: BinaryIO, **more: object) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                file.write(b"PAR1 half")
+                raise OSError(errno.ENOSPC, "No space left on device")
+            written(table, file, **more)
+
+        monkeypatch.setattr(pq, "write_table", write)
+        with pytest.raises(OSError, match="No space left"):
+            measure(job(pair("trained-pre"), path, battery=(Windows(),)), silent)
+        assert not list(path.rglob("*.tmp"))
+    monkeypatch.setattr(pq, "write_table", written)
+    assert_same_rows(three_batches, measure(job(pair("trained-pre"), path, battery=(Windows(),)), silent))
+
+
+@pytest.mark.parametrize("text", ["", '{\n "schema": 4,\n "compl', "[" * 100_000, "null", None])
+def test_force_begins_anew_in_a_folder_that_was_begun_here_and_leaves_other_peoples_files(
+    text: str | None, three_batches: Path, pair: Callable, tmp_path: Path
+) -> None:
+    path = shutil.copytree(three_batches, tmp_path / "r")
+    (path / "run.json").unlink()
+    if text is not None:
+        (path / "run.json").write_text(text)
+        (path / "notes.md").write_text("mine")
+    (path / "steps" / "mine.csv").write_text("mine")
+    with pytest.raises(RunError, match="--force"):
+        measure(job(pair("trained-pre"), path, prompts(3)), silent)
+    assert read_run(measure(job(pair("trained-pre"), path, prompts(3), force=True), silent)).n_prompts == 3
+    assert [file.read_text() for file in (path / "steps" / "mine.csv", path / "notes.md") if file.exists()] == ["mine"] * (
+        1 + (text is not None)
+    )
+
+
+@pytest.mark.parametrize("leftover", ["run.tmp", "run.json.0123abcd.tmp"])
+def test_a_run_killed_before_its_manifest_was_there_begins(leftover: str, pair: Callable, tmp_path: Path) -> None:
+    (tmp_path / leftover).write_text("{")
+    assert read_run(measure(job(pair("pre"), tmp_path, prompts(2)), silent)).n_prompts == 2
+    assert not (tmp_path / leftover).exists()
+
+
+@pytest.mark.parametrize("name", ["a:b", "file:r", "s3:r", "r s"])
+def test_a_folder_of_any_plain_name_is_written_and_read(name: str, pair: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = read_run(measure(job(pair("pre"), Path(name), prompts(2)), silent))
+    assert isinstance(run.estimate(walk_acceptance_length), Estimate)
+    measure(job(pair("pre"), Path(name), prompts(3)), silent)

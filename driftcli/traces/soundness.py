@@ -1,0 +1,57 @@
+"""Whether a cell's file is whole and is what its name says, told by its footer alone: whose cell of which request it is stands in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from hashlib import sha256
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from driftcli.traces.schema import COLUMNS, VERSION
+
+
+def mark(request: object) -> str:
+    """What every cell of a request carries: a hash of it."""
+    return sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def damage(file: Path, table: str, request: str, prompts: Collection[str]) -> str:
+    """What is wrong with a cell's file, empty where nothing is.
+
+    request: the mark of the run's. prompts: ids of those that the cell was measured on. What the system refuses is raised: a file that
+    cannot be opened just now is not damaged.
+    """
+    try:
+        with file.open("rb") as opened:
+            return _damage(pq.ParquetFile(opened), file, table, request, prompts)
+    except FileNotFoundError:
+        return "it is not there"
+    except (OSError, ValueError, pa.ArrowException) as error:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+            raise
+        return f"it cannot be read ({error})"
+
+
+def _damage(found: pq.ParquetFile, file: Path, table: str, request: str, prompts: Collection[str]) -> str:
+    told = found.schema_arrow.metadata or {}
+    expected = {"driftcli.table": table, "driftcli.schema": str(VERSION), "driftcli.cell": file.stem, "driftcli.request": request}
+    wrong = [key for key, value in expected.items() if told.get(key.encode(), value.encode()) != value.encode()]
+    if wrong or found.schema_arrow.names != [column.name for column in COLUMNS[table]]:
+        return f"it is not the {table} of this cell ({', '.join(wrong) or 'its columns'} differ)"
+    if table == "trajectories" and not found.metadata.num_rows:
+        return "it holds no text"
+    return _strangers(found, file, prompts)
+
+
+def _strangers(found: pq.ParquetFile, file: Path, prompts: Collection[str]) -> str:
+    """Which prompts or conditions of a file are not the cell's own."""
+    names = [name for name in ("prompt", "condition") if name in found.schema_arrow.names]
+    held = {name: set(found.read(columns=[name])[name].to_pylist()) for name in names}
+    if strange := held["prompt"] - set(prompts):
+        return f"it holds the prompt {sorted(map(str, strange))[0]}, which is not of its batch"
+    if strange := held.get("condition", set()) - {file.stem[:-13]}:
+        return f"it holds the condition {sorted(map(str, strange))[0]}"
+    return ""
