@@ -16,7 +16,15 @@ from probes import BATTERY
 
 ROOT = Path(__file__).parents[1]
 LAYERS = (  # each imports from its own and from those before it
-    {"driftcli.errors", "driftcli.domain", "driftcli.scanned", "driftcli.codes", "driftcli.printable"},
+    {
+        "driftcli.errors",
+        "driftcli.domain",
+        "driftcli.scanned",
+        "driftcli.codes",
+        "driftcli.terms",
+        "driftcli.suggestions",
+        "driftcli.printable",
+    },
     {
         "driftcli.stats",
         "driftcli.intervals",

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from driftcli.cli.main import PIPE_CLOSED
+from driftcli.cli.net import INTERRUPTED
 from driftcli.errors import DriftError, UsageError
 from driftcli.report.verdict import EXIT_FAILED, EXIT_INCONCLUSIVE
 from tests.loading.edits import edit_config
@@ -43,7 +45,7 @@ def test_every_flag_that_the_readme_names_exists() -> None:
 
 def test_the_exit_codes_of_the_readme_are_those_of_the_code() -> None:
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", README, flags=re.MULTILINE)}
-    assert listed == {0, UsageError.exit_code, DriftError.exit_code, EXIT_FAILED, EXIT_INCONCLUSIVE, 130}
+    assert listed == {0, UsageError.exit_code, DriftError.exit_code, EXIT_FAILED, EXIT_INCONCLUSIVE, INTERRUPTED, PIPE_CLOSED}
 
 
 def test_the_scan_in_the_readme_is_what_the_tool_prints(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from importlib import import_module
 from driftcli.errors import ProbeError, UsageError
 from driftcli.mitigations.probe import Mitigations
 from driftcli.probe import Probe
+from driftcli.suggestions import meant
 from probes import BATTERY
 
 WHOLE: tuple[Probe, ...] = (*BATTERY, Mitigations())  # what runs where nothing is named; mitigations look at what the others measured
@@ -31,7 +32,9 @@ def _load(name: str) -> Probe:
         return own[name]
     module_name, colon, attribute = name.partition(":")
     if not colon or not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
-        raise UsageError(f"--probe {name}: no such probe, expected one of {', '.join(own)}, or package.module:NAME of your own")
+        raise UsageError(
+            f"--probe {name}: no such probe; {meant(name, own)}expected one of {', '.join(own)}, or package.module:NAME of your own"
+        )
     try:
         probe = getattr(import_module(module_name), attribute)
     except (ImportError, AttributeError, SyntaxError) as error:

@@ -1,4 +1,4 @@
-"""`driftcli explain CODE`: what a finding code means, what only looks like it, and what mends it."""
+"""`driftcli explain WORD`: what a finding's code or a term of the report means; of a code, what only looks like it and what mends it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,30 @@ import typer
 
 from driftcli.codes import BY_NAME, CODES, Code
 from driftcli.errors import UsageError
+from driftcli.suggestions import meant
+from driftcli.terms import BY_WORDS, TERMS, plain
 
 WIDTH = 100
 
 
-def explain(code: Annotated[str | None, typer.Argument(help="A finding's code; without one, all are listed.")] = None) -> None:
-    """Say what a finding means, what looks the same and is not, and what mends it."""
-    if code is None:
-        typer.echo("\n\n".join(entry(one.name, one.axis, one.meaning) for one in CODES))
-    elif (one := BY_NAME.get(code.upper())) is not None:
-        typer.echo(explanation(one))
+def explain(
+    word: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="word", help="A finding's code or a term of the report; without one, all are listed."),
+    ] = None,
+) -> None:
+    """Say what a finding or a term means; of a finding, what looks the same and is not, and what mends it."""
+    asked = " ".join(word or ())
+    if not asked:
+        codes = [entry(one.name, one.axis, one.meaning) for one in CODES]
+        typer.echo("\n\n".join([*codes, *(entry(one.name, "term", one.meaning) for one in TERMS)]))
+    elif (code := BY_NAME.get(asked.upper())) is not None:
+        typer.echo(explanation(code))
+    elif (term := BY_WORDS.get(plain(asked))) is not None:
+        typer.echo(f"{term.name}\n\n{fill(term.meaning, WIDTH)}")
     else:
-        raise UsageError(f"explain {code}: no such code, expected one of {', '.join(BY_NAME)}")
+        names = [*BY_NAME, *(term.name for term in TERMS)]
+        raise UsageError(f"explain {asked}: no such code or term; {meant(asked, names)}`driftcli explain` lists them all")
 
 
 def explanation(code: Code) -> str:

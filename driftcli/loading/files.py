@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 from safetensors import SafetensorError, safe_open
 
 from driftcli.domain import BUNDLED
 from driftcli.errors import FormatError, SourceError
+from driftcli.suggestions import meant
 
 Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "pytorch_model.bin")
@@ -56,10 +57,21 @@ def resolve(name: str, *, remote_code: bool = False) -> Source:
     try:
         fetched = Path(snapshot_download(repo, revision=revision or None, allow_patterns=patterns))
     except CONNECTION_ERRORS as error:
-        raise SourceError(
-            f"{name}: no such folder here, and the model hub gave no such id ({reason(error)}); check the name and the network"
-        ) from error
+        raise SourceError(f"{name}: no such folder here, and {_not_had(repo, revision, error)}") from error
     return Source(name, fetched, fetched.name)
+
+
+def _not_had(repo: str, revision: str, error: Exception) -> str:
+    """Why the hub gave nothing, and what to do: nobody can tell a wrong name from a broken line unless the hub answered."""
+    if isinstance(error, GatedRepoError):
+        return f"the model hub keeps {repo} behind terms that this login has not accepted; accept them on its page and run `hf auth login`"
+    if isinstance(error, RevisionNotFoundError):
+        return f"the model hub has no revision {revision} of {repo}; name a branch, a tag or a whole commit"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"the model hub knows no {repo}, or keeps it private; check the name, or log in with `hf auth login`"
+    if isinstance(error, HFValidationError):
+        return f"it is no hub id ({reason(error)}); expected org/name or org/name@revision"
+    return f"the model hub gave no answer ({reason(error)}); check the network, or name a folder that holds the model"
 
 
 def bundled_models() -> list[str]:
@@ -69,7 +81,7 @@ def bundled_models() -> list[str]:
 
 def _bundled(name: str) -> Source:
     if name not in (known := bundled_models()):
-        raise SourceError(f"{name}: no such model ships with driftcli, expected one of {', '.join(known)}")
+        raise SourceError(f"{name}: no such model ships with driftcli; {meant(name, known)}expected one of {', '.join(known)}")
     return Source(name, _shipped() / name.removeprefix(BUNDLED))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from driftcli.domain import Message, Prompt
 from driftcli.errors import PromptError
 from driftcli.loading.files import Json
+from driftcli.suggestions import meant
 
 SETS = {"builtin": ("builtin",), "builtin:languages": ("languages",), "builtin:all": ("builtin", "languages")}  # by the name of a set
 KNOWN_KEYS = {"id", "messages", "text", "category", "response", "group"}
@@ -42,7 +43,10 @@ def read_prompts(path: Path) -> list[Prompt]:
     if str(path) in SETS:
         return prompt_set(str(path))
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a byte order mark in front
+    except FileNotFoundError:
+        expected = f"expected a JSON Lines file or one of {', '.join(SETS)}"
+        raise PromptError(f"--prompts {path}: no such file; {meant(str(path), SETS)}{expected}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise PromptError(f"{path}: cannot be read as UTF-8 text ({error}); expected JSON Lines") from error
     return _parse(str(path), text)

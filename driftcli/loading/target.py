@@ -18,7 +18,15 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Cache,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from driftcli.errors import FormatError, SourceError, UsageError
 from driftcli.loading.facts import TargetFacts
@@ -144,10 +152,15 @@ class _Loading:
 def load_language_model(source: Source, device: torch.device, dtype: Dtype, *, remote_code: bool = False) -> LanguageModel:
     """Weights and tokenizer of `source`, in evaluation mode.
 
-    Raises SourceError when transformers cannot read the folder and FormatError when weights are truncated, missing, of another shape or
-    not finite.
+    Raises SourceError when transformers cannot read the folder, or only by code that the folder brings, and FormatError when weights are
+    truncated, missing, of another shape or not finite.
     """
-    read_config(source)
+    config = read_config(source)
+    if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING and not remote_code:
+        raise SourceError(
+            f"{source.name}: model_type {config.get('model_type')!r} is code that the model brings itself (auto_map in config.json), which "
+            "is never run unasked; read that code, then use --trust-remote-code"
+        )
     check_weights(source)
     with _Loading(source.name):
         tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=remote_code)

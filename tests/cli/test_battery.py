@@ -46,7 +46,9 @@ def test_a_probe_of_ones_own_is_found_by_module_and_name(module: str) -> None:
 
 @pytest.mark.parametrize("name", ["steams", "", ":X", "a:", "a..b:X", "./probe.py:X", "a:b.c"])
 def test_a_name_that_cannot_be_a_probe_is_a_usage_error(name: str) -> None:
-    with pytest.raises(UsageError, match="no such probe, expected one of wiring, position-range, controls, chain-length"):
+    with pytest.raises(
+        UsageError, match=r"no such probe; (did you mean streams[?] )?expected one of wiring, position-range, controls, chain-length"
+    ):
         load_battery([name])
 
 

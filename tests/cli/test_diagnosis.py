@@ -65,7 +65,7 @@ def test_a_diagnosis_leaves_a_whole_run_with_its_findings(models: Path, tmp_path
 def test_an_unknown_probe_is_refused_before_any_model_is_loaded(models: Path, tmp_path: Path) -> None:
     with pytest.raises(
         UsageError,
-        match="--probe nonesuch: no such probe, expected one of wiring, position-range, controls, chain-length, streams, template, "
+        match="--probe nonesuch: no such probe; expected one of wiring, position-range, controls, chain-length, streams, template, "
         "system-prompt, context-length, ",
     ):
         diagnose_pair(request(models, tmp_path / "r", probes=["nonesuch"], target="/nowhere"))

@@ -5,6 +5,7 @@ import pytest
 from driftcli.cli.explain import explanation
 from driftcli.cli.main import main
 from driftcli.codes import CODES, Code
+from driftcli.terms import TERMS, Term
 
 
 def shown(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int | str | None, str, str]:
@@ -31,13 +32,31 @@ def test_a_code_may_be_written_in_small_letters(capsys: pytest.CaptureFixture[st
 def test_without_a_code_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     exit_code, text, _ = shown([], capsys)
     assert exit_code == 0
-    assert [line.split()[0] for line in text.split("\n") if line and not line.startswith(" ")] == [code.name for code in CODES]
+    assert [line.split()[0] for line in text.split("\n") if line and not line.startswith(" ")] == [
+        *(code.name for code in CODES),
+        *(term.name.split()[0] for term in TERMS),
+    ]
 
 
-def test_an_unknown_code_is_a_usage_error_that_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
-    exit_code, text, error = shown(["DRIFT-OF-SNOW"], capsys)
+@pytest.mark.parametrize("term", TERMS, ids=lambda term: term.name)
+def test_a_term_of_the_report_is_explained_under_all_its_names_however_they_are_written(
+    term: Term, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (term.name, *term.also, term.name.upper(), term.name.replace("-", " ")):
+        exit_code, text, error = shown(words.split(), capsys)
+        assert (exit_code, error) == (0, "")
+        assert text.startswith(f"{term.name}\n\n") and term.meaning in " ".join(text.split())
+
+
+def test_a_word_close_to_a_known_one_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean DRIFT-STATE? `driftcli explain`" in shown(["DRIFT-STAT"], capsys)[2]
+    assert "did you mean compounding? `driftcli explain`" in shown(["compouding"], capsys)[2]
+
+
+def test_an_unknown_word_is_a_usage_error_that_says_where_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    exit_code, text, error = shown(["qqq"], capsys)
     assert (exit_code, text) == (2, "")
-    assert all(code.name in error for code in CODES)
+    assert error == "error: explain qqq: no such code or term; `driftcli explain` lists them all\n"
 
 
 def test_labels_stand_beside_what_they_label() -> None:

@@ -5,10 +5,11 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save, save_file
@@ -65,9 +66,7 @@ def test_a_file_is_refused_with_the_advice_to_name_its_folder(tmp_path: Path) ->
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("name", ["nope", "org/nope", "org/nope@v2", "org/nope@refs/pr/3"])
 def test_an_unknown_id_without_network_is_refused_and_the_network_is_not_touched(name: str) -> None:
-    refused(
-        SourceError, lambda: resolve(name), name, "no such folder here", "the model hub gave no such id", "check the name and the network"
-    )
+    refused(SourceError, lambda: resolve(name), name, "no such folder here", "the model hub gave no answer", "check the network")
 
 
 def test_a_connection_that_breaks_is_refused_and_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +74,27 @@ def test_a_connection_that_breaks_is_refused_and_not_a_crash(monkeypatch: pytest
         raise HfHubHTTPError.__bases__[0]("peer closed\nconnection")
 
     monkeypatch.setattr(files, "snapshot_download", broken)
-    refused(SourceError, lambda: resolve("org/name"), "org/name", "peer closed connection", "check the name and the network")
+    refused(SourceError, lambda: resolve("org/name"), "org/name", "peer closed connection", "check the network")
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (RepositoryNotFoundError, "knows no org/name, or keeps it private; check the name"),
+        (GatedRepoError, "behind terms that this login has not accepted"),
+        (RevisionNotFoundError, "has no revision v2 of org/name"),
+    ],
+)
+def test_what_the_hub_answers_is_told_apart_from_no_answer(kind: type[HfHubHTTPError], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise kind("404", response=Mock(headers={}))
+
+    monkeypatch.setattr(files, "snapshot_download", refuse)
+    refused(SourceError, lambda: resolve("org/name@v2"), "org/name@v2: no such folder here, and the model hub", says)
+
+
+def test_a_bundled_name_written_wrong_is_suggested() -> None:
+    refused(SourceError, lambda: resolve("bundled:prenorm"), "did you mean bundled:pre-norm? expected one of")
 
 
 @pytest.mark.parametrize(("name", "ref"), [("org/name", "main"), ("org/name@v2", "v2"), ("org/name@refs/pr/3", "refs/pr/3")])

@@ -148,8 +148,23 @@ def test_a_file_without_prompts_is_refused(read: Callable[[str], list[Prompt]], 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes(b'{"id": "a", "text": "\xe9"}')
-    for path in (tmp_path, tmp_path / "gone", tmp_path / "latin"):
+    for path in (tmp_path, tmp_path / "latin"):
         refused(PromptError, lambda path=path: read_prompts(path), str(path), "cannot be read as UTF-8 text", "expected JSON Lines")
+
+
+def test_a_file_that_is_not_there_is_said_to_be_missing_and_a_set_of_a_close_name_is_suggested(tmp_path: Path) -> None:
+    refused(
+        PromptError,
+        lambda: read_prompts(tmp_path / "gone"),
+        "--prompts",
+        "gone: no such file; expected a JSON Lines file or one of builtin",
+    )
+    refused(PromptError, lambda: read_prompts(Path("builtin:language")), "did you mean builtin:languages? expected")
+
+
+def test_a_byte_order_mark_in_front_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_bytes(b'\xef\xbb\xbf{"id": "a", "text": "b"}\n')
+    assert [prompt.id for prompt in read_prompts(tmp_path / "p.jsonl")] == ["a"]
 
 
 JSON = st.recursive(

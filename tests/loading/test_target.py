@@ -164,6 +164,12 @@ def test_a_config_that_transformers_cannot_use_is_refused_and_not_a_crash(copy: 
     assert type(caught.value) in (SourceError, FormatError)
 
 
+def test_a_model_that_brings_its_own_code_is_refused_with_the_flag_that_runs_it(copy: Callable[[str], Path]) -> None:
+    changed = copy("target")
+    edit_config(changed, model_type="someones-own", auto_map={"AutoConfig": "configuration_own.Own"})
+    refused(SourceError, lambda: load(changed), "'someones-own' is code that the model brings itself", "use --trust-remote-code")
+
+
 def test_a_config_without_type_is_refused(copy: Callable[[str], Path]) -> None:
     folder = drop_config(copy("target"), "model_type", "architectures")
     refused(SourceError, lambda: load(folder), "target", "cannot load this as a causal language model", "model_type", "expected one with")

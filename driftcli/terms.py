@@ -1,0 +1,165 @@
+"""The terms of the report, once: what each means, in the words of people who serve models, and by what other names it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A term, its meaning, and other words that stand for it."""
+
+    name: str
+    meaning: str
+    also: tuple[str, ...] = ()
+
+
+TERMS: tuple[Term, ...] = (
+    Term(
+        "acceptance length",
+        "Tokens that a verification commits, the bonus token included, over the rounds that decoding takes. Only rounds whose "
+        "draft tokens all lie inside the reply count.",
+        ("mean acceptance length", "text match length"),
+    ),
+    Term(
+        "tokens a round to the end of each reply",
+        "Reply tokens behind the first over rounds, the last rounds included, whose draft tokens reach past the reply's end. It "
+        "is what a server's generated tokens less one a request, over its drafts, come to.",
+        ("emitted per round", "tokens a round"),
+    ),
+    Term(
+        "anchor",
+        "The position of the last verified token, from which a chain of draft tokens begins.",
+    ),
+    Term(
+        "depth",
+        "Which draft token of a chain, from 1. Depth 1 is guessed from the target's own hidden state.",
+        ("draft position",),
+    ),
+    Term(
+        "chain",
+        "The draft tokens that are proposed from one anchor, each from the one before.",
+    ),
+    Term(
+        "walk",
+        "The anchors that real decoding visits: each round goes on behind what the one before kept. Numbers over the walk are "
+        "what a server counts; numbers over all anchors have more data and no bias towards easy stretches.",
+        ("over the walk", "kept"),
+    ),
+    Term(
+        "fresh",
+        "A guess made with the target's token and the target's hidden state: what the head can do at its best.",
+        ("right when fresh",),
+    ),
+    Term(
+        "forced",
+        "A guess made with the target's token and the drafter's own hidden state: what feeding on itself costs, whatever came before.",
+        ("right on own state",),
+    ),
+    Term(
+        "free",
+        "A guess made with the drafter's own token and its own hidden state, as a server drafts.",
+    ),
+    Term(
+        "control",
+        "The fresh guess that a guess deeper in a chain is held against: same tokens, same positions, same token to predict; only "
+        "the hidden states differ.",
+    ),
+    Term(
+        "hand-off",
+        "Share of right guesses lost at depth 2, where the target's hidden state is first replaced by the drafter's. Every head "
+        "that feeds on itself pays it, a sound one too.",
+        ("handing off",),
+    ),
+    Term(
+        "compounding",
+        "Share of right guesses lost beyond the hand-off, because the head feeds on itself again and again: the damage of drift.",
+    ),
+    Term(
+        "self-feeding tax",
+        "Upper bound on what any cure of self-feeding could give here: accepted draft tokens lost against guesses on fresh states.",
+        ("self-feeding", "tax"),
+    ),
+    Term(
+        "drift",
+        "Damage (compounding) together with a mechanism: the state grows along the chain, or attention leaves the prompt.",
+        ("attention drift",),
+    ),
+    Term(
+        "state RMS",
+        "Size of the hidden state that the head hands on, over that of the fresh state of the same tokens.",
+        ("rms", "rms ratio"),
+    ),
+    Term(
+        "state cosine",
+        "Cosine between the hidden state that the head hands on and the fresh state of the same tokens.",
+        ("cosine",),
+    ),
+    Term(
+        "regions",
+        "Where a guess's attention goes: the sink (a first row that draws much of it), chat template, prompt content, verified "
+        "reply, and `ahead`, the drafter's own draft tokens. They sum to 1; `recent` is the last four keys, whatever their "
+        "region.",
+        ("sink", "ahead", "verified", "recent", "template region"),
+    ),
+    Term(
+        "wiring",
+        "How the head's weights are put together with the target: captured layers and their order, norms, what is fed back, "
+        "rotation (RoPE), vocabulary map, embedding and head. A wrong one mimics drift, so other wirings are tried first.",
+        ("rewired", "wired"),
+    ),
+    Term(
+        "reading",
+        "How one system (vLLM, SGLang, the trainer) computes the head's step from the same files.",
+        ("as served", "as trained"),
+    ),
+    Term(
+        "boundary",
+        "A stream of the target: boundary b is the residual stream after b decoder layers, L + 1 the one behind the final norm.",
+        ("boundaries", "stream", "captured boundaries"),
+    ),
+    Term(
+        "nats a token",
+        "Mean gain in the log-probability of the right token: 0.1 nats make the right token 1.1 times as likely.",
+        ("nats", "nat"),
+    ),
+    Term(
+        "open",
+        "Nothing was found, and a loss is not excluded: the report says up to what, and about how many more prompts would tell. "
+        "It neither raises the verdict nor blocks it, unless --strict.",
+        ("not settled", "bound"),
+    ),
+    Term(
+        "inconclusive",
+        "An effect is shown and its size straddles a threshold, or there is too little to judge what decides the verdict.",
+    ),
+    Term(
+        "most likely",
+        "The grade of the number itself, where the interval reaches into a lower one. --fail-on goes by what the whole interval supports.",
+        ("at least", "grade"),
+    ),
+    Term(
+        "pays from",
+        "The acceptance length from which a draft length is faster than plain decoding, by the times of the steps.",
+        ("break-even",),
+    ),
+    Term(
+        "replayed",
+        "The run's own reply put behind a changed prompt, so that the text to predict stays the same.",
+        ("same replies",),
+    ),
+    Term(
+        "95% interval",
+        "Prompts are drawn again and again from those of the run; the number lies inside for 95 of 100 such runs on other prompts "
+        "like these.",
+        ("interval", "confidence interval"),
+    ),
+)
+
+
+def plain(words: str) -> str:
+    """Words as they are compared: small letters and digits alone."""
+    return "".join(char for char in words.lower() if char.isalnum())
+
+
+BY_WORDS = {plain(word): term for term in TERMS for word in (*term.also, term.name)}
