@@ -43,6 +43,9 @@ def diagnose(
     costs: Annotated[Path | None, typer.Option(help="Step times in place of timing them here: costs.json of a run elsewhere.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the intervals' resampling.")] = DEFAULTS.seed,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads on a CPU. Default: the cores that this process may use, or OMP_NUM_THREADS.")
+    ] = None,
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="auto: float32 on a CPU, the config's on a GPU.")
     ] = "auto",
@@ -66,7 +69,9 @@ def diagnose(
 
     spec = RunSpec(depth, max_new_tokens, batch_size, seed, quick, whole_numbers("--lengths", lengths, "512,1024"))
     sizes, asked = whole_numbers("--batch-sizes", batch_sizes, "1,8,32"), probe or []
-    request = Request(target, drafter, prompts, asked, spec, limit, device, dtype, reading, trust_remote_code, out, force, costs, sizes)
+    request = Request(
+        target, drafter, prompts, asked, spec, limit, device, dtype, reading, trust_remote_code, out, force, costs, sizes, threads
+    )
     end(*diagnose_pair(request), format, fail_on, strict=strict)
 
 

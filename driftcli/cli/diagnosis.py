@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 from driftcli.cli.battery import load_battery, probe_names
 from driftcli.cli.folder import run_folder
 from driftcli.cli.net import Resumable
+from driftcli.cli.threads import allowed_threads, threads
 from driftcli.codes import BY_NAME
 from driftcli.costs import Costs, costs_json, read_costs
 from driftcli.domain import BUNDLED, Prompt, RunSpec, Verdict
@@ -58,12 +59,13 @@ class Request:
     force: bool
     costs: Path | None = None
     batch_sizes: Sequence[int] = (1,)
+    threads: int | None = None
 
 
 def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
     """Load, measure, judge; the findings are written beside the traces. Raises DriftError with one sentence for anything that cannot be."""
     battery = load_battery(_names(request))
-    with run_folder(request.out, request.drafter) as out, Resumable(out):
+    with run_folder(request.out, request.drafter) as out, Resumable(out), threads(request.threads or allowed_threads()):
         return _diagnose(request, battery, out)
 
 

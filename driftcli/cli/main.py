@@ -18,6 +18,7 @@ from driftcli.cli.net import INTERRUPTED, Net
 from driftcli.cli.probes import probes
 from driftcli.cli.report import report
 from driftcli.cli.scan import scan
+from driftcli.cli.threads import let_waiting_threads_sleep
 from driftcli.errors import DriftError, MachineError, Stopped
 from driftcli.printable import printable
 
@@ -46,6 +47,7 @@ def _root() -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; a refusal is one sentence on stderr and its exit code."""
+    let_waiting_threads_sleep()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115

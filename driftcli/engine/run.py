@@ -17,6 +17,8 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 from driftcli.domain import BASELINE, REWIRED, Condition, DraftSettings, Prompt, RunSpec, TextSettings, Wiring
 from driftcli.drafters.causal_lm import CausalLm
 from driftcli.engine.cells import Batch, Holders, Work, measure_cells, sharing_texts, tables_of
@@ -105,6 +107,7 @@ class Job:
             **asdict(self.spec),
             "dtype": str(head.dtype).removeprefix("torch."),
             "device": head.device.type,
+            "threads": torch.get_num_threads() if head.device.type == "cpu" else None,  # by which sums are parted, so digits may differ
             "probes": list(self.probe_names),
             "conditions": list(map(_plain, self.conditions())),
         }

@@ -62,6 +62,14 @@ def test_a_diagnosis_leaves_a_whole_run_with_its_findings(models: Path, tmp_path
     )
 
 
+def test_the_threads_asked_for_are_in_the_request_and_another_number_is_another_request(models: Path, tmp_path: Path) -> None:
+    asked = {"out": tmp_path / "r", "limit": 2, "probes": ["vocabulary"], "threads": 1}
+    run, _ = diagnose_pair(request(models, **asked))
+    assert json.loads((run.path / "run.json").read_text())["request"]["threads"] == 1
+    with pytest.raises(RunError, match=r"holds another request [(]threads was 1, now 2[)]"):
+        diagnose_pair(request(models, **{**asked, "threads": 2}))
+
+
 def test_an_unknown_probe_is_refused_before_any_model_is_loaded(models: Path, tmp_path: Path) -> None:
     with pytest.raises(
         UsageError,
