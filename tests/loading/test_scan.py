@@ -77,7 +77,7 @@ def test_layer_ids_of_the_other_convention_are_a_trap_with_every_readers_streams
         "vllm captures 2, 4, 5",
         "sglang captures 1, 5, 7",
         "as_trained captures 1, 5, 7",
-        "before 0.29 captures 0, 4, 6",
+        "vllm-v1 captures 0, 4, 6",
     ):
         assert says in trap
 
