@@ -166,11 +166,11 @@ def test_rounds_to_the_end_of_a_text_are_those_of_naive_speculative_decoding(
     name: str, longest: int, pair: Callable[[str], LoadedPair], models: Path, target: LlamaForCausalLM
 ) -> None:
     loaded, lone = pair(name), Lone.of(models / name, models / "target")
-    for trajectory in trajectories(loaded.target, prompts(3), CAPTURE, longest):
+    for trajectory in trajectories(loaded.target, prompts(2), CAPTURE, longest):
         result = draft_chains(loaded.drafter, trajectory, DraftSettings(DEPTH), DEPTH, free=False, to_end=True)  # type: ignore[arg-type]
         assert (result.n_anchors > 0) == (len(trajectory.ids) - trajectory.prompt_length > DEPTH)
         rounds, start, end = rounds_to_end(result, trajectory, DEPTH), trajectory.prompt_length, len(trajectory.ids)
-        for length in (1, 3, DEPTH):
+        for length in (1, DEPTH):
             _, kept = speculate(target, lone, trajectory.ids[:start].tolist(), CAPTURE, length, rounds[length - 1])
             reached = start + 1 + np.cumsum([0, *(count + 1 for count in kept)])
             assert reached[-2] < end <= reached[-1]

@@ -795,7 +795,13 @@ DAMAGES = [
 ]
 
 
-@pytest.mark.parametrize(("damage", "cell"), DAMAGES, ids=[f"{damage.__name__}-{cell}" for damage, cell in DAMAGES])
+QUICK_ONES = [(cut, "heads/window-6"), (gone, "trajectories/baseline"), (of_another_condition, "steps/window-6"), (stray, "steps/baseline")]
+
+
+@pytest.mark.parametrize(
+    ("damage", "cell"),
+    [pytest.param(*case, marks=() if case in QUICK_ONES else pytest.mark.slow, id=f"{case[0].__name__}-{case[1]}") for case in DAMAGES],
+)
 def test_a_damaged_cell_is_measured_again_alone(damage: Callable, cell: str, three_batches: Path, pair: Callable, tmp_path: Path) -> None:
     path, other = shutil.copytree(three_batches, tmp_path / "r"), tmp_path / "other"
     if damage is of_another_run:
@@ -831,6 +837,7 @@ def test_a_cell_that_cannot_be_opened_just_now_is_not_thrown_away(
     assert sorted(path.glob("*/*.parquet")) == before
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_leaves_whole_cells_and_the_run_goes_on_from_there(
     three_batches: Path, pair: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ def reported(run: Path, format: str, capsys: pytest.CaptureFixture[str]) -> int 
     return ended.value.code
 
 
+@pytest.mark.slow
 def test_whatever_stands_at_any_place_of_a_manifest_the_report_is_whole_or_one_sentence(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
