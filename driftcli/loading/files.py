@@ -81,7 +81,8 @@ def bundled_models() -> list[str]:
 
 def _bundled(name: str) -> Source:
     if name not in (known := bundled_models()):
-        raise SourceError(f"{name}: no such model ships with driftcli; {meant(name, known)}expected one of {', '.join(known)}")
+        close = meant(name.removeprefix(BUNDLED), [one.removeprefix(BUNDLED) for one in known])
+        raise SourceError(f"{name}: no such model ships with driftcli; {close}expected one of {', '.join(known)}")
     return Source(name, _shipped() / name.removeprefix(BUNDLED))
 
 
