@@ -52,6 +52,7 @@ def test_its_prompts_are_forty_in_four_kinds_and_some_have_several_turns() -> No
     assert any(len(prompt.turns) > 2 for prompt in prompts)
 
 
+@pytest.mark.slow
 def test_with_no_pair_the_bundled_one_is_diagnosed_as_the_readme_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["diagnose", "--device", "cpu", "--out", str(tmp_path / "r")])
