@@ -10,6 +10,7 @@ from driftcli.cli.main import PIPE_CLOSED
 from driftcli.cli.net import INTERRUPTED
 from driftcli.errors import DriftError, UsageError
 from driftcli.report.verdict import EXIT_FAILED, EXIT_INCONCLUSIVE
+from driftcli.terms import BY_WORDS, plain
 from tests.loading.edits import edit_config
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +47,13 @@ def test_every_flag_that_the_readme_names_exists() -> None:
 def test_the_exit_codes_of_the_readme_are_those_of_the_code() -> None:
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", README, flags=re.MULTILINE)}
     assert listed == {0, UsageError.exit_code, DriftError.exit_code, EXIT_FAILED, EXIT_INCONCLUSIVE, INTERRUPTED, PIPE_CLOSED}
+
+
+def test_every_term_of_the_readme_can_be_explained() -> None:
+    table = README.split("## Terms")[1].split("\n\n")[1].splitlines()[2:]
+    names = [name for line in table for name in line.split("|")[1].strip().split(", ")]
+    assert len(names) > 10
+    assert [name for name in names if plain(name) not in BY_WORDS] == []
 
 
 def test_the_scan_in_the_readme_is_what_the_tool_prints(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ PROMPTS = (
     "JSON Lines of {id, messages} or {id, text}, or builtin:languages (seven languages, tool calls) or builtin:all. "
     "Default: builtin, 80 prompts in English; for the bundled target its own."
 )
+LENGTHS = "Prompt lengths of context-length, as 512,1024,...; default: up to 2048 as far as admitted."
+THREADS = "Threads on a CPU. Default: the cores that this process may use, or OMP_NUM_THREADS."
 BUNDLED_PAIR = (f"{BUNDLED}target", f"{BUNDLED}pre-norm")
 
 
@@ -31,10 +33,7 @@ def diagnose(
     ] = False,
     depth: Annotated[int, typer.Option(min=1, max=64, help="Proposals a chain.")] = DEFAULTS.depth,
     max_new_tokens: Annotated[int, typer.Option(min=2, help="Longest continuation by the target, in tokens.")] = DEFAULTS.max_new_tokens,
-    lengths: Annotated[
-        str | None,
-        typer.Option(help="Prompt lengths of context-length, as 512,1024,...; default: up to 2048 as far as admitted."),
-    ] = None,
+    lengths: Annotated[str | None, typer.Option(help=LENGTHS)] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use this many prompts, dealt over the categories.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts that the target continues together.")] = DEFAULTS.batch_size,
     batch_sizes: Annotated[
@@ -43,9 +42,7 @@ def diagnose(
     costs: Annotated[Path | None, typer.Option(help="Step times in place of timing them here: costs.json of a run elsewhere.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the intervals' resampling.")] = DEFAULTS.seed,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads on a CPU. Default: the cores that this process may use, or OMP_NUM_THREADS.")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help=THREADS)] = None,
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="auto: float32 on a CPU, the config's on a GPU.")
     ] = "auto",

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Literal
 
 from driftcli.errors import MachineError, Stopped
+from driftcli.printable import one_line
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it and typer ends
 LONGEST_REASON = 300  # characters of a foreign message that are repeated (chosen by us)
@@ -78,14 +79,9 @@ def machine_failure(error: BaseException) -> str:
 
 def _of_system(error: OSError) -> str:
     where = "" if error.filename is None else f"{error.filename}: "
-    return f"{where}{error.strerror or _cut(error) or 'the system refused to read or write'}"
+    return f"{where}{error.strerror or one_line(str(error), LONGEST_REASON) or 'the system refused to read or write'}"
 
 
 def _because(what: str, error: BaseException) -> str:
-    said = _cut(error)
+    said = one_line(str(error), LONGEST_REASON)
     return f"{what} ({said})" if said else what
-
-
-def _cut(error: BaseException) -> str:
-    said = " ".join(str(error).split())
-    return said if len(said) <= LONGEST_REASON else f"{said[:LONGEST_REASON]}..."

@@ -110,8 +110,13 @@ def draft_lm_chains(
     forced = [fresh.pick(places + depth) for depth in range(settings.depth)]
     whole = drafter.window is None or rows + settings.depth <= drafter.window
     chain = _free(drafter, ids, labels, cache, forced[0], first + places, settings.depth) if free and whole and n_anchors else []
-    right = F.pad(fresh.guesses.drafted == ids[first + 1 :], (0, settings.depth - 1)).unfold(0, settings.depth, 1)[n_anchors:]
-    return Drafted(n_anchors, fresh, forced, chain, right.long().cumprod(dim=1).sum(dim=1) if to_end else None)
+    return Drafted(n_anchors, fresh, forced, chain, _kept_to_end(fresh, ids[first + 1 :], settings.depth)[n_anchors:] if to_end else None)
+
+
+def _kept_to_end(fresh: Queries, wanted: Tensor, depth: int) -> Tensor:
+    """Drafts kept at each anchor up to the text's end, a chain being the guesses of the anchors in a row; (anchor,)."""
+    right = F.pad(fresh.guesses.drafted == wanted, (0, depth - 1)).unfold(0, depth, 1)
+    return right.long().cumprod(dim=1).sum(dim=1)
 
 
 def _free(

@@ -86,8 +86,7 @@ class _Cell:
 
     def _match(self, feed: Feed) -> np.ndarray:
         """(anchor, depth) of a feed's guesses against the trajectory."""
-        depths = range(1, self.condition.settings.depth + 1)
-        return np.stack([self._queries(feed, d).guesses.drafted.cpu().numpy() == self._wanted(d) for d in depths], axis=1)
+        return right_guesses([self._queries(feed, depth) for depth in range(1, self.condition.settings.depth + 1)], self.trajectory)
 
     @cached_property
     def _on_walk(self) -> np.ndarray:
@@ -172,15 +171,20 @@ def _nullable(values: Tensor, hidden: np.ndarray) -> np.ma.MaskedArray:
     return np.ma.array(numbers, mask=hidden | np.isnan(numbers))
 
 
+def right_guesses(chain: Sequence[Queries], trajectory: Trajectory) -> np.ndarray:
+    """Which guesses of a feed, depth by depth over the first anchors, are the trajectory's tokens; (anchor, depth)."""
+    reply = trajectory.ids[trajectory.prompt_length :].numpy()
+    drafted = [queries.guesses.drafted.cpu().numpy() for queries in chain]
+    return np.stack([guesses == reply[depth : depth + len(guesses)] for depth, guesses in enumerate(drafted, 1)], axis=1)
+
+
 def rounds_to_end(drafted: Drafted | None, trajectory: Trajectory, depth: int) -> list[int]:
     """Rounds in which decoding comes to the text's end, those included whose chains reach past it, for every draft length `1 .. depth`;
     none where the first reply token, which comes without a draft, is the last. drafted: with the anchors up to the end.
     """
     if drafted is None:
         return [0] * depth
-    wanted, n = trajectory.ids[trajectory.prompt_length :].numpy(), drafted.n_anchors
-    right = [one.guesses.drafted.cpu().numpy() == wanted[place : place + n] for place, one in enumerate(drafted.forced, 1)]
-    kept = leading_matches(np.stack(right, axis=1)) if n else np.zeros(0, dtype=np.int64)
+    kept = leading_matches(right_guesses(drafted.forced, trajectory)) if drafted.n_anchors else np.zeros(0, dtype=np.int64)
     behind = kept[:0] if drafted.kept_behind is None else drafted.kept_behind.cpu().numpy()
     return walk_counts(np.concatenate([kept, behind]), depth)[0].tolist()  # type: ignore[no-any-return]
 

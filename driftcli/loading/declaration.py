@@ -73,10 +73,7 @@ class Declaration:
     def differences(self, system: System | None = None) -> dict[str, dict[str, Sourced]]:
         """For each other system the fields that it computes otherwise, and why it cannot run the file where it cannot."""
         ours = self.reading(system).fields()
-        differing = {
-            other: {name: field for name, field in fields.items() if name == "refused" or field.value != ours[name].value}
-            for other, fields in self.others(system).items()
-        }
+        differing = {other: _otherwise(fields, ours) for other, fields in self.others(system).items()}
         return {other: fields for other, fields in differing.items() if fields}
 
 
@@ -101,7 +98,12 @@ def _alike(one: Reading | DriftError, other: Reading | DriftError) -> bool:
     """Whether two readings compute the same, or refuse for the same reason."""
     if isinstance(one, DriftError) or isinstance(other, DriftError):
         return str(one) == str(other)
-    return all(field.value == other.fields()[name].value for name, field in one.fields().items())
+    return not _otherwise(one.fields(), other.fields())
+
+
+def _otherwise(fields: Mapping[str, Sourced], ours: Mapping[str, Sourced]) -> dict[str, Sourced]:
+    """The fields that hold another value than ours, or why there are none."""
+    return {name: field for name, field in fields.items() if name == "refused" or field.value != ours[name].value}
 
 
 def _eps(layers: Record) -> float:

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from driftcli.domain import BUNDLED
 from driftcli.errors import FormatError, SourceError
+from driftcli.printable import one_line
 from driftcli.suggestions import meant
 
 Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
@@ -107,8 +108,8 @@ def _local_folder(name: str) -> Path | None:
 
 def reason(error: BaseException) -> str:
     """What a foreign error says, in one line of bounded length, with the name of its class."""
-    said = " ".join(str(error).split()).rstrip(".: ")
-    return f"{type(error).__name__}: {said[:LONGEST_REASON]}{'...' if len(said) > LONGEST_REASON else ''}" if said else type(error).__name__
+    said = one_line(str(error).rstrip(".: \t\r\n"), LONGEST_REASON)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def read_config(source: Source) -> dict[str, Json]:

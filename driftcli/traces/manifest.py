@@ -117,8 +117,13 @@ def _check_condition(where: str, given: object) -> None:
     settings, text = (_object(f"{where}.{key}", condition.get(key, {})) for key in ("settings", "text"))
     if settings:
         _depth(f"{where}.settings.depth", _item(settings, "depth", f"{where}.settings."))
-        _built(f"{where}.settings.wiring", Wiring, settings.get("wiring", {}))
+        wiring_of(settings.get("wiring", {}), f"{where}.settings.wiring")
     _built(f"{where}.text.temperature", float, text.get("temperature", 0))
+
+
+def wiring_of(given: object, where: str = "wiring") -> Wiring:
+    """The wiring that a manifest holds; raises Misfit naming the place."""
+    return cast("Wiring", _built(where, Wiring, given))
 
 
 def _pair(given: object) -> PairCard:

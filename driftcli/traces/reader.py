@@ -30,9 +30,8 @@ from driftcli.errors import RunError
 from driftcli.intervals import Mapped
 from driftcli.pooled import Pooled
 from driftcli.stats import EXACT_TEXT, Floats, Sums
-from driftcli.traces.layout import COSTS_FILE as COSTS_FILE
-from driftcli.traces.layout import cell_files
-from driftcli.traces.manifest import read_manifest
+from driftcli.traces.layout import COSTS_FILE, cell_files
+from driftcli.traces.manifest import read_manifest, wiring_of
 from driftcli.traces.plans import fresh_band, lacks_for_stop, plan_sums
 from driftcli.traces.sums import WHOLE, Grid, cells, condition_sums, ending_sums, grids, of_units, places, read_table, target_sums
 from driftcli.traces.units import Units
@@ -117,7 +116,7 @@ class Run(Pooled):
         """How the reference is put together, where that is not as declared."""
         if self.reference == BASELINE:
             return Wiring()
-        return next(_wiring(one["settings"]["wiring"]) for one in self._measured if one["name"] == self.reference)
+        return next(wiring_of(one["settings"]["wiring"]) for one in self._measured if one["name"] == self.reference)
 
     @cached_property
     def trajectories(self) -> pa.Table:
@@ -318,8 +317,3 @@ def _check_cells(path: Path, batches: Plain) -> None:
     wanted = {file.name for file, _ in files if file.parent.name == "trajectories"} | {f"{BASELINE}-{key}.parquet" for key in keys}
     if gone := sorted(wanted - steps):
         raise RunError(f"{path}/steps/{gone[0]}: is not there, though the run is complete; repeat the diagnosis, which measures it again")
-
-
-def _wiring(found: dict[str, Any]) -> Wiring:
-    capture = found.get("capture")
-    return Wiring(**{**found, "capture": None if capture is None else tuple(capture)})

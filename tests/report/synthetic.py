@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from driftcli.costs import Costs, StepCosts, costs_json
 from driftcli.domain import ModelCard, PairCard, RunSpec, Sourced, System
 from driftcli.stats import leading_matches, walk
-from driftcli.traces.reader import COSTS_FILE
+from driftcli.traces.layout import COSTS_FILE
 from driftcli.traces.writer import Columns, Plain, RunFolder, card_json, manifest_of, open_run, write_json
 
 PROMPT_LENGTH, BATCH = 10, 6

@@ -21,7 +21,8 @@ from driftcli.report.json import report as report_json
 from driftcli.report.markdown import render as markdown
 from driftcli.report.terminal import render
 from driftcli.report.verdict import judge
-from driftcli.traces.reader import COSTS_FILE, Run, read_run
+from driftcli.traces.layout import COSTS_FILE
+from driftcli.traces.reader import Run, read_run
 from tests.report.conftest import Judged
 from tests.report.synthetic import DRIFTING, Life, Recipe
 

@@ -1,4 +1,4 @@
-"""Does the tool say what is true as often as it says? `python -m tests.benchmarks.calibration [--only TABLE ...] [--runs N] [--short]`.
+"""Does the tool say what is true as often as it says? `python -m tests.benchmarks.calibration [--only TABLE ...] [--sound REGIME ...] [--runs N] [--short]`.
 
 Pairs are simulated of which the truth is known, and runs over a few of their prompts are read by the tool's own intervals, probes and
 verdict. Printed are tables of shares in percent with their Monte-Carlo error, and below each the bounds that it must keep: one is broken
@@ -15,6 +15,7 @@ from time import perf_counter
 
 from tests.benchmarks.calibration import coverage, nulls, power, timing, unsettled
 from tests.benchmarks.calibration.effort import FULL, SHORT, Effort
+from tests.benchmarks.calibration.regimes import REGIMES
 from tests.benchmarks.calibration.shares import Table
 
 TABLES: Mapping[str, Callable[[Effort], Table]] = {
@@ -33,8 +34,10 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=tuple(TABLES), default=tuple(TABLES), help="tables to print, all unless said")
     parser.add_argument("--runs", type=int, help="simulated runs of a cell")
     parser.add_argument("--short", action="store_true", help="what is enough to see every bound, in less than three minutes")
+    parser.add_argument("--sound", nargs="+", choices=tuple(REGIMES), help="regimes of the sound pairs that are judged as a whole")
     asked = parser.parse_args(args)
     effort = SHORT if asked.short else FULL
+    effort = replace(effort, sound=tuple(asked.sound or effort.sound))
     broken = 0
     for name in asked.only:
         started = perf_counter()
