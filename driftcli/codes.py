@@ -24,7 +24,7 @@ CODES: tuple[Code, ...] = (
         "AUX-LAYERS",
         "wiring",
         "The head's weights fit other streams of the target, or another order of them, than the ones that are captured for it.",
-        "Drift from depth 1 on: with wrong streams already the first guess is poor.",
+        "Drift from depth 1 on: with wrong streams already the first draft token is poor.",
         (
             "name the layers in eagle_aux_hidden_state_layer_ids, in the convention of the server",
             "check the server's version for the key it reads",
@@ -34,7 +34,7 @@ CODES: tuple[Code, ...] = (
         "FEEDBACK-MODE",
         "wiring",
         "The head's weights fit a normed state fed back where a raw one is declared, or the other way round.",
-        "Drift: the first guess is as good as ever, and every later one suffers.",
+        "Drift: the first draft token is as good as ever, and every later one suffers.",
         ("set norm_output to what the head was trained with", "retrain with a trainer whose flag means what the server's means"),
     ),
     Code(
@@ -67,40 +67,40 @@ CODES: tuple[Code, ...] = (
         "wiring",
         "d2t is not what servers take it for: they add its entries to the draft ids, and these are the target ids themselves, or zeros "
         "alone, so that the map is lost.",
-        "A small draft vocabulary: there the guesses that can be made are right.",
+        "A small draft vocabulary: there the tokens that it holds are guessed right.",
         ("write d2t as offsets: target id minus draft id", "where it is lost write it anew from t2d, or from the map of training"),
     ),
     Code(
         "LOAD-BROKEN",
         "wiring",
         "The head's embeddings or its output rows do not belong to the rest of it: the target's fit its weights better. Or its first "
-        "guess is no better than the most frequent token: nothing of what it learned is at work.",
-        "Wrong capture layers, which also spoil the first guess. A head that was trained for another target.",
+        "draft token is no better than the most frequent token: nothing of what it learned is at work.",
+        "Wrong capture layers, which also spoil the first draft token. A head that was trained for another target.",
         ("export the checkpoint again", "leave embeddings and head out so that the target's are shared"),
     ),
     Code(
         "DRIFT-STATE",
         "drift",
-        "Feeding on its own state costs right guesses beyond the first hand-off, and the state grows along the chain against the fresh "
-        "state of the same tokens.",
+        "Feeding on its own hidden state costs accuracy beyond the hand-off, and the state grows along the chain against the state that "
+        "the same tokens have when the target feeds it.",
         "A checkpoint whose feedback is served normed but was trained raw, or the other way round.",
         ("draft fewer tokens", "retrain with post-norm feedback and per-stream norms (EAGLE 3.1)", "train with a deeper unroll"),
     ),
     Code(
         "DRIFT-ATTENTION",
         "drift",
-        "Feeding on its own state costs right guesses beyond the first hand-off, and attention moves from the prompt onto the tokens just "
+        "Feeding on its own hidden state costs accuracy beyond the hand-off, and attention moves from the prompt onto the tokens just "
         "drafted.",
-        "A healthy head also looks at its own drafts more as there are more of them: only the change against the control of the same "
-        "tokens counts.",
+        "A healthy head also looks at its own draft tokens more as there are more of them: only the change against the same query on the "
+        "target's hidden state counts.",
         ("draft fewer tokens", "retrain with post-norm feedback and per-stream norms (EAGLE 3.1)", "train with a deeper unroll"),
     ),
     Code(
         "DEPTH-COLLAPSE",
         "drift",
-        "From some depth on more than half of the right guesses are lost to self-feeding.",
+        "From some depth on more than half of the accuracy is lost to self-feeding.",
         "A head trained with a short unroll collapses just past it, whatever its norms.",
-        ("draft no deeper than the depth named, or as the times of the steps say", "train with a deeper unroll"),
+        ("draft no more tokens than the depth named, or as the step times say", "train with a deeper unroll"),
     ),
     Code(
         "STREAM-IMBALANCE",
@@ -112,30 +112,31 @@ CODES: tuple[Code, ...] = (
     Code(
         "STATE-FRAGILE",
         "drift",
-        "Noise of half the RMS on the state the head reads takes most of the accepted drafts, while the same noise on the embedding leaves "
-        "most: along a chain every state is a little off, and this head cannot bear it.",
+        "Noise of half the RMS on the state the head reads takes most of the accepted draft tokens, while the same noise on the embedding"
+        " leaves most: along a chain every state is a little off, and this head cannot bear it.",
         "A head that leans on its state because it is a good one: with normed feedback it bears the noise all the same.",
         ("retrain with post-norm feedback and per-stream norms (EAGLE 3.1)", "train with a deeper unroll"),
     ),
     Code(
         "MAGNITUDE-CODED",
         "drift",
-        "Holding the RMS of the state along a chain costs accepted drafts: the head reads how large its state is, not just its direction.",
+        "Holding the RMS of the state along a chain costs accepted draft tokens: the head reads how large its state is, not just its "
+        "direction.",
         "Growth that carries nothing: holding it would cost nothing.",
         ("retrain with normed feedback (EAGLE 3.1)", "do not rescale the state when serving"),
     ),
     Code(
         "GROWTH-COSTS",
         "drift",
-        "Holding the RMS of the state along a chain gives accepted drafts back: the growth itself is what the head cannot read.",
+        "Holding the RMS of the state along a chain gives accepted draft tokens back: the growth itself is what the head cannot read.",
         "A gain within the noise of few prompts: the interval must lie beyond what counts.",
         ("retrain with normed feedback (EAGLE 3.1)", "draft fewer tokens"),
     ),
     Code(
         "TEMPLATE-SENSITIVE",
         "template",
-        "Under a change of the chat template the drafter keeps fewer drafts: it leans on the markup, or on the first token, that it was "
-        "trained behind.",
+        "Under a change of the chat template fewer draft tokens are accepted: the head leans on the markup, or on the first token, that "
+        "it was trained behind.",
         "A target that is itself less sure under the change: its entropy stands beside. Another template than the head was trained with.",
         (
             "serve the template that the head was trained with",
@@ -161,7 +162,7 @@ CODES: tuple[Code, ...] = (
     Code(
         "WINDOW-HELPS",
         "context",
-        "With a window the drafter keeps more drafts than with full attention, at the length named.",
+        "With a window more draft tokens are accepted than with full attention, at the length named.",
         "A gain within the noise of few prompts: the window is chosen on half of them and judged on the other.",
         ("serve the drafter with the window named",),
     ),
@@ -189,7 +190,7 @@ CODES: tuple[Code, ...] = (
     Code(
         "EXPOSURE-GAP",
         "capacity",
-        "Feeding on its own state costs right guesses beyond the first hand-off, yet neither the RMS of the state nor the attention "
+        "Feeding on its own hidden state costs accuracy beyond the hand-off, yet neither the RMS of the state nor the attention "
         "drifts: the head reads its own states less well than the target's, because it saw few of them in training.",
         "Drift: there the state grows or attention leaves the prompt against the control. A feedback served otherwise than trained.",
         ("train with a deeper unroll", "train on more of the target's own replies", "draft fewer tokens"),
@@ -197,23 +198,24 @@ CODES: tuple[Code, ...] = (
     Code(
         "LOW-CAPACITY",
         "capacity",
-        "Already the first guess, made on the target's own state, is often wrong: there is little that any cure of drift could restore.",
-        "Wrong capture layers, a shifted token or a lost embedding also lower the first guess.",
+        "Already the first draft token, guessed on the target's hidden state, is often wrong: there is little that any cure of drift could "
+        "restore.",
+        "Wrong capture layers, a shifted token or a lost embedding also spoil the first draft token.",
         ("train on more of the target's own replies", "draft fewer tokens"),
     ),
     Code(
         "PROMPT-UNUSED",
         "capacity",
-        "With the words of the prompt in another order and the same reply behind them as many drafts are accepted: the drafter guesses "
-        "from the reply alone.",
+        "With the words of the prompt in another order and the same reply behind them as many draft tokens are accepted: the drafter "
+        "guesses from the reply alone.",
         "A prompt that matters little to its reply, such as a general question.",
         ("train on more of the target's own replies", "measure on prompts whose replies need them"),
     ),
     Code(
         "LOOKUP-ENOUGH",
         "payoff",
-        "Proposing what followed the last tokens where they stood before in the same text keeps as many drafts as the drafter does, and "
-        "needs no model.",
+        "Proposing what followed the last tokens where they stood before in the same text gets as many draft tokens accepted as the "
+        "drafter does, and needs no model.",
         "A weak drafter: it may be a good one, on texts that copy from their prompts.",
         ("draft by n-gram lookup of one to three tokens on such texts", "measure on texts like those that are served"),
     ),
@@ -225,7 +227,7 @@ CODES: tuple[Code, ...] = (
         (
             "turn speculation off, at this batch size at least",
             "give the step times of the machine that serves (--costs FILE, from a run there)",
-            "train the head further, up to the acceptance length from which it pays",
+            "train the head further, up to the break-even acceptance length",
         ),
         timed=True,
     ),
@@ -233,7 +235,7 @@ CODES: tuple[Code, ...] = (
         "REPETITION-INFLATED",
         "payoff",
         "Part of the acceptance comes from replies that go round in circles, which any drafter guesses; served texts would give less.",
-        "A good drafter: elsewhere in the same replies it keeps fewer drafts.",
+        "A good drafter: elsewhere in the same replies it gets fewer draft tokens accepted.",
         ("measure on prompts that the target answers without looping", "generate shorter replies (--max-new-tokens)"),
     ),
     Code(

@@ -137,9 +137,11 @@ def break_even_length(costs: StepCosts, drafts: int) -> float:
 
 
 def pays_from(costs: StepCosts, drafts: int) -> str:
-    """From which acceptance length on rounds of `drafts` drafts pay, in words."""
+    """From which acceptance length on rounds of so many draft tokens pay, in words."""
     length = break_even_length(costs, drafts)
-    return f"it pays from an acceptance length of {length:.2f}" if length <= drafts + 1 else "it would not pay if every draft were kept"
+    if length > drafts + 1:
+        return "slower than plain decoding even if every draft token were accepted"
+    return f"break-even at an acceptance length of {length:.2f}"
 
 
 def interpolated(seconds: Mapping[int, float]) -> tuple[float, ...]:

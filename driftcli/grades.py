@@ -67,7 +67,7 @@ class Grades:
         which it must be shown to lie, a moderate one unless said. of: how many prompts there are for those that the loss is known of.
         """
         more = more_prompts(loss, self.mild, limit or self.moderate, of or loss.n_prompts)
-        tell = f"about {more} more prompts{each} would tell" if more else "no number of prompts that is worth asking for would tell"
+        tell = f"about {more} more prompts{each} would tell" if more else "more prompts would hardly tell"
         bound = f"up to {loss.high:.0%} is not excluded" if loss.low <= 0 else f"which may be {loss.low:.0%} or {loss.high:.0%}"
         if standing == "open":
             return Open(axis, f"nothing found, {bound} ({seen}); {tell}", loss.high, more)
@@ -121,5 +121,5 @@ def lost(kept: Estimate) -> Estimate:
 
 
 def drafts_lost(loss: Estimate) -> str:
-    """A loss of accepted drafts in words."""
-    return f"{loss.value:z.0%} of the accepted drafts are lost [{loss.low:z.0%}, {loss.high:z.0%}]"
+    """A loss of accepted draft tokens in words."""
+    return f"{loss.value:z.0%} [{loss.low:z.0%}, {loss.high:z.0%}] of the accepted draft tokens are lost"

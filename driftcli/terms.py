@@ -22,10 +22,10 @@ TERMS: tuple[Term, ...] = (
         ("mean acceptance length", "text match length"),
     ),
     Term(
-        "tokens a round to the end of each reply",
+        "acceptance length over whole replies",
         "Reply tokens behind the first over rounds, the last rounds included, whose draft tokens reach past the reply's end. It "
         "is what a server's generated tokens less one a request, over its drafts, come to.",
-        ("emitted per round", "tokens a round"),
+        ("over whole replies", "tokens a round to the end of each reply", "emitted per round", "tokens a round"),
     ),
     Term(
         "anchor",
@@ -44,17 +44,17 @@ TERMS: tuple[Term, ...] = (
         "walk",
         "The anchors that real decoding visits: each round goes on behind what the one before kept. Numbers over the walk are "
         "what a server counts; numbers over all anchors have more data and no bias towards easy stretches.",
-        ("over the walk", "kept"),
+        ("over the walk", "kept", "accepted to this depth", "verify rounds"),
     ),
     Term(
         "fresh",
         "A guess made with the target's token and the target's hidden state: what the head can do at its best.",
-        ("right when fresh",),
+        ("target-fed", "target state", "accuracy, target state", "right when fresh"),
     ),
     Term(
         "forced",
         "A guess made with the target's token and the drafter's own hidden state: what feeding on itself costs, whatever came before.",
-        ("right on own state",),
+        ("own state", "accuracy, own state", "right on own state"),
     ),
     Term(
         "free",
@@ -67,17 +67,20 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "hand-off",
-        "Share of right guesses lost at depth 2, where the target's hidden state is first replaced by the drafter's. Every head "
+        "Share of the accuracy lost at depth 2, where the target's hidden state is first replaced by the drafter's own. Every head "
         "that feeds on itself pays it, a sound one too.",
-        ("handing off",),
+        ("handing off", "the hand-off"),
     ),
     Term(
         "compounding",
-        "Share of right guesses lost beyond the hand-off, because the head feeds on itself again and again: the damage of drift.",
+        "Share of the accuracy lost beyond the hand-off, because the head feeds on its own hidden state again and again: the damage "
+        "of drift.",
+        ("lost by compounding", "lost beyond the hand-off"),
     ),
     Term(
         "self-feeding tax",
-        "Upper bound on what any cure of self-feeding could give here: accepted draft tokens lost against guesses on fresh states.",
+        "Upper bound on what any cure of self-feeding could give here: the share of the draft tokens that could be accepted, if every "
+        "one were guessed on the target's hidden state, which is not.",
         ("self-feeding", "tax"),
     ),
     Term(
@@ -86,14 +89,14 @@ TERMS: tuple[Term, ...] = (
         ("attention drift",),
     ),
     Term(
-        "state RMS",
-        "Size of the hidden state that the head hands on, over that of the fresh state of the same tokens.",
-        ("rms", "rms ratio"),
+        "hidden state RMS",
+        "Size of the hidden state that the head hands on, over that of the target-fed state of the same tokens.",
+        ("rms", "rms ratio", "state RMS"),
     ),
     Term(
-        "state cosine",
-        "Cosine between the hidden state that the head hands on and the fresh state of the same tokens.",
-        ("cosine",),
+        "hidden state cosine",
+        "Cosine between the hidden state that the head hands on and the target-fed state of the same tokens.",
+        ("cosine", "state cosine"),
     ),
     Term(
         "regions",
@@ -120,7 +123,7 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "nats a token",
-        "Mean gain in the log-probability of the right token: 0.1 nats make the right token 1.1 times as likely.",
+        "Mean gain in the log-probability of the right token: 0.1 nats make it 1.1 times as likely.",
         ("nats", "nat"),
     ),
     Term(
@@ -139,9 +142,9 @@ TERMS: tuple[Term, ...] = (
         ("at least", "grade"),
     ),
     Term(
-        "pays from",
+        "break-even acceptance length",
         "The acceptance length from which a draft length is faster than plain decoding, by the times of the steps.",
-        ("break-even",),
+        ("break-even", "pays from"),
     ),
     Term(
         "replayed",

@@ -97,7 +97,7 @@ class Losses:
         """Both in words, each with its prompts where they are not the run's."""
         still = "" if self.same_text else f", of which the target would still choose {self.own_choices:.0%}"
         same, new = _told(trace, self.replayed), _told(trace, self.answered)
-        return f"{same} of the accepted drafts are lost on the same replies{still}, {new} on new ones"
+        return f"{same} of the accepted draft tokens are lost on the same replies{still}, {new} on new ones"
 
 
 def _told(trace: Trace, loss: Estimate | Absent) -> str:
@@ -161,7 +161,7 @@ class TextChanges:
         if standing != "sound":
             told = f"{change.words} {seen[change].told(trace)}"
             return self.grades.unsettled("template", standing, told, losses[change], of=trace.n_prompts)
-        least = f"no change of {len(losses)} costs {losses[change].high:.0%} of the accepted drafts or more"
+        least = f"no change of {len(losses)} costs {losses[change].high:.0%} of the accepted draft tokens or more"
         return Sound("template", f"{least}; most, {change.words} {seen[change].told(trace)}")
 
     def _losses(self, trace: Trace, change: Change, tries: int) -> Losses:
@@ -203,7 +203,7 @@ def _parts(trace: Trace, condition: str) -> str:
     first, own = (trace.ratio_to_baseline(part, condition) for part in (first_part, own_part))
     if isinstance(first, Absent) or isinstance(own, Absent):
         return ""
-    return f"; over all anchors fresh queries lose {1 - first.value:z.0%}, self-feeding {1 - own.value:z.0%} beyond that"
+    return f"; over all positions {1 - first.value:z.0%} on the target's hidden state, {1 - own.value:z.0%} beyond that by self-feeding"
 
 
 def _certainty(trace: Trace, condition: str) -> str:

@@ -68,11 +68,13 @@ class ChainLength:
             return
         damage, control = trace.by_depth(compounding)[-1], trace.by_depth(fresh_accuracy)[-1]
         if isinstance(control, Estimate) and control.low < self.least_capacity:
-            yield Skipped("drift", "inconclusive", f"only {control.value:.0%} of the fresh guesses are right, too few to lose any")
-        elif trace.spec.depth < 3:
             yield Skipped(
-                "drift", "inconclusive", f"a chain of {trace.spec.depth} is too short to compound; draft at least 3 deep (--depth)"
+                "drift",
+                "inconclusive",
+                f"only {control.value:.0%} of the draft tokens are right on the target's hidden state, too few to lose any",
             )
+        elif trace.spec.depth < 3:
+            yield Skipped("drift", "inconclusive", f"no loss can compound over {trace.spec.depth} draft tokens; draft at least 3 (--depth)")
         elif isinstance(damage, Absent):
             yield Skipped("drift", "inconclusive", damage.reason)
         elif damage.low > self.grades.mild:
@@ -80,14 +82,17 @@ class ChainLength:
         elif damage.high > self.grades.mild:
             yield self._unsettled(trace, damage)
         elif DEEP in trace.measured:
-            yield Sound("drift", f"compounding {damage.value:z.0%} at depth {trace.spec.depth}{self._deeper(trace)}")
+            yield Sound(
+                "drift", f"{damage.value:z.0%} of the accuracy at depth {trace.spec.depth} is lost beyond the hand-off{self._deeper(trace)}"
+            )
 
     def _unsettled(self, trace: Trace, damage: Estimate) -> Said:
         """Open where nothing is shown and no moderate damage is left possible: drift decides the verdict, so more is asked of it."""
-        seen = f"compounding {damage.value:z.0%} [{damage.low:z.0%}, {damage.high:z.0%}] at depth {trace.spec.depth}"
+        lost = f"{damage.value:z.0%} [{damage.low:z.0%}, {damage.high:z.0%}] of the accuracy at depth {trace.spec.depth}"
+        seen = f"{lost} is lost beyond the hand-off"
         if damage.low <= 0 and damage.high < self.grades.moderate:
             return self.grades.unsettled("drift", "open", seen, damage, limit=self.grades.mild)
-        counts = f"{seen}, astride the {self.grades.mild:.0%} from which it counts"
+        counts = f"{seen}, which straddles the {self.grades.mild:.0%} from which it counts"
         return self.grades.unsettled("drift", "straddles", counts, damage, limit=self.grades.mild)
 
     def _drift_findings(self, trace: Trace, damage: Estimate) -> Iterator[Finding | Skipped]:
@@ -95,32 +100,34 @@ class ChainLength:
         fix = DEEPER if feeds_back_normed(trace) else POST_NORM
         mechanisms = list(self._mechanisms(trace, damage, fix))
         yield from mechanisms
-        fall = f"right guesses fall by {damage.value:.0%} beyond the hand-off"
+        fall = f"{damage.value:.0%} of the accuracy is lost beyond the hand-off"
         if not mechanisms and self._nothing_moved(trace):
-            claim = f"{fall}, but neither the RMS of the state nor the attention moves: drift is not shown"
+            claim = f"{fall}, but neither the RMS of the hidden state nor the attention moves: drift is not shown"
             yield Finding("EXPOSURE-GAP", severity, claim, damage, "share of right guesses", fix, likely=likely)
             yield Skipped("drift", "inconclusive", claim)
         elif not mechanisms:
-            yield Skipped("drift", "inconclusive", f"{fall}; whether the state or the attention moved enough to call it drift is uncertain")
+            yield Skipped(
+                "drift", "inconclusive", f"{fall}; whether the hidden state or the attention moved enough to call it drift is uncertain"
+            )
         if (where := self._collapse_depth(trace)) is not None:
             depth, lost = where
-            many = f"more than {self.collapse:.0%} of the right guesses"
-            claim = f"from depth {depth} on {many} are lost to self-feeding ({lost.value:.0%} there)"
+            many = f"more than {self.collapse:.0%} of the accuracy"
+            claim = f"from depth {depth} on {many} is lost to self-feeding ({lost.value:.0%} there)"
             yield Finding("DEPTH-COLLAPSE", severity, claim, lost, "share of right guesses", DEEPER, likely=likely)
 
     def _mechanisms(self, trace: Trace, damage: Estimate, fix: str) -> Iterator[Finding]:
         severity, likely = self.grades.of(damage), self.grades.likely(damage)
         growth = trace.by_depth(rms_ratio)[-1]
-        cost = f"compounding {damage.value:.0%}{self._deeper(trace)}"
+        cost = f"{damage.value:.0%} of the accuracy lost beyond the hand-off{self._deeper(trace)}"
         if isinstance(growth, Estimate) and growth.low > self.minimal_growth:
-            claim = f"{cost}, state {growth.value:.1f}x the fresh one [{growth.low:.1f}, {growth.high:.1f}]"
+            claim = f"{cost}; the hidden state is {growth.value:.1f}x [{growth.low:.1f}, {growth.high:.1f}] the target-fed one"
             yield Finding("DRIFT-STATE", severity, claim, growth, "RMS ratio", fix, likely=likely)
         off_prompt, ahead = trace.by_depth(prompt_side_change)[-1], trace.by_depth(region_change("ahead"))[-1]
         if isinstance(off_prompt, Estimate) and off_prompt.high < -self.minimal_change:
-            claim = f"{cost}, attention to the prompt side {_points(off_prompt)}"
+            claim = f"{cost}; attention to the prompt {_points(off_prompt)}"
             yield Finding("DRIFT-ATTENTION", severity, claim, off_prompt, "attention share", fix, likely=likely)
         elif isinstance(ahead, Estimate) and ahead.low > self.minimal_change:
-            claim = f"{cost}, attention to its own drafts {_points(ahead)}"
+            claim = f"{cost}; attention to its own draft tokens {_points(ahead)}"
             yield Finding("DRIFT-ATTENTION", severity, claim, ahead, "attention share", fix, likely=likely)
 
     def _deeper(self, trace: Trace) -> str:
@@ -154,20 +161,20 @@ class ChainLength:
         first = trace.by_depth(forced_accuracy)[0]
         if trace.argmax_share < EXACT_TEXT:
             seen = f"given replies are the target's own choice at only {trace.argmax_share:.0%} of their tokens"
-            yield Skipped("capacity", "inconclusive", f"{seen}: what the drafter misses there it may be right to miss")
+            yield Skipped("capacity", "inconclusive", f"{seen}: where they differ the drafter may be right")
             return
         if isinstance(first, Absent) or trace.n_prompts < MINIMAL_PROMPTS:
             reason = first.reason if isinstance(first, Absent) else too_few(trace.n_prompts)
             yield Skipped("capacity", "inconclusive", reason)
             return
         grades: tuple[Severity, ...] = ("mild", "moderate", "severe")
-        given = "" if trace.pair.no_recursion else " on the target's own state"
-        seen = f"first guess right {first.value:.0%} [{first.low:.0%}, {first.high:.0%}]{given}"
+        given = "" if trace.pair.no_recursion else ", on the target's hidden state"
+        seen = f"the first draft token is right {first.value:.0%} [{first.low:.0%}, {first.high:.0%}] of the time{given}"
         if first.high < self.capacity[0]:
             severity = grades[sum(first.high < limit for limit in self.capacity[1:])]
             yield Finding("LOW-CAPACITY", severity, seen, first, "share of guesses", "train on more of the target's own replies")
         elif first.low < self.capacity[0]:
-            yield Skipped("capacity", "inconclusive", f"{seen}, astride the {self.capacity[0]:.0%} below which it is low")
+            yield Skipped("capacity", "inconclusive", f"{seen}, which straddles the {self.capacity[0]:.0%} below which it is low")
 
 
 def _lost(sums: Sums) -> Floats:

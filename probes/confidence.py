@@ -39,7 +39,7 @@ class Confidence:
         depth, gap = max(beyond, key=lambda one: max(one[1].low, -one[1].high))  # the surest: the largest is the luckiest
         error, first = trace.by_depth(calibration_error)[depth - 1], gaps[0][1]
         too = "more" if gap.value > 0 else "less"
-        seen = f"at depth {depth} its probability promises {abs(gap.value):.0%} {too} right guesses than there are"
+        seen = f"at depth {depth} its probability promises {abs(gap.value):.0%} {too} right draft tokens than there are"
         beside = f"; calibration error {error.value:.2f}" if isinstance(error, Estimate) else ""
         claim = f"{seen} [{gap.low:+.0%}, {gap.high:+.0%}], at depth 1 {first.value:+.0%}{beside}"
         fix = "do not stop chains or grow trees by this probability without correcting it by depth; retrain with a deeper unroll"

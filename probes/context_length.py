@@ -62,7 +62,9 @@ class ContextLength:
             yield Skipped("context", "inconclusive", f"the models admit {len(tried)} of the lengths that were asked for, two are needed")
             return
         if trace.argmax_share < EXACT_TEXT:
-            yield Skipped("context", "inconclusive", "the given replies are not the target's own, which longer prompts are held against")
+            yield Skipped(
+                "context", "inconclusive", "the given replies are not the target's own, so there is nothing to hold longer prompts against"
+            )
             return
         full = DraftSettings(trace.spec.depth)
         shortest, *longer = tried
@@ -81,7 +83,7 @@ class ContextLength:
         standing, length = self.grades.standing(losses)
         seen = f"from {shortest} to {length} tokens {drafts_lost(losses[length])}"
         if standing == "sound":
-            return Sound("context", f"no length costs {losses[length].high:.0%} of the accepted drafts or more: {seen}")
+            return Sound("context", f"no length costs {losses[length].high:.0%} of the accepted draft tokens or more: {seen}")
         if standing != "found":
             return self.grades.unsettled("context", standing, seen, losses[length], each=" a length")
         loss = chosen(losses[length], self.grades.mild, len(losses))
@@ -102,8 +104,8 @@ def _note(trace: Trace, length: int, window: DraftSettings, gain: Estimate) -> F
     """That at this length a window does better than full attention."""
     name, full = _named(length, window), _named(length, DraftSettings(trace.spec.depth))
     share = trace.ratio(accepted_drafts, name, full)
-    of_all = f", {share.value:.0%} of what full attention keeps" if isinstance(share, Estimate) else ""
-    more = f"{gain.value:+.2f} drafts a round [{gain.low:+.2f}, {gain.high:+.2f}]"
+    of_all = f", {share.value:.0%} of those with full attention" if isinstance(share, Estimate) else ""
+    more = f"{gain.value:+.2f} accepted draft tokens a round [{gain.low:+.2f}, {gain.high:+.2f}]"
     claim = f"at {length} tokens {_described(window)}: {more}{of_all}"
     return Finding("WINDOW-HELPS", "healthy", claim, gain, "drafts a round", f"serve the drafter with {_described(window)}", name)
 

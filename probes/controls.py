@@ -98,7 +98,7 @@ class Controls:
             yield from _nothing_of_its_own("the vocabulary map is lost")
             return
         floor = first.value - gain.value
-        seen = f"the first guess is right {first.value:.1%}, the most frequent token alone {floor:.1%}"
+        seen = f"the first draft token is right {first.value:.1%} of the time, the most frequent token alone {floor:.1%}"
         fix = "check that this head was trained for exactly these weights of the target, and export it again"
         if gain.high > self.minimal_gain:
             reason = f"{seen}; more prompts would tell whether anything is loaded as it should be"
@@ -111,17 +111,17 @@ class Controls:
     def _at_a_cheap_drafter(self, trace: Trace) -> Iterator[Finding]:
         gain, lookup, first = trace.estimate(over_lookup), trace.estimate(lookup_drafts), trace.estimate(lookup_accuracy)
         if isinstance(gain, Estimate) and isinstance(lookup, Estimate) and gain.high <= 0:
-            own = f"keeps {lookup.value:.2f} drafts a round, the drafter {lookup.value + gain.value:.2f}"
-            right = f"; the lookup's first guess is right {first.value:.0%}" if isinstance(first, Estimate) else ""
+            own = f"gets {lookup.value:.2f} draft tokens a round accepted, the drafter {lookup.value + gain.value:.2f}"
+            right = f"; its first token is right {first.value:.0%} of the time" if isinstance(first, Estimate) else ""
             apart = f"a difference of {gain.value:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]"
             usual = trace.estimate(default_lookup_drafts)
-            default = f"; of five tokens, vLLM's default, it keeps {usual.value:.2f}" if isinstance(usual, Estimate) else ""
+            default = f"; a lookup of five tokens, vLLM's default, gets {usual.value:.2f}" if isinstance(usual, Estimate) else ""
             claim = f"a lookup of the last one to three tokens in the text so far {own}, {apart}{right}{default}"
             yield Finding("LOOKUP-ENOUGH", "mild", claim, gain, "drafts a round", LOOKUP)
         shuffled = _kept(trace, SHUFFLED)
         if shuffled is not None and shuffled.low > 1 - self.grades.mild:
-            kept = f"{shuffled.value:.0%} [{shuffled.low:.0%}, {shuffled.high:.0%}] of the accepted drafts stay"
-            claim = f"with the words of the prompt in another order {kept}: hardly any guess rests on what was asked"
+            kept = f"{shuffled.value:.0%} [{shuffled.low:.0%}, {shuffled.high:.0%}] of the accepted draft tokens stay"
+            claim = f"with the words of the prompt in another order {kept}: the drafter hardly uses what was asked"
             yield Finding("PROMPT-UNUSED", "mild", claim, shuffled, "share of accepted drafts", "train on more of the target's own replies")
 
     def _noise(self, trace: Trace) -> Iterator[Finding]:
@@ -132,9 +132,9 @@ class Controls:
         read = f"reading its own greedy replies in one pass the target would choose {own.value:.1%} of their tokens"
         size = ""
         if again is not None:
-            kept = f"{again.value:.0%} [{again.low:.0%}, {again.high:.0%}] of the accepted drafts"
-            size = f"; {again.n_prompts} replies written one by one keep {kept}"
-        fix = "take no smaller effect for one; run in float32, or serve with batch-invariant kernels"
+            kept = f"{again.value:.0%} [{again.low:.0%}, {again.high:.0%}] of the accepted draft tokens"
+            size = f"; with {again.n_prompts} replies written one by one {kept} are left"
+        fix = "treat smaller effects as noise; run in float32, or serve with batch-invariant kernels"
         yield Finding("NONDETERMINISM", "mild", f"{read}{size}", own, "share of reply tokens", fix)
 
     def _loops(self, trace: Trace) -> Iterator[Finding]:
@@ -145,8 +145,8 @@ class Controls:
         inflated = lost(calm)
         if inflated.low <= self.grades.mild:
             return
-        where = f"at {share.value:.0%} of the anchors the reply goes round in circles"
-        claim = f"{where}: {kept.value:.2f} accepted drafts a round, {outside.value:.2f} elsewhere, so {inflated.value:.0%}"
+        where = f"at {share.value:.0%} of the positions the reply repeats itself"
+        claim = f"{where}: {kept.value:.2f} accepted draft tokens a round, {outside.value:.2f} elsewhere, so {inflated.value:.0%}"
         claim += f" [{inflated.low:.0%}, {inflated.high:.0%}] of them are owed to loops"
         fix = "measure on prompts that this target answers without looping, or shorter (--max-new-tokens)"
         yield Finding("REPETITION-INFLATED", self.grades.of(inflated), claim, inflated, "share of accepted drafts", fix)

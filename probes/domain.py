@@ -45,11 +45,11 @@ class DomainShift:
             name: replace(lost(share), n_prompts=trace.categories[name]) for name, share in found.items() if isinstance(share, Estimate)
         }
         if not losses:
-            yield Skipped("domain", "inconclusive", "no category has guesses of a certainty that others have too")
+            yield Skipped("domain", "inconclusive", "no category has tokens of which the target is as certain as elsewhere")
             return
         standing, name = self.grades.standing(losses)
         loss = losses[name]
-        seen = f"in {name} {loss.value:z.0%} [{loss.low:z.0%}, {loss.high:z.0%}] of the right first guesses expected there are missing"
+        seen = f"in {name} {loss.value:z.0%} [{loss.low:z.0%}, {loss.high:z.0%}] of the expected first-token accuracy is missing"
         if standing == "found":
             yield from (self._finding(trace, name, loss, len(usable)) for name, loss in losses.items() if loss.low > self.grades.mild)
         elif standing == "sound":
@@ -61,10 +61,10 @@ class DomainShift:
         loss = chosen(seen, self.grades.mild, tried)
         own = trace.of_category(name)
         kept, inside = own.estimate(accepted_drafts), own.estimate(covered)
-        beside = f"; {kept.value:.2f} accepted drafts a round" if isinstance(kept, Estimate) else ""
+        beside = f"; {kept.value:.2f} accepted draft tokens a round" if isinstance(kept, Estimate) else ""
         outside = f", {1 - inside.value:.0%} of the wanted tokens outside the draft vocabulary" if isinstance(inside, Estimate) else ""
-        missing = f"in {name} {loss.value:.0%} [{loss.low:.0%}, {loss.high:.0%}] of the right first guesses are missing"
-        claim = f"{missing} that the target's certainty lets expect from the other prompts{beside}{outside}"
+        missing = f"in {name} {loss.value:.0%} [{loss.low:.0%}, {loss.high:.0%}] of the first-token accuracy is missing"
+        claim = f"{missing} that other prompts have where the target is as certain{beside}{outside}"
         fix = f"train on more of the target's own replies to prompts like {name}"
         unit, likely = "share of right first guesses", self.grades.likely(loss)
         return Finding("DOMAIN-SHIFT", self.grades.of(loss), claim, loss, unit, fix, likely=likely)

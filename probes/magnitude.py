@@ -39,12 +39,13 @@ class Magnitude:
         kept = trace.ratio_to_baseline(accepted_drafts, PINNED)
         if not isinstance(kept, Estimate):
             return
-        seen = f"its state held at its first RMS, {kept.value:.0%} of the accepted drafts are kept [{kept.low:.0%}, {kept.high:.0%}]"
+        left = f"{kept.value:.0%} [{kept.low:.0%}, {kept.high:.0%}] of the accepted draft tokens are left"
+        seen = f"with its hidden state held at its first RMS {left}"
         if kept.high < 1 - self.minimal_change:
-            claim = f"{seen}: it reads how large its state is"
+            claim = f"{seen}: the head reads how large its state is"
             fix = "do not rescale the state when serving; retrain with normed feedback (EAGLE 3.1), which leaves no magnitude to read"
             yield Finding("MAGNITUDE-CODED", "healthy", claim, kept, "share of accepted drafts", fix, PINNED)
         elif kept.low > 1 + self.minimal_change:
-            claim = f"{seen}: the growth itself is what it cannot read"
+            claim = f"{seen}: the growth itself is what the head cannot read"
             fix = "retrain with normed feedback (EAGLE 3.1), which holds the RMS for good; no engine can hold it when serving"
             yield Finding("GROWTH-COSTS", "healthy", claim, kept, "share of accepted drafts", fix, PINNED)

@@ -45,8 +45,8 @@ class InputNoise:
             return
         state, embedding = (trace.ratio_to_baseline(accepted_drafts, _named(path, self.at)) for path in PATHS)
         if isinstance(state, Estimate) and isinstance(embedding, Estimate) and state.high < self.fragile < embedding.low:
-            left = f"leaves {state.value:.0%} of the accepted drafts, on the embedding {embedding.value:.0%}"
-            claim = f"noise of {self.at:.0%} of the RMS on the state {left}"
+            left = f"leaves {state.value:.0%} of the accepted draft tokens, on the embedding {embedding.value:.0%}"
+            claim = f"noise of {self.at:.0%} of the RMS on the hidden state {left}"
             fix = "retrain with post-norm feedback and per-stream norms (EAGLE 3.1)"
             yield Finding("STATE-FRAGILE", "healthy", claim, state, "share of accepted drafts", fix, _named("state", self.at))
 

@@ -47,10 +47,10 @@ class PositionRange:
         within = f", {here.value:.0%} within" if isinstance(here, Estimate) else ""
         fell = isinstance(here, Estimate) and there.high < (1 - self.lost) * here.low
         fix = "raise max_position_embeddings if the head was trained so far, else serve shorter texts or retrain"
-        claim = f"{said}: first guess right {there.value:.0%} beyond{within}"
+        claim = f"{said}: the first draft token is right {there.value:.0%} of the time beyond{within}"
         yield Finding("POS-RANGE", "moderate" if fell else "mild", claim, there, "share of right first guesses", fix)
         share = outside.n_anchors / trace.n_anchors
         if share > self.most_beyond:
             yield Withheld(
-                "drift", f"{share:.0%} of the anchors lie past the {positions} positions that the drafter declares; mend that first"
+                "drift", f"{share:.0%} of the positions lie past the {positions} positions that the drafter declares; mend that first"
             )

@@ -39,4 +39,4 @@ class Streams:
             few, many = added[small].value, added[large].value
             more = f"{large} adds {many / few:.0f}x what {small} adds" if few else f"{small} adds nothing"
             fix = "nothing now; at the next training put one norm per stream before fc (EAGLE 3.1)"
-            yield Finding("STREAM-IMBALANCE", "healthy", f"{more} to the fused input", added[large], "RMS", fix)
+            yield Finding("STREAM-IMBALANCE", "healthy", f"{more} to the fused input of fc", added[large], "RMS", fix)

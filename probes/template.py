@@ -8,10 +8,10 @@ from driftcli.domain import TextSettings
 from driftcli.text_changes import Change, TextChanges
 
 CHANGES = (
-    Change("no-bos", "without the BoS", TextSettings(bos="dropped"), ("begins_with_bos",)),
+    Change("no-bos", "without BOS", TextSettings(bos="dropped"), ("begins_with_bos",)),
     Change("no-template", "without the template", TextSettings(template="none"), ("templated",)),
-    Change("neither", "without template and BoS", TextSettings(template="none", bos="dropped"), ("templated", "begins_with_bos")),
-    Change("bos-doubled", "with the BoS doubled", TextSettings(bos="doubled"), ("begins_with_bos",)),
+    Change("neither", "without template and BOS", TextSettings(template="none", bos="dropped"), ("templated", "begins_with_bos")),
+    Change("bos-doubled", "with BOS doubled", TextSettings(bos="doubled"), ("begins_with_bos",)),
     Change("other-family", "in another family's template", TextSettings(template="other-family"), ("templated",)),
     Change("other-roles", "with other role names", TextSettings(template="other-roles"), ("names_roles",)),
     Change("no-generation-prompt", "without the prompt to answer", TextSettings(template="no-generation-prompt"), ("prompts_reply",)),

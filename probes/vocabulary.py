@@ -40,7 +40,7 @@ class VocabularyCoverage:
         severity = self.grades.of(outside)
         seen = f"{outside.value:.0%} of the target's choices [{outside.low:.0%}, {outside.high:.0%}] lie outside the draft vocabulary"
         share = trace.estimate(misses_outside)
-        of_loss = f": {share.value:.0%} of all wrong first guesses" if isinstance(share, Estimate) else ""
+        of_loss = f": {share.value:.0%} of all wrong first draft tokens" if isinstance(share, Estimate) else ""
         fix = "count the draft vocabulary anew on the target's replies to prompts like these, or enlarge it"
         claim, likely = f"{seen}{of_loss}{_worst(trace)}", self.grades.likely(outside)
         yield Finding("VOCAB-COVERAGE", severity, claim, outside, "share of the target's choices", fix, likely=likely)

@@ -54,7 +54,9 @@ class Factor(NamedTuple):
 
 
 FACTORS: dict[str, Factor] = {
-    "capture": Factor("AUX-LAYERS", "streams of boundaries {}", "write eagle_aux_hidden_state_layer_ids so that the server captures them"),
+    "capture": Factor(
+        "AUX-LAYERS", "hidden states captured at boundaries {}", "write eagle_aux_hidden_state_layer_ids so that the server captures them"
+    ),
     "feedback": Factor("FEEDBACK-MODE", "a {} state fed back", "set norm_output to what the head was trained with"),
     "residual": Factor("NORM-MISMATCH", "a {} residual", "set norm_before_residual to what the head was trained with"),
     "ones": Factor("NORM-MISMATCH", "gains of 1 in its {} norms", "export the norms as they were trained"),
@@ -148,7 +150,7 @@ class WiringSearch:
         and norms without gains.
         """
         if not trace.pair.alternatives:
-            yield Skipped("wiring", "not applicable", "nothing is open in how this drafter is put together")
+            yield Skipped("wiring", "not applicable", "the files leave no choice in how this drafter is put together")
             return
         if vocabulary_lost(trace):
             yield _lost_map(trace)
@@ -163,8 +165,8 @@ class WiringSearch:
         elif outcome.shown is not None or outcome.open is not None:
             yield self._unsettled(outcome.shown, outcome.open)
         elif not outcome.steps:
-            close = "" if outcome.best is None else f"; the closest, {_described(outcome.best)}, {_amount(outcome.best)}"
-            yield Sound("wiring", f"none of {outcome.tried} other wirings is shown to fit better than the declared one{close}")
+            close = "" if outcome.best is None else f"; the closest, {_described(outcome.best)}: {_amount(outcome.best)}"
+            yield Sound("wiring", f"none of {outcome.tried} alternatives is shown to fit the weights better{close}")
 
     def _unsettled(self, shown: Step | None, open: Step | None) -> Skipped | Open:
         """What is said of a change that may fit better, and to settle that first: undecided where a gain is shown, else open."""
@@ -172,7 +174,7 @@ class WiringSearch:
         assert step is not None
         limit = self.minimal_gain if shown is None else -inf
         more = more_prompts(step.gain, self.minimal_gain, limit, step.gain.n_prompts)
-        tell = f"about {more} more prompts would tell" if more else "no number of prompts that is worth asking for would tell"
+        tell = f"about {more} more prompts would tell" if more else "more prompts would hardly tell"
         seen = f"{_described(step)} may fit the weights better: {_amount(step)}; {tell}"
         ask = "check what the head was trained with, or measure on more prompts (--limit, --prompts)"
         fix = f"settle the wiring first: {ask}; if {_described(step)} fits better, {FACTORS[step.field].fix}"
@@ -288,7 +290,7 @@ def _described(step: Step) -> str:
 def _amount(step: Step) -> str:
     gain, of = step.gain, f"({step.gain.n_prompts} prompts)"
     if step.field in BY_HITS:
-        return f"{100 * gain.value:+z.0f} points of right guesses [{100 * gain.low:+z.0f}, {100 * gain.high:+z.0f}] {of}"
+        return f"{100 * gain.value:+z.0f} points of accuracy [{100 * gain.low:+z.0f}, {100 * gain.high:+z.0f}] {of}"
     return f"{gain.value:+z.2f} nats a token [{gain.low:+z.2f}, {gain.high:+z.2f}] {of}"
 
 
@@ -306,7 +308,7 @@ def _lost_map(trace: Trace) -> Finding:
     """A d2t of zeros by which the head guesses nothing: any other reading of the rest would be told by tokens that it never meant."""
     above = trace.estimate(over_favourite, BASELINE)
     assert isinstance(above, Estimate)
-    claim = "d2t holds zeros alone, so the map is lost: read so the first guess is no better than the most frequent token"
+    claim = "d2t holds zeros alone, so the map is lost: read so the first draft token is no better than the most frequent token"
     fix = "write d2t anew, from the map that the head was trained with"
     return Finding("VOCAB-MAP", "miswired", claim, above, "share of right guesses", fix)
 
@@ -317,7 +319,7 @@ def _stored_map(trace: Trace) -> Iterator[Finding]:
     stored = None if kind is None else STORED_MAPS.get(str(kind.value))
     hits = trace.estimate(first_hits, BASELINE)
     if stored is not None and isinstance(hits, Estimate):
-        claim = f"{stored[0]}; read so the first guess is right {hits.value:.0%}"
+        claim = f"{stored[0]}; read so the first draft token is right {hits.value:.0%} of the time"
         yield Finding("VOCAB-MAP", "miswired", claim, hits, "share of right guesses", stored[1])
 
 
@@ -326,9 +328,8 @@ def _lost_gains(trace: Trace) -> Iterator[Said]:
     gains, hits = trace.pair.record.get("norm_gains"), trace.estimate(first_hits, BASELINE)
     if gains is None or gains.value == "as written" or not isinstance(hits, Estimate):
         return
-    claim = (
-        f"every norm gain in the file is exactly 1, never trained or lost at export; with them the first guess is right {hits.value:.0%}"
-    )
+    ones = "every norm gain in the file is exactly 1, never trained or lost at export"
+    claim = f"{ones}; with them the first draft token is right {hits.value:.0%} of the time"
     yield Finding("NORM-MISMATCH", "mild", claim, hits, "share of right guesses", FACTORS["ones"].fix)
     yield Withheld(
         "drift", "the norm gains in the file look lost, and without them nothing that the head does is its own; export them again"

@@ -9,7 +9,7 @@ import typer
 
 from driftcli.domain import BUNDLED, RunSpec
 from driftcli.errors import UsageError
-from driftcli.report.choices import STRICT, FailOn, OutputFormat, ReadingChoice
+from driftcli.report.choices import FULL, STRICT, FailOn, OutputFormat, ReadingChoice
 
 DEFAULTS = RunSpec()
 PROMPTS = (
@@ -57,6 +57,7 @@ def diagnose(
         FailOn, typer.Option(help="Exit 4 when the verdict is at this severity or above, 5 when it is inconclusive.")
     ] = "none",
     strict: Annotated[bool, typer.Option("--strict", help=STRICT)] = False,
+    full: Annotated[bool, typer.Option("--full", help=FULL)] = False,
 ) -> None:
     """Measure a drafter/target pair: curves by depth, drift and its cost, findings, what to do."""
     quick = quick or (target is None and drafter is None)
@@ -69,7 +70,7 @@ def diagnose(
     request = Request(
         target, drafter, prompts, asked, spec, limit, device, dtype, reading, trust_remote_code, out, force, costs, sizes, threads
     )
-    end(*diagnose_pair(request), format, fail_on, strict=strict)
+    end(*diagnose_pair(request), format, fail_on, strict=strict, full=full)
 
 
 def whole_numbers(option: str, asked: str | None, example: str) -> tuple[int, ...]:

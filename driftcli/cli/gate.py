@@ -15,10 +15,10 @@ from driftcli.report.verdict import exit_code, gate_line
 from driftcli.traces.reader import Run
 
 
-def end(run: Run, verdict: Verdict, format: OutputFormat, fail_on: FailOn, *, strict: bool) -> NoReturn:
+def end(run: Run, verdict: Verdict, format: OutputFormat, fail_on: FailOn, *, strict: bool, full: bool) -> NoReturn:
     """Print the report and, where a gate was asked for, its sentence; then leave by the exit code of the verdict."""
     with suppress(BrokenPipeError):  # whoever reads the first lines only still gets the verdict's exit code
-        show(run, verdict, format)
+        show(run, verdict, format, full=full)
     if line := gate_line(verdict, fail_on, strict=strict):
         typer.echo(printable(line), err=True)
     raise typer.Exit(exit_code(verdict, fail_on, strict=strict))

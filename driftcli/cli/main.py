@@ -20,7 +20,7 @@ from driftcli.cli.report import report
 from driftcli.cli.scan import scan
 from driftcli.cli.threads import let_waiting_threads_sleep
 from driftcli.errors import DriftError, MachineError, Stopped
-from driftcli.printable import printable
+from driftcli.printable import escape_what_cannot_be_encoded, printable
 
 PIPE_CLOSED = 141  # 128 + SIGPIPE: how any command ends whose reader left before the end
 
@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+    escape_what_cannot_be_encoded()
     raise SystemExit(_flushed(_ended(list(sys.argv[1:] if argv is None else argv))))
 
 

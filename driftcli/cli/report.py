@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from driftcli.report.choices import STRICT, FailOn, OutputFormat
+from driftcli.report.choices import FULL, STRICT, FailOn, OutputFormat
 
 
 def report(
@@ -17,6 +17,7 @@ def report(
         FailOn, typer.Option(help="Exit 4 when the verdict is at this severity or above, 5 when it is inconclusive.")
     ] = "none",
     strict: Annotated[bool, typer.Option("--strict", help=STRICT)] = False,
+    full: Annotated[bool, typer.Option("--full", help=FULL)] = False,
 ) -> None:
     """Print what the probes found in RUN."""
     from driftcli.cli.battery import load_battery
@@ -25,4 +26,4 @@ def report(
     from driftcli.traces.reader import read_run
 
     found = read_run(run)
-    end(found, judge(found, load_battery(found.probe_names)), format, fail_on, strict=strict)
+    end(found, judge(found, load_battery(found.probe_names)), format, fail_on, strict=strict, full=full)

@@ -17,9 +17,9 @@ TRIED: Mapping[str, tuple[float, ...]] = {  # nats, nats, and a depth (chosen by
 }
 QUICK: Mapping[str, tuple[float, ...]] = {"chain_bias": (-1.0,), "sink_bias": (1.0,), "warming": (0.1,)}
 WORDS = {
-    "chain_bias": "{:+g} nats on the keys it drafted",
+    "chain_bias": "{:+g} nats on its own draft tokens",
     "sink_bias": "{:+g} nats on the sink",
-    "warming": "scores over 1 {:+g} a depth",
+    "warming": "attention scores over 1 {:+g} a depth",
 }
 
 

@@ -58,9 +58,9 @@ def _bands(trace: Trace, measure: StopMeasure) -> list[StopRule]:
 
 def _words(rule: StopRule) -> str:
     what = {
-        "confidence": f"a guess is less likely than {rule.low:.0%}",
-        "entropy": f"the entropy of a guess is above {rule.high:g} nats",
-        "state": f"the state's RMS leaves {rule.low:.3g} to {rule.high:.3g}",
-        "prompt": f"less than {rule.low:.0%} of attention is on the prompt's side",
+        "confidence": f"a draft token is less likely than {rule.low:.0%}",
+        "entropy": f"its entropy is above {rule.high:g} nats",
+        "state": f"the hidden state's RMS leaves {rule.low:.3g} to {rule.high:.3g}",
+        "prompt": f"less than {rule.low:.0%} of attention is on the prompt",
     }
     return f"stop when {what[rule.measure]}"

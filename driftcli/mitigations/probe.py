@@ -64,7 +64,7 @@ class Mitigations:
         if reason := undecided(trace):
             yield Skipped("payoff", "inconclusive", reason)
         elif trace.costs is None:
-            yield Skipped("payoff", "inconclusive", "no costs of a step are known; give them with --costs, or diagnose anew to time them")
+            yield Skipped("payoff", "inconclusive", "no step times are known; give them with --costs, or diagnose anew to time them")
         elif costs := deciding(trace):
             yield self._worth(trace, costs)
         else:
@@ -74,12 +74,12 @@ class Mitigations:
         plan, worth = best_length(trace, costs)
         if isinstance(worth, Absent):
             return Skipped("payoff", "inconclusive", worth.reason)
-        at = f"{worth.value:.2f}x [{worth.low:.2f}, {worth.high:.2f}] the speed of plain decoding at the best draft length, {plan.drafts}"
-        claim = f"{at}, batch {costs.batch_size}; {pays_from(costs, plan.drafts)}"
+        gain = f"{worth.value:.2f}x [{worth.low:.2f}, {worth.high:.2f}] the speed of plain decoding"
+        claim = f"{gain} with {plan.drafts} draft tokens, the best length at batch {costs.batch_size}; {pays_from(costs, plan.drafts)}"
         if worth.low > 1:
             return Sound("payoff", claim)
         if worth.high >= 1:
-            return Skipped("payoff", "inconclusive", f"{claim}, which may be a gain or a loss; more prompts would tell")
+            return Skipped("payoff", "inconclusive", f"{claim}: a gain or a loss, more prompts would tell")
         return Finding(
             "NO-PAYOFF", self.grades.of(lost(worth)), claim, worth, "times plain decoding", "turn speculation off at this batch size"
         )
@@ -114,7 +114,7 @@ def _together(trace: Trace) -> list[tuple[Kind, Trial]]:
     words = " and ".join(one.words for one in (changes if condition == TOGETHER else changes[:1]))
     own = trace.pair.no_recursion is None
     options = [
-        Option(f"{words}, draft {length}", Plan(condition, length), usual(trace), draft_length(length, self_feeding=own))
+        Option(f"{words}, {length} draft tokens", Plan(condition, length), usual(trace), draft_length(length, self_feeding=own))
         for length in range(1, trace.spec.depth + 1)
     ]
     return [("needs code", Trial(TOGETHER, options))]

@@ -14,8 +14,8 @@ from driftcli.mitigations.serving import template
 from driftcli.probe import Trace
 
 SERVED = {  # conditions of the probes of templates and system prompts, and what they are in words
-    "no-bos": "prompts without the BoS",
-    "bos-doubled": "prompts with two BoS",
+    "no-bos": "prompts without BOS",
+    "bos-doubled": "prompts with two BOS",
     "no-system": "no system message",
     "other-system": "another system message",
 }

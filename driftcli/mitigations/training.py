@@ -123,7 +123,7 @@ REPLIES: Mapping[Producer, str] = {
 
 CURE = "feed back the state behind the final norm and put one norm before fc on each captured stream (EAGLE 3.1)"
 DEEPER = "unroll training at least as deep as chains are drafted, so that the head reads its own states as often as it will be made to"
-FRESH = "share of the drafts that fresh states would get accepted"
+FRESH = "share of the draft tokens that could be accepted"
 RECIPES: tuple[Recipe, ...] = (
     Recipe("DRIFT-STATE", CURE, NORMED, estimate_tax, FRESH),
     Recipe("DRIFT-ATTENTION", CURE, NORMED, estimate_tax, FRESH),
@@ -131,46 +131,52 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe("EXPOSURE-GAP", DEEPER, UNROLLED, estimate_tax, FRESH),
     Recipe(
         "TEMPLATE-SENSITIVE",
-        "train on conversations rendered by several templates, with the BoS and without, and by none",
+        "train on conversations rendered by several templates, with BOS and without, and by none",
         MIXED,
         None,
-        "share of the accepted drafts of the template as it is, under the change",
+        "share of the accepted draft tokens, under the change",
     ),
     Recipe(
         "DRIFT-LONGCTX",
         "train on conversations as long as those that are served",
         LONGER,
         None,
-        "share of the accepted drafts at the shortest length",
+        "share of the accepted draft tokens at the shortest length",
     ),
     Recipe(
         "LENGTH-LOSS",
         "train on conversations as long as those that are served",
         LONGER,
         None,
-        "share of the accepted drafts at the shortest length",
+        "share of the accepted draft tokens at the shortest length",
     ),
     Recipe(
         "VOCAB-COVERAGE",
         "enlarge the draft vocabulary, or count it anew on the target's replies to prompts like these",
         VOCABULARY,
         _misses_outside,
-        "share of the wrong first guesses",
+        "share of the wrong first draft tokens",
     ),
     Recipe(
         "LOW-CAPACITY",
         "train on more of the target's own replies",
         REPLIES,
         _wrong_inside,
-        "share of first guesses",
+        "share of the first draft tokens",
     ),
     Recipe(
         "DOMAIN-SHIFT",
         "train on more of the target's own replies to prompts of that category",
         REPLIES,
         None,
-        "share of the right first guesses that are expected there",
+        "share of the expected first-token accuracy",
     ),
-    Recipe("MISCALIBRATED", DEEPER, UNROLLED, Absent("a truer probability changes when chains end, not which guesses are right"), "drafts"),
+    Recipe(
+        "MISCALIBRATED",
+        DEEPER,
+        UNROLLED,
+        Absent("a truer probability changes when chains end, not which draft tokens are right"),
+        "draft tokens",
+    ),
 )
 _BY_CODE = {recipe.code: recipe for recipe in RECIPES}

@@ -62,7 +62,7 @@ def best_option(trace: Trace, trial: Trial, costs: StepCosts | None) -> Option |
     """The option with the largest gain on the half that selects; the first of several."""
     able = [one for one in trial.options if costs or (one.plan.drafts == one.over.drafts and one.plan.stop is None)]
     if not able:
-        return Absent("what a shorter chain saves is known by its costs alone; none are known in this run")
+        return Absent("what fewer draft tokens save depends on step times, and none are known in this run")
     gains = [(option, _gain(trace, option, costs, "selecting")) for option in able]
     known = [(option, gain.value) for option, gain in gains if isinstance(gain, Estimate)]
     if not known:

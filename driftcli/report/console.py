@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import sys
-from io import StringIO, TextIOWrapper
+from io import StringIO
 
 from rich.console import Console, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 PLAIN_WIDTH = 100  # columns when stdout is no terminal
 
@@ -20,17 +18,8 @@ def plain(shown: RenderableType) -> str:
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
-def hanging(line: str) -> RenderableType:
-    """A line that wraps under itself, behind a dash."""
-    table = Table.grid()
-    table.add_row("- ", Text(line, overflow="fold"))
-    return table
-
-
 def put(shown: str | RenderableType) -> None:
-    """Print on stdout: text as it is, anything else as the place allows; what stdout cannot encode is escaped."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    """Print on stdout: text as it is, anything else as the place allows."""
     if not isinstance(shown, str) and sys.stdout.isatty():
         Console(highlight=False, markup=False, emoji=False).print(shown)
     else:

@@ -13,12 +13,13 @@ from driftcli.report.console import put
 from driftcli.traces.reader import Run
 
 RENDERERS: dict[OutputFormat, Callable[[Run, Verdict], str | RenderableType]] = {
-    "terminal": terminal.render,
+    "terminal": terminal.page,
     "json": json.render,
     "markdown": markdown.render,
 }
 
 
-def show(run: Run, verdict: Verdict, format: OutputFormat) -> None:
-    """Print the report on stdout."""
-    put(RENDERERS[format](run, verdict))
+def show(run: Run, verdict: Verdict, format: OutputFormat, *, full: bool) -> None:
+    """Print the report on stdout. full: on a terminal all of it, as the other formats always have it."""
+    render = terminal.whole if full and format == "terminal" else RENDERERS[format]
+    put(render(run, verdict))

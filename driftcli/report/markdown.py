@@ -6,14 +6,17 @@ import re
 from collections.abc import Iterable, Sequence
 
 from driftcli.domain import Verdict
+from driftcli.mitigations.trials import Outcome
 from driftcli.printable import printable
-from driftcli.report import evidence, remedies, speeds
+from driftcli.report import advice, evidence, notes, remedies, speeds
+from driftcli.report.tables import Row, shown_depths
 from driftcli.traces.reader import Run
 
 
 def render(run: Run, verdict: Verdict) -> str:
     """The whole report, without a trailing newline."""
     heading, attention = evidence.attention_curves(run)
+    found = remedies.tried(run)
     blocks: list[list[str]] = [
         [f"## {escaped(evidence.banner(verdict))}: {escaped(printable(verdict.headline))}"],
         [escaped(printable(verdict.open))] if verdict.open else [],
@@ -24,10 +27,10 @@ def render(run: Run, verdict: Verdict) -> str:
         _by_depth(run, "depth", [curve.row(run) for curve in attention]),
         *_conditions(run),
         ["### Findings"],
-        *_findings(verdict, speeds.shorter_draft(run)),
-        _bullets(map(escaped, [*evidence.axis_lines(verdict), *evidence.remarks(run)])),
-        *_remedies(run, verdict),
-        ["```", *evidence.pointers(run, verdict), "```"],
+        *_findings(run, verdict, found),
+        _bullets(map(escaped, [*notes.axis_lines(verdict), *notes.remarks(run)])),
+        *_remedies(run, verdict, found),
+        ["```", *notes.pointers(run, verdict), "```"],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
@@ -37,32 +40,35 @@ def escaped(text: str) -> str:
     return re.sub(r"[\\`*_<>|~&#$]|\](?=[(\[:])", r"\\\g<0>", text)
 
 
-def _by_depth(run: Run, corner: str, rows: Sequence[evidence.Row]) -> list[str]:
-    head = [corner, *map(str, evidence.shown_depths(run.spec.depth)), ""]
-    body = [[escaped(row.name.strip()), *map(escaped, row.cells), escaped(row.remark)] for row in rows]
+def _by_depth(run: Run, corner: str, rows: Sequence[Row]) -> list[str]:
+    shown = shown_depths(run.spec.depth)
+    head = [corner, *map(str, shown), ""]
+    body = [[escaped(row.name.strip()), *(escaped(row.cells[depth - 1]) for depth in shown), escaped(row.remark)] for row in rows]
     return _table(head, ["---", *["--:"] * (len(head) - 2), "---"], body)
 
 
 def _conditions(run: Run) -> list[list[str]]:
     rows = [list(map(escaped, row)) for row in evidence.condition_rows(run)]
-    head = ["probe", "condition", evidence.length_name(run), "accepted drafts, of the baseline's"]
+    head = ["probe", "condition", evidence.length_name(run), evidence.KEPT]
     return [["### Conditions"], _table(head, ["---", "---", "--:", "--:"], rows)] if rows else []
 
 
-def _findings(verdict: Verdict, shorter_draft: str) -> list[list[str]]:
+def _findings(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> list[list[str]]:
     rows = [[finding.code, evidence.grade(finding), escaped(printable(finding.claim))] for finding in verdict.findings]
-    advice = evidence.to_do(verdict, shorter_draft).items()
-    found = _table(["code", "severity", "claim"], ["---"] * 3, rows) if rows else ["None."]
-    asked = _bullets(f"{escaped(fix)} ({', '.join(codes)})" for fix, codes in advice)
-    return [found, *([["### What to do"], asked] if asked else [])]
+    asked = _bullets(map(escaped, advice.advice_lines(run, verdict, found)))
+    table = _table(["code", "severity", "claim"], ["---"] * 3, rows) if rows else ["None."]
+    return [table, *([["### What to do"], asked] if asked else [])]
 
 
-def _remedies(run: Run, verdict: Verdict) -> list[list[str]]:
-    found, by_length = remedies.tried(run), speeds.speed_rows(run)
+def _remedies(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> list[list[str]]:
+    by_length = speeds.speed_rows(run)
     blocks = [["### Mitigations"]] if found or by_length else []
     if found:
         rows = [list(map(escaped, (name, state, words, gain))) for state, name, words, gain in remedies.remedy_rows(run, found)]
-        blocks += [_table(["trial", "", "best option", "gain"], ["---"] * 3 + ["--:"], rows), [escaped(f"Gain: {remedies.heading(run)}.")]]
+        blocks += [
+            _table(["trial", "", "best option", "gain"], ["---"] * 3 + ["--:"], rows),
+            [escaped(f"Gain: {remedies.heading(run, found)}.")],
+        ]
     if blocks and (answer := remedies.answer(run, verdict, found)):
         blocks.append([f"**{escaped(answer)}**"])
     if by_length:

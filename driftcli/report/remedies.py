@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from driftcli.domain import REGIONS, Absent, Estimate, Verdict
 from driftcli.mitigations.draft_length import DraftLength
 from driftcli.mitigations.exports import exports
 from driftcli.mitigations.probe import MITIGATED, outcomes
-from driftcli.mitigations.serving import ENGINES, Engine
+from driftcli.mitigations.serving import ENGINES, NO_SWITCH, Engine
 from driftcli.mitigations.training import Advice, Producer, recipes
 from driftcli.mitigations.trials import Outcome, tokens_a_round, verified_in_vain
 from driftcli.payoff import deciding, paying_length, priced, speed, surely_slower
@@ -43,23 +43,33 @@ def standing(one: Outcome) -> Standing:
     return "helps" if one.helps else "costs" if one.costs else "no effect shown"
 
 
-def heading(run: Run) -> str:
+def summary(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> list[str]:
+    """What speculation pays here, and what was tried to what end, in a few lines."""
+    payoff = verdict.axes["payoff"].reason if "payoff" in verdict.axes and found else ""
+    by_standing = {word: [printable(one.trial) for one in found if standing(one) == word] for word in get_args(Standing)}
+    tried_so = [f"{word}: {', '.join(trials)}" for word, trials in by_standing.items() if trials]
+    return [line for line in (printable(payoff), answer(run, verdict, found), "; ".join(tried_so)) if line]
+
+
+def heading(run: Run, found: Sequence[Outcome]) -> str:
     """What the gain is that the rows show."""
+    judging = _judging(found)
+    half = f"the other half{f' ({judging} prompts)' if judging else ''}"
     what = "expected speed" if deciding(run) else "tokens a round"
-    one = f"1.00x is {run.spec.depth} drafts as they are, or what stands behind `over`"
-    return f"{what}; {one}; chosen on half of the prompts, measured on the other (`of` so many), intervals for all at once"
+    one = f"{what} against {run.spec.depth} draft tokens as they are, or against what stands behind `over`"
+    return f"{one}; options are chosen on half of the prompts and measured on {half}, intervals for all trials at once"
 
 
 def answer(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> str:
     """What all trials come to where none is to be typed: speculation does not pay, or nothing at inference helps; empty elsewhere."""
     if _off(run, found):
         (costs, *_) = priced(run)
-        return f"Turn speculation off at batch {costs.batch_size}: even the best draft length is slower than plain decoding."
+        return f"Turn speculation off at batch {costs.batch_size}: even its best draft length is slower than plain decoding."
     if not found or typed(run, found):
         return ""
     timed = "" if deciding(run) else " (shorter drafts aside, which only step times can judge)"
     first = any(axis.fix for axis in verdict.axes.values())
-    rest = f": {'settle the wiring first, then ' * first}train again, as below" if recipes(run, verdict.findings) else ""
+    rest = f": {'settle the wiring first, then ' * first}train again" if recipes(run, verdict.findings) else ""
     return f"Nothing that was tried at inference helps here{timed}{rest}."
 
 
@@ -118,13 +128,20 @@ def further_parts(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> list[
 def remedy_rows(run: Run, found: Sequence[Outcome]) -> list[tuple[str, str, str, str]]:
     """Of each trial: what it came to, its name, its best option in words, and the gain."""
     return [
-        (standing(one), printable(one.trial), printable(_words(run, one)), printable(f"{gain_text(one.gain)}{_of(one)}")) for one in found
+        (standing(one), printable(one.trial), printable(option_words(run, one)), printable(f"{gain_text(one.gain)}{_of(one, found)}"))
+        for one in found
     ]
 
 
-def _of(one: Outcome) -> str:
-    """Of how many prompts its gain is, since only a half of them judges it."""
-    return f" of {one.gain.n_prompts}" if isinstance(one.gain, Estimate) else ""
+def _judging(found: Sequence[Outcome]) -> int | None:
+    """How many prompts judged the trials, None where not all were judged by as many."""
+    counts = {one.gain.n_prompts for one in found if isinstance(one.gain, Estimate)}
+    return counts.pop() if len(counts) == 1 else None
+
+
+def _of(one: Outcome, found: Sequence[Outcome]) -> str:
+    """Of how many prompts its gain is, where the heading does not say it."""
+    return f" of {one.gain.n_prompts}" if isinstance(one.gain, Estimate) and _judging(found) is None else ""
 
 
 def typed(run: Run, found: Sequence[Outcome]) -> list[str]:
@@ -132,20 +149,30 @@ def typed(run: Run, found: Sequence[Outcome]) -> list[str]:
     only what does, or to draft nothing.
     """
     slower, lines = _slower(run), list[str]()
-    by_length = lengths_typed(run)
+    by_length = lengths_typed(run, next((one.option.plan.drafts for one in found if of_length(one) and one.option), None))
     for one in found:
-        told = one.trial == DraftLength().name and by_length  # by batch size, the one that decides among them
+        told = of_length(one) and by_length  # by batch size, the one that decides among them
         if recommended(one) and one.option is not None and not told and (not slower or _pays(run, one)):
             lines += [printable(f"{one.option.words}, {engine} {ENGINES[engine]}: {text}") for engine, text in one.option.settings.items()]
     return [*lines, *(by_length if not slower or not lines else [])]
 
 
-def _words(run: Run, one: Outcome) -> str:
+def settable(lines: Sequence[str]) -> list[str]:
+    """What to type without the engines that have no such switch, unless none has."""
+    return [line for line in lines if NO_SWITCH not in line] or list(lines)
+
+
+def of_length(one: Outcome) -> bool:
+    """Whether it is a draft length that helps."""
+    return recommended(one) and one.trial == DraftLength().name
+
+
+def option_words(run: Run, one: Outcome) -> str:
     """Its best option, and what that is held against where that is another draft length than the run's."""
     if one.option is None:
         return "-"
     over = one.option.over.drafts
-    return one.option.words if over == run.spec.depth else f"{one.option.words}, over draft {over}"
+    return one.option.words if over == run.spec.depth else f"{one.option.words}, over {over} draft tokens"
 
 
 def remedies_json(run: Run, number: Callable[[Estimate | Absent], Plain]) -> list[Plain]:

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from driftcli.domain import Sourced
 from driftcli.printable import printable
-from driftcli.report.console import hanging
 from driftcli.report.switches import SWITCHES, SYSTEM_NAMES, written
+from driftcli.report.tables import hanging
 from driftcli.scanned import Check, Scan
 
 SCHEMA = 1

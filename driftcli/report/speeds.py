@@ -12,7 +12,8 @@ from driftcli.mitigations.serving import ENGINES, by_batch_size
 from driftcli.mitigations.trials import tokens_a_round
 from driftcli.payoff import advised_length, best_length, equally_fast, priced, speed, withheld
 from driftcli.printable import printable
-from driftcli.report.evidence import Row, shown, shown_depths
+from driftcli.report.evidence import written
+from driftcli.report.tables import Row
 from driftcli.stats import EXACT_TEXT
 from driftcli.traces.reader import Run
 from driftcli.traces.writer import Plain
@@ -25,18 +26,17 @@ def speed_rows(run: Run) -> list[Row]:
     if not priced(run):
         return []
     lengths = range(1, run.spec.depth + 1)
-    rows = [Row("acceptance length", shown([run.planned(tokens_a_round, Plan(run.reference, one)) for one in lengths], "number"))]
+    rows = [Row("acceptance length", written([run.planned(tokens_a_round, Plan(run.reference, one)) for one in lengths], "number"))]
     for costs in priced(run):
         speeds = [run.planned(speed(costs), Plan(run.reference, one)) for one in lengths]
-        pays = [_pays(costs, one) for one in shown_depths(run.spec.depth)]
         rows += [
-            Row(f"batch {costs.batch_size}, pays from", pays),
-            Row("  expected speed", shown(speeds, "times"), "over no drafting, all prompts"),
+            Row(f"batch {costs.batch_size}, break-even", [_break_even(costs, one) for one in lengths], "acceptance length"),
+            Row("  expected speed", written(speeds, "times"), "over plain decoding"),
         ]
     return rows
 
 
-def _pays(costs: StepCosts, drafts: int) -> str:
+def _break_even(costs: StepCosts, drafts: int) -> str:
     length = break_even_length(costs, drafts)
     return f"{length:.2f}" if length <= drafts + 1 else "never"
 
@@ -76,34 +76,32 @@ def payoff_lines(run: Run) -> list[str]:
     lines = []
     for costs in priced(run):
         plan, worth = best_length(run, costs)
-        chosen = f"batch {costs.batch_size}: draft {plan.drafts}, the fastest on half of the prompts, gives {gain_text(worth)}"
-        lines.append(f"{chosen} the speed of no drafting on the other half; {pays_from(costs, plan.drafts)}")
+        chosen = f"batch {costs.batch_size}: {plan.drafts} draft tokens, the fastest on half of the prompts, decode {gain_text(worth)}"
+        lines.append(f"{chosen} as fast as without drafting on the other half; {pays_from(costs, plan.drafts)}")
         if len(same := equally_fast(run, costs)) > 1:
-            lines.append(f"batch {costs.batch_size}: {_listed(same)} drafts are equally fast here, as far as these prompts and times tell")
+            told = f"{_listed(same)} draft tokens are equally fast as far as these prompts and times tell"
+            lines.append(f"batch {costs.batch_size}: {told}")
     for costs, why in withheld(run):
         lines.append(f"batch {costs.batch_size}: no speed is told: {why}; time the steps again, or give others (--costs)")
     if lines and run.costs:
-        lines.append(f"step times: {run.costs.source}, behind {run.costs.context} tokens{_turns(run.costs.deciding)}")
+        lines.append(f"step times: {run.costs.source}, after {run.costs.context} tokens of context{_turns(run.costs.deciding)}")
     return list(map(printable, lines))
 
 
 def shorter_draft(run: Run) -> str:
-    """Advice to draft fewer tokens: the fastest length where steps were timed, elsewhere the shortest that keeps nearly all of the gain;
-    empty where it is the run's own, or no acceptance is claimed. It rests on timings, so it is no part of a finding.
+    """Advice to draft fewer tokens where no step was timed: the shortest draft length that keeps nearly all of the gain; empty where it is
+    the run's own, or no acceptance is claimed.
     """
     lengths = run.by_depth(length_by_draft_length)
     gains = [length.value - 1 for length in lengths if isinstance(length, Estimate)]
     if run.argmax_share < EXACT_TEXT or len(gains) < run.spec.depth or gains[-1] <= 0:
         return ""
-    if costs := priced(run)[:1]:
-        draft, why = advised_length(run, costs[0]), f"is the fastest at batch {costs[0].batch_size}, "
-    else:
-        draft, why = next(number for number, gain in enumerate(gains, 1) if gain >= ENOUGH_GAIN * gains[-1]), ""
-    if draft in (0, run.spec.depth):
+    draft = next(number for number, gain in enumerate(gains, 1) if gain >= ENOUGH_GAIN * gains[-1])
+    if draft == run.spec.depth:
         return ""
     kept, now, before = gains[draft - 1] / gains[-1], 1 - gains[draft - 1] / draft, 1 - gains[-1] / len(gains)
-    waste = f"wastes {now:.0%} of the drafted tokens instead of {before:.0%}"
-    return f"draft {draft} instead of {len(gains)}: {why}keeps {kept:.0%} of the accepted drafts and {waste}"
+    waste = f"wastes {now:.0%} of the draft tokens instead of {before:.0%}"
+    return f"draft {draft} tokens instead of {len(gains)}: keeps {kept:.0%} of the accepted ones and {waste}"
 
 
 def _listed(lengths: Sequence[int]) -> str:
@@ -115,12 +113,16 @@ def _listed(lengths: Sequence[int]) -> str:
 
 def _turns(costs: StepCosts) -> str:
     """In how many turns the steps were timed, where that is known."""
-    return ", taken as exact" if costs.turns is None else f", {len(costs.turns)} turns"
+    return ", taken as exact" if costs.turns is None else f", {len(costs.turns)} repetitions"
 
 
-def lengths_typed(run: Run) -> list[str]:
-    """How each engine is told the draft length by batch size, where several were asked for, or to draft nothing at all."""
+def lengths_typed(run: Run, helped: int | None) -> list[str]:
+    """How each engine is told the draft length by batch size, where several were asked for, or to draft nothing at all. helped: the draft
+    length that helps at the batch size that decides, so that both say the same.
+    """
     best = [(costs.batch_size, advised_length(run, costs)) for costs in priced(run)]
+    if best and best[0][1] and helped:
+        best[0] = best[0][0], helped
     drafting = any(drafts for _, drafts in best)
     if all(drafts == run.spec.depth for _, drafts in best) or (len(best) == 1 and drafting):
         return []

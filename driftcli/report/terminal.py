@@ -1,25 +1,30 @@
-"""The report on a terminal: the verdict and its cost first, then the evidence by depth, the findings, what to do, and where to go on.
+"""The report on a terminal: a page that answers at a glance, or all of it.
 
-Plain text on purpose where it is not a terminal: 100 columns, no colour. Rich's markup is never interpreted: all text comes as `Text`.
+The page fits `LINES` lines: the verdict and its cost, the curves by depth, then as many findings, things to do and notes as there is room
+for, with a count of what is left out. Everything is in the whole report, in JSON and in Markdown. Plain text on purpose where it is not a
+terminal: 100 columns, no colour. Rich's markup is never interpreted: all text comes as `Text`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, groupby
 from operator import itemgetter
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from driftcli.domain import Severity, Verdict
+from driftcli.domain import Finding, Severity, Verdict
 from driftcli.mitigations.trials import Outcome
 from driftcli.printable import printable
-from driftcli.report import evidence, remedies, speeds
-from driftcli.report.console import hanging
+from driftcli.report import advice, evidence, notes, remedies, speeds
+from driftcli.report.console import PLAIN_WIDTH
+from driftcli.report.tables import by_depth, hanging, listed
 from driftcli.traces.reader import Run
 
+LINES = 50  # of the page where it is `PLAIN_WIDTH` wide, and as much text where it is narrower (chosen by us)
 COLOURS: dict[Severity, str] = {
     "healthy": "green",
     "mild": "yellow",
@@ -30,108 +35,166 @@ COLOURS: dict[Severity, str] = {
     "not applicable": "cyan",
 }
 LONGEST_BESIDE = 24  # characters of a banner that leave the headline room beside it (chosen by us)
+NARROW = 70  # columns below which nothing stands beside the banner (chosen by us)
 STANDING: dict[str, str] = {"helps": "green", "costs": "red"}  # what else there is, plain
+HEAD = 2  # lines that a part takes besides its items: a blank one and its heading
+LONG = 3  # lines of a first item that are kept for it (chosen by us)
+MORE = "... and {} more (--full)"
 
 
-def render(run: Run, verdict: Verdict) -> RenderableType:
-    """The first screen."""
-    heading, attention = evidence.attention_curves(run)
-    blocks: list[list[RenderableType]] = [
-        [Text(evidence.pair_line(run), style="bold"), Text(evidence.facts_line(run), style="dim")],
-        [*_verdict(verdict), *map(Text, evidence.length_lines(run))],
-        [_by_depth(run, "depth", [curve.row(run) for curve in evidence.main_curves(run)])],
-        [Text(heading, style="dim"), _by_depth(run, "depth", [curve.row(run) for curve in attention])],
-        _conditions(run),
-        [_findings(verdict)],
-        _to_do(verdict, speeds.shorter_draft(run)),
-        [hanging(line) for line in [*evidence.axis_lines(verdict), *evidence.remarks(run)]],
-        _remedies(run, verdict),
-        [Text(line, style="dim", overflow="fold") for line in evidence.pointers(run, verdict)],
+@dataclass(frozen=True)
+class Part:
+    """A heading and what stands below it, one by one."""
+
+    head: str
+    items: Sequence[RenderableType]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A run's report, laid out when it is shown, for the width that there is. full: all of it, else what fits a page."""
+
+    run: Run
+    verdict: Verdict
+    full: bool
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        def height(shown: RenderableType) -> int:
+            return len(console.render_lines(shown, options))
+
+        width = options.max_width
+        blocks = _whole(self.run, self.verdict, width) if self.full else _brief(self.run, self.verdict, width, height)
+        for number, block in enumerate(block for block in blocks if block):
+            yield from [*([Text()] if number else []), *block]
+
+
+def page(run: Run, verdict: Verdict) -> RenderableType:
+    """The report as far as it fits a page."""
+    return Shown(run, verdict, full=False)
+
+
+def whole(run: Run, verdict: Verdict) -> RenderableType:
+    """All of the report."""
+    return Shown(run, verdict, full=True)
+
+
+def _brief(run: Run, verdict: Verdict, width: int, height: Callable[[RenderableType], int]) -> list[list[RenderableType]]:
+    found = remedies.tried(run)
+    head = [
+        *_head(run, verdict, width),
+        by_depth("depth", [curve.row(run) for curve in evidence.main_curves(run) if not curve.detail], width),
     ]
-    parts: list[RenderableType] = []
-    for block in blocks:
-        parts += [*([Text()] if parts and block else []), *block]
-    return Group(*parts)
+    tail = [_dim([*notes.pointers(run, verdict, brief=True), notes.last_line(verdict)])]
+    used = sum(height(item) for block in (*head, *tail) for item in block) + len(head) + len(tail) - 1
+    parts = [
+        Part("FINDINGS", _findings(verdict.findings, width)),
+        Part("WHAT TO DO", [hanging(line) for line in advice.advice_lines(run, verdict, found)]),
+        Part("SPEED AND MITIGATIONS", [hanging(line) for line in remedies.summary(run, verdict, found)]),
+        Part("WHAT TO TYPE", [hanging(line) for line in remedies.settable(remedies.typed(run, found))]),
+        Part("ALSO", [hanging(line) for line in (notes.axis_states(verdict), *notes.remarks(run))]),
+    ]
+    return [*head, *_fitted([part for part in parts if part.items], LINES * max(1, PLAIN_WIDTH / width) - used, height), *tail]
 
 
-def _verdict(verdict: Verdict) -> list[RenderableType]:
+def _fitted(parts: Sequence[Part], room: float, height: Callable[[RenderableType], int]) -> Iterator[list[RenderableType]]:
+    """The parts in so many lines as far as they go; what one holds beyond its first item yields to the first items of those behind it."""
+    heights = [[height(item) for item in part.items] for part in parts]
+    for number, part in enumerate(parts):
+        kept = sum(HEAD + min(own[0], LONG) + (len(own) > 1) for own in heights[number + 1 :])
+        shown = _fitting(heights[number], room - kept - HEAD)
+        rest = len(part.items) - shown
+        more: list[RenderableType] = [Text(MORE.format(rest), style="dim")] if rest else []
+        yield [Text(part.head, style="bold"), *part.items[:shown], *more]
+        room -= HEAD + sum(heights[number][:shown]) + len(more)
+
+
+def _fitting(heights: Sequence[int], room: float) -> int:
+    """How many of the first items fit, with a line for the count of the others where there are any."""
+    if sum(heights) <= room:
+        return len(heights)
+    return sum(total <= room - 1 for total in accumulate(heights))
+
+
+def _whole(run: Run, verdict: Verdict, width: int) -> list[list[RenderableType]]:
+    heading, attention = evidence.attention_curves(run)
+    found = remedies.tried(run)
+    return [
+        *_head(run, verdict, width),
+        by_depth("depth", [curve.row(run) for curve in evidence.main_curves(run)], width),
+        [Text(heading, style="dim"), *by_depth("depth", [curve.row(run) for curve in attention], width)],
+        _conditions(run, width),
+        [Text("FINDINGS", style="bold"), *_findings(verdict.findings, width)] if verdict.findings else [Text("No findings.", style="bold")],
+        _block("WHAT TO DO", advice.advice_lines(run, verdict, found)),
+        _block("ALSO", [*notes.axis_lines(verdict), *notes.remarks(run)]),
+        *_remedies(run, verdict, found, width),
+        _dim([*notes.pointers(run, verdict), notes.last_line(verdict)]),
+    ]
+
+
+def _head(run: Run, verdict: Verdict, width: int) -> list[list[RenderableType]]:
+    """The pair and how it was measured; the verdict with its cost."""
+    return [
+        [Text(evidence.pair_line(run), style="bold"), Text(evidence.facts_line(run), style="dim")],
+        [*_verdict(verdict, width), *map(hanging, evidence.length_lines(run))],
+    ]
+
+
+def _verdict(verdict: Verdict, width: int) -> list[RenderableType]:
     """The banner with the headline beside it, or below where what is sure and what is likely take a line of their own."""
-    banner = Text(evidence.banner(verdict), style=f"bold {COLOURS[verdict.severity]}", no_wrap=True)
+    banner = Text(evidence.banner(verdict), style=f"bold {COLOURS[verdict.severity]}", overflow="fold")
     below = [hanging(printable(verdict.open))] if verdict.open else []
-    if len(banner) > LONGEST_BESIDE:
-        return [banner, Text(printable(verdict.headline)), *below]
+    if len(banner) > LONGEST_BESIDE or width < NARROW:
+        return [banner, Text(printable(verdict.headline), overflow="fold"), *below]
     shown = Table.grid(padding=(0, 3, 0, 0))
-    shown.add_row(banner, Text(printable(verdict.headline)))
+    shown.add_column(no_wrap=True)
+    shown.add_row(banner, Text(printable(verdict.headline), overflow="fold"))
     return [shown, *below]
 
 
-def _by_depth(run: Run, corner: str, rows: Sequence[evidence.Row]) -> RenderableType:
-    """Lines by depth; on a narrow terminal the remarks wrap, never the numbers."""
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
-    table.add_column(corner, no_wrap=True, min_width=18)
-    for depth in evidence.shown_depths(run.spec.depth):
-        table.add_column(str(depth), justify="right", no_wrap=True, min_width=5)
-    table.add_column("", style="dim")
-    for row in rows:
-        table.add_row(row.name, *row.cells, row.remark)
-    return table
+def _block(head: str, lines: Sequence[str]) -> list[RenderableType]:
+    return [Text(head, style="bold"), *map(hanging, lines)] if lines else []
 
 
-def _conditions(run: Run) -> list[RenderableType]:
+def _dim(lines: Sequence[str]) -> list[RenderableType]:
+    return [Text(line, style="dim", overflow="fold") for line in lines]
+
+
+def _conditions(run: Run, width: int) -> list[RenderableType]:
     rows = evidence.condition_rows(run)
     if not rows:
         return []
-    table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold", pad_edge=False)
-    for head in ("CONDITIONS", "", evidence.length_name(run)):
-        table.add_column(head, no_wrap=True)
-    table.add_column("accepted drafts, of the baseline's")
-    for probe, own in groupby(rows, key=itemgetter(0)):
-        for number, (_, *cells) in enumerate(own):
-            table.add_row("" if number else probe, *cells)
-    return [table]
+    cells = [
+        (Text("" if number else probe), *map(Text, own))
+        for probe, rows_of_probe in groupby(rows, key=itemgetter(0))
+        for number, (_, *own) in enumerate(rows_of_probe)
+    ]
+    return listed(("CONDITIONS", "", evidence.length_name(run), evidence.KEPT), cells, 3, width)
 
 
-def _findings(verdict: Verdict) -> RenderableType:
-    if not verdict.findings:
-        return Text("No findings.", style="bold")
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
-    table.add_column("FINDINGS", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("")
-    for finding in verdict.findings:
-        table.add_row(
-            finding.code, Text(evidence.grade(finding), style=COLOURS[finding.severity]), Text(printable(finding.claim), overflow="fold")
-        )
-    return table
+def _findings(findings: Sequence[Finding], width: int) -> list[RenderableType]:
+    if not findings:
+        return []
+    rows = [
+        (Text(one.code, style="bold"), Text(evidence.grade(one), style=COLOURS[one.severity]), Text(printable(one.claim)))
+        for one in findings
+    ]
+    return listed(("", "", ""), rows, 2, width)[1:]
 
 
-def _remedies(run: Run, verdict: Verdict) -> list[RenderableType]:
-    found, by_length = remedies.tried(run), speeds.speed_rows(run)
+def _remedies(run: Run, verdict: Verdict, found: Sequence[Outcome], width: int) -> list[list[RenderableType]]:
+    by_length = speeds.speed_rows(run)
     if not found and not by_length:
         return []
-    parts: list[RenderableType] = [_trials(run, found), Text(remedies.heading(run), style="dim")] if found else []
+    trials: list[RenderableType] = [*_trials(run, found, width), Text(remedies.heading(run, found), style="dim")] if found else []
     if answer := remedies.answer(run, verdict, found):
-        parts.append(Text(answer, style="bold"))
-    if by_length:
-        parts += [Text(), _by_depth(run, "DRAFT LENGTH", by_length), *map(hanging, speeds.payoff_lines(run))]
-    for head, lines in remedies.further_parts(run, verdict, found):
-        parts += [Text(), Text(head.upper(), style="bold"), *map(hanging, lines)]
-    return parts
+        trials.append(Text(answer, style="bold"))
+    lengths = [*by_depth("DRAFT LENGTH", by_length, width), *map(hanging, speeds.payoff_lines(run))] if by_length else []
+    return [trials, lengths, *(_block(head.upper(), lines) for head, lines in remedies.further_parts(run, verdict, found))]
 
 
-def _trials(run: Run, found: Sequence[Outcome]) -> RenderableType:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
-    table.add_column("MITIGATIONS", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("")
-    table.add_column("", no_wrap=True)
-    for state, name, words, gain in remedies.remedy_rows(run, found):
-        table.add_row(name, Text(state, style=STANDING.get(state, "")), words, gain)
-    return table
-
-
-def _to_do(verdict: Verdict, shorter_draft: str) -> list[RenderableType]:
-    advice = evidence.to_do(verdict, shorter_draft).items()
-    if not advice:
-        return []
-    return [Text("WHAT TO DO", style="bold"), *(hanging(f"{fix}  ({', '.join(codes)})") for fix, codes in advice)]
+def _trials(run: Run, found: Sequence[Outcome], width: int) -> list[RenderableType]:
+    rows = [
+        (Text(name), Text(state, style=STANDING.get(state, "")), Text(words), Text(gain))
+        for state, name, words, gain in remedies.remedy_rows(run, found)
+    ]
+    return listed(("MITIGATIONS", "", "", ""), rows, 2, width)

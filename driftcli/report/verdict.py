@@ -110,9 +110,9 @@ def _open_axes(axes: Mapping[Axis, AxisVerdict]) -> str:
 def _bound(axis: AxisVerdict) -> str:
     if axis.bound is None:
         return "(not judged)"
-    more = f"about {axis.more_prompts} more prompts would tell" if axis.more_prompts else "no number of prompts would tell"
-    bound = f"{axis.bound:.0%}" if axis.unit == A_SHARE else f"{axis.bound:.2f} {axis.unit}"
-    return f"(up to {bound} not excluded, {more})"
+    more = f"about {axis.more_prompts} more prompts would tell" if axis.more_prompts else "more prompts would not tell"
+    bound = f"a loss of up to {axis.bound:.0%}" if axis.unit == A_SHARE else f"a gain of up to {axis.bound:.2f} {axis.unit}"
+    return f"({bound} is not excluded, {more})"
 
 
 def _headline(severity: Severity, axes: Mapping[Axis, AxisVerdict], trace: Trace) -> str:
@@ -141,11 +141,11 @@ def _drift_headline(severity: Severity, drift: AxisVerdict, trace: Trace) -> str
     damage = trace.by_depth(compounding)[-1]
     if not isinstance(damage, Estimate):
         return "no loss found on the axes that were judged"
-    fall = f"{damage.value:z.0%} [{damage.low:z.0%}, {damage.high:z.0%}] from depth 2 to {trace.spec.depth}"
+    lost = f"{damage.value:z.0%} [{damage.low:z.0%}, {damage.high:z.0%}] of its accuracy at depth {trace.spec.depth}"
     if severity == "healthy":
-        counts = "which is not shown to count" if drift.state == "open" else "below what counts"
-        return f"no drift found: right guesses fall by a further {fall}, {counts}"
-    return f"right guesses fall by a further {fall} because the head feeds on its own state"
+        counts = "which is not shown to matter" if drift.state == "open" else "too little to matter"
+        return f"no drift found: beyond the hand-off the head loses {lost} by feeding on its own hidden state, {counts}"
+    return f"feeding on its own hidden state costs the head {lost}, beyond what the hand-off costs"
 
 
 def exit_code(verdict: Verdict, fail_on: FailOn, *, strict: bool = False) -> int:

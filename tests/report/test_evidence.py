@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from driftcli.domain import AxisVerdict, Verdict
-from driftcli.report.evidence import Curve, axis_lines, banner, counted, facts_line, shown_depths
+from driftcli.report.evidence import Curve, banner, counted, facts_line
+from driftcli.report.notes import axis_lines
+from driftcli.report.tables import shown_depths
 from driftcli.stats import Floats, Sums
 from tests.report.conftest import Judged
 from tests.report.synthetic import Recipe

@@ -19,7 +19,7 @@ from driftcli.report.console import plain
 from driftcli.report.json import finding_json
 from driftcli.report.json import report as report_json
 from driftcli.report.markdown import render as markdown
-from driftcli.report.terminal import render
+from driftcli.report.terminal import whole as render
 from driftcli.report.verdict import judge
 from driftcli.traces.layout import COSTS_FILE
 from driftcli.traces.reader import Run, read_run

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from driftcli.domain import SYSTEMS, Sourced
 from driftcli.loading.readings import Reading
-from driftcli.report.evidence import facts_line, remarks
+from driftcli.report.evidence import facts_line
+from driftcli.report.notes import remarks
 from driftcli.report.switches import SWITCHES, SYSTEM_NAMES, written
 from driftcli.traces.reader import read_run
 from tests.report.synthetic import Recipe, write_run

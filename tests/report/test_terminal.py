@@ -9,7 +9,7 @@ from rich.console import Console
 from driftcli.domain import Estimate, Finding, Verdict
 from driftcli.report.console import plain
 from driftcli.report.markdown import render as markdown
-from driftcli.report.terminal import render
+from driftcli.report.terminal import whole as render
 from driftcli.traces.reader import Run
 from tests.report.conftest import Judged
 from tests.report.synthetic import DRIFTING, WITHOUT_STATE, Life, Recipe
