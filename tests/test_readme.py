@@ -6,12 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
+import pytest
+
 from driftcli.cli.main import PIPE_CLOSED
 from driftcli.cli.net import INTERRUPTED
+from driftcli.curves import forced_accuracy
+from driftcli.domain import Estimate
 from driftcli.errors import DriftError, UsageError
 from driftcli.report.verdict import EXIT_FAILED, EXIT_INCONCLUSIVE
 from driftcli.terms import BY_WORDS, plain
+from driftcli.traces.reader import read_run
 from tests.loading.edits import edit_config
+from tests.report.synthetic import DRIFTING, Recipe, write_run
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,6 +61,15 @@ def test_every_term_of_the_readme_can_be_explained() -> None:
     names = [name for line in table for name in line.split("|")[1].strip().split(", ")]
     assert len(names) > 10
     assert [name for name in names if plain(name) not in BY_WORDS] == []
+
+
+def test_the_query_of_the_readme_gives_accuracy_by_feed_and_depth_of_the_baseline(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", Recipe(DRIFTING, extra={"other": ("a-probe", DRIFTING)}))
+    (query,) = re.findall(r"`(select .*?)`", README)
+    rows = duckdb.sql(query.replace("RUN", str(run))).fetchall()
+    forced = {depth: share for feed, depth, share in rows if feed == "forced"}
+    expected = [one.value for one in read_run(run).by_depth(forced_accuracy) if isinstance(one, Estimate)]
+    assert [forced[depth] for depth in range(1, 9)] == pytest.approx(expected)
 
 
 def test_the_scan_in_the_readme_is_what_the_tool_prints(tmp_path: Path) -> None:
