@@ -142,7 +142,7 @@ class DraftSettings:
 class TextSettings:
     """How the texts come about that a condition drafts on; the defaults are the run's own.
 
-    template: how messages are rendered. bos: what becomes of a first token that is the BoS. replayed: the replies are those of the run's
+    template: how messages are rendered. bos: what becomes of a first token that is the BOS. replayed: the replies are those of the run's
     own texts, put behind the prompts as they are rendered here. temperature: of the target's replies, greedy at 0; a drafter on such texts
     proposes at the same one. length: tokens of the prompt, filled up in front with other conversations of the run; 0 leaves it alone.
     system: what becomes of the system message, and of the one that a template puts in where none is given; system_tokens: how long the
@@ -227,7 +227,7 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True)
 class RenderingFacts:
-    """How the target's conversations are rendered: by a chat template or not, with the BoS in front or not, with the names of roles in the
+    """How the target's conversations are rendered: by a chat template or not, with the BOS in front or not, with the names of roles in the
     template's own words or not, and whether a prompt to answer is added at the end. takes_system: it admits a system message, and
     injects_system: it puts one in where none is given. thinks_if_asked, thinks_unless_told: its switch for thinking is off or on by itself.
     """

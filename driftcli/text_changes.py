@@ -45,7 +45,7 @@ class Change(NamedTuple):
 
 WITHOUT = {
     "templated": "the target has no chat template",
-    "begins_with_bos": "the target's prompts do not begin with its BoS token",
+    "begins_with_bos": "the target's prompts do not begin with its BOS token",
     "names_roles": "the template names no role in words",
     "prompts_reply": "the template adds no prompt to answer",
     "thinks_if_asked": "the template has no switch for thinking",

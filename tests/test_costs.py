@@ -80,7 +80,13 @@ def test_speculation_at_the_break_even_length_is_as_fast_as_plain_decoding(draft
     assert speed_up(np.array([100.0]), np.array([100 * (length - 1)]), costs, drafts) == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("costs", "words"), [(STEPS, "from an acceptance length of 1.80"), (StepCosts(1, 9, 9, (1, 2, 3)), "would not")])
+@pytest.mark.parametrize(
+    ("costs", "words"),
+    [
+        (STEPS, "break-even at an acceptance length of 1.80"),
+        (StepCosts(1, 9, 9, (1, 2, 3)), "slower than plain decoding even if every draft token were accepted"),
+    ],
+)
 def test_what_cannot_pay_is_given_no_length(costs: StepCosts, words: str) -> None:
     assert words in pays_from(costs, 2)
 

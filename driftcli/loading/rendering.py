@@ -151,7 +151,7 @@ def _begins_with_bos(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> bool
 
 
 def _with_bos(tokenizer: PreTrainedTokenizerBase, ids: list[int], labels: list[int], settings: TextSettings) -> tuple[list[int], list[int]]:
-    """Token ids and labels with their BoS as the settings want it; without the own template the one that it writes is kept."""
+    """Token ids and labels with their BOS as the settings want it; without the own template the one that it writes is kept."""
     foreign = settings.template in ("none", "other-family") and rendering_facts(tokenizer).begins_with_bos
     if foreign and not _begins_with_bos(tokenizer, ids):
         ids, labels = [int(tokenizer.bos_token_id), *ids], [TEMPLATE, *labels]

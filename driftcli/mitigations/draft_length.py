@@ -27,7 +27,7 @@ class DraftLength:
         own = trace.pair.no_recursion is None
         lengths = range(1, trace.spec.depth)
         options = [
-            Option(f"{length} draft tokens", Plan(trace.reference, length), usual(trace), draft_length(length, self_feeding=own))
+            Option(f"draft length {length}", Plan(trace.reference, length), usual(trace), draft_length(length, self_feeding=own))
             for length in lengths
         ]
         return [Trial(self.name, options)] if options else []

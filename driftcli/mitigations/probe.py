@@ -75,11 +75,12 @@ class Mitigations:
         if isinstance(worth, Absent):
             return Skipped("payoff", "inconclusive", worth.reason)
         gain = f"{worth.value:.2f}x [{worth.low:.2f}, {worth.high:.2f}] the speed of plain decoding"
-        claim = f"{gain} with {plan.drafts} draft tokens, the best length at batch {costs.batch_size}; {pays_from(costs, plan.drafts)}"
+        seen, pays = f"{gain} at draft length {plan.drafts}, the best at batch {costs.batch_size}", pays_from(costs, plan.drafts)
+        claim = f"{seen}; {pays}"
         if worth.low > 1:
             return Sound("payoff", claim)
         if worth.high >= 1:
-            return Skipped("payoff", "inconclusive", f"{claim}: a gain or a loss, more prompts would tell")
+            return Skipped("payoff", "inconclusive", f"{seen}, which may be a gain or a loss, more prompts would tell; {pays}")
         return Finding(
             "NO-PAYOFF", self.grades.of(lost(worth)), claim, worth, "times plain decoding", "turn speculation off at this batch size"
         )
@@ -114,7 +115,7 @@ def _together(trace: Trace) -> list[tuple[Kind, Trial]]:
     words = " and ".join(one.words for one in (changes if condition == TOGETHER else changes[:1]))
     own = trace.pair.no_recursion is None
     options = [
-        Option(f"{words}, {length} draft tokens", Plan(condition, length), usual(trace), draft_length(length, self_feeding=own))
+        Option(f"{words}, draft length {length}", Plan(condition, length), usual(trace), draft_length(length, self_feeding=own))
         for length in range(1, trace.spec.depth + 1)
     ]
     return [("needs code", Trial(TOGETHER, options))]

@@ -1,4 +1,4 @@
-"""Another rendering of the same prompts, of those that a server can be told: the BoS dropped or doubled, another system message or none.
+"""Another rendering of the same prompts, of those that a server can be told: the BOS dropped or doubled, another system message or none.
 
 Unlike all other mitigations it changes what the target says: what is held against one another is each on the reply that it brings about.
 """

@@ -194,7 +194,7 @@ def _nowhere(why: str) -> dict[Engine, str]:
 def template(change: str) -> dict[Engine, str]:
     """Another rendering of the prompts, by the name of the condition that measured it; KeyError for one that no server can be told.
 
-    Every engine tokenises a rendered template without adding a BoS of its own, so the template decides. Source: SGLang
+    Every engine tokenises a rendered template without adding a BOS of its own, so the template decides. Source: SGLang
     entrypoints/openai/serving_chat.py, vLLM's ChatCompletionRequest.add_special_tokens, off by default, TensorRT-LLM commands/serve.py,
     transformers tokenization_utils_base.py.
     """

@@ -35,7 +35,7 @@ def _measured(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> dict[str,
     drifts = [one.code for one in verdict.findings if BY_NAME[one.code].axis == "drift" and one.severity != "healthy"]
     shorter = "" if priced(run) else shorter_draft(run)
     return {
-        **{_told(run, one): [MEASURED] for one in found if remedies.recommended(one)},
+        **{_told(run, one): [MEASURED] for one in remedies.worth_it(run, found)},
         **({printable(shorter): list(dict.fromkeys(drifts))} if drifts and shorter else {}),
     }
 

@@ -56,7 +56,7 @@ def heading(run: Run, found: Sequence[Outcome]) -> str:
     judging = _judging(found)
     half = f"the other half{f' ({judging} prompts)' if judging else ''}"
     what = "expected speed" if deciding(run) else "tokens a round"
-    one = f"{what} against {run.spec.depth} draft tokens as they are, or against what stands behind `over`"
+    one = f"{what} against draft length {run.spec.depth}, or against what stands behind `over`"
     return f"{one}; options are chosen on half of the prompts and measured on {half}, intervals for all trials at once"
 
 
@@ -145,21 +145,25 @@ def _of(one: Outcome, found: Sequence[Outcome]) -> str:
 
 
 def typed(run: Run, found: Sequence[Outcome]) -> list[str]:
-    """What to type for each that helps, an engine a line, and for draft lengths by batch size; where even the best length does not pay,
-    only what does, or to draft nothing.
-    """
-    slower, lines = _slower(run), list[str]()
+    """What to type for each that is worth it, an engine a line, and by batch size; to draft nothing where nothing pays."""
+    lines: list[str] = []
     by_length = lengths_typed(run, next((one.option.plan.drafts for one in found if of_length(one) and one.option), None))
-    for one in found:
+    for one in worth_it(run, found):
         told = of_length(one) and by_length  # by batch size, the one that decides among them
-        if recommended(one) and one.option is not None and not told and (not slower or _pays(run, one)):
+        if one.option is not None and not told:
             lines += [printable(f"{one.option.words}, {engine} {ENGINES[engine]}: {text}") for engine, text in one.option.settings.items()]
-    return [*lines, *(by_length if not slower or not lines else [])]
+    return [*lines, *(by_length if not _slower(run) or not lines else [])]
 
 
 def settable(lines: Sequence[str]) -> list[str]:
     """What to type without the engines that have no such switch, unless none has."""
     return [line for line in lines if NO_SWITCH not in line] or list(lines)
+
+
+def worth_it(run: Run, found: Sequence[Outcome]) -> list[Outcome]:
+    """The trials that help; where even the best draft length does not pay, only those with which speculation may."""
+    slower = _slower(run)
+    return [one for one in found if recommended(one) and (not slower or _pays(run, one))]
 
 
 def of_length(one: Outcome) -> bool:
@@ -172,7 +176,7 @@ def option_words(run: Run, one: Outcome) -> str:
     if one.option is None:
         return "-"
     over = one.option.over.drafts
-    return one.option.words if over == run.spec.depth else f"{one.option.words}, over {over} draft tokens"
+    return one.option.words if over == run.spec.depth else f"{one.option.words}, over draft length {over}"
 
 
 def remedies_json(run: Run, number: Callable[[Estimate | Absent], Plain]) -> list[Plain]:

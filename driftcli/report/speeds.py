@@ -76,10 +76,10 @@ def payoff_lines(run: Run) -> list[str]:
     lines = []
     for costs in priced(run):
         plan, worth = best_length(run, costs)
-        chosen = f"batch {costs.batch_size}: {plan.drafts} draft tokens, the fastest on half of the prompts, decode {gain_text(worth)}"
-        lines.append(f"{chosen} as fast as without drafting on the other half; {pays_from(costs, plan.drafts)}")
+        chosen = f"batch {costs.batch_size}: draft length {plan.drafts}, the fastest on half of the prompts, gives {gain_text(worth)}"
+        lines.append(f"{chosen} the speed of plain decoding on the other half; {pays_from(costs, plan.drafts)}")
         if len(same := equally_fast(run, costs)) > 1:
-            told = f"{_listed(same)} draft tokens are equally fast as far as these prompts and times tell"
+            told = f"draft lengths {_listed(same)} are equally fast as far as these prompts and times tell"
             lines.append(f"batch {costs.batch_size}: {told}")
     for costs, why in withheld(run):
         lines.append(f"batch {costs.batch_size}: no speed is told: {why}; time the steps again, or give others (--costs)")
@@ -100,8 +100,8 @@ def shorter_draft(run: Run) -> str:
     if draft == run.spec.depth:
         return ""
     kept, now, before = gains[draft - 1] / gains[-1], 1 - gains[draft - 1] / draft, 1 - gains[-1] / len(gains)
-    waste = f"wastes {now:.0%} of the draft tokens instead of {before:.0%}"
-    return f"draft {draft} tokens instead of {len(gains)}: keeps {kept:.0%} of the accepted ones and {waste}"
+    rejected = f"{now:.0%} of all are rejected instead of {before:.0%}"
+    return f"draft length {draft} instead of {len(gains)}: keeps {kept:.0%} of the accepted draft tokens, and {rejected}"
 
 
 def _listed(lengths: Sequence[int]) -> str:

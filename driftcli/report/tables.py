@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 DEPTHS = 8  # columns of a table by depth that fit 100 characters beside its remarks
-CELL, GAP = 5, 1  # characters of a number by depth, and between two of them
+CELL, GAP = 5, 1  # characters of a number by depth at least, and between two of them
 REMARK = 26  # characters that a remark is given beside a table by depth, where there is room (chosen by us)
 WRAPPED = 28  # least characters of a column of sentences, else each row takes lines of its own (chosen by us)
 INDENT = 2
@@ -41,12 +41,11 @@ def shown_depths(depth: int, columns: int = DEPTHS) -> list[int]:
 
 def by_depth(corner: str, rows: Sequence[Row], width: int) -> list[RenderableType]:
     """A table by depth of at most so many characters; below it the remarks that it has no room for."""
-    depth = len(rows[0].cells)
+    depth, cell = len(rows[0].cells), GAP + max(CELL, *(len(one) for row in rows for one in row.cells))
     names = min(max(len(one) for one in (corner, *(row.name for row in rows))), max(12, width * 2 // 5))
-    room = (width - names) // (CELL + GAP)
-    columns = max(1, min(room, DEPTHS), (width - names - REMARK) // (CELL + GAP))
+    columns = max(1, min((width - names) // cell, DEPTHS), (width - names - REMARK) // cell)
     shown = shown_depths(depth, columns)
-    beside = width - names - len(shown) * (CELL + GAP) - GAP >= REMARK
+    beside = width - names - len(shown) * cell - GAP >= REMARK
     table = Table(box=None, padding=(0, GAP, 0, 0), header_style="bold", pad_edge=False)
     table.add_column(corner, width=names)
     for one in shown:

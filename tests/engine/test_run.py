@@ -544,7 +544,7 @@ def test_anchors_of_a_span_are_summed_alone(run: Run) -> None:
 
 @dataclass(frozen=True)
 class Rendering:
-    """A probe of somebody else: prompts without their BoS, answered anew and with the run's replies, the latter in a window too."""
+    """A probe of somebody else: prompts without their BOS, answered anew and with the run's replies, the latter in a window too."""
 
     name: str = "rendering"
     axes: tuple[Axis, ...] = ()

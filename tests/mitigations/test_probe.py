@@ -29,13 +29,13 @@ def test_speculation_that_is_slower_than_none_at_its_best_is_not_worth_it() -> N
     assert isinstance(found, Finding)
     assert (found.code, found.severity, found.fix) == ("NO-PAYOFF", "severe", "turn speculation off at this batch size")
     assert found.estimate.value == pytest.approx(1.7 / 3)
-    assert "the best draft length, 1, batch 1; it would not pay if every draft were kept" in found.claim
+    assert "at draft length 1, the best at batch 1; slower than plain decoding even if every draft token were accepted" in found.claim
 
 
 def test_speculation_that_is_faster_is_sound_and_says_by_how_much() -> None:
     found = said(PlannedTrace(lengths(GOOD), step_costs=CHEAP))
     assert isinstance(found, Sound)
-    assert found.reason.startswith("1.77x [1.77, 1.77] the speed of plain decoding at the best draft length, 3")  # 2.3 / 1.3
+    assert found.reason.startswith("1.77x [1.77, 1.77] the speed of plain decoding at draft length 3, the best at batch 1")  # 2.3 / 1.3
 
 
 def test_a_speed_that_may_be_a_gain_or_a_loss_is_inconclusive() -> None:

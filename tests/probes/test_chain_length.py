@@ -69,12 +69,16 @@ def test_the_depth_from_which_compounding_counts_is_told_and_what_it_comes_to_de
         deep, fresh_ahead=(0,) * 6, forced_ahead=(0,) * 6, rounds=(50,) * 6, kept=(40,) * 6, log_prob=(-1,) * 6, covered=(100,) * 6
     )
     (said,) = ChainLength().judge(FakeTrace(Story(), others={"deep": deep}))
-    assert said == Sound("drift", "compounding 0% at depth 4 (significant from depth 4, 65% at depth 6)")
+    assert said == Sound("drift", "0% of the accuracy at depth 4 is lost beyond the hand-off (significant from depth 4, 65% at depth 6)")
     drifting = Story(forced=MODERATE, growth=GROWN)
     (found, *_) = ChainLength().judge(FakeTrace(drifting, others={"deep": deep}))
-    assert isinstance(found, Finding) and found.claim.startswith("compounding 20% (significant from depth 4, 65% at depth 6), state")
+    assert isinstance(found, Finding) and found.claim.startswith(
+        "20% of the accuracy lost beyond the hand-off (significant from depth 4, 65% at depth 6); the hidden state"
+    )
     (alone, *_) = ChainLength().judge(FakeTrace(drifting))
-    assert isinstance(alone, Finding) and alone.claim.startswith("compounding 20% (significant from depth 3), state")
+    assert isinstance(alone, Finding) and alone.claim.startswith(
+        "20% of the accuracy lost beyond the hand-off (significant from depth 3); the hidden state"
+    )
 
 
 @pytest.mark.parametrize(
@@ -86,7 +90,8 @@ def test_damage_and_a_growing_state_are_drift_of_the_state(right_at_the_end: int
     assert found.keys() == {"DRIFT-STATE"}
     assert found["DRIFT-STATE"].severity == severity
     assert found["DRIFT-STATE"].estimate.value == pytest.approx(1.6)
-    assert found["DRIFT-STATE"].claim == f"compounding {compounding:.0%} (significant from depth 4), state 1.6x the fresh one [1.6, 1.6]"
+    lost = f"{compounding:.0%} of the accuracy lost beyond the hand-off (significant from depth 4)"
+    assert found["DRIFT-STATE"].claim == f"{lost}; the hidden state is 1.6x [1.6, 1.6] the target-fed one"
 
 
 def test_damage_and_attention_leaving_the_prompt_are_drift_of_attention() -> None:
@@ -94,13 +99,17 @@ def test_damage_and_attention_leaving_the_prompt_are_drift_of_attention() -> Non
     assert found.keys() == {"DRIFT-ATTENTION"}
     assert found["DRIFT-ATTENTION"].severity == "moderate"
     assert (
-        found["DRIFT-ATTENTION"].claim == "compounding 20% (significant from depth 3), attention to the prompt side -20 points [-20, -20]"
+        found["DRIFT-ATTENTION"].claim
+        == "20% of the accuracy lost beyond the hand-off (significant from depth 3); attention to the prompt -20 points [-20, -20]"
     )
 
 
 def test_damage_and_attention_gathering_on_its_own_drafts_are_drift_of_attention() -> None:
     found = findings(Story(forced=MODERATE, forced_ahead=(0, 10, 20, 30)))  # the control puts 15 there
-    assert found["DRIFT-ATTENTION"].claim == "compounding 20% (significant from depth 3), attention to its own drafts +15 points [+15, +15]"
+    assert (
+        found["DRIFT-ATTENTION"].claim
+        == "20% of the accuracy lost beyond the hand-off (significant from depth 3); attention to its own draft tokens +15 points [+15, +15]"
+    )
 
 
 def test_both_mechanisms_are_named_where_both_moved() -> None:
@@ -148,8 +157,8 @@ def test_damage_below_five_percent_is_healthy() -> None:
 def test_damage_whose_interval_straddles_five_percent_is_inconclusive_and_says_so() -> None:
     skip = only_skip(Story(forced=((80, 72, 72, 72), (80, 72, 64, 56)), growth=GROWN))  # half the prompts at 0%, half at 20%
     assert (skip.axis, skip.state) == ("drift", "inconclusive")
-    assert skip.reason.startswith("compounding 10% [")
-    assert "astride the 5% from which it counts" in skip.reason
+    assert skip.reason.startswith("10% [3%, 17%] of the accuracy at depth 4 is lost beyond the hand-off, which straddles the 5%")
+    assert "which straddles the 5% from which it counts" in skip.reason
 
 
 def test_damage_that_is_not_shown_is_left_open_while_it_cannot_be_moderate_and_undecided_where_it_can() -> None:
@@ -180,12 +189,14 @@ def test_a_drafter_without_recursion_is_not_applicable_with_its_reason_whatever_
 
 def test_a_chain_of_two_cannot_compound() -> None:
     short = Story((80, 80), (80, 40), (1, 3), (0, 5), (0, 50), (0, 40), (50, 40), (40, 40))
-    assert "too short to compound" in only_skip(short).reason
+    assert "no loss can compound over 2 draft tokens" in only_skip(short).reason
 
 
 def test_with_hardly_a_right_fresh_guess_there_is_nothing_to_lose() -> None:
     skip = only_skip(Story(fresh=(80, 40, 20, 9), forced=(80, 30, 10, 2), growth=GROWN))
-    assert skip == Skipped("drift", "inconclusive", "only 9% of the fresh guesses are right, too few to lose any")
+    assert skip == Skipped(
+        "drift", "inconclusive", "only 9% of the draft tokens are right on the target's hidden state, too few to lose any"
+    )
 
 
 def test_no_right_fresh_guess_at_all_gives_no_number_and_no_verdict() -> None:
@@ -197,7 +208,7 @@ def test_no_right_fresh_guess_at_all_gives_no_number_and_no_verdict() -> None:
 
 def test_the_collapse_is_named_at_the_first_depth_from_which_more_than_half_is_lost() -> None:
     found = findings(Story(forced=(80, 72, 36, 32), growth=GROWN))["DEPTH-COLLAPSE"]  # lost 10%, 55%, 60%
-    assert found.claim == "from depth 3 on more than 50% of the right guesses are lost to self-feeding (55% there)"
+    assert found.claim == "from depth 3 on more than 50% of the accuracy is lost to self-feeding (55% there)"
     assert found.fix == "retrain with a deeper unroll"
     assert found.severity == "severe"  # that of the drift: 60% - 10%
 
@@ -240,7 +251,10 @@ def test_a_first_guess_that_is_often_wrong_is_low_capacity(first: int, severity:
     found = findings(Story(fresh=(first,) * 4, forced=(first,) * 4))
     assert found.keys() == {"LOW-CAPACITY"}
     assert found["LOW-CAPACITY"].severity == severity
-    assert found["LOW-CAPACITY"].claim == f"first guess right {first}% [{first}%, {first}%] on the target's own state"
+    assert (
+        found["LOW-CAPACITY"].claim
+        == f"the first draft token is right {first}% [{first}%, {first}%] of the time, on the target's hidden state"
+    )
 
 
 def test_a_first_guess_right_half_the_time_is_not_low_capacity() -> None:
@@ -254,7 +268,7 @@ def test_a_first_guess_astride_the_limit_is_inconclusive() -> None:
 
 def test_the_capacity_of_a_drafter_without_recursion_is_judged_without_speaking_of_states() -> None:
     found = findings(Story(fresh=(45,) * 4, forced=(45,) * 4), no_recursion="it hands on no state")
-    assert found["LOW-CAPACITY"].claim == "first guess right 45% [45%, 45%]"
+    assert found["LOW-CAPACITY"].claim == "the first draft token is right 45% [45%, 45%] of the time"
 
 
 def test_every_finding_counts_prompts_and_bears_a_known_code_of_an_axis_that_the_probe_judges() -> None:
@@ -269,5 +283,5 @@ def test_a_grade_is_no_higher_than_the_whole_interval_supports() -> None:
     assert findings(near)["DRIFT-STATE"].severity == "severe"
     wide = Story(forced=((80, 72, 68, 60), (80, 72, 48, 20)), growth=GROWN)  # 15% and 65%: 40% on average, the low end far under 35%
     found = findings(wide)["DRIFT-STATE"]
-    assert found.claim.startswith("compounding 40%")
+    assert found.claim.startswith("40% of the accuracy lost beyond the hand-off")
     assert found.severity == "moderate"

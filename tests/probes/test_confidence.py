@@ -10,14 +10,14 @@ def test_the_depth_that_promises_too_much_is_named_beside_depth_one() -> None:
     assert isinstance(found, Finding)
     assert (found.code, found.severity) == ("MISCALIBRATED", "mild")
     assert found.claim == (
-        "at depth 4 its probability promises 25% more right guesses than there are [+25%, +25%], at depth 1 +2%; calibration error 0.25"
+        "at depth 4 its probability promises 25% more right draft tokens than there are [+25%, +25%], at depth 1 +2%; calibration error 0.25"
     )
 
 
 def test_a_drafter_that_promises_too_little_is_named_too() -> None:
     (found,) = Confidence().judge(FakeTrace(Story(forced=(80, 70, 60, 50), probability=(60, 70, 60, 50))))
     assert isinstance(found, Finding)
-    assert found.claim.startswith("at depth 1 its probability promises 20% less right guesses than there are [-20%, -20%]")
+    assert found.claim.startswith("at depth 1 its probability promises 20% less right draft tokens than there are [-20%, -20%]")
 
 
 def test_promises_that_are_kept_few_prompts_or_given_replies_keep_it_quiet() -> None:

@@ -69,7 +69,7 @@ def test_a_fall_that_a_window_restores_is_drift_with_length(kept: float, severit
     assert (helped.code, helped.severity, helped.condition) == ("WINDOW-HELPS", "healthy", "context-2048-window-512-keep-sink")
     assert (found.code, found.severity, found.condition) == ("DRIFT-LONGCTX", severity, "context-2048")
     lost = f"{1 - kept / 40:.0%}"
-    assert found.claim.startswith(f"from 512 to 2048 tokens {lost} of the accepted drafts are lost [{lost}, {lost}]; ")
+    assert found.claim.startswith(f"from 512 to 2048 tokens {lost} [{lost}, {lost}] of the accepted draft tokens are lost; ")
     assert f"a window of 512 and the sink kept gives back {(40 - kept) / 40:.2f} a round" in found.claim
 
 
@@ -78,7 +78,7 @@ def test_a_fall_that_no_window_restores_has_a_name_of_its_own() -> None:
     (found,) = PROBE.judge(trace(falling))
     assert isinstance(found, Finding)
     assert (found.code, found.severity) == ("LENGTH-LOSS", "severe")
-    assert found.claim.endswith("[50%, 50%], and no window gives them back")
+    assert found.claim.endswith("50% [50%, 50%] of the accepted draft tokens are lost, and no window gives them back")
 
 
 def test_lengths_alike_are_sound_and_a_window_that_helps_all_the_same_is_noted() -> None:
@@ -86,7 +86,10 @@ def test_lengths_alike_are_sound_and_a_window_that_helps_all_the_same_is_noted()
     assert isinstance(said, Sound) and said.reason.startswith("no length costs ")
     helped, said = PROBE.judge(trace({"context-1024-window-256": 50.0}))
     assert isinstance(helped, Finding) and isinstance(said, Sound)
-    assert helped.claim == "at 1024 tokens a window of 256: +0.25 drafts a round [+0.25, +0.25], 125% of what full attention keeps"
+    assert (
+        helped.claim
+        == "at 1024 tokens a window of 256: +0.25 accepted draft tokens a round [+0.25, +0.25], 125% of those with full attention"
+    )
 
 
 def test_a_window_that_helps_only_the_prompts_that_select_is_not_believed() -> None:
@@ -105,7 +108,10 @@ def test_an_uncertain_fall_is_open_with_what_is_not_excluded() -> None:
     (said,) = PROBE.judge(trace({name: wide for name in trace({}).others if name.startswith("context-2048")}))
     assert isinstance(said, Open) and said.axis == "context"
     assert said.bound is not None and said.bound > 0.15
-    assert f"up to {said.bound:.0%} is not excluded (from 512 to 2048 tokens 0% of the accepted drafts are lost" in said.reason
+    assert (
+        f"up to {said.bound:.0%} is not excluded (from 512 to 2048 tokens 0% [-19%, 19%] of the accepted draft tokens are lost"
+        in said.reason
+    )
     assert "more prompts a length would tell" in said.reason
 
 

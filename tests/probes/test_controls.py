@@ -37,7 +37,7 @@ def test_a_head_no_better_than_the_most_frequent_token_is_broken_and_neither_dri
     found, *withheld = said(Story(forced=(5, 5, 5, 5), favourite=(5, 6, 4)))
     assert isinstance(found, Finding)
     assert (found.code, found.severity) == ("LOAD-BROKEN", "miswired")
-    assert found.claim.startswith("the first guess is right 5.0%, the most frequent token alone 5")
+    assert found.claim.startswith("the first draft token is right 5.0% of the time, the most frequent token alone 5")
     assert [one.axis for one in withheld if isinstance(one, Withheld)] == ["drift", "capacity"]
 
 
@@ -51,9 +51,9 @@ def test_a_lookup_that_keeps_as_many_drafts_is_named() -> None:
     (found,) = said(Story(rounds=(50, 50, 50, 50), kept=(10, 10, 10, 10), looked_up=(30, 20)))
     assert isinstance(found, Finding) and found.code == "LOOKUP-ENOUGH"
     assert found.claim.startswith(
-        "a lookup of the last one to three tokens in the text so far keeps 0.25 drafts a round, the drafter 0.20, a difference of -0.05 [-0."
+        "a lookup of the last one to three tokens in the text so far gets 0.25 draft tokens a round accepted, the drafter 0.20, a difference of -0.05 [-0."
     )
-    assert "of five tokens, vLLM's default, it keeps 0.25" in found.claim
+    assert "a lookup of five tokens, vLLM's default, gets 0.25" in found.claim
     assert '"prompt_lookup_min": 1, "prompt_lookup_max": 3' in found.fix
 
 
@@ -85,7 +85,7 @@ def test_what_moves_when_the_same_is_run_again_is_named_with_its_size(
     assert codes(again) == found
     if found:
         assert isinstance(again[0], Finding)
-        assert f"would choose {choices:.1f}% of their tokens; 10 replies written one by one keep {kept[0]:.0%}" in again[0].claim
+        assert f"would choose {choices:.1f}% of their tokens; with 10 replies written one by one {kept[0]:.0%}" in again[0].claim
 
 
 def test_acceptance_that_loops_carry_is_named_at_its_size() -> None:
@@ -93,7 +93,7 @@ def test_acceptance_that_loops_carry_is_named_at_its_size() -> None:
     assert isinstance(found, Finding)
     assert (found.code, found.severity) == ("REPETITION-INFLATED", "severe")
     assert found.claim.startswith(
-        "at 30% of the anchors the reply goes round in circles: 1.00 accepted drafts a round, 0.60 elsewhere, so 40%"
+        "at 30% of the positions the reply repeats itself: 1.00 accepted draft tokens a round, 0.60 elsewhere, so 40%"
     )
     assert not said(Story(loops=5, calm=(38, 37.5)))
 

@@ -25,8 +25,8 @@ def test_a_category_that_loses_for_sure_is_found(share: Share, severity: str) ->
     assert (found.code, found.severity) == ("DOMAIN-SHIFT", severity)
     assert 1 - share[2] <= found.estimate.value <= 1 - share[0]  # found for being sure, so taken to be smaller
     assert found.claim == (
-        f"in code {found.estimate.value:.0%} [{1 - share[2]:.0%}, {1 - share[1]:.0%}] of the right first guesses are missing that the target's "
-        "certainty lets expect from the other prompts; 0.60 accepted drafts a round, 10% of the wanted tokens outside the draft vocabulary"
+        f"in code {found.estimate.value:.0%} [{1 - share[2]:.0%}, {1 - share[1]:.0%}] of the first-token accuracy is missing that other "
+        "prompts have where the target is as certain; 0.60 accepted draft tokens a round, 10% of the wanted tokens outside the draft vocabulary"
     )
 
 
@@ -42,7 +42,7 @@ def test_two_categories_that_lose_are_both_found() -> None:
 def test_categories_alike_are_sound_and_the_widest_is_named() -> None:
     (said,) = DomainShift().judge(trace({"code": (0.99, 0.96, 1.02), "prose": SOUND}))
     assert said == Sound(
-        "domain", "no category of 2 misses 4% or more; in code 1% [-2%, 4%] of the right first guesses expected there are missing"
+        "domain", "no category of 2 misses 4% or more; in code 1% [-2%, 4%] of the expected first-token accuracy is missing"
     )
 
 
@@ -50,7 +50,7 @@ def test_a_loss_that_is_neither_shown_nor_excluded_is_open_with_its_bound_and_th
     (said,) = DomainShift().judge(trace({"code": (0.95, 0.8, 1.1), "prose": SOUND}))
     assert isinstance(said, Open) and said.bound == pytest.approx(0.2)
     assert said.reason == (
-        "nothing found, up to 20% is not excluded (in code 5% [-10%, 20%] of the right first guesses expected there are missing); about "
+        "nothing found, up to 20% is not excluded (in code 5% [-10%, 20%] of the expected first-token accuracy is missing); about "
         f"{said.more_prompts} more prompts of that category would tell"
     )
 

@@ -23,14 +23,17 @@ def test_a_head_that_loses_by_the_pin_reads_its_magnitude() -> None:
     (found,) = judged((0.44, 0.4, 0.48))  # the paper's pre-norm head
     assert isinstance(found, Finding)
     assert (found.code, found.severity, found.condition) == ("MAGNITUDE-CODED", "healthy", PINNED)
-    assert found.claim == "its state held at its first RMS, 44% of the accepted drafts are kept [40%, 48%]: it reads how large its state is"
+    assert (
+        found.claim
+        == "with its hidden state held at its first RMS 44% [40%, 48%] of the accepted draft tokens are left: the head reads how large its state is"
+    )
 
 
 def test_a_head_that_gains_by_the_pin_suffers_from_the_growth_itself() -> None:
     (found,) = judged((1.39, 1.25, 1.54))
     assert isinstance(found, Finding)
     assert (found.code, found.severity) == ("GROWTH-COSTS", "healthy")
-    assert found.claim.endswith("139% of the accepted drafts are kept [125%, 154%]: the growth itself is what it cannot read")
+    assert found.claim.endswith("139% [125%, 154%] of the accepted draft tokens are left: the growth itself is what the head cannot read")
 
 
 @pytest.mark.parametrize("kept", [(1.0, 1.0, 1.0), (0.9, 0.84, 0.96), (1.1, 1.04, 1.16)])

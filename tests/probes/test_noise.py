@@ -28,7 +28,7 @@ def test_the_papers_pre_norm_head_is_noted_as_fragile() -> None:
     (found,) = judged((0.05, 0.03, 0.07), (0.86, 0.84, 0.88))
     assert isinstance(found, Finding)
     assert (found.code, found.severity, found.condition) == ("STATE-FRAGILE", "healthy", "noise-state-0.5")
-    assert found.claim == "noise of 50% of the RMS on the state leaves 5% of the accepted drafts, on the embedding 86%"
+    assert found.claim == "noise of 50% of the RMS on the hidden state leaves 5% of the accepted draft tokens, on the embedding 86%"
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ def test_texts_past_the_range_are_found_and_a_fall_beyond_it_is_moderate() -> No
         assert isinstance(found, Finding) and isinstance(withheld, Withheld)
         assert (found.code, found.severity) == ("POS-RANGE", severity)
         assert found.claim == (
-            f"texts of up to 100 tokens run past the 64 positions that the drafter declares: first guess right {beyond[0]}% beyond, 80% within"
+            f"texts of up to 100 tokens run past the 64 positions that the drafter declares: the first draft token is right {beyond[0]}% of the time beyond, 80% within"
         )
-        assert withheld.reason.startswith("100% of the anchors lie past the 64 positions")
+        assert withheld.reason.startswith("100% of the positions lie past the 64 positions")
 
 
 def test_a_drafter_that_declares_no_range_is_not_asked() -> None:

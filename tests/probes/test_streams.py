@@ -22,14 +22,14 @@ def test_a_stream_that_adds_far_more_than_another_is_noted() -> None:
     (found,) = judged((0.5, 0.4, 0.6), (2.0, 1.9, 2.1), (20.0, 19.0, 21.0))
     assert isinstance(found, Finding)
     assert (found.code, found.severity) == ("STREAM-IMBALANCE", "healthy")  # a note: it raises nothing
-    assert found.claim == "boundary 2 adds 40x what boundary 0 adds to the fused input"
+    assert found.claim == "boundary 2 adds 40x what boundary 0 adds to the fused input of fc"
     assert found.estimate == Estimate(20.0, 19.0, 21.0, 10)
 
 
 def test_a_stream_that_adds_nothing_at_all_is_noted() -> None:
     (found,) = judged((0.0, 0.0, 0.0), (2.0, 1.9, 2.1))
     assert isinstance(found, Finding)
-    assert found.claim == "boundary 0 adds nothing to the fused input"
+    assert found.claim == "boundary 0 adds nothing to the fused input of fc"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ Kept = tuple[float, float, float]
 
 
 def trace(replayed: Mapping[str, Kept], answered: Mapping[str, Kept] | None = None, **changes: object) -> FakeTrace:
-    """A run in which a change keeps these shares of the accepted drafts on the same replies and on new ones, and every other one all."""
+    """A run in which a change keeps these shares of the accepted draft tokens on the same replies and on new ones, and every other one all."""
     given = {f"{name}-replayed": kept for name, kept in replayed.items()} | dict(replayed if answered is None else answered)
     names = [change.name + end for change in CHANGES for end in ("", "-replayed")]
     ratios: dict[str, Estimate | Absent] = {name: Estimate(*given.get(name, (1.0, 0.97, 1.03)), 10) for name in names}
@@ -53,7 +53,7 @@ def test_what_a_target_does_not_have_is_not_changed(facts: RenderingFacts, names
 def test_a_target_without_template_and_bos_has_nothing_to_change() -> None:
     (said,) = PROBE.judge(trace({}, pair=card()))
     assert isinstance(said, Skipped) and said.state == "not applicable"
-    assert said.reason.startswith("the target's prompts do not begin with its BoS token; the target has no chat template")
+    assert said.reason.startswith("the target's prompts do not begin with its BOS token; the target has no chat template")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_the_surest_change_is_found_at_the_grade_that_is_sure_and_the_one_that_i
     assert 1 - kept[2] <= found.estimate.value <= 1 - kept[0]  # it was chosen for being sure, so it is taken to be smaller
     seen = f"{1 - kept[0]:.0%} [{1 - kept[2]:.0%}, {1 - kept[1]:.0%}]"
     assert found.claim.startswith(
-        f"without template and BoS {seen} of the accepted drafts are lost on the same replies, {seen} on new ones"
+        f"without template and BOS {seen} of the accepted draft tokens are lost on the same replies, {seen} on new ones"
     )
 
 
@@ -76,7 +76,7 @@ def test_a_loss_on_the_same_replies_alone_is_not_called_a_finding() -> None:
     (said,) = PROBE.judge(trace({"neither": (0.7, 0.62, 0.8)}, {"neither": (0.9, 0.7, 1.2)}))
     assert isinstance(said, Skipped) and said.state == "inconclusive"
     assert said.reason == (
-        "without template and BoS 30% [20%, 38%] of the accepted drafts are lost on the same replies, 10% [-20%, 30%] on new ones, and not "
+        "without template and BOS 30% [20%, 38%] of the accepted draft tokens are lost on the same replies, 10% [-20%, 30%] on new ones, and not "
         "surely both"
     )
 
@@ -94,7 +94,7 @@ def test_a_drafter_that_bears_every_change_is_sound() -> None:
     (said,) = PROBE.judge(trace({"no-bos": (0.99, 0.96, 1.02)}))
     assert said == Sound(
         "template",
-        "no change of 9 costs 4% of the accepted drafts or more; most, without the BoS 1% [-2%, 4%] of the accepted drafts are lost on the "
+        "no change of 9 costs 4% of the accepted draft tokens or more; most, without BOS 1% [-2%, 4%] of the accepted draft tokens are lost on the "
         "same replies, 1% [-2%, 4%] on new ones",
     )
 
@@ -104,7 +104,7 @@ def test_a_loss_that_is_not_shown_and_not_excluded_is_left_open_with_its_bound()
     assert isinstance(said, Open)
     assert said.bound == pytest.approx(0.2)
     assert said.reason.startswith(
-        "nothing found, up to 20% is not excluded (without template and BoS 5% [-10%, 20%] of the accepted drafts"
+        "nothing found, up to 20% is not excluded (without template and BOS 5% [-10%, 20%] of the accepted draft tokens"
     )
     assert said.more_prompts is not None and said.reason.endswith(f"about {said.more_prompts} more prompts would tell")
 

@@ -16,7 +16,7 @@ def test_what_the_draft_vocabulary_lacks_is_found_with_its_share_of_the_misses(i
     assert (found.code, found.severity) == ("VOCAB-COVERAGE", severity)
     out = 100 - inside
     assert found.claim == (
-        f"{out}% of the target's choices [{out}%, {out}%] lie outside the draft vocabulary: {2 * out}% of all wrong first guesses"
+        f"{out}% of the target's choices [{out}%, {out}%] lie outside the draft vocabulary: {2 * out}% of all wrong first draft tokens"
     )
 
 
@@ -26,7 +26,7 @@ def test_a_category_is_named_where_it_surely_lacks_more_than_the_others(low: flo
     contrasts: dict[str, Estimate | Absent] = {"code": Estimate(6.0, low, 9.0, 10), "prose": Estimate(0.2, 0.1, 0.3, 10)}
     (found,) = VocabularyCoverage().judge(FakeTrace(HALF_OUT, by_category=by, contrasts=contrasts))
     assert isinstance(found, Finding)
-    assert found.claim.endswith(f"25% of all wrong first guesses{told}")
+    assert found.claim.endswith(f"25% of all wrong first draft tokens{told}")
 
 
 def test_a_whole_vocabulary_few_prompts_or_given_replies_keep_it_quiet() -> None:

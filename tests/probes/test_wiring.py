@@ -48,7 +48,7 @@ def test_a_sound_head_is_left_as_declared_and_the_closest_other_is_named() -> No
     assert SEARCH.further(run) == ()
     assert SEARCH.wiring(run) == Wiring()
     (said,) = SEARCH.judge(run)
-    reason = "none of 8 other wirings is shown to fit better than the declared one; the closest, the default rotation, -0.05 nats a token [-0.05, -0.05] (16 prompts)"
+    reason = "none of 8 alternatives is shown to fit the weights better; the closest, the default rotation: -0.05 nats a token [-0.05, -0.05] (16 prompts)"
     assert said == Sound("wiring", reason)
 
 
@@ -66,7 +66,7 @@ def test_a_wiring_that_fits_better_is_taken_over_and_the_next_round_starts_from_
     assert (found.code, found.severity, found.condition) == ("AUX-LAYERS", "miswired", "wiring-capture-3-5-6")
     assert (
         found.claim
-        == "the weights fit streams of boundaries 3, 5, 6 better than what is declared: +0.60 nats a token [+0.60, +0.60] (8 prompts)"
+        == "the weights fit hidden states captured at boundaries 3, 5, 6 better than what is declared: +0.60 nats a token [+0.60, +0.60] (8 prompts)"
     )
 
 
@@ -101,7 +101,7 @@ def test_what_helps_the_prompts_that_select_and_not_those_that_judge_is_not_take
 def test_a_gain_too_small_to_count_is_none_though_its_interval_reaches_further() -> None:
     small = trace({"wiring-rope-default": ((-50, -200, -200, -200), (-148, -200, -200, -200))})
     (said,) = SEARCH.judge(small)
-    assert isinstance(said, Sound) and "the default rotation, +0.01 nats a token [-0." in said.reason
+    assert isinstance(said, Sound) and "the default rotation: +0.01 nats a token [-0." in said.reason
 
 
 def test_what_the_halves_leave_open_and_all_prompts_show_is_undecided_and_comes_before_any_other_advice() -> None:
@@ -170,7 +170,7 @@ def test_a_map_that_no_server_reads_so_is_a_finding_though_it_was_read_as_meant(
     found, _ = SEARCH.judge(run)
     assert isinstance(found, Finding)
     assert (found.code, found.severity) == ("VOCAB-MAP", "miswired")
-    assert what in found.claim and "read so the first guess is right 80%" in found.claim and fix in found.fix
+    assert what in found.claim and "read so the first draft token is right 80% of the time" in found.claim and fix in found.fix
 
 
 def test_gains_that_are_all_one_are_named_and_drift_is_withheld() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from driftcli.mitigations.mitigation import Option
 from driftcli.mitigations.trials import Outcome
 from driftcli.payoff import best_length
 from driftcli.report import remedies, speeds
+from driftcli.report.advice import advice_lines, to_do
 from driftcli.report.console import plain
 from driftcli.report.json import finding_json
 from driftcli.report.json import report as report_json
@@ -47,12 +49,12 @@ def test_where_no_draft_length_pays_the_answer_is_to_turn_speculation_off(judged
     typed = parts(run, verdict)["What to type"]
     assert typed[0] == f"no speculation, vllm 0.33: {OFF}"
     assert not any("num_speculative_tokens" in line for line in typed)  # though draft 1 is faster than draft 8
-    assert speeds.shorter_draft(run) == ""
+    assert not any("instead of 8" in line for line in advice_lines(run, verdict, remedies.tried(run)))
 
 
 def test_where_nothing_helps_the_answer_is_to_train_again_as_far_as_a_finding_asks_for_it(judged: Judged) -> None:
     run, verdict = judged(Recipe(DRIFTING, costs=[FREE]))
-    assert answer(run, verdict) == "Nothing that was tried at inference helps here: train again, as below."
+    assert answer(run, verdict) == "Nothing that was tried at inference helps here: train again."
     (lines,) = parts(run, verdict).values()
     assert lines[0].startswith("feed back the state behind the final norm")
     assert lines[0].endswith("(DRIFT-STATE, DRIFT-ATTENTION)")  # one recipe for both
@@ -69,15 +71,17 @@ def test_where_something_helps_it_is_what_to_type_and_no_answer_stands_above_it(
     fastest = best_length(run, CHEAP)[0].drafts
     assert 1 <= fastest < 8
     assert any(f'"num_speculative_tokens": {fastest}' in line for line in parts(run, verdict)["What to type"])
-    assert speeds.shorter_draft(run).startswith(f"draft {fastest} instead of 8: is the fastest at batch 1, keeps ")
-    assert f"- draft {fastest} instead of 8: is the fastest" in plain(render(run, verdict))
+    (told, codes), *_ = to_do(run, verdict, remedies.tried(run)).items()
+    assert re.fullmatch(rf"draft length {fastest} instead of 8: \d\.\d\dx \[.*\] the speed", told)
+    assert codes == ["measured"]
+    assert f"- {told}  (measured)" in plain(render(run, verdict))
 
 
 def test_batch_sizes_are_told_apart_and_one_where_nothing_pays_drafts_nothing(judged: Judged) -> None:
     run, verdict = judged(Recipe(DRIFTING, costs=[CHEAP, DEAR]))
     fastest = best_length(run, CHEAP)[0].drafts
     typed = parts(run, verdict)["What to type"]
-    assert not any(line.startswith("draft ") for line in typed)  # which the schedule holds already
+    assert not any(line.startswith("draft length ") for line in typed)  # which the schedule holds already
     (line,) = [line for line in typed if line.startswith("by batch size, vllm")]
     assert f"[[1, 7, {fastest}], [8, 8, 0]]" in line
     told = [line.split(":")[0] for line in speeds.payoff_lines(run) if "the fastest" in line]
@@ -95,7 +99,7 @@ def test_the_speed_of_every_draft_length_is_that_of_its_acceptance_length(judged
             assert row["break_even_length"] == pytest.approx(costs.round_seconds(drafts))  # a plain step takes 1 second
             assert row["speed_up"]["value"] == pytest.approx(row["acceptance_length"]["value"] / costs.round_seconds(drafts))
     length, pays, speed, _, _ = speeds.speed_rows(run)
-    assert (length.name, pays.name) == ("acceptance length", "batch 1, pays from")
+    assert (length.name, pays.name) == ("acceptance length", "batch 1, break-even")
     assert speeds.speed_rows(run)[3].cells == ["never"] * 8  # a step of 3 plain ones for 2 tokens at most, and so on
     assert [cell.rstrip("x") for cell in speed.cells] == [f"{row['speed_up']['value']:.2f}" for row in cheap["by_draft_length"]]
 
@@ -149,7 +153,7 @@ def test_hardly_slower_drafts_are_left_as_they_are_everywhere(judged: Judged) ->
     run, verdict = judged(Recipe(DRIFTING, costs=[StepCosts(1, 0.001, 0.001, (1.0,) * 9), StepCosts(4, 0.001, 0.001, (1.0,) * 9)]))
     assert remedies.tried(run)[0].trial != "draft-length" or not remedies.tried(run)[0].helps
     assert "What to type" not in parts(run, verdict)
-    assert speeds.shorter_draft(run) == ""
+    assert not any("instead of 8" in line for line in advice_lines(run, verdict, remedies.tried(run)))
     assert answer(run, verdict).startswith("Nothing that was tried at inference helps here:")
 
 

@@ -145,7 +145,7 @@ def test_a_drafter_that_cannot_drift_is_never_called_healthy() -> None:
 def test_what_is_open_neither_raises_the_verdict_nor_blocks_it_and_is_named_with_its_bound() -> None:
     said = judged(Open("template", "nothing found", 0.22, 70), axes=("drift", "template"))
     assert (said.severity, said.axes["template"].state) == ("healthy", "open")
-    assert said.open == "not settled: template (up to 22% not excluded, about 70 more prompts would tell)"
+    assert said.open == "not settled: template (a loss of up to 22% is not excluded, about 70 more prompts would tell)"
     assert judged(Open("template", "?", 0.5), finding("drift", "mild"), axes=("drift", "template")).severity == "mild"
     assert judged(Open("template", "?"), axes=("drift", "template")).open == "not settled: template (not judged)"
 
@@ -191,9 +191,11 @@ def test_a_battery_without_a_judging_probe_gives_no_clean_bill() -> None:
 def test_the_headline_gives_the_cost_first_with_its_interval() -> None:
     story = Story(forced=(80, 72, 64, 56))  # 24/80 at depth 4, less a hand-off of 8/80
     assert judged(finding("drift", "moderate"), story=story).headline == (
-        "right guesses fall by a further 20% [20%, 20%] from depth 2 to 4 because the head feeds on its own state"
+        "feeding on its own hidden state costs the head 20% [20%, 20%] of its accuracy at depth 4, beyond what the hand-off costs"
     )
-    assert judged().headline == "no drift found: right guesses fall by a further 0% [0%, 0%] from depth 2 to 4, below what counts"
+    assert judged().headline == (
+        "no drift found: beyond the hand-off the head loses 0% [0%, 0%] of its accuracy at depth 4 by feeding on its own hidden state, too little to matter"
+    )
 
 
 # ---- exit codes
@@ -221,7 +223,7 @@ def test_the_exit_codes_above_cover_every_severity_there_is() -> None:
 
 
 def test_what_is_open_passes_the_gate_unless_it_is_strict_and_the_gate_says_so() -> None:
-    open = Verdict("healthy", "", open="not settled: context (up to 22% not excluded, about 70 more prompts would tell)")
+    open = Verdict("healthy", "", open="not settled: context (a loss of up to 22% is not excluded, about 70 more prompts would tell)")
     assert (exit_code(open, "mild"), exit_code(open, "mild", strict=True), exit_code(open, "none", strict=True)) == (0, 5, 0)
     assert exit_code(Verdict("mild", "", open="not settled: context (not judged)"), "mild", strict=True) == 4
     assert gate_line(open, "mild") == f"--fail-on mild: passed, the verdict is healthy; {open.open}"

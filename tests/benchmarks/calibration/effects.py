@@ -73,7 +73,7 @@ def _lost_to_surprise(text: TextSettings) -> float:
 
 
 def own_choices(text: TextSettings) -> float:
-    """Share of a reply's tokens that the target would choose itself behind this rendering; of the bundled target 0.996 without a BoS and
+    """Share of a reply's tokens that the target would choose itself behind this rendering; of the bundled target 0.996 without a BOS and
     0.83 to 0.85 without a template.
     """
     if not text.replayed:
