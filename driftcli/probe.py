@@ -127,6 +127,14 @@ class Probe(Protocol):
 
 
 @runtime_checkable
+class Cutting(Probe, Protocol):
+    """A probe that cannot always run all that is asked of it."""
+
+    def left_out(self, pair: PairCard, spec: RunSpec) -> Sequence[str]:
+        """What of the request it does not run, each with the reason in a sentence."""
+
+
+@runtime_checkable
 class Rounds(Probe, Protocol):
     """A probe that looks at numbers before it asks for more."""
 

@@ -131,6 +131,12 @@ class TextChanges:
                 found.append(Condition(name, DraftSettings(spec.depth), self.name, controls=True, text=text))
         return found
 
+    def left_out(self, pair: PairCard, spec: RunSpec) -> Sequence[str]:
+        """Changes whose longer prompts the target's positions have no room for."""
+        able = [change for change in self.changes if all(getattr(pair.rendering, need) for need in change.needs)]
+        cut = [change.name for change in able if not _has_room(change, pair, spec) and self._is_asked(change, spec)]
+        return [f"{self.name}: {', '.join(cut)} left out: the target admits {pair.target_positions} positions"] if cut else []
+
     def judge(self, trace: Trace) -> Iterator[Said]:
         """The worst change that costs accepted drafts, over all that were tried."""
         admitted = self._admitted(trace.pair, trace.spec)
@@ -176,9 +182,10 @@ class TextChanges:
     def _admitted(self, pair: PairCard, spec: RunSpec) -> list[Change]:
         """Changes that this target's rendering admits and that leave its positions room for a conversation of that length again."""
         able = [change for change in self.changes if all(getattr(pair.rendering, need) for need in change.needs)]
-        room = pair.target_positions
-        short = [change for change in able if room is None or 2 * change.text.system_tokens + spec.max_new_tokens <= room]
-        return [change for change in short if not spec.quick or change.name in self.quick]
+        return [change for change in able if _has_room(change, pair, spec) and self._is_asked(change, spec)]
+
+    def _is_asked(self, change: Change, spec: RunSpec) -> bool:
+        return not spec.quick or change.name in self.quick
 
     def _finding(self, trace: Trace, change: Change, seen: Mapping[Change, Losses]) -> Finding:
         both, tried = seen[change], len(seen)
@@ -189,6 +196,12 @@ class TextChanges:
         name, severity, likely = named(change, replayed=both.same_text), self.grades.of(loss), self.grades.likely(loss)
         claim = f"{change.words} {both.told(trace)}{surest}{size}{_parts(trace, name)}{_certainty(trace, name)}"
         return Finding("TEMPLATE-SENSITIVE", severity, claim, loss, "share of accepted drafts", self.fix, name, likely)
+
+
+def _has_room(change: Change, pair: PairCard, spec: RunSpec) -> bool:
+    """Whether the target's positions leave room for a conversation of that length again."""
+    room = pair.target_positions
+    return room is None or 2 * change.text.system_tokens + spec.max_new_tokens <= room
 
 
 def named(change: Change, *, replayed: bool = False) -> str:

@@ -55,6 +55,12 @@ class ContextLength:
             found += [Condition(_named(length, one), one, self.name, text=text, prompts=PROMPTS) for one in settings]
         return found
 
+    def left_out(self, pair: PairCard, spec: RunSpec) -> Sequence[str]:
+        """Lengths that were asked for and that the target does not admit."""
+        beyond = sorted(set(spec.lengths) - set(lengths(pair, spec)))
+        reply = f"the target admits {pair.target_positions} positions, {spec.max_new_tokens} of them for the reply (--max-new-tokens)"
+        return [f"{self.name}: {', '.join(map(str, beyond))} left out: {reply}"] if beyond else []
+
     def judge(self, trace: Trace) -> Iterator[Said]:
         """The fall from the shortest length to the longer ones, and what gives it back."""
         tried = lengths(trace.pair, trace.spec)

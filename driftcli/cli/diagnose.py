@@ -16,6 +16,7 @@ PROMPTS = (
     "JSON Lines of {id, messages} or {id, text}, or builtin:languages (seven languages, tool calls) or builtin:all. "
     "Default: builtin, 80 prompts in English; for the bundled target its own."
 )
+QUICK = "24 prompts and the short battery, unless named otherwise. Default: quick where no pair is named, else all."
 LENGTHS = "Prompt lengths of context-length, as 512,1024,...; default: up to 2048 as far as admitted."
 THREADS = "Threads on a CPU. Default: the cores that this process may use, or OMP_NUM_THREADS."
 BUNDLED_PAIR = (f"{BUNDLED}target", f"{BUNDLED}pre-norm")
@@ -23,19 +24,20 @@ BUNDLED_PAIR = (f"{BUNDLED}target", f"{BUNDLED}pre-norm")
 
 def diagnose(
     target: Annotated[
-        str | None, typer.Option(help="Verifying model: hub id, id@revision or folder. Default, with no --drafter: the bundled pair.")
+        str | None,
+        typer.Option(help="The model that verifies: hub id, id@revision or folder. Default, with no --drafter: the bundled pair."),
     ] = None,
-    drafter: Annotated[str | None, typer.Option(help="Proposing model: an EAGLE head or a causal LM with the target's tokenizer.")] = None,
+    drafter: Annotated[
+        str | None, typer.Option(help="Model that drafts: an EAGLE head, or a causal LM with the target's tokenizer.")
+    ] = None,
     prompts: Annotated[Path | None, typer.Option(help=PROMPTS)] = None,
     probe: Annotated[list[str] | None, typer.Option(help="Only this probe, or your own as package.module:NAME; may be repeated.")] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="24 prompts and the short battery, unless named otherwise; so it is when no pair is named.")
-    ] = False,
-    depth: Annotated[int, typer.Option(min=1, max=64, help="Proposals a chain.")] = DEFAULTS.depth,
-    max_new_tokens: Annotated[int, typer.Option(min=2, help="Longest continuation by the target, in tokens.")] = DEFAULTS.max_new_tokens,
+    quick: Annotated[bool | None, typer.Option("--quick/--no-quick", help=QUICK)] = None,
+    depth: Annotated[int, typer.Option(min=1, max=64, help="Draft tokens a chain, as num_speculative_tokens.")] = DEFAULTS.depth,
+    max_new_tokens: Annotated[int, typer.Option(min=2, help="Longest reply of the target, in tokens.")] = DEFAULTS.max_new_tokens,
     lengths: Annotated[str | None, typer.Option(help=LENGTHS)] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use this many prompts, dealt over the categories.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Prompts that the target continues together.")] = DEFAULTS.batch_size,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts that the target answers together.")] = DEFAULTS.batch_size,
     batch_sizes: Annotated[
         str, typer.Option(help="Sequences that are decoded together: steps are timed at 1,8,...; the first decides.")
     ] = "1",
@@ -60,7 +62,7 @@ def diagnose(
     full: Annotated[bool, typer.Option("--full", help=FULL)] = False,
 ) -> None:
     """Measure a drafter/target pair: curves by depth, drift and its cost, findings, what to do."""
-    quick = quick or (target is None and drafter is None)
+    quick = (target is None and drafter is None) if quick is None else quick
     target, drafter = named_pair(target, drafter)
     from driftcli.cli.diagnosis import Request, diagnose_pair
     from driftcli.cli.gate import end

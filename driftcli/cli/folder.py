@@ -1,10 +1,11 @@
-"""The folder that a diagnosis writes to, asked for or new: checked before any model is loaded, and held while it is written to."""
+"""The folder that a diagnosis writes to, asked for, taken up or new: checked before any model is loaded, held while it is written to."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -18,16 +19,21 @@ URL = r"[A-Za-z][A-Za-z0-9+.-]*:(/|$)|file:"  # as a path, which has lost the se
 
 
 @contextmanager
-def run_folder(asked: Path | None, drafter: str) -> Iterator[Path]:
+def run_folder(asked: Path | None, drafter: str, unfinished: Sequence[Path] = ()) -> Iterator[Path]:
     """The folder of a run, writable and held for this process; what was made for it goes again where nothing was written to it.
 
-    Raises UsageError for what is no plain path, and RunError for what cannot be written to, is no run, or is held by another process.
+    unfinished: runs that may be taken up where no folder is asked for, the first that nobody else holds. Raises UsageError for what is no
+    plain path, and RunError for what cannot be written to, is no run, or is held by another process.
     """
     if asked is not None:
         path = _plain(asked)
         with held(path):
             yield path
         return
+    with ExitStack() as holding:
+        if (taken := next((path for path in unfinished if _taken(holding, path)), None)) is not None:
+            yield taken
+            return
     path = free_folder(RUNS, f"{datetime.now():%Y%m%d-%H%M%S}-{_name(drafter)}")
     try:
         with held(path):
@@ -36,6 +42,30 @@ def run_folder(asked: Path | None, drafter: str) -> Iterator[Path]:
         with suppress(OSError):  # something was written to it
             path.rmdir()
             path.parent.rmdir()
+
+
+def _taken(holding: ExitStack, path: Path) -> bool:
+    """Whether this process could take hold of a folder."""
+    try:
+        holding.enter_context(held(path))
+    except RunError:
+        return False
+    return True
+
+
+def unfinished_runs(asked: Mapping[str, object]) -> tuple[Path, ...]:
+    """Runs in `RUNS` that were asked for in the same words and are not complete, the last one begun first."""
+    found = [(manifest.stat().st_mtime, manifest.parent) for manifest in RUNS.glob("*/run.json") if _asks(manifest, asked)]
+    return tuple(path for _, path in sorted(found, reverse=True))
+
+
+def _asks(manifest: Path, asked: Mapping[str, object]) -> bool:
+    """Whether a manifest is that of an unfinished run of this request; one that cannot be read is not."""
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.get("complete") is False and content.get("asked") == json.loads(json.dumps(asked))
 
 
 def free_folder(parent: Path, name: str) -> Path:

@@ -25,6 +25,8 @@ from driftcli.traces.writer import Columns, RunFolder
 
 Tables = dict[str, dict[str, list[Columns]]]  # by condition and table
 Sinks = dict[tuple[str, int], "int | None"]  # by prompt and turn
+Say = Callable[[str, float], None]  # what is done now, and the share of all that is to be done which lies behind
+WRITING = 0.5  # share of the work on a batch that writing its texts is taken for (chosen by us)
 
 
 @dataclass(frozen=True)
@@ -59,21 +61,19 @@ def sharing_texts(conditions: Iterable[Condition]) -> dict[tuple[TextSettings, i
     return found
 
 
-def measure_cells(
-    work: Work, folder: RunFolder, batch: Batch, conditions: Sequence[Condition], holders: Holders, say: Callable[[str], None]
-) -> Tables:
+def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Sequence[Condition], holders: Holders, say: Say) -> Tables:
     """The tables of conditions that share their texts, text after text, so that one text's streams and chains are in memory at a time.
 
     Raises PromptError where the prompts cannot be rendered so, and RunError where memory does not suffice.
     """
-    say("target")
     tables: Tables = {condition.name: {name: [] for name in tables_of(condition)} for condition in conditions}
     ordered = sorted(conditions, key=lambda one: one.name != holders.sinks)
     try:
-        texts = _texts(work, folder, batch, conditions[0].text, holders.texts)
+        written = 0.0 if folder.is_done(holders.texts, batch.names) else WRITING
+        texts = _texts(work, folder, batch, conditions[0].text, holders.texts, say)
         sinks = _sinks(folder, batch, holders.sinks)
         for number, text in enumerate(texts, 1):
-            say(f"text {number} of {len(texts)}")
+            say(f"drafting on text {number} of {len(texts)}", written + (1 - written) * (number - 1) / len(texts))
             _draft_text(work, text, ordered, holders.sinks, sinks, tables)
     except torch.OutOfMemoryError as error:
         raise RunError(
@@ -83,7 +83,7 @@ def measure_cells(
     return tables
 
 
-def _texts(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, holder: str) -> list[Text]:
+def _texts(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, holder: str, say: Say) -> list[Text]:
     """The batch's texts as the cell of `holder` has them, so that all conditions see the same; before it is written, they are made."""
     if folder.is_done(holder, batch.names):
         by_id = {prompt.id: prompt for prompt in batch.prompts}
@@ -91,10 +91,17 @@ def _texts(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, 
         rows = [row for row in folder.written_texts(holder, batch.names) if row["prompt"] in by_id]
         return [Text(by_id[row["prompt"]], **{name: row[name] for name in names}) for row in rows]
     target, prompts, most = work.pair.target, batch.prompts, work.spec.max_new_tokens
-    own = _texts(work, folder, batch, TextSettings(), BASELINE) if settings.length or settings.replayed else []
+    own = _texts(work, folder, batch, TextSettings(), BASELINE, say) if settings.length or settings.replayed else []
     if settings.replayed:
         return replay_texts(target, own, settings)
-    return write_texts(target, lengthened(target, prompts, own, settings.length) if own else prompts, most, settings, work.spec.seed)
+    turns = 1 if own else max(len(prompt.turns) for prompt in prompts)
+
+    def told(turn: int, tokens: int) -> None:
+        which = f"turn {turn + 1} of {turns}, " if turns > 1 else ""
+        say(f"writing {len(prompts)} replies, {which}{tokens} of up to {most} tokens", WRITING * (turn + tokens / most) / turns)
+
+    continued = lengthened(target, prompts, own, settings.length) if own else prompts
+    return write_texts(target, continued, most, settings, work.spec.seed, told)
 
 
 def _sinks(folder: RunFolder, batch: Batch, holder: str) -> Sinks:

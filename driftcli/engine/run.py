@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -27,12 +26,13 @@ from driftcli.errors import ProbeError, PromptError, RunError
 from driftcli.loading.pair import LoadedPair
 from driftcli.loading.prompts import content_hash
 from driftcli.loading.rendering import render
-from driftcli.probe import Probe, Rounds, Search
+from driftcli.probe import Cutting, Probe, Rounds, Search
 from driftcli.traces.layout import CONDITION
 from driftcli.traces.reader import read_run
 from driftcli.traces.writer import Plain, RunFolder, card_json, manifest_of, open_run
 
-Progress = Callable[[int, int, str], None]  # prompts x conditions done, of how many, what runs now
+Progress = Callable[[float, int, str], None]  # prompts x conditions done, the part of one under way too, of how many, what runs now
+WRITTEN = "written"  # what runs now, when all conditions on some texts of a batch are
 PACKAGES = ("driftcli", "torch", "transformers", "accelerate", "numpy", "pyarrow")
 
 
@@ -47,6 +47,8 @@ class Job:
     out: Path
     probe_names: Sequence[str]
     force: bool = False
+    asked: Mapping[str, Plain] = field(default_factory=dict)  # the request in the words of whoever asked
+    offered: int | None = None  # prompts that there were, where not all are used
 
     @property
     def work(self) -> Work:
@@ -97,6 +99,15 @@ class Job:
         """All that is known to be run before anything is measured."""
         return self.checked([*self.opening(), *self.rest(Wiring())])
 
+    @property
+    def hashes(self) -> list[str]:
+        """Content hashes of the prompts, sorted."""
+        return sorted(map(content_hash, self.prompts))
+
+    def left_out(self) -> list[str]:
+        """What of the request its probes do not run, and why."""
+        return [line for probe in self.battery if isinstance(probe, Cutting) for line in probe.left_out(self.pair.card, self.spec)]
+
     def request(self) -> dict[str, Plain]:
         """What two runs must share for one to resume the other; prompts are compared apart."""
         card, head = self.pair.card, self.pair.target.head
@@ -129,9 +140,7 @@ def measure(job: Job, progress: Progress) -> Path:
     target's template refuses a prompt.
     """
     by_hash = {content_hash(prompt): prompt for prompt in job.prompts}
-    begun = manifest_of(job.request(), card_json(job.pair.card), _facts(job))
-    for prompt in job.prompts:
-        render(job.pair.target.tokenizer, prompt.id, prompt.turns[0], prompt.text)
+    begun = manifest_of(job.request(), card_json(job.pair.card), _facts(job, _cramped(job)))
     folder = open_run(job.out, begun, sorted(by_hash), job.spec.batch_size, force=job.force)
     running = _Running(job, folder, by_hash, begun, progress, total=len(by_hash) * len(job.conditions()))
     wiring = Wiring()
@@ -205,14 +214,18 @@ class _Running:
         if open and batch.prompts:
             own = open[0].text == TextSettings()
             self._attempt(batch, open, Holders(BASELINE, reference) if own else Holders(able[0].name, able[0].name))
-        self.progress(self.done, self.total, "written")
+        self.progress(self.done, self.total, WRITTEN)
 
     def _attempt(self, batch: Batch, conditions: Sequence[Condition], holders: Holders) -> None:
         """Measure and write them together, or one by one where that fails; one that fails alone is left out of the run with its reason, but
         for those on which the others rest.
         """
+
+        def say(now: str, share: float) -> None:
+            self.progress(self.done + share * len(batch.names) * len(conditions), self.total, now)
+
         try:
-            measured = measure_cells(self.job.work, self.folder, batch, conditions, holders, partial(self.progress, self.done, self.total))
+            measured = measure_cells(self.job.work, self.folder, batch, conditions, holders, say)
         except (PromptError, RunError) as error:
             if len(conditions) == 1:
                 self._fail(conditions[0], error)
@@ -246,7 +259,26 @@ def _plain(condition: Condition) -> Plain:
     return plain
 
 
-def _facts(job: Job) -> dict[str, Plain]:
+def _cramped(job: Job) -> list[str]:
+    """A note on prompts behind which the target has fewer positions than a reply may take; PromptError for one that has none at all."""
+    room, short = job.pair.card.target_positions, list[str]()
+    for prompt in job.prompts:
+        length = len(render(job.pair.target.tokenizer, prompt.id, prompt.turns[0], prompt.text).ids)
+        if room is not None and length >= room:
+            raise PromptError(
+                f"prompt {prompt.id}: takes {length} tokens as rendered, the target admits {room} positions with the reply; "
+                "shorten it or leave it out"
+            )
+        if room is not None and length + job.spec.max_new_tokens > room:
+            short.append(prompt.id)
+    if not short:
+        return []
+    some = ", ".join(short[:5]) + (" ..." if len(short) > 5 else "")
+    return [f"{len(short)} prompts leave fewer than {job.spec.max_new_tokens} of the target's {room} positions to their reply: {some}"]
+
+
+def _facts(job: Job, cramped: Sequence[str]) -> dict[str, Plain]:
+    """What else a manifest says. cramped: notes on prompts that leave too little room for their reply."""
     target, card = job.pair.target, job.pair.card
     return {
         "versions": {name: version(name) for name in PACKAGES},
@@ -255,7 +287,9 @@ def _facts(job: Job) -> dict[str, Plain]:
         "ignored_generation_settings": ignored_settings(target),
         "chat_template_sha256": _template_hash(target.tokenizer.chat_template),
         "n_prompts": len(job.prompts),
-        "notes": card.notes,
+        "n_offered": job.offered or len(job.prompts),
+        "notes": [*card.notes, *job.left_out(), *cramped],
+        "asked": job.asked,
     }
 
 

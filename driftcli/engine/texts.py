@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
-from transformers import GenerationConfig
+from torch import Tensor
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from driftcli.domain import Message, Prompt, TextSettings
 from driftcli.errors import PromptError
@@ -77,21 +79,28 @@ def plain_decoding(target: LanguageModel) -> Iterator[GenerationConfig]:
 
 @torch.inference_mode()
 def write_texts(
-    target: LanguageModel, prompts: Sequence[Prompt], max_new_tokens: int, settings: TextSettings = OWN, seed: int = 0
+    target: LanguageModel,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+    settings: TextSettings = OWN,
+    seed: int = 0,
+    say: Callable[[int, int], None] | None = None,
 ) -> list[Text]:
     """Every turn of every prompt, continued turn by turn in one batch; earlier replies become the conversation of later turns.
 
-    seed: of replies at a temperature, which besides depend on the prompts of the batch; the caller's random state is left as it was.
+    seed: of replies at a temperature, which besides depend on the prompts of the batch; the caller's random state is left as it was. say:
+    told which turn is written, from 0, and how many tokens of its replies there are.
     """
     if settings.alone and len(prompts) > 1:
-        return [text for prompt in prompts for text in write_texts(target, [prompt], max_new_tokens, settings, seed)]
+        return [text for prompt in prompts for text in write_texts(target, [prompt], max_new_tokens, settings, seed, say)]
     found: list[Text] = []
     open_turns: list[tuple[Prompt, tuple[str, ...]]] = [(prompt, ()) for prompt in prompts]
     turn = 0
     while open_turns:
         rendered = [_rendered(target, prompt, turn, replies, settings) for prompt, replies in open_turns]
         with seeded(target, f"{seed} {turn} {' '.join(content_hash(prompt) for prompt, _ in open_turns)}"):
-            made = _replies(target, [prompt for prompt, _ in open_turns], rendered, max_new_tokens, settings.temperature)
+            writing = _Writing(max_new_tokens, settings.temperature, None if say is None else partial(say, turn))
+            made = _replies(target, [prompt for prompt, _ in open_turns], rendered, writing)
         following = []
         for (prompt, replies), text, reply in zip(open_turns, rendered, made, strict=True):
             found.append(Text.of(prompt, turn, text, reply, generated=prompt.response is None))
@@ -170,13 +179,31 @@ def seed_for(drawn_for: str) -> int:
     return int.from_bytes(hashlib.sha256(drawn_for.encode()).digest()[:8]) >> 1
 
 
-def _replies(
-    target: LanguageModel, prompts: list[Prompt], rendered: list[Rendered], max_new_tokens: int, temperature: float
-) -> list[list[int]]:
+@dataclass(frozen=True)
+class _Writing:
+    """How replies are written, and who is told their number of tokens meanwhile."""
+
+    most: int
+    temperature: float
+    say: Callable[[int], None] | None
+
+
+class _Told(StoppingCriteria):
+    """Stops nothing: tells how many tokens were written, which `generate` lets nobody else see."""
+
+    def __init__(self, before: int, say: Callable[[int], None]) -> None:
+        self._before, self._say = before, say
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: object) -> Tensor:
+        self._say(input_ids.shape[1] - self._before)
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+def _replies(target: LanguageModel, prompts: list[Prompt], rendered: list[Rendered], writing: _Writing) -> list[list[int]]:
     """The reply to each rendered prompt: its given response, or what the target writes, all in one batch."""
     given = [None if prompt.response is None else _given(target, prompt) for prompt in prompts]
     asked = [text for text, response in zip(rendered, given, strict=True) if response is None]
-    written = iter(_generate(target, asked, max_new_tokens, temperature) if asked else ())
+    written = iter(_generate(target, asked, writing) if asked else ())
     return [next(written) if response is None else response for response in given]
 
 
@@ -189,7 +216,7 @@ def _given(target: LanguageModel, prompt: Prompt) -> list[int]:
     return reply
 
 
-def _generate(target: LanguageModel, rendered: list[Rendered], max_new_tokens: int, temperature: float) -> list[list[int]]:
+def _generate(target: LanguageModel, rendered: list[Rendered], writing: _Writing) -> list[list[int]]:
     longest = max(len(text.ids) for text in rendered)
     pads = [longest - len(text.ids) for text in rendered]
     with plain_decoding(target) as settings:
@@ -198,9 +225,10 @@ def _generate(target: LanguageModel, rendered: list[Rendered], max_new_tokens: i
         out = target.model.generate(  # type: ignore[operator]
             torch.tensor(padded, device=target.device),
             attention_mask=torch.tensor(mask, device=target.device),
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=writing.most,
             prefill_chunk_size=CHUNK,
-            **choosing(temperature),
+            stopping_criteria=StoppingCriteriaList([] if writing.say is None else [_Told(longest, writing.say)]),
+            **choosing(writing.temperature),
         )
     ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
     return [_until(reply, ends) for reply in out[:, longest:].tolist()]

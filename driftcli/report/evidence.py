@@ -78,7 +78,7 @@ def facts_line(run: Run) -> str:
     request = run.manifest["request"]
     assert isinstance(request, Mapping)
     facts = [
-        counted(len(run.prompts), "prompt"),
+        _prompts(run),
         f"depth {run.spec.depth}",
         "greedy" if all(run.trajectories["generated"].to_pylist()) else "given replies",
         f"{request['dtype']} on {request['device']}",
@@ -89,6 +89,12 @@ def facts_line(run: Run) -> str:
     facts += [f"reading: {SYSTEM_NAMES[str(reading.value)]}"] if reading and reading.value != SYSTEMS[0] else []
     facts += [f"{feedback.value} feedback", f"fc norm {norms.value}"] if feedback and norms else []
     return printable(" · ".join(facts))
+
+
+def _prompts(run: Run) -> str:
+    """How many prompts, and of how many where not all that there were are used."""
+    offered, used = run.manifest.get("n_offered"), len(run.prompts)
+    return f"{used} of {offered} prompts" if isinstance(offered, int) and offered > used else counted(used, "prompt")
 
 
 def _duration(run: Run) -> list[str]:

@@ -115,6 +115,15 @@ def open_run(path: Path, begun: Mapping[str, Plain], prompts: Sequence[str], bat
     return folder
 
 
+def resumes(path: Path, request: Mapping[str, Plain], prompts: Sequence[str]) -> bool:
+    """Whether a run that is there may be gone on with by this request on these prompts, by their sorted content hashes."""
+    try:
+        _kept(path, request, prompts)
+    except RunError:
+        return False
+    return True
+
+
 def _keep_cells(path: Path, batches: Sequence[Sequence[str]]) -> None:
     """Remove the cells of other batches than these: copies, or all where a run begins anew."""
     keys = set(map(batch_key, batches))

@@ -17,6 +17,7 @@ def test_a_probe_of_ones_own_runs_by_its_modules_name(tmp_path: Path, capsys: py
                 "diagnose",
                 "--probe",
                 "own_probe:PROBE",
+                "--full",
                 "--limit",
                 "8",
                 "--max-new-tokens",
