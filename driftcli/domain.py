@@ -292,9 +292,11 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """A number that does not exist here, and why."""
+    """A number that does not exist here, or has no interval, and why. value, n_prompts: what so few prompts say, where that is all."""
 
     reason: str
+    value: float | None = None
+    n_prompts: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

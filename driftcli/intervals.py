@@ -24,6 +24,7 @@ DRAWS = 2000  # bootstrap draws; the 2.5% tail then rests on 50 of them (chosen 
 DEFINED_DRAWS = 0.95  # share of draws in which a statistic must be defined; dropping more would bend its interval (chosen by us)
 TAIL = 0.025  # on either side of a 95% interval
 NORMAL = 1.959964  # standard deviations from the middle of a normal distribution to that tail
+UNDEFINED = "nothing to divide by: no such observation in this run"
 ALIKE = 1e-12  # spread of the draws, of the value, below which every unit says the same: rounding leaves that much
 
 Statistic: TypeAlias = Callable[[Sums], Floats]
@@ -97,15 +98,15 @@ class Mapped(Mapping[str, Floats]):
 class Bootstrap:
     """Draws of units with replacement, the same for every statistic of a run, so that differences are paired.
 
-    weights: (draw, unit). least: units below which a number is absent, 2 at the least, since one says nothing of others.
+    weights: (draw, unit). least: units below which a number has no interval.
     """
 
     weights: Floats
-    least: int = 2
+    least: int = MINIMAL_PROMPTS
 
     @classmethod
     @cache
-    def of(cls, n_units: int, seed: int, least: int = 2) -> Bootstrap:
+    def of(cls, n_units: int, seed: int, least: int = MINIMAL_PROMPTS) -> Bootstrap:
         """`DRAWS` resamplings of `n_units` units."""
         random = np.random.default_rng(seed)
         return cls(random.multinomial(n_units, np.full(n_units, 1 / n_units), size=DRAWS).astype(np.float64), least)
@@ -154,10 +155,10 @@ class Bootstrap:
         limits: tuple[float, float],
         exact: int = 0,
     ) -> list[Estimate | Absent]:
-        n_units = self.weights.shape[1]
+        n_units, value = self.weights.shape[1], np.atleast_1d(number(_pool_all)[0])
         if n_units < self.least:
-            return [Absent(too_few(n_units, self.least))] * number(_pool_all).size
-        value = np.atleast_1d(number(_pool_all)[0])
+            why = too_few(n_units, self.least)
+            return [Absent(why, float(one), n_units) if np.isfinite(one) else Absent(UNDEFINED) for one in value]
         drawn = number(lambda counts: np.tensordot(self.weights, counts, axes=1))
         drawn = drawn.reshape(len(drawn), -1)
         found = (_estimate(float(value[i]), drawn[:, i], n_units, tries, None if i < exact else reach) for i in range(len(value)))
@@ -197,7 +198,7 @@ def unseen_share(n_units: int, tries: int = 1) -> float:
 def _estimate(value: float, drawn: Floats, n_units: int, tries: int, reach: Reach | None) -> Estimate | Absent:
     defined = drawn[np.isfinite(drawn)]
     if not np.isfinite(value):
-        return Absent("nothing to divide by: no such observation in this run")
+        return Absent(UNDEFINED)
     if len(defined) < DEFINED_DRAWS * len(drawn):
         return Absent(f"too rare: in {1 - len(defined) / len(drawn):.0%} of the resamplings of prompts there is nothing to divide by")
     if np.ptp(defined) <= ALIKE * max(1.0, abs(value)):

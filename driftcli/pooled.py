@@ -9,7 +9,7 @@ import numpy as np
 
 from driftcli.domain import Absent, Estimate, Half, PairCard, Plan, RunSpec
 from driftcli.intervals import Bootstrap, Mapped, Statistic
-from driftcli.stats import MINIMAL_PROMPTS, Floats, Sums, ratio
+from driftcli.stats import Floats, Sums, ratio
 
 NO_ANCHORS = "no reply was long enough for a chain"
 
@@ -32,11 +32,6 @@ class Pooled(ABC):
 
     @property
     @abstractmethod
-    def n_whole(self) -> int:
-        """Units of the whole run with at least one anchor, whatever part of it this is."""
-
-    @property
-    @abstractmethod
     def n_prompts(self) -> int:
         """Units with at least one anchor."""
 
@@ -55,11 +50,6 @@ class Pooled(ABC):
     @abstractmethod
     def within_category(self, category: str) -> np.ndarray:
         """Which units are of a category; (unit,)."""
-
-    @property
-    def least(self) -> int:
-        """Units below which a number is absent: fewer than decide, or than have an interval in a run so small that it decides nothing."""
-        return MINIMAL_PROMPTS if self.n_whole >= MINIMAL_PROMPTS else 2
 
     def estimate(self, statistic: Statistic, condition: str | None = None) -> Estimate | Absent:
         """One number with its interval over prompts, of the reference unless another condition is named."""
@@ -142,7 +132,7 @@ class Pooled(ABC):
 
     def _draws(self, n_units: int) -> Bootstrap:
         """Draws of so many units, the same whenever they are asked for."""
-        return Bootstrap.of(n_units, self.spec.seed, self.least)
+        return Bootstrap.of(n_units, self.spec.seed)
 
 
 def dealt(usable: np.ndarray, half: Half | None) -> np.ndarray:

@@ -19,7 +19,7 @@ def counts(part: list[float], whole: list[float]) -> Sums:
 
 
 def test_the_value_is_the_ratio_of_sums_and_not_the_mean_of_ratios() -> None:
-    found = Bootstrap.of(2, 0).estimate(counts([1, 9], [2, 10]), share)  # the mean of 1/2 and 9/10 would be 0.7
+    found = Bootstrap.of(2, 0, least=2).estimate(counts([1, 9], [2, 10]), share)  # the mean of 1/2 and 9/10 would be 0.7
     assert isinstance(found, Estimate)
     assert found.value == 10 / 12
     wider = np.sqrt(2) * 12.7062 / 1.959964  # one draw in four takes the same prompt twice, and two prompts say little of others
@@ -45,7 +45,7 @@ def test_every_draw_takes_as_many_prompts_as_there_are() -> None:
 
 
 def test_a_prompt_with_nothing_to_divide_by_neither_counts_nor_breaks_the_interval() -> None:
-    found = Bootstrap.of(3, 0).estimate(counts([0, 3, 4], [0, 6, 5]), share)
+    found = Bootstrap.of(3, 0, least=2).estimate(counts([0, 3, 4], [0, 6, 5]), share)
     assert isinstance(found, Estimate)
     assert found.value == 7 / 11
     wider = np.sqrt(3 / 2) * 4.302653 / 1.959964
@@ -60,7 +60,7 @@ def test_without_anything_to_divide_by_the_number_is_absent_and_says_why() -> No
 
 def test_one_absent_entry_leaves_the_others_standing() -> None:
     sums = {"part": np.array([[1.0, 0.0], [1.0, 0.0]]), "whole": np.array([[4.0, 0.0], [4.0, 0.0]])}
-    there, missing = Bootstrap.of(2, 0).estimates(sums, share)
+    there, missing = Bootstrap.of(2, 0, least=2).estimates(sums, share)
     assert there == Estimate(0.25, 0.25, 0.25, 2)
     assert isinstance(missing, Absent)
 
@@ -98,7 +98,7 @@ def test_an_interval_misses_the_truth_about_as_often_as_it_says(prompts: int, tr
 
 def test_an_interval_stays_within_what_the_number_can_be() -> None:
     few = {"part": np.array([1.0, 10, 10]), "whole": np.array([10.0, 10, 10])}
-    (bounded,), (free,) = (Bootstrap.of(3, 0).estimates(few, one) for one in (within(0, 1)(share), share))
+    (bounded,), (free,) = (Bootstrap.of(3, 0, least=2).estimates(few, one) for one in (within(0, 1)(share), share))
     assert isinstance(bounded, Estimate) and isinstance(free, Estimate)
     assert free.high > 1
     assert (bounded.value, bounded.low, bounded.high) == (free.value, max(0.0, free.low), 1.0)
@@ -143,9 +143,15 @@ def test_a_comparison_in_which_no_prompt_moves_leaves_a_share_of_others_that_may
     assert (apart.low, apart.high) == pytest.approx((-unseen * 10 / 13, unseen * 10 / 13))
 
 
-def test_fewer_prompts_than_decide_have_no_number_and_one_has_no_interval() -> None:
-    assert Bootstrap.of(7, 0, 8).estimate(counts([1] * 7, [2] * 7), share) == Absent("7 prompts with a chain, at least 8 are needed")
-    assert Bootstrap.of(1, 0).estimate(counts([1], [2]), share) == Absent("1 prompt with a chain, at least 2 are needed")
+@pytest.mark.parametrize("prompts", [1, 3, 7])
+def test_fewer_prompts_than_decide_have_a_number_and_no_interval(prompts: int) -> None:
+    found = Bootstrap.of(prompts, 0).estimate(counts([1] * prompts, [2] * prompts), share)
+    words = f"{prompts} prompt{'s' * (prompts > 1)} with a chain, at least 8 are needed"
+    assert found == Absent(words, 0.5, prompts)
+
+
+def test_eight_prompts_have_an_interval() -> None:
+    assert isinstance(Bootstrap.of(8, 0).estimate(counts([1] * 8, [2] * 8), share), Estimate)
 
 
 def test_anchors_counted_as_separate_evidence_would_hold_the_truth_far_too_seldom() -> None:

@@ -21,7 +21,7 @@ from driftcli.domain import BUNDLED, Prompt, RunSpec, Verdict
 from driftcli.engine.forecast import forecast
 from driftcli.engine.run import Job, measure
 from driftcli.engine.timing import measure_costs
-from driftcli.errors import RunError
+from driftcli.errors import RunError, UsageError
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.loading.prompts import builtin_prompts, bundled_prompts, limited, read_prompts
 from driftcli.loading.target import Dtype, choose_device
@@ -102,6 +102,7 @@ def _job(request: Request, battery: Sequence[Probe], out: Path, told: Told) -> J
     """What is to be measured, with the pair loaded."""
     offered = _prompts(request)
     prompts = limited(offered, request.limit or (QUICK_PROMPTS if request.spec.quick else None))
+    _check_room(prompts, request.spec)
     device = choose_device(request.device)
     if request.target.startswith(BUNDLED) and request.drafter.startswith(BUNDLED):
         told.say("the pair that ships with driftcli; --target and --drafter name your own")
@@ -111,6 +112,15 @@ def _job(request: Request, battery: Sequence[Probe], out: Path, told: Told) -> J
     pair = load_pair(request.target, request.drafter, device, request.dtype, remote_code=request.remote_code, reading=reading)
     names = probe_names(battery, _names(request))
     return Job(pair, prompts, battery, request.spec, out, names, request.force, _asked(request), len(offered))
+
+
+def _check_room(prompts: Sequence[Prompt], spec: RunSpec) -> None:
+    """UsageError where no reply could ever be long enough for one chain."""
+    if spec.max_new_tokens <= spec.depth and any(prompt.response is None for prompt in prompts):
+        raise UsageError(
+            f"--max-new-tokens {spec.max_new_tokens}: no reply would be long enough for a chain of {spec.depth} draft tokens (--depth), "
+            f"expected at least {spec.depth + 1}; ask for longer replies or fewer draft tokens"
+        )
 
 
 def _left_out(request: Request, job: Job) -> list[str]:

@@ -12,7 +12,6 @@ from typing import Literal
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from driftcli.engine.run import WRITTEN
 from driftcli.printable import printable
 
 EVERY = 25.0  # seconds after which a line is said where none was, off a terminal (chosen by us: nobody waits for more than 30)
@@ -53,11 +52,11 @@ class Told:
         self._doing, self._total = what, 0
 
     def __call__(self, done: float, total: int, now: str) -> None:
-        """Show that `done` of `total` prompts x conditions are measured and what runs now; a part of one counts as such."""
+        """Show that `done` of `total` prompts x conditions are measured and what runs now, nothing where a batch has just ended."""
         if self._first < 0:
             self._first, self._measuring = done, self._clock()
-        ended = now == WRITTEN and done != self._written
-        self._doing, self._done, self._total = now, done, total
+        ended = not now and done != self._written
+        self._doing, self._done, self._total = now or self._doing, done, total
         self._left = time_left(done - self._first, total - done, self._clock() - self._measuring)
         if self._console.is_terminal:
             self._move_bar()

@@ -31,8 +31,7 @@ from driftcli.traces.layout import CONDITION
 from driftcli.traces.reader import read_run
 from driftcli.traces.writer import Plain, RunFolder, card_json, manifest_of, open_run
 
-Progress = Callable[[float, int, str], None]  # prompts x conditions done, the part of one under way too, of how many, what runs now
-WRITTEN = "written"  # what runs now, when all conditions on some texts of a batch are
+Progress = Callable[[float, int, str], None]  # prompts x conditions done, a part of one too; of how many; what runs now, if anything
 PACKAGES = ("driftcli", "torch", "transformers", "accelerate", "numpy", "pyarrow")
 
 
@@ -214,7 +213,7 @@ class _Running:
         if open and batch.prompts:
             own = open[0].text == TextSettings()
             self._attempt(batch, open, Holders(BASELINE, reference) if own else Holders(able[0].name, able[0].name))
-        self.progress(self.done, self.total, WRITTEN)
+        self.progress(self.done, self.total, "")
 
     def _attempt(self, batch: Batch, conditions: Sequence[Condition], holders: Holders) -> None:
         """Measure and write them together, or one by one where that fails; one that fails alone is left out of the run with its reason, but
@@ -260,21 +259,21 @@ def _plain(condition: Condition) -> Plain:
 
 
 def _cramped(job: Job) -> list[str]:
-    """A note on prompts behind which the target has fewer positions than a reply may take; PromptError for one that has none at all."""
-    room, short = job.pair.card.target_positions, list[str]()
+    """A note on prompts that may run past the target's positions with their reply; PromptError where none are computed beyond them."""
+    target, room, long = job.pair.target, job.pair.card.target_positions, list[str]()
     for prompt in job.prompts:
-        length = len(render(job.pair.target.tokenizer, prompt.id, prompt.turns[0], prompt.text).ids)
-        if room is not None and length >= room:
-            raise PromptError(
-                f"prompt {prompt.id}: takes {length} tokens as rendered, the target admits {room} positions with the reply; "
-                "shorten it or leave it out"
-            )
+        length = len(render(target.tokenizer, prompt.id, prompt.turns[0], prompt.text).ids)
         if room is not None and length + job.spec.max_new_tokens > room:
-            short.append(prompt.id)
-    if not short:
+            if not target.has_rotary_positions:
+                raise PromptError(
+                    f"prompt {prompt.id}: takes {length} tokens as rendered and up to {job.spec.max_new_tokens} for its reply, the target "
+                    f"has {room} positions; shorten it, leave it out, or ask for shorter replies (--max-new-tokens)"
+                )
+            long.append(prompt.id)
+    if not long:
         return []
-    some = ", ".join(short[:5]) + (" ..." if len(short) > 5 else "")
-    return [f"{len(short)} prompts leave fewer than {job.spec.max_new_tokens} of the target's {room} positions to their reply: {some}"]
+    some = ", ".join(long[:5]) + (" ..." if len(long) > 5 else "")
+    return [f"{len(long)} prompts may run past the target's {room} positions with their reply, where servers would cut or refuse: {some}"]
 
 
 def _facts(job: Job, cramped: Sequence[str]) -> dict[str, Plain]:

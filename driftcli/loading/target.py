@@ -65,6 +65,11 @@ class LanguageModel:
         )
 
     @property
+    def has_rotary_positions(self) -> bool:
+        """Whether positions are rotations, which can be computed beyond those that the config admits; a table of embeddings ends there."""
+        return getattr(self.config, "rope_parameters", None) is not None
+
+    @property
     def device_name(self) -> str:
         """What the model runs on, in the device's own words."""
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else platform.processor() or platform.machine()

@@ -193,15 +193,15 @@ def _own_count(run: Run, value: Estimate | Absent) -> str:
 
 def _interval(value: Estimate | Absent, form: str) -> str:
     if isinstance(value, Absent):
-        return f"unknown ({value.reason})"
+        return f"unknown ({value.reason})" if value.value is None else f"{value.value:{form}} (no interval: {value.reason})"
     return f"{value.value:{form}} [{value.low:{form}}, {value.high:{form}}]"
 
 
 _FORMS: dict[Form, Callable[[Estimate | Absent], str]] = {
-    "percent": lambda value: "-" if isinstance(value, Absent) else f"{value.value:z.0%}",
+    "percent": lambda value: "-" if value.value is None else f"{value.value:z.0%}",
     "low": lambda value: "" if isinstance(value, Absent) else f"{value.low:z.0%}",
     "high": lambda value: "" if isinstance(value, Absent) else f"{value.high:z.0%}",
-    "times": lambda value: "-" if isinstance(value, Absent) else f"{value.value:.2f}x",
-    "number": lambda value: "-" if isinstance(value, Absent) else f"{value.value:z.2f}",
-    "points": lambda value: "-" if isinstance(value, Absent) else f"{100 * value.value:+z.1f}",
+    "times": lambda value: "-" if value.value is None else f"{value.value:.2f}x",
+    "number": lambda value: "-" if value.value is None else f"{value.value:z.2f}",
+    "points": lambda value: "-" if value.value is None else f"{100 * value.value:+z.1f}",
 }

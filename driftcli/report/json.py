@@ -116,7 +116,7 @@ def _by_depth(run: Run) -> list[Plain]:
         rows.append(
             {
                 "depth": place + 1,
-                **{name: value.value if isinstance(value, Estimate) else None for name, value in here.items()},
+                **{name: value.value for name, value in here.items()},
                 "intervals": {name: [value.low, value.high] for name, value in here.items() if isinstance(value, Estimate)},
                 "absent": {name: value.reason for name, value in here.items() if isinstance(value, Absent)},
             }
@@ -144,5 +144,5 @@ def _condition(run: Run, probe: str, name: str) -> dict[str, Plain]:
 
 def _estimate(value: Estimate | Absent) -> dict[str, Plain]:
     if isinstance(value, Absent):
-        return {"value": None, "low": None, "high": None, "n_prompts": None, "reason": value.reason}
+        return {"value": value.value, "low": None, "high": None, "n_prompts": value.n_prompts, "reason": value.reason}
     return {"value": value.value, "low": value.low, "high": value.high, "n_prompts": value.n_prompts}

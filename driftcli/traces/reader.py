@@ -185,11 +185,6 @@ class Run(Pooled):
         """Units with at least one anchor: prompts, but for those that count as one."""
         return self.units.count if self._category is None else int(self.within_category(self._category).sum())
 
-    @cached_property
-    def n_whole(self) -> int:
-        """The same of the whole run."""
-        return self.n_prompts if self._span == WHOLE and self._category is None else replace(self, _span=WHOLE, _category=None).n_prompts
-
     @property
     def n_anchors(self) -> int:
         """Anchors of all prompts together."""

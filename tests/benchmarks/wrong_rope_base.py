@@ -45,10 +45,8 @@ class Drawn(Pooled):
         self._taken: dict[str, Sums] = {}
 
     @property
-    def n_whole(self) -> int:
+    def n_prompts(self) -> int:
         return len(self.rows)
-
-    n_prompts = n_whole
 
     @property
     def measured(self) -> frozenset[str]:

@@ -1,41 +1,20 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import re
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from driftcli.cli.diagnosis import ProgressBar, Request, diagnose_pair, time_left
+from driftcli.cli.diagnosis import Request, diagnose_pair
 from driftcli.domain import RunSpec
 from driftcli.errors import RunError, SourceError, Stopped, UsageError
+from driftcli.report.evidence import facts_line
 from driftcli.traces.holding import held
 from driftcli.traces.writer import RunFolder
 from probes import QUICK
-
-
-@pytest.mark.parametrize(
-    ("done", "open", "seconds", "left"),
-    [(0, 80, 9, ""), (16, 64, 45, "about 3 min 0 s left"), (60, 20, 90, "about 30 s left"), (80, 0, 200, "")],
-)
-def test_the_time_left_is_what_the_rest_takes_at_the_pace_so_far(done: int, open: int, seconds: float, left: str) -> None:
-    assert time_left(done, open, seconds) == left
-
-
-def test_batches_that_were_there_before_do_not_count_for_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 0.0, 10.0])
-    monkeypatch.setattr("driftcli.cli.diagnosis.monotonic", lambda: next(clock))
-    console = Console(file=(out := io.StringIO()), width=100)
-    with ProgressBar(console) as bar:
-        bar(60, 80, "written")  # a resumed run starts here
-        bar(70, 80, "written")
-    assert out.getvalue().splitlines() == [
-        "60 of 80 prompts x conditions measured", "70 of 80 prompts x conditions measured, about 10 s left",
-    ]  # fmt: skip
 
 
 def request(models: Path, out: Path, **changes: object) -> Request:
@@ -68,6 +47,31 @@ def test_the_threads_asked_for_are_in_the_request_and_another_number_is_another_
     assert json.loads((run.path / "run.json").read_text())["request"]["threads"] == 1
     with pytest.raises(RunError, match=r"holds another request [(]threads was 1, now 2[)]"):
         diagnose_pair(request(models, **{**asked, "threads": 2}))
+
+
+def test_replies_too_short_for_any_chain_are_refused_before_any_model_is_loaded(models: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--max-new-tokens 8: no reply would be long enough for a chain of 8 draft tokens"):
+        diagnose_pair(request(models, tmp_path / "r", spec=RunSpec(depth=8, max_new_tokens=8), target="/nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"limit": 2}, "2 of 80 prompts (--limit)"),
+        ({"limit": None, "spec": RunSpec(depth=3, max_new_tokens=4, quick=True)}, "24 of 80 prompts (--quick; --no-quick or --limit for more)"),
+        (
+            {"limit": 2, "probes": ["context-length"], "spec": RunSpec(depth=3, max_new_tokens=6, lengths=(64, 128, 4096))},
+            "context-length: 4096 left out: the target admits 512 positions, 6 of them for the reply (--max-new-tokens)",
+        ),
+    ],
+)  # fmt: skip
+def test_what_of_a_request_is_left_out_is_said(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, object], line: str
+) -> None:
+    run, _ = diagnose_pair(request(models, tmp_path / "r", **{"probes": ["vocabulary"], **changes}))
+    assert line in capsys.readouterr().err.splitlines()
+    assert ("left out" in line) == (line in run.manifest["notes"])  # type: ignore[operator]
+    assert f"{len(run.prompts)} of 80 prompts" in facts_line(run)
 
 
 def test_an_unknown_probe_is_refused_before_any_model_is_loaded(models: Path, tmp_path: Path) -> None:

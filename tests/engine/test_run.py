@@ -43,7 +43,6 @@ from driftcli.domain import (
     Axis,
     Condition,
     DraftSettings,
-    Estimate,
     Message,
     Noise,
     PairCard,
@@ -57,6 +56,7 @@ from driftcli.engine.run import Job, measure
 from driftcli.errors import ProbeError, PromptError, RunError
 from driftcli.intervals import unseen_share
 from driftcli.loading.pair import LoadedPair, load_pair
+from driftcli.loading.target import LanguageModel
 from driftcli.probe import Trace
 from driftcli.report.json import report
 from driftcli.report.verdict import judge
@@ -105,12 +105,12 @@ class TwoRounds:
         return (Condition("round-1", DraftSettings(2, wiring=Wiring(feedback="normed")), self.name),)
 
     def further(self, trace: Trace) -> Sequence[Condition]:
-        assert isinstance(trace.gain(forced_hits, "round-1", "baseline", "selecting"), Estimate)
+        assert trace.gain(forced_hits, "round-1", "baseline", "selecting").value is not None
         more = Condition("round-2", DraftSettings(2, wiring=Wiring(residual="normed")), self.name)
         return () if more.name in trace.measured else (more,)
 
     def wiring(self, trace: Trace) -> Wiring:
-        assert isinstance(trace.gain(forced_hits, "round-2", "round-1", "judging"), Estimate)
+        assert trace.gain(forced_hits, "round-2", "round-1", "judging").value is not None
         return self.ends
 
     def judge(self, trace: Trace) -> Iterator[Said]:
@@ -145,7 +145,7 @@ def job(pair: LoadedPair, out: Path, asked: Sequence[Prompt] | None = None, **ch
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def silent(done: int, total: int, now: str) -> None:
+def silent(done: float, total: int, now: str) -> None:
     assert done <= total, now
 
 
@@ -257,15 +257,15 @@ def test_a_folder_with_other_files_is_never_written_to(pair: Callable, tmp_path:
 
 def test_acceptance_length_is_one_plus_the_sum_of_joint_walk(run: Run) -> None:
     length, joint = run.estimate(walk_acceptance_length), run.by_depth(joint_walk)
-    assert isinstance(length, Estimate)
-    assert 1 < length.value == pytest.approx(1 + sum(j.value for j in joint if isinstance(j, Estimate)))
+    assert length.value is not None
+    assert 1 < length.value == pytest.approx(1 + sum(j.value for j in joint if j.value is not None))
 
 
 def test_forced_depth_one_is_the_control_and_compounding_starts_at_zero(run: Run) -> None:
     curve = run.by_depth(compounding)
-    assert isinstance(curve[1], Estimate)
+    assert curve[1].value is not None
     assert curve[1].value == pytest.approx(0, abs=1e-12)
-    assert all(isinstance(value, Estimate) for value in run.by_depth(fresh_accuracy))
+    assert all(value.value is not None for value in run.by_depth(fresh_accuracy))
     steps = table(run.path, "steps").query("condition == 'baseline' and depth == 1")
     fresh, forced = (
         steps[steps["feed"] == feed].drop(columns=["feed", "state_cosine"]).reset_index(drop=True) for feed in ("fresh", "forced")
@@ -289,7 +289,7 @@ def test_conditions_write_forced_rows_and_controls_when_asked(run: Run) -> None:
     assert feeds == {
         "baseline": {"fresh", "forced", "free"}, "window-4": {"forced"}, "window-1000": {"forced"}, "window-6": {"forced", "fresh"},
     }  # fmt: skip
-    assert isinstance(run.estimate(walk_acceptance_length, "window-6"), Estimate)
+    assert run.estimate(walk_acceptance_length, "window-6").value is not None
 
 
 def test_shares_sum_to_one_in_every_row_of_steps_and_heads(run: Run) -> None:
@@ -342,7 +342,7 @@ def test_prompts_too_short_for_a_chain_are_counted_and_named(pair: Callable, tmp
 
 @pytest.mark.parametrize("depth", [4, 16])  # 16: every reply is too short for a chain
 def test_tokens_a_round_are_counted_over_whole_replies(depth: int, pair: Callable, tmp_path: Path) -> None:
-    run = read_run(measure(job(pair("trained-pre"), tmp_path / "r", spec=replace(SPEC, depth=depth)), silent))
+    run = read_run(measure(job(pair("trained-pre"), tmp_path / "r", prompts(8, turns=2), spec=replace(SPEC, depth=depth)), silent))
     texts = table(run.path, "trajectories")
     emitted, rounds = (texts["length"] - texts["prompt_length"] - 1).sum(), sum(counted[-1] for counted in texts["rounds_to_end"])
     found = run.emitted_per_round
@@ -591,7 +591,7 @@ def test_replies_behind_another_rendering_claim_no_acceptance_and_the_targets_ow
     shown = {one["name"]: one for one in report(run, judge(run, ()))["conditions"]}  # type: ignore[index,union-attr]
     assert shown["replayed"]["acceptance_length"]["value"] is None and shown["replayed"]["text_match_length"]["value"] > 1
     assert "text_match_length" not in shown["anew"]
-    assert isinstance(run.estimate(target_entropy, "anew"), Estimate)
+    assert run.estimate(target_entropy, "anew").value is not None
     assert run.estimate(target_entropy, "anew") != run.estimate(target_entropy)
 
 
@@ -614,7 +614,7 @@ def test_a_deeper_chain_is_the_same_as_that_of_a_run_of_its_depth(pair: Callable
     is_deep = table(shallow, "steps")["condition"] == "deep"
     pd.testing.assert_frame_equal(own[is_deep.to_numpy()].reset_index(drop=True), alone.reset_index(drop=True))
     curve = read_run(shallow).by_depth(compounding, "deep")
-    assert len(curve) == 16 and isinstance(curve[3], Estimate)
+    assert len(curve) == 16 and curve[3].value is not None
 
 
 def test_floors_are_counted_on_the_anchors_of_the_drafter(pair: Callable, tmp_path: Path) -> None:
@@ -630,27 +630,27 @@ def test_floors_are_counted_on_the_anchors_of_the_drafter(pair: Callable, tmp_pa
         values, counts = np.unique(said, return_counts=True)
         right += (own["wanted"] == values[counts.argmax()]).sum()
     favourite = run.estimate(favourite_accuracy)
-    assert isinstance(favourite, Estimate) and favourite.value == pytest.approx(right / len(first))
+    assert favourite.value is not None and favourite.value == pytest.approx(right / len(first))
     kept = {
         key: lookup_accepted(texts.loc[key, "ids"].tolist(), int(rows["anchor"].min()), len(rows), SPEC.depth)
         for key, rows in first.groupby(["prompt", "turn"])
     }
     looked_up = run.estimate(lookup_accuracy)
-    assert isinstance(looked_up, Estimate)
+    assert looked_up.value is not None
     assert looked_up.value == pytest.approx(sum((found > 0).sum() for found in kept.values()) / len(first))
     rounds = sum(found[walk(found)].sum() for found in kept.values()) / sum(walk(found).sum() for found in kept.values())
     drafts = run.estimate(lookup_drafts)
-    assert isinstance(drafts, Estimate) and drafts.value == pytest.approx(rounds)
+    assert drafts.value is not None and drafts.value == pytest.approx(rounds)
 
 
 def test_the_target_chooses_its_own_replies_again_alone_and_in_one_pass(pair: Callable, tmp_path: Path) -> None:
-    run = read_run(measure(job(pair("trained-pre"), tmp_path / "r", battery=(Controls(),)), silent))
+    run = read_run(measure(job(pair("trained-pre"), tmp_path / "r", prompts(8, turns=2), battery=(Controls(),)), silent))
     again, own = run.ratio_to_baseline(accepted_drafts, "repeated"), run.estimate(own_choices)
-    unseen = unseen_share(7)
+    unseen = unseen_share(8)
     assert isinstance(again, Estimate) and (again.value, again.low) == (1, pytest.approx(1 - unseen))
     assert isinstance(own, Estimate) and (own.value, own.low) == (1, pytest.approx(1 - unseen))
     shuffled = run.ratio_to_baseline(accepted_drafts, "shuffled-prompt")
-    assert isinstance(shuffled, Estimate) and shuffled.value != 1
+    assert shuffled.value is not None and shuffled.value != 1
     assert run.argmax_share_of("shuffled-prompt") < 0.99
 
 
@@ -694,12 +694,12 @@ def test_long_prompts_are_other_conversations_of_the_run_before_the_question(pai
 def test_a_condition_on_some_prompts_is_paired_with_those_alone(pair: Callable, tmp_path: Path) -> None:
     run = read_run(measure(job(pair("trained-pre"), tmp_path / "r", battery=(Longer(),)), silent))
     found, kept = run.estimate(walk_acceptance_length, "long"), run.ratio(walk_acceptance_length, "long-window", "long")
-    assert isinstance(found, Estimate) and isinstance(kept, Estimate)
+    assert found.value is not None and kept.value is not None
     assert found.n_prompts == kept.n_prompts == 5
     paired = run.ratio_to_baseline(walk_acceptance_length, "long")
     some = set(table(run.path, "steps").query("condition == 'long'")["prompt"])
     alone = read_run(measure(job(pair("trained-pre"), tmp_path / "alone", [one for one in prompts(7, turns=2) if one.id in some]), silent))
-    assert isinstance(paired, Estimate)
+    assert paired.value is not None
     assert paired.value == pytest.approx(found.value / alone.estimate(walk_acceptance_length).value)  # type: ignore[union-attr]
 
 
@@ -736,7 +736,7 @@ def test_a_condition_that_fails_is_left_out_with_its_reason_and_the_others_go_on
     lacking = run.estimate(walk_acceptance_length, "loud")
     assert isinstance(lacking, Absent) and lacking.reason == run.failed["loud"]
     assert isinstance(run.ratio_to_baseline(accepted_drafts, "loud"), Absent)
-    assert isinstance(run.ratio_to_baseline(accepted_drafts, "wide"), Estimate)
+    assert run.ratio_to_baseline(accepted_drafts, "wide").value is not None
     assert report(run, judge(run, ()))["failed"] == [{"name": "loud", "reason": run.failed["loud"]}]
 
 
@@ -890,5 +890,17 @@ def test_a_run_killed_before_its_manifest_was_there_begins(leftover: str, pair: 
 def test_a_folder_of_any_plain_name_is_written_and_read(name: str, pair: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = read_run(measure(job(pair("pre"), Path(name), prompts(2)), silent))
-    assert isinstance(run.estimate(walk_acceptance_length), Estimate)
+    assert run.estimate(walk_acceptance_length).value is not None
     measure(job(pair("pre"), Path(name), prompts(3)), silent)
+
+
+def test_prompts_beyond_the_targets_positions_are_named_and_refused_where_none_can_be_computed(
+    pair: Callable[[str], LoadedPair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [Prompt("too-long", text="x" * 600), *prompts(3)]  # a token a character
+    notes = json.loads((measure(job(pair("pre"), tmp_path / "named", asked), silent) / "run.json").read_text())["notes"]
+    assert "1 prompts may run past the target's 512 positions with their reply, where servers would cut or refuse: too-long" in notes
+    monkeypatch.setattr(LanguageModel, "has_rotary_positions", False)
+    with pytest.raises(PromptError, match=r"prompt too-long: takes 60\d tokens as rendered .*, the target has 512 positions; shorten it"):
+        measure(job(pair("pre"), tmp_path / "refused", asked), silent)
+    assert not (tmp_path / "refused").exists()

@@ -39,7 +39,6 @@ class PlannedTrace(Pooled):
     wiring: Wiring = field(default_factory=Wiring)
     argmax_share: float = 1.0
     n_prompts: int = PROMPTS
-    n_whole: int = PROMPTS
     spec: RunSpec = field(default_factory=lambda: RunSpec(depth=DEPTH))
 
     @property

@@ -130,8 +130,6 @@ class FakeTrace(Pooled):
     def n_prompts(self) -> int:
         return self.story.prompts
 
-    n_whole = n_prompts
-
     @property
     def n_anchors(self) -> int:
         return ANCHORS * self.n_prompts

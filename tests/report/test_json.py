@@ -8,7 +8,9 @@ import pytest
 
 from driftcli.domain import SHARES
 from driftcli.intervals import unseen_share
+from driftcli.report.console import plain
 from driftcli.report.json import AGAINST_CONTROL, render
+from driftcli.report.terminal import whole
 from tests.report.conftest import Judged
 from tests.report.synthetic import DRIFTING, NO_STATE, WITHOUT_STATE, Life, Recipe
 
@@ -138,3 +140,20 @@ def test_text_from_outside_is_escaped_and_comes_back_as_it_was(judged: Judged) -
     assert text.isascii()
     assert all(character.isprintable() or character == "\n" for character in text)
     assert parsed(text)["pair"]["drafter"]["name"] == name
+
+
+@pytest.mark.parametrize("prompts", [1, 3, 7])
+def test_with_few_prompts_numbers_stand_without_an_interval_and_say_why(judged: Judged, prompts: int) -> None:
+    run, verdict = judged(Recipe(DRIFTING, prompts=[f"p{number}" for number in range(prompts)]))
+    content = parsed(render(run, verdict))
+    length = content["baseline"]["acceptance_length"]
+    why = f"{prompts} prompt{'s' * (prompts > 1)} with a chain, at least 8 are needed"
+    assert 1 < length["value"] < 9
+    assert (length["low"], length["high"], length["n_prompts"], length["reason"]) == (None, None, prompts, why)
+    third = content["baseline"]["by_depth"][2]
+    assert 0 < third["forced_accuracy"] < 1
+    assert "forced_accuracy" not in third["intervals"]
+    assert third["absent"]["forced_accuracy"] == why
+    shown = " ".join(plain(whole(run, verdict)).split())
+    assert f"acceptance length {length['value']:.2f} (no interval: {why})" in shown
+    assert "nan" not in shown.lower()

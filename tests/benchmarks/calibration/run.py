@@ -66,7 +66,6 @@ class SimulatedRun(Pooled):
     rows: np.ndarray
     rank: np.ndarray
     spec: RunSpec = field(default_factory=spec_of)
-    n_whole: int = 0
     pair: PairCard = PAIR
     reference: str = BASELINE
     wiring: Wiring = field(default_factory=Wiring)
@@ -80,7 +79,7 @@ class SimulatedRun(Pooled):
         """A run over so many prompts, as many of each category as of any other, or one more."""
         each = [len(part) for part in np.array_split(np.arange(prompts), len(CATEGORIES))]
         rows = [random.choice(np.flatnonzero(population.categories == place), count) for place, count in enumerate(each)]
-        return cls(population, np.concatenate(rows), random.permutation(prompts), spec or spec_of(), prompts)
+        return cls(population, np.concatenate(rows), random.permutation(prompts), spec or spec_of())
 
     @property
     def n_prompts(self) -> int:
