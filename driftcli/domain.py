@@ -217,12 +217,13 @@ class Sourced:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What identifies a model in a run: its name, revision, type and the fingerprint of its weight files."""
+    """What identifies a model in a run: its name, revision, type, and the fingerprint of its files, of all and of each by its name."""
 
     name: str
     revision: str | None
     model_type: str
     fingerprint: str
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import codecs
+import re
 import sys
 from io import TextIOWrapper
 
 PLAIN_MARKS = {"·": "-"}  # marks of our own, as a locale without UTF-8 shows them
 ESCAPING = "driftcli-escape"  # how a stream handles what it cannot encode
+SECRETS = (  # what is shown of each: nothing but that it was there
+    (re.compile(r"(?<=://)[^/\s@]+@"), "***@"),  # user and password of a URL
+    (re.compile(r"\b(?:hf|sk|ghp|github_pat)_[A-Za-z0-9_]{16,}"), "***"),  # tokens of hubs and services
+    (re.compile(r"(?i)(?<=[?&])((?:[\w-]*(?:token|key|secret|password|signature|credential))=)[^&\s]+"), r"\1***"),
+    (re.compile(r"(?i)\b(bearer|basic) [A-Za-z0-9._~+/=-]{8,}"), r"\1 ***"),
+)
 
 
 def one_line(text: str, longest: int) -> str:
@@ -17,8 +24,15 @@ def one_line(text: str, longest: int) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with control characters, escape sequences and invisible marks shown as backslash escapes."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    """The text without secrets, with control characters, escape sequences and invisible marks shown as backslash escapes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in masked(text))
+
+
+def masked(text: str) -> str:
+    """The text with what grants access (passwords in URLs, tokens) taken out."""
+    for secret, shown in SECRETS:
+        text = secret.sub(shown, text)
+    return text
 
 
 def escape_what_cannot_be_encoded() -> None:

@@ -21,6 +21,15 @@ def load_battery(names: Sequence[str]) -> tuple[Probe, ...]:
     return tuple(_load(name) for name in dict.fromkeys(names)) if names else WHOLE
 
 
+def trusted_battery(names: Sequence[str], trusted: Sequence[str]) -> tuple[tuple[Probe, ...], list[str]]:
+    """The probes that a run folder names, as far as they are the tool's own or trusted too, and the names of the others, which are code of
+    somebody else; raises as `load_battery` does.
+    """
+    own = {probe.name for probe in WHOLE}
+    strangers = [name for name in dict.fromkeys(names) if name not in own and name not in trusted]
+    return tuple(_load(name) for name in dict.fromkeys(names) if name not in strangers), strangers
+
+
 def probe_names(battery: Sequence[Probe], asked: Sequence[str]) -> list[str]:
     """The names under which `load_battery` finds these probes again."""
     return list(asked) or [probe.name for probe in battery]

@@ -26,6 +26,7 @@ from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.loading.prompts import builtin_prompts, bundled_prompts, limited, read_prompts
 from driftcli.loading.target import Dtype, choose_device
 from driftcli.mitigations.probe import MITIGATED
+from driftcli.printable import masked
 from driftcli.probe import Probe
 from driftcli.report.choices import ReadingChoice
 from driftcli.report.evidence import counted
@@ -77,9 +78,10 @@ def _names(request: Request) -> Sequence[str]:
 
 def _asked(request: Request) -> dict[str, Plain]:
     """The request in the words of the command line, by which an unfinished run of the same is found."""
-    named = {name: getattr(request, name) for name in ("target", "drafter", "limit", "device", "dtype", "reading", "threads")}
+    named = {name: getattr(request, name) for name in ("limit", "device", "dtype", "reading", "threads")}
+    pair = {"target": masked(request.target), "drafter": masked(request.drafter)}
     prompts = None if request.prompts is None else str(request.prompts)
-    return {**named, **asdict(request.spec), "prompts": prompts, "probes": list(request.probes)}
+    return {**pair, **named, **asdict(request.spec), "prompts": prompts, "probes": list(request.probes)}
 
 
 def _diagnose(request: Request, battery: Sequence[Probe], out: Path, told: Told, *, taken_up: bool) -> tuple[Run, Verdict]:
@@ -90,7 +92,7 @@ def _diagnose(request: Request, battery: Sequence[Probe], out: Path, told: Told,
     job = _job(request, battery, out, told)
     if not taken_up:
         return _measured(request, job, given, told)
-    if resumes(out, job.request(), job.hashes):
+    if resumes(out, job.begun(), job.hashes):
         told.say(f"going on with {out}, an unfinished run of the same request; --force or another --out begins anew")
         return _measured(request, job, given, told)
     with run_folder(None, request.drafter) as new, Resumable(new):

@@ -95,7 +95,7 @@ def _code(ended: SystemExit) -> int | str | None:
 def tell(line: str) -> None:
     """Say a line on stderr, if anybody is there to read it."""
     try:
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
     except OSError:
         _silence(sys.stderr)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from driftcli.printable import printable
 from driftcli.report.choices import FULL, STRICT, FailOn, OutputFormat
 
 
@@ -17,13 +18,17 @@ def report(
         FailOn, typer.Option(help="Exit 4 when the verdict is at this severity or above, 5 when it is inconclusive.")
     ] = "none",
     strict: Annotated[bool, typer.Option("--strict", help=STRICT)] = False,
+    probe: Annotated[list[str] | None, typer.Option(help="A probe of your own that RUN was measured with, as package.module:NAME.")] = None,
     full: Annotated[bool, typer.Option("--full", help=FULL)] = False,
 ) -> None:
-    """Print what the probes found in RUN."""
-    from driftcli.cli.battery import load_battery
+    """Print what the probes found in RUN. Of probes that are not driftcli's own only those are run that --probe names."""
+    from driftcli.cli.battery import trusted_battery
     from driftcli.cli.gate import end
     from driftcli.report.verdict import judge
     from driftcli.traces.reader import read_run
 
     found = read_run(run)
-    end(found, judge(found, load_battery(found.probe_names)), format, fail_on, strict=strict, full=full)
+    battery, strangers = trusted_battery(found.probe_names, probe or [])
+    for name in strangers:
+        typer.echo(printable(f"{name} is left out: code that a run folder names is run only if --probe {name} says so too"), err=True)
+    end(found, judge(found, battery), format, fail_on, strict=strict, full=full)

@@ -107,6 +107,10 @@ class Job:
         """What of the request its probes do not run, and why."""
         return [line for probe in self.battery if isinstance(probe, Cutting) for line in probe.left_out(self.pair.card, self.spec)]
 
+    def begun(self) -> dict[str, Plain]:
+        """The manifest of the run as it begins, but for the facts of the day."""
+        return manifest_of(self.request(), card_json(self.pair.card), {})
+
     def request(self) -> dict[str, Plain]:
         """What two runs must share for one to resume the other; prompts are compared apart."""
         card, head = self.pair.card, self.pair.target.head
@@ -139,7 +143,7 @@ def measure(job: Job, progress: Progress) -> Path:
     target's template refuses a prompt.
     """
     by_hash = {content_hash(prompt): prompt for prompt in job.prompts}
-    begun = manifest_of(job.request(), card_json(job.pair.card), _facts(job, _cramped(job)))
+    begun = {**job.begun(), **_facts(job, _cramped(job))}
     folder = open_run(job.out, begun, sorted(by_hash), job.spec.batch_size, force=job.force)
     running = _Running(job, folder, by_hash, begun, progress, total=len(by_hash) * len(job.conditions()))
     wiring = Wiring()
@@ -259,10 +263,18 @@ def _plain(condition: Condition) -> Plain:
 
 
 def _cramped(job: Job) -> list[str]:
-    """A note on prompts that may run past the target's positions with their reply; PromptError where none are computed beyond them."""
+    """A note on prompts that may run past the target's positions with their reply; PromptError where none are computed beyond them, or for
+    tokens that the target does not know.
+    """
     target, room, long = job.pair.target, job.pair.card.target_positions, list[str]()
     for prompt in job.prompts:
-        length = len(render(target.tokenizer, prompt.id, prompt.turns[0], prompt.text).ids)
+        ids = render(target.tokenizer, prompt.id, prompt.turns[0], prompt.text).ids
+        length = len(ids)
+        if max(ids) >= len(target.embedding):
+            raise PromptError(
+                f"prompt {prompt.id}: its tokenizer gives token {max(ids)}, the target's embedding has {len(target.embedding)} rows; "
+                "the tokenizer is not that of these weights, so fetch it again"
+            )
         if room is not None and length + job.spec.max_new_tokens > room:
             if not target.has_rotary_positions:
                 raise PromptError(

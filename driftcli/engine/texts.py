@@ -68,7 +68,9 @@ def plain_decoding(target: LanguageModel) -> Iterator[GenerationConfig]:
     """The target decodes greedily to its own end tokens inside; transformers would fill what is left open from the model's own config."""
     own = target.model.generation_config
     end = own.eos_token_id if own.eos_token_id is not None else target.tokenizer.eos_token_id
-    pad = own.pad_token_id if own.pad_token_id is not None else (end[0] if isinstance(end, list) else end) or 0
+    first_end = end[0] if isinstance(end, list) else end
+    known = range(len(target.embedding))  # what stands before a short prompt is masked, but its embedding is looked up
+    pad = next((token for token in (own.pad_token_id, first_end) if token in known), 0)
     plain = GenerationConfig(eos_token_id=end, pad_token_id=pad, bos_token_id=own.bos_token_id)  # type: ignore[no-untyped-call]
     target.model.generation_config = plain
     try:

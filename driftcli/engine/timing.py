@@ -6,6 +6,7 @@ as good as any to a model without experts.
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import torch
 
 from driftcli.costs import Costs, StepCosts
 from driftcli.engine.serving import ServedTarget, serve
+from driftcli.errors import RunError
 from driftcli.loading.pair import LoadedPair
 from driftcli.loading.target import LanguageModel
 from driftcli.turns import Turns
@@ -33,9 +35,35 @@ EACH = 9  # target steps over up to so many tokens are all timed, then every fou
 def measure_costs(pair: LoadedPair, batch_sizes: Sequence[int], depth: int, context: int) -> Costs:
     """Seconds of the steps of rounds of up to `depth` drafts, behind `context` tokens, for each batch size.
 
-    Medians of some turns; context: at least 2. Raises RunError for a model whose cache cannot take tokens back.
+    Medians of some turns; context: at least 2. Raises RunError for a model whose cache cannot take tokens back, or has no room for so many.
     """
+    for size in batch_sizes:
+        _check_memory(pair.target, size, depth, context)
     return Costs(source(pair.target), context, tuple(_step_costs(StepTimer(pair, size, depth, context)) for size in batch_sizes))
+
+
+def _check_memory(target: LanguageModel, size: int, depth: int, context: int) -> None:
+    """Raise RunError where the target's keys and values of so many sequences would not fit the memory that is free."""
+    config, width = target.config, target.head.dtype.itemsize
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    wanted = 2 * size * (context + depth + 1) * config.num_hidden_layers * heads * head * width
+    free = free_memory(target.device)
+    if free is not None and wanted > free:
+        raise RunError(
+            f"--batch-sizes {size}: keys and values of so many sequences would take {wanted / 2**30:,.0f} GiB, {free / 2**30:,.0f} GiB are "
+            "free; ask for fewer"
+        )
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free on a device, None where the system does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return None
 
 
 def step_lengths(depth: int) -> list[int]:

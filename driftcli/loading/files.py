@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from driftcli.domain import BUNDLED
 from driftcli.errors import FormatError, SourceError
+from driftcli.loading.bounds import LARGEST_SMALL_FILE, require_plain
 from driftcli.printable import one_line
 from driftcli.suggestions import meant
 
@@ -115,6 +116,7 @@ def reason(error: BaseException) -> str:
 def read_config(source: Source) -> dict[str, Json]:
     """The checkpoint's `config.json` as written, without any library's defaults; raises FormatError when missing or no JSON object."""
     path = source.folder / "config.json"
+    require_plain(path)
     try:
         config: Json = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -131,6 +133,9 @@ def weight_files(source: Source) -> list[Path]:
 
     Raises SourceError when there are none or a shard is missing, and FormatError when the index cannot be read.
     """
+    for path in source.folder.glob("*"):
+        if any(path.match(pattern) for pattern in (*SMALL_FILES, *WEIGHT_FILES)):
+            require_plain(path, LARGEST_SMALL_FILE if any(path.match(pattern) for pattern in SMALL_FILES) else None)
     single, index = source.folder / "model.safetensors", source.folder / "model.safetensors.index.json"
     pickle = source.folder / "pytorch_model.bin"
     if single.exists():

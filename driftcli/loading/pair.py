@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,9 @@ from driftcli.loading.facts import read_facts
 from driftcli.loading.files import SMALL_FILES, Source, resolve, weight_files
 from driftcli.loading.formats import FORMATS, detect
 from driftcli.loading.pitfalls import pitfalls
-from driftcli.loading.rendering import rendering_facts
+from driftcli.loading.rendering import CLOCK, TODAY, rendering_facts
 from driftcli.loading.target import Dtype, LanguageModel, load_language_model
+from driftcli.printable import masked
 
 PROBE_STRINGS = (
     "The quick brown fox, 3.14159!",
@@ -74,7 +76,7 @@ def load_pair(
         record=record,
         token_offset=1,
         readings=dict(declaration.differences(reading)),
-        notes=(*pitfalls(declaration), *_unread(target)),
+        notes=(*pitfalls(declaration), *_unread(target), *_dated(target)),
         alternatives=alternatives(declaration, drafter),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
@@ -100,7 +102,7 @@ def _with_language_model(
         },
         token_offset=0,
         no_recursion=NO_STATE,
-        notes=(*(() if drafter.window is None else (slides,)), *_unread(target), *_unread(lm)),
+        notes=(*(() if drafter.window is None else (slides,)), *_unread(target), *_unread(lm), *_dated(target)),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
     )
@@ -167,24 +169,42 @@ def _unread(model: LanguageModel) -> tuple[str, ...]:
     )
 
 
+def _dated(target: LanguageModel) -> tuple[str, ...]:
+    """That the template writes the date, and which."""
+    if CLOCK not in str(target.tokenizer.chat_template):
+        return ()
+    return (f"the target's chat template asks for the date: rendered as of {TODAY:%d %B %Y}, so that runs of other days can be compared",)
+
+
 def _card(source: Source, model_type: str) -> ModelCard:
-    return ModelCard(source.name, source.revision, model_type, fingerprint(source))
+    whole, files = _hashes(source)
+    return ModelCard(masked(source.name), source.revision, model_type, whole, files)
 
 
 def fingerprint(source: Source) -> str:
     """SHA-256 over config, tokenizer, chat template and weight files, as 16 hex digits; files over 1 GiB by their size and 64 blocks."""
-    digest = hashlib.sha256()
+    return _hashes(source)[0]
+
+
+def _hashes(source: Source) -> tuple[str, dict[str, str]]:
+    """The fingerprint, and that of each file by its name."""
+    digest, each = hashlib.sha256(), dict[str, str]()
     small = sorted({path for pattern in SMALL_FILES for path in source.folder.glob(pattern) if path.is_file()})
     for path in [*(path for path in small if not path.name.endswith(".index.json")), *weight_files(source)]:
-        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-        _hash_file(digest, path)
-    return digest.hexdigest()[:16]
+        own, named = hashlib.sha256(), f"{path.name} {path.stat().st_size}\n".encode()
+        for one in (digest, own):
+            one.update(named)
+        _hash_file((digest, own), path)
+        each[path.name] = own.hexdigest()[:16]
+    return digest.hexdigest()[:16], each
 
 
-def _hash_file(digest: hashlib._Hash, path: Path) -> None:
+def _hash_file(digests: Sequence[hashlib._Hash], path: Path) -> None:
     size, block = path.stat().st_size, 1 << 20
     starts = range(0, size, block) if size <= WHOLE_HASH else range(0, size, max(block, size // 64))
     with path.open("rb") as file:
         for start in starts:
             file.seek(start)
-            digest.update(file.read(block))
+            read = file.read(block)
+            for digest in digests:
+                digest.update(read)

@@ -18,6 +18,8 @@ from driftcli.suggestions import meant
 SETS = {"builtin": ("builtin",), "builtin:languages": ("languages",), "builtin:all": ("builtin", "languages")}  # by the name of a set
 KNOWN_KEYS = {"id", "messages", "text", "category", "response", "group"}
 MESSAGE_KEYS = {"role", "content"}
+LARGEST_FILE = 1 << 28  # bytes of a file of prompts (chosen by us: a million long ones)
+LONGEST_LINE, MOST_MESSAGES = 1 << 24, 4096  # characters of a line, and messages of a conversation (chosen by us)
 LONGEST_SHOWN = 80  # characters of a wrong value that an error repeats (chosen by us)
 
 
@@ -43,7 +45,11 @@ def read_prompts(path: Path) -> list[Prompt]:
     if str(path) in SETS:
         return prompt_set(str(path))
     try:
-        text = path.read_text(encoding="utf-8-sig")  # some editors put a byte order mark in front
+        with path.open("rb") as file:  # a pipe may have no end
+            read = file.read(LARGEST_FILE + 1)
+        if len(read) > LARGEST_FILE:
+            raise PromptError(f"{path}: holds more than {LARGEST_FILE >> 20} MiB, expected a file of prompts; take fewer")
+        text = read.decode("utf-8-sig")  # some editors put a byte order mark in front
     except FileNotFoundError:
         expected = f"expected a JSON Lines file or one of {', '.join(SETS)}"
         raise PromptError(f"--prompts {path}: no such file; {meant(str(path), SETS)}{expected}") from None
@@ -85,6 +91,8 @@ def _parse(where: str, text: str) -> list[Prompt]:
 
 
 def _prompt(where: str, line: str) -> Prompt:
+    if len(line) > LONGEST_LINE:
+        raise PromptError(f"{where}: holds {len(line)} characters, expected at most {LONGEST_LINE}; shorten the prompt")
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -110,6 +118,8 @@ def _messages(where: str, given: Json) -> tuple[Message, ...]:
         return ()
     if not isinstance(given, list) or not given:
         raise PromptError(f"{where}: messages is {_shortened(given)}, expected a list of objects with a text `role` and `content`")
+    if len(given) > MOST_MESSAGES:
+        raise PromptError(f"{where}: holds {len(given)} messages, expected at most {MOST_MESSAGES}; shorten the conversation")
     messages = []
     for row in given:
         if not isinstance(row, dict) or row.keys() != MESSAGE_KEYS:

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from random import Random
 from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import chat_template_utils
 
 from driftcli.domain import Message, RenderingFacts, Template, TextSettings
 from driftcli.errors import PromptError
+from driftcli.loading.bounds import BeyondBounds, bounded_rendering
 from driftcli.loading.files import reason
 from driftcli.loading.system_prompts import system_text
 
@@ -27,6 +31,9 @@ MARK = "\ue000{}\ue001"  # private-use characters, which no template writes; con
 MARKS = re.compile("\ue000(\\d+)\ue001")
 BETWEEN = "\n\n"  # what stands between the contents where the target has no template
 OWN = TextSettings()
+TODAY = datetime(2025, 1, 1)  # for templates that write the date: the same on any day, so that runs can be held against each other
+CLOCK = "strftime_now"  # by which a template asks for it
+LONGEST_TEMPLATE, LONGER = 1 << 20, 16  # characters of its own that a template may write, and times those it is given (chosen by us)
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -194,17 +201,42 @@ def _renamed(shown: str, spans: Sequence[Span]) -> tuple[str, list[Span]]:
 def _templated(tokenizer: PreTrainedTokenizerBase, where: str, messages: Sequence[Message], contents: Sequence[str], style: _Style) -> str:
     turns = [{"role": message.role, "content": content} for message, content in zip(messages, contents, strict=True)]
     switches: dict[str, Any] = {} if style.thinking is None else dict.fromkeys(SWITCHES, style.thinking)
+    settings = {"chat_template": style.template, "add_generation_prompt": style.prompts_reply, **switches}
     try:
-        return str(
-            tokenizer.apply_chat_template(
-                turns, chat_template=style.template, tokenize=False, add_generation_prompt=style.prompts_reply, **switches
-            )
-        )
+        with bounded_rendering(), _frozen_clock():
+            shown = str(tokenizer.apply_chat_template(turns, tokenize=False, **settings))
+            if len(shown) > LONGEST_TEMPLATE + LONGER * sum(map(len, contents)):
+                raise BeyondBounds(f"makes {len(shown)} characters of {sum(map(len, contents))}")
+            return shown
+    except BeyondBounds as error:
+        raise PromptError(
+            f"prompt {where}: the target's chat template {error}, expected one that only puts marks around the messages; fetch it again"
+        ) from error
     except REFUSALS as error:
         raise PromptError(
             f"prompt {where}: the target's chat template refuses it ({reason(error)}), expected a conversation that it allows; "
             "change its roles or their order"
         ) from error
+
+
+class _Clock:
+    """A clock that stands still, in the place of the class that templates read the date from."""
+
+    @staticmethod
+    def now() -> datetime:
+        """The date that templates are given."""
+        return TODAY
+
+
+@contextmanager
+def _frozen_clock() -> Iterator[None]:
+    """Templates read `TODAY` inside: transformers reads the clock by this name, and lets no function of ours through to a template."""
+    clock = chat_template_utils.datetime  # type: ignore[attr-defined]
+    chat_template_utils.datetime = _Clock  # type: ignore[assignment, attr-defined]
+    try:
+        yield
+    finally:
+        chat_template_utils.datetime = clock  # type: ignore[attr-defined]
 
 
 def _marked(tokenizer: PreTrainedTokenizerBase, where: str, messages: Sequence[Message], style: _Style) -> str:

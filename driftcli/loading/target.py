@@ -7,7 +7,7 @@ CPU and the config's elsewhere; a model that does not fit on one GPU is spread o
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pickle import UnpicklingError
@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     CONFIG_MAPPING,
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     Cache,
@@ -29,6 +30,7 @@ from transformers import (
 )
 
 from driftcli.errors import FormatError, SourceError, UsageError
+from driftcli.loading.bounds import check_declared
 from driftcli.loading.facts import TargetFacts
 from driftcli.loading.files import Source, read_config, reason, weight_files
 from driftcli.loading.tensors import check_weights, require_finite
@@ -166,23 +168,32 @@ def load_language_model(source: Source, device: torch.device, dtype: Dtype, *, r
             f"{source.name}: model_type {config.get('model_type')!r} is code that the model brings itself (auto_map in config.json), which "
             "is never run unasked; read that code, then use --trust-remote-code"
         )
-    check_weights(source)
+    check_declared(source.name, config, check_weights(source))
     with _Loading(source.name):
         tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=remote_code)
-        loaded: tuple[PreTrainedModel, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(  # type: ignore[assignment]
-            source.folder,
-            dtype=choose_dtype(dtype, device),
-            device_map=_placement(source, device),
-            trust_remote_code=remote_code,
-            ignore_mismatched_sizes=True,  # they are reported then, and refused below with their names
-            output_loading_info=True,
-        )
-    model, report = loaded
+        settings = {"dtype": choose_dtype(dtype, device), "device_map": _placement(source, device), "trust_remote_code": remote_code}
+        model, report = _model(source, settings)
     _check_whole(source, model, report)
     if not tokenizer.is_fast:
         raise SourceError(f"{source.name}: {type(tokenizer).__name__} tells no character offsets, expected a model with a tokenizer.json")
     model.requires_grad_(False)  # from_pretrained already put it in evaluation mode
     return LanguageModel(source, model, tokenizer, tuple(sorted(report["unexpected_keys"])))
+
+
+def _model(source: Source, settings: Mapping[str, Any]) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model and what transformers says of its weights. Its attention is torch's own, whatever its config asks for, which wins over an
+    argument of `from_pretrained`: that may name a kernel on the hub, and so somebody's code.
+    """
+    config = AutoConfig.from_pretrained(source.folder, trust_remote_code=settings["trust_remote_code"])
+    reported = {"ignore_mismatched_sizes": True, "output_loading_info": True}  # what does not fit is refused later, by its names
+    for attention in ("sdpa", "eager"):
+        config._attn_implementation = attention
+        try:
+            return AutoModelForCausalLM.from_pretrained(source.folder, config=config, **settings, **reported)  # type: ignore[return-value]
+        except ValueError as error:
+            if attention == "eager" or "attn_implementation" not in str(error):
+                raise
+    raise AssertionError("the last way to compute attention returns or raises")
 
 
 def _check_whole(source: Source, model: PreTrainedModel, report: dict[str, Any]) -> None:

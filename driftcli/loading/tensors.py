@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from driftcli.errors import FormatError
-from driftcli.loading.files import Source, joined, opened, weight_files
+from driftcli.loading.files import Source, joined, opened
 from driftcli.loading.pickles import read_pickle
 
 LARGEST = 65504.0  # of float16, in which heads are stored and served; products of larger numbers overflow float32 within a step
@@ -25,14 +25,16 @@ def read_tensors(source: Source) -> dict[str, Tensor]:
     return joined(source, lambda path: _read_safetensors(path) if path.suffix == ".safetensors" else read_pickle(path))
 
 
-def check_weights(source: Source) -> None:
-    """Raise FormatError unless every weight file is whole, and a pickle holds tensors and nothing to run."""
-    for path in weight_files(source):
-        if path.suffix != ".safetensors":
-            read_pickle(path)
-            continue
-        with opened(path, "pt"):
-            pass
+def check_weights(source: Source) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor; raises FormatError unless each weight file is whole, and a pickle holds tensors and nothing to run."""
+    return joined(source, _shapes)
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    if path.suffix != ".safetensors":
+        return {name: tuple(tensor.shape) for name, tensor in read_pickle(path).items()}
+    with opened(path, "pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
 def pickled_headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -12,6 +12,9 @@ from driftcli.report import advice, evidence, notes, remedies, speeds
 from driftcli.report.tables import Row, shown_depths
 from driftcli.traces.reader import Run
 
+LINKED = r"@(?=\w)|\b[A-Za-z][\w+.-]*:(?=//)|\bwww(?=\.)|#(?=\d)|\bGH-(?=\d)|\bmailto:"
+BREAK = "<!-- -->"  # shows nothing and ends what a forge would link
+
 
 def render(run: Run, verdict: Verdict) -> str:
     """The whole report, without a trailing newline."""
@@ -36,8 +39,11 @@ def render(run: Run, verdict: Verdict) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text in which no character means anything to Markdown, its tables or HTML; a bracket is spared unless it could close a link."""
-    return re.sub(r"[\\`*_<>|~&#$]|\](?=[(\[:])", r"\\\g<0>", text)
+    """Text in which no character means anything to Markdown, its tables or HTML, and nothing pings somebody or becomes a link: what a forge
+    would take for a name, an issue's number or an address is broken by an empty comment. A bracket is spared unless it could close a link.
+    """
+    plain = re.sub(r"[\\`*_<>|~&#$]|\](?=[(\[:])", r"\\\g<0>", text)
+    return re.sub(LINKED, rf"\g<0>{BREAK}", plain)
 
 
 def _by_depth(run: Run, corner: str, rows: Sequence[Row]) -> list[str]:

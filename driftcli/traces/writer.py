@@ -97,7 +97,7 @@ def open_run(path: Path, begun: Mapping[str, Plain], prompts: Sequence[str], bat
     request = begun["request"]
     assert isinstance(request, Mapping)
     refuse_foreign(path)
-    old, conditions = ((), ()) if force else _kept(path, request, prompts)
+    old, conditions = ((), ()) if force else _kept(path, begun, prompts)
     path.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path)
     _keep_cells(path, old)
@@ -115,10 +115,10 @@ def open_run(path: Path, begun: Mapping[str, Plain], prompts: Sequence[str], bat
     return folder
 
 
-def resumes(path: Path, request: Mapping[str, Plain], prompts: Sequence[str]) -> bool:
-    """Whether a run that is there may be gone on with by this request on these prompts, by their sorted content hashes."""
+def resumes(path: Path, begun: Mapping[str, Plain], prompts: Sequence[str]) -> bool:
+    """Whether a run that is there may be gone on with by this one, as its manifest begins, on these prompts, by their content hashes."""
     try:
-        _kept(path, request, prompts)
+        _kept(path, begun, prompts)
     except RunError:
         return False
     return True
@@ -135,18 +135,18 @@ def _keep_cells(path: Path, batches: Sequence[Sequence[str]]) -> None:
 Kept: TypeAlias = tuple[tuple[tuple[str, ...], ...], Sequence[Plain]]
 
 
-def _kept(path: Path, request: Mapping[str, Plain], prompts: Sequence[str]) -> Kept:
+def _kept(path: Path, begun: Mapping[str, Plain], prompts: Sequence[str]) -> Kept:
     """What of a run that is there is gone on with: nothing where it was killed before it said what it is."""
     if (path / MANIFEST).exists():
-        return _to_keep(path / MANIFEST, request, prompts)
+        return _to_keep(path / MANIFEST, begun, prompts)
     if next(cell_files(path), None):
         raise RunError(f"{path}: holds cells of a run but no run.json; name another folder with --out or overwrite it with --force")
     return (), ()
 
 
-def _to_keep(manifest: Path, request: Mapping[str, Plain], prompts: Sequence[str]) -> Kept:
+def _to_keep(manifest: Path, begun: Mapping[str, Plain], prompts: Sequence[str]) -> Kept:
     """The batches of the run that is there and all conditions that it may hold cells of, those that were measured last."""
-    wanted = json.loads(json.dumps(request))
+    wanted = json.loads(json.dumps(begun["request"]))
     try:
         before = json.loads(manifest.read_text(encoding="utf-8"))
         schema = before["schema"]
@@ -163,9 +163,8 @@ def _to_keep(manifest: Path, request: Mapping[str, Plain], prompts: Sequence[str
             "name another folder with --out or overwrite it with --force"
         )
     if changed:
-        key = changed[0]
         raise RunError(
-            f"{manifest.parent}: holds another request ({key} was {asked.get(key)!r}, now {wanted.get(key)!r}); "
+            f"{manifest.parent}: holds another request ({_changed(changed[0], before, begun)}); "
             "name another folder with --out or overwrite it with --force"
         )
     if lost := {prompt for batch in batches for prompt in batch} - set(prompts):
@@ -174,6 +173,19 @@ def _to_keep(manifest: Path, request: Mapping[str, Plain], prompts: Sequence[str
             "name another folder with --out or overwrite it with --force"
         )
     return batches, conditions
+
+
+def _changed(key: str, before: Mapping[str, Any], begun: Mapping[str, Any]) -> str:
+    """What of a request is another now than before; of a model which of its files, where the older run tells them."""
+    was, now = before["request"].get(key), begun["request"].get(key)
+    if key in ("target", "drafter"):
+        cards = (manifest["pair"].get(key) if isinstance(manifest.get("pair"), dict) else None for manifest in (before, begun))
+        old, new = (card.get("files") if isinstance(card, dict) else None for card in cards)
+        if isinstance(old, dict) and isinstance(new, dict) and old:
+            files = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+            return f"the {key}'s files changed: {', '.join(map(str, files[:5]))}{' ...' * (len(files) > 5)}"
+        return f"the {key}'s files changed"
+    return f"{key} was {was!r}, now {now!r}"
 
 
 def _text(given: object) -> str:

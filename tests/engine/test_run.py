@@ -43,6 +43,7 @@ from driftcli.domain import (
     Axis,
     Condition,
     DraftSettings,
+    Estimate,
     Message,
     Noise,
     PairCard,

@@ -148,7 +148,7 @@ def test_a_config_that_is_no_object_is_refused(source: Source, text: str, seen: 
 
 def test_a_config_that_is_a_folder_is_refused(source: Source) -> None:
     (source.folder / "config.json").mkdir()
-    refused(FormatError, lambda: read_config(source), str(source.folder / "config.json"), "expected the model's settings")
+    refused(SourceError, lambda: read_config(source), str(source.folder / "config.json"), "is no regular file, expected one")
 
 
 # --- which files hold the weights

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
 from markdown_it import MarkdownIt  # comes with rich
 
 from driftcli.domain import Estimate, Finding, Verdict
-from driftcli.report.markdown import escaped, render
+from driftcli.report.markdown import BREAK, escaped, render
 from tests.report.conftest import Judged
 from tests.report.synthetic import DRIFTING, WITHOUT_STATE, Recipe
 from tests.report.test_terminal import DRIFT
@@ -16,9 +17,9 @@ SHOWN = EVIL.replace("\x1b", "\\x1b")
 
 
 def plain(markdown: str) -> str:
-    """What a reader sees: the text of every token, with no markup left."""
+    """What a reader sees: the text of every token, with no markup left but empty comments, which show nothing."""
     tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(markdown)
-    children = [child for token in tokens for child in token.children or []]
+    children = [child for token in tokens for child in token.children or [] if (child.type, child.content) != ("html_inline", BREAK)]
     assert {child.type for child in children} <= {"text", "text_special", "softbreak", "hardbreak", "strong_open", "strong_close"}
     return "".join(child.content for child in children)
 
@@ -37,6 +38,27 @@ def test_every_line_of_a_table_has_as_many_cells_as_its_head(judged: Judged, rec
 
 def test_escaped_text_reads_as_it_was_and_means_nothing_to_markdown() -> None:
     assert plain(f"x {escaped(SHOWN)}") == f"x {SHOWN}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ask @somebody",
+        "cc @org/team",
+        "see #123 and GH-45",
+        "http://x.y/z",
+        "https://x.y",
+        "ftp://x.y",
+        "www.x.y",
+        "mailto:a@b.c",
+        "a@b.c",
+        "![i](https://x.y/i.png)",
+    ],
+)
+def test_nothing_in_text_pings_anybody_or_becomes_a_link(text: str) -> None:
+    shown = escaped(text)
+    assert not re.search(r"@\w|#\d|GH-\d|://|www\.\w|mailto:\w", shown.replace("\\", ""))
+    assert plain(f"x {shown}") == f"x {text}"
 
 
 def test_text_from_outside_stays_text_and_stays_in_its_cell(judged: Judged) -> None:
