@@ -80,3 +80,10 @@ def test_medians_are_of_each_kind_of_step(depth: int, pair: Callable[[str], Load
 )
 def test_short_steps_are_all_timed_and_of_long_ones_every_fourth_and_the_last(depth: int, lengths: list[int]) -> None:
     assert step_lengths(depth) == lengths
+
+
+def test_more_sequences_than_memory_holds_are_refused_before_any_step(pair: Callable[[str], LoadedPair]) -> None:
+    with pytest.raises(
+        RunError, match=r"--batch-sizes 100000000: keys and values of so many sequences would take [\d,]+ GiB, \d+ GiB are free; ask"
+    ):
+        measure_costs(pair("pre"), [1, 100_000_000], 3, 20)
