@@ -9,6 +9,7 @@ from driftcli.costs import StepCosts
 from driftcli.engine import timing
 from driftcli.engine.serving import ServedHead, ServedTarget, Verified
 from driftcli.engine.timing import StepTimer, measure_costs, step_lengths
+from driftcli.errors import RunError
 from driftcli.loading.pair import LoadedPair
 
 
