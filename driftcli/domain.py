@@ -143,8 +143,8 @@ class TextSettings:
     """How the texts come about that a condition drafts on; the defaults are the run's own.
 
     template: how messages are rendered. bos: what becomes of a first token that is the BOS. replayed: the replies are those of the run's
-    own texts, put behind the prompts as they are rendered here. temperature: of the target's replies, greedy at 0; a drafter on such texts
-    proposes at the same one. length: tokens of the prompt, filled up in front with other conversations of the run; 0 leaves it alone.
+    own texts, put behind the prompts as they are rendered here. temperature: of the target's replies, the run's own at 0; a drafter on such
+    texts proposes at the same one. length: tokens of the prompt, filled up in front with other conversations of the run; 0 leaves it alone.
     system: what becomes of the system message, and of the one that a template puts in where none is given; system_tokens: how long the
     other one is, 0 for a usual one. shuffled: the tokens of all contents change places. alone: the target writes one reply at a time.
     """
@@ -271,6 +271,7 @@ class RunSpec:
     """What the person asked for, in the words of the command line.
 
     batch_size: half of the built-in prompts unless said, since a decoding step reads all weights whatever the batch (chosen by us).
+    temperature: of the target's replies and of both models' probabilities on them; greedy decoding at 0.
     """
 
     depth: int = 8
@@ -279,6 +280,11 @@ class RunSpec:
     seed: int = 0
     quick: bool = False
     lengths: tuple[int, ...] = ()
+    temperature: float = 0.0
+
+    def temperature_of(self, text: TextSettings) -> float:
+        """At what temperature the replies of such texts are drawn, 0 for greedy ones."""
+        return text.temperature or self.temperature
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,13 @@ TERMS: tuple[Term, ...] = (
         ("over whole replies", "tokens a round to the end of each reply", "emitted per round", "tokens a round"),
     ),
     Term(
+        "sampled draft tokens",
+        "Draft tokens drawn from the drafter's distribution and accepted with probability min(1, target / drafter), which leaves the "
+        "target's own distribution as it is. Greedy draft tokens are the drafter's first choices, accepted where they are the token "
+        "that the target draws. At a temperature both are reported, by name.",
+        ("greedy draft tokens", "rejection sampling", "temperature"),
+    ),
+    Term(
         "anchor",
         "The position of the last verified token, from which a chain of draft tokens begins.",
     ),

@@ -95,7 +95,8 @@ class Losses:
 
     def told(self, trace: Trace) -> str:
         """Both in words, each with its prompts where they are not the run's."""
-        still = "" if self.same_text else f", of which the target would still choose {self.own_choices:.0%}"
+        drawn = self.same_text or trace.spec.temperature  # of replies that were drawn it would choose no more behind its own prompts
+        still = "" if drawn else f", of which the target would still choose {self.own_choices:.0%}"
         same, new = _told(trace, self.replayed), _told(trace, self.answered)
         return f"{same} of the accepted draft tokens are lost on the same replies{still}, {new} on new ones"
 

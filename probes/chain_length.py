@@ -163,6 +163,10 @@ class ChainLength:
             seen = f"given replies are the target's own choice at only {trace.argmax_share:.0%} of their tokens"
             yield Skipped("capacity", "inconclusive", f"{seen}: where they differ the drafter may be right")
             return
+        if trace.spec.temperature:
+            drawn = f"replies are drawn at temperature {trace.spec.temperature:g}, where not even the target's first choice is always right"
+            yield Skipped("capacity", "not applicable", f"{drawn}; what is low is known of greedy replies alone")
+            return
         if isinstance(first, Absent) or trace.n_prompts < MINIMAL_PROMPTS:
             reason = first.reason if isinstance(first, Absent) else too_few(trace.n_prompts)
             yield Skipped("capacity", "inconclusive", reason)

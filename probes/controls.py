@@ -74,20 +74,27 @@ class Controls:
         if spec.quick:
             return ()
         settings = DraftSettings(spec.depth)
-        return (
-            Condition(SHUFFLED, settings, self.name, text=TextSettings(shuffled=True, replayed=True)),
-            Condition(AGAIN, settings, self.name, text=TextSettings(alone=True), prompts=REPEATED),
-        )
+        shuffled = Condition(SHUFFLED, settings, self.name, text=TextSettings(shuffled=True, replayed=True))
+        again = Condition(AGAIN, settings, self.name, text=TextSettings(alone=True), prompts=REPEATED)
+        return (shuffled,) if spec.temperature else (shuffled, again)
+
+    def left_out(self, pair: PairCard, spec: RunSpec) -> Sequence[str]:
+        """The repetition, where every reply is drawn anew."""
+        if spec.quick or not spec.temperature:
+            return []
+        drawn = f"replies drawn at temperature {spec.temperature:g} differ whenever they are written"
+        return [f"{self.name}: no reply is written again, and NONDETERMINISM is not measured: {drawn}"]
 
     def judge(self, trace: Trace) -> Iterator[Said]:
-        """Findings where a floor is reached, a repetition moves the numbers, or loops carry them."""
+        """Findings where a floor is reached, a repetition moves the numbers of greedy replies, or loops carry them."""
         if trace.n_prompts < MINIMAL_PROMPTS or trace.argmax_share < EXACT_TEXT:
             return
         broken = list(self._at_the_floor(trace))
         yield from broken
         if not broken:
             yield from self._at_a_cheap_drafter(trace)
-        yield from self._noise(trace)
+        if not trace.spec.temperature:
+            yield from self._noise(trace)
         yield from self._loops(trace)
 
     def _at_the_floor(self, trace: Trace) -> Iterator[Said]:

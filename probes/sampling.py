@@ -25,11 +25,17 @@ class Sampling:
     axes: tuple[Axis, ...] = ()  # numbers for the table of conditions: losing by temperature is no fault of the pair
 
     def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
-        """One condition a temperature."""
+        """One condition a temperature that is not the run's own."""
         return [
             Condition(f"temperature-{value:g}", DraftSettings(spec.depth), self.name, text=TextSettings(temperature=value))
             for value in TEMPERATURES
+            if value != spec.temperature
         ]
+
+    def left_out(self, pair: PairCard, spec: RunSpec) -> Sequence[str]:
+        """The run's own temperature, which its baseline measures."""
+        own = spec.temperature in TEMPERATURES
+        return [f"{self.name}: temperature {spec.temperature:g} left out: it is the run's own, see its baseline"] if own else []
 
     def judge(self, trace: Trace) -> Iterator[Said]:
         """Nothing: a drafter is as good at a temperature as the table says."""

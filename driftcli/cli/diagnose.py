@@ -19,6 +19,8 @@ PROMPTS = (
 QUICK = "24 prompts and the short battery, unless named otherwise. Default: quick where no pair is named, else all."
 LENGTHS = "Prompt lengths of context-length, as 512,1024,...; default: up to 2048 as far as admitted."
 THREADS = "Threads on a CPU. Default: the cores that this process may use, or OMP_NUM_THREADS."
+TEMPERATURE = "Temperature at which the target draws its replies, and of all probabilities; 0 decodes greedily."
+COLDEST, HOTTEST = 0.01, 10.0  # of a temperature; at a lower one servers decode greedily, above there is nothing but noise (chosen by us)
 BUNDLED_PAIR = (f"{BUNDLED}target", f"{BUNDLED}pre-norm")
 
 
@@ -37,12 +39,15 @@ def diagnose(
     max_new_tokens: Annotated[int, typer.Option(min=2, help="Longest reply of the target, in tokens.")] = DEFAULTS.max_new_tokens,
     lengths: Annotated[str | None, typer.Option(help=LENGTHS)] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use this many prompts, dealt over the categories.")] = None,
+    temperature: Annotated[float, typer.Option(help=TEMPERATURE)] = DEFAULTS.temperature,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts that the target answers together.")] = DEFAULTS.batch_size,
     batch_sizes: Annotated[
         str, typer.Option(help="Sequences that are decoded together: steps are timed at 1,8,...; the first decides.")
     ] = "1",
     costs: Annotated[Path | None, typer.Option(help="Step times in place of timing them here: costs.json of a run elsewhere.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the intervals' resampling.")] = DEFAULTS.seed,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the intervals' resampling, and of replies drawn at a temperature.")
+    ] = DEFAULTS.seed,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help=THREADS)] = None,
     dtype: Annotated[
@@ -67,7 +72,8 @@ def diagnose(
     from driftcli.cli.diagnosis import Request, diagnose_pair
     from driftcli.cli.gate import end
 
-    spec = RunSpec(depth, max_new_tokens, batch_size, seed, quick, whole_numbers("--lengths", lengths, "512,1024"))
+    lengths_asked, drawn_at = whole_numbers("--lengths", lengths, "512,1024"), checked_temperature(temperature)
+    spec = RunSpec(depth, max_new_tokens, batch_size, seed, quick, lengths_asked, drawn_at)
     sizes, asked = whole_numbers("--batch-sizes", batch_sizes, "1,8,32"), probe or []
     request = Request(
         target, drafter, prompts, asked, spec, limit, device, dtype, reading, trust_remote_code, out, force, costs, sizes, threads
@@ -81,6 +87,13 @@ def whole_numbers(option: str, asked: str | None, example: str) -> tuple[int, ..
     if odd := next((word for word in words if not word.strip().isdecimal() or int(word) < 1), None):
         raise UsageError(f"{option} {asked}: {odd!r} is no such number, expected positive whole numbers with commas, as {example}")
     return tuple(int(word) for word in words)
+
+
+def checked_temperature(asked: float) -> float:
+    """A temperature as it is; UsageError for one that no server would take."""
+    if asked and not COLDEST <= asked <= HOTTEST:
+        raise UsageError(f"--temperature {asked:g}: expected 0 for greedy decoding, or {COLDEST:g} to {HOTTEST:g}; name another")
+    return asked
 
 
 def named_pair(target: str | None, drafter: str | None) -> tuple[str, str]:

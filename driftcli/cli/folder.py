@@ -12,6 +12,7 @@ from pathlib import Path
 
 from driftcli.errors import RunError, UsageError
 from driftcli.traces.holding import held
+from driftcli.traces.soundness import in_full
 
 RUNS = Path("runs")  # where folders go that nobody named
 LONGEST_NAME = 80  # characters of a drafter's name that a folder's takes over (chosen by us)
@@ -65,7 +66,8 @@ def _asks(manifest: Path, asked: Mapping[str, object]) -> bool:
         content = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else None
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(content, dict) and content.get("complete") is False and content.get("asked") == json.loads(json.dumps(asked))
+    before = content.get("asked") if isinstance(content, dict) and content.get("complete") is False else None
+    return isinstance(before, dict) and in_full(before) == json.loads(json.dumps(asked))
 
 
 def free_folder(parent: Path, name: str) -> Path:

@@ -6,7 +6,7 @@ The texts of a batch are written once, with the first cell that holds them; what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 
@@ -101,7 +101,8 @@ def _texts(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, 
         say(f"writing {len(prompts)} replies, {which}{tokens} of up to {most} tokens", WRITING * (turn + tokens / most) / turns)
 
     continued = lengthened(target, prompts, own, settings.length) if own else prompts
-    return write_texts(target, continued, most, settings, work.spec.seed, told)
+    drawn = replace(settings, temperature=work.spec.temperature_of(settings))
+    return write_texts(target, continued, most, drawn, work.spec.seed, told)
 
 
 def _sinks(folder: RunFolder, batch: Batch, holder: str) -> Sinks:
@@ -119,7 +120,8 @@ def tables_of(condition: Condition) -> tuple[str, ...]:
 
 def _draft_text(work: Work, text: Text, conditions: Sequence[Condition], finder: str, sinks: Sinks, tables: Tables) -> None:
     """Add one text's rows of every condition to its tables; the condition `finder` finds the sink, if it is among them."""
-    trajectory = read_text(work.pair.target, text, _boundaries(work, conditions), conditions[0].text.temperature or 1.0)
+    temperature = work.spec.temperature_of(conditions[0].text) or 1.0  # of greedy replies the models' own probabilities are told
+    trajectory = read_text(work.pair.target, text, _boundaries(work, conditions), temperature)
     offset, drafter = work.pair.card.token_offset, work.pair.drafter
     sink = sinks.get((text.prompt.id, text.turn))
     for condition in conditions:

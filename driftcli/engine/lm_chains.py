@@ -109,7 +109,8 @@ def draft_lm_chains(
     places = torch.arange(n_anchors, device=ids.device)
     forced = [fresh.pick(places + depth) for depth in range(settings.depth)]
     whole = drafter.window is None or rows + settings.depth <= drafter.window
-    chain = _free(drafter, ids, labels, cache, forced[0], first + places, settings.depth) if free and whole and n_anchors else []
+    behind = _Behind(drafter, ids, labels, cache, trajectory.temperature)
+    chain = _free(behind, forced[0], first + places, settings.depth) if free and whole and n_anchors else []
     return Drafted(n_anchors, fresh, forced, chain, _kept_to_end(fresh, ids[first + 1 :], settings.depth)[n_anchors:] if to_end else None)
 
 
@@ -119,9 +120,19 @@ def _kept_to_end(fresh: Queries, wanted: Tensor, depth: int) -> Tensor:
     return right.long().cumprod(dim=1).sum(dim=1)
 
 
-def _free(
-    drafter: CausalLm, ids: Tensor, labels: Tensor, cache: DynamicCache, start: Queries, anchors: Tensor, depth: int
-) -> list[Queries]:
+@dataclass(frozen=True)
+class _Behind:
+    """What free chains of a text are drafted behind: its tokens and their labels, the cache of their rows, and at what temperature."""
+
+    drafter: CausalLm
+    ids: Tensor
+    labels: Tensor
+    cache: DynamicCache
+    temperature: float
+
+
+def _free(behind: _Behind, start: Queries, anchors: Tensor, depth: int) -> list[Queries]:
+    drafter, ids, labels = behind.drafter, behind.ids, behind.labels
     found, rows, n = [start], len(labels), len(anchors)
     index = torch.arange(rows, device=ids.device)
     lowest = torch.finfo(drafter.lm.head.dtype).min
@@ -139,10 +150,10 @@ def _free(
                 attention_mask=mask[None, None],
                 position_ids=(anchors + step)[None],
                 use_cache=True,
-                **drafter.lm.continuing(cache),
+                **drafter.lm.continuing(behind.cache),
             )
         wanted = ids[anchors + step + 1]
-        found.append(Queries(_guess(drafter, out.logits[0], wanted), Masses.joined(seen.layers, dim=0)))
+        found.append(Queries(_guess(drafter, out.logits[0] / behind.temperature, wanted), Masses.joined(seen.layers, dim=0)))
     return found
 
 

@@ -80,7 +80,7 @@ def facts_line(run: Run) -> str:
     facts = [
         _prompts(run),
         f"depth {run.spec.depth}",
-        "greedy" if all(run.trajectories["generated"].to_pylist()) else "given replies",
+        _decoding(run),
         f"{request['dtype']} on {request['device']}",
         *_duration(run),
     ]
@@ -89,6 +89,13 @@ def facts_line(run: Run) -> str:
     facts += [f"reading: {SYSTEM_NAMES[str(reading.value)]}"] if reading and reading.value != SYSTEMS[0] else []
     facts += [f"{feedback.value} feedback", f"fc norm {norms.value}"] if feedback and norms else []
     return printable(" · ".join(facts))
+
+
+def _decoding(run: Run) -> str:
+    """How replies came about, and at what temperature probabilities are told."""
+    given = "" if all(run.trajectories["generated"].to_pylist()) else "given replies"
+    drawn = f"temperature {run.spec.temperature:g}" if run.spec.temperature else ""
+    return ", ".join(filter(None, (given, drawn))) or "greedy"
 
 
 def _prompts(run: Run) -> str:
@@ -110,16 +117,31 @@ def _duration(run: Run) -> list[str]:
 def length_lines(run: Run) -> list[str]:
     """Acceptance length under the name it may claim, tokens a round over whole replies, and what self-feeding costs at most."""
     why = f" (the target's own choice at only {run.argmax_share:.0%} of the tokens)" if run.argmax_share < EXACT_TEXT else ""
-    lines = [f"{length_name(run)}{why} {_interval(run.estimate(curves.walk_acceptance_length), '.2f')}"]
+    lines = [f"{length_name(run)}{why}{_rule(run)} {_interval(run.estimate(curves.walk_acceptance_length), '.2f')}"]
     if run.reference != BASELINE:
         declared = _interval(run.estimate(curves.walk_acceptance_length, BASELINE), ".2f")
         lines = [f"{lines[0]} with {printable(str(run.wiring))}, on which all below is measured; as declared {declared}"]
     if isinstance(emitted := run.emitted_per_round, Estimate):
         lines[0] += f"; over whole replies, as a server counts, {_interval(emitted, '.2f')}"
+    if run.spec.temperature:
+        sampled = _interval(sampled_length(run, run.reference), ".2f")
+        lines.append(f"acceptance length of sampled draft tokens, by rejection sampling at temperature {run.spec.temperature:g}, {sampled}")
     if run.pair.no_recursion is None:
         lost = _interval(curves.estimate_tax(run), "z.0%")
         lines.append(f"at most {lost} of the draft tokens that could be accepted are lost to self-feeding")
     return lines
+
+
+def _rule(run: Run) -> str:
+    """By which rule draft tokens are accepted, where there are two."""
+    return f" of greedy draft tokens at temperature {run.spec.temperature:g}," if run.spec.temperature else ""
+
+
+def sampled_length(run: Run, condition: str) -> Estimate | Absent:
+    """Acceptance length of draft tokens that are sampled and verified by rejection sampling; absent where the replies were not drawn so."""
+    if not run.is_sampled(condition):
+        return Absent("it is exact on replies alone that the target drew behind these very prompts")
+    return run.estimate(curves.sampled_length, condition)
 
 
 def main_curves(run: Run) -> list[Curve]:
@@ -164,10 +186,10 @@ def condition_rows(run: Run) -> list[tuple[str, str, str, str]]:
         length, kept = run.estimate(curves.walk_acceptance_length, name), run.ratio_to_baseline(curves.accepted_drafts, name)
         sampled = run.is_sampled(name)
         words = f"{name}, greedy draft tokens" if sampled else name
-        known = "unknown" if isinstance(length, Absent) else _interval(length, ".2f")
+        known = _interval(length, ".2f") if isinstance(length, Estimate) else "unknown" if length.value is None else f"{length.value:.2f}"
         rows.append((probe, words, known, f"{_interval(kept, 'z.0%')}{_own_count(run, kept)}"))
         if sampled:
-            rows.append((probe, f"{name}, sampled draft tokens", _interval(run.estimate(curves.sampled_length, name), ".2f"), ""))
+            rows.append((probe, f"{name}, sampled draft tokens", _interval(sampled_length(run, name), ".2f"), ""))
     return [(printable(probe), printable(name), *numbers) for probe, name, *numbers in rows]  # type: ignore[misc]
 
 

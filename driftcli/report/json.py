@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from driftcli.curves import BY_DEPTH, estimate_tax, handoff, sampled_length, walk_acceptance_length
+from driftcli.curves import BY_DEPTH, estimate_tax, handoff, walk_acceptance_length
 from driftcli.domain import BASELINE, REWIRED, SHARES, Absent, AxisVerdict, Estimate, Finding, Verdict
+from driftcli.report.evidence import sampled_length
 from driftcli.report.remedies import exports_json, remedies_json, training_json
 from driftcli.report.speeds import payoff_json
 from driftcli.report.verdict import GRADED
@@ -31,6 +32,7 @@ def report(run: Run, verdict: Verdict) -> dict[str, Plain]:
     return {
         "schema": SCHEMA,
         "pair": run.manifest["pair"],
+        "decoding": {"temperature": run.spec.temperature, "draft_tokens": "greedy"},
         "verdict": {
             "severity": verdict.severity,
             "headline": verdict.headline,
@@ -91,6 +93,7 @@ def _baseline(run: Run) -> dict[str, Plain]:
     recursion = None if run.pair.no_recursion is None else Absent(run.pair.no_recursion)
     return {
         **_claimed("acceptance_length", length, run.argmax_share),
+        **({"acceptance_length_sampled_drafts": _estimate(sampled_length(run, run.reference))} if run.spec.temperature else {}),
         "emitted_per_round": _estimate(run.emitted_per_round),
         "target_argmax_share": run.argmax_share,
         "texts_with_sink": {"count": run.sink_texts[0], "of": run.sink_texts[1]},
@@ -137,8 +140,8 @@ def _judged(name: str, place: int, run: Run, value: Estimate | Absent) -> Estima
 
 def _condition(run: Run, probe: str, name: str) -> dict[str, Plain]:
     claimed = _claimed("acceptance_length", run.estimate(walk_acceptance_length, name), run.argmax_share_of(name))
-    if run.is_sampled(name):
-        claimed["acceptance_length_sampled_drafts"] = _estimate(run.estimate(sampled_length, name))
+    if run.is_sampled(name) or run.spec.temperature:
+        claimed["acceptance_length_sampled_drafts"] = _estimate(sampled_length(run, name))
     return {"probe": probe, "name": name, **claimed, "ratio_to_baseline": _estimate(run.ratio_to_baseline(walk_acceptance_length, name))}
 
 

@@ -44,11 +44,22 @@ def remarks(run: Run) -> list[str]:
         names = ", ".join(short[:5]) + (" ..." if len(short) > 5 else "")
         found.append(f"{counted(len(short), 'prompt')} too short for one chain, left out: {names}")
     found += [f"{name} failed, and what it would show is missing: {reason}" for name, reason in run.failed.items()]
+    found += _drawn(run)
     found += [str(note) for note in _items(run, "notes")]
     found += disagreements(run.pair)
     if ignored := _items(run, "ignored_generation_settings"):
-        found.append(f"the target's own generation settings were set aside for plain greedy decoding: {', '.join(map(str, ignored))}")
+        plain = "plain sampling" if run.spec.temperature else "plain greedy decoding"
+        found.append(f"the target's own generation settings were set aside for {plain}: {', '.join(map(str, ignored))}")
     return [printable(remark) for remark in found]
+
+
+def _drawn(run: Run) -> list[str]:
+    """Of which rule and temperature the numbers are, where replies are drawn."""
+    if not run.spec.temperature:
+        return []
+    rule = "draft tokens are the drafter's first choices, accepted where they are the token drawn, unless a line says sampled draft tokens"
+    beside = "draft lengths, speeds, mitigations and exports are of that rule, probabilities of that temperature"
+    return [f"at temperature {run.spec.temperature:g} {rule}: {beside}"]
 
 
 def _joined(run: Run) -> list[str]:

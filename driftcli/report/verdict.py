@@ -46,7 +46,12 @@ def judge(trace: Trace, battery: Sequence[Probe]) -> Verdict:
     axes = {axis: _axis(axis, findings, said, covered=axis in covered) for axis in AXES}
     severity = _severity(axes)
     ranked = sorted(findings, key=lambda finding: -_rank(finding))
-    return Verdict(severity, _headline(severity, axes, trace), axes, ranked, _open_axes(axes))
+    return Verdict(severity, f"{_headline(severity, axes, trace)}{_drawn(trace)}", axes, ranked, _open_axes(axes))
+
+
+def _drawn(trace: Trace) -> str:
+    """At what temperature and for which draft tokens all that is judged holds, where that is not greedy decoding."""
+    return f" (greedy draft tokens on replies drawn at temperature {trace.spec.temperature:g})" if trace.spec.temperature else ""
 
 
 def _placed(finding: Finding, trace: Trace) -> Finding:

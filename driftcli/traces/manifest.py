@@ -144,8 +144,8 @@ def _spec(request: dict[str, object]) -> RunSpec:
     names = [field.name for field in fields(RunSpec)]
     spec = cast("RunSpec", _built("request", RunSpec, {name: request[name] for name in names if name in request}))
     _depth("request.depth", spec.depth)
-    if least := next((name for name in ("max_new_tokens", "batch_size", "seed") if getattr(spec, name) < 0), None):
-        raise _misfit(f"request.{least}", getattr(spec, least), "a whole number that is not negative")
+    if least := next((name for name in ("max_new_tokens", "batch_size", "seed", "temperature") if getattr(spec, name) < 0), None):
+        raise _misfit(f"request.{least}", getattr(spec, least), "a number that is not negative")
     return spec
 
 

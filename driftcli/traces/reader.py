@@ -71,8 +71,10 @@ class Run(Pooled):
         return [(condition["probe"], condition["name"]) for condition in self._measured if condition["name"] != BASELINE]
 
     def is_sampled(self, condition: str) -> bool:
-        """Whether a condition's replies were drawn at a temperature."""
-        return any(one["name"] == condition and one.get("text", {}).get("temperature", 0) > 0 for one in self._measured)
+        """Whether a condition drafts on replies that the target itself drew at a temperature, behind the very prompts that they follow."""
+        text: dict[str, Any] = next((one.get("text", {}) for one in self._measured if one["name"] == condition), {})
+        drawn = (text.get("temperature", 0) or self.spec.temperature) > 0 and not text.get("replayed", False)
+        return drawn and all(self._texts_of(condition)["generated"].to_pylist())
 
     def depth_of(self, condition: str) -> int:
         """Proposals a chain of a condition."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,10 +12,18 @@ import pyarrow.parquet as pq
 
 from driftcli.traces.schema import COLUMNS, VERSION
 
+CAME_LATER: Mapping[str, object] = {"temperature": 0.0}  # settings of a request that older runs do not name, and what they were then
 
-def mark(request: object) -> str:
-    """What every cell of a request carries: a hash of it."""
-    return sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
+
+def mark(request: Mapping[str, object]) -> str:
+    """What every cell of a request carries: a hash of it, in which a setting that came later counts where it is another than before."""
+    asked = {name: value for name, value in request.items() if name not in CAME_LATER or value != CAME_LATER[name]}
+    return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def in_full(request: Mapping[str, object]) -> dict[str, object]:
+    """A request with the settings that came after it was written as they were then."""
+    return {**CAME_LATER, **request}
 
 
 def damage(file: Path, table: str, request: str, prompts: Collection[str]) -> str:

@@ -21,7 +21,7 @@ from driftcli.domain import PairCard, Sourced
 from driftcli.errors import RunError
 from driftcli.traces.layout import FINDINGS_FILE, MANIFEST, cell_files, refuse_foreign, remove_leftovers, written_aside
 from driftcli.traces.schema import COLUMNS, TABLES, VERSION, Column, arrow_schema
-from driftcli.traces.soundness import damage, mark
+from driftcli.traces.soundness import damage, in_full, mark
 
 Columns: TypeAlias = (
     "Mapping[str, Sequence[object] | np.ndarray | None]"  # by column name; None is all null, a masked array null where masked
@@ -150,7 +150,7 @@ def _to_keep(manifest: Path, begun: Mapping[str, Plain], prompts: Sequence[str])
     try:
         before = json.loads(manifest.read_text(encoding="utf-8"))
         schema = before["schema"]
-        asked, batches = before["request"], tuple(tuple(map(_text, batch)) for batch in before["batches"])
+        asked, batches = in_full(before["request"]), tuple(tuple(map(_text, batch)) for batch in before["batches"])
         conditions: list[Plain] = [*before.get("other_conditions", ()), *before.get("conditions", asked["conditions"])]
         changed = sorted(key for key in wanted.keys() | asked.keys() if wanted.get(key) != asked.get(key))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

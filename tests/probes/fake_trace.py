@@ -115,12 +115,13 @@ class FakeTrace(Pooled):
     lengths: Sequence[int] = (100,)
     beyond: Story | None = None  # what happened past the position that is asked for, where anything did
     costs: Costs | None = None
+    temperature: float = 0.0
     reference: str = BASELINE
     wiring: Wiring = field(default_factory=Wiring)
 
     @property
     def spec(self) -> RunSpec:  # type: ignore[override]
-        return RunSpec(depth=by_prompt(self.story.forced, 1).shape[1])
+        return RunSpec(depth=by_prompt(self.story.forced, 1).shape[1], temperature=self.temperature)
 
     @property
     def argmax_share(self) -> float:

@@ -266,6 +266,12 @@ def test_a_first_guess_astride_the_limit_is_inconclusive() -> None:
     assert (skip.axis, skip.state) == ("capacity", "inconclusive")
 
 
+def test_the_capacity_of_a_head_is_not_judged_on_replies_that_are_drawn() -> None:
+    *_, skip = ChainLength().judge(FakeTrace(Story(fresh=(45,) * 4, forced=(45,) * 4), temperature=0.7))
+    assert isinstance(skip, Skipped) and (skip.axis, skip.state) == ("capacity", "not applicable")
+    assert skip.reason.startswith("replies are drawn at temperature 0.7, where not even the target's first choice is always right")
+
+
 def test_the_capacity_of_a_drafter_without_recursion_is_judged_without_speaking_of_states() -> None:
     found = findings(Story(fresh=(45,) * 4, forced=(45,) * 4), no_recursion="it hands on no state")
     assert found["LOW-CAPACITY"].claim == "the first draft token is right 45% [45%, 45%] of the time"

@@ -88,6 +88,13 @@ def test_what_moves_when_the_same_is_run_again_is_named_with_its_size(
         assert f"would choose {choices:.1f}% of their tokens; with 10 replies written one by one {kept[0]:.0%}" in again[0].claim
 
 
+def test_replies_that_are_drawn_are_not_written_again_nor_expected_to_be_first_choices() -> None:
+    (shuffled,) = PROBE.conditions(card(), RunSpec(temperature=0.7))
+    assert shuffled.name == "shuffled-prompt"
+    assert codes(list(PROBE.judge(FakeTrace(Story(own_choices=70))))) == ["NONDETERMINISM"]
+    assert not list(PROBE.judge(FakeTrace(Story(own_choices=70), temperature=0.7)))
+
+
 def test_acceptance_that_loops_carry_is_named_at_its_size() -> None:
     (found,) = said(Story(loops=30, calm=(30, 18)))  # 1.0 drafts a round in all, 0.6 elsewhere
     assert isinstance(found, Finding)

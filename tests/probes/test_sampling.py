@@ -14,3 +14,9 @@ def test_each_temperature_is_one_condition_on_replies_drawn_at_it() -> None:
 
 def test_a_loss_by_temperature_is_no_finding() -> None:
     assert list(Sampling().judge(FakeTrace())) == []
+
+
+def test_the_temperature_of_the_run_is_not_asked_for_twice() -> None:
+    asked = RunSpec(depth=4, temperature=1.0)
+    assert [condition.name for condition in Sampling().conditions(card(), asked)] == ["temperature-0.7"]
+    assert Sampling().left_out(card(), asked) == ["sampling: temperature 1 left out: it is the run's own, see its baseline"]

@@ -90,6 +90,14 @@ def test_where_the_target_would_write_something_else_new_replies_decide() -> Non
     assert "on the same replies, of which the target would still choose 80%, 30% [20%, 38%] on new ones" in found.claim
 
 
+def test_of_replies_that_are_drawn_it_is_not_said_what_the_target_would_choose() -> None:
+    otherwise = {"neither-replayed": Story(own_choices=70)}
+    told = trace({"neither": (0.6, 0.5, 0.7)}, {"neither": (0.7, 0.62, 0.8)}, others=otherwise)
+    (found,) = PROBE.judge(replace(told, temperature=0.7))
+    assert isinstance(found, Finding) and found.condition == "neither"
+    assert "on the same replies, 30% [20%, 38%] on new ones" in found.claim
+
+
 def test_a_drafter_that_bears_every_change_is_sound() -> None:
     (said,) = PROBE.judge(trace({"no-bos": (0.99, 0.96, 1.02)}))
     assert said == Sound(
