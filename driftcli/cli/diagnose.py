@@ -20,6 +20,8 @@ QUICK = "24 prompts and the short battery, unless named otherwise. Default: quic
 LENGTHS = "Prompt lengths of context-length, as 512,1024,...; default: up to 2048 as far as admitted."
 THREADS = "Threads on a CPU. Default: the cores that this process may use, or OMP_NUM_THREADS."
 TEMPERATURE = "Temperature at which the target draws its replies, and of all probabilities; 0 decodes greedily."
+SEED = "Seed of the intervals' resampling, and of replies drawn at a temperature."
+BATCH_SIZES = "Sequences that are decoded together: steps are timed at 1,8,...; the first decides."
 COLDEST, HOTTEST = 0.01, 10.0  # of a temperature; at a lower one servers decode greedily, above there is nothing but noise (chosen by us)
 BUNDLED_PAIR = (f"{BUNDLED}target", f"{BUNDLED}pre-norm")
 
@@ -41,13 +43,9 @@ def diagnose(
     limit: Annotated[int | None, typer.Option(min=1, help="Use this many prompts, dealt over the categories.")] = None,
     temperature: Annotated[float, typer.Option(help=TEMPERATURE)] = DEFAULTS.temperature,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts that the target answers together.")] = DEFAULTS.batch_size,
-    batch_sizes: Annotated[
-        str, typer.Option(help="Sequences that are decoded together: steps are timed at 1,8,...; the first decides.")
-    ] = "1",
+    batch_sizes: Annotated[str, typer.Option(help=BATCH_SIZES)] = "1",
     costs: Annotated[Path | None, typer.Option(help="Step times in place of timing them here: costs.json of a run elsewhere.")] = None,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the intervals' resampling, and of replies drawn at a temperature.")
-    ] = DEFAULTS.seed,
+    seed: Annotated[int, typer.Option(min=0, help=SEED)] = DEFAULTS.seed,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help=THREADS)] = None,
     dtype: Annotated[
