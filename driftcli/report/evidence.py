@@ -28,6 +28,7 @@ REGION_MEANING: dict[str, str] = {
     "recent": "last 4 keys, any region",
 }
 KEPT = "accepted draft tokens, against the baseline's"  # heading of what conditions keep
+TOO_FEW = "too few prompts for an interval"  # in place of one; how many there are stands beside what is not judged for that reason
 Form = Literal["percent", "low", "high", "times", "number", "points"]
 
 
@@ -121,7 +122,7 @@ def length_lines(run: Run) -> list[str]:
     if run.reference != BASELINE:
         declared = _interval(run.estimate(curves.walk_acceptance_length, BASELINE), ".2f")
         lines = [f"{lines[0]} with {printable(str(run.wiring))}, on which all below is measured; as declared {declared}"]
-    if isinstance(emitted := run.emitted_per_round, Estimate):
+    if (emitted := run.emitted_per_round).value is not None:
         lines[0] += f"; over whole replies, as a server counts, {_interval(emitted, '.2f')}"
     if run.spec.temperature:
         sampled = _interval(sampled_length(run, run.reference), ".2f")
@@ -150,13 +151,16 @@ def main_curves(run: Run) -> list[Curve]:
     if run.pair.no_recursion is not None:
         return [Curve("accuracy", curves.forced_accuracy, "percent", "of the draft tokens"), kept]
     handed = run.estimate(curves.handoff)
-    cost = f"the hand-off costs {handed.value:z.0%}" if isinstance(handed, Estimate) else ""
+    cost = "" if handed.value is None else f"the hand-off costs {handed.value:z.0%}"
+    ends = [
+        Curve("  95% low", curves.compounding, "low", detail=True),
+        Curve("  95% high", curves.compounding, "high", detail=True),
+    ]
     return [
         Curve("accuracy, target state", curves.fresh_accuracy, "percent", "the head at its best"),
         Curve("accuracy, own state", curves.forced_accuracy, "percent", cost),
         Curve("lost by compounding", curves.compounding, "percent", "loss beyond the hand-off"),
-        Curve("  95% low", curves.compounding, "low", detail=True),
-        Curve("  95% high", curves.compounding, "high", detail=True),
+        *(ends if isinstance(handed, Estimate) else []),
         kept,
         Curve("hidden state RMS", curves.rms_ratio, "times", "over the target-fed state"),
         Curve("hidden state cosine", curves.state_cosine, "number", "with the target-fed state", detail=True),
@@ -210,12 +214,12 @@ def counted(number: int, noun: str, several: str = "") -> str:
 
 def _own_count(run: Run, value: Estimate | Absent) -> str:
     """Of how many prompts a number is, where they are not the run's."""
-    return "" if isinstance(value, Absent) or value.n_prompts == run.n_prompts else f" of {counted(value.n_prompts, 'prompt')}"
+    return "" if value.n_prompts is None or value.n_prompts == run.n_prompts else f" of {counted(value.n_prompts, 'prompt')}"
 
 
 def _interval(value: Estimate | Absent, form: str) -> str:
     if isinstance(value, Absent):
-        return f"unknown ({value.reason})" if value.value is None else f"{value.value:{form}} (no interval: {value.reason})"
+        return f"unknown ({value.reason})" if value.value is None else f"{value.value:{form}} ({TOO_FEW})"
     return f"{value.value:{form}} [{value.low:{form}}, {value.high:{form}}]"
 
 

@@ -131,7 +131,7 @@ def _judged(name: str, place: int, run: Run, value: Estimate | Absent) -> Estima
     """The number, or why there is none in words of its own."""
     if run.pair.no_recursion and (name in AGAINST_CONTROL or name.endswith("rms")):
         return Absent(run.pair.no_recursion)
-    if isinstance(value, Estimate):
+    if value.value is not None:
         return value
     if name == "compounding" and place == 0:
         return Absent("depth 1 is a fresh query: nothing is fed back yet")

@@ -8,6 +8,7 @@ import pytest
 
 from driftcli.domain import SHARES
 from driftcli.intervals import unseen_share
+from driftcli.report import markdown
 from driftcli.report.console import plain
 from driftcli.report.json import AGAINST_CONTROL, render
 from driftcli.report.terminal import whole
@@ -155,5 +156,17 @@ def test_with_few_prompts_numbers_stand_without_an_interval_and_say_why(judged: 
     assert "forced_accuracy" not in third["intervals"]
     assert third["absent"]["forced_accuracy"] == why
     shown = " ".join(plain(whole(run, verdict)).split())
-    assert f"acceptance length {length['value']:.2f} (no interval: {why})" in shown
+    assert f"acceptance length {length['value']:.2f} (too few prompts for an interval); over whole replies, as a server counts, " in shown
+    assert "95%" not in shown and "[" not in shown
     assert "nan" not in shown.lower()
+
+
+@pytest.mark.parametrize(("prompts", "brackets"), [(7, False), (8, True)])
+def test_eight_prompts_are_the_fewest_with_intervals_in_every_report(judged: Judged, prompts: int, brackets: bool) -> None:
+    run, verdict = judged(Recipe(DRIFTING, prompts=[f"p{number}" for number in range(prompts)]))
+    third = parsed(render(run, verdict))["baseline"]["by_depth"][2]
+    assert ("sink" in third["intervals"]) == brackets
+    assert third["sink"] is not None and ("sink" in third["absent"]) == (not brackets)  # a sink is there, however few the prompts
+    for shown in (plain(whole(run, verdict)), markdown.render(run, verdict)):
+        assert ("too few prompts for an interval" in shown) == (not brackets)
+        assert ("95% low" in shown) == brackets
