@@ -16,9 +16,13 @@ PROMPTS = (
     "JSON Lines of {id, messages} or {id, text}, or builtin:languages (seven languages, tool calls) or builtin:all. "
     "Default: builtin, 80 prompts in English; for the bundled target its own."
 )
-QUICK = "24 prompts and the short battery, unless named otherwise. Default: quick where no pair is named, else all."
+QUICK = (
+    "24 prompts and the short battery, unless named otherwise; --no-quick asks every probe of all prompts, also of the pair that ships. "
+    "Default: quick where no pair is named."
+)
 LENGTHS = "Prompt lengths of context-length, as 512,1024,...; default: up to 2048 as far as admitted."
 THREADS = "Threads on a CPU. Default: the cores that this process may use, or OMP_NUM_THREADS."
+OUT = "Run folder; the same request resumes it. Default: the last unfinished run of the same command in runs, else a new one there."
 TEMPERATURE = "Temperature at which the target draws its replies, and of all probabilities; 0 decodes greedily."
 SEED = "Seed of the intervals' resampling, and of replies drawn at a temperature."
 BATCH_SIZES = "Sequences that are decoded together: steps are timed at 1,8,...; the first decides."
@@ -55,8 +59,8 @@ def diagnose(
         ReadingChoice, typer.Option(help="Whose way to compute an EAGLE head's step; declared: vLLM's, where it can run the file.")
     ] = "declared",
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run Python that comes with a checkpoint.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Run folder; the same request resumes it. Default: runs/<time>-<drafter>.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a run of another request in --out.")] = False,
+    out: Annotated[Path | None, typer.Option(help=OUT)] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a run of another request in --out; without --out begin anew.")] = False,
     format: Annotated[OutputFormat, typer.Option(help="How to print.")] = "terminal",
     fail_on: Annotated[
         FailOn, typer.Option(help="Exit 4 when the verdict is at this severity or above, 5 when it is inconclusive.")

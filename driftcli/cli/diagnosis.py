@@ -65,10 +65,13 @@ def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
     """Load, measure, judge; the findings are written beside the traces. Raises DriftError with one sentence for anything that cannot be."""
     battery = load_battery(_names(request))
     found = () if request.out or request.force else unfinished_runs(_asked(request))
-    with run_folder(request.out, request.drafter, found) as out, Resumable(out), threads(request.threads or allowed_threads()):
-        console = Console(stderr=True, highlight=False, markup=False)
-        with Told(console) as told:
-            return _diagnose(request, battery, out, told, taken_up=out in found)
+    with (
+        Told(Console(stderr=True, highlight=False, markup=False)) as told,
+        run_folder(request.out, request.drafter, found, told.say) as out,
+        Resumable(out),
+        threads(request.threads or allowed_threads()),
+    ):
+        return _diagnose(request, battery, out, told, taken_up=out in found)
 
 
 def _names(request: Request) -> Sequence[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from itertools import count
@@ -20,11 +20,13 @@ URL = r"[A-Za-z][A-Za-z0-9+.-]*:(/|$)|file:"  # as a path, which has lost the se
 
 
 @contextmanager
-def run_folder(asked: Path | None, drafter: str, unfinished: Sequence[Path] = ()) -> Iterator[Path]:
+def run_folder(
+    asked: Path | None, drafter: str, unfinished: Sequence[Path] = (), say: Callable[[str], None] = lambda _: None
+) -> Iterator[Path]:
     """The folder of a run, writable and held for this process; what was made for it goes again where nothing was written to it.
 
-    unfinished: runs that may be taken up where no folder is asked for, the first that nobody else holds. Raises UsageError for what is no
-    plain path, and RunError for what cannot be written to, is no run, or is held by another process.
+    unfinished: runs that may be taken up where no folder is asked for, the first that nobody else holds; say: told why one is not.
+    Raises UsageError for what is no plain path, and RunError for what cannot be written to, is no run, or is held by another process.
     """
     if asked is not None:
         path = _plain(asked)
@@ -32,7 +34,7 @@ def run_folder(asked: Path | None, drafter: str, unfinished: Sequence[Path] = ()
             yield path
         return
     with ExitStack() as holding:
-        if (taken := next((path for path in unfinished if _taken(holding, path)), None)) is not None:
+        if (taken := next((path for path in unfinished if _taken(holding, path, say)), None)) is not None:
             yield taken
             return
     path = free_folder(RUNS, f"{datetime.now():%Y%m%d-%H%M%S}-{_name(drafter)}")
@@ -45,11 +47,12 @@ def run_folder(asked: Path | None, drafter: str, unfinished: Sequence[Path] = ()
             path.parent.rmdir()
 
 
-def _taken(holding: ExitStack, path: Path) -> bool:
-    """Whether this process could take hold of a folder."""
+def _taken(holding: ExitStack, path: Path, say: Callable[[str], None]) -> bool:
+    """Whether this process could take hold of a folder; else it is said why not."""
     try:
         holding.enter_context(held(path))
-    except RunError:
+    except RunError as error:
+        say(f"an unfinished run of the same command is left alone, and another one begins: {str(error).partition(';')[0]}")
         return False
     return True
 

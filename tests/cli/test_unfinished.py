@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from time import monotonic, sleep
 
 import pytest
 
@@ -14,6 +19,7 @@ from driftcli.errors import Stopped
 from driftcli.traces.holding import held
 from driftcli.traces.writer import RunFolder
 
+ROOT = Path(__file__).parents[2]
 SPEC = RunSpec(depth=3, max_new_tokens=6, batch_size=4)
 
 
@@ -84,11 +90,36 @@ def test_a_finished_run_is_left_alone(models: Path) -> None:
     assert first.path != second.path
 
 
-def test_a_run_that_another_process_holds_is_left_to_it(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_another_process_holds_is_left_to_it_and_that_is_said(
+    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     unfinished = stopped_run(models, monkeypatch)
     with held(unfinished):
         run, _ = diagnose_pair(request(models))
     assert run.path != unfinished and not complete(unfinished)
+    assert (
+        f"an unfinished run of the same command is left alone, and another one begins: {unfinished}: another driftcli is writing to this folder "
+        f"(process {os.getpid()} on "
+    ) in capsys.readouterr().err
+
+
+def test_a_killed_process_is_gone_on_with_by_its_own_command_line(models: Path) -> None:
+    words = "--probe magnitude --depth 3 --max-new-tokens 6 --batch-size 1 --prompts prompts.jsonl --device cpu --dtype float32 --threads 1"
+    pair = ["--target", str(models / "target"), "--drafter", str(models / "pre")]
+    line = [sys.executable, "-c", "from driftcli.cli.main import main; main()", "diagnose", *pair, *words.split()]
+    killed = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    deadline = monotonic() + 120
+    while not (cells := list(RUNS.glob("*/steps/*.parquet"))) and killed.poll() is None and monotonic() < deadline:
+        sleep(0.002)
+    killed.kill()
+    assert cells and killed.wait() == -signal.SIGKILL, "the run has 8 batches: it cannot be over yet"
+    (unfinished,) = RUNS.iterdir()
+    stamp = cells[0].stat().st_ino
+    again = subprocess.run(line, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120)
+    assert again.returncode == 0, again.stderr
+    assert f"going on with {unfinished}, an unfinished run of the same request" in again.stderr
+    assert complete(unfinished) and cells[0].stat().st_ino == stamp
+    assert list(RUNS.iterdir()) == [unfinished]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "7", '{"complete": false}'])
