@@ -58,7 +58,7 @@ def test_with_no_pair_the_bundled_one_is_diagnosed_as_the_readme_shows(tmp_path:
         main(["diagnose", "--device", "cpu", "--out", str(tmp_path / "r")])
     assert ended.value.code == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("bundled:target  <-  bundled:pre-norm\n24 prompts")
+    assert printed.startswith("bundled:target  <-  bundled:pre-norm\n24 of 40 prompts")
     (shown,) = [block for block in README.split("```") if "FINDINGS" in block]
     banner = r"^([A-Z ]+ DRIFT.*)$"
     assert first(banner, printed) == first(banner, shown)
