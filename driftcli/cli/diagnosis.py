@@ -164,7 +164,8 @@ def _note_costs(request: Request, pair: LoadedPair, run: Run, given: Costs | Non
         timing = f"timing single steps, batch {', '.join(map(str, request.batch_sizes))}"
         told.say(timing, timing)
     try:
-        costs = given or measure_costs(pair, request.batch_sizes, request.spec.depth, max(2, round(median(run.lengths or [0]))))
+        context = max(2, round(median(run.lengths or [0])))
+        costs = given or measure_costs(pair, request.batch_sizes, request.spec.depth, context, told.now)
     except RunError as error:
         told.say(f"steps are not timed: {error}")
         return

@@ -31,10 +31,20 @@ WRITING = 0.5  # share of the work on a batch that writing its texts is taken fo
 
 @dataclass(frozen=True)
 class Batch:
-    """Prompts that the target continues together, and the hashes of their content."""
+    """Prompts that the target continues together, and the hashes of their content.
+
+    before: how many prompts there are in the batches before this one; of: in all of them.
+    """
 
     names: Sequence[str]
     prompts: Sequence[Prompt]
+    before: int
+    of: int
+
+    def __str__(self) -> str:
+        """Its replies by their places in the run."""
+        first, last = self.before + 1, self.before + len(self.prompts)
+        return f"replies {first}-{last} of {self.of}" if first < last else f"reply {first} of {self.of}"
 
 
 @dataclass(frozen=True)
@@ -98,7 +108,7 @@ def _texts(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, 
 
     def told(turn: int, tokens: int) -> None:
         which = f"turn {turn + 1} of {turns}, " if turns > 1 else ""
-        say(f"writing {len(prompts)} replies, {which}{tokens} of up to {most} tokens", WRITING * (turn + tokens / most) / turns)
+        say(f"writing {batch}, {which}{tokens} of up to {most} tokens", WRITING * (turn + tokens / most) / turns)
 
     continued = lengthened(target, prompts, own, settings.length) if own else prompts
     drawn = replace(settings, temperature=work.spec.temperature_of(settings))

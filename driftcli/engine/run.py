@@ -28,7 +28,7 @@ from driftcli.loading.prompts import content_hash
 from driftcli.loading.rendering import render
 from driftcli.probe import Cutting, Probe, Rounds, Search
 from driftcli.traces.layout import CONDITION
-from driftcli.traces.reader import read_run
+from driftcli.traces.reader import Run, read_run
 from driftcli.traces.writer import Plain, RunFolder, card_json, manifest_of, open_run
 
 Progress = Callable[[float, int, str], None]  # prompts x conditions done, a part of one too; of how many; what runs now, if anything
@@ -150,14 +150,14 @@ def measure(job: Job, progress: Progress) -> Path:
     if job.searches:
         running.add(job.opening(), BASELINE)
         for search in job.searches:
-            while further := search.further(read_run(folder.path, finished=False)):
+            while further := search.further(running.so_far()):
                 running.add(further, BASELINE, foreseen=False)
-            wiring = wiring.then(search.wiring(read_run(folder.path, finished=False)))
+            wiring = wiring.then(search.wiring(running.so_far()))
         running.add(job.rest(wiring), REWIRED if wiring.changes else BASELINE)
     else:
         running.add(job.conditions(), BASELINE)
     for probe in job.later_rounds:
-        while more := probe.further(read_run(folder.path, finished=False)):
+        while more := probe.further(running.so_far()):
             running.add([_on(wiring, condition) for condition in more], REWIRED if wiring.changes else BASELINE, foreseen=False)
     running.finish()
     return folder.path
@@ -188,14 +188,21 @@ class _Running:
         self._note(conditions)
         for names in self.folder.batches:
             for (_, some), group in sharing_texts(conditions).items():
-                self._add_group(Batch(names, [self.prompts[name] for name in self._first(names, some)]), group, reference)
+                self._add_group(self._batch(names, some), group, reference)
         self.conditions += conditions
         self._note()
 
-    def _first(self, names: Sequence[str], limit: int) -> Sequence[str]:
-        """Those of a batch that are among the first `limit` prompts of the run, all for 0."""
+    def so_far(self) -> Run:
+        """The run as far as it is measured, for a probe that asks further by what it sees there."""
+        self.progress(self.done, self.total, "looking at what was measured")
+        return read_run(self.folder.path, finished=False)
+
+    def _batch(self, names: Sequence[str], limit: int) -> Batch:
+        """A batch with those of its prompts that are among the first `limit` of the run, all for 0."""
         before = sum(len(batch) for batch in self.folder.batches[: self.folder.batches.index(tuple(names))])
-        return names[: max(0, limit - before)] if limit else names
+        some = names[: max(0, limit - before)] if limit else names
+        whole = len(self.prompts)
+        return Batch(names, [self.prompts[name] for name in some], before, min(limit or whole, whole))
 
     def _note(self, begun: Sequence[Condition] = ()) -> None:
         """Set down what is measured on every batch, and what else there may be cells of: from before, or because it is begun now."""

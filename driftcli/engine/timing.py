@@ -32,14 +32,17 @@ PLAIN = 3  # steps of plain decoding that are timed together, behind one that is
 EACH = 9  # target steps over up to so many tokens are all timed, then every fourth (chosen by us)
 
 
-def measure_costs(pair: LoadedPair, batch_sizes: Sequence[int], depth: int, context: int) -> Costs:
+def measure_costs(
+    pair: LoadedPair, batch_sizes: Sequence[int], depth: int, context: int, say: Callable[[str], None] = lambda _: None
+) -> Costs:
     """Seconds of the steps of rounds of up to `depth` drafts, behind `context` tokens, for each batch size.
 
-    Medians of some turns; context: at least 2. Raises RunError for a model whose cache cannot take tokens back, or has no room for so many.
+    Medians of some turns; context: at least 2. say: told which turn is timed. Raises RunError for a model whose cache cannot take tokens
+    back, or has no room for so many.
     """
     for size in batch_sizes:
         _check_memory(pair.target, size, depth, context)
-    return Costs(source(pair.target), context, tuple(_step_costs(StepTimer(pair, size, depth, context)) for size in batch_sizes))
+    return Costs(source(pair.target), context, tuple(_step_costs(StepTimer(pair, size, depth, context), say) for size in batch_sizes))
 
 
 def _check_memory(target: LanguageModel, size: int, depth: int, context: int) -> None:
@@ -78,9 +81,10 @@ def source(target: LanguageModel) -> str:
     return f"measured on {target.device_name}, {str(target.head.dtype).removeprefix('torch.')}{threads}"
 
 
-def _step_costs(timer: StepTimer) -> StepCosts:
+def _step_costs(timer: StepTimer, say: Callable[[str], None]) -> StepCosts:
     started = perf_counter()
     while timer.turns < FEWEST or (timer.turns < TURNS and perf_counter() - started < SECONDS):
+        say(f"timing single steps, batch {timer.size}, repetition {timer.turns + 1} of up to {TURNS}")
         timer.turn()
     return timer.costs()
 
@@ -102,7 +106,7 @@ class StepTimer:
 
     def __init__(self, pair: LoadedPair, size: int, depth: int, context: int) -> None:
         assert context >= 2 and depth >= 1
-        self._size, self._context, self._lengths = size, context, step_lengths(depth)
+        self.size, self._context, self._lengths = size, context, step_lengths(depth)
         self._reads = 1, min(READ, context)  # newly verified tokens that first steps read, in turn
         self._drafter = serve(pair.drafter, context + READ + CHAIN)
         self._target = ServedTarget(pair.target, self._drafter.boundaries)
@@ -128,7 +132,7 @@ class StepTimer:
 
     def costs(self) -> StepCosts:
         """The steps as these turns have them."""
-        return StepCosts.timed(self._size, Turns(tuple(self._lengths), np.array([self._row(turn) for turn in self._turns])))
+        return StepCosts.timed(self.size, Turns(tuple(self._lengths), np.array([self._row(turn) for turn in self._turns])))
 
     def _row(self, turn: _Turn) -> list[float]:
         """One turn's seconds, as `Turns` has them; of a kind of step that was timed more than once the median."""

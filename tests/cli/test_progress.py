@@ -60,12 +60,12 @@ def test_off_a_terminal_a_line_comes_at_least_every_thirty_seconds_with_what_run
         one.beat()
     lines = out.getvalue().splitlines()
     assert lines[1:] == [f"loading a and b on cpu, {spent(at)} so far" for at in (25, 50, 75, 100)]
-    one(0, 80, "writing 16 replies, 310 of up to 512 tokens")
+    one(0, 80, "writing replies 7-12 of 24, 310 of up to 512 tokens")
     clock.now = 130
     one.beat()
     assert (
         out.getvalue().splitlines()[-1]
-        == "0 of 80 prompts x conditions measured; writing 16 replies, 310 of up to 512 tokens, 2 min 10 s so far"
+        == "0 of 80 prompts x conditions measured; writing replies 7-12 of 24, 310 of up to 512 tokens, 2 min 10 s so far"
     )
     assert EVERY < 30
 

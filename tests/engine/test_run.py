@@ -174,6 +174,23 @@ def test_the_same_prompts_in_another_order_give_identical_rows(pair: Callable, t
     assert_same_rows(one, other)
 
 
+def test_whoever_waits_is_told_which_replies_are_written_and_how_far_they_are(pair: Callable, tmp_path: Path) -> None:
+    told: list[tuple[float, str]] = []
+
+    def listen(done: float, total: int, now: str) -> None:
+        assert 0 <= done <= total == 7 * len(asked.conditions())
+        told.append((done, now))
+
+    asked = job(pair("trained-pre"), tmp_path / "r", prompts(7), battery=(Windows(),))
+    measure(asked, listen)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    words = [now for _, now in told]
+    for batch in ("replies 1-3 of 7", "replies 4-6 of 7", "reply 7 of 7"):
+        tokens = [now.removeprefix(f"writing {batch}, ") for now in words if now.startswith(f"writing {batch}, ")]
+        assert tokens == [f"{number} of up to 16 tokens" for number in range(1, len(tokens) + 1)] and tokens
+    assert words.count("drafting on text 2 of 3") == 2 and words.count("") == 3
+
+
 def _measure_in_child(models: str, out: str) -> None:
     torch.set_num_threads(1)
     loaded = load_pair(f"{models}/target", f"{models}/trained-pre", torch.device("cpu"), "float32")
@@ -229,7 +246,7 @@ def test_another_request_in_the_folder_is_refused_and_forced(pair: Callable, tmp
         measure(job(pair("trained-pre"), path, prompts(2), spec=replace(SPEC, max_new_tokens=12)), silent)
     with pytest.raises(RunError, match="1 prompts that are not asked for now"):
         measure(job(pair("trained-pre"), path, prompts(1)), silent)
-    with pytest.raises(RunError, match="drafter was"):
+    with pytest.raises(RunError, match="the drafter's files changed: "):
         measure(job(pair("trained-post"), path, prompts(2)), silent)
     measure(job(pair("trained-post"), path, prompts(2), force=True), silent)
     assert read_run(path).pair.drafter.name.endswith("trained-post")

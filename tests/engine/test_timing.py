@@ -18,7 +18,9 @@ def test_every_step_of_every_batch_size_has_its_seconds(
     name: str, pair: Callable[[str], LoadedPair], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(timing, "SECONDS", 0.0)
-    costs = measure_costs(pair(name), [1, 3], depth=10, context=24)
+    told: list[str] = []
+    costs = measure_costs(pair(name), [1, 3], 10, 24, told.append)
+    assert told == [f"timing single steps, batch {size}, repetition {number} of up to 25" for size in (1, 3) for number in range(1, 7)]
     assert costs.context == 24
     assert costs.source.endswith("float32, threads: 1")
     assert [one.batch_size for one in costs.by_batch] == [1, 3]
