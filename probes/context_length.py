@@ -56,10 +56,13 @@ class ContextLength:
         return found
 
     def left_out(self, pair: PairCard, spec: RunSpec) -> Sequence[str]:
-        """Lengths that were asked for and that the target does not admit."""
-        beyond = sorted(set(spec.lengths) - set(lengths(pair, spec)))
-        reply = f"the target admits {pair.target_positions} positions, {spec.max_new_tokens} of them for the reply (--max-new-tokens)"
-        return [f"{self.name}: {', '.join(map(str, beyond))} left out: {reply}"] if beyond else []
+        """Lengths that the models do not admit: those asked for, or the usual ones."""
+        beyond = sorted(set(spec.lengths or LENGTHS) - set(lengths(pair, spec)))
+        if not beyond:
+            return []
+        limit, whose = min(_limits(pair, spec))
+        positions = f"{whose} {limit} positions, {spec.max_new_tokens} of them for the reply (--max-new-tokens)"
+        return [f"{self.name}: {', '.join(map(str, beyond))} left out: {positions}"]
 
     def judge(self, trace: Trace) -> Iterator[Said]:
         """The fall from the shortest length to the longer ones, and what gives it back."""
@@ -140,10 +143,18 @@ def windows(length: int, depth: int) -> list[DraftSettings]:
 
 def lengths(pair: PairCard, spec: RunSpec) -> list[int]:
     """The lengths asked for, as far as the target admits them with a reply behind; the usual ones as far as the drafter does too."""
+    longest = min((limit for limit, _ in _limits(pair, spec)), default=None)
+    return [length for length in sorted(set(spec.lengths or LENGTHS)) if longest is None or length + spec.max_new_tokens <= longest]
+
+
+def _limits(pair: PairCard, spec: RunSpec) -> list[tuple[int, str]]:
+    """Positions that are not to be passed, and who says so."""
     declared = pair.record.get("max_position_embeddings")
-    limits = [pair.target_positions, None if spec.lengths or declared is None else declared.value]
-    limit = min((value for value in limits if isinstance(value, int)), default=None)
-    return [length for length in sorted(set(spec.lengths or LENGTHS)) if limit is None or length + spec.max_new_tokens <= limit]
+    limits = {
+        "the target admits": pair.target_positions,
+        "the drafter declares": None if spec.lengths or declared is None else declared.value,
+    }
+    return [(value, whose) for whose, value in limits.items() if isinstance(value, int)]
 
 
 def _named(length: int, settings: DraftSettings) -> str:

@@ -10,7 +10,7 @@ from statistics import median
 from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
-from driftcli.cli.battery import load_battery, probe_names
+from driftcli.cli.battery import WHOLE, load_battery, probe_names
 from driftcli.cli.folder import run_folder, unfinished_runs
 from driftcli.cli.net import Resumable
 from driftcli.cli.progress import Told, spent
@@ -133,8 +133,9 @@ def _left_out(request: Request, job: Job) -> list[str]:
     by = "--limit" if request.limit else "--quick; --no-quick or --limit for more"
     prompts = [f"{len(job.prompts)} of {job.offered} prompts ({by})"] if len(job.prompts) < (job.offered or 0) else []
     short = request.spec.quick and not request.probes
-    battery = [f"the short battery, {', '.join(QUICK)} (--quick; --no-quick for all probes)"] if short else []
-    return [*prompts, *battery, *job.left_out()]
+    unasked = ", ".join(probe.name for probe in WHOLE if probe.name not in QUICK)
+    battery = [f"{unasked} and parts of other probes left out (--quick; --no-quick for all)"] if short else []
+    return [*prompts, *battery, *job.left_out]
 
 
 def _measured(request: Request, job: Job, given: Costs | None, told: Told) -> tuple[Run, Verdict]:

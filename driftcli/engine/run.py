@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -21,11 +22,11 @@ import torch
 from driftcli.domain import BASELINE, REWIRED, Condition, DraftSettings, Prompt, RunSpec, TextSettings, Wiring
 from driftcli.drafters.causal_lm import CausalLm
 from driftcli.engine.cells import Batch, Holders, Work, measure_cells, sharing_texts, tables_of
+from driftcli.engine.left_out import cramped, on_some
 from driftcli.engine.texts import ignored_settings
 from driftcli.errors import ProbeError, PromptError, RunError
 from driftcli.loading.pair import LoadedPair
 from driftcli.loading.prompts import content_hash
-from driftcli.loading.rendering import render
 from driftcli.probe import Cutting, Probe, Rounds, Search
 from driftcli.traces.layout import CONDITION
 from driftcli.traces.reader import Run, read_run
@@ -103,9 +104,14 @@ class Job:
         """Content hashes of the prompts, sorted."""
         return sorted(map(content_hash, self.prompts))
 
+    @cached_property
     def left_out(self) -> list[str]:
-        """What of the request its probes do not run, and why."""
-        return [line for probe in self.battery if isinstance(probe, Cutting) for line in probe.left_out(self.pair.card, self.spec)]
+        """What of the request is not run, or not on all prompts, and why, and what runs further than servers go.
+
+        Raises PromptError for a prompt that the target has no room for.
+        """
+        cut = [line for probe in self.battery if isinstance(probe, Cutting) for line in probe.left_out(self.pair.card, self.spec)]
+        return [*cut, *on_some(self.conditions(), len(self.prompts)), *cramped(self.pair, self.prompts, self.spec)]
 
     def begun(self) -> dict[str, Plain]:
         """The manifest of the run as it begins, but for the facts of the day."""
@@ -143,7 +149,7 @@ def measure(job: Job, progress: Progress) -> Path:
     target's template refuses a prompt.
     """
     by_hash = {content_hash(prompt): prompt for prompt in job.prompts}
-    begun = {**job.begun(), **_facts(job, _cramped(job))}
+    begun = {**job.begun(), **_facts(job)}
     folder = open_run(job.out, begun, sorted(by_hash), job.spec.batch_size, force=job.force)
     running = _Running(job, folder, by_hash, begun, progress, total=len(by_hash) * len(job.conditions()))
     wiring = Wiring()
@@ -269,34 +275,8 @@ def _plain(condition: Condition) -> Plain:
     return plain
 
 
-def _cramped(job: Job) -> list[str]:
-    """A note on prompts that may run past the target's positions with their reply; PromptError where none are computed beyond them, or for
-    tokens that the target does not know.
-    """
-    target, room, long = job.pair.target, job.pair.card.target_positions, list[str]()
-    for prompt in job.prompts:
-        ids = render(target.tokenizer, prompt.id, prompt.turns[0], prompt.text).ids
-        length = len(ids)
-        if max(ids) >= len(target.embedding):
-            raise PromptError(
-                f"prompt {prompt.id}: its tokenizer gives token {max(ids)}, the target's embedding has {len(target.embedding)} rows; "
-                "the tokenizer is not that of these weights, so fetch it again"
-            )
-        if room is not None and length + job.spec.max_new_tokens > room:
-            if not target.has_rotary_positions:
-                raise PromptError(
-                    f"prompt {prompt.id}: takes {length} tokens as rendered and up to {job.spec.max_new_tokens} for its reply, the target "
-                    f"has {room} positions; shorten it, leave it out, or ask for shorter replies (--max-new-tokens)"
-                )
-            long.append(prompt.id)
-    if not long:
-        return []
-    some = ", ".join(long[:5]) + (" ..." if len(long) > 5 else "")
-    return [f"{len(long)} prompts may run past the target's {room} positions with their reply, where servers would cut or refuse: {some}"]
-
-
-def _facts(job: Job, cramped: Sequence[str]) -> dict[str, Plain]:
-    """What else a manifest says. cramped: notes on prompts that leave too little room for their reply."""
+def _facts(job: Job) -> dict[str, Plain]:
+    """What else a manifest says."""
     target, card = job.pair.target, job.pair.card
     return {
         "versions": {name: version(name) for name in PACKAGES},
@@ -306,7 +286,7 @@ def _facts(job: Job, cramped: Sequence[str]) -> dict[str, Plain]:
         "chat_template_sha256": _template_hash(target.tokenizer.chat_template),
         "n_prompts": len(job.prompts),
         "n_offered": job.offered or len(job.prompts),
-        "notes": [*card.notes, *job.left_out(), *cramped],
+        "notes": [*card.notes, *job.left_out],
         "asked": job.asked,
     }
 

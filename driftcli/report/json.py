@@ -48,6 +48,7 @@ def report(run: Run, verdict: Verdict) -> dict[str, Plain]:
         "payoff": payoff_json(run, _estimate),
         "training": training_json(run, verdict, _estimate),
         "exports": exports_json(run),
+        "prompts": {"measured": len(run.prompts), "offered": run.manifest.get("n_offered", len(run.prompts) + len(run.too_short))},
         "prompts_too_short": list(run.too_short),
         "run": {
             name: run.manifest[name]

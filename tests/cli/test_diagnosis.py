@@ -63,6 +63,18 @@ def test_replies_too_short_for_any_chain_are_refused_before_any_model_is_loaded(
             {"limit": 2, "probes": ["context-length"], "spec": RunSpec(depth=3, max_new_tokens=6, lengths=(64, 128, 4096))},
             "context-length: 4096 left out: the target admits 512 positions, 6 of them for the reply (--max-new-tokens)",
         ),
+        (
+            {"limit": 2, "probes": ["context-length"], "spec": RunSpec(depth=3, max_new_tokens=6)},
+            "context-length: 512, 1024, 2048 left out: the drafter declares 512 positions, 6 of them for the reply (--max-new-tokens)",
+        ),
+        (
+            {"limit": 8, "spec": RunSpec(depth=3, max_new_tokens=6, quick=True), "probes": []},
+            "system-prompt, context-length, domain, sampling, noise, magnitude and parts of other probes left out (--quick; --no-quick for all)",
+        ),
+        (
+            {"limit": 18, "probes": ["controls"], "spec": RunSpec(depth=3, max_new_tokens=6)},
+            "controls: 16 of 18 prompts for repeated",
+        ),
     ],
 )  # fmt: skip
 def test_what_of_a_request_is_left_out_is_said(
@@ -70,7 +82,7 @@ def test_what_of_a_request_is_left_out_is_said(
 ) -> None:
     run, _ = diagnose_pair(request(models, tmp_path / "r", **{"probes": ["vocabulary"], **changes}))
     assert line in capsys.readouterr().err.splitlines()
-    assert ("left out" in line) == (line in run.manifest["notes"])  # type: ignore[operator]
+    assert (line.startswith(("context-length", "controls"))) == (line in run.manifest["notes"])  # type: ignore[operator]
     assert f"{len(run.prompts)} of 80 prompts" in facts_line(run)
 
 
