@@ -14,10 +14,10 @@ from driftcli.domain import DraftSettings, TextSettings
 from driftcli.drafters.causal_lm import CausalLm
 from driftcli.engine.cells import draft, sharing_texts
 from driftcli.engine.run import Job
-from driftcli.engine.texts import Text
+from driftcli.engine.texts import Text, foreseen
 from driftcli.engine.timing import seconds
 from driftcli.engine.trajectories import Trajectory, read_text
-from driftcli.loading.rendering import REPLY, render
+from driftcli.loading.rendering import REPLY
 from driftcli.loading.target import LanguageModel
 
 SAMPLE, PROMPT = 96, 32  # tokens of the text that is timed, and of its prompt (chosen by us)
@@ -34,7 +34,7 @@ class Forecast:
 
 def forecast(job: Job) -> Forecast:
     """What `job` will take if all that is known before it starts is measured anew."""
-    rendered = [len(render(job.pair.target.tokenizer, prompt.id, prompt.turns[-1], prompt.text).ids) for prompt in job.prompts]
+    rendered = [len(foreseen(job.pair.target, prompt).ids) for prompt in job.prompts]
     turns = sum(len(prompt.turns) for prompt in job.prompts)
     share, reply = turns / len(job.prompts), job.spec.max_new_tokens
     usual = sum(rendered) / len(rendered)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from driftcli.domain import Condition, Prompt, RunSpec
+from driftcli.engine.texts import foreseen
 from driftcli.errors import PromptError
 from driftcli.loading.pair import LoadedPair
-from driftcli.loading.rendering import render
 
 NAMED = 5  # conditions or prompts that a note lists by name (chosen by us)
 
@@ -30,21 +30,21 @@ def cramped(pair: LoadedPair, prompts: Sequence[Prompt], spec: RunSpec) -> list[
     """
     target, room, long = pair.target, pair.card.target_positions, list[str]()
     for prompt in prompts:
-        ids = render(target.tokenizer, prompt.id, prompt.turns[0], prompt.text).ids
-        length = len(ids)
+        ids, replies = foreseen(target, prompt).ids, len(prompt.turns) * spec.max_new_tokens
         if max(ids) >= len(target.embedding):
             raise PromptError(
                 f"prompt {prompt.id}: its tokenizer gives token {max(ids)}, the target's embedding has {len(target.embedding)} rows; "
                 "the tokenizer is not that of these weights, so fetch it again"
             )
-        if room is not None and length + spec.max_new_tokens > room:
+        if room is not None and len(ids) + replies > room:
             if not target.has_rotary_positions:
                 raise PromptError(
-                    f"prompt {prompt.id}: takes {length} tokens as rendered and up to {spec.max_new_tokens} for its reply, the target "
+                    f"prompt {prompt.id}: takes {len(ids)} tokens as rendered and up to {replies} for what is replied, the target "
                     f"has {room} positions; shorten it, leave it out, or ask for shorter replies (--max-new-tokens)"
                 )
             long.append(prompt.id)
     if not long:
         return []
     some = ", ".join(long[:NAMED]) + (" ..." if len(long) > NAMED else "")
-    return [f"{len(long)} prompts may run past the target's {room} positions with their reply, where servers would cut or refuse: {some}"]
+    which = f"{len(long)} prompt{'s' * (len(long) > 1)}"
+    return [f"{which} may run past the target's {room} positions with what is replied, where servers would cut or refuse: {some}"]

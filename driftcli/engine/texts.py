@@ -24,6 +24,7 @@ from driftcli.loading.rendering import OWN, REPLY, Rendered, render
 from driftcli.loading.target import LanguageModel
 
 CHUNK = 512  # tokens of a text that the target reads at once: masks and activations of a long one would not fit (chosen by us)
+UNWRITTEN = "..."  # of a reply, so that a template that wants roles to alternate sees them do so
 OTHER_SETTINGS = {"eos_token_id", "pad_token_id", "bos_token_id", "transformers_version", "_from_model_config", "use_cache"}
 
 
@@ -144,6 +145,12 @@ def replay_texts(target: LanguageModel, texts: Sequence[Text], settings: TextSet
         rendered = _rendered(target, text.prompt, text.turn, before, settings)
         found.append(Text.of(text.prompt, text.turn, rendered, replies[text.prompt.id, text.turn], generated=False))
     return found
+
+
+def foreseen(target: LanguageModel, prompt: Prompt) -> Rendered:
+    """The last turn of a prompt as it will be rendered, a few characters standing for each reply that is not written yet."""
+    last = len(prompt.turns) - 1
+    return _rendered(target, prompt, last, (UNWRITTEN,) * last, OWN)
 
 
 def _rendered(target: LanguageModel, prompt: Prompt, turn: int, replies: tuple[str, ...], settings: TextSettings) -> Rendered:
