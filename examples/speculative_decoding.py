@@ -127,22 +127,25 @@ def seconds_a_token(replies: Iterable[Decoded]) -> float:
 
 
 def predicted_speed(drafts: int, replies: Sequence[Decoded], costs: StepCosts) -> Estimate | Absent:
-    """Expected speed over plain decoding by the steps' times, its interval over prompts and the turns in which steps were timed."""
+    """Expected speed over plain decoding by the steps' times, its interval over prompts and timed turns; none by times that cannot be."""
+    if costs.doubt:
+        return Absent(costs.doubt)
     rounds = np.array([len(reply.kept) for reply in replies], dtype=float)
     by_sent = np.multiply.outer(rounds, np.arange(drafts + 1) == drafts)
     sums = {"rounds_by_sent": by_sent, "kept": np.array([sum(reply.kept) for reply in replies], dtype=float)}
     return Bootstrap.of(len(replies), 0).estimate(sums, speed(costs))
 
 
-def row(drafts: int, replies: Sequence[Decoded], plain: Sequence[Decoded], costs: StepCosts) -> tuple[str, bool]:
-    """One line of the table, and whether what was measured lies within the interval of what was predicted."""
+def row(drafts: int, replies: Sequence[Decoded], plain: Sequence[Decoded], costs: StepCosts) -> tuple[str, bool | None]:
+    """One line of the table, and whether what was measured lies within the interval of what was predicted; None where there is none."""
     rounds, kept = sum(len(reply.kept) for reply in replies), sum(sum(reply.kept) for reply in replies)
     seconds = seconds_a_token(replies)
     measured, predicted = seconds_a_token(plain) / seconds, predicted_speed(drafts, replies, costs)
     same = sum(one.reply == other.reply for one, other in zip(replies, plain, strict=True))
     told = f"{drafts:>3}  {1 + kept / rounds:>17.3f}  {1000 * seconds:>8.2f}  {measured:>17.3f}"
     if isinstance(predicted, Absent):
-        return f"{told}  unknown ({predicted.reason})  {same:>3} of {len(plain)}", False
+        known = "unknown" if predicted.value is None else f"{predicted.value:.3f}"
+        return f"{told}  {f'{known} (no interval)':>22}  {'':>6}  {same:>3} of {len(plain)}", None
     interval = f"{predicted.value:.3f} [{predicted.low:.3f}, {predicted.high:.3f}]"
     error = f"{predicted.value / measured - 1:>+6.1%}"
     return f"{told}  {interval:>22}  {error}  {same:>3} of {len(plain)}", predicted.low <= measured <= predicted.high
@@ -183,7 +186,8 @@ def compare(pair: LoadedPair, prompts: Sequence[list[int]], draft_lengths: Seque
     print("  K  acceptance length  ms/token  measured speed-up      predicted [95%]     error  same replies")
     rows = [row(drafts, replies, plain, step) for drafts, replies in found.items()]
     print("\n".join(line for line, _ in rows))
-    print(f"measured within the interval of what was predicted: {sum(inside for _, inside in rows)} of {len(rows)} draft lengths")
+    if sure := [inside for _, inside in rows if inside is not None]:
+        print(f"measured within the interval of what was predicted: {sum(sure)} of {len(sure)} draft lengths")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

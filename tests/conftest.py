@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
+from torch import Tensor
 
+from driftcli.engine.serving import ServedHead, ServedTarget, Verified
 from driftcli.loading.files import resolve
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.loading.target import load_language_model
@@ -36,6 +39,37 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == path.read_text(encoding="utf-8"), f"{name} differs from the golden file; --update-golden rewrites it"
 
     return check
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`clock(module, ...)` times what these modules time by a clock that only steps of a pair move: a target step takes 10 seconds and 1 a
+    token, a first draft 3 and 0.5 for each more token that it reads, a further one 2.
+    """
+    now = [0.0]
+    read_target, read_head, follow = ServedTarget.read, ServedHead.read, ServedHead.follow
+
+    def target_step(self: ServedTarget, tokens: Tensor, asked: int) -> Verified:
+        now[0] += 10 + tokens.shape[1]
+        return read_target(self, tokens, asked)
+
+    def first_step(self: ServedHead, tokens: Tensor, streams: Mapping[int, Tensor]) -> Tensor:
+        now[0] += 3 + 0.5 * (tokens.shape[1] - 1)
+        return read_head(self, tokens, streams)
+
+    def further_step(self: ServedHead, guesses: Tensor) -> Tensor:
+        now[0] += 2
+        return follow(self, guesses)
+
+    monkeypatch.setattr(ServedTarget, "read", target_step)
+    monkeypatch.setattr(ServedHead, "read", first_step)
+    monkeypatch.setattr(ServedHead, "follow", further_step)
+
+    def of(*modules: ModuleType) -> None:
+        for module in modules:
+            monkeypatch.setattr(module, "perf_counter", lambda: now[0])
+
+    return of
 
 
 @pytest.fixture(scope="session")

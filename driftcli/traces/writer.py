@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from driftcli.domain import PairCard, Sourced
 from driftcli.errors import RunError
+from driftcli.printable import few
 from driftcli.traces.layout import FINDINGS_FILE, MANIFEST, cell_files, refuse_foreign, remove_leftovers, written_aside
 from driftcli.traces.schema import COLUMNS, TABLES, VERSION, Column, arrow_schema
 from driftcli.traces.soundness import damage, in_full, mark
@@ -164,7 +165,7 @@ def _to_keep(manifest: Path, begun: Mapping[str, Plain], prompts: Sequence[str])
         )
     if changed:
         raise RunError(
-            f"{manifest.parent}: holds another request ({_changed(changed[0], before, begun)}); "
+            f"{manifest.parent}: holds another request ({_changed(changed[0], {**before, 'request': asked}, begun)}); "
             "name another folder with --out or overwrite it with --force"
         )
     if lost := {prompt for batch in batches for prompt in batch} - set(prompts):
@@ -177,15 +178,14 @@ def _to_keep(manifest: Path, begun: Mapping[str, Plain], prompts: Sequence[str])
 
 def _changed(key: str, before: Mapping[str, Any], begun: Mapping[str, Any]) -> str:
     """What of a request is another now than before; of a model which of its files, where the older run tells them."""
-    was, now = before["request"].get(key), begun["request"].get(key)
     if key in ("target", "drafter"):
         cards = (manifest["pair"].get(key) if isinstance(manifest.get("pair"), dict) else None for manifest in (before, begun))
         old, new = (card.get("files") if isinstance(card, dict) else None for card in cards)
         if isinstance(old, dict) and isinstance(new, dict) and old:
             files = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-            return f"the {key}'s files changed: {', '.join(map(str, files[:5]))}{' ...' * (len(files) > 5)}"
+            return f"the {key}'s files changed: {few(files)}"
         return f"the {key}'s files changed"
-    return f"{key} was {was!r}, now {now!r}"
+    return f"{key} was {before['request'].get(key)!r}, now {begun['request'].get(key)!r}"
 
 
 def _text(given: object) -> str:

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import pytest
-from torch import Tensor
 
 from driftcli.costs import StepCosts
 from driftcli.engine import timing
-from driftcli.engine.serving import ServedHead, ServedTarget, Verified
 from driftcli.engine.timing import StepTimer, measure_costs, step_lengths
 from driftcli.errors import RunError
 from driftcli.loading.pair import LoadedPair
@@ -44,27 +42,8 @@ def test_the_seconds_of_steps_that_are_not_timed_lie_on_the_line_between_their_n
 
 
 @pytest.mark.parametrize("depth", [1, 3, 8])
-def test_medians_are_of_each_kind_of_step(depth: int, pair: Callable[[str], LoadedPair], monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a clock by which a target step takes 10 seconds and 1 a token, a first draft 3 and 0.5 for each more token read, another 2."""
-    clock = [0.0]
-    read_target, read_head, follow = ServedTarget.read, ServedHead.read, ServedHead.follow
-
-    def target_step(self: ServedTarget, tokens: Tensor, asked: int) -> Verified:
-        clock[0] += 10 + tokens.shape[1]
-        return read_target(self, tokens, asked)
-
-    def first_step(self: ServedHead, tokens: Tensor, streams: Mapping[int, Tensor]) -> Tensor:
-        clock[0] += 3 + 0.5 * (tokens.shape[1] - 1)
-        return read_head(self, tokens, streams)
-
-    def further_step(self: ServedHead, guesses: Tensor) -> Tensor:
-        clock[0] += 2
-        return follow(self, guesses)
-
-    monkeypatch.setattr(ServedTarget, "read", target_step)
-    monkeypatch.setattr(ServedHead, "read", first_step)
-    monkeypatch.setattr(ServedHead, "follow", further_step)
-    monkeypatch.setattr(timing, "perf_counter", lambda: clock[0])
+def test_medians_are_of_each_kind_of_step(depth: int, pair: Callable[[str], LoadedPair], clock: Callable[..., None]) -> None:
+    clock(timing)
     timer = StepTimer(pair("post"), 2, depth, context=24)
     timer.turn()
     timer.turn()
