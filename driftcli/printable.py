@@ -5,8 +5,10 @@ from __future__ import annotations
 import codecs
 import re
 import sys
+from collections.abc import Sequence
 from io import TextIOWrapper
 
+NAMED = 5  # names of several that a sentence lists (chosen by us)
 PLAIN_MARKS = {"·": "-"}  # marks of our own, as a locale without UTF-8 shows them
 ESCAPING = "driftcli-escape"  # how a stream handles what it cannot encode
 SECRETS = (  # what is shown of each: nothing but that it was there
@@ -21,6 +23,11 @@ def one_line(text: str, longest: int) -> str:
     """A text on one line, cut where it is longer."""
     line = " ".join(text.split())
     return line if len(line) <= longest else f"{line[:longest]}..."
+
+
+def few(names: Sequence[object], most: int = NAMED) -> str:
+    """The first of some names in a row, with a mark where there are more."""
+    return ", ".join(map(str, names[:most])) + " ..." * (len(names) > most)
 
 
 def printable(text: str) -> str:

@@ -134,8 +134,7 @@ class TextChanges:
 
     def left_out(self, pair: PairCard, spec: RunSpec) -> Sequence[str]:
         """Changes whose longer prompts the target's positions have no room for."""
-        able = [change for change in self.changes if all(getattr(pair.rendering, need) for need in change.needs)]
-        cut = [change.name for change in able if not _has_room(change, pair, spec) and self._is_asked(change, spec)]
+        cut = [change.name for change in self._asked(pair, spec) if not _has_room(change, pair, spec)]
         return [f"{self.name}: {', '.join(cut)} left out: the target admits {pair.target_positions} positions"] if cut else []
 
     def judge(self, trace: Trace) -> Iterator[Said]:
@@ -182,11 +181,12 @@ class TextChanges:
 
     def _admitted(self, pair: PairCard, spec: RunSpec) -> list[Change]:
         """Changes that this target's rendering admits and that leave its positions room for a conversation of that length again."""
-        able = [change for change in self.changes if all(getattr(pair.rendering, need) for need in change.needs)]
-        return [change for change in able if _has_room(change, pair, spec) and self._is_asked(change, spec)]
+        return [change for change in self._asked(pair, spec) if _has_room(change, pair, spec)]
 
-    def _is_asked(self, change: Change, spec: RunSpec) -> bool:
-        return not spec.quick or change.name in self.quick
+    def _asked(self, pair: PairCard, spec: RunSpec) -> list[Change]:
+        """Changes that are asked for and that this target's rendering admits."""
+        able = [change for change in self.changes if all(getattr(pair.rendering, need) for need in change.needs)]
+        return [change for change in able if not spec.quick or change.name in self.quick]
 
     def _finding(self, trace: Trace, change: Change, seen: Mapping[Change, Losses]) -> Finding:
         both, tried = seen[change], len(seen)

@@ -12,6 +12,7 @@ from driftcli.suggestions import meant
 from probes import BATTERY
 
 WHOLE: tuple[Probe, ...] = (*BATTERY, Mitigations())  # what runs where nothing is named; mitigations look at what the others measured
+OWN = {probe.name: probe for probe in WHOLE}
 
 
 def load_battery(names: Sequence[str]) -> tuple[Probe, ...]:
@@ -25,8 +26,7 @@ def trusted_battery(names: Sequence[str], trusted: Sequence[str]) -> tuple[tuple
     """The probes that a run folder names, as far as they are the tool's own or trusted too, and the names of the others, which are code of
     somebody else; raises as `load_battery` does.
     """
-    own = {probe.name for probe in WHOLE}
-    strangers = [name for name in dict.fromkeys(names) if name not in own and name not in trusted]
+    strangers = [name for name in dict.fromkeys(names) if name not in OWN and name not in trusted]
     return tuple(_load(name) for name in dict.fromkeys(names) if name not in strangers), strangers
 
 
@@ -36,13 +36,12 @@ def probe_names(battery: Sequence[Probe], asked: Sequence[str]) -> list[str]:
 
 
 def _load(name: str) -> Probe:
-    own = {probe.name: probe for probe in WHOLE}
-    if name in own:
-        return own[name]
+    if name in OWN:
+        return OWN[name]
     module_name, colon, attribute = name.partition(":")
     if not colon or not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
         raise UsageError(
-            f"--probe {name}: no such probe; {meant(name, own)}expected one of {', '.join(own)}, or package.module:NAME of your own"
+            f"--probe {name}: no such probe; {meant(name, OWN)}expected one of {', '.join(OWN)}, or package.module:NAME of your own"
         )
     try:
         probe = getattr(import_module(module_name), attribute)

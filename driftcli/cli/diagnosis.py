@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 from driftcli.cli.battery import WHOLE, load_battery, probe_names
 from driftcli.cli.folder import run_folder, unfinished_runs
 from driftcli.cli.net import Resumable
-from driftcli.cli.progress import Told, spent
+from driftcli.cli.progress import Told
 from driftcli.cli.threads import allowed_threads, threads
 from driftcli.codes import BY_NAME
 from driftcli.costs import Costs, costs_json, read_costs
@@ -29,7 +29,7 @@ from driftcli.mitigations.probe import MITIGATED
 from driftcli.printable import masked
 from driftcli.probe import Probe
 from driftcli.report.choices import ReadingChoice
-from driftcli.report.evidence import counted
+from driftcli.report.evidence import counted, spent
 from driftcli.report.json import finding_json
 from driftcli.report.verdict import judge
 from driftcli.traces.layout import COSTS_FILE, FINDINGS_FILE

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from driftcli.printable import printable
+from driftcli.report.evidence import spent
 
 EVERY = 25.0  # seconds after which a line is said where none was, off a terminal (chosen by us: nobody waits for more than 30)
 LOOKED = 1.0  # seconds between two looks at the clock (chosen by us)
@@ -97,9 +98,3 @@ class Told:
 def time_left(done: float, open: float, seconds: float) -> str:
     """How long `open` more will take when `done` took `seconds`; nothing before the first is done or after the last."""
     return "" if done < 1 or not open else f"about {spent(seconds / done * open)} left"
-
-
-def spent(seconds: float) -> str:
-    """A time in two units at most."""
-    whole = round(seconds)
-    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"

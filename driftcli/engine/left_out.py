@@ -8,8 +8,7 @@ from driftcli.domain import Condition, Prompt, RunSpec
 from driftcli.engine.texts import foreseen
 from driftcli.errors import PromptError
 from driftcli.loading.pair import LoadedPair
-
-NAMED = 5  # conditions or prompts that a note lists by name (chosen by us)
+from driftcli.printable import few
 
 
 def on_some(conditions: Sequence[Condition], whole: int) -> list[str]:
@@ -18,10 +17,7 @@ def on_some(conditions: Sequence[Condition], whole: int) -> list[str]:
     for one in conditions:
         if 0 < one.prompts < whole:
             cut.setdefault((one.probe, one.prompts), []).append(one.name)
-    return [
-        f"{probe}: {some} of {whole} prompts for {', '.join(names[:NAMED])}{' ...' * (len(names) > NAMED)}"
-        for (probe, some), names in cut.items()
-    ]
+    return [f"{probe}: {some} of {whole} prompts for {few(names)}" for (probe, some), names in cut.items()]
 
 
 def cramped(pair: LoadedPair, prompts: Sequence[Prompt], spec: RunSpec) -> list[str]:
@@ -45,6 +41,5 @@ def cramped(pair: LoadedPair, prompts: Sequence[Prompt], spec: RunSpec) -> list[
             long.append(prompt.id)
     if not long:
         return []
-    some = ", ".join(long[:NAMED]) + (" ..." if len(long) > NAMED else "")
     which = f"{len(long)} prompt{'s' * (len(long) > 1)}"
-    return [f"{which} may run past the target's {room} positions with what is replied, where servers would cut or refuse: {some}"]
+    return [f"{which} may run past the target's {room} positions with what is replied, where servers would cut or refuse: {few(long)}"]

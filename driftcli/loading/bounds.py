@@ -1,18 +1,17 @@
-"""Bounds on what a stranger's files may take: time and memory of a chat template, sizes of files, sizes that a config declares."""
+"""Bounds on what a stranger's files may take: time and memory of a chat template, kinds and sizes of files."""
 
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISREG
 
-from driftcli.errors import FormatError, SourceError
+from driftcli.errors import SourceError
 
 if sys.platform != "win32":
     import resource
@@ -20,10 +19,6 @@ if sys.platform != "win32":
 LONGEST_RENDERING = 10.0  # seconds that a chat template may take for one conversation (chosen by us: real ones take milliseconds)
 LARGEST_RENDERING = 1 << 30  # bytes that it may take on top of what the process holds (chosen by us)
 LARGEST_SMALL_FILE = 1 << 28  # bytes of a config, a tokenizer, a template or an index: 256 MiB, ten times the largest known (chosen by us)
-PACKED = 8  # times the largest dimension of a stored tensor that a config may declare: 4-bit weights are packed eight to a number
-FEWEST = 1 << 16  # what a config may declare whatever is stored: counts of small models' other parts (chosen by us)
-COUNTS = re.compile(r"^(?:num_|n_(?!positions|ctx)|hidden_|intermediate_|vocab_)|(?:_size|_dim|_layers?|_heads?|_experts?)$")
-LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks?|layer)\.(\d+)\.")
 
 
 class BeyondBounds(Exception):
@@ -93,27 +88,3 @@ def require_plain(path: Path, largest: int | None = LARGEST_SMALL_FILE) -> None:
         raise SourceError(f"{path}: is no regular file, expected one; fetch it again")
     if largest is not None and found.st_size > largest:
         raise SourceError(f"{path}: holds {found.st_size >> 20} MiB, expected at most {largest >> 20} for such a file; fetch it again")
-
-
-def check_declared(name: str, config: Mapping[str, object], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise FormatError where a config declares more than its weights can be: sizes far beyond any stored, or layers that are not stored.
-
-    A model is laid out by its config before a weight is read, so a wrong number there would take all memory or never end.
-    """
-    largest = PACKED * max((size for shape in shapes.values() for size in shape), default=0)
-    layers = {int(found[1]) for stored in shapes if (found := LAYER.search(stored))}
-    for key, value in _numbers(config):
-        if COUNTS.search(key) and value > max(largest, FEWEST):
-            raise FormatError(f"{name}/config.json: {key} is {value}, far beyond the size of any stored tensor; correct it")
-        if key in ("num_hidden_layers", "n_layer", "num_layers") and layers and value > 2 * (max(layers) + 1):
-            raise FormatError(
-                f"{name}/config.json: {key} is {value}, the weights hold {max(layers) + 1} layers; correct it or fetch the model again"
-            )
-
-
-def _numbers(config: Mapping[str, object]) -> Iterator[tuple[str, int]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _numbers(value)
-        elif isinstance(value, int) and not isinstance(value, bool):
-            yield key, value

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -114,9 +115,13 @@ def reason(error: BaseException) -> str:
 
 
 def read_config(source: Source) -> dict[str, Json]:
-    """The checkpoint's `config.json` as written, without any library's defaults; raises FormatError when missing or no JSON object."""
+    """The checkpoint's `config.json` as written, without any library's defaults; raises FormatError when missing or no JSON object, and
+    SourceError where a file of the checkpoint is none, or larger than such files are: nothing of it is read before.
+    """
     path = source.folder / "config.json"
-    require_plain(path)
+    for patterns, largest in ((SMALL_FILES, LARGEST_SMALL_FILE), (WEIGHT_FILES, None)):
+        for file in chain.from_iterable(map(source.folder.glob, patterns)):
+            require_plain(file, largest)
     try:
         config: Json = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -133,9 +138,6 @@ def weight_files(source: Source) -> list[Path]:
 
     Raises SourceError when there are none or a shard is missing, and FormatError when the index cannot be read.
     """
-    for path in source.folder.glob("*"):
-        if any(path.match(pattern) for pattern in (*SMALL_FILES, *WEIGHT_FILES)):
-            require_plain(path, LARGEST_SMALL_FILE if any(path.match(pattern) for pattern in SMALL_FILES) else None)
     single, index = source.folder / "model.safetensors", source.folder / "model.safetensors.index.json"
     pickle = source.folder / "pytorch_model.bin"
     if single.exists():

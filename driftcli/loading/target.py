@@ -30,10 +30,10 @@ from transformers import (
 )
 
 from driftcli.errors import FormatError, SourceError, UsageError
-from driftcli.loading.bounds import check_declared
-from driftcli.loading.facts import TargetFacts
+from driftcli.loading.checkpoint import stored_tensors
+from driftcli.loading.facts import TargetFacts, check_declared
 from driftcli.loading.files import Source, read_config, reason, weight_files
-from driftcli.loading.tensors import check_weights, require_finite
+from driftcli.loading.tensors import require_finite
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 ROOM_ON_A_GPU = 0.8  # share of a GPU's free memory that weights may fill before the model is spread; the rest is for caches (chosen by us)
@@ -168,7 +168,7 @@ def load_language_model(source: Source, device: torch.device, dtype: Dtype, *, r
             f"{source.name}: model_type {config.get('model_type')!r} is code that the model brings itself (auto_map in config.json), which "
             "is never run unasked; read that code, then use --trust-remote-code"
         )
-    check_declared(source.name, config, check_weights(source))
+    check_declared(source.name, config, {name: stored.shape for name, stored in stored_tensors(source).items()})
     with _Loading(source.name):
         tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=remote_code)
         settings = {"dtype": choose_dtype(dtype, device), "device_map": _placement(source, device), "trust_remote_code": remote_code}

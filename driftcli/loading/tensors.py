@@ -25,18 +25,6 @@ def read_tensors(source: Source) -> dict[str, Tensor]:
     return joined(source, lambda path: _read_safetensors(path) if path.suffix == ".safetensors" else read_pickle(path))
 
 
-def check_weights(source: Source) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor; raises FormatError unless each weight file is whole, and a pickle holds tensors and nothing to run."""
-    return joined(source, _shapes)
-
-
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    if path.suffix != ".safetensors":
-        return {name: tuple(tensor.shape) for name, tensor in read_pickle(path).items()}
-    with opened(path, "pt") as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-
-
 def pickled_headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shape and dtype, in safetensors' spelling, of every tensor of a pickle by name."""
     return {name: (tuple(tensor.shape), SPELLED.get(tensor.dtype, str(tensor.dtype))) for name, tensor in read_pickle(path).items()}

@@ -109,10 +109,14 @@ def _duration(run: Run) -> list[str]:
     started, finished = run.manifest.get("started"), run.manifest.get("finished")
     if not isinstance(started, str) or not isinstance(finished, str):
         return []
-    seconds = round((datetime.fromisoformat(finished) - datetime.fromisoformat(started)).total_seconds())
-    minutes, seconds = divmod(max(seconds, 0), 60)
-    hours, minutes = divmod(minutes, 60)
-    return [f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"]
+    seconds = max(round((datetime.fromisoformat(finished) - datetime.fromisoformat(started)).total_seconds()), 0)
+    return [f"{seconds // 3600} h {seconds % 3600 // 60} min" if seconds >= 3600 else spent(seconds)]
+
+
+def spent(seconds: float) -> str:
+    """A time in minutes and seconds."""
+    whole = round(seconds)
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
 
 
 def length_lines(run: Run) -> list[str]:

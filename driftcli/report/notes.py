@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Sequence
 
 from driftcli.domain import AXES, SEVERITIES, AxisState, Verdict
-from driftcli.printable import printable
+from driftcli.printable import few, printable
 from driftcli.report.evidence import banner, counted
 from driftcli.report.switches import disagreements
 from driftcli.traces.reader import Run
@@ -41,8 +41,7 @@ def remarks(run: Run) -> list[str]:
     """Prompts that count as one or are too short, what failed, notes of loading, settings set aside."""
     found = _joined(run)
     if short := run.too_short:
-        names = ", ".join(short[:5]) + (" ..." if len(short) > 5 else "")
-        found.append(f"{counted(len(short), 'prompt')} too short for one chain, left out: {names}")
+        found.append(f"{counted(len(short), 'prompt')} too short for one chain, left out: {few(short)}")
     found += [f"{name} failed, and what it would show is missing: {reason}" for name, reason in run.failed.items()]
     found += _drawn(run)
     found += [str(note) for note in _items(run, "notes")]
@@ -67,7 +66,7 @@ def _joined(run: Run) -> list[str]:
     several = [members for members in run.units.members if len(members) > 1]
     if not several:
         return []
-    some = "; ".join(", ".join(members[:5]) + (" ..." if len(members) > 5 else "") for members in several[:3])
+    some = "; ".join(map(few, several[:3]))
     more = f" and {len(several) - 3} more" if len(several) > 3 else ""
     return [f"{len(run.prompts)} prompts count as {run.n_prompts}: of one group, or rendered alike, are {some}{more}"]
 

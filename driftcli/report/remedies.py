@@ -75,7 +75,7 @@ def answer(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> str:
 
 def _off(run: Run, found: Sequence[Outcome]) -> bool:
     """Whether neither the best draft length nor anything that helps is as fast as plain decoding at the batch size that decides."""
-    return _slower(run) and not any(recommended(one) and _pays(run, one) for one in found)
+    return _slower(run) and not worth_it(run, found)
 
 
 def _slower(run: Run) -> bool:

@@ -5,7 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from driftcli.cli.progress import EVERY, Told, spent, time_left
+from driftcli.cli.progress import EVERY, Told, time_left
+from driftcli.report.evidence import spent
 
 
 class Clock:

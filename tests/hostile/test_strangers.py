@@ -16,7 +16,8 @@ import torch
 from driftcli.cli.main import main
 from driftcli.domain import Message
 from driftcli.errors import DriftError, FormatError, PromptError, RunError, SourceError
-from driftcli.loading.bounds import LARGEST_SMALL_FILE, check_declared
+from driftcli.loading.bounds import LARGEST_SMALL_FILE
+from driftcli.loading.facts import check_declared
 from driftcli.loading.files import Source
 from driftcli.loading.pair import LoadedPair
 from driftcli.loading.rendering import render

@@ -23,7 +23,7 @@ from driftcli.loading.files import (
     resolve,
     weight_files,
 )  # fmt: skip
-from driftcli.loading.tensors import check_weights, read_tensors, require_finite
+from driftcli.loading.tensors import read_tensors, require_finite
 from tests.loading.edits import WEIGHTS, Payload, as_pickle, refused
 
 
@@ -174,7 +174,7 @@ def test_shards_are_read_together(source: Source) -> None:
 def test_a_missing_shard_is_refused_by_name(source: Source) -> None:
     write_shards(source.folder, one={"a": TENSORS["a"]}, two={"ids": TENSORS["ids"]})
     (source.folder / "two.safetensors").unlink()
-    for read in (read_tensors, tensor_shapes, check_weights):
+    for read in (read_tensors, tensor_shapes):
         refused(SourceError, lambda read=read: read(source), "some-head", "two.safetensors", "named by the index", "fetch it")
 
 
@@ -212,7 +212,7 @@ def test_shards_without_an_index_are_read_together_but_not_a_tensor_twice(source
 def test_a_truncated_safetensors_file_is_refused_before_anything_is_read(source: Source, cut: int) -> None:
     path = source.folder / WEIGHTS
     path.write_bytes(SAFE[:cut])
-    for read in (check_weights, tensor_shapes, read_tensors):
+    for read in (tensor_shapes, read_tensors):
         refused(FormatError, lambda read=read: read(source), str(path), "not a whole safetensors file", f"{cut} bytes on disk", "fetch it")
 
 
@@ -247,7 +247,7 @@ def test_a_pickle_that_runs_something_is_refused_and_never_runs(source: Source, 
     (source.folder / WEIGHTS).write_bytes(SAFE)
     ran = tmp_path / "ran"
     as_pickle(source.folder, {**TENSORS, "evil": Payload(ran)}, legacy=legacy)
-    for read in (read_tensors, tensor_shapes, check_weights):
+    for read in (read_tensors, tensor_shapes):
         refused(FormatError, lambda read=read: read(source), "pytorch_model.bin", "eval", "not opened", "convert it to safetensors")
     assert not ran.exists()
     torch.load(source.folder / "pytorch_model.bin", weights_only=False)
