@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +20,8 @@ from examples import train_eagle3
 from tests.layouts import LAYOUTS, write_layout, write_layout_target
 from tests.tiny import HeadSpec, prompts, trajectories, write_head, write_noisy_copy, write_target
 
-torch.set_num_threads(1)  # tiny matrices: a second thread only waits, and many times as long on a busy machine
+os.environ["OMP_NUM_THREADS"] = "1"  # here and in every process begun: of tiny matrices a second thread only waits for the first
+torch.set_num_threads(1)
 GOLDEN = Path(__file__).parent / "golden"
 
 

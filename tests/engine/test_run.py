@@ -194,7 +194,7 @@ def test_whoever_waits_is_told_which_replies_are_written_and_how_far_they_are(pa
 def _measure_in_child(models: str, out: str) -> None:
     torch.set_num_threads(1)
     loaded = load_pair(f"{models}/target", f"{models}/trained-pre", torch.device("cpu"), "float32")
-    measure(job(loaded, Path(out), prompts(10), battery=(Windows(),), spec=replace(SPEC, batch_size=1)), silent)
+    measure(job(loaded, Path(out), prompts(16), battery=(Windows(),), spec=replace(SPEC, batch_size=1)), silent)
 
 
 def test_a_run_killed_at_ten_random_points_resumes_to_the_same_rows(trained: Path, tmp_path: Path) -> None:
@@ -216,17 +216,17 @@ def test_a_run_killed_at_ten_random_points_resumes_to_the_same_rows(trained: Pat
         process, wanted = child(killed), written() + points.randrange(4)
         while written() < wanted and process.is_alive():
             time.sleep(0.001)
-        time.sleep(points.uniform(0, 0.1))
-        assert process.is_alive(), "the run has 40 cells: it cannot be over yet"
+        time.sleep(points.uniform(0, 0.05))
+        assert process.is_alive(), "the run has 64 cells: it cannot be over yet"
         os.kill(process.pid or 0, signal.SIGKILL)
         process.join()
         if (killed / "run.json").exists():
             with pytest.raises(RunError, match="not finished"):
                 read_run(killed)
-    assert 5 < written() < 40
+    assert 5 < written() < 64
     child(killed).join()
     assert_same_rows(whole, killed)
-    assert read_run(killed).n_prompts == 10
+    assert read_run(killed).n_prompts == 16
 
 
 def test_more_prompts_grow_a_run_beside_what_is_there(pair: Callable, tmp_path: Path) -> None:
