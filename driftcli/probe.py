@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from driftcli.costs import Costs
 from driftcli.domain import Absent, Axis, Condition, Estimate, Half, PairCard, Plan, RunSpec, Said, StopMeasure, Wiring
-from driftcli.stats import Floats, Sums
+from driftcli.statistics.costs import Costs
+from driftcli.statistics.walks import Floats, Sums
 
 
 class Trace(Protocol):

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from driftcli.curves import accepted_drafts
 from driftcli.domain import Axis, Condition, DraftSettings, Estimate, Finding, PairCard, RunSpec, Said
 from driftcli.probe import Trace
+from driftcli.statistics.curves import accepted_drafts
 
 
 @dataclass(frozen=True)

@@ -23,18 +23,18 @@ import torch
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from driftcli.costs import StepCosts
 from driftcli.domain import BUNDLED, Absent, Estimate
 from driftcli.engine.serving import ServedDrafter, ServedTarget, serve
 from driftcli.engine.texts import plain_decoding
 from driftcli.engine.timing import StepTimer, source
 from driftcli.errors import DriftError
-from driftcli.intervals import Bootstrap
 from driftcli.loading.pair import LoadedPair, load_pair
-from driftcli.loading.prompts import builtin_prompts, bundled_prompts, limited
-from driftcli.loading.rendering import render
-from driftcli.loading.target import choose_device
-from driftcli.payoff import speed
+from driftcli.statistics.costs import StepCosts
+from driftcli.statistics.intervals import Bootstrap
+from driftcli.statistics.payoff import speed
+from driftcli.target.language_model import choose_device
+from driftcli.texts.prompts import builtin_prompts, bundled_prompts, limited
+from driftcli.texts.rendering import render
 
 
 @dataclass(frozen=True)

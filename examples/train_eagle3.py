@@ -17,8 +17,8 @@ import typer
 from transformers.utils import logging as transformers_logging
 
 from driftcli.errors import UsageError
-from driftcli.loading.files import resolve
-from driftcli.loading.target import Dtype, choose_device, load_language_model
+from driftcli.sources.files import resolve
+from driftcli.target.language_model import Dtype, choose_device, load_language_model
 from training.card import write_card
 from training.command import run
 from training.conversations import read_conversations

@@ -14,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from driftcli.curves import (
+from driftcli.domain import Absent, Axis, Condition, DraftSettings, Estimate, Finding, PairCard, RunSpec, Said, Severity, Skipped, Sound
+from driftcli.probe import Trace, feeds_back_normed
+from driftcli.statistics.curves import (
     accuracy_gap,
     compounding,
     forced_accuracy,
@@ -23,11 +25,9 @@ from driftcli.curves import (
     region_change,
     rms_ratio,
 )
-from driftcli.domain import Absent, Axis, Condition, DraftSettings, Estimate, Finding, PairCard, RunSpec, Said, Severity, Skipped, Sound
-from driftcli.grades import Grades
-from driftcli.intervals import too_few
-from driftcli.probe import Trace, feeds_back_normed
-from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
+from driftcli.statistics.grades import Grades
+from driftcli.statistics.intervals import too_few
+from driftcli.statistics.walks import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
 
 DEEP, DEEPEST = "deep", 16  # condition and depth of the deeper chain; no server drafts more (chosen by us)
 DEEPER, POST_NORM = "retrain with a deeper unroll", "retrain with post-norm feedback and per-stream norms (EAGLE 3.1)"

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from driftcli.curves import calibration_error, overconfidence
 from driftcli.domain import Axis, Condition, Estimate, Finding, PairCard, RunSpec, Said
 from driftcli.probe import Trace
-from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS
+from driftcli.statistics.curves import calibration_error, overconfidence
+from driftcli.statistics.walks import EXACT_TEXT, MINIMAL_PROMPTS
 
 
 @dataclass(frozen=True)

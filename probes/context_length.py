@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from driftcli.curves import accepted_drafts
 from driftcli.domain import (
     Absent,
     Axis,
@@ -26,9 +25,10 @@ from driftcli.domain import (
     Sound,
     TextSettings,
 )
-from driftcli.grades import Grades, chosen, drafts_lost, lost
 from driftcli.probe import Trace
-from driftcli.stats import EXACT_TEXT
+from driftcli.statistics.curves import accepted_drafts
+from driftcli.statistics.grades import Grades, chosen, drafts_lost, lost
+from driftcli.statistics.walks import EXACT_TEXT
 
 LENGTHS = (512, 1024, 2048)  # tokens of a prompt where --lengths names none; chosen by us: up to the range that heads are mostly trained on
 WINDOWS = (256, 512, 1024, 2048)  # rows; arXiv:2605.09992 finds 256 to keep 80% and 1024 to keep all

@@ -12,18 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from driftcli.curves import (
-    accepted_drafts,
-    calm_drafts,
-    default_lookup_drafts,
-    forced_accuracy,
-    lookup_accuracy,
-    lookup_drafts,
-    looping_share,
-    over_favourite,
-    own_choices,
-    vocabulary_lost,
-)
 from driftcli.domain import (
     Absent,
     Axis,
@@ -38,9 +26,21 @@ from driftcli.domain import (
     TextSettings,
     Withheld,
 )
-from driftcli.grades import Grades, lost
 from driftcli.probe import Trace
-from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
+from driftcli.statistics.curves import (
+    accepted_drafts,
+    calm_drafts,
+    default_lookup_drafts,
+    forced_accuracy,
+    lookup_accuracy,
+    lookup_drafts,
+    looping_share,
+    over_favourite,
+    own_choices,
+    vocabulary_lost,
+)
+from driftcli.statistics.grades import Grades, lost
+from driftcli.statistics.walks import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
 
 SHUFFLED, AGAIN = "shuffled-prompt", "repeated"  # conditions
 LOOKUP = (

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from driftcli.curves import accepted_drafts, covered, first_by_certainty, over_expected
 from driftcli.domain import Axis, Condition, Estimate, Finding, Open, PairCard, RunSpec, Said, Skipped, Sound
-from driftcli.grades import Grades, chosen, lost
 from driftcli.probe import Trace
-from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS
+from driftcli.statistics.curves import accepted_drafts, covered, first_by_certainty, over_expected
+from driftcli.statistics.grades import Grades, chosen, lost
+from driftcli.statistics.walks import EXACT_TEXT, MINIMAL_PROMPTS
 
 
 @dataclass(frozen=True)

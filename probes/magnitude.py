@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from driftcli.curves import accepted_drafts
 from driftcli.domain import Axis, Condition, DraftSettings, Estimate, Finding, PairCard, RunSpec, Said
 from driftcli.probe import Trace
-from driftcli.stats import MINIMAL_PROMPTS
+from driftcli.statistics.curves import accepted_drafts
+from driftcli.statistics.walks import MINIMAL_PROMPTS
 
 PINNED = "state-pinned"
 

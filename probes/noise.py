@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from driftcli.curves import accepted_drafts
 from driftcli.domain import Axis, Condition, DraftSettings, Estimate, Finding, Noise, PairCard, RunSpec, Said
 from driftcli.probe import Trace
-from driftcli.stats import MINIMAL_PROMPTS
+from driftcli.statistics.curves import accepted_drafts
+from driftcli.statistics.walks import MINIMAL_PROMPTS
 
 PATHS: tuple[Literal["state", "embedding"], ...] = ("state", "embedding")
 ALPHAS = (0.1, 0.5, 1.0)  # arXiv:2605.09992

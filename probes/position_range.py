@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from driftcli.curves import fresh_accuracy
 from driftcli.domain import Axis, Condition, Estimate, Finding, Open, PairCard, RunSpec, Said, Sound, Withheld
 from driftcli.probe import Trace
+from driftcli.statistics.curves import fresh_accuracy
 
 EVERY = 1 << 31  # a position that no text reaches
 

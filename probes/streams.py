@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from driftcli.domain import Axis, Condition, Estimate, Finding, PairCard, RunSpec, Said
 from driftcli.probe import Trace
-from driftcli.stats import MINIMAL_PROMPTS
+from driftcli.statistics.walks import MINIMAL_PROMPTS
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from driftcli.domain import TextSettings
-from driftcli.text_changes import Change, TextChanges
+from driftcli.texts.changes import Change, TextChanges
 
 CHANGES = (
     Change("no-bos", "without BOS", TextSettings(bos="dropped"), ("begins_with_bos",)),

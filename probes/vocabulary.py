@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from driftcli.curves import covered, misses_outside
 from driftcli.domain import Axis, Condition, Estimate, Finding, PairCard, RunSpec, Said
-from driftcli.grades import Grades, lost
-from driftcli.intervals import within
 from driftcli.probe import Trace
-from driftcli.stats import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
+from driftcli.statistics.curves import covered, misses_outside
+from driftcli.statistics.grades import Grades, lost
+from driftcli.statistics.intervals import within
+from driftcli.statistics.walks import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
 
 
 @dataclass(frozen=True)

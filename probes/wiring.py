@@ -18,7 +18,6 @@ from itertools import permutations
 from math import inf
 from typing import NamedTuple
 
-from driftcli.curves import forced_accuracy, log_likelihood, over_favourite, vocabulary_lost
 from driftcli.domain import (
     BASELINE,
     Absent,
@@ -37,10 +36,11 @@ from driftcli.domain import (
     Wiring,
     Withheld,
 )
-from driftcli.grades import more_prompts
-from driftcli.intervals import too_few
 from driftcli.probe import Trace
-from driftcli.stats import MINIMAL_PROMPTS, Floats, Sums
+from driftcli.statistics.curves import forced_accuracy, log_likelihood, over_favourite, vocabulary_lost
+from driftcli.statistics.grades import more_prompts
+from driftcli.statistics.intervals import too_few
+from driftcli.statistics.walks import MINIMAL_PROMPTS, Floats, Sums
 
 ORDERED = 3  # streams up to which every order is tried; of more only the reverse, since there are too many (chosen by us)
 

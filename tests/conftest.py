@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -13,9 +14,9 @@ import torch
 from torch import Tensor
 
 from driftcli.engine.serving import ServedHead, ServedTarget, Verified
-from driftcli.loading.files import resolve
 from driftcli.loading.pair import LoadedPair, load_pair
-from driftcli.loading.target import load_language_model
+from driftcli.sources.files import Source, resolve
+from driftcli.target.language_model import LanguageModel, load_language_model
 from examples import train_eagle3
 from tests.layouts import LAYOUTS, write_layout, write_layout_target
 from tests.tiny import HeadSpec, prompts, trajectories, write_head, write_noisy_copy, write_target
@@ -83,6 +84,18 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_head(folder / "post", HeadSpec(post_norm=True))
     write_noisy_copy(target, folder / "lm")
     return folder
+
+
+@pytest.fixture(scope="session")
+def target(models: Path) -> LanguageModel:
+    """The tiny target; read only."""
+    return load_language_model(Source("target", models / "target"), torch.device("cpu"), "float32")
+
+
+@pytest.fixture
+def copy(models: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """`copy(name)` is a folder of its own with the files of that tiny model."""
+    return lambda name: shutil.copytree(models / name, tmp_path / name)
 
 
 @pytest.fixture(scope="session")

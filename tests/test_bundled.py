@@ -10,9 +10,9 @@ import pytest
 
 from driftcli.cli.main import main
 from driftcli.errors import SourceError
-from driftcli.loading.facts import read_facts
-from driftcli.loading.files import bundled_models, read_config, resolve
-from driftcli.loading.prompts import bundled_prompts
+from driftcli.sources.files import bundled_models, read_config, resolve
+from driftcli.target.facts import read_facts
+from driftcli.texts.prompts import bundled_prompts
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

@@ -11,13 +11,13 @@ import pytest
 
 from driftcli.cli.main import PIPE_CLOSED
 from driftcli.cli.net import INTERRUPTED
-from driftcli.curves import forced_accuracy
 from driftcli.domain import Estimate
 from driftcli.errors import DriftError, UsageError
 from driftcli.report.verdict import EXIT_FAILED, EXIT_INCONCLUSIVE
+from driftcli.statistics.curves import forced_accuracy
 from driftcli.terms import BY_WORDS, plain
 from driftcli.traces.reader import read_run
-from tests.loading.edits import edit_config
+from tests.edits import edit_config
 from tests.report.synthetic import DRIFTING, Recipe, write_run
 
 ROOT = Path(__file__).parents[1]

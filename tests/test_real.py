@@ -19,8 +19,8 @@ from driftcli.engine.chains import draft_chains
 from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.trajectories import Trajectory
 from driftcli.loading.pair import LoadedPair, load_pair
-from driftcli.loading.prompts import builtin_prompts, limited
-from driftcli.stats import leading_matches, walk
+from driftcli.statistics.walks import leading_matches, walk
+from driftcli.texts.prompts import builtin_prompts, limited
 from tests.reference import Lone, speculate, target_streams
 from tests.tiny import trajectories
 

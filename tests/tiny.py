@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from driftcli.domain import Message, Prompt
 from driftcli.engine.texts import Text, write_texts
 from driftcli.engine.trajectories import Trajectory, read_text
-from driftcli.loading.target import LanguageModel
+from driftcli.target.language_model import LanguageModel
 
 WIDTH, LAYERS, SPECIALS = 48, 8, ["<s>", "</s>", "<|user|>", "<|bot|>"]
 TEMPLATE = (

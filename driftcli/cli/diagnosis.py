@@ -16,15 +16,12 @@ from driftcli.cli.net import Resumable
 from driftcli.cli.progress import Told
 from driftcli.cli.threads import allowed_threads, threads
 from driftcli.codes import BY_NAME
-from driftcli.costs import Costs, costs_json, read_costs
 from driftcli.domain import BUNDLED, Prompt, RunSpec, Verdict
 from driftcli.engine.forecast import forecast
 from driftcli.engine.run import Job, measure
 from driftcli.engine.timing import measure_costs
 from driftcli.errors import RunError, UsageError
 from driftcli.loading.pair import LoadedPair, load_pair
-from driftcli.loading.prompts import builtin_prompts, bundled_prompts, limited, read_prompts
-from driftcli.loading.target import Dtype, choose_device
 from driftcli.mitigations.probe import MITIGATED
 from driftcli.printable import masked
 from driftcli.probe import Probe
@@ -32,6 +29,9 @@ from driftcli.report.choices import ReadingChoice
 from driftcli.report.evidence import counted, spent
 from driftcli.report.json import finding_json
 from driftcli.report.verdict import judge
+from driftcli.statistics.costs import Costs, costs_json, read_costs
+from driftcli.target.language_model import Dtype, choose_device
+from driftcli.texts.prompts import builtin_prompts, bundled_prompts, limited, read_prompts
 from driftcli.traces.layout import COSTS_FILE, FINDINGS_FILE
 from driftcli.traces.reader import Run, read_run
 from driftcli.traces.writer import Plain, resumes, write_json

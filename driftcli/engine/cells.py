@@ -11,15 +11,15 @@ from dataclasses import dataclass, fields, replace
 import torch
 
 from driftcli.domain import BASELINE, Condition, DraftSettings, Prompt, RunSpec, TextSettings
-from driftcli.drafters.causal_lm import CausalLm
 from driftcli.engine.chains import Drafted, draft_chains
 from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.rows import cell_rows, find_sink, rounds_to_end, stream_columns, trajectory_columns
 from driftcli.engine.texts import Text, lengthened, replay_texts, write_texts
 from driftcli.engine.trajectories import Trajectory, read_text
 from driftcli.errors import RunError
-from driftcli.loading.files import reason
+from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.loading.pair import LoadedPair
+from driftcli.sources.files import reason
 from driftcli.traces.schema import TABLES
 from driftcli.traces.writer import Columns, RunFolder
 

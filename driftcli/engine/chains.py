@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from driftcli.domain import DraftSettings, Noise
-from driftcli.drafters.self_feeding import DrafterLayer, Finished, Flow, Projected, RopeTables, SelfFeedingDrafter
 from driftcli.engine.attention import Keys, Masses, Sight, attend, attend_unmeasured, tail_length
 from driftcli.engine.texts import seed_for
 from driftcli.engine.trajectories import Trajectory
-from driftcli.loading.prompts import content_hash
+from driftcli.families.self_feeding import DrafterLayer, Finished, Flow, Projected, RopeTables, SelfFeedingDrafter
+from driftcli.texts.prompts import content_hash
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import torch
 
 from driftcli.domain import DraftSettings, TextSettings
-from driftcli.drafters.causal_lm import CausalLm
 from driftcli.engine.cells import draft, sharing_texts
 from driftcli.engine.run import Job
 from driftcli.engine.texts import Text, foreseen
 from driftcli.engine.timing import seconds
 from driftcli.engine.trajectories import Trajectory, read_text
-from driftcli.loading.rendering import REPLY
-from driftcli.loading.target import LanguageModel
+from driftcli.families.causal_lm.drafter import CausalLm
+from driftcli.target.language_model import LanguageModel
+from driftcli.texts.rendering import REPLY
 
 SAMPLE, PROMPT = 96, 32  # tokens of the text that is timed, and of its prompt (chosen by us)
 

@@ -19,11 +19,11 @@ from transformers import AttentionInterface, AttentionMaskInterface, DynamicCach
 from transformers.masking_utils import eager_mask
 
 from driftcli.domain import DraftSettings
-from driftcli.drafters.causal_lm import CausalLm
 from driftcli.engine.attention import BLOCK, MASKED, Masses, Weights, label_columns, reduce, tail_keys, tail_length
 from driftcli.engine.chains import Drafted, Guesses, Queries
 from driftcli.engine.trajectories import Trajectory
 from driftcli.errors import RunError
+from driftcli.families.causal_lm.drafter import CausalLm
 
 MEASURED = "driftcli_measured"
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from driftcli.domain import RECENT_KEYS, SHARES, Condition, Feed
-from driftcli.drafters.self_feeding import SelfFeedingDrafter
 from driftcli.engine.attention import LABELS, Masses
 from driftcli.engine.chains import Drafted, Queries, state_cosine, state_rms
 from driftcli.engine.trajectories import Trajectory
-from driftcli.loading.rendering import REPLY
-from driftcli.stats import leading_matches, walk, walk_counts
+from driftcli.families.self_feeding import SelfFeedingDrafter
+from driftcli.statistics.walks import leading_matches, walk, walk_counts
+from driftcli.texts.rendering import REPLY
 from driftcli.traces.writer import Columns
 
 MINIMAL_SINK = 0.05  # least share of attention that makes a row a sink (chosen by us)

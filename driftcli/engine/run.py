@@ -20,14 +20,14 @@ from pathlib import Path
 import torch
 
 from driftcli.domain import BASELINE, REWIRED, Condition, DraftSettings, Prompt, RunSpec, TextSettings, Wiring
-from driftcli.drafters.causal_lm import CausalLm
 from driftcli.engine.cells import Batch, Holders, Work, measure_cells, sharing_texts, tables_of
 from driftcli.engine.left_out import cramped, on_some
 from driftcli.engine.texts import ignored_settings
 from driftcli.errors import ProbeError, PromptError, RunError
+from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.loading.pair import LoadedPair
-from driftcli.loading.prompts import content_hash
 from driftcli.probe import Cutting, Probe, Rounds, Search
+from driftcli.texts.prompts import content_hash
 from driftcli.traces.layout import CONDITION
 from driftcli.traces.reader import Run, read_run
 from driftcli.traces.writer import Plain, RunFolder, card_json, manifest_of, open_run

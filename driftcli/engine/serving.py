@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
-from driftcli.drafters.causal_lm import CausalLm
-from driftcli.drafters.self_feeding import DrafterLayer, Projected, SelfFeedingDrafter
 from driftcli.engine.capture import StreamCapture
 from driftcli.engine.texts import CHUNK
 from driftcli.errors import RunError
-from driftcli.loading.target import LanguageModel
+from driftcli.families.causal_lm.drafter import CausalLm
+from driftcli.families.self_feeding import DrafterLayer, Projected, SelfFeedingDrafter
+from driftcli.target.language_model import LanguageModel
 
 CROPPABLE = {"full_attention", "sliding_attention", "chunked_attention"}  # layers whose cache loses its last tokens by being cut
 

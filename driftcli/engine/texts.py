@@ -19,9 +19,9 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 
 from driftcli.domain import Message, Prompt, TextSettings
 from driftcli.errors import PromptError
-from driftcli.loading.prompts import content_hash
-from driftcli.loading.rendering import OWN, REPLY, Rendered, render
-from driftcli.loading.target import LanguageModel
+from driftcli.target.language_model import LanguageModel
+from driftcli.texts.prompts import content_hash
+from driftcli.texts.rendering import OWN, REPLY, Rendered, render
 
 CHUNK = 512  # tokens of a text that the target reads at once: masks and activations of a long one would not fit (chosen by us)
 UNWRITTEN = "..."  # of a reply, so that a template that wants roles to alternate sees them do so

@@ -1,4 +1,4 @@
-"""Seconds of every step of a pair on this machine, as `driftcli.costs` wants them, in the order in which a round takes them.
+"""Seconds of every step of a pair on this machine, as `driftcli.statistics.costs` wants them, in the order in which a round takes them.
 
 All kinds of steps take turns, so whatever else the machine does hits them alike; the first turn only warms up. A text of random tokens is
 as good as any to a model without experts.
@@ -18,12 +18,12 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from driftcli.costs import Costs, StepCosts
 from driftcli.engine.serving import ServedTarget, serve
 from driftcli.errors import RunError
 from driftcli.loading.pair import LoadedPair
-from driftcli.loading.target import LanguageModel
-from driftcli.turns import Turns
+from driftcli.statistics.costs import Costs, StepCosts
+from driftcli.statistics.turns import Turns
+from driftcli.target.language_model import LanguageModel
 
 TURNS, FEWEST, SECONDS = 25, 6, 30.0  # most and fewest turns, and the time after which there are no more (chosen by us): half of them judge
 READ = 5  # newly verified tokens of the longer of the first steps that are timed (chosen by us)

@@ -17,7 +17,7 @@ from driftcli.domain import Prompt
 from driftcli.engine.attention import MASKED
 from driftcli.engine.capture import StreamCapture
 from driftcli.engine.texts import CHUNK, Text
-from driftcli.loading.target import LanguageModel
+from driftcli.target.language_model import LanguageModel
 
 
 @dataclass(frozen=True)

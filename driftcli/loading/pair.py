@@ -11,21 +11,21 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from driftcli.domain import ModelCard, PairCard, Sourced, System
-from driftcli.drafters.causal_lm import CausalLm
-from driftcli.drafters.eagle import Eagle
-from driftcli.drafters.eagle3 import Eagle3
 from driftcli.errors import FormatError, PairError, SourceError, UsageError
-from driftcli.loading.alternatives import alternatives
-from driftcli.loading.checkpoint import Checkpoint, open_checkpoint
-from driftcli.loading.declaration import declare
-from driftcli.loading.eagle import read_eagle
-from driftcli.loading.facts import read_facts
-from driftcli.loading.files import SMALL_FILES, Source, resolve, weight_files
-from driftcli.loading.formats import FORMATS, detect
-from driftcli.loading.pitfalls import pitfalls
-from driftcli.loading.rendering import CLOCK, TODAY, rendering_facts
-from driftcli.loading.target import Dtype, LanguageModel, load_language_model
+from driftcli.families.causal_lm.drafter import CausalLm
+from driftcli.families.eagle.alternatives import alternatives
+from driftcli.families.eagle.declaration import declare
+from driftcli.families.eagle.eagle1 import Eagle
+from driftcli.families.eagle.eagle3 import Eagle3
+from driftcli.families.eagle.loading import read_eagle
+from driftcli.families.eagle.pitfalls import pitfalls
+from driftcli.families.formats import FORMATS, detect
 from driftcli.printable import masked
+from driftcli.sources.checkpoint import Checkpoint, open_checkpoint
+from driftcli.sources.files import SMALL_FILES, Source, resolve, weight_files
+from driftcli.target.facts import read_facts
+from driftcli.target.language_model import Dtype, LanguageModel, load_language_model
+from driftcli.texts.rendering import CLOCK, TODAY, rendering_facts
 
 PROBE_STRINGS = (
     "The quick brown fox, 3.14159!",

@@ -9,16 +9,16 @@ from collections.abc import Callable
 import numpy as np
 
 from driftcli.domain import Sourced
-from driftcli.loading.checkpoint import Checkpoint, open_checkpoint
-from driftcli.loading.declaration import Declaration, declare
-from driftcli.loading.facts import NO_TARGET, TargetFacts, read_facts
-from driftcli.loading.files import Json, resolve
-from driftcli.loading.formats import Format, detect
-from driftcli.loading.pitfalls import pitfalls
-from driftcli.loading.readings import Reading
-from driftcli.loading.rope import rope_settings, shown
-from driftcli.loading.vocab_map import MARKED
+from driftcli.families.eagle.declaration import Declaration, declare
+from driftcli.families.eagle.pitfalls import pitfalls
+from driftcli.families.eagle.readings import Reading
+from driftcli.families.eagle.rope import rope_settings, shown
+from driftcli.families.eagle.vocab_map import MARKED
+from driftcli.families.formats import Format, detect
 from driftcli.scanned import Check, Scan
+from driftcli.sources.checkpoint import Checkpoint, open_checkpoint
+from driftcli.sources.files import Json, resolve
+from driftcli.target.facts import NO_TARGET, TargetFacts, read_facts
 
 RAISED_BY_VLLM = ("default", "linear", "llama3", "ntk", "proportional")  # RoPE types whose range vLLM 0.33 raises to its own max_model_len
 KNOWN_LENGTH = 2048  # training lengths are in no config; beyond this a length is beyond what is known (design rule)

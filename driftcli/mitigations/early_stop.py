@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from driftcli.domain import Condition, PairCard, Plan, RunSpec, StopMeasure, StopRule
 from driftcli.mitigations.mitigation import Kind, Option, Trial, usual
 from driftcli.mitigations.serving import early_stop
-from driftcli.payoff import best_length, deciding
 from driftcli.probe import Trace
+from driftcli.statistics.payoff import best_length, deciding
 
 CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # least probability of a guess (chosen by us; transformers' default is 0.4)
 ENTROPIES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # nats of the drafter's distribution (chosen by us)

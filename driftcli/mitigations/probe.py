@@ -9,9 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from driftcli.costs import StepCosts, pays_from
 from driftcli.domain import Absent, Axis, Condition, DraftSettings, Finding, PairCard, Plan, RunSpec, Said, Skipped, Sound
-from driftcli.grades import Grades, lost
 from driftcli.mitigations.attention import AttentionRegularisation
 from driftcli.mitigations.diagnostics import Diagnostics
 from driftcli.mitigations.draft_length import DraftLength
@@ -22,8 +20,10 @@ from driftcli.mitigations.rendering_repair import RenderingRepair
 from driftcli.mitigations.serving import draft_length
 from driftcli.mitigations.trials import Outcome, best_option, helps_where_chosen, judged
 from driftcli.mitigations.wiring_repair import WiringRepair
-from driftcli.payoff import best_length, deciding, undecided
 from driftcli.probe import Trace
+from driftcli.statistics.costs import StepCosts, pays_from
+from driftcli.statistics.grades import Grades, lost
+from driftcli.statistics.payoff import best_length, deciding, undecided
 
 MITIGATIONS: tuple[Mitigation, ...] = (
     DraftLength(),

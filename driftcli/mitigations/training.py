@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from driftcli.curves import estimate_tax, misses_outside
 from driftcli.domain import Absent, Estimate, Finding
 from driftcli.probe import Trace, feeds_back_normed
-from driftcli.stats import Floats, Sums, ratio
+from driftcli.statistics.curves import estimate_tax, misses_outside
+from driftcli.statistics.walks import Floats, Sums, ratio
 
 Producer = Literal["SafeAILab/EAGLE", "SpecForge", "speculators", "ModelOpt"]
 PRODUCERS: dict[Producer, str] = {"SafeAILab/EAGLE": "cb7e0841", "SpecForge": "0.2.0", "speculators": "0.9.0", "ModelOpt": "a2fbac7b"}

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driftcli.costs import StepCosts
 from driftcli.domain import Absent, Estimate, Half, Plan
 from driftcli.mitigations.mitigation import Kind, Option, Trial
-from driftcli.payoff import MINIMAL_GAIN, speed
 from driftcli.probe import Trace
-from driftcli.stats import Floats, Sums, acceptance_length, ratio
+from driftcli.statistics.costs import StepCosts
+from driftcli.statistics.payoff import MINIMAL_GAIN, speed
+from driftcli.statistics.walks import Floats, Sums, acceptance_length, ratio
 
 
 @dataclass(frozen=True, slots=True)

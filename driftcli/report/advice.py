@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from driftcli.codes import BY_NAME
 from driftcli.domain import Verdict
 from driftcli.mitigations.trials import Outcome
-from driftcli.payoff import deciding, priced
 from driftcli.printable import printable
 from driftcli.report import remedies
 from driftcli.report.speeds import gain_text, shorter_draft
+from driftcli.statistics.payoff import deciding, priced
 from driftcli.traces.reader import Run
 
 MEASURED = "measured"  # who asks, where a trial does and not a finding

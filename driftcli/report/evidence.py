@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from driftcli import curves
 from driftcli.domain import BASELINE, SHARES, SYSTEMS, Absent, Estimate, Finding, Verdict
 from driftcli.mitigations.probe import MITIGATED
 from driftcli.printable import printable
 from driftcli.report.switches import SYSTEM_NAMES
 from driftcli.report.tables import Row
 from driftcli.report.verdict import GRADED
-from driftcli.stats import EXACT_TEXT, Floats, Sums
+from driftcli.statistics import curves
+from driftcli.statistics.walks import EXACT_TEXT, Floats, Sums
 from driftcli.traces.reader import Run
 
 REGION_MEANING: dict[str, str] = {

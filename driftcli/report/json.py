@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from driftcli.curves import BY_DEPTH, estimate_tax, handoff, walk_acceptance_length
 from driftcli.domain import BASELINE, REWIRED, SHARES, Absent, AxisVerdict, Estimate, Finding, Verdict
 from driftcli.report.evidence import sampled_length
 from driftcli.report.remedies import exports_json, remedies_json, training_json
 from driftcli.report.speeds import payoff_json
 from driftcli.report.verdict import GRADED
-from driftcli.stats import EXACT_TEXT
+from driftcli.statistics.curves import BY_DEPTH, estimate_tax, handoff, walk_acceptance_length
+from driftcli.statistics.walks import EXACT_TEXT
 from driftcli.traces.reader import Run
 from driftcli.traces.writer import Plain
 

@@ -7,7 +7,6 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from driftcli.curves import forced_accuracy, joint_walk, log_likelihood, share
 from driftcli.domain import REGIONS, Absent, Estimate, Verdict
 from driftcli.mitigations.draft_length import DraftLength
 from driftcli.mitigations.exports import exports
@@ -15,10 +14,11 @@ from driftcli.mitigations.probe import MITIGATED, outcomes
 from driftcli.mitigations.serving import ENGINES, NO_SWITCH, Engine
 from driftcli.mitigations.training import Advice, Producer, recipes
 from driftcli.mitigations.trials import Outcome, tokens_a_round, verified_in_vain
-from driftcli.payoff import deciding, paying_length, priced, speed, surely_slower
 from driftcli.printable import printable
 from driftcli.report.speeds import gain_text, lengths_typed
-from driftcli.stats import EXACT_TEXT, Floats, Sums
+from driftcli.statistics.curves import forced_accuracy, joint_walk, log_likelihood, share
+from driftcli.statistics.payoff import deciding, paying_length, priced, speed, surely_slower
+from driftcli.statistics.walks import EXACT_TEXT, Floats, Sums
 from driftcli.traces.reader import Run
 from driftcli.traces.writer import Plain
 

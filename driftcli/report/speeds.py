@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import isfinite
 
-from driftcli.costs import StepCosts, break_even_length, pays_from
-from driftcli.curves import length_by_draft_length
 from driftcli.domain import Absent, Estimate, Plan
 from driftcli.mitigations.serving import ENGINES, by_batch_size
 from driftcli.mitigations.trials import tokens_a_round
-from driftcli.payoff import advised_length, best_length, equally_fast, priced, speed, withheld
 from driftcli.printable import printable
 from driftcli.report.evidence import written
 from driftcli.report.tables import Row
-from driftcli.stats import EXACT_TEXT
+from driftcli.statistics.costs import StepCosts, break_even_length, pays_from
+from driftcli.statistics.curves import length_by_draft_length
+from driftcli.statistics.payoff import advised_length, best_length, equally_fast, priced, speed, withheld
+from driftcli.statistics.walks import EXACT_TEXT
 from driftcli.traces.reader import Run
 from driftcli.traces.writer import Plain
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from driftcli.codes import BY_NAME
-from driftcli.curves import compounding
 from driftcli.domain import (
     A_SHARE,
     AXES,
@@ -28,6 +27,7 @@ from driftcli.domain import (
 from driftcli.errors import ProbeError
 from driftcli.probe import Probe, Trace
 from driftcli.report.choices import FailOn
+from driftcli.statistics.curves import compounding
 
 SEVERITY_AXES: tuple[Axis, ...] = ("drift", "template", "context", "domain")  # wiring overrides them; capacity and payoff never raise it
 GRADED: tuple[Severity, ...] = ("mild", "moderate", "severe")

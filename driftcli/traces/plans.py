@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from driftcli.domain import Plan, StopMeasure, StopRule
-from driftcli.stats import Floats, Sums, walk
+from driftcli.statistics.walks import Floats, Sums, walk
 from driftcli.traces.sums import Grid
 
 MEASURES: dict[StopMeasure, Callable[[Grid], Floats]] = {

@@ -12,8 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from driftcli.costs import Costs, read_costs
-from driftcli.curves import emitted_per_round
 from driftcli.domain import (
     BASELINE,
     REWIRED,
@@ -27,9 +25,11 @@ from driftcli.domain import (
     Wiring,
 )
 from driftcli.errors import RunError
-from driftcli.intervals import Mapped
-from driftcli.pooled import Pooled
-from driftcli.stats import EXACT_TEXT, Floats, Sums
+from driftcli.statistics.costs import Costs, read_costs
+from driftcli.statistics.curves import emitted_per_round
+from driftcli.statistics.intervals import Mapped
+from driftcli.statistics.pooled import Pooled
+from driftcli.statistics.walks import EXACT_TEXT, Floats, Sums
 from driftcli.traces.layout import COSTS_FILE, cell_files
 from driftcli.traces.manifest import read_manifest, wiring_of
 from driftcli.traces.plans import fresh_band, lacks_for_stop, plan_sums
@@ -215,7 +215,7 @@ class Run(Pooled):
         return float(np.average(given["argmax_share"].to_numpy(), weights=tokens)) if len(given) else 1.0
 
     def sums(self, condition: str = BASELINE) -> Sums:
-        """Sums over anchors by unit, (unit,) or (unit, depth), that `driftcli.curves` turns into numbers."""
+        """Sums over anchors by unit, (unit,) or (unit, depth), that `driftcli.statistics.curves` turns into numbers."""
         key = (self.reference, self._span, condition)
         if key not in self._sums:
             texts = self._texts_with_ids() if condition == self.reference else None

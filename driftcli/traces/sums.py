@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from driftcli.domain import FEEDS, SHARES, Feed
 from driftcli.errors import RunError
-from driftcli.stats import Floats, Sums, leading_matches, sampled_walk, walk, walk_counts
+from driftcli.statistics.walks import Floats, Sums, leading_matches, sampled_walk, walk, walk_counts
 from driftcli.traces.floors import DEFAULT, lookup_accepted, looping, others_favourites
 from driftcli.traces.schema import arrow_schema
 from driftcli.traces.units import Units

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from driftcli.errors import FormatError
-from driftcli.loading.target import LanguageModel
+from driftcli.target.language_model import LanguageModel
 
 LEAST_LAYERS = 7  # of a target, or its three boundaries are not in order
 

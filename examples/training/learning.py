@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from driftcli.errors import FormatError, RunError
-from driftcli.loading.target import LanguageModel
+from driftcli.target.language_model import LanguageModel
 from training.conversations import Conversation, packed
 from training.head import Head
 from training.streams import Batch, HeadInputs, Streams

@@ -21,8 +21,8 @@ from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 from driftcli.engine.texts import choosing, plain_decoding
 from driftcli.errors import PromptError, RunError, SourceError
 from driftcli.loading.pair import fingerprint, sliding_window
-from driftcli.loading.prompts import read_prompts
-from driftcli.loading.target import LanguageModel
+from driftcli.target.language_model import LanguageModel
+from driftcli.texts.prompts import read_prompts
 from driftcli.traces.writer import write_json
 from training.conversations import Conversation, digest, read_conversations, write_conversations
 

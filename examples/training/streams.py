@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from driftcli.engine.capture import StreamCapture
 from driftcli.errors import RunError
 from driftcli.loading.pair import fingerprint
-from driftcli.loading.target import LanguageModel
+from driftcli.target.language_model import LanguageModel
 from driftcli.traces.writer import write_json
 from training.conversations import Conversation, digest, packed
 

@@ -24,13 +24,13 @@ from transformers.utils import logging
 from driftcli.domain import DraftSettings
 from driftcli.engine.chains import draft_chains
 from driftcli.engine.trajectories import Trajectory
-from driftcli.loading.declaration import declare
-from driftcli.loading.eagle import read_eagle
-from driftcli.loading.files import Source
-from driftcli.loading.formats import detect
-from driftcli.loading.target import LanguageModel, load_language_model
+from driftcli.families.eagle.declaration import declare
+from driftcli.families.eagle.loading import read_eagle
+from driftcli.families.formats import detect
+from driftcli.sources.files import Source
+from driftcli.target.language_model import LanguageModel, load_language_model
+from tests.edits import open_folder, tensors_of
 from tests.layouts import LAYOUTS, Layout, write_layout, write_layout_target
-from tests.loading.edits import open_folder, tensors_of
 from tests.reference import Lone, target_streams
 from tests.tiny import prompts, trajectories
 

@@ -24,11 +24,11 @@ from driftcli.codes import BY_NAME
 from driftcli.domain import BASELINE, Prompt, RunSpec, Verdict
 from driftcli.engine.run import Job, measure
 from driftcli.engine.texts import write_texts
-from driftcli.loading.files import resolve
 from driftcli.loading.pair import LoadedPair, load_pair
-from driftcli.loading.prompts import builtin_prompts, bundled_prompts, limited
-from driftcli.loading.target import LanguageModel
 from driftcli.report.verdict import judge
+from driftcli.sources.files import resolve
+from driftcli.target.language_model import LanguageModel
+from driftcli.texts.prompts import builtin_prompts, bundled_prompts, limited
 from driftcli.traces.reader import read_run
 from probes import BATTERY
 

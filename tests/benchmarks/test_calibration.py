@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from driftcli import intervals
-from driftcli.curves import accepted_drafts, compounding, first_by_certainty, handoff, over_expected
 from driftcli.domain import BASELINE, Absent, Estimate, Plan
-from driftcli.intervals import Reach
 from driftcli.report.verdict import judge
-from driftcli.stats import Floats, walk, walk_counts
+from driftcli.statistics import intervals
+from driftcli.statistics.curves import accepted_drafts, compounding, first_by_certainty, handoff, over_expected
+from driftcli.statistics.intervals import Reach
+from driftcli.statistics.walks import Floats, walk, walk_counts
 from probes import BATTERY
 from tests.benchmarks.calibration import coverage
 from tests.benchmarks.calibration.__main__ import main

@@ -19,11 +19,11 @@ from transformers.utils import logging as transformers_logging
 
 from driftcli.domain import BASELINE, Absent, Finding, Open, Plan, Prompt, RunSpec, Skipped, Wiring
 from driftcli.engine.run import Job, measure
-from driftcli.intervals import Mapped
 from driftcli.loading.pair import load_pair
-from driftcli.loading.prompts import bundled_prompts
-from driftcli.pooled import Pooled
-from driftcli.stats import Sums
+from driftcli.statistics.intervals import Mapped
+from driftcli.statistics.pooled import Pooled
+from driftcli.statistics.walks import Sums
+from driftcli.texts.prompts import bundled_prompts
 from driftcli.traces.reader import Run, read_run
 from probes.wiring import WiringSearch
 from tests.benchmarks.planted_faults import BUNDLED, Fault, answered, nothing, other_base, planted

@@ -16,7 +16,7 @@ from driftcli.engine.chains import Drafted, Guesses, Queries, draft_chains, nois
 from driftcli.engine.rows import find_sink, region_shares, rounds_to_end
 from driftcli.engine.trajectories import Trajectory
 from driftcli.loading.pair import LoadedPair, load_pair
-from driftcli.stats import leading_matches, walk
+from driftcli.statistics.walks import leading_matches, walk
 from tests.reference import Lone, Step, speculate, target_streams
 from tests.tiny import prompts, trajectories
 

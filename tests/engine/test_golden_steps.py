@@ -11,15 +11,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from driftcli.domain import DraftSettings, Wiring
-from driftcli.drafters.eagle import Eagle
-from driftcli.drafters.eagle3 import Eagle3
 from driftcli.engine.chains import Drafted, draft_chains
 from driftcli.engine.trajectories import Trajectory
-from driftcli.loading.eagle import read_eagle
-from driftcli.loading.files import Source
-from driftcli.loading.target import LanguageModel, load_language_model
+from driftcli.families.eagle.eagle1 import Eagle
+from driftcli.families.eagle.eagle3 import Eagle3
+from driftcli.families.eagle.loading import read_eagle
+from driftcli.sources.files import Source
+from driftcli.target.language_model import LanguageModel, load_language_model
+from tests.edits import declared
 from tests.layouts import layout, write_layout, write_layout_target
-from tests.loading.edits import declared
 from tests.tiny import WIDTH, bare_trajectory
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "steps"

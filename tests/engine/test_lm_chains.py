@@ -16,7 +16,7 @@ from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.rows import region_shares, rounds_to_end
 from driftcli.engine.trajectories import Trajectory
 from driftcli.loading.pair import LoadedPair
-from driftcli.stats import leading_matches
+from driftcli.statistics.walks import leading_matches
 from tests.tiny import prompts, trajectories
 
 DEPTH = 4

@@ -22,20 +22,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from driftcli.curves import (
-    accepted_drafts,
-    compounding,
-    favourite_accuracy,
-    forced_accuracy,
-    fresh_accuracy,
-    joint_walk,
-    lookup_accuracy,
-    lookup_drafts,
-    own_choices,
-    rms,
-    target_entropy,
-    walk_acceptance_length,
-)
 from driftcli.domain import (
     BASELINE,
     REWIRED,
@@ -55,13 +41,27 @@ from driftcli.domain import (
 )
 from driftcli.engine.run import Job, measure
 from driftcli.errors import ProbeError, PromptError, RunError
-from driftcli.intervals import unseen_share
 from driftcli.loading.pair import LoadedPair, load_pair
-from driftcli.loading.target import LanguageModel
 from driftcli.probe import Trace
 from driftcli.report.json import report
 from driftcli.report.verdict import judge
-from driftcli.stats import Floats, Sums, walk
+from driftcli.statistics.curves import (
+    accepted_drafts,
+    compounding,
+    favourite_accuracy,
+    forced_accuracy,
+    fresh_accuracy,
+    joint_walk,
+    lookup_accuracy,
+    lookup_drafts,
+    own_choices,
+    rms,
+    target_entropy,
+    walk_acceptance_length,
+)
+from driftcli.statistics.intervals import unseen_share
+from driftcli.statistics.walks import Floats, Sums, walk
+from driftcli.target.language_model import LanguageModel
 from driftcli.traces.floors import lookup_accepted
 from driftcli.traces.reader import Run, read_run
 from driftcli.traces.schema import COLUMNS, TABLES, VERSION, arrow_schema
@@ -69,7 +69,7 @@ from driftcli.traces.sums import read_table
 from probes import BATTERY
 from probes.chain_length import ChainLength
 from probes.controls import Controls
-from tests.loading.edits import edit_config
+from tests.edits import edit_config
 from tests.tiny import prompts
 
 SPEC = RunSpec(depth=4, max_new_tokens=16, batch_size=3)

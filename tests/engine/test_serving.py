@@ -10,16 +10,16 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from driftcli.domain import DraftSettings
-from driftcli.drafters.causal_lm import CausalLm
 from driftcli.engine.chains import Drafted, draft_chains
 from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.serving import ServedTarget, serve
 from driftcli.engine.trajectories import Trajectory
 from driftcli.errors import RunError
-from driftcli.loading.files import Source
+from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.loading.pair import LoadedPair, load_pair
-from driftcli.loading.target import LanguageModel
-from driftcli.stats import leading_matches, walk
+from driftcli.sources.files import Source
+from driftcli.statistics.walks import leading_matches, walk
+from driftcli.target.language_model import LanguageModel
 from examples.speculative_decoding import decode_plainly, decode_speculatively, some
 from tests.tiny import prompts, tokenizer, trajectories
 

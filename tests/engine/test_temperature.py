@@ -13,16 +13,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftcli.curves import sampled_length, walk_acceptance_length
 from driftcli.domain import BASELINE, Condition, DraftSettings, PairCard, Prompt, RunSpec, TextSettings
 from driftcli.engine.run import measure
 from driftcli.errors import RunError
 from driftcli.loading.pair import LoadedPair, load_pair
-from driftcli.loading.prompts import bundled_prompts
-from driftcli.loading.rendering import render
 from driftcli.report.evidence import condition_rows, facts_line, length_lines
 from driftcli.report.json import report
 from driftcli.report.verdict import judge
+from driftcli.statistics.curves import sampled_length, walk_acceptance_length
+from driftcli.texts.prompts import bundled_prompts
+from driftcli.texts.rendering import render
 from driftcli.traces.reader import Run, read_run
 from driftcli.traces.sums import read_table
 from probes.controls import Controls

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from driftcli.costs import StepCosts
 from driftcli.engine import timing
 from driftcli.engine.timing import StepTimer, measure_costs, step_lengths
 from driftcli.errors import RunError
 from driftcli.loading.pair import LoadedPair
+from driftcli.statistics.costs import StepCosts
 
 
 @pytest.mark.parametrize("name", ["post", "lm"])

@@ -13,7 +13,7 @@ from driftcli.engine.texts import ignored_settings, write_texts
 from driftcli.engine.trajectories import read_text
 from driftcli.errors import PromptError
 from driftcli.loading.pair import LoadedPair
-from driftcli.loading.target import LanguageModel
+from driftcli.target.language_model import LanguageModel
 from tests.tiny import prompts, trajectories
 
 BOUNDARIES = (0, 2, 5, 8)

@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, CohereConfig, Gemma3TextConfig, G
 
 from driftcli.domain import DraftSettings
 from driftcli.engine.chains import draft_chains
-from driftcli.loading.files import resolve
 from driftcli.loading.pair import load_pair
-from driftcli.loading.target import load_language_model
+from driftcli.sources.files import resolve
+from driftcli.target.language_model import load_language_model
 from examples import train_eagle3
 from tests.reference import said_alone
 from tests.tiny import prompts, tokenizer, trajectories

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from driftcli.costs import StepCosts
 from driftcli.engine import timing
+from driftcli.statistics.costs import StepCosts
 from examples import speculative_decoding
 from examples.speculative_decoding import Decoded, first_difference, seconds_a_token
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from transformers import PretrainedConfig
 
 from driftcli.errors import FormatError, PromptError, RunError, SourceError, UsageError
-from driftcli.loading.files import resolve
-from driftcli.loading.target import load_language_model
+from driftcli.sources.files import resolve
+from driftcli.target.language_model import load_language_model
 from examples import train_eagle3
 from tests.reference import said_alone
 from tests.tiny import write_target

@@ -10,9 +10,9 @@ import torch
 from transformers import LlamaForCausalLM
 
 from driftcli.errors import FormatError
-from driftcli.loading.files import resolve
-from driftcli.loading.prompts import bundled_prompts, read_prompts
-from driftcli.loading.target import load_language_model
+from driftcli.sources.files import resolve
+from driftcli.target.language_model import load_language_model
+from driftcli.texts.prompts import bundled_prompts, read_prompts
 from examples import train_tiny_target
 from examples.train_tiny_target import ASSISTANT, BOS, CONFIG, END, PAD, SYSTEM, able_to_copy, ask, weigh
 from tests.tiny import tokenizer

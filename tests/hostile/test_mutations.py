@@ -23,8 +23,8 @@ from driftcli.cli.main import main
 from driftcli.domain import Message
 from driftcli.errors import DriftError
 from driftcli.loading.pair import LoadedPair
-from driftcli.loading.prompts import read_prompts
-from driftcli.loading.rendering import render
+from driftcli.texts.prompts import read_prompts
+from driftcli.texts.rendering import render
 from tests.report.synthetic import DRIFTING, Recipe, write_run
 
 CANARY = "mutation_canary"

@@ -16,14 +16,14 @@ import torch
 from driftcli.cli.main import main
 from driftcli.domain import Message
 from driftcli.errors import DriftError, FormatError, PromptError, RunError, SourceError
-from driftcli.loading.bounds import LARGEST_SMALL_FILE
-from driftcli.loading.facts import check_declared
-from driftcli.loading.files import Source
 from driftcli.loading.pair import LoadedPair
-from driftcli.loading.rendering import render
-from driftcli.loading.target import LanguageModel, load_language_model
+from driftcli.sources.bounds import LARGEST_SMALL_FILE
+from driftcli.sources.files import Source
+from driftcli.target.facts import check_declared
+from driftcli.target.language_model import LanguageModel, load_language_model
+from driftcli.texts.rendering import render
 from driftcli.traces.writer import open_run
-from tests.loading.edits import edit_config
+from tests.edits import edit_config
 from tests.report.synthetic import DRIFTING, Recipe, write_run
 
 CANARY = "stranger_canary"
@@ -85,7 +85,7 @@ def test_the_attention_of_a_target_is_ours_whatever_its_config_asks_for(target: 
 def test_a_template_that_takes_too_much_is_refused_in_bounded_time(
     pair: Callable[[str], LoadedPair], monkeypatch: pytest.MonkeyPatch, template: str, said: str
 ) -> None:
-    monkeypatch.setattr("driftcli.loading.bounds.LONGEST_RENDERING", 1.0)
+    monkeypatch.setattr("driftcli.sources.bounds.LONGEST_RENDERING", 1.0)
     tokenizer = pair("pre").target.tokenizer
     monkeypatch.setattr(tokenizer, "chat_template", template)
     began = monotonic()

@@ -12,14 +12,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, BloomConfig, Lfm2Config, MistralConfig
 
 from driftcli.domain import System
-from driftcli.drafters.causal_lm import CausalLm
-from driftcli.drafters.eagle3 import Eagle3
 from driftcli.errors import FormatError, PairError, SourceError, UsageError
+from driftcli.families.causal_lm.drafter import CausalLm
+from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.loading import pair as loading
-from driftcli.loading.files import Source
 from driftcli.loading.pair import LoadedPair, fingerprint, load_pair, require_measurable, shared_vocabulary, sliding_window
-from driftcli.loading.target import LanguageModel
-from tests.loading.edits import CONFIG, WEIGHTS, edit_config, edit_tensors, refused
+from driftcli.sources.files import Source
+from driftcli.target.language_model import LanguageModel
+from tests.edits import CONFIG, WEIGHTS, edit_config, edit_tensors, refused
 from tests.tiny import tokenizer, write_target
 
 CPU = torch.device("cpu")

@@ -11,8 +11,8 @@ from driftcli.errors import FormatError, PairError
 from driftcli.loading.pair import load_pair
 from driftcli.loading.scan import scan_checkpoint
 from driftcli.scanned import Check, Scan
+from tests.edits import PROVENANCE, WEIGHTS, edit_config, edit_tensors, refused
 from tests.layouts import LAYOUTS, layout, write_layout
-from tests.loading.edits import PROVENANCE, WEIGHTS, edit_config, edit_tensors, refused
 
 
 @pytest.fixture

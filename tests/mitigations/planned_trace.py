@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from driftcli.costs import Costs, StepCosts
 from driftcli.domain import BASELINE, Absent, PairCard, Plan, RunSpec, StopMeasure, Wiring
-from driftcli.pooled import Pooled
-from driftcli.stats import Sums
+from driftcli.statistics.costs import Costs, StepCosts
+from driftcli.statistics.pooled import Pooled
+from driftcli.statistics.walks import Sums
 from tests.probes.fake_trace import HAIR, card
 
 PROMPTS = 40

@@ -10,11 +10,11 @@ import pytest
 from transformers import GenerationConfig
 
 from driftcli.domain import StopMeasure, StopRule, Wiring
-from driftcli.loading.capture_layers import INSIDE, LayerIds, captured
-from driftcli.loading.facts import TargetFacts
+from driftcli.families.eagle.capture_layers import INSIDE, LayerIds, captured
 from driftcli.mitigations import serving
 from driftcli.mitigations.serving import ENGINES, NO_SWITCH, Engine
 from driftcli.report.switches import SYSTEM_NAMES
+from driftcli.target.facts import TargetFacts
 
 LAYERS = 32
 KEY = "eagle_aux_hidden_state_layer_ids"

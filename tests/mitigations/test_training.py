@@ -8,9 +8,9 @@ import pytest
 
 from driftcli.codes import BY_NAME
 from driftcli.domain import Absent, Estimate, Finding, PairCard, Wiring
-from driftcli.intervals import Bootstrap
 from driftcli.mitigations.training import CURE, DEEPER, PRODUCERS, RECIPES, Recipe, recipes
-from driftcli.stats import Floats, Sums
+from driftcli.statistics.intervals import Bootstrap
+from driftcli.statistics.walks import Floats, Sums
 from tests.probes.fake_trace import card
 
 PROMPTS = 10

@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from driftcli.costs import StepCosts
 from driftcli.domain import BASELINE, Absent, Estimate, Plan
-from driftcli.intervals import unseen_share
 from driftcli.mitigations.mitigation import Option, Trial
 from driftcli.mitigations.trials import helps_where_chosen, judged, tokens_a_round, verified_in_vain
-from driftcli.turns import Turns
+from driftcli.statistics.costs import StepCosts
+from driftcli.statistics.intervals import unseen_share
+from driftcli.statistics.turns import Turns
 from tests.mitigations.planned_trace import CHEAP, DEAR, DEPTH, PlannedTrace, decoded
 
 USUAL = Plan(BASELINE, DEPTH)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from driftcli.costs import Costs
 from driftcli.domain import BASELINE, SHARES, Absent, Estimate, ModelCard, PairCard, Plan, RunSpec, Sourced, Wiring
-from driftcli.intervals import Statistic
-from driftcli.pooled import Pooled
-from driftcli.stats import Floats, Sums
+from driftcli.statistics.costs import Costs
+from driftcli.statistics.intervals import Statistic
+from driftcli.statistics.pooled import Pooled
+from driftcli.statistics.walks import Floats, Sums
 
 HAIR = 1e-9  # by which prompts differ
 ANCHORS = 100  # of every prompt, so that a count reads as a percentage
@@ -67,7 +67,7 @@ class Story:
         return {"calm_rounds": rounds, "calm_kept": kept}
 
     def sums(self) -> Sums:
-        """What `driftcli.curves` reads."""
+        """What `driftcli.statistics.curves` reads."""
         fresh_ahead, forced_ahead = by_prompt(self.fresh_ahead, self.prompts), by_prompt(self.forced_ahead, self.prompts)
         moved = by_prompt(self.off_prompt, self.prompts)
         shares = {f"{feed}_{name}": np.zeros_like(moved) for feed in ("fresh", "forced") for name in SHARES}

@@ -11,8 +11,8 @@ from dataclasses import replace
 import pytest
 
 from driftcli.codes import BY_NAME
-from driftcli.costs import Costs, StepCosts
 from driftcli.domain import Finding, Open, RunSpec, Severity, Skipped, Sound
+from driftcli.statistics.costs import Costs, StepCosts
 from probes.chain_length import POST_NORM, ChainLength
 from tests.probes.fake_trace import FakeTrace, Story, card
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from driftcli.costs import Costs, StepCosts, costs_json
 from driftcli.domain import ModelCard, PairCard, RunSpec, Sourced, System
-from driftcli.stats import leading_matches, walk
+from driftcli.statistics.costs import Costs, StepCosts, costs_json
+from driftcli.statistics.walks import leading_matches, walk
 from driftcli.traces.layout import COSTS_FILE
 from driftcli.traces.writer import Columns, Plain, RunFolder, card_json, manifest_of, open_run, write_json
 

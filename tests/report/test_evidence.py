@@ -6,7 +6,7 @@ from driftcli.domain import AxisVerdict, Verdict
 from driftcli.report.evidence import Curve, banner, counted, facts_line
 from driftcli.report.notes import axis_lines
 from driftcli.report.tables import shown_depths
-from driftcli.stats import Floats, Sums
+from driftcli.statistics.walks import Floats, Sums
 from tests.report.conftest import Judged
 from tests.report.synthetic import Recipe
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from driftcli.domain import SHARES
-from driftcli.intervals import unseen_share
 from driftcli.report import markdown
 from driftcli.report.console import plain
 from driftcli.report.json import AGAINST_CONTROL, render
 from driftcli.report.terminal import whole
+from driftcli.statistics.intervals import unseen_share
 from tests.report.conftest import Judged
 from tests.report.synthetic import DRIFTING, NO_STATE, WITHOUT_STATE, Life, Recipe
 

@@ -9,11 +9,9 @@ import pytest
 
 from driftcli.cli.battery import load_battery
 from driftcli.codes import BY_NAME
-from driftcli.costs import StepCosts
 from driftcli.domain import Estimate, Plan, Verdict
 from driftcli.mitigations.mitigation import Option
 from driftcli.mitigations.trials import Outcome
-from driftcli.payoff import best_length
 from driftcli.report import remedies, speeds
 from driftcli.report.advice import advice_lines, to_do
 from driftcli.report.console import plain
@@ -22,6 +20,8 @@ from driftcli.report.json import report as report_json
 from driftcli.report.markdown import render as markdown
 from driftcli.report.terminal import whole as render
 from driftcli.report.verdict import judge
+from driftcli.statistics.costs import StepCosts
+from driftcli.statistics.payoff import best_length
 from driftcli.traces.layout import COSTS_FILE
 from driftcli.traces.reader import Run, read_run
 from tests.report.conftest import Judged

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from driftcli.domain import SYSTEMS, Sourced
-from driftcli.loading.readings import Reading
+from driftcli.families.eagle.readings import Reading
 from driftcli.report.evidence import facts_line
 from driftcli.report.notes import remarks
 from driftcli.report.switches import SWITCHES, SYSTEM_NAMES, written

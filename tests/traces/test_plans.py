@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from driftcli.curves import length_by_draft_length
 from driftcli.domain import BASELINE, Absent, Condition, DraftSettings, Estimate, PairCard, Plan, RunSpec, StopRule
 from driftcli.engine.run import Job, measure
 from driftcli.loading.pair import LoadedPair
-from driftcli.stats import Floats, Sums, acceptance_length
+from driftcli.statistics.curves import length_by_draft_length
+from driftcli.statistics.walks import Floats, Sums, acceptance_length
 from driftcli.traces.reader import Run, read_run
 from driftcli.traces.sums import read_table
 from tests.reference import Lone, Step, target_streams

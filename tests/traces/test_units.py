@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from driftcli.curves import compounding, walk_acceptance_length
 from driftcli.domain import Estimate
-from driftcli.intervals import Bootstrap
 from driftcli.report.evidence import facts_line
 from driftcli.report.notes import remarks
+from driftcli.statistics.curves import compounding, walk_acceptance_length
+from driftcli.statistics.intervals import Bootstrap
 from driftcli.traces.reader import read_run
 from driftcli.traces.units import Units
 from tests.report.synthetic import DRIFTING, Recipe, write_run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from driftcli.stats import Floats
+from driftcli.statistics.walks import Floats
 
 
 def accepted_of(right: np.ndarray) -> np.ndarray:
@@ -18,7 +18,7 @@ def accepted_of(right: np.ndarray) -> np.ndarray:
 
 
 def visited(kept: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """Anchors that decoding visits, as `driftcli.stats.walk` for every prompt at once; kept: (prompt, anchor, ...), as is what returns."""
+    """Anchors that decoding visits, as `driftcli.statistics.walks.walk` for every prompt at once; kept: (prompt, anchor, ...), as is what returns."""
     on_walk = np.zeros(kept.shape, dtype=bool)
     here = np.zeros((len(kept), *kept.shape[2:]), dtype=np.int16)
     count = anchors.reshape(-1, *[1] * (kept.ndim - 2))

@@ -6,7 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from driftcli.curves import (
+from driftcli.domain import BASELINE, Absent, Condition, Estimate, Plan
+from driftcli.mitigations.attention import AttentionRegularisation
+from driftcli.mitigations.diagnostics import Diagnostics
+from driftcli.mitigations.trials import tokens_a_round
+from driftcli.statistics.curves import (
     accepted_drafts,
     compounding,
     handoff,
@@ -15,10 +19,6 @@ from driftcli.curves import (
     self_feeding_tax,
     walk_acceptance_length,
 )
-from driftcli.domain import BASELINE, Absent, Condition, Estimate, Plan
-from driftcli.mitigations.attention import AttentionRegularisation
-from driftcli.mitigations.diagnostics import Diagnostics
-from driftcli.mitigations.trials import tokens_a_round
 from probes.template import TemplateChanges
 from tests.benchmarks.calibration.effort import Effort
 from tests.benchmarks.calibration.population import Population

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from driftcli.domain import Condition, DraftSettings, TextSettings, Wiring
-from driftcli.stats import EXACT_TEXT
+from driftcli.statistics.walks import EXACT_TEXT
 from tests.benchmarks.calibration.regimes import Scenario
 
 GUILTY = "other-roles"  # the change of the template under which a planted loss appears

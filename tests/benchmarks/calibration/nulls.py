@@ -16,9 +16,9 @@ from driftcli.codes import BY_NAME
 from driftcli.domain import Estimate, Plan, Verdict
 from driftcli.mitigations.probe import Mitigations, outcomes
 from driftcli.mitigations.trials import Outcome
-from driftcli.payoff import speed
 from driftcli.probe import Probe
 from driftcli.report.verdict import SEVERITY_AXES, judge
+from driftcli.statistics.payoff import speed
 from probes import BATTERY, QUICK
 from tests.benchmarks.calibration.coverage import FAMILY_MISSES
 from tests.benchmarks.calibration.effort import Effort

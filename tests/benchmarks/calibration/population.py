@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from driftcli.domain import BASELINE, Condition, Plan, StopMeasure, TextSettings
-from driftcli.stats import Floats, Sums
+from driftcli.statistics.walks import Floats, Sums
 from tests.benchmarks.calibration.counts import accepted_of, guess_sums, total, visited
 from tests.benchmarks.calibration.effects import ALTERNATIVES, ORDERS, SAME, Effect, effect_of, own_choices
 from tests.benchmarks.calibration.regimes import CATEGORIES, DEPTH, Scenario

@@ -8,7 +8,6 @@ from functools import cached_property
 
 import numpy as np
 
-from driftcli.costs import Costs, StepCosts
 from driftcli.domain import (
     BASELINE,
     Absent,
@@ -23,10 +22,11 @@ from driftcli.domain import (
     StopMeasure,
     Wiring,
 )
-from driftcli.intervals import Bootstrap
-from driftcli.pooled import Pooled
 from driftcli.probe import Probe
-from driftcli.stats import Floats, Sums
+from driftcli.statistics.costs import Costs, StepCosts
+from driftcli.statistics.intervals import Bootstrap
+from driftcli.statistics.pooled import Pooled
+from driftcli.statistics.walks import Floats, Sums
 from tests.benchmarks.calibration.effects import ALTERNATIVES
 from tests.benchmarks.calibration.population import Population
 from tests.benchmarks.calibration.regimes import CATEGORIES, DEPTH

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import ndtr
 
-from driftcli.stats import Floats
+from driftcli.statistics.walks import Floats
 from tests.benchmarks.calibration.counts import binned, total
 from tests.benchmarks.calibration.tokens import Random, Reply, windowed
 

@@ -12,14 +12,14 @@ from functools import cache
 
 import numpy as np
 
-from driftcli.costs import Costs, StepCosts
-from driftcli.curves import length_by_draft_length
 from driftcli.domain import Estimate, Plan
 from driftcli.mitigations.draft_length import DraftLength
 from driftcli.mitigations.early_stop import EarlyStop
 from driftcli.mitigations.trials import Outcome, judged
-from driftcli.payoff import advised_length, best_length, speed
-from driftcli.turns import Turns
+from driftcli.statistics.costs import Costs, StepCosts
+from driftcli.statistics.curves import length_by_draft_length
+from driftcli.statistics.payoff import advised_length, best_length, speed
+from driftcli.statistics.turns import Turns
 from tests.benchmarks.calibration.coverage import FAMILY_MISSES
 from tests.benchmarks.calibration.effort import Effort
 from tests.benchmarks.calibration.population import Population

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaincinv, ndtr, ndtri
 
-from driftcli.stats import Floats
+from driftcli.statistics.walks import Floats
 from tests.benchmarks.calibration.regimes import Regime
 
 SHARED = 0.9  # correlation of a chain's score with its control's at the same token

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from driftcli.domain import AxisVerdict
-from driftcli.grades import MOST_TIMES
+from driftcli.statistics.grades import MOST_TIMES
 from tests.benchmarks.calibration.effort import Effort
 from tests.benchmarks.calibration.power import Planting, axis_verdicts
 from tests.benchmarks.calibration.regimes import CATEGORIES

@@ -1,0 +1,133 @@
+"""What a checkpoint of the EAGLE family declares, before any weight is read: its sizes, its vocabulary map and every system's reading.
+
+`scan` prints it and the loader builds a drafter from it, so what is shown is what is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from driftcli.domain import Sourced, System
+from driftcli.errors import DriftError, FormatError
+from driftcli.families.eagle.anatomy import Anatomy
+from driftcli.families.eagle.dissection import LLAMA, canonical, dissect
+from driftcli.families.eagle.layer_config import layer_config
+from driftcli.families.eagle.readings import Head, Reading, asks_for_joint_norm, asks_for_stream_norms, declared, readings
+from driftcli.families.eagle.vocab_map import target_ids
+from driftcli.families.formats import Format
+from driftcli.families.record import Record
+from driftcli.sources.checkpoint import Checkpoint
+from driftcli.target.facts import TargetFacts
+
+EPS = (1e-30, 1.0)  # below it float32 rounds to 0, and a row of zeros becomes NaN; above it nothing is left of a state (chosen by us)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A checkpoint understood.
+
+    names: stored name of each canonical one. to_target: target id of each draft id. system: whose reading stands for the file.
+    """
+
+    checkpoint: Checkpoint
+    head: Head
+    names: Mapping[str, str]
+    to_target: np.ndarray
+    eps: float
+    positions: int
+    readings: Mapping[System, Reading | DriftError]
+    system: System
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """Sizes and tensors."""
+        return self.head.anatomy
+
+    def reading(self, system: System | None = None) -> Reading:
+        """The reading of `system`, the declared one for None; raises why it cannot run the file."""
+        found = self.readings[system or self.system]
+        if isinstance(found, DriftError):
+            raise found
+        return found
+
+    def record(self, system: System | None = None) -> dict[str, Sourced]:
+        """Every field with its source, in the reading of `system`."""
+        chosen = Sourced(
+            system or self.system, "assumed:asked for" if system else "default:vLLM where it can, else SGLang, else the producer"
+        )
+        return {"reading": chosen, **self.head.record.fields, **self.reading(system).fields()}
+
+    def others(self, system: System | None = None) -> dict[str, dict[str, Sourced]]:
+        """Every other system's fields; `refused` alone where it cannot run the file. vLLM's V1 runner is left out where it does as V2."""
+        others = [(other, found) for other, found in self.readings.items() if other != (system or self.system)]
+        if _alike(self.readings["as_served:vllm"], self.readings["as_served:vllm-v1"]):
+            others = [(other, found) for other, found in others if other != "as_served:vllm-v1"]
+        return {
+            other: {"refused": Sourced(str(found), f"default:{other}")} if isinstance(found, DriftError) else found.fields()
+            for other, found in others
+        }
+
+    def differences(self, system: System | None = None) -> dict[str, dict[str, Sourced]]:
+        """For each other system the fields that it computes otherwise, and why it cannot run the file where it cannot."""
+        ours = self.reading(system).fields()
+        differing = {other: _otherwise(fields, ours) for other, fields in self.others(system).items()}
+        return {other: fields for other, fields in differing.items() if fields}
+
+
+def declare(checkpoint: Checkpoint, format: Format, target: TargetFacts) -> Declaration:
+    """What the checkpoint is, held against what is known of its target; raises a DriftError for what cannot be run by anybody."""
+    record = Record(checkpoint.source.name, checkpoint.config)
+    record.note("format", format.name, "tensor")
+    layers = layer_config(record, format.producer)
+    _require_silu(layers)
+    anatomy = dissect(checkpoint, format, layers, record, target)
+    _require_norms(record, anatomy)
+    to_target = target_ids(checkpoint, anatomy.draft_vocabulary, anatomy.vocabulary, record)
+    record.note("attention", f"{anatomy.heads.kind} keys", "tensor")
+    eps = _eps(layers)
+    positions = layers.integer("max_position_embeddings", "max_position_embeddings", 2048, LLAMA)
+    head = Head(record, layers, format, anatomy, frozenset(checkpoint.tensors), target)
+    found = readings(head)
+    return Declaration(checkpoint, head, canonical(checkpoint, format), to_target, eps, positions, found, declared(found))
+
+
+def _alike(one: Reading | DriftError, other: Reading | DriftError) -> bool:
+    """Whether two readings compute the same, or refuse for the same reason."""
+    if isinstance(one, DriftError) or isinstance(other, DriftError):
+        return str(one) == str(other)
+    return not _otherwise(one.fields(), other.fields())
+
+
+def _otherwise(fields: Mapping[str, Sourced], ours: Mapping[str, Sourced]) -> dict[str, Sourced]:
+    """The fields that hold another value than ours, or why there are none."""
+    return {name: field for name, field in fields.items() if name == "refused" or field.value != ours[name].value}
+
+
+def _eps(layers: Record) -> float:
+    eps = layers.number("rms_norm_eps", "rms_norm_eps", 1e-6, LLAMA)
+    if not EPS[0] <= eps <= EPS[1]:
+        raise layers.wrong("rms_norm_eps", eps, f"a number from {EPS[0]} to {EPS[1]}: norms are computed in float32")
+    return eps
+
+
+def _require_silu(layers: Record) -> None:
+    activation = layers.text("activation", "hidden_act", "silu", LLAMA)
+    if activation != "silu":
+        raise layers.wrong("hidden_act", activation, "silu, the only one that EAGLE heads are served with")
+
+
+def _require_norms(record: Record, anatomy: Anatomy) -> None:
+    """Refuse a norm that the config turns on and the file lacks: servers would run it with gain 1 and not say so."""
+    for asked, key, tensor in (
+        (asks_for_joint_norm(record), "norm_before_fc", "input_norm.weight"),
+        (asks_for_stream_norms("as_served:sglang", record), "fc_norm", "fc_norm.0.weight"),
+    ):
+        if asked and tensor not in anatomy.names:
+            raise FormatError(
+                f"{record.where}/config.json: {key} is true, but there is no {tensor}, and servers would norm with gain 1; export it again"
+            )
+    if anatomy.has(r"self_attn\.[qk]_norm") and not (anatomy.has(r"self_attn\.q_norm") and anatomy.has(r"self_attn\.k_norm")):
+        raise FormatError(f"{record.where}: has one of q_norm and k_norm, expected both or none; export it again")

@@ -1,0 +1,219 @@
+"""From a declaration and its tensors to a drafter of the EAGLE family, in one system's reading.
+
+Missing embeddings or head come from the target, as every server does it; a gain that a server looks for under another name is 1 there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import LlamaConfig
+
+from driftcli.domain import Sourced, System
+from driftcli.errors import FormatError
+from driftcli.families.eagle.alternatives import other_ropes
+from driftcli.families.eagle.declaration import Declaration
+from driftcli.families.eagle.dissection import MAPS
+from driftcli.families.eagle.eagle1 import Eagle
+from driftcli.families.eagle.eagle3 import Eagle3, Fusion
+from driftcli.families.eagle.readings import Reading
+from driftcli.families.eagle.rope_config import rope_config
+from driftcli.families.eagle.vocab_map import sound_maps
+from driftcli.families.layers import Attention, DecoderLayer, GroupedAttention, LatentAttention, Linear
+from driftcli.families.others import Others
+from driftcli.families.vocabulary import DraftVocabulary
+from driftcli.sources.tensors import read_tensors, require_bounded
+from driftcli.target.language_model import LanguageModel
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The tensors by canonical name, placed beside the target's head, and what they are read as."""
+
+    tensors: Mapping[str, Tensor]
+    declaration: Declaration
+    reading: Reading
+    target: LanguageModel
+
+    def gain(self, name: str) -> Tensor:
+        """A norm's gain, 1 where the tensor is not there."""
+        found = self.tensors.get(f"{name}.weight")
+        return (
+            torch.ones(self.declaration.anatomy.width, dtype=self.target.head.dtype, device=self.target.head.device)
+            if found is None
+            else found
+        )
+
+    def linear(self, name: str, *, biased: bool) -> Linear:
+        """A projection, with its bias where there is one and it counts."""
+        return Linear(self.tensors[f"{name}.weight"], self.tensors.get(f"{name}.bias") if biased else None)
+
+
+def read_eagle(declaration: Declaration, target: LanguageModel, system: System | None = None) -> tuple[Eagle3 | Eagle, dict[str, Sourced]]:
+    """The drafter and its record, ready to draft for `target`; raises FormatError for tensors that are not finite."""
+    stored = read_tensors(declaration.checkpoint.source)
+    like = target.head
+    place = {name: stored[raw].to(like) for name, raw in declaration.names.items() if name not in MAPS}
+    require_bounded(f"{declaration.checkpoint.source.name} as {like.dtype}", place)
+    parts = _Parts(place, declaration, declaration.reading(system), target)
+    record = declaration.record(system)
+    gains = [tensor for name, tensor in place.items() if tensor.ndim == 1 and "norm" in name]
+    lost = bool(gains) and all(bool((gain == 1).all()) for gain in gains)
+    record["norm_gains"] = Sourced("all exactly 1" if lost else "as written", "tensor")
+    embedding = _embedding(parts, record)
+    drafter = _eagle3(parts, embedding, record) if declaration.anatomy.family == "eagle3" else _eagle(parts, embedding, record)
+    return drafter, record
+
+
+def _eagle3(parts: _Parts, embedding: Tensor, record: dict[str, Sourced]) -> Eagle3:
+    reading, tensors, declaration = parts.reading, parts.tensors, parts.declaration
+    to_target = torch.from_numpy(declaration.to_target).to(parts.target.head.device)
+    norms, joint = reading.pre_fc_norm.value, tensors.get("input_norm.weight")
+    apart = sorted((name for name in tensors if name.startswith("fc_norm.")), key=lambda name: (len(name), name))
+    gains = [parts.gain("layers.0.hidden_norm")]
+    head = _head(parts, embedding, to_target, record)
+    return Eagle3(
+        boundaries=_boundaries(reading),
+        fusion=Fusion(
+            joint if norms.startswith("joint") else None,
+            tuple(tensors[name] for name in apart) if norms.endswith("per stream") else (),
+            tensors.get("fc.weight"),
+            declaration.eps,
+        ),
+        embedding_gain=parts.gain("layers.0.input_layernorm"),
+        hidden_gains=tuple(gains if reading.hidden_norms.value == 1 else [parts.gain("layers.0.input_layernorm"), *gains]),
+        layers=_layers(parts),
+        final_gain=parts.gain("norm"),
+        embedding=embedding,
+        head=head,
+        vocabulary=DraftVocabulary.of(to_target, len(parts.target.head)),
+        eps=declaration.eps,
+        residual=reading.residual.value,
+        logits_from=reading.logits_from.value,
+        feedback=reading.feedback.value,
+        rope_config=_rope(parts),
+        shared_head=record["head"].value == "target's",
+        others=_others(parts, embedding),
+    )
+
+
+def _eagle(parts: _Parts, embedding: Tensor, record: dict[str, Sourced]) -> Eagle:
+    (boundary,) = _boundaries(parts.reading)
+    record["head"] = Sourced("target's", "default:vLLM, SGLang and SafeAILab, where the tensor is absent")
+    fusion = parts.linear("fc", biased=parts.reading.fusion_bias.value)
+    return Eagle(boundary, fusion, _layers(parts), embedding, parts.target.head, _rope(parts), _others(parts, embedding))
+
+
+def _others(parts: _Parts, embedding: Tensor) -> Others:
+    """What the weights can be put together with instead."""
+    declaration, head = parts.declaration, parts.target.head
+    own, shared = parts.tensors.get("embed_tokens.weight"), parts.target.embedding.to(head)
+    embeddings = {"own": own, "target's": shared}
+    maps = sound_maps(declaration.checkpoint, declaration.anatomy.draft_vocabulary, len(head))
+    return Others(
+        vocabularies={
+            name: DraftVocabulary.of(torch.from_numpy(ids).to(head.device), len(head))
+            for name, ids in maps.items()
+            if not np.array_equal(ids, declaration.to_target)
+        },
+        ropes=other_ropes(declaration, parts.reading),
+        embeddings={
+            name: rows
+            for name, rows in embeddings.items()
+            if rows is not None and rows.shape == embedding.shape and not torch.equal(rows, embedding)
+        },
+        target_head=head if head.shape[1] == declaration.anatomy.width else None,
+    )
+
+
+def _boundaries(reading: Reading) -> tuple[int, ...]:
+    boundaries = reading.capture.value
+    assert not isinstance(boundaries, str), "the target is loaded, so its layers are known"
+    return boundaries
+
+
+def _rope(parts: _Parts) -> LlamaConfig:
+    d = parts.declaration
+    partial = d.head.layers.get("partial_rotary_factor")
+    return rope_config(parts.reading.rope.value, d.anatomy.heads.rotated, d.positions, partial, d.head.record.where)
+
+
+def _layers(parts: _Parts) -> tuple[DecoderLayer, ...]:
+    found = []
+    for number, window in enumerate(parts.reading.windows.value):
+        name = f"layers.{number}"
+        gain = None if number == 0 else parts.gain(f"{name}.{parts.reading.deeper_norm.value}")
+        gate, up, down = (parts.tensors[f"{name}.mlp.{part}_proj.weight"] for part in ("gate", "up", "down"))
+        attention, anchored = _attention(parts, f"{name}.self_attn"), parts.reading.window_from.value == "anchor"
+        mlp_gain = parts.gain(f"{name}.post_attention_layernorm")
+        found.append(
+            DecoderLayer(attention, gain, mlp_gain, gate, up, down, eps=parts.declaration.eps, window=window, from_anchor=anchored)
+        )
+    return tuple(found)
+
+
+def _attention(parts: _Parts, name: str) -> Attention:
+    heads, tensors, eps = parts.declaration.anatomy.heads, parts.tensors, parts.declaration.eps
+    if heads.kind == "grouped":
+        q, k, v, o = (parts.linear(f"{name}.{part}_proj", biased=parts.reading.biases.value) for part in "qkvo")
+        norms = (tensors.get(f"{name}.{part}_norm.weight") for part in "qk")
+        return GroupedAttention(q, k, v, o, heads.size, eps, *norms)
+    low = f"{name}.q_a_proj"
+    has_low = f"{low}.weight" in tensors
+    return LatentAttention(
+        low_q=parts.linear(low, biased=False) if has_low else None,
+        q_gain=tensors.get(f"{name}.q_a_layernorm.weight"),
+        q=parts.linear(f"{name}.{'q_b_proj' if has_low else 'q_proj'}", biased=False),
+        low_kv=parts.linear(f"{name}.kv_a_proj_with_mqa", biased=False),
+        kv_gain=tensors[f"{name}.kv_a_layernorm.weight"],
+        kv=parts.linear(f"{name}.kv_b_proj", biased=False),
+        o=parts.linear(f"{name}.o_proj", biased=False),
+        heads=heads.count,
+        size=heads.size,
+        rotated=heads.rotated,
+        eps=eps,
+        scale=latent_scale(parts.reading.rope.value, heads.size, parts.declaration.head.record.where),
+    )
+
+
+def _embedding(parts: _Parts, record: dict[str, Sourced]) -> Tensor:
+    shared, own = parts.target.embedding.to(parts.target.head), parts.tensors.get("embed_tokens.weight")
+    if own is None or parts.reading.embedding.value == "target's":
+        return shared
+    record["embedding"] = _owned(own, shared)
+    return own
+
+
+def _head(parts: _Parts, embedding: Tensor, to_target: Tensor, record: dict[str, Sourced]) -> Tensor:
+    """The head's own output rows, else its own embedding's where the config ties them, else the target's."""
+    tied, own = parts.declaration.head.layers.is_on("tie_word_embeddings"), parts.tensors.get("lm_head.weight")
+    if own is not None:
+        record["head"] = _owned(own, parts.target.head[to_target])
+        return own
+    if tied and "embed_tokens.weight" in parts.tensors:
+        record["head"] = Sourced("own embedding", "config:tie_word_embeddings")
+        return embedding[to_target]
+    record["head"] = Sourced("target's", "default:vLLM, SGLang and SafeAILab, where the tensor is absent")
+    return parts.target.head[to_target]
+
+
+def _owned(own: Tensor, shared: Tensor) -> Sourced:
+    same = own.shape == shared.shape and torch.equal(own, shared)
+    return Sourced("own, equal to the target's" if same else "own", "tensor")
+
+
+def latent_scale(rope: Mapping[str, object], size: int, where: str) -> float:
+    """What scores of latent attention are multiplied with: a yarn type with `mscale_all_dim` sharpens them, as in DeepSeek-V3."""
+    factor, sharpness = rope.get("factor"), rope.get("mscale_all_dim")
+    if rope.get("rope_type") == "default" or not sharpness:
+        return float(size**-0.5)
+    numbers = [value for value in (factor, sharpness) if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    if len(numbers) < 2 or not 1 <= numbers[0] <= 1e6 or not 0 < numbers[1] <= 100:
+        raise FormatError(f"{where}/config.json: mscale_all_dim {sharpness!r} with factor {factor!r}, expected positive numbers")
+    sharpened = 1.0 + 0.1 * float(numbers[1]) * math.log(numbers[0])
+    return float(size**-0.5 * sharpened**2)

@@ -1,0 +1,74 @@
+"""A checkpoint seen without its weights: config, the names, shapes and dtypes of its tensors, and its small integer tensors.
+
+Headers of safetensors are read without torch, which alone takes seconds to import; a pickle needs torch to be read safely at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from driftcli.sources.files import Json, Source, joined, opened, read_config
+
+WHOLE_NUMBERS = ("I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A tensor as its file holds it: shape, and dtype in safetensors' spelling (`F32`, `BF16`, `I64`, `BOOL` ...)."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a checkpoint is, its `config.json` as written, and its tensors by the names in its files."""
+
+    source: Source
+    config: Mapping[str, Json]
+    tensors: Mapping[str, Stored]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every tensor by name."""
+        return {name: stored.shape for name, stored in self.tensors.items()}
+
+    def numbers(self, name: str) -> np.ndarray:
+        """The values of one tensor of whole numbers or marks; nothing else of its file is read."""
+        assert self.tensors[name].dtype in (*WHOLE_NUMBERS, "BOOL")
+        (found,) = joined(self.source, lambda path: _values(path, name)).values()
+        return found
+
+
+def open_checkpoint(source: Source) -> Checkpoint:
+    """The checkpoint in a folder; raises SourceError for what is not there and FormatError for files that are not whole or not safe."""
+    return Checkpoint(source, read_config(source), stored_tensors(source))
+
+
+def stored_tensors(source: Source) -> dict[str, Stored]:
+    """Every tensor of the checkpoint by name; of safetensors only the headers are read."""
+    return joined(source, _headers)
+
+
+def _headers(path: Path) -> dict[str, Stored]:
+    if path.suffix != ".safetensors":
+        from driftcli.sources.tensors import pickled_headers
+
+        return {name: Stored(shape, dtype) for name, (shape, dtype) in pickled_headers(path).items()}
+    with opened(path, "np") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        return {name: Stored(tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
+
+
+def _values(path: Path, name: str) -> dict[str, np.ndarray]:
+    if path.suffix != ".safetensors":
+        from driftcli.sources.pickles import read_pickle
+
+        pickled = read_pickle(path)
+        return {name: pickled[name].numpy()} if name in pickled else {}
+    with opened(path, "np") as file:
+        return {name: file.get_tensor(name)} if name in file.keys() else {}  # noqa: SIM118

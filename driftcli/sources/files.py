@@ -1,0 +1,189 @@
+"""Where a model's files are, and what they say before any weight is loaded; torch is not needed for that.
+
+Only two kinds of weight file are opened: safetensors, and pickles through `torch.load(weights_only=True)`. A tensor file is first checked
+against its own header, so a truncated download is named as such and never reaches a model. Where a folder holds several kinds, the one
+that transformers would load is taken.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+from safetensors import SafetensorError, safe_open
+
+from driftcli.domain import BUNDLED
+from driftcli.errors import FormatError, SourceError
+from driftcli.printable import one_line
+from driftcli.sources.bounds import LARGEST_SMALL_FILE, require_plain
+from driftcli.suggestions import meant
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "pytorch_model.bin")
+SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
+# A broken connection is raised as httpx's own class (httpx 1 or 2, as the hub's release has it), which only the hub's errors lead to.
+CONNECTION_ERRORS: tuple[type[Exception], ...] = (HfHubHTTPError.__bases__[0], OSError, ValueError, RuntimeError)
+LONGEST_REASON = 240  # characters of a foreign message that are repeated (chosen by us)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model as it was named and the folder that holds its files."""
+
+    name: str
+    folder: Path
+    revision: str | None = None
+
+
+def resolve(name: str, *, remote_code: bool = False) -> Source:
+    """The files of a local folder, a hub id, `id@revision` or `bundled:<name>`; hub files are fetched into the hub's own cache.
+
+    Raises SourceError when there is no such folder or id, or when the hub cannot be reached.
+    """
+    if name.startswith(BUNDLED):
+        return _bundled(name)
+    if (folder := _local_folder(name)) is not None:
+        return Source(name, folder)
+    repo, _, revision = name.partition("@")
+    if name.startswith((".", "/", "~")) or repo.count("/") > 1:
+        raise SourceError(f"{name}: no such folder; expected a model folder or a hub id such as org/name or org/name@revision")
+    patterns = [*WEIGHT_FILES, *SMALL_FILES, *(["*.py"] if remote_code else [])]
+    try:
+        fetched = Path(snapshot_download(repo, revision=revision or None, allow_patterns=patterns))
+    except CONNECTION_ERRORS as error:
+        raise SourceError(f"{name}: no such folder here, and {_not_had(repo, revision, error)}") from error
+    return Source(name, fetched, fetched.name)
+
+
+def _not_had(repo: str, revision: str, error: Exception) -> str:
+    """Why the hub gave nothing, and what to do: nobody can tell a wrong name from a broken line unless the hub answered."""
+    if isinstance(error, GatedRepoError):
+        return f"the model hub keeps {repo} behind terms that this login has not accepted; accept them on its page and run `hf auth login`"
+    if isinstance(error, RevisionNotFoundError):
+        return f"the model hub has no revision {revision} of {repo}; name a branch, a tag or a whole commit"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"the model hub knows no {repo}, or keeps it private; check the name, or log in with `hf auth login`"
+    if isinstance(error, HFValidationError):
+        return f"it is no hub id ({reason(error)}); expected org/name or org/name@revision"
+    return f"the model hub gave no answer ({reason(error)}); check the network, or name a folder that holds the model"
+
+
+def bundled_models() -> list[str]:
+    """Names of the models that ship: a chat target and drafters for it."""
+    return sorted(f"{BUNDLED}{folder.name}" for folder in _shipped().iterdir() if (folder / "config.json").is_file())
+
+
+def _bundled(name: str) -> Source:
+    if name not in (known := bundled_models()):
+        close = meant(name.removeprefix(BUNDLED), [one.removeprefix(BUNDLED) for one in known])
+        raise SourceError(f"{name}: no such model ships with driftcli; {close}expected one of {', '.join(known)}")
+    return Source(name, _shipped() / name.removeprefix(BUNDLED))
+
+
+def _shipped() -> Path:
+    return Path(str(files("driftcli") / "bundled"))
+
+
+def _local_folder(name: str) -> Path | None:
+    if not name.strip():
+        raise SourceError(f"{name!r}: an empty name, expected a model folder or a hub id such as org/name")
+    try:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            return path
+        is_file = path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # too long a name, or the home of nobody
+        raise SourceError(f"{name[:LONGEST_REASON]}: no such folder ({reason(error)}); expected a model folder or a hub id") from error
+    if is_file:
+        raise SourceError(f"{name}: this is a file, expected a model folder or a hub id; name the folder that holds config.json")
+    return None
+
+
+def reason(error: BaseException) -> str:
+    """What a foreign error says, in one line of bounded length, with the name of its class."""
+    said = one_line(str(error).rstrip(".: \t\r\n"), LONGEST_REASON)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def read_config(source: Source) -> dict[str, Json]:
+    """The checkpoint's `config.json` as written, without any library's defaults; raises FormatError when missing or no JSON object, and
+    SourceError where a file of the checkpoint is none, or larger than such files are: nothing of it is read before.
+    """
+    path = source.folder / "config.json"
+    for patterns, largest in ((SMALL_FILES, LARGEST_SMALL_FILE), (WEIGHT_FILES, None)):
+        for file in chain.from_iterable(map(source.folder.glob, patterns)):
+            require_plain(file, largest)
+    try:
+        config: Json = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SourceError(f"{source.name}: no config.json in {source.folder}, expected a model folder in transformers layout") from None
+    except (ValueError, OSError, RecursionError) as error:
+        raise FormatError(f"{path}: not readable as JSON ({reason(error)}), expected the model's settings; fetch the file again") from error
+    if not isinstance(config, dict):
+        raise FormatError(f"{path}: holds a JSON {type(config).__name__}, expected an object with the model's settings")
+    return config
+
+
+def weight_files(source: Source) -> list[Path]:
+    """The files that hold the weights: `model.safetensors`, else the shards of its index, else any safetensors, else `pytorch_model.bin`.
+
+    Raises SourceError when there are none or a shard is missing, and FormatError when the index cannot be read.
+    """
+    single, index = source.folder / "model.safetensors", source.folder / "model.safetensors.index.json"
+    pickle = source.folder / "pytorch_model.bin"
+    if single.exists():
+        return [single]
+    if index.is_file():
+        return _shards(source, index)
+    if found := sorted(source.folder.glob("*.safetensors")):
+        return found
+    if pickle.is_file():
+        return [pickle]
+    raise SourceError(f"{source.name}: no weights in {source.folder}, expected model.safetensors, its shards, or pytorch_model.bin")
+
+
+def _shards(source: Source, index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, OSError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        raise FormatError(f"{index}: not a safetensors index ({reason(error)}), expected a weight_map; fetch the file again") from error
+    if strange := [name for name in names if not isinstance(name, str) or Path(name).name != name] or not names:
+        raise FormatError(
+            f"{index}: its weight_map names {strange if names else 'no shard'}, expected files beside it; fetch the file again"
+        )
+    if missing := [name for name in names if not (source.folder / name).is_file()]:
+        raise SourceError(f"{source.name}: shard {missing[0]} is named by the index but is not in {source.folder}; fetch it")
+    return [source.folder / name for name in names]
+
+
+def joined(source: Source, read: Callable[[Path], Mapping[str, T]]) -> dict[str, T]:
+    """What `read` finds in each weight file, put together; raises FormatError when two files hold one tensor."""
+    found: dict[str, T] = {}
+    for path in weight_files(source):
+        more = read(path)
+        if twice := sorted(found.keys() & more.keys()):
+            raise FormatError(
+                f"{path}: tensor {twice[0]} is in another weight file too, expected it once; remove the file that is of another model"
+            )
+        found |= more
+    return found
+
+
+@contextmanager
+def opened(path: Path, framework: Literal["np", "pt"]) -> Iterator[Any]:  # safetensors types nothing of what it opens
+    """A safetensors file, its header read and checked; raises FormatError when it is not whole."""
+    try:
+        with safe_open(path, framework=framework) as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        size = path.stat().st_size
+        raise FormatError(f"{path}: not a whole safetensors file ({reason(error)}; {size} bytes on disk); fetch it again") from error

@@ -1,0 +1,216 @@
+"""The verifying model: any `AutoModelForCausalLM`, loaded whole or refused.
+
+transformers fills what a checkpoint lacks with random numbers and only logs it; here that is an error. The dtype `auto` is float32 on a
+CPU and the config's elsewhere; a model that does not fit on one GPU is spread over all of them by accelerate.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from pickle import UnpicklingError
+from types import TracebackType
+from typing import Any, Literal, cast
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Cache,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from driftcli.errors import FormatError, SourceError, UsageError
+from driftcli.sources.checkpoint import stored_tensors
+from driftcli.sources.files import Source, read_config, reason, weight_files
+from driftcli.sources.tensors import require_finite
+from driftcli.target.facts import TargetFacts, check_declared
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+ROOM_ON_A_GPU = 0.8  # share of a GPU's free memory that weights may fill before the model is spread; the rest is for caches (chosen by us)
+LOADING_ERRORS = (
+    OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError, ArithmeticError, AssertionError, EOFError,
+    UnpicklingError, SafetensorError, StrictDataclassError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model with its tokenizer and where it came from; `unread` names the tensors that its class has no place for."""
+
+    source: Source
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    unread: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> PretrainedConfig:
+        """The text model's settings, also of a multimodal model."""
+        return self.model.config.get_text_config()
+
+    @property
+    def facts(self) -> TargetFacts:
+        """What a drafter's checkpoint is held against."""
+        config = self.config
+        sizes = int(config.hidden_size), int(config.num_hidden_layers), int(config.vocab_size)
+        return TargetFacts(
+            self.source.name, *sizes, getattr(config, "max_position_embeddings", None), str(config.model_type), config.to_dict()
+        )
+
+    @property
+    def has_rotary_positions(self) -> bool:
+        """Whether positions are rotations, which can be computed beyond those that the config admits; a table of embeddings ends there."""
+        return getattr(self.config, "rope_parameters", None) is not None
+
+    @property
+    def device_name(self) -> str:
+        """What the model runs on, in the device's own words."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else platform.processor() or platform.machine()
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The text model below the output head; its output is behind the final norm."""
+        return cast(nn.Module, self.model.get_decoder())  # type: ignore[no-untyped-call]
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """The decoder layers in order."""
+        layers = getattr(self.decoder, "layers", None)
+        if not isinstance(layers, nn.ModuleList) or len(layers) != self.config.num_hidden_layers:
+            raise FormatError(
+                f"{self.source.name}: {type(self.decoder).__name__} has no list of {self.config.num_hidden_layers} decoder layers, "
+                "expected one to read streams from; use another target"
+            )
+        return cast(Sequence[nn.Module], layers)
+
+    @property
+    def embedding(self) -> Tensor:
+        """Input embeddings (vocabulary, width)."""
+        return cast(Tensor, self.model.get_input_embeddings().weight)
+
+    @property
+    def head(self) -> Tensor:
+        """Output projection (vocabulary, width)."""
+        return cast(Tensor, self.model.get_output_embeddings().weight)  # type: ignore[no-untyped-call]
+
+    @property
+    def device(self) -> torch.device:
+        """Where tokens go in."""
+        return self.embedding.device
+
+    def continuing(self, cache: Cache | None) -> dict[str, Cache | None]:
+        """The argument by which the model goes on from a cache: transformers 5.24 renamed it, and warns of the old name."""
+        renamed = "cache" in signature(type(self.model).forward).parameters
+        return {"cache" if renamed else "past_key_values": cache}
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `--device` means: `auto` takes the first accelerator, else the CPU; raises UsageError when it is not there."""
+    if name == "auto":
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return torch.device(found.type, 0) if found is not None else torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ImportError) as error:
+        said = reason(error).split(". ")[0]
+        raise UsageError(f"--device {name}: not usable here ({said}); expected auto, cpu, cuda or cuda:N of a GPU that is there") from error
+    if device.type == "meta":
+        raise UsageError(f"--device {name}: holds no numbers, expected auto, cpu, cuda or cuda:N of a GPU that is there")
+    return device
+
+
+def choose_dtype(name: Dtype, device: torch.device) -> torch.dtype | Literal["auto"]:
+    """The dtype that `--dtype` means on this device; `auto` elsewhere than on a CPU is left to the config."""
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else "auto"
+    return cast(torch.dtype, getattr(torch, name))
+
+
+class _Loading:
+    """Context in which whatever transformers raises on a model it cannot read becomes a SourceError.
+
+    `tokenizers` raises the bare class Exception; that class alone is taken, none of its subclasses but those listed.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None and (kind is Exception or isinstance(error, LOADING_ERRORS)):
+            raise SourceError(
+                f"{self._where}: transformers cannot load this as a causal language model ({reason(error)}), "
+                "expected one with its tokenizer; fetch it again or name another"
+            ) from error
+
+
+def load_language_model(source: Source, device: torch.device, dtype: Dtype, *, remote_code: bool = False) -> LanguageModel:
+    """Weights and tokenizer of `source`, in evaluation mode.
+
+    Raises SourceError when transformers cannot read the folder, or only by code that the folder brings, and FormatError when weights are
+    truncated, missing, of another shape or not finite.
+    """
+    config = read_config(source)
+    if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING and not remote_code:
+        raise SourceError(
+            f"{source.name}: model_type {config.get('model_type')!r} is code that the model brings itself (auto_map in config.json), which "
+            "is never run unasked; read that code, then use --trust-remote-code"
+        )
+    check_declared(source.name, config, {name: stored.shape for name, stored in stored_tensors(source).items()})
+    with _Loading(source.name):
+        tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=remote_code)
+        settings = {"dtype": choose_dtype(dtype, device), "device_map": _placement(source, device), "trust_remote_code": remote_code}
+        model, report = _model(source, settings)
+    _check_whole(source, model, report)
+    if not tokenizer.is_fast:
+        raise SourceError(f"{source.name}: {type(tokenizer).__name__} tells no character offsets, expected a model with a tokenizer.json")
+    model.requires_grad_(False)  # from_pretrained already put it in evaluation mode
+    return LanguageModel(source, model, tokenizer, tuple(sorted(report["unexpected_keys"])))
+
+
+def _model(source: Source, settings: Mapping[str, Any]) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model and what transformers says of its weights. Its attention is torch's own, whatever its config asks for, which wins over an
+    argument of `from_pretrained`: that may name a kernel on the hub, and so somebody's code.
+    """
+    config = AutoConfig.from_pretrained(source.folder, trust_remote_code=settings["trust_remote_code"])
+    reported = {"ignore_mismatched_sizes": True, "output_loading_info": True}  # what does not fit is refused later, by its names
+    for attention in ("sdpa", "eager"):
+        config._attn_implementation = attention
+        try:
+            return AutoModelForCausalLM.from_pretrained(source.folder, config=config, **settings, **reported)  # type: ignore[return-value]
+        except ValueError as error:
+            if attention == "eager" or "attn_implementation" not in str(error):
+                raise
+    raise AssertionError("the last way to compute attention returns or raises")
+
+
+def _check_whole(source: Source, model: PreTrainedModel, report: dict[str, Any]) -> None:
+    lost = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    if lost:
+        raise FormatError(
+            f"{source.name}: {len(lost)} weights are missing or of another shape and would be random ({', '.join(sorted(lost)[:3])}), "
+            "expected a whole model; fetch it again"
+        )
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise SourceError(f"{source.name}: does not fit here and would stay on disk, expected room for all of it; use --device cpu")
+    require_finite(source.name, dict(model.named_parameters()))
+
+
+def _placement(source: Source, device: torch.device) -> str | dict[str, torch.device]:
+    if device.type != "cuda" or torch.cuda.device_count() < 2:
+        return {"": device}
+    size = sum(path.stat().st_size for path in weight_files(source))
+    free, _ = torch.cuda.mem_get_info(device)
+    return "auto" if size > ROOM_ON_A_GPU * free else {"": device}
