@@ -45,6 +45,7 @@ BRINGS_TORCH = (  # the only modules that name torch or transformers when they a
     "driftcli.families.self_feeding",
     "driftcli.families.vocabulary",
     "driftcli.families.causal_lm.drafter",
+    "driftcli.families.causal_lm.loading",
     "driftcli.families.eagle.alternatives",
     "driftcli.families.eagle.eagle1",
     "driftcli.families.eagle.eagle3",

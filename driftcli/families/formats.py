@@ -1,133 +1,22 @@
 """Which drafter a folder holds, told by its tensors; config keys only break ties, `architectures` and file names are never believed.
 
 One tuple is the list of what can be read. `detect` wants exactly one match; anything else is refused with a histogram of the tensor
-names, so that a person can see at once what the file is. A layout is a name map and a producer: `renames` turn the producer's tensor
-names into the ones that `driftcli.families.eagle.anatomy` knows.
+names, so that a person can see at once what the file is.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
 
 from driftcli.errors import FormatError
+from driftcli.families.causal_lm.formats import CAUSAL_LM
+from driftcli.families.eagle.formats import EAGLE
+from driftcli.families.layout import Format, Shapes
 from driftcli.sources.files import Json, Source
 
-Shapes = Mapping[str, tuple[int, ...]]
-Family = Literal["eagle3", "eagle", "causal-lm"]
-Producer = Literal["SafeAILab", "SpecForge", "speculators", "ModelOpt", "NeMo", "SpecDrift", "transformers"]
-MODELOPT_KEYS = {
-    "use_input_layernorm_in_first_layer",
-    "use_last_layernorm",
-    "use_mtp_layernorm",
-    "next_layer_regular",
-    "parallel_draft_step",
-}
-SPECFORGE_KEYS = {"eagle_config", "target_hidden_size", "use_aux_norm", "head_dim"}
-MIDLAYER, NEMO_PREFIX = {r"^midlayer\.": "layers.0."}, {r"^model\.": ""}
-LEGACY_NORMS = {rf"^aux_norm_{place}\.": f"fc_norm.{number}." for number, place in enumerate(("low", "mid", "high"))}
-OLDER_NAMES = {**MIDLAYER, **LEGACY_NORMS}
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A layout: its name, its family, who writes it, the test on config and tensor shapes that tells it, and how its names are mapped."""
-
-    name: str
-    family: Family
-    producer: Producer
-    matches: Callable[[Mapping[str, Json], Shapes], bool]
-    renames: Mapping[str, str] | None = None
-
-    def canonical(self, stored: str) -> str:
-        """The name of a stored tensor in one spelling for all layouts."""
-        for pattern, replacement in (self.renames or {}).items():
-            stored = re.sub(pattern, replacement, stored)
-        return stored
-
-
-def _is_eagle3(shapes: Shapes, layer: str) -> bool:
-    """Whether `layer` holds an EAGLE-3 step: a norm on the hidden stream, or queries that read twice the width that comes out."""
-    if "mask_hidden" in shapes:
-        return False  # P-EAGLE: one parallel pass, no chain
-    attention = f"{layer}self_attn."
-    query, out = (shapes.get(f"{attention}{name}.weight", ()) for name in ("q_proj", "o_proj"))
-    return f"{layer}hidden_norm.weight" in shapes or (len(query) == len(out) == 2 and query[1] == 2 * out[0] > 0)
-
-
-def _has(shapes: Shapes, pattern: str) -> bool:
-    return any(re.search(pattern, name) for name in shapes)
-
-
-def _is_speculators(config: Mapping[str, Json]) -> bool:
-    return "speculators_model_type" in config or "transformer_layer_config" in config
-
-
-def _nested_keys(config: Mapping[str, Json]) -> set[str]:
-    nested = config.get("eagle_config")
-    return set(nested) if isinstance(nested, dict) else set()
-
-
-def _is_fork(shapes: Shapes) -> bool:
-    """The fork marks its map, or gives layers past the first the norm of the first beside their own."""
-    return "t2d_indices" in shapes or all(_has(shapes, rf"^layers\.[1-9]\d*\.{norm}\.") for norm in ("hidden_norm", "input_layernorm"))
-
-
-def _is_modelopt(config: Mapping[str, Json], shapes: Shapes) -> bool:
-    return bool(_nested_keys(config) & MODELOPT_KEYS) and not shapes.keys() & {"embed_tokens.weight", "t2d"}
-
-
-def _is_specforge(config: Mapping[str, Json], shapes: Shapes) -> bool:
-    """A head that no other layout claims: `layers.N` as SGLang also takes it, or `midlayer` with what SafeAILab's code never writes."""
-    if _is_eagle3(shapes, "midlayer."):
-        return bool(SPECFORGE_KEYS & config.keys()) or _has(shapes, r"^aux_norm_|_a_proj|\.bias$")
-    return _is_eagle3(shapes, "layers.0.") and not (_is_speculators(config) or _is_modelopt(config, shapes) or _is_fork(shapes))
-
-
-def _is_safeailab(config: Mapping[str, Json], shapes: Shapes) -> bool:
-    return _is_eagle3(shapes, "midlayer.") and not _is_specforge(config, shapes)
-
-
-def _is_eagle1(_: Mapping[str, Json], shapes: Shapes) -> bool:
-    fusion, query = shapes.get("fc.weight", ()), shapes.get("layers.0.self_attn.q_proj.weight", ())
-    one_stream = len(fusion) == len(query) == 2 and fusion[1] == 2 * fusion[0] and query[1] == fusion[0]
-    return one_stream and not _has(shapes, r"(^|\.)hidden_norm\.|^lm_head\.|(^|\.)[dt]2[dt]$|^mask_hidden$")
-
-
-def _is_causal_lm(config: Mapping[str, Json], shapes: Shapes) -> bool:
-    whole = _has(shapes, r"(^|\.)(layers|h|blocks|block)\.0\.") and _has(
-        shapes, r"(embed_tokens|embed_in|wte|word_embeddings|embeddings?)\.weight$"
-    )
-    if not whole or _has(shapes, r"(^|^model\.)fc\.weight$|(^|\.)(hidden_norm|eh_proj|enorm)\.weight$|(^|\.)d2t$"):
-        return False
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    return str(config.get("model_type")) in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-
-FORMATS: tuple[Format, ...] = (
-    Format("EAGLE-3, SafeAILab layout", "eagle3", "SafeAILab", _is_safeailab, OLDER_NAMES),
-    Format("EAGLE-3, SpecForge or SGLang layout", "eagle3", "SpecForge", _is_specforge, OLDER_NAMES),
-    Format(
-        "EAGLE-3, speculators layout",
-        "eagle3",
-        "speculators",
-        lambda config, shapes: _is_eagle3(shapes, "layers.0.") and _is_speculators(config) and not _is_fork(shapes),
-    ),
-    Format(
-        "EAGLE-3, ModelOpt layout",
-        "eagle3",
-        "ModelOpt",
-        lambda config, shapes: _is_eagle3(shapes, "layers.0.") and _is_modelopt(config, shapes) and not _is_speculators(config),
-    ),
-    Format("EAGLE-3, NeMo layout", "eagle3", "NeMo", lambda _, shapes: _is_eagle3(shapes, "model.layers.0."), NEMO_PREFIX),
-    Format("EAGLE-3, SpecDrift fork layout", "eagle3", "SpecDrift", lambda _, shapes: _is_eagle3(shapes, "layers.0.") and _is_fork(shapes)),
-    Format("EAGLE-1, EAGLE-2 or HASS layout", "eagle", "SafeAILab", _is_eagle1),
-    Format("causal language model", "causal-lm", "transformers", _is_causal_lm),
-)
+FORMATS: tuple[Format, ...] = (*EAGLE, *CAUSAL_LM)
 
 
 def detect(source: Source, config: Mapping[str, Json], shapes: Shapes) -> Format:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from driftcli.domain import ModelCard, PairCard, Sourced, System
-from driftcli.errors import FormatError, PairError, SourceError, UsageError
+from driftcli.errors import SourceError, UsageError
 from driftcli.families.causal_lm.drafter import CausalLm
+from driftcli.families.causal_lm.loading import read_causal_lm
 from driftcli.families.eagle.alternatives import alternatives
 from driftcli.families.eagle.declaration import declare
 from driftcli.families.eagle.eagle1 import Eagle
@@ -22,19 +19,12 @@ from driftcli.families.eagle.pitfalls import pitfalls
 from driftcli.families.formats import FORMATS, detect
 from driftcli.printable import masked
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint
-from driftcli.sources.files import SMALL_FILES, Source, resolve, weight_files
+from driftcli.sources.files import Source, resolve
+from driftcli.sources.fingerprint import hashes
 from driftcli.target.facts import read_facts
 from driftcli.target.language_model import Dtype, LanguageModel, load_language_model
 from driftcli.texts.rendering import CLOCK, TODAY, rendering_facts
 
-PROBE_STRINGS = (
-    "The quick brown fox, 3.14159!",
-    "def f(x):\n\treturn x ** 2  # ok",
-    "naïve café — 東京 🙂",
-    "<|im_start|>user\n</s>[INST] <bos>",
-    " \n\n  leading",
-)
-WHOLE_HASH = 1 << 30  # files up to 1 GiB are hashed whole; of larger ones 64 evenly spaced MiB (chosen by us)
 NO_STATE = "a causal language model feeds no state to its next step, so on the target's tokens chain and control are one computation"
 
 
@@ -88,8 +78,7 @@ def _with_language_model(
     target: LanguageModel, checkpoint: Checkpoint, device: torch.device, dtype: Dtype, *, remote_code: bool
 ) -> LoadedPair:
     lm = load_language_model(checkpoint.source, device, dtype, remote_code=remote_code)
-    require_measurable(lm)
-    drafter = CausalLm(lm, shared_vocabulary(target, lm), sliding_window(lm))
+    drafter = read_causal_lm(lm, target)
     slides = f"free chains are left out where the text outgrows the drafter's sliding window of {drafter.window}"
     card = PairCard(
         target=_card(target.source, target.config.model_type),
@@ -119,48 +108,6 @@ def require_no_head(target: Source) -> None:
         )
 
 
-def require_measurable(lm: LanguageModel) -> None:
-    """Raise FormatError for a causal-LM drafter without plain attention in every layer, or whose attention transformers cannot swap."""
-    kinds = set(getattr(lm.config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
-    if kinds or not lm.model._can_set_attn_implementation():
-        seen = f"layers of type {', '.join(sorted(kinds))}" if kinds else "attention of its own"
-        raise FormatError(f"{lm.source.name}: {lm.config.model_type} has {seen}, expected plain attention in every layer; use another")
-
-
-def sliding_window(lm: LanguageModel) -> int | None:
-    """Keys that the sliding-window layers of a language model see, None where every layer sees all."""
-    kinds, window = getattr(lm.config, "layer_types", None), getattr(lm.config, "sliding_window", None)
-    slides = "sliding_attention" in kinds if kinds else getattr(lm.config, "use_sliding_window", True)
-    return int(window) if slides and window is not None else None
-
-
-def shared_vocabulary(target: LanguageModel, drafter: LanguageModel) -> int:
-    """Number of tokens that both tokenizers know, proved by their tables and by probe strings; raises PairError at the first difference."""
-    ours, theirs = target.tokenizer.get_vocab(), drafter.tokenizer.get_vocab()
-    if ours != theirs:
-        token = min(
-            (token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token)),
-            key=lambda t: (ours.get(t, len(ours)), t),
-        )
-        here, there = theirs.get(token, "absent"), ours.get(token, "absent")
-        raise PairError(
-            f"{drafter.source.name}: token {token!r} is {here} here and {there} in {target.source.name}, "
-            "expected one tokenizer for both; use a drafter of the same family"
-        )
-    for text in PROBE_STRINGS:
-        if _encode(target.tokenizer, text) != _encode(drafter.tokenizer, text):
-            raise PairError(
-                f"{drafter.source.name}: splits {text!r} otherwise than {target.source.name}, "
-                "expected one tokenizer; use a drafter of the same family"
-            )
-    rows = min(target.head.shape[0], drafter.head.shape[0])
-    return min(rows, max(ours.values()) + 1)
-
-
-def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False).input_ids)
-
-
 def _unread(model: LanguageModel) -> tuple[str, ...]:
     if not model.unread:
         return ()
@@ -177,34 +124,5 @@ def _dated(target: LanguageModel) -> tuple[str, ...]:
 
 
 def _card(source: Source, model_type: str) -> ModelCard:
-    whole, files = _hashes(source)
+    whole, files = hashes(source)
     return ModelCard(masked(source.name), source.revision, model_type, whole, files)
-
-
-def fingerprint(source: Source) -> str:
-    """SHA-256 over config, tokenizer, chat template and weight files, as 16 hex digits; files over 1 GiB by their size and 64 blocks."""
-    return _hashes(source)[0]
-
-
-def _hashes(source: Source) -> tuple[str, dict[str, str]]:
-    """The fingerprint, and that of each file by its name."""
-    digest, each = hashlib.sha256(), dict[str, str]()
-    small = sorted({path for pattern in SMALL_FILES for path in source.folder.glob(pattern) if path.is_file()})
-    for path in [*(path for path in small if not path.name.endswith(".index.json")), *weight_files(source)]:
-        own, named = hashlib.sha256(), f"{path.name} {path.stat().st_size}\n".encode()
-        for one in (digest, own):
-            one.update(named)
-        _hash_file((digest, own), path)
-        each[path.name] = own.hexdigest()[:16]
-    return digest.hexdigest()[:16], each
-
-
-def _hash_file(digests: Sequence[hashlib._Hash], path: Path) -> None:
-    size, block = path.stat().st_size, 1 << 20
-    starts = range(0, size, block) if size <= WHOLE_HASH else range(0, size, max(block, size // 64))
-    with path.open("rb") as file:
-        for start in starts:
-            file.seek(start)
-            read = file.read(block)
-            for digest in digests:
-                digest.update(read)

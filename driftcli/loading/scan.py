@@ -4,24 +4,13 @@ needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
-
-from driftcli.domain import Sourced
-from driftcli.families.eagle.declaration import Declaration, declare
-from driftcli.families.eagle.pitfalls import pitfalls
-from driftcli.families.eagle.readings import Reading
-from driftcli.families.eagle.rope import rope_settings, shown
-from driftcli.families.eagle.vocab_map import MARKED
-from driftcli.families.formats import Format, detect
-from driftcli.scanned import Check, Scan
-from driftcli.sources.checkpoint import Checkpoint, open_checkpoint
-from driftcli.sources.files import Json, resolve
-from driftcli.target.facts import NO_TARGET, TargetFacts, read_facts
-
-RAISED_BY_VLLM = ("default", "linear", "llama3", "ntk", "proportional")  # RoPE types whose range vLLM 0.33 raises to its own max_model_len
-KNOWN_LENGTH = 2048  # training lengths are in no config; beyond this a length is beyond what is known (design rule)
+from driftcli.families.causal_lm.scan import scan_causal_lm
+from driftcli.families.eagle.scan import scan_eagle
+from driftcli.families.formats import detect
+from driftcli.scanned import Scan
+from driftcli.sources.checkpoint import open_checkpoint
+from driftcli.sources.files import resolve
+from driftcli.target.facts import NO_TARGET, read_facts
 
 
 def scan_checkpoint(drafter: str, target: str | None) -> Scan:
@@ -29,143 +18,4 @@ def scan_checkpoint(drafter: str, target: str | None) -> Scan:
     checkpoint = open_checkpoint(resolve(drafter))
     format = detect(checkpoint.source, checkpoint.config, checkpoint.shapes)
     facts = NO_TARGET if target is None else read_facts(resolve(target))
-    if format.family == "causal-lm":
-        return Scan(drafter, target, format.name, _language_model(checkpoint, format), {}, _language_model_checks(checkpoint, facts), ())
-    declaration = declare(checkpoint, format, facts)
-    checks = tuple(check for make in CHECKS for check in make(declaration))
-    return Scan(drafter, target, format.name, _record(declaration), declaration.others(), checks, pitfalls(declaration))
-
-
-def _record(d: Declaration) -> dict[str, Sourced]:
-    producer = Sourced(d.head.format.producer, "assumed:layout")
-    config, version = d.checkpoint.config, d.checkpoint.config.get("speculators_version")
-    if isinstance(version, str):
-        producer = Sourced(f"speculators {version}", "config:speculators_version")
-    dtypes = sorted({tensor.dtype for tensor in d.checkpoint.tensors.values()})
-    written = config.get("torch_dtype", config.get("dtype"))
-    return {
-        "producer": producer,
-        **d.record(),
-        "tensors": Sourced(len(d.checkpoint.tensors), "tensor"),
-        "stored_as": Sourced(", ".join(dtypes), "tensor"),
-        "config_dtype": Sourced(written if isinstance(written, str) else None, "config:torch_dtype"),
-    }
-
-
-def _norms(d: Declaration) -> list[Check]:
-    reading, trained = d.reading(), d.readings["as_trained"]
-    norms, feedback = reading.pre_fc_norm.value, reading.feedback.value
-    if d.anatomy.family == "eagle":
-        return [
-            Check("norms", "ok", "EAGLE-1 family: no norm before the first attention, raw feedback, the target's head on the raw output")
-        ]
-    if isinstance(trained, Reading) and trained.feedback.value != feedback:
-        text = f"{feedback} feedback as served, {trained.feedback.value} as trained if {trained.feedback.source.removeprefix('assumed:')}"
-        return [Check("norms", "warning", text)]
-    where = "no norm before fc" if norms == "none" else f"{norms} norm before fc"
-    if feedback == "raw":
-        return [Check("norms", "note", f"raw feedback, {where}: the state can grow along a chain, which is what drift feeds on")]
-    if norms == "per stream":
-        return [Check("norms", "ok", "per-stream norms before fc and normed feedback: EAGLE 3.1")]
-    return [Check("norms", "note", f"normed feedback, {where}; only norms per stream make the streams equally loud")]
-
-
-def _unproven_feedback(d: Declaration) -> list[Check]:
-    if d.head.format.producer != "SafeAILab" or d.anatomy.family == "eagle" or not d.head.record.is_on("norm_output"):
-        return []
-    text = "norm_output is true in a layout whose own code has no such flag: only the trainer knows whether feedback was normed in training"
-    return [Check("norms", "note", text)]
-
-
-def _vocabulary(d: Declaration) -> list[Check]:
-    a, kind = d.anatomy, d.head.record.fields["vocab_map"].value
-    if a.draft_vocabulary == a.vocabulary:
-        return [Check("vocabulary", "ok", f"drafts from all {a.vocabulary} tokens")]
-    if not (d.to_target - np.arange(len(d.to_target))).any():
-        text = (
-            f"d2t is all zeros, so the {a.draft_vocabulary} draft tokens would be the first ids of {a.vocabulary}; it was never filled in"
-        )
-        return [Check("vocabulary", "warning", text)]
-    if kind == MARKED:
-        text = f"d2t is all zeros, never filled in; t2d marks the {a.draft_vocabulary} draft tokens, from which it can be written anew"
-        return [Check("vocabulary", "warning", text)]
-    proof = "t2d" if "t2d" in a.names else "its range" if kind == "offset" else "ids that only grow"
-    said = f"drafts from {a.draft_vocabulary} of {a.vocabulary} tokens; d2t holds {kind} ids, as {proof} shows"
-    return [Check("vocabulary", "ok" if kind == "offset" else "warning", said)]
-
-
-def _positions(d: Declaration) -> list[Check]:
-    kind, target = str(d.reading().rope.value["rope_type"]), d.head.target.positions
-    source = d.head.record.fields["max_position_embeddings"].source
-    said = f"declares {d.positions} positions ({source})" + (f", the target {target}" if target else "")
-    if target is None or d.positions >= target:
-        copied = "; often copied from the target, so no sign of training at that length" if target == d.positions else ""
-        beyond = f"; no config holds the training length, and beyond {KNOWN_LENGTH} it is not known" if d.positions > KNOWN_LENGTH else ""
-        return [Check("positions", "ok", said + copied + beyond)]
-    if kind in RAISED_BY_VLLM:
-        return [Check("positions", "note", f"{said}; vLLM 0.33 raises it, older versions and SGLang may stop or go wrong beyond it")]
-    return [Check("positions", "warning", f"{said}; RoPE type {kind} fixes the range, so longer texts are out of range")]
-
-
-def _rope(d: Declaration) -> list[Check]:
-    ours = rope_settings({key: d.head.layers.get(key) for key in ("rope_parameters", "rope_theta", "rope_scaling")}, d.head.record.where)
-    if not d.head.target.config:
-        return [Check("rope", "ok", shown(ours))]
-    theirs = rope_settings(d.head.target.config, d.head.target.name)
-    if {key: ours.get(key) for key in (*ours, *theirs)} == {key: theirs.get(key) for key in (*ours, *theirs)}:
-        return [Check("rope", "ok", f"{shown(ours)}, as the target")]
-    text = f"{shown(ours)}; the target has {shown(theirs)}. A drafter needs what it was trained with: copy the target's only if it was"
-    return [Check("rope", "note", text)]
-
-
-def _outputs(d: Declaration) -> list[Check]:
-    if d.anatomy.family == "eagle":
-        return []
-    head = "own" if "lm_head.weight" in d.anatomy.names else "own embedding's" if d.head.layers.is_on("tie_word_embeddings") else "target's"
-    embedding = d.reading().embedding.value
-    return [Check("embedding, head", "ok", f"embedding: {embedding}; output head: {head}")]
-
-
-def _unroll(d: Declaration) -> list[Check]:
-    nested = d.checkpoint.config.get("speculators_config")
-    methods: Json = nested.get("proposal_methods") if isinstance(nested, dict) else None
-    first = methods[0] if isinstance(methods, list) and methods else None
-    steps = first.get("speculative_tokens") if isinstance(first, dict) else None
-    if not isinstance(steps, int):
-        return []
-    return [
-        Check("training", "note", f"speculative_tokens is {steps}: the unroll of training, or 3 whatever it was where a converter wrote it")
-    ]
-
-
-def _quantised(d: Declaration) -> list[Check]:
-    found = "quantization_config" in d.checkpoint.config or (d.checkpoint.source.folder / "hf_quant_config.json").is_file()
-    text = "the config names a quantisation, but the tensors are plain floats, which are read as they are"
-    return [Check("precision", "note", text)] if found else []
-
-
-CHECKS: tuple[Callable[[Declaration], list[Check]], ...] = (
-    _norms, _unproven_feedback, _vocabulary, _positions, _rope, _outputs, _unroll, _quantised,
-)  # fmt: skip
-
-
-def _language_model(checkpoint: Checkpoint, format: Format) -> dict[str, Sourced]:
-    facts = read_facts(checkpoint.source)
-    sizes = {"width": facts.width, "layers": facts.layers, "vocabulary": facts.vocabulary, "max_position_embeddings": facts.positions}
-    return {
-        "format": Sourced(format.name, "tensor"),
-        **{name: Sourced(size, f"config:{name}") for name, size in sizes.items()},
-        "tensors": Sourced(len(checkpoint.tensors), "tensor"),
-    }
-
-
-def _language_model_checks(checkpoint: Checkpoint, target: TargetFacts) -> tuple[Check, ...]:
-    own = read_facts(checkpoint.source)
-    checks = [Check("recursion", "note", "a causal language model feeds no state to its next step: drift is not defined for it")]
-    if target.vocabulary is not None and own.vocabulary is not None:
-        same = "the same" if own.vocabulary == target.vocabulary else "not the same"
-        said = f"{own.vocabulary} rows here, {target.vocabulary} in the target, {same}; the tokenizers are compared when a run loads them"
-        checks.append(Check("vocabulary", "ok" if own.vocabulary == target.vocabulary else "note", said))
-    if target.positions is not None and own.positions is not None and own.positions < target.positions:
-        checks.append(Check("positions", "note", f"declares {own.positions} positions, the target {target.positions}"))
-    return tuple(checks)
+    return (scan_causal_lm if format.family == "causal-lm" else scan_eagle)(checkpoint, format, facts)

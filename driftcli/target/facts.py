@@ -34,6 +34,11 @@ class TargetFacts:
     model_type: str = ""
     config: Mapping[str, Json] = field(default_factory=dict)
 
+    @property
+    def named(self) -> str | None:
+        """The target's name, None for none."""
+        return None if self is NO_TARGET else self.name
+
 
 NO_TARGET = TargetFacts("no target")
 

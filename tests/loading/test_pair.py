@@ -1,25 +1,21 @@
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, BloomConfig, Lfm2Config, MistralConfig
 
 from driftcli.domain import System
 from driftcli.errors import FormatError, PairError, SourceError, UsageError
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.loading import pair as loading
-from driftcli.loading.pair import LoadedPair, fingerprint, load_pair, require_measurable, shared_vocabulary, sliding_window
-from driftcli.sources.files import Source
+from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.target.language_model import LanguageModel
-from tests.edits import CONFIG, WEIGHTS, edit_config, edit_tensors, refused
+from tests.edits import WEIGHTS, edit_config, edit_tensors, refused
 from tests.tiny import tokenizer, write_target
 
 CPU = torch.device("cpu")
@@ -105,48 +101,6 @@ def test_a_target_of_another_hidden_size_is_refused(models: Path, tmp_path: Path
 # --- one tokenizer for both
 
 
-def with_tokenizer(lm: LanguageModel, folder: Path, **changes: object) -> LanguageModel:
-    """The same model with a tokenizer that differs in these parts of its `tokenizer.json`."""
-    made = tokenizer()
-    made.save_pretrained(folder)
-    path = folder / "tokenizer.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-    return replace(lm, source=Source("other", folder), tokenizer=type(made).from_pretrained(folder))
-
-
-def test_a_tokenizer_of_the_same_size_with_two_ids_exchanged_is_refused(models: Path, tmp_path: Path) -> None:
-    swapped = write_target(tmp_path / "swapped", swapped=True)
-    first = next(token for token, number in tokenizer().get_vocab().items() if number == 10)
-    says = (str(swapped), f"token {first!r} is 11 here and 10 in {models / 'target'}", "expected one tokenizer for both", "same family")
-    refused(PairError, lambda: load(models / "target", swapped), *says)
-
-
-def test_a_tokenizer_with_a_token_more_is_refused_by_that_token(target: LanguageModel) -> None:
-    longer = tokenizer()
-    longer.add_tokens(["<|more|>", "<|and more|>"])
-    drafter = replace(target, source=Source("other", Path()), tokenizer=longer)
-    says = ("other", "token '<|and more|>' is 261 here and absent in target", "expected one tokenizer for both")
-    refused(PairError, lambda: shared_vocabulary(target, drafter), *says)
-    refused(PairError, lambda: shared_vocabulary(drafter, target), "target", "is absent here and 260 in other")
-
-
-def test_tokenizers_of_the_same_tokens_that_split_otherwise_are_refused(target: LanguageModel, tmp_path: Path) -> None:
-    drafter = with_tokenizer(
-        target, tmp_path, pre_tokenizer={"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
-    )
-    assert drafter.tokenizer.get_vocab() == target.tokenizer.get_vocab()
-    refused(PairError, lambda: shared_vocabulary(target, drafter), "other", "splits", "otherwise than target", "expected one tokenizer")
-
-
-def test_padding_rows_beyond_the_tokens_are_never_shared(target: LanguageModel, models: Path) -> None:
-    padded = load(models / "lm", models / "lm").target
-    padded.model.resize_token_embeddings(320)
-    assert shared_vocabulary(target, padded) == shared_vocabulary(padded, target) == shared_vocabulary(padded, padded) == len(tokenizer())
-
-
-# --- notes
-
-
 def test_absolute_ids_are_noted_because_servers_would_propose_other_tokens(
     copy: Callable[[str], Path], with_target: Callable[[Path], LoadedPair]
 ) -> None:
@@ -191,51 +145,3 @@ def test_tensors_that_the_targets_class_has_no_place_for_are_noted(copy: Callabl
 
 
 # --- fingerprints
-
-
-@pytest.mark.parametrize("file", [CONFIG, WEIGHTS, "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
-def test_a_fingerprint_changes_with_any_file_that_matters_and_with_nothing_else(copy: Callable[[str], Path], file: str) -> None:
-    folder = copy("target")
-    source = Source("target", folder)
-    before = fingerprint(source)
-    assert re.fullmatch("[0-9a-f]{16}", before)
-    (folder / "README.md").write_text("hello")
-    assert fingerprint(Source("elsewhere", folder)) == before
-    content = bytearray((folder / file).read_bytes())
-    content[-3] ^= 1
-    (folder / file).write_bytes(bytes(content))
-    assert fingerprint(source) != before
-
-
-def test_a_large_file_is_told_by_its_size_and_by_evenly_spaced_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "WHOLE_HASH", 1000)
-    (tmp_path / WEIGHTS).write_bytes(bytes(3 << 20))
-    source = Source("large", tmp_path)
-    before = fingerprint(source)
-    for content in (bytes((3 << 20) + 1), bytes(2 << 20) + b"\1" + bytes((1 << 20) - 1)):
-        (tmp_path / WEIGHTS).write_bytes(content)
-        assert fingerprint(source) != before
-
-
-def test_a_causal_lm_whose_attention_cannot_be_measured_is_refused() -> None:
-    sizes = {"vocab_size": 20, "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2}
-    mixed = Lfm2Config(**sizes, num_hidden_layers=2, layer_types=["conv", "full_attention"])
-    alone = BloomConfig(vocab_size=20, hidden_size=16, n_layer=1, n_head=2)
-    for config, seen in ((mixed, "lfm2 has layers of type conv"), (alone, "bloom has attention of its own")):
-        lm = LanguageModel(Source("odd", Path()), AutoModelForCausalLM.from_config(config), tokenizer())
-        with pytest.raises(FormatError, match=f"odd: {seen}, expected plain attention in every layer"):
-            require_measurable(lm)
-
-
-@pytest.mark.parametrize(
-    ("settings", "window"),
-    [({"sliding_window": 8}, 8), ({"sliding_window": None}, None), ({"sliding_window": 8, "layer_types": ["full_attention"]}, None)],
-)
-def test_the_sliding_window_is_that_of_the_layers_that_slide(settings: dict, window: int | None) -> None:
-    config = MistralConfig(
-        vocab_size=20, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2
-    )
-    for name, value in settings.items():
-        setattr(config, name, value)
-    lm = LanguageModel(Source("m", Path()), AutoModelForCausalLM.from_config(config), tokenizer())
-    assert sliding_window(lm) == window

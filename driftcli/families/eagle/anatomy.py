@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from driftcli.families.formats import Family
+from driftcli.families.layout import Family
 
 Shape = tuple[int, ...]
 

@@ -17,7 +17,7 @@ from driftcli.families.eagle.dissection import LLAMA, canonical, dissect
 from driftcli.families.eagle.layer_config import layer_config
 from driftcli.families.eagle.readings import Head, Reading, asks_for_joint_norm, asks_for_stream_norms, declared, readings
 from driftcli.families.eagle.vocab_map import target_ids
-from driftcli.families.formats import Format
+from driftcli.families.layout import Format
 from driftcli.families.record import Record
 from driftcli.sources.checkpoint import Checkpoint
 from driftcli.target.facts import TargetFacts

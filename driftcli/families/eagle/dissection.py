@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from driftcli.errors import FormatError, PairError
 from driftcli.families.eagle.anatomy import Anatomy, Heads, expected_shapes, required_names
-from driftcli.families.formats import Family, Format
+from driftcli.families.layout import Family, Format
 from driftcli.families.record import Record
 from driftcli.sources.checkpoint import Checkpoint, Stored
 from driftcli.target.facts import TargetFacts

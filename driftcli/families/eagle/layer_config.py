@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from driftcli.errors import FormatError
-from driftcli.families.formats import Producer
+from driftcli.families.layout import Producer
 from driftcli.families.record import Record
 from driftcli.sources.files import Json
 

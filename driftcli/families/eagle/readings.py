@@ -17,7 +17,7 @@ from driftcli.errors import DriftError, FormatError
 from driftcli.families.eagle.anatomy import Anatomy
 from driftcli.families.eagle.capture_layers import captured, last_state, layer_ids, reads_last_state, unusable
 from driftcli.families.eagle.rope import Rope, rope_as, shown
-from driftcli.families.formats import Format
+from driftcli.families.layout import Format
 from driftcli.families.record import Record
 from driftcli.target.facts import TargetFacts
 

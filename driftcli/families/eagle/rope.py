@@ -11,7 +11,7 @@ from copy import deepcopy
 
 from driftcli.domain import System
 from driftcli.errors import FormatError
-from driftcli.families.formats import Producer
+from driftcli.families.layout import Producer
 from driftcli.families.record import Record
 from driftcli.sources.files import Json
 
