@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 def reported() -> set[str]:
     """First argument of every `Finding(...)` in the battery, and of every `Factor(...)`, from which wiring takes its codes."""
-    paths = [*(ROOT / "probes").glob("*.py"), ROOT / "driftcli" / "text_changes.py", ROOT / "driftcli" / "mitigations" / "probe.py"]
+    paths = [*(ROOT / "probes").glob("*.py"), ROOT / "driftcli" / "texts" / "changes.py", ROOT / "driftcli" / "mitigations" / "probe.py"]
     calls = [node for path in paths for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     first = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id in ("Finding", "Factor")]
     computed = [ast.unparse(code) for code in first if not isinstance(code, ast.Constant)]

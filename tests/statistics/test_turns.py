@@ -9,7 +9,7 @@ from scipy.optimize import isotonic_regression
 from driftcli.statistics.costs import StepCosts
 from driftcli.statistics.intervals import DRAWS
 from driftcli.statistics.turns import Turns, never_falling
-from tests.test_costs import speed_up
+from tests.statistics.test_costs import speed_up
 
 LENGTHS = (1, 2, 3, 5)
 
