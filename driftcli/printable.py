@@ -25,6 +25,11 @@ def one_line(text: str, longest: int) -> str:
     return line if len(line) <= longest else f"{line[:longest]}..."
 
 
+def counted_names(names: Sequence[str], one: str, more: str) -> str:
+    """Tensors that something is true of: `tensor x is missing`, `4 tensors are missing (a, b, c ...)`."""
+    return f"tensor {names[0]} {one}" if len(names) == 1 else f"{len(names)} tensors {more} ({few(names, 3)})"
+
+
 def few(names: Sequence[object], most: int = NAMED) -> str:
     """The first of some names in a row, with a mark where there are more."""
     return ", ".join(map(str, names[:most])) + " ..." * (len(names) > most)

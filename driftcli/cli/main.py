@@ -7,8 +7,9 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
-from typing import TextIO
+from typing import Annotated, TextIO
 
 import typer
 
@@ -23,6 +24,13 @@ from driftcli.errors import DriftError, MachineError, Stopped
 from driftcli.printable import escape_what_cannot_be_encoded, printable
 
 PIPE_CLOSED = 141  # 128 + SIGPIPE: how any command ends whose reader left before the end
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"driftcli {metadata.version('driftcli')}")
+        raise typer.Exit
+
 
 app = typer.Typer(
     name="driftcli",
@@ -41,7 +49,11 @@ app.command()(probes)
 
 
 @app.callback()
-def _root() -> None:
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
     """Diagnose drafter/target pairs."""
 
 

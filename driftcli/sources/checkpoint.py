@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from driftcli.sources.files import Json, Source, joined, opened, read_config
+from driftcli.sources.files import Json, Source, holds_weights, joined, opened, read_config, weight_map
 
 WHOLE_NUMBERS = ("I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64")
 
@@ -52,6 +52,14 @@ def open_checkpoint(source: Source) -> Checkpoint:
 def stored_tensors(source: Source) -> dict[str, Stored]:
     """Every tensor of the checkpoint by name; of safetensors only the headers are read."""
     return joined(source, _headers)
+
+
+def tensor_names(source: Source) -> list[str]:
+    """Names of a model's tensors, by an index where there is one, so that no weights need be there; none where nothing tells."""
+    index = source.folder / "model.safetensors.index.json"
+    if index.is_file():
+        return list(weight_map(index))
+    return list(stored_tensors(source)) if holds_weights(source) else []
 
 
 def _headers(path: Path) -> dict[str, Stored]:

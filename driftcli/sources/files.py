@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import list_repo_files, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 from safetensors import SafetensorError, safe_open
 
@@ -31,6 +31,8 @@ WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "pytorch_model.bin"
 SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 # A broken connection is raised as httpx's own class (httpx 1 or 2, as the hub's release has it), which only the hub's errors lead to.
 CONNECTION_ERRORS: tuple[type[Exception], ...] = (HfHubHTTPError.__bases__[0], OSError, ValueError, RuntimeError)
+POINTER, LONGEST_POINTER = b"version https://git-lfs", 1024  # how a git-lfs pointer begins, and its longest by git-lfs's specification
+CACHE_ROOT = "models--"  # begins the name of a model's folder in the hub's cache, which holds snapshots and no model
 LONGEST_REASON = 240  # characters of a foreign message that are repeated (chosen by us)
 T = TypeVar("T")
 
@@ -44,8 +46,9 @@ class Source:
     revision: str | None = None
 
 
-def resolve(name: str, *, remote_code: bool = False) -> Source:
-    """The files of a local folder, a hub id, `id@revision` or `bundled:<name>`; hub files are fetched into the hub's own cache.
+def resolve(name: str, *, remote_code: bool = False, weights: bool = True) -> Source:
+    """The files of a local folder, a hub id, `id@revision` or `bundled:<name>`; hub files are fetched into the hub's own cache, without
+    its weights where they are not asked for.
 
     Raises SourceError when there is no such folder or id, or when the hub cannot be reached.
     """
@@ -56,7 +59,7 @@ def resolve(name: str, *, remote_code: bool = False) -> Source:
     repo, _, revision = name.partition("@")
     if name.startswith((".", "/", "~")) or repo.count("/") > 1:
         raise SourceError(f"{name}: no such folder; expected a model folder or a hub id such as org/name or org/name@revision")
-    patterns = [*WEIGHT_FILES, *SMALL_FILES, *(["*.py"] if remote_code else [])]
+    patterns = [*(WEIGHT_FILES if weights else ()), *SMALL_FILES, *(["*.py"] if remote_code else [])]
     try:
         fetched = Path(snapshot_download(repo, revision=revision or None, allow_patterns=patterns))
     except CONNECTION_ERRORS as error:
@@ -99,13 +102,25 @@ def _local_folder(name: str) -> Path | None:
     try:
         path = Path(name).expanduser()
         if path.is_dir():
+            _require_model(name, path)
             return path
         is_file = path.exists()
     except (OSError, RuntimeError, ValueError) as error:  # too long a name, or the home of nobody
         raise SourceError(f"{name[:LONGEST_REASON]}: no such folder ({reason(error)}); expected a model folder or a hub id") from error
+    if path.suffix == ".gguf" and is_file:
+        raise SourceError(f"{name}: a GGUF file, which llama.cpp reads; name the folder of the safetensors that it was converted from")
     if is_file:
         raise SourceError(f"{name}: this is a file, expected a model folder or a hub id; name the folder that holds config.json")
     return None
+
+
+def _require_model(name: str, folder: Path) -> None:
+    """Raise SourceError for a model's folder in the hub's cache, whose files lie deeper."""
+    if not folder.name.startswith(CACHE_ROOT) or (folder / "config.json").exists():
+        return
+    repo, snapshots = folder.name.removeprefix(CACHE_ROOT).replace("--", "/"), sorted((folder / "snapshots").glob("*"))
+    deeper = f", or {snapshots[-1]}" if snapshots else "; no snapshot of it was fetched to the end"
+    raise SourceError(f"{name}: the folder of {repo} in the hub's cache, expected a model folder or a hub id; name {repo}{deeper}")
 
 
 def reason(error: BaseException) -> str:
@@ -122,6 +137,7 @@ def read_config(source: Source) -> dict[str, Json]:
     for patterns, largest in ((SMALL_FILES, LARGEST_SMALL_FILE), (WEIGHT_FILES, None)):
         for file in chain.from_iterable(map(source.folder.glob, patterns)):
             require_plain(file, largest)
+            _require_fetched(file)
     try:
         config: Json = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -131,6 +147,12 @@ def read_config(source: Source) -> dict[str, Json]:
     if not isinstance(config, dict):
         raise FormatError(f"{path}: holds a JSON {type(config).__name__}, expected an object with the model's settings")
     return config
+
+
+def _require_fetched(file: Path) -> None:
+    """Raise SourceError for what git leaves in the place of a large file that it did not fetch."""
+    if file.stat().st_size <= LONGEST_POINTER and file.read_bytes().startswith(POINTER):
+        raise SourceError(f"{file}: a git-lfs pointer, expected the file itself; run `git lfs pull`, or `hf download`")
 
 
 def weight_files(source: Source) -> list[Path]:
@@ -151,18 +173,41 @@ def weight_files(source: Source) -> list[Path]:
     raise SourceError(f"{source.name}: no weights in {source.folder}, expected model.safetensors, its shards, or pytorch_model.bin")
 
 
-def _shards(source: Source, index: Path) -> list[Path]:
+def holds_weights(source: Source) -> bool:
+    """Whether there are weights of a kind that is read."""
+    return any(next(source.folder.glob(pattern), None) for pattern in WEIGHT_FILES)
+
+
+def file_names(source: Source) -> list[str]:
+    """Names of a model's files, on the hub those that were not fetched too, where it answers."""
+    fetched = [path.name for path in source.folder.iterdir()]
+    if source.revision is None:
+        return fetched
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        return list_repo_files(source.name.partition("@")[0], revision=source.revision)
+    except CONNECTION_ERRORS:
+        return fetched
+
+
+def _shards(source: Source, index: Path) -> list[Path]:
+    names = sorted(set(weight_map(index).values()))
+    if missing := [name for name in names if not (source.folder / name).is_file()]:
+        raise SourceError(f"{source.name}: shard {missing[0]} is named by the index but is not in {source.folder}; fetch it")
+    return [source.folder / name for name in names]
+
+
+def weight_map(index: Path) -> dict[str, str]:
+    """The shard of each tensor by an index; raises FormatError for what is none."""
+    try:
+        found = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted(set(found.values()))
     except (ValueError, OSError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"{index}: not a safetensors index ({reason(error)}), expected a weight_map; fetch the file again") from error
     if strange := [name for name in names if not isinstance(name, str) or Path(name).name != name] or not names:
         raise FormatError(
             f"{index}: its weight_map names {strange if names else 'no shard'}, expected files beside it; fetch the file again"
         )
-    if missing := [name for name in names if not (source.folder / name).is_file()]:
-        raise SourceError(f"{source.name}: shard {missing[0]} is named by the index but is not in {source.folder}; fetch it")
-    return [source.folder / name for name in names]
+    return dict(found)
 
 
 def joined(source: Source, read: Callable[[Path], Mapping[str, T]]) -> dict[str, T]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from driftcli.errors import FormatError
+from driftcli.printable import counted_names
 from driftcli.sources.files import Source, joined, opened
 from driftcli.sources.pickles import read_pickle
 
@@ -40,7 +41,7 @@ def require_finite(where: str, tensors: Mapping[str, Tensor]) -> None:
     broken = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not _is_finite(tensor)]
     if broken:
         raise FormatError(
-            f"{where}: {len(broken)} tensors hold NaN or infinity ({', '.join(broken[:3])}), expected finite weights; export it again"
+            f"{where}: {counted_names(broken, 'holds NaN or infinity', 'hold NaN or infinity')}, expected finite weights; export it again"
         )
 
 

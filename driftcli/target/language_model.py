@@ -30,6 +30,7 @@ from transformers import (
 )
 
 from driftcli.errors import FormatError, SourceError, UsageError
+from driftcli.printable import counted_names
 from driftcli.sources.checkpoint import stored_tensors
 from driftcli.sources.files import Source, read_config, reason, weight_files
 from driftcli.sources.tensors import require_finite
@@ -199,10 +200,8 @@ def _model(source: Source, settings: Mapping[str, Any]) -> tuple[PreTrainedModel
 def _check_whole(source: Source, model: PreTrainedModel, report: dict[str, Any]) -> None:
     lost = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     if lost:
-        raise FormatError(
-            f"{source.name}: {len(lost)} weights are missing or of another shape and would be random ({', '.join(sorted(lost)[:3])}), "
-            "expected a whole model; fetch it again"
-        )
+        said = counted_names(sorted(lost), "is missing or of another shape", "are missing or of another shape")
+        raise FormatError(f"{source.name}: {said} and would be random, expected a whole model; fetch it again")
     if any(parameter.is_meta for parameter in model.parameters()):
         raise SourceError(f"{source.name}: does not fit here and would stay on disk, expected room for all of it; use --device cpu")
     require_finite(source.name, dict(model.named_parameters()))

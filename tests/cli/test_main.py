@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
@@ -90,3 +91,10 @@ def test_a_missing_pair_is_a_usage_error_that_names_both_options(capsys: pytest.
 def test_a_folder_that_holds_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(["report", str(tmp_path)]) == 3
     assert capsys.readouterr().err.startswith(f"error: {tmp_path}: no run.json")
+
+
+def test_the_version_is_that_of_the_package_and_loads_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert not ended.value.code
+    assert capsys.readouterr().out == f"driftcli {metadata.version('driftcli')}\n"

@@ -315,7 +315,7 @@ def test_a_file_with_any_bytes_changed_is_read_or_refused(kind: str, damage: lis
 def test_numbers_that_are_not_finite_are_refused_by_the_tensors_name(value: float, dtype: torch.dtype) -> None:
     tensors = {"good": torch.ones(3), "bad": torch.tensor([1.0, value]).to(dtype), "ids": torch.tensor([1])}
     message = refused(
-        FormatError, lambda: require_finite("here", tensors), "here", "1 tensors hold NaN or infinity", "bad", "expected finite"
+        FormatError, lambda: require_finite("here", tensors), "here", "tensor bad holds NaN or infinity", "bad", "expected finite"
     )
     assert "good" not in message
 
@@ -330,3 +330,24 @@ def test_a_tiny_head_is_read_as_it_was_written(copy: Callable[[str], Path]) -> N
     written, read = load_file(folder / WEIGHTS), read_tensors(Source("pre", folder))
     assert written.keys() == read.keys()
     assert all(torch.equal(written[name], read[name]) for name in written)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "pytorch_model.bin"])
+def test_a_git_lfs_pointer_is_named_as_one(source: Source, file: str) -> None:
+    (source.folder / file).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 12345\n")
+    refused(SourceError, lambda: read_config(source), str(source.folder / file), "a git-lfs pointer", "git lfs pull")
+
+
+def test_a_models_folder_in_the_hubs_cache_is_told_by_its_name(tmp_path: Path) -> None:
+    root = tmp_path / "models--some-org--some-model"
+    root.mkdir()
+    refused(SourceError, lambda: resolve(str(root)), "some-org/some-model in the hub's cache", "no snapshot of it was fetched to the end")
+    (root / "snapshots" / "abc").mkdir(parents=True)
+    refused(SourceError, lambda: resolve(str(root)), "name some-org/some-model, or", str(root / "snapshots" / "abc"))
+    (root / "config.json").write_text("{}")
+    assert resolve(str(root)).folder == root
+
+
+def test_a_gguf_file_is_named_as_one(tmp_path: Path) -> None:
+    (tmp_path / "model.Q4_K.gguf").write_bytes(b"GGUF")
+    refused(SourceError, lambda: resolve(str(tmp_path / "model.Q4_K.gguf")), "a GGUF file, which llama.cpp reads")
