@@ -134,14 +134,16 @@ LLAMA = {
 # SafeAILab. The class knows no head_dim, no flag and no theta under a scaled rope.
 
 SAFEAI_TENSORS = {**seeded(eagle3("midlayer"), 1, FP16), **vocabulary(1)}
-SAFEAI_CONFIG = {**LLAMA, "draft_vocab_size": DRAFT}
+SAFEAI_CONFIG = {**LLAMA, "draft_vocab_size": DRAFT, "architectures": ["LlamaForCausalLMEagle3"]}  # as both servers want it
 PLAIN = Formula()
 SAFEAI = Layout("safeai", SAFEAI_TENSORS, SAFEAI_CONFIG, everywhere(PLAIN))
 LINEAR = replace(PLAIN, rope=Rope("linear", 5000.0, 2.0))
 DYNAMIC = replace(PLAIN, rope=Rope("dynamic", 5000.0, 2.0))
 SAFEAI_LAYOUTS = (
     SAFEAI,
-    replace(SAFEAI, name="safeai-bin", pickle=True),
+    Layout(  # as SafeAILab publishes it: SGLang builds a plain Llama from that name
+        "safeai-bin", SAFEAI_TENSORS, {**SAFEAI_CONFIG, "architectures": ["LlamaForCausalLM"]}, {VLLM: PLAIN, TRAINED: PLAIN}, pickle=True
+    ),
     Layout(
         "safeai-linear",
         SAFEAI_TENSORS,
@@ -475,24 +477,78 @@ EAGLE1_BIASES = {
 EAGLE1 = replace(PLAIN, boundaries=(OUTPUT,), entry="eagle1", logits_from="raw", head="target")
 CALM = 0.8
 BIASED = replace(EAGLE1, fc_bias=True, attention_bias=True)
+EAGLE1_TENSORS = {**seeded(EAGLE1_SHAPES, 17, FP16, CALM), "embed_tokens.weight": EMBEDDING.half()}
+BIASED_TENSORS = seeded({**EAGLE1_SHAPES, **EAGLE1_BIASES}, 18, FP16, CALM)
+FOR_SGLANG = {"architectures": ["LlamaForCausalLMEagle"]}  # a name that vLLM does not know, as SGLang builds a plain Llama from the other
+OWN_EAGLE1 = replace(EAGLE1, embedding="own")
+WRAPPED = {name if name.startswith("fc.") else f"model.model.{name}": tensor for name, tensor in EAGLE1_TENSORS.items()}
 EAGLE1_LAYOUTS = (
+    Layout("eagle1", EAGLE1_TENSORS, EAGLE1_CONFIG, {VLLM: OWN_EAGLE1, TRAINED: OWN_EAGLE1}),
+    Layout("eagle1-sglang", EAGLE1_TENSORS, {**EAGLE1_CONFIG, **FOR_SGLANG}, {SGLANG: EAGLE1, TRAINED: OWN_EAGLE1}),
+    Layout("eagle1-bias", BIASED_TENSORS, {**LLAMA, "qkv_bias": True}, {VLLM: replace(BIASED, fc_bias=False), TRAINED: BIASED}),
     Layout(
-        "eagle1",
-        {**seeded(EAGLE1_SHAPES, 17, FP16, CALM), "embed_tokens.weight": EMBEDDING.half()},
-        EAGLE1_CONFIG,
-        everywhere(replace(EAGLE1, embedding="own"), sglang=EAGLE1),
-    ),
-    Layout(
-        "eagle1-bias",
-        seeded({**EAGLE1_SHAPES, **EAGLE1_BIASES}, 18, FP16, CALM),
-        {**LLAMA, "qkv_bias": True},
-        everywhere(BIASED, vllm=replace(BIASED, fc_bias=False), sglang=replace(BIASED, attention_bias=False)),
+        "eagle1-bias-sglang",
+        BIASED_TENSORS,
+        {**LLAMA, **FOR_SGLANG, "qkv_bias": True},
+        {SGLANG: replace(BIASED, attention_bias=False), TRAINED: BIASED},
     ),
     Layout(
         "hass-two-layers",
         seeded({**EAGLE1_SHAPES, **later_layer("layers.1", "input_layernorm", "post_attention_layernorm")}, 19, FP16, CALM),
         {**EAGLE1_CONFIG, "num_hidden_layers": 2},
-        everywhere(EAGLE1),
+        {VLLM: EAGLE1, TRAINED: EAGLE1},
+    ),
+    Layout(  # converted for vLLM's first EAGLE class, which is gone: a model of a model, and the target's head copied
+        "eagle1-converted",
+        {**WRAPPED, "model.lm_head.weight": HEAD.half()},
+        {"architectures": ["EAGLEModel"], "model_type": "eagle", "model": {**EAGLE1_CONFIG, "eagle_fc_bias": False}},
+        {TRAINED: replace(OWN_EAGLE1, head="own")},
+    ),
+)
+
+# DeepSpec, which trains on five streams and names their layers by what they put out; vLLM and SGLang know neither of its classes. Its Gemma
+# head has keys for values, heads of another size than the target's sliding ones, and a norm on both sides of attention and MLP.
+
+FIVE = (1, 3, 4, 6, 8)
+DEEPSPEC_CONFIG = {
+    "architectures": ["Qwen3Eagle3Model"], "attention_bias": False, "attention_dropout": 0.0, "dtype": "bfloat16", "head_dim": 12,
+    "hidden_act": "silu", "hidden_size": WIDTH, "intermediate_size": INNER, "layer_types": ["full_attention"],
+    "max_position_embeddings": 2048, "model_type": "qwen3", "num_attention_heads": 4, "num_hidden_layers": 1, "num_key_value_heads": 2,
+    "num_target_layers": LAYERS, "rms_norm_eps": 1e-06, "rope_scaling": None, "rope_theta": 20000.0, "sliding_window": None,
+    "step_loss_decay": 0.8, "target_layer_ids": [boundary - 1 for boundary in FIVE], "tie_word_embeddings": False, "ttt_length": 7,
+    "use_sliding_window": False, "vocab_size": VOCABULARY,
+}  # fmt: skip
+DEEPSPEC_SHAPES = {
+    **eagle3("layers.0", rows=VOCABULARY), "fc.weight": (WIDTH, 5 * WIDTH), "layers.0.self_attn.q_norm.weight": (12,),
+    "layers.0.self_attn.k_norm.weight": (12,),
+}  # fmt: skip
+GEMMA_CONFIG = {
+    **{key: DEEPSPEC_CONFIG[key] for key in DEEPSPEC_CONFIG if key not in ("rope_theta", "rope_scaling", "head_dim", "hidden_act")},
+    "architectures": ["Gemma4Eagle3Model"], "model_type": "gemma4_text", "attention_k_eq_v": True, "final_logit_softcapping": 3.0,
+    "global_head_dim": 16, "head_dim": 12, "hidden_activation": "gelu_pytorch_tanh", "num_global_key_value_heads": 1,
+    "sliding_window": 1024,
+    "rope_parameters": {
+        "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1000000.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+    },
+}  # fmt: skip
+GEMMA_SHAPES = {
+    **{name: shape for name, shape in DEEPSPEC_SHAPES.items() if "self_attn" not in name},
+    "layers.0.self_attn.q_proj.weight": (64, 2 * WIDTH), "layers.0.self_attn.k_proj.weight": (16, 2 * WIDTH),
+    "layers.0.self_attn.o_proj.weight": (WIDTH, 64), "layers.0.self_attn.q_norm.weight": (16,), "layers.0.self_attn.k_norm.weight": (16,),
+    **gains("layers.0.", "pre_feedforward_layernorm", "post_feedforward_layernorm"),
+}  # fmt: skip
+DEEPSPEC = replace(PLAIN, boundaries=FIVE, embedding="own", rope=Rope(theta=20000.0), eps=1e-6)
+GEMMA = replace(
+    DEEPSPEC, gemma=True, kv_heads=1, softcap=3.0, score_scale=4.0, rope=Rope("proportional", 1000000.0, turned=0.25)
+)  # fmt: skip
+DEEPSPEC_LAYOUTS = (
+    Layout("deepspec-qwen3", {**seeded(DEEPSPEC_SHAPES, 20, BF16), "embed_tokens.weight": EMBEDDING}, DEEPSPEC_CONFIG, {TRAINED: DEEPSPEC}),
+    Layout(
+        "deepspec-gemma4",
+        {**seeded(GEMMA_SHAPES, 21, BF16), "embed_tokens.weight": EMBEDDING, "layers.0.layer_scalar": torch.tensor([0.75])},
+        GEMMA_CONFIG,
+        {TRAINED: GEMMA},
     ),
 )
 
@@ -505,6 +561,7 @@ LAYOUTS: tuple[Layout, ...] = (
     *LATENT_LAYOUTS,
     *FORK_LAYOUTS,
     *EAGLE1_LAYOUTS,
+    *DEEPSPEC_LAYOUTS,
 )
 
 

@@ -30,7 +30,7 @@ class Rope:
     `dynamic` is the one base for all lengths that SGLang computes; the unscaled base of other readers is `default`.
     """
 
-    kind: Literal["default", "linear", "dynamic", "llama3", "yarn"] = "default"
+    kind: Literal["default", "linear", "dynamic", "llama3", "yarn", "proportional"] = "default"
     theta: float = 10000.0
     factor: float = 1.0
     original: int = 0
@@ -38,6 +38,7 @@ class Rope:
     fast: float = 32.0
     amplitude: float = 1.0
     interleaved: bool = False
+    turned: float = 1.0  # share of a head that a proportional type turns; its first pairs, at the speed that they have in the whole
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ class Formula:
     latent: Latent | None = None
     score_scale: float = 1.0
     eps: float = 1e-5
+    gemma: bool = False  # keys for values, norms on both sides, a scaled embedding and bounded scores, as in Gemma 4
+    softcap: float | None = None
 
 
 @dataclass
@@ -154,7 +157,7 @@ class Lone:
 
     def entry(self, token: int, state: Tensor) -> tuple[Tensor, Tensor]:
         """What the first layer attends with, and the residual around its attention."""
-        embedded = self.embedding[token]
+        embedded = self.embedding[token] * (math.sqrt(self.embedding.shape[1]) if self.formula.gemma else 1.0)
         if self.formula.entry == "eagle1":
             fused = self.linear(torch.cat([embedded, state]), "fc", bias=self.formula.fc_bias)
             return fused, fused
@@ -167,12 +170,21 @@ class Lone:
         """Query, key and value, (head, size) each, rotated to the row."""
         if self.formula.latent is not None:
             return self.project_latent(f"layers.{layer}.self_attn", self.formula.latent, x, row)
+        if self.formula.gemma:
+            return self.project_shared(f"layers.{layer}.self_attn", x, row)
         at, parts = f"layers.{layer}.self_attn", []
         for name, count in (("q", self.formula.heads), ("k", self.formula.kv_heads), ("v", self.formula.kv_heads)):
             part = self.linear(x, f"{at}.{name}_proj", bias=self.formula.attention_bias).view(count, -1)
             parts.append(self.norm(part, f"{at}.{name}_norm") if f"{at}.{name}_norm.weight" in self.tensors else part)
         query, key, value = parts
         return rotate(self.formula.rope, query, row), rotate(self.formula.rope, key, row), value
+
+    def project_shared(self, at: str, x: Tensor, row: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys, before their norm, are values, normed without a gain."""
+        query = self.linear(x, f"{at}.q_proj").view(self.formula.heads, -1)
+        key = self.linear(x, f"{at}.k_proj").view(self.formula.kv_heads, -1)
+        turned = (rotate(self.formula.rope, self.norm(part, f"{at}.{name}_norm"), row) for name, part in (("q", query), ("k", key)))
+        return (*turned, self.norm(key, None))
 
     def project_latent(self, at: str, sizes: Latent, x: Tensor, row: int) -> tuple[Tensor, Tensor, Tensor]:
         heads, rank = self.formula.heads, self.tensors[f"{at}.kv_a_layernorm.weight"].shape[0]
@@ -215,7 +227,21 @@ class Lone:
 
     def mlp(self, layer: int, x: Tensor) -> Tensor:
         gate, up = (self.linear(x, f"layers.{layer}.mlp.{name}_proj") for name in ("gate", "up"))
-        return self.linear(gate * torch.sigmoid(gate) * up, f"layers.{layer}.mlp.down_proj")
+        if self.formula.gemma:
+            gate = gate * 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3)))
+        else:
+            gate = gate * torch.sigmoid(gate)
+        return self.linear(gate * up, f"layers.{layer}.mlp.down_proj")
+
+    def leave(self, layer: int, residual: Tensor, attended: Tensor) -> Tensor:
+        """The residual stream behind attention and MLP."""
+        at = f"layers.{layer}"
+        if not self.formula.gemma:
+            inner = residual + attended
+            return inner + self.mlp(layer, self.norm(inner, f"{at}.post_attention_layernorm"))
+        inner = residual + self.norm(attended, f"{at}.post_attention_layernorm")
+        out = self.mlp(layer, self.norm(inner, f"{at}.pre_feedforward_layernorm"))
+        return (inner + self.norm(out, f"{at}.post_feedforward_layernorm")) * self.tensors[f"{at}.layer_scalar"]
 
     def step(self, token: int, state: Tensor, row: int) -> Step:
         """Feed one token and state at one row and ask for the next token; the cache grows by the row."""
@@ -239,14 +265,15 @@ class Lone:
             if layer == layers - 1 and not ask:
                 return None
             output, shares, seen = self.attend(layer, query, row)
-            inner = residual + self.linear(output, f"layers.{layer}.self_attn.o_proj")
-            residual = inner + self.mlp(layer, self.norm(inner, f"layers.{layer}.post_attention_layernorm"))
+            residual = self.leave(layer, residual, self.linear(output, f"layers.{layer}.self_attn.o_proj"))
             attention, rows = [*attention, shares], [*rows, seen]
         return self.finish(residual, attention, rows)
 
     def finish(self, raw: Tensor, attention: list[Tensor], rows: list[list[int]]) -> Step:
         outputs = {"raw": raw, **({"normed": self.norm(raw, "norm")} if "norm.weight" in self.tensors else {})}
-        return Step(self.head @ outputs[self.formula.logits_from], outputs[self.formula.feedback], attention, rows)
+        logits, cap = self.head @ outputs[self.formula.logits_from], self.formula.softcap
+        logits = logits if cap is None else cap * torch.tanh(logits / cap)
+        return Step(logits, outputs[self.formula.feedback], attention, rows)
 
     def to_target(self, draft_id: int) -> int:
         return draft_id + int(self.tensors["d2t"][draft_id]) if "d2t" in self.tensors else draft_id
@@ -291,14 +318,14 @@ def said_alone(model: PreTrainedModel, ids: list[int], spans: list[tuple[int, in
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """Tensors of a checkpoint in float32 under one spelling of their names: no `model.`, `layers.0.` for `midlayer.`."""
+    """Tensors of a checkpoint in float32 under one spelling of their names: no `model.`, be it twice, `layers.0.` for `midlayer.`."""
     pickle = folder / "pytorch_model.bin"
     held = torch.load(pickle, weights_only=True) if pickle.exists() else load_file(folder / "model.safetensors")
     return {plain_name(name): t.float() if t.is_floating_point() else t for name, t in held.items()}
 
 
 def plain_name(name: str) -> str:
-    name = name.removeprefix("model.")
+    name = name.removeprefix("model.").removeprefix("model.")
     for old, new in LEGACY.items():
         name = new + name.removeprefix(old) if name.startswith(old) else name
     return name
@@ -351,6 +378,8 @@ def frequencies(rope: Rope, size: int) -> tuple[float, ...]:
     if rope.kind == "dynamic":
         theta *= (rope.factor * rope.factor - (rope.factor - 1)) ** (size / (size - 2))
     plain = [theta ** (-2 * pair / size) for pair in range(size // 2)]
+    if rope.kind == "proportional":
+        return tuple(frequency if pair < rope.turned * size / 2 else 0.0 for pair, frequency in enumerate(plain))
     if rope.kind == "linear":
         return tuple(frequency / rope.factor for frequency in plain)
     if rope.kind == "llama3":

@@ -108,7 +108,7 @@ def head_config(spec: HeadSpec, vocabulary: int) -> dict[str, object]:
     """The config that goes with `head_tensors`."""
     flags = {"fc_norm": True, "norm_output": True} if spec.post_norm else {}
     return {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": WIDTH, "intermediate_size": 96, "num_hidden_layers": 1,
+        "architectures": ["LlamaForCausalLMEagle3"], "model_type": "llama", "hidden_size": WIDTH, "intermediate_size": 96, "num_hidden_layers": 1,
         "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": vocabulary, "draft_vocab_size": spec.draft_vocabulary, "rms_norm_eps": 1e-5,
         "rope_theta": 5000.0, "max_position_embeddings": 512, **flags,
     }  # fmt: skip

@@ -17,9 +17,16 @@ def scan(
     format: Annotated[ScanFormat, typer.Option(help="How to print.")] = "terminal",
 ) -> None:
     """Say how a drafter's checkpoint is read by vLLM, SGLang and its trainer, from headers alone."""
+    from driftcli.errors import FormatError
     from driftcli.loading.scan import scan_checkpoint
     from driftcli.report.console import put
     from driftcli.report.scan import render, render_json
+    from driftcli.scanned import Unread
 
     found = scan_checkpoint(drafter, target)
-    put(render(found) if format == "terminal" else render_json(found))
+    if format == "json":
+        put(render_json(found))
+    if isinstance(found, Unread):
+        raise FormatError(found.refusal)
+    if format == "terminal":
+        put(render(found))

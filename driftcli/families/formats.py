@@ -1,38 +1,97 @@
-"""Which drafter a folder holds, told by its tensors; config keys only break ties, `architectures` and file names are never believed.
+"""Which drafter a folder holds, told by its tensors; config keys only break ties, `architectures` and file names are never believed where
+tensors tell.
 
-One tuple is the list of what can be read. `detect` wants exactly one match; anything else is refused with a histogram of the tensor
-names, so that a person can see at once what the file is.
+`FORMATS` lists what is measured, `driftcli.families.named` what is known by name alone. A file that is of one layout and no family is read;
+anything else is refused by the name of what it is.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from driftcli.errors import FormatError
-from driftcli.families.causal_lm.formats import CAUSAL_LM
+from driftcli.families.causal_lm.formats import CAUSAL_LM, is_whole
 from driftcli.families.eagle.formats import EAGLE
 from driftcli.families.layout import Format, Shapes
-from driftcli.sources.files import Json, Source
+from driftcli.families.named import NAMED, PARALLEL, Named
+from driftcli.scanned import Unread
+from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, stored_tensors
+from driftcli.sources.files import Json, Source, file_names, holds_weights, read_config
 
 FORMATS: tuple[Format, ...] = (*EAGLE, *CAUSAL_LM)
+MEASURED = "EAGLE-1, EAGLE-2, HASS, EAGLE-3 and EAGLE 3.1 heads, and causal language models"
 
 
 def detect(source: Source, config: Mapping[str, Json], shapes: Shapes) -> Format:
-    """The one format that the tensors are in; raises FormatError with the key histogram when none or several fit."""
-    found = [format for format in FORMATS if format.matches(config, shapes)]
-    if len(found) == 1:
-        return found[0]
-    seen = f"several formats fit ({', '.join(format.name for format in found)})" if found else "no known format fits"
-    known = "; ".join(format.name for format in FORMATS)
-    raise FormatError(f"{source.name}: {seen}, expected one of: {known}; its tensors are {histogram(shapes)}")
+    """The one layout that the tensors are in; raises FormatError that names the family of anything else."""
+    found = recognise(source, config, shapes)
+    if isinstance(found, Unread):
+        raise FormatError(found.refusal)
+    return found
 
 
-def histogram(shapes: Shapes, longest: int = 12) -> str:
+def recognise(source: Source, config: Mapping[str, Json], shapes: Shapes) -> Format | Unread:
+    """The one layout that the tensors are in, or what they are instead."""
+    fits = [format for format in FORMATS if format.matches(config, shapes)]
+    if named := _named(source, config, shapes, fits):
+        return _unread(source, *named, shapes)
+    if len(fits) == 1:
+        return fits[0]
+    if fits:
+        refusal = f"several layouts fit ({', '.join(format.name for format in fits)}), expected one; export it again"
+    elif is_whole(shapes):
+        refusal = (
+            f"a model of type {config.get('model_type')!r}, expected a causal language model that transformers builds, or a drafter's head"
+        )
+    else:
+        refusal = f"no drafter that is known here: {_tensors(shapes)}; measured are {MEASURED}"
+    return Unread(source.name, None, f"{source.name}: {refusal}", histogram(shapes))
+
+
+def _named(source: Source, config: Mapping[str, Json], shapes: Shapes, fits: Sequence[Format]) -> tuple[Named, str] | None:
+    """The family, of those known by name alone, that a checkpoint is of, and what tells it; None for what is measured or not known."""
+    carries = bool(fits) and is_whole(shapes)
+    for family in NAMED:
+        if (proof := family.proof(shapes)) and not (carries and family.inside):
+            return family, proof
+    if fits:
+        word = PARALLEL.word(config, ()) if fits[0].family == "causal-lm" else ""
+        return (PARALLEL, word) if word else None
+    return _by_word(source, config)
+
+
+def _unread(source: Source, family: Named, proof: str, shapes: Shapes) -> Unread:
+    return Unread(source.name, family.name, family.sentence(source.name, proof), histogram(shapes))
+
+
+def open_drafter(source: Source) -> tuple[Checkpoint, Format] | Unread:
+    """The checkpoint in a folder and its layout, or what it is instead; raises as `open_checkpoint` does for files that cannot be read."""
+    config = read_config(source) if (source.folder / "config.json").is_file() else None
+    if config is None or not holds_weights(source):
+        shapes = {name: stored.shape for name, stored in stored_tensors(source).items()} if holds_weights(source) else {}
+        if named := _named(source, config or {}, shapes, ()):
+            return _unread(source, *named, shapes)
+    checkpoint = open_checkpoint(source)
+    found = recognise(source, checkpoint.config, checkpoint.shapes)
+    return found if isinstance(found, Unread) else (checkpoint, found)
+
+
+def _by_word(source: Source, config: Mapping[str, Json]) -> tuple[Named, str] | None:
+    """The family that a config or a file's name alone names."""
+    files = file_names(source) if source.folder.is_dir() else []
+    found = ((family, family.word(config, files)) for family in (*NAMED, PARALLEL))
+    return next(((family, word) for family, word in found if word), None)
+
+
+def histogram(shapes: Shapes) -> dict[str, int]:
     """Tensor names with numbers starred, each with its count, the most frequent first."""
-    counts = Counter(re.sub(r"\d+", "*", name) for name in shapes)
-    shown = [f"{name} x{count}" for name, count in counts.most_common(longest)]
-    if not shown:
-        return "none"
-    return ", ".join(shown) + (f" and {len(counts) - longest} more names" if len(counts) > longest else "")
+    return dict(Counter(re.sub(r"\d+", "*", name) for name in shapes).most_common())
+
+
+def _tensors(shapes: Shapes) -> str:
+    count, names = len(shapes), list(histogram(shapes))
+    if not count:
+        return "it has no tensors"
+    return f"its {count} tensor{'s are' if count != 1 else ' is'} {', '.join(names[:3])}{' ...' * (len(names) > 3)}"

@@ -35,26 +35,34 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class GroupedAttention:
-    """Projections of grouped-query attention; q_norm and k_norm are applied to each head where they are there."""
+    """Projections of grouped-query attention; q_norm and k_norm are applied to each head where they are there.
+
+    v: absent where keys, before norm and rotation, stand for values. unscaled: scores as they are, and values normed without a gain, as in
+    Gemma 4.
+    """
 
     q: Linear
     k: Linear
-    v: Linear
+    v: Linear | None
     o: Linear
     size: int
     eps: float
     q_norm: Tensor | None = None
     k_norm: Tensor | None = None
+    unscaled: bool = False
 
     @property
     def scale(self) -> float:
-        """One over the root of a head's size."""
-        return float(self.size**-0.5)
+        """One over the root of a head's size, or 1."""
+        return 1.0 if self.unscaled else float(self.size**-0.5)
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> Projected:
         """Queries, keys and values; cos and sin: (step, size)."""
-        query, key = (self._normed(self._heads(x, part), gain) for part, gain in ((self.q, self.q_norm), (self.k, self.k_norm)))
-        return Projected(rotate(query, cos, sin), rotate(key, cos, sin), self._heads(x, self.v))
+        query, key = self._heads(x, self.q), self._heads(x, self.k)
+        value = key if self.v is None else self._heads(x, self.v)
+        if self.unscaled:
+            value = rms_norm(value, torch.ones_like(value[0, 0]), self.eps)
+        return Projected(rotate(self._normed(query, self.q_norm), cos, sin), rotate(self._normed(key, self.k_norm), cos, sin), value)
 
     def _heads(self, x: Tensor, projection: Linear) -> Tensor:
         return projection(x).view(len(x), -1, self.size).transpose(0, 1)
@@ -141,6 +149,28 @@ class DecoderLayer:
         inner = residual + self.attention.o(attended)
         normed = rms_norm(inner, self.mlp_gain, self.eps)
         return inner + F.linear(F.silu(F.linear(normed, self.gate)) * F.linear(normed, self.up), self.down)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandwichLayer(DecoderLayer):
+    """A layer of Gemma 4: what attention and MLP give is normed before it joins the residual stream; `scalar` (1,) scales what leaves."""
+
+    attended_gain: Tensor
+    out_gain: Tensor
+    scalar: Tensor
+
+    def at_one(self) -> SandwichLayer:
+        """The layer with the gains of its norms at 1."""
+        one = torch.ones_like
+        gain = None if self.gain is None else one(self.gain)
+        return replace(self, gain=gain, mlp_gain=one(self.mlp_gain), attended_gain=one(self.attended_gain), out_gain=one(self.out_gain))
+
+    def leave(self, residual: Tensor, attended: Tensor) -> Tensor:
+        """Output projection and MLP, each normed and added to the residual stream."""
+        inner = residual + rms_norm(self.attention.o(attended), self.attended_gain, self.eps)
+        normed = rms_norm(inner, self.mlp_gain, self.eps)
+        out = F.linear(F.gelu(F.linear(normed, self.gate), approximate="tanh") * F.linear(normed, self.up), self.down)
+        return (inner + rms_norm(out, self.out_gain, self.eps)) * self.scalar
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

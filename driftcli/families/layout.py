@@ -11,7 +11,7 @@ from driftcli.sources.files import Json
 
 Shapes = Mapping[str, tuple[int, ...]]
 Family = Literal["eagle3", "eagle", "causal-lm"]
-Producer = Literal["SafeAILab", "SpecForge", "speculators", "ModelOpt", "NeMo", "SpecDrift", "transformers"]
+Producer = Literal["SafeAILab", "SpecForge", "speculators", "ModelOpt", "NeMo", "SpecDrift", "DeepSpec", "transformers"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from driftcli.domain import ModelCard, PairCard, Sourced, System
-from driftcli.errors import SourceError, UsageError
+from driftcli.errors import FormatError, SourceError, UsageError
+from driftcli.families.carried import carried
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.families.causal_lm.loading import read_causal_lm
 from driftcli.families.eagle.alternatives import alternatives
@@ -16,9 +17,10 @@ from driftcli.families.eagle.eagle1 import Eagle
 from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.eagle.loading import read_eagle
 from driftcli.families.eagle.pitfalls import pitfalls
-from driftcli.families.formats import FORMATS, detect
-from driftcli.printable import masked
-from driftcli.sources.checkpoint import Checkpoint, open_checkpoint
+from driftcli.families.formats import FORMATS, open_drafter
+from driftcli.printable import counted_names, masked
+from driftcli.scanned import Unread
+from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, tensor_names
 from driftcli.sources.files import Source, resolve
 from driftcli.sources.fingerprint import hashes
 from driftcli.target.facts import read_facts
@@ -44,8 +46,10 @@ def load_pair(
 
     reading: whose way to compute an EAGLE head's step is taken, None for the declared one.
     """
-    checkpoint = open_checkpoint(resolve(drafter_name, remote_code=remote_code))
-    format = detect(checkpoint.source, checkpoint.config, checkpoint.shapes)
+    opened = open_drafter(resolve(drafter_name, remote_code=remote_code))
+    if isinstance(opened, Unread):
+        raise FormatError(opened.refusal)
+    checkpoint, format = opened
     source = resolve(target_name, remote_code=remote_code)
     require_no_head(source)
     if format.family != "causal-lm":
@@ -109,11 +113,12 @@ def require_no_head(target: Source) -> None:
 
 
 def _unread(model: LanguageModel) -> tuple[str, ...]:
-    if not model.unread:
-        return ()
-    return (
-        f"{model.source.name}: {len(model.unread)} tensors have no place in the model and were not read ({', '.join(model.unread[:3])})",
-    )
+    """Which drafters a model carries, and what else its class has no place for."""
+    heads = carried(tensor_names(model.source))
+    of_heads = {name for head in heads for name in head.tensors}
+    left = [name for name in model.unread if name not in of_heads]
+    said = counted_names(left, "has no place in the model and was not read", "have no place in the model and were not read")
+    return (*(f"the target carries {head}" for head in heads), *([f"{model.source.name}: {said}"] if left else []))
 
 
 def _dated(target: LanguageModel) -> tuple[str, ...]:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 from driftcli.domain import PairCard, Sourced
 
+TRAINED = "as trained"
 SYSTEM_NAMES = {
     "as_served:vllm": "vLLM 0.33",
     "as_served:vllm-v1": "vLLM 0.33, V1 runner",
     "as_served:sglang": "SGLang 0.5.23",
-    "as_trained": "as trained",
+    "as_trained": TRAINED,
 }
 SWITCHES = {
     "capture": "captured boundaries",
@@ -45,5 +46,5 @@ def disagreements(pair: PairCard) -> list[str]:
 
 def _line(system: str, fields: Mapping[str, Sourced]) -> str:
     if "refused" in fields:
-        return f"{system}: cannot run this drafter: {fields['refused'].value}"
+        return f"{system}: {'cannot be run here' if system == TRAINED else 'cannot run this drafter'}: {fields['refused'].value}"
     return f"{system}: otherwise: " + "; ".join(f"{SWITCHES[name]} {written(field.value)}" for name, field in fields.items())

@@ -84,8 +84,8 @@ def _stacked(row: Sequence[Text], sentence: int) -> list[RenderableType]:
     return [first, *(Padding(cell, (0, 0, 0, INDENT)) for cell in rest)]
 
 
-def hanging(line: str) -> RenderableType:
+def hanging(line: str, style: str = "") -> RenderableType:
     """A line that wraps under itself, behind a dash."""
     table = Table.grid()
-    table.add_row("- ", Text(line, overflow="fold"))
+    table.add_row("- ", Text(line, style=style, overflow="fold"))
     return table

@@ -159,7 +159,7 @@ def export(head: Head, ids: Tensor, out: Path) -> None:
     tensors["t2d"] = torch.zeros(vocabulary, dtype=torch.bool).index_fill(0, ids, True)
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
     flags = {"fc_norm": True, "norm_output": True} if head.post_norm else {}
-    named = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **asdict(head.shape), **flags}
+    named = {"architectures": ["LlamaForCausalLMEagle3"], "model_type": "llama", **asdict(head.shape), **flags}
     (out / "config.json").write_text(json.dumps({**named, "hidden_act": "silu", "torch_dtype": "bfloat16"}, indent=2) + "\n")
 
 

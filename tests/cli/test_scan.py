@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from driftcli.cli.main import main
+from tests.zoo.build import cases, write
 
 
 def ended(arguments: list[str]) -> int | str | None:
@@ -27,3 +29,24 @@ def test_what_cannot_be_scanned_is_refused_in_one_sentence(models: Path, tmp_pat
     assert seen.out == "" and seen.err.count("\n") == 1 and "no config.json" in seen.err
     assert ended(["scan", "--drafter", str(models / "post"), "--target", str(models / "post")]) == 3
     assert ended(["scan"]) == 2
+
+
+def test_a_family_that_is_not_measured_is_one_sentence_and_all_its_tensors_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(next(case for case in cases() if case.number == "36"), tmp_path)
+    assert ended(["scan", "--drafter", str(folder)]) == 3
+    seen = capsys.readouterr()
+    assert seen.out == "" and seen.err.count("\n") == 1 and "holds a DFlash drafter" in seen.err
+    assert ended(["scan", "--drafter", str(folder), "--format", "json"]) == 3
+    seen = capsys.readouterr()
+    told = json.loads(seen.out)
+    assert (told["family"], told["tensors"]["layers.*.self_attn.q_norm.weight"]) == ("DFlash", 5)
+    assert told["refused"] in seen.err
+
+
+def test_a_target_that_carries_an_mtp_head_says_so(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = shutil.copytree(models / "target", tmp_path / "target")
+    (target / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"mtp.fc.weight": "a", "lm_head.weight": "b"}}))
+    assert not ended(["scan", "--drafter", str(models / "post"), "--target", str(target)])
+    assert "- target: the target carries an MTP head (1 tensor, such as mtp.fc.weight)" in capsys.readouterr().out

@@ -83,7 +83,7 @@ def split(step: str) -> tuple[str, str]:
 
 
 def test_there_are_golden_steps_of_every_producer() -> None:
-    producers = {"safeai", "specforge", "speculators", "modelopt", "nemo", "mla", "fork", "eagle1", "hass", "wide"}
+    producers = {"safeai", "specforge", "speculators", "modelopt", "nemo", "mla", "fork", "eagle1", "hass", "wide", "deepspec"}
     assert {split(step)[0].split("-")[0] for step in STEPS} == producers
 
 

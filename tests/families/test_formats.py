@@ -3,9 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from driftcli.errors import FormatError
 from driftcli.families import formats
+from driftcli.families.causal_lm.formats import known_types
 from driftcli.families.formats import FORMATS, detect, histogram
 from driftcli.sources.checkpoint import open_checkpoint
 from driftcli.sources.files import Json, Source
@@ -29,40 +31,39 @@ def test_an_eagle3_head_is_one_whatever_its_config_claims(config: dict[str, Json
     assert detect(SOURCE, config, EAGLE3).family == "eagle3"
 
 
-UNKNOWN: list[dict[str, tuple[int, ...]]] = [
-    {},
-    {**LLAMA, "fc.weight": (4, 8)},  # a head beside a model
-    {**EAGLE3, "mask_hidden": (4,)},  # P-EAGLE
-    {"0.linear.weight": (4, 4), "1.linear.weight": (4, 4)},  # Medusa
-    {"weight": (4,)},
+UNKNOWN: list[tuple[dict[str, tuple[int, ...]], str]] = [
+    ({}, "no drafter that is known here: it has no tensors"),
+    ({"weight": (4,)}, "no drafter that is known here: its 1 tensor is weight"),
+    ({"0.weight": (4, 4), "1.weight": (4, 4), "a": (1,), "b": (1,), "c": (1,)}, "its 5 tensors are *.weight, a, b ..."),
+    ({**LLAMA, "fc.weight": (4, 8)}, "expected a causal language model that transformers builds, or a drafter's head"),
 ]
 
 
-@pytest.mark.parametrize("shapes", UNKNOWN)
-@pytest.mark.parametrize("model_type", ["llama", "medusa", None, 3, ["llama"], {"llama": 1}])
-def test_an_unknown_layout_is_refused_with_its_tensors_and_what_would_be_known(
-    shapes: dict[str, tuple[int, ...]], model_type: Json
-) -> None:
-    says = ("some-drafter", "no known format fits", "expected one of", *(known.name for known in FORMATS), histogram(shapes))
-    refused(FormatError, lambda: detect(SOURCE, {"model_type": model_type}, shapes), *says)
+@pytest.mark.parametrize(("shapes", "says"), UNKNOWN)
+@pytest.mark.parametrize("model_type", ["llama", None, 3, ["llama"], {"llama": 1}])
+def test_an_unknown_layout_is_refused_with_a_few_of_its_tensors(shapes: dict[str, tuple[int, ...]], says: str, model_type: Json) -> None:
+    refused(FormatError, lambda: detect(SOURCE, {"model_type": model_type}, shapes), "some-drafter", says)
 
 
 @pytest.mark.parametrize("model_type", ["bert-of-nobody", None, 3, ["llama"], {"llama": 1}])
 def test_a_layered_model_of_a_type_that_transformers_has_no_causal_class_for_is_refused(model_type: Json) -> None:
-    refused(FormatError, lambda: detect(SOURCE, {"model_type": model_type}, LLAMA), "no known format fits", "model.layers.*.mlp")
+    refused(FormatError, lambda: detect(SOURCE, {"model_type": model_type}, LLAMA), f"a model of type {model_type!r}")
     assert detect(SOURCE, {"model_type": "llama"}, LLAMA).family == "causal-lm"
+
+
+def test_the_types_of_causal_models_are_those_of_transformers_itself() -> None:
+    assert known_types() == set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
 
 def test_two_fitting_formats_are_refused_rather_than_the_first_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "FORMATS", (*FORMATS, FORMATS[0]))
-    refused(FormatError, lambda: detect(SOURCE, {}, EAGLE3), "some-drafter", "several formats fit", "expected one of")
+    refused(FormatError, lambda: detect(SOURCE, {}, EAGLE3), "some-drafter", "several layouts fit", "expected one")
 
 
 def test_the_histogram_counts_names_with_their_numbers_starred_the_most_frequent_first() -> None:
     shapes = {f"layers.{layer}.{part}": (1,) for layer in range(12) for part in ("a", "b")} | {"norm": (1,)}
-    assert histogram(shapes) == "layers.*.a x12, layers.*.b x12, norm x1"
-    assert histogram(shapes, longest=1) == "layers.*.a x12 and 2 more names"
-    assert histogram({}) == "none"
+    assert list(histogram(shapes).items()) == [("layers.*.a", 12), ("layers.*.b", 12), ("norm", 1)]
+    assert histogram({}) == {}
 
 
 @pytest.mark.parametrize(

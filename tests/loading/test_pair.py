@@ -64,11 +64,9 @@ def test_a_drafter_that_cannot_be_read_is_refused_before_the_targets_weights_are
 ) -> None:
     monkeypatch.setattr(loading, "load_language_model", lambda *_, **__: pytest.fail("the target was loaded"))
     unknown = edit_tensors(copy("pre"), {"midlayer.hidden_norm.weight": None})
-    refused(FormatError, lambda: load(models / "target", unknown), str(unknown), "1 tensors are missing", "layers.0.hidden_norm.weight")
+    refused(FormatError, lambda: load(models / "target", unknown), str(unknown), "tensor layers.0.hidden_norm.weight is missing")
     edit_tensors(unknown, {"midlayer.self_attn.q_proj.weight": None})
-    refused(
-        FormatError, lambda: load(models / "target", unknown), str(unknown), "no known format fits", "midlayer.self_attn.k_proj.weight x1"
-    )
+    refused(FormatError, lambda: load(models / "target", unknown), str(unknown), "no drafter that is known here", "its 13 tensors are")
     (unknown / WEIGHTS).write_bytes(b"")
     refused(FormatError, lambda: load(models / "target", unknown), str(unknown / WEIGHTS), "not a whole safetensors file")
 
@@ -139,9 +137,15 @@ def test_a_reading_may_be_asked_for_and_the_card_says_which(copy: Callable[[str]
 
 
 def test_tensors_that_the_targets_class_has_no_place_for_are_noted(copy: Callable[[str], Path], models: Path) -> None:
-    folder = edit_tensors(copy("target"), {"model.layers.8.eh_proj.weight": torch.ones(2)})
+    folder = edit_tensors(copy("target"), {"model.layers.3.strange.weight": torch.ones(2)})
     (note,) = load(folder, models / "pre").card.notes
-    assert str(folder) in note and "1 tensors have no place" in note and "model.layers.8.eh_proj.weight" in note
+    assert note == f"{folder}: tensor model.layers.3.strange.weight has no place in the model and was not read"
+    edit_tensors(folder, {"model.layers.3.stranger.weight": torch.ones(2)})
+    (note,) = load(folder, models / "pre").card.notes
+    assert "2 tensors have no place in the model and were not read (model.layers.3.strange.weight, " in note
 
 
-# --- fingerprints
+def test_an_mtp_head_of_the_target_is_noted_by_its_name(copy: Callable[[str], Path], models: Path) -> None:
+    folder = edit_tensors(copy("target"), {"model.layers.8.eh_proj.weight": torch.ones(2), "model.layers.8.enorm.weight": torch.ones(2)})
+    (note,) = load(folder, models / "pre").card.notes
+    assert note.startswith("the target carries an MTP head (2 tensors, such as model.layers.8.e")

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from driftcli.domain import Sourced
 from driftcli.report.console import plain
-from driftcli.report.scan import render, render_json
-from driftcli.scanned import Check, Scan
+from driftcli.report.scan import _doubt, render, render_json
+from driftcli.scanned import Check, Scan, Unread
 
 FIELDS = {
     "capture": (2, 4, 5), "pre_fc_norm": "per stream", "hidden_norms": 1, "residual": "raw", "deeper_norm": "input_layernorm", "biases": False,
@@ -29,6 +30,7 @@ SCAN = Scan(
     readings={"as_served:sglang": {"refused": Sourced("some-head: a reason", "default:SGLang")}, "as_trained": fields(feedback="raw")},
     checks=(Check("vocabulary", "ok", "drafts from all 260 tokens"), Check("norms", "warning", "normed as served, raw as trained")),
     pitfalls=("norm_output is true: the trap of the inverted flag",),
+    classes={"as_served:vllm": "Eagle3LlamaForCausalLM"},
 )
 
 
@@ -41,11 +43,43 @@ def test_a_scan_reads_as_agreed(golden: Callable[[str, str], None]) -> None:
     golden("scan.json", render_json(SCAN))
 
 
-def test_warnings_come_first_and_differences_are_marked() -> None:
+def test_what_is_wrong_comes_first_the_costliest_first_and_what_is_fine_in_one_line() -> None:
+    lines = shown(SCAN).splitlines()
+    at = lines.index("FINDINGS")
+    assert lines[at + 1 : at + 5] == [
+        "- SGLang 0.5.23 cannot run it: a reason",
+        "- norms: normed as served, raw as trained",
+        "- norm_output is true: the trap of the inverted flag",
+        "- fine: vocabulary",
+    ]
+    fine = shown(replace(SCAN, readings={"as_trained": fields()}, checks=SCAN.checks[:1], pitfalls=()))
+    assert "No finding in config and headers.\n- fine: vocabulary" in fine and "FINDINGS" not in fine
+
+
+def test_differences_are_marked_and_a_guess_is_called_one() -> None:
     text = shown(SCAN)
-    assert text.index("normed as served") < text.index("drafts from all")
     assert "state fed back  differs" in text and "residual  differs" not in text
-    assert "SGLang 0.5.23 cannot run it: some-head: a reason" in text
+    assert ["class", "built", "Eagle3LlamaForCausalLM"] in [line.split() for line in text.splitlines()]
+    assert "raw (a guess)" not in text
+    guessed = fields(feedback="raw") | {"feedback": Sourced("raw", "assumed:who made it")}
+    assert "raw (a guess)" in shown(replace(SCAN, readings={"as_trained": guessed}))
+
+
+def test_only_what_is_known_to_differ_is_red() -> None:
+    known = [Sourced("normed", "tensor"), Sourced("raw", "config:norm_output")]
+    assert _doubt(known) == "bold red"
+    assert _doubt([known[0], Sourced("raw", "assumed:who made it")]) == "yellow"
+
+
+def test_what_is_not_read_has_its_family_and_all_its_tensors_as_json() -> None:
+    found = Unread("some-head", "DFlash", "some-head: holds a DFlash drafter", {"layers.*.a": 5, "fc.weight": 1})
+    assert json.loads(render_json(found)) == {
+        "schema": 1,
+        "drafter": "some-head",
+        "family": "DFlash",
+        "refused": "some-head: holds a DFlash drafter",
+        "tensors": {"layers.*.a": 5, "fc.weight": 1},
+    }
 
 
 def test_a_scan_as_json_has_its_schema_and_every_source() -> None:

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
+from driftcli.families.carried import own_tensors
 from driftcli.families.layout import Format, Shapes, has
 from driftcli.sources.files import Json
 
 
-def _is_causal_lm(config: Mapping[str, Json], shapes: Shapes) -> bool:
-    whole = has(shapes, r"(^|\.)(layers|h|blocks|block)\.0\.") and has(
-        shapes, r"(embed_tokens|embed_in|wte|word_embeddings|embeddings?)\.weight$"
+def is_whole(names: Shapes) -> bool:
+    """Whether a whole language model is among these tensors, whatever drafter it carries besides."""
+    own = {name: names[name] for name in own_tensors(names)}
+    return has(own, r"(^|\.)(layers|h|blocks|block)\.\d+\.") and has(
+        own, r"(embed_tokens|embed_in|wte|word_embeddings|embeddings?)\.weight$"
     )
-    if not whole or has(shapes, r"(^|^model\.)fc\.weight$|(^|\.)(hidden_norm|eh_proj|enorm)\.weight$|(^|\.)d2t$"):
-        return False
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    return str(config.get("model_type")) in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+def _is_causal_lm(config: Mapping[str, Json], shapes: Shapes) -> bool:
+    if not is_whole(shapes) or has(shapes, r"(^|^model\.)fc\.weight$|(^|\.)hidden_norm\.weight$|(^|\.)d2t$"):
+        return False
+    return str(config.get("model_type")) in known_types()
+
+
+@cache
+def known_types() -> frozenset[str]:
+    """Model types that the installed transformers has a causal class for, read from its source: to import it takes seconds."""
+    package = find_spec("transformers")
+    assert package is not None and package.submodule_search_locations
+    source = Path(package.submodule_search_locations[0]) / "models" / "auto" / "modeling_auto.py"
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES":
+            return frozenset(dict(ast.literal_eval(node.value.args[0])) if isinstance(node.value, ast.Call) else ())
+    raise AssertionError(f"{source} names no causal language models")
 
 
 CAUSAL_LM: tuple[Format, ...] = (Format("causal language model", "causal-lm", "transformers", _is_causal_lm),)

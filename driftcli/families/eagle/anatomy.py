@@ -10,6 +10,8 @@ from typing import Literal
 from driftcli.families.layout import Family
 
 Shape = tuple[int, ...]
+SCALAR = "layers.0.layer_scalar"
+AROUND_MLP = ("pre_feedforward_layernorm", "post_feedforward_layernorm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,11 @@ class Anatomy:
         """Whether some tensor's canonical name matches."""
         return any(re.search(pattern, name) for name in self.names)
 
+    @property
+    def sandwiched(self) -> bool:
+        """Whether its layers are Gemma 4's: norms on both sides of attention and MLP, and a scalar on what leaves."""
+        return SCALAR in self.names
+
 
 def required_names(family: Family, names: Collection[str], layers: int) -> set[str]:
     """Names without which a head with these tensors cannot run; those that depend on sizes are not among them."""
@@ -74,6 +81,9 @@ def _required_in_layer(names: Collection[str], layer: str, family: Family, numbe
     else:
         parts = ["q_proj", "k_proj", "v_proj", "o_proj"]
     norms = ["post_attention_layernorm"]
+    if f"{layer}layer_scalar" in names:
+        norms += AROUND_MLP
+        parts = [part for part in (*parts, "q_norm", "k_norm") if part != "v_proj"]  # keys may stand for values
     if number == 0 and family == "eagle3":
         norms += ["input_layernorm"] if _reads_one_stream(names) else ["input_layernorm", "hidden_norm"]
     elif number > 0 and not {f"{layer}input_layernorm.weight", f"{layer}hidden_norm.weight"} & set(names):
@@ -91,7 +101,7 @@ def expected_shapes(a: Anatomy) -> dict[str, Shape]:
     for number in range(a.layers):
         expected |= {f"layers.{number}.{name}": shape for name, shape in _layer_shapes(a, number).items()}
     if a.family == "eagle":
-        return expected | {"fc.weight": (a.width, 2 * a.width), "fc.bias": (a.width,)}
+        return expected | {"fc.weight": (a.width, 2 * a.width), "fc.bias": (a.width,), "lm_head.weight": (a.vocabulary, a.width)}
     return expected | {
         "norm.weight": (a.width,),
         "fc.weight": (a.width, a.streams * a.target_width),
@@ -107,7 +117,7 @@ def expected_shapes(a: Anatomy) -> dict[str, Shape]:
 def _layer_shapes(a: Anatomy, number: int) -> dict[str, Shape]:
     entered = 2 * a.width if number == 0 and a.family == "eagle3" else a.width
     attention = _grouped_shapes(a, entered) if a.heads.kind == "grouped" else _latent_shapes(a, entered)
-    norms = ["post_attention_layernorm", *(("hidden_norm",) if a.family == "eagle3" else ())]
+    norms = ["post_attention_layernorm", *(("hidden_norm",) if a.family == "eagle3" else ()), *(AROUND_MLP if a.sandwiched else ())]
     norms += ["input_layernorm"] if number or a.family == "eagle3" else []
     return {
         **{f"self_attn.{name}": shape for name, shape in attention.items()},
@@ -115,6 +125,7 @@ def _layer_shapes(a: Anatomy, number: int) -> dict[str, Shape]:
         "mlp.up_proj.weight": (a.inner, a.width),
         "mlp.down_proj.weight": (a.width, a.inner),
         **{f"{norm}.weight": (a.width,) for norm in norms},
+        **({"layer_scalar": (1,)} if a.sandwiched else {}),
     }
 
 

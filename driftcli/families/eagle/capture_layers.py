@@ -3,8 +3,8 @@
 One list of layer ids means different streams to different readers. At the top level it holds boundaries for everybody who reads it there.
 Inside `eagle_config` SpecForge, ModelOpt and SGLang mean layer outputs (output `o` is boundary `o + 1`), vLLM's V1 runner boundaries, and
 its default runner, V2, does not look at that key at all but at `layer_ids` beside it; and a list that ends in the target's last boundary
-can only hold boundaries. Boundary `L + 1` stands for the stream
-after the target's final norm, which heads of one stream read.
+can only hold boundaries. `target_layer_ids` (DeepSpec) are layer outputs, read by its own code and by vLLM's V2 runner alone. Boundary
+`L + 1` stands for the stream after the target's final norm, which heads of one stream read.
 """
 
 from __future__ import annotations
@@ -18,14 +18,19 @@ from driftcli.families.record import Record
 from driftcli.target.facts import TargetFacts
 
 KEY, NEST = "eagle_aux_hidden_state_layer_ids", "eagle_config"
-INSIDE, SHORT = f"{NEST}.{KEY}", f"{NEST}.layer_ids"
+INSIDE, SHORT, OUTPUTS = f"{NEST}.{KEY}", f"{NEST}.layer_ids", "target_layer_ids"
 READ: dict[System, tuple[str, ...]] = {  # where each looks for ids, the first that is there counts
-    "as_served:vllm": (KEY, SHORT),
+    "as_served:vllm": (KEY, OUTPUTS, SHORT),
     "as_served:vllm-v1": (KEY, INSIDE),
     "as_served:sglang": (INSIDE,),
-    "as_trained": (KEY, INSIDE, SHORT),
+    "as_trained": (KEY, OUTPUTS, INSIDE, SHORT),
 }
-READERS: dict[System, str] = {"as_served:vllm": "vLLM", "as_served:vllm-v1": "vLLM's V1 runner", "as_served:sglang": "SGLang"}
+READERS: dict[System, str] = {
+    "as_served:vllm": "vLLM",
+    "as_served:vllm-v1": "vLLM's V1 runner",
+    "as_served:sglang": "SGLang",
+    "as_trained": "whoever trained it",
+}
 MINIMAL_LAYERS = 7  # below this many target layers the default ids 2, L // 2, L - 3 are no longer three distinct ascending boundaries
 DEFAULT_OF_ALL = "default:vLLM, SGLang and SafeAILab"
 DEFAULTS = "2, L/2, L-3"  # shown where the target, hence L, is not known
@@ -51,7 +56,7 @@ class Capture:
 def layer_ids(record: Record) -> dict[str, LayerIds]:
     """The ids that a config names by their key; raises FormatError for what is no list of layer numbers."""
     found = {}
-    for key in (KEY, INSIDE, SHORT):
+    for key in (KEY, OUTPUTS, INSIDE, SHORT):
         name = key.removeprefix(f"{NEST}.")
         place = record if name == key else record.within(NEST)
         value = place.config.get(name)
@@ -70,9 +75,10 @@ def reads_last_state(record: Record) -> bool:
     return not record.within(NEST).is_on("use_aux_hidden_state", True)
 
 
-def last_state(target: TargetFacts) -> Capture:
+def last_state(record: Record, target: TargetFacts) -> Capture:
     """The stream after the target's final norm."""
-    return Capture(LAST if target.layers is None else (target.layers + 1,), "config:eagle_config.use_aux_hidden_state")
+    source = "config:eagle_config.use_aux_hidden_state" if reads_last_state(record) else "tensor"
+    return Capture(LAST if target.layers is None else (target.layers + 1,), source)
 
 
 def captured(named: Mapping[str, LayerIds], system: System, target: TargetFacts) -> Capture:
@@ -81,6 +87,8 @@ def captured(named: Mapping[str, LayerIds], system: System, target: TargetFacts)
     if ids is None:
         unread = ", ".join(named)
         return _defaults(target.layers, f"default:{READERS[system]}, which does not read {unread}" if unread else DEFAULT_OF_ALL)
+    if ids.key == OUTPUTS:
+        return _read(ids, 1, "layer outputs")
     if system == "as_trained":
         return _trained(ids, target.layers)
     return _read(ids, *(_sglang_shift(ids, target) if system == "as_served:sglang" else (0, "boundaries")))
@@ -116,7 +124,7 @@ def unusable(capture: Capture, where: str, streams: int, target: TargetFacts) ->
     found, layers = capture.boundaries, target.layers
     if isinstance(found, str):
         return None if streams == len(found.split(", ")) or found == LAST else _disagreement(where, streams, found)
-    if layers is not None and not capture.source.startswith(("config", "assumed")) and layers < MINIMAL_LAYERS:
+    if layers is not None and capture.source.startswith("default") and layers < MINIMAL_LAYERS:
         return PairError(
             f"{target.name}: {layers} layers, but the default capture layers 2, L/2, L-3 need at least {MINIMAL_LAYERS}; "
             f"use a deeper target or a head that names its layers in {KEY}"
@@ -129,4 +137,6 @@ def unusable(capture: Capture, where: str, streams: int, target: TargetFacts) ->
 
 
 def _disagreement(where: str, streams: int, found: str) -> FormatError:
-    return FormatError(f"{where}: fc.weight reads {streams} streams of the target, but the capture layers are {found}; correct {KEY}")
+    return FormatError(
+        f"{where}: fc.weight reads {streams} streams of the target, but the capture layers are {found}; correct {KEY} or write it"
+    )

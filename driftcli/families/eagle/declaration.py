@@ -13,7 +13,7 @@ import numpy as np
 from driftcli.domain import Sourced, System
 from driftcli.errors import DriftError, FormatError
 from driftcli.families.eagle.anatomy import Anatomy
-from driftcli.families.eagle.dissection import LLAMA, canonical, dissect
+from driftcli.families.eagle.dissection import DEEPSEEK, LLAMA, canonical, dissect
 from driftcli.families.eagle.layer_config import layer_config
 from driftcli.families.eagle.readings import Head, Reading, asks_for_joint_norm, asks_for_stream_norms, declared, readings
 from driftcli.families.eagle.vocab_map import target_ids
@@ -22,6 +22,8 @@ from driftcli.families.record import Record
 from driftcli.sources.checkpoint import Checkpoint
 from driftcli.target.facts import TargetFacts
 
+SOFTCAP = "final_logit_softcapping"
+GELU = "gelu_pytorch_tanh"
 EPS = (1e-30, 1.0)  # below it float32 rounds to 0, and a row of zeros becomes NaN; above it nothing is left of a state (chosen by us)
 
 
@@ -29,7 +31,8 @@ EPS = (1e-30, 1.0)  # below it float32 rounds to 0, and a row of zeros becomes N
 class Declaration:
     """A checkpoint understood.
 
-    names: stored name of each canonical one. to_target: target id of each draft id. system: whose reading stands for the file.
+    names: stored name of each canonical one. to_target: target id of each draft id. softcap: bound on its scores, None without. system:
+    whose reading stands for the file.
     """
 
     checkpoint: Checkpoint
@@ -38,6 +41,7 @@ class Declaration:
     to_target: np.ndarray
     eps: float
     positions: int
+    softcap: float | None
     readings: Mapping[System, Reading | DriftError]
     system: System
 
@@ -82,16 +86,18 @@ def declare(checkpoint: Checkpoint, format: Format, target: TargetFacts) -> Decl
     record = Record(checkpoint.source.name, checkpoint.config)
     record.note("format", format.name, "tensor")
     layers = layer_config(record, format.producer)
-    _require_silu(layers)
     anatomy = dissect(checkpoint, format, layers, record, target)
+    _require_activation(layers, anatomy)
     _require_norms(record, anatomy)
     to_target = target_ids(checkpoint, anatomy.draft_vocabulary, anatomy.vocabulary, record)
     record.note("attention", f"{anatomy.heads.kind} keys", "tensor")
     eps = _eps(layers)
-    positions = layers.integer("max_position_embeddings", "max_position_embeddings", 2048, LLAMA)
+    latent = anatomy.heads.kind == "latent"
+    positions = layers.integer("max_position_embeddings", "max_position_embeddings", *((4096, DEEPSEEK) if latent else (2048, LLAMA)))
     head = Head(record, layers, format, anatomy, frozenset(checkpoint.tensors), target)
     found = readings(head)
-    return Declaration(checkpoint, head, canonical(checkpoint, format), to_target, eps, positions, found, declared(found))
+    softcap = layers.number("softcap", SOFTCAP, 0.0, LLAMA) if anatomy.sandwiched and layers.get(SOFTCAP) is not None else None
+    return Declaration(checkpoint, head, canonical(checkpoint, format), to_target, eps, positions, softcap, found, declared(found))
 
 
 def _alike(one: Reading | DriftError, other: Reading | DriftError) -> bool:
@@ -113,10 +119,14 @@ def _eps(layers: Record) -> float:
     return eps
 
 
-def _require_silu(layers: Record) -> None:
-    activation = layers.text("activation", "hidden_act", "silu", LLAMA)
-    if activation != "silu":
-        raise layers.wrong("hidden_act", activation, "silu, the only one that EAGLE heads are served with")
+def _require_activation(layers: Record, anatomy: Anatomy) -> None:
+    if anatomy.sandwiched:
+        key, known, said = "hidden_activation", GELU, f"{GELU}, Gemma 4's"
+    else:
+        key, known, said = "hidden_act", "silu", "silu, the only one that EAGLE heads are served with"
+    activation = layers.text("activation", key, known, LLAMA)
+    if activation != known:
+        raise layers.wrong(key, activation, said)
 
 
 def _require_norms(record: Record, anatomy: Anatomy) -> None:

@@ -10,9 +10,11 @@ import re
 from collections.abc import Mapping
 
 from driftcli.errors import FormatError, PairError
-from driftcli.families.eagle.anatomy import Anatomy, Heads, expected_shapes, required_names
+from driftcli.families.eagle.anatomy import SCALAR, Anatomy, Heads, expected_shapes, required_names
 from driftcli.families.layout import Family, Format
+from driftcli.families.quantisation import quantisation
 from driftcli.families.record import Record
+from driftcli.printable import counted_names
 from driftcli.sources.checkpoint import Checkpoint, Stored
 from driftcli.target.facts import TargetFacts
 
@@ -46,7 +48,7 @@ def dissect(checkpoint: Checkpoint, format: Format, layers: Record, record: Reco
     depth = _count_layers(where, stored)
     _require(where, stored, required_names(format.family, stored, depth))
     anatomy = _sizes(where, format.family, stored, depth, layers, record, target)
-    _check_dtypes(where, stored)
+    _check_dtypes(checkpoint, stored)
     _check_shapes(where, stored, anatomy)
     return anatomy
 
@@ -59,16 +61,24 @@ def _count_layers(where: str, stored: Mapping[str, Stored]) -> int:
 
 
 def _require(where: str, stored: Mapping[str, Stored], names: set[str]) -> None:
-    if missing := sorted(names - stored.keys()):
+    if "d2t" in names - stored.keys():
         raise FormatError(
-            f"{where}: {len(missing)} tensors are missing ({', '.join(missing[:3])}), expected a whole EAGLE head; export it again"
+            f"{where}: tensor d2t is missing, which says which of the target's tokens the rows of lm_head stand for; without it vLLM and "
+            "SGLang take the first ids and propose wrong tokens without a word (Automodel#2447); export it again"
         )
+    if missing := sorted(names - stored.keys()):
+        raise FormatError(f"{where}: {counted_names(missing, 'is missing', 'are missing')}, expected a whole EAGLE head; export it again")
 
 
-def _check_dtypes(where: str, stored: Mapping[str, Stored]) -> None:
+def _check_dtypes(checkpoint: Checkpoint, stored: Mapping[str, Stored]) -> None:
+    scheme = quantisation(checkpoint)
+    said = f" (quantised: {scheme.value})" if scheme else ""
     for name, tensor in stored.items():
         if name not in MAPS and tensor.dtype not in FLOATS:
-            raise FormatError(f"{where}: {name} is stored as {tensor.dtype}, expected 16, 32 or 64-bit floats; export it unquantised")
+            raise FormatError(
+                f"{checkpoint.source.name}: {name} is stored as {tensor.dtype}{said}, expected 16, 32 or 64-bit floats; "
+                "servers may run it so, but here measure the head that it was quantised from"
+            )
 
 
 def _sizes(
@@ -159,16 +169,18 @@ def _draft_vocabulary(where: str, stored: Mapping[str, Stored], vocabulary: int,
 
 def _grouped(where: str, stored: Mapping[str, Stored], layers: Record) -> Heads:
     """Counts from the config, the size of a head from the rows of the projections; raises FormatError where they do not divide."""
+    shared, gemma = "layers.0.self_attn.v_proj.weight" not in stored, SCALAR in stored
     count = layers.integer("heads", "num_attention_heads", None, LLAMA)
-    keys = layers.integer("kv_heads", "num_key_value_heads", count, LLAMA)
-    rows = {name: _matrix(where, stored, f"layers.0.self_attn.{name}_proj.weight")[0] for name in "qkv"}
+    keys = layers.integer("kv_heads", "num_global_key_value_heads" if shared else "num_key_value_heads", count, LLAMA)
+    rows = {name: _matrix(where, stored, f"layers.0.self_attn.{name}_proj.weight")[0] for name in ("qk" if shared else "qkv")}
+    rows.setdefault("v", rows["k"])
     size = rows["q"] // count
     if count % keys or rows["q"] % count or rows["k"] != size * keys or rows["v"] != size * keys or size < 2 or size % 2:
         raise FormatError(
             f"{layers.where}/config.json: {count} heads and {keys} key heads over {rows['q']}, {rows['k']} and {rows['v']} projected rows, "
             "expected heads of one even size; correct num_attention_heads and num_key_value_heads"
         )
-    _agree(layers, "head_dim", "head_dim", size)
+    _agree(layers, "head_dim", "global_head_dim" if gemma else "head_dim", size)
     return Heads("grouped", count, keys, size, size, size)
 
 
@@ -198,7 +210,7 @@ def _check_shapes(where: str, stored: Mapping[str, Stored], anatomy: Anatomy) ->
     expected = expected_shapes(anatomy)
     if left := sorted(stored.keys() - expected.keys()):
         raise FormatError(
-            f"{where}: {len(left)} tensors have no place in an EAGLE head ({', '.join(left[:3])}); "
+            f"{where}: {counted_names(left, 'has no place', 'have no place')} in an EAGLE head; "
             "their effect would be lost, so it is not run"
         )
     grouped = {name for name in expected if name.startswith("fc_norm.")}

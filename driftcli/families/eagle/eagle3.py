@@ -52,7 +52,7 @@ class Fusion:
 @dataclass(frozen=True)
 class Eagle3:
     """A loaded head in one reading of its checkpoint; hidden_gains norm the state in their order. shared_head: its head's rows are the
-    target's, picked by the draft vocabulary.
+    target's, picked by the draft vocabulary. softcap: bounds the scores, as Gemma does.
     """
 
     boundaries: tuple[int, ...]
@@ -70,6 +70,8 @@ class Eagle3:
     feedback: Feedback
     rope_config: LlamaConfig
     shared_head: bool = False
+    softcap: float | None = None
+    embedding_scale: float = 1.0
     others: Others = field(default_factory=Others)
 
     def wired(self, wiring: Wiring) -> Eagle3:
@@ -120,8 +122,9 @@ class Eagle3:
         return self.fusion.normed([streams[boundary].to(self.head) for boundary in self.boundaries])
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Rows of its embedding."""
-        return F.embedding(tokens, self.embedding)
+        """Rows of its embedding, scaled where the family scales them."""
+        rows = F.embedding(tokens, self.embedding)
+        return rows if self.embedding_scale == 1 else rows * self.embedding_scale
 
     def begin(self, embedded: Tensor, states: Tensor) -> Flow:
         """Embedding and state side by side, each normed."""
@@ -138,7 +141,8 @@ class Eagle3:
 
     def logits(self, output: Tensor) -> Tensor:
         """Scores over the draft vocabulary."""
-        return F.linear(output, self.head).float()
+        scores = F.linear(output, self.head).float()
+        return scores if self.softcap is None else torch.tanh(scores / self.softcap) * self.softcap
 
     def to_target(self, guesses: Tensor) -> Tensor:
         """Target ids of draft ids."""

@@ -14,9 +14,12 @@ MODELOPT_KEYS = {
     "next_layer_regular",
     "parallel_draft_step",
 }
-SPECFORGE_KEYS = {"eagle_config", "target_hidden_size", "use_aux_norm", "head_dim"}
+SPECFORGE_KEYS = {"eagle_config", "use_aux_norm", "head_dim"}
+DEEPSPEC_KEYS = ("target_layer_ids", "ttt_length")
 MIDLAYER, NEMO_PREFIX = {r"^midlayer\.": "layers.0."}, {r"^model\.": ""}
 LEGACY_NORMS = {rf"^aux_norm_{place}\.": f"fc_norm.{number}." for number, place in enumerate(("low", "mid", "high"))}
+WRAPPED = "model.model."
+CONVERTED = {r"^model\.model\.": "", r"^model\.lm_head\.": "lm_head."}
 OLDER_NAMES = {**MIDLAYER, **LEGACY_NORMS}
 
 
@@ -47,18 +50,28 @@ def _is_modelopt(config: Mapping[str, Json], shapes: Shapes) -> bool:
     return bool(_nested_keys(config) & MODELOPT_KEYS) and not shapes.keys() & {"embed_tokens.weight", "t2d"}
 
 
+def _is_deepspec(config: Mapping[str, Json]) -> bool:
+    return all(key in config for key in DEEPSPEC_KEYS)
+
+
 def _is_specforge(config: Mapping[str, Json], shapes: Shapes) -> bool:
     """A head that no other layout claims: `layers.N` as SGLang also takes it, or `midlayer` with what SafeAILab's code never writes."""
     if _is_eagle3(shapes, "midlayer."):
         return bool(SPECFORGE_KEYS & config.keys()) or has(shapes, r"^aux_norm_|_a_proj|\.bias$")
-    return _is_eagle3(shapes, "layers.0.") and not (_is_speculators(config) or _is_modelopt(config, shapes) or _is_fork(shapes))
+    others = _is_speculators(config) or _is_deepspec(config) or _is_modelopt(config, shapes) or _is_fork(shapes)
+    return _is_eagle3(shapes, "layers.0.") and not others
 
 
 def _is_safeailab(config: Mapping[str, Json], shapes: Shapes) -> bool:
     return _is_eagle3(shapes, "midlayer.") and not _is_specforge(config, shapes)
 
 
-def _is_eagle1(_: Mapping[str, Json], shapes: Shapes) -> bool:
+def _inner(shapes: Shapes) -> Shapes:
+    """What vLLM's converter wrapped into a model of a model, without the copy of the target's head."""
+    return {name.removeprefix(WRAPPED): shape for name, shape in shapes.items() if name.startswith((WRAPPED, "fc."))}
+
+
+def _is_eagle1(shapes: Shapes) -> bool:
     fusion, query = shapes.get("fc.weight", ()), shapes.get("layers.0.self_attn.q_proj.weight", ())
     one_stream = len(fusion) == len(query) == 2 and fusion[1] == 2 * fusion[0] and query[1] == fusion[0]
     return one_stream and not has(shapes, r"(^|\.)hidden_norm\.|^lm_head\.|(^|\.)[dt]2[dt]$|^mask_hidden$")
@@ -81,5 +94,12 @@ EAGLE: tuple[Format, ...] = (
     ),
     Format("EAGLE-3, NeMo layout", "eagle3", "NeMo", lambda _, shapes: _is_eagle3(shapes, "model.layers.0."), NEMO_PREFIX),
     Format("EAGLE-3, SpecDrift fork layout", "eagle3", "SpecDrift", lambda _, shapes: _is_eagle3(shapes, "layers.0.") and _is_fork(shapes)),
-    Format("EAGLE-1, EAGLE-2 or HASS layout", "eagle", "SafeAILab", _is_eagle1),
+    Format(
+        "EAGLE-3, DeepSpec layout",
+        "eagle3",
+        "DeepSpec",
+        lambda config, shapes: _is_eagle3(shapes, "layers.0.") and _is_deepspec(config) and not _is_speculators(config),
+    ),
+    Format("EAGLE-1, EAGLE-2 or HASS layout", "eagle", "SafeAILab", lambda _, shapes: _is_eagle1(shapes)),
+    Format("EAGLE-1, converted for vLLM", "eagle", "SafeAILab", lambda _, shapes: _is_eagle1(_inner(shapes)), CONVERTED),
 )

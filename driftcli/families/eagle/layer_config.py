@@ -31,6 +31,8 @@ CLASS_NAMES = {"llama": "transformers LlamaConfig", "qwen3": "transformers Qwen3
 
 def layer_config(record: Record, producer: Producer) -> Record:
     """Where the sizes, RoPE and windows of the layers are read; raises FormatError for a nested config of a class that is not known."""
+    if record.config.get("model_type") == "eagle" and isinstance(record.config.get("model"), dict):  # as converted for vLLM
+        return record.within("model")
     if producer != "speculators":
         return record
     kind = record.within(NEST).config.get("model_type", SILENT_CLASS)

@@ -17,6 +17,7 @@ from transformers import LlamaConfig
 from driftcli.domain import Sourced, System
 from driftcli.errors import FormatError
 from driftcli.families.eagle.alternatives import other_ropes
+from driftcli.families.eagle.anatomy import AROUND_MLP
 from driftcli.families.eagle.declaration import Declaration
 from driftcli.families.eagle.dissection import MAPS
 from driftcli.families.eagle.eagle1 import Eagle
@@ -24,11 +25,13 @@ from driftcli.families.eagle.eagle3 import Eagle3, Fusion
 from driftcli.families.eagle.readings import Reading
 from driftcli.families.eagle.rope_config import rope_config
 from driftcli.families.eagle.vocab_map import sound_maps
-from driftcli.families.layers import Attention, DecoderLayer, GroupedAttention, LatentAttention, Linear
+from driftcli.families.layers import Attention, DecoderLayer, GroupedAttention, LatentAttention, Linear, SandwichLayer
 from driftcli.families.others import Others
 from driftcli.families.vocabulary import DraftVocabulary
 from driftcli.sources.tensors import read_tensors, require_bounded
 from driftcli.target.language_model import LanguageModel
+
+SHARED = Sourced("target's", "default:vLLM, SGLang and SafeAILab, where the tensor is absent")
 
 
 @dataclass(frozen=True)
@@ -98,15 +101,19 @@ def _eagle3(parts: _Parts, embedding: Tensor, record: dict[str, Sourced]) -> Eag
         feedback=reading.feedback.value,
         rope_config=_rope(parts),
         shared_head=record["head"].value == "target's",
+        softcap=declaration.softcap,
+        embedding_scale=declaration.anatomy.width**0.5 if declaration.anatomy.sandwiched else 1.0,
         others=_others(parts, embedding),
     )
 
 
 def _eagle(parts: _Parts, embedding: Tensor, record: dict[str, Sourced]) -> Eagle:
     (boundary,) = _boundaries(parts.reading)
-    record["head"] = Sourced("target's", "default:vLLM, SGLang and SafeAILab, where the tensor is absent")
+    own = parts.tensors.get("lm_head.weight")
+    record["head"] = SHARED if own is None else _owned(own, parts.target.head)
     fusion = parts.linear("fc", biased=parts.reading.fusion_bias.value)
-    return Eagle(boundary, fusion, _layers(parts), embedding, parts.target.head, _rope(parts), _others(parts, embedding))
+    head = parts.target.head if own is None else own
+    return Eagle(boundary, fusion, _layers(parts), embedding, head, _rope(parts), _others(parts, embedding))
 
 
 def _others(parts: _Parts, embedding: Tensor) -> Others:
@@ -150,19 +157,29 @@ def _layers(parts: _Parts) -> tuple[DecoderLayer, ...]:
         gain = None if number == 0 else parts.gain(f"{name}.{parts.reading.deeper_norm.value}")
         gate, up, down = (parts.tensors[f"{name}.mlp.{part}_proj.weight"] for part in ("gate", "up", "down"))
         attention, anchored = _attention(parts, f"{name}.self_attn"), parts.reading.window_from.value == "anchor"
-        mlp_gain = parts.gain(f"{name}.post_attention_layernorm")
-        found.append(
-            DecoderLayer(attention, gain, mlp_gain, gate, up, down, eps=parts.declaration.eps, window=window, from_anchor=anchored)
-        )
+        behind = parts.gain(f"{name}.post_attention_layernorm")
+        made = DecoderLayer(attention, gain, behind, gate, up, down, eps=parts.declaration.eps, window=window, from_anchor=anchored)
+        found.append(_sandwiched(parts, name, made) if parts.declaration.anatomy.sandwiched else made)
     return tuple(found)
+
+
+def _sandwiched(parts: _Parts, name: str, layer: DecoderLayer) -> SandwichLayer:
+    """The same layer with Gemma 4's norms: what is called post-attention norms what the attention gives."""
+    before, after = (parts.gain(f"{name}.{norm}") for norm in AROUND_MLP)
+    return SandwichLayer(
+        layer.attention, layer.gain, before, layer.gate, layer.up, layer.down, layer.eps, layer.window, layer.from_anchor,
+        attended_gain=layer.mlp_gain, out_gain=after, scalar=parts.tensors[f"{name}.layer_scalar"],
+    )  # fmt: skip
 
 
 def _attention(parts: _Parts, name: str) -> Attention:
     heads, tensors, eps = parts.declaration.anatomy.heads, parts.tensors, parts.declaration.eps
     if heads.kind == "grouped":
-        q, k, v, o = (parts.linear(f"{name}.{part}_proj", biased=parts.reading.biases.value) for part in "qkvo")
-        norms = (tensors.get(f"{name}.{part}_norm.weight") for part in "qk")
-        return GroupedAttention(q, k, v, o, heads.size, eps, *norms)
+        held = [part for part in "qkvo" if f"{name}.{part}_proj.weight" in tensors]
+        made = {part: parts.linear(f"{name}.{part}_proj", biased=parts.reading.biases.value) for part in held}
+        q_norm, k_norm = (tensors.get(f"{name}.{part}_norm.weight") for part in "qk")
+        unscaled = parts.declaration.anatomy.sandwiched
+        return GroupedAttention(made["q"], made["k"], made.get("v"), made["o"], heads.size, eps, q_norm, k_norm, unscaled)
     low = f"{name}.q_a_proj"
     has_low = f"{low}.weight" in tensors
     return LatentAttention(
@@ -198,7 +215,7 @@ def _head(parts: _Parts, embedding: Tensor, to_target: Tensor, record: dict[str,
     if tied and "embed_tokens.weight" in parts.tensors:
         record["head"] = Sourced("own embedding", "config:tie_word_embeddings")
         return embedding[to_target]
-    record["head"] = Sourced("target's", "default:vLLM, SGLang and SafeAILab, where the tensor is absent")
+    record["head"] = SHARED
     return parts.target.head[to_target]
 
 

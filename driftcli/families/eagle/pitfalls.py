@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from driftcli.domain import System
-from driftcli.families.eagle.capture_layers import KEY, layer_ids
+from driftcli.families.eagle.capture_layers import KEY, READERS, layer_ids
 from driftcli.families.eagle.declaration import Declaration
-from driftcli.families.eagle.readings import Reading, asks_for_joint_norm, feeds_back_raw_whatever_it_says
+from driftcli.families.eagle.readings import SERVERS, Reading, asks_for_joint_norm, feeds_back_raw_whatever_it_says
 from driftcli.families.eagle.vocab_map import MARKED
+from driftcli.sources.files import Json
 
 V1: System = "as_served:vllm-v1"
+ORIGINAL = {"original_max_position_embeddings"}  # where it stands SGLang takes the declared range as it is
 
 
 def pitfalls(declaration: Declaration) -> tuple[str, ...]:
@@ -34,7 +36,7 @@ def _layer_ids(d: Declaration) -> str | None:
             f"{_listed(*others)}; write the latter under {KEY} at the top level too"
         )
     captured |= {} if early in (None, captured.get("as_served:vllm")) else {V1: early}
-    shown = "; ".join(f"{system} captures {_listed(value)}" for system, value in captured.items())
+    shown = "; ".join(f"{READERS[system]} captures {_listed(value)}" for system, value in captured.items())
     return (
         f"layer ids {held} mean different streams to different readers (boundary b is the stream after b layers): {shown}; write the "
         f"boundaries of training under {KEY} at the top level for vLLM, and layer outputs under eagle_config for SGLang"
@@ -54,8 +56,18 @@ def _unserved_map(d: Declaration) -> str | None:
     return "d2t holds absolute ids; it is read so here, but vLLM and SGLang add them to the row number and would propose wrong tokens"
 
 
+def _is_served(d: Declaration) -> bool:
+    """Whether some server can run it."""
+    return any(isinstance(d.readings[system], Reading) for system in SERVERS)
+
+
 def _own_embedding(d: Declaration) -> str | None:
-    if "embed_tokens.weight" not in d.anatomy.names or d.anatomy.width != d.anatomy.target_width or d.head.is_speculators:
+    if (
+        not _is_served(d)
+        or "embed_tokens.weight" not in d.anatomy.names
+        or d.anatomy.width != d.anatomy.target_width
+        or d.head.is_speculators
+    ):
         return None
     return (
         "brings embeddings of its own: vLLM keeps them, SGLang puts the target's in their place; if they differ the two compute otherwise"
@@ -73,7 +85,7 @@ def _stray_norms(d: Declaration) -> str | None:
 def _fusion_bias(d: Declaration) -> str | None:
     if d.anatomy.family == "eagle" and "fc.bias" in d.anatomy.names:
         return "fc.bias is left out by vLLM, which builds fc without one; SafeAILab and SGLang add it"
-    if d.anatomy.family == "eagle":
+    if d.anatomy.family == "eagle" and isinstance(d.readings["as_served:sglang"], Reading):
         return "has no fc.bias, but SGLang builds fc with one and the file gives it no value; check what it starts from"
     return None
 
@@ -89,7 +101,8 @@ def _double_norm(d: Declaration) -> str | None:
 
 
 def _exported_rope(d: Declaration) -> str | None:
-    if d.head.format.producer != "ModelOpt" or d.reading().rope.value["rope_type"] != "yarn":
+    trained = d.readings["as_trained"]
+    if d.head.format.producer != "ModelOpt" or not isinstance(trained, Reading) or trained.rope.value == d.reading().rope.value:
         return None
     original = d.reading().rope.value.get("original_max_position_embeddings")
     return (
@@ -120,16 +133,45 @@ def _biases(d: Declaration) -> str | None:
     if not d.anatomy.has(r"self_attn\.[qkvo]_proj\.bias$"):
         asked = d.head.layers.is_on("attention_bias") and d.anatomy.heads.kind == "grouped"
         return "attention_bias is on but the file holds no biases: vLLM builds them, and nothing gives them a value" if asked else None
-    used = [system for system, reading in d.readings.items() if isinstance(reading, Reading) and reading.biases.value]
+    used = [READERS[system] for system, reading in d.readings.items() if isinstance(reading, Reading) and reading.biases.value]
     rule = "vLLM where attention_bias or qkv_bias says so, SGLang never in EAGLE-3"
     return f"has attention biases, which {' and '.join(used) or 'no system'} adds: {rule}"
 
 
 def _layer_count(d: Declaration) -> str | None:
     declared = d.head.layers.config.get("num_hidden_layers", d.anatomy.layers)
-    if declared == d.anatomy.layers:
+    if not isinstance(declared, int) or declared >= d.anatomy.layers:
+        return None  # more than are there is why a server cannot run it
+    return f"num_hidden_layers is {declared}, the file holds {d.anatomy.layers}: vLLM stops at what is left, SGLang leaves it out"
+
+
+def _short_range(d: Declaration) -> str | None:
+    """SGLang derives the range that a head admits from its config alone; read in its source, configs/model_config.py."""
+    target, scaling = d.head.target.positions, d.head.layers.get("rope_scaling")
+    factor = scaling.get("factor", 1) if isinstance(scaling, dict) and not ORIGINAL & scaling.keys() else 1
+    admitted = int(d.positions * factor) if isinstance(factor, int | float) and not _is_llama3(scaling) else d.positions
+    stated = d.head.record.fields["max_position_embeddings"].source.startswith("config")
+    if target is None or admitted >= target or not stated or d.head.is_speculators or d.head.format.producer == "NeMo":
         return None
-    return f"num_hidden_layers is {declared} in the config but the file holds {d.anatomy.layers}; a server would build as many as it says"
+    return (
+        f"admits {admitted} positions, the target {target}: SGLang 0.5.23 stops at start with a ValueError unless --context-length is at "
+        f"most {admitted} or SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN=1 is set (sglang#6783)"
+    )
+
+
+def _is_llama3(scaling: Json) -> bool:
+    return isinstance(scaling, dict) and scaling.get("rope_type") == "llama3"
+
+
+def _older_vllm(d: Declaration) -> str | None:
+    if not d.head.is_speculators:
+        return None
+    lost = [key for key in ("norm_output", "fc_norm") if d.head.record.is_on(key)]
+    if lost:
+        return f"{' and '.join(lost)} of a speculators config are left out by vLLM before June 2026 (vllm#46488): serve it with a newer one"
+    if d.anatomy.has(r"self_attn\.q_norm"):
+        return "its q_norm and k_norm have no place in vLLM before its Qwen3 class for EAGLE-3 (vllm#43132): serve it with a newer one"
+    return None
 
 
 def _window(d: Declaration) -> str | None:
@@ -158,8 +200,8 @@ def _inverted_feedback(d: Declaration) -> str | None:
         return None
     return (
         "norm_output is true: SpecForge up to 0.2.0 trains on the raw state whatever the flag says, while vLLM and SGLang feed back the "
-        "normed one; the first guess is the same, the deeper ones suffer. If such a version made this head, set norm_output to false; "
-        "later ones mean what they say"
+        "normed one; the first guess is the same, the deeper ones suffer. Later versions mean what they say, and nothing in the file tells "
+        "which made it: the wiring probe does, so change the flag only on its word"
     )
 
 
@@ -179,5 +221,6 @@ def _silent_class(d: Declaration) -> str | None:
 
 TRAPS: tuple[Callable[[Declaration], str | None], ...] = (
     _layer_ids, _unserved_map, _own_embedding, _stray_norms, _fusion_bias, _double_norm, _exported_rope, _residual,
-    _deeper_layers, _biases, _layer_count, _window, _dynamic_rope, _logits, _inverted_feedback, _unflagged_feedback, _silent_class,
+    _deeper_layers, _biases, _layer_count, _short_range, _older_vllm, _window, _dynamic_rope, _logits, _inverted_feedback,
+    _unflagged_feedback, _silent_class,
 )  # fmt: skip

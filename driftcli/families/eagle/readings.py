@@ -16,7 +16,9 @@ from driftcli.domain import SYSTEMS, Feedback, Sourced, System
 from driftcli.errors import DriftError, FormatError
 from driftcli.families.eagle.anatomy import Anatomy
 from driftcli.families.eagle.capture_layers import captured, last_state, layer_ids, reads_last_state, unusable
+from driftcli.families.eagle.formats import CONVERTED
 from driftcli.families.eagle.rope import Rope, rope_as, shown
+from driftcli.families.eagle.served import Server, asked_for, built, refusal
 from driftcli.families.layout import Format
 from driftcli.families.record import Record
 from driftcli.target.facts import TargetFacts
@@ -26,6 +28,8 @@ StreamNorm = Literal["none", "joint", "per stream", "joint, then per stream"]
 Gain = Literal["input_layernorm", "hidden_norm"]
 WindowStart = Literal["query", "anchor"]
 Owner = Literal["own", "target's"]
+SERVERS: Mapping[System, Server] = {"as_served:vllm": "vllm", "as_served:sglang": "sglang"}
+ELSEWHERE = "; export it in another layout or serve it elsewhere"
 LONGEST_WINDOW = 2**31 - 1  # rows (chosen by us); no text has more, and row numbers are counted in 64 bits
 
 
@@ -93,6 +97,15 @@ class Head:
         """Whether vLLM reads it through its speculators configs."""
         return self.format.producer == "speculators"
 
+    def asked_for(self, server: Server) -> str | None:
+        """The name under which a server looks for its class."""
+        return asked_for(server, self.record, self.layers, self.anatomy.family, speculators=self.is_speculators)
+
+    def built(self, server: Server) -> str | None:
+        """The class that a server builds, None where it knows none."""
+        name = built(server, self.asked_for(server))
+        return None if name is None else name.rpartition(".")[2]
+
 
 def read_as(system: System, head: Head) -> Reading | DriftError:
     """The switches under `system`, or why it cannot run the file. vLLM's two runners differ in the streams that they capture alone."""
@@ -100,10 +113,10 @@ def read_as(system: System, head: Head) -> Reading | DriftError:
     if (refusal := _refusal(switches, head)) is not None:
         return refusal
     one_stream = head.anatomy.family == "eagle" or reads_last_state(head.record)
-    capture = last_state(head.target) if one_stream else captured(layer_ids(head.record), system, head.target)
+    capture = last_state(head.record, head.target) if one_stream else captured(layer_ids(head.record), system, head.target)
     if (wrong := unusable(capture, head.record.where, head.anatomy.streams, head.target)) is not None:
         return wrong
-    rope, source = rope_as(switches, head.layers, head.format.producer, head.anatomy.heads.rotated)
+    rope, source = rope_as(switches, head.layers, head.format.producer, head.anatomy.heads.rotated, head.target)
     return Reading(
         capture=Said(capture.boundaries, capture.source),
         pre_fc_norm=_stream_norm(switches, head),
@@ -137,29 +150,37 @@ def declared(found: Mapping[System, Reading | DriftError]) -> System:
 
 
 def _refusal(system: System, head: Head) -> DriftError | None:
-    where, has = head.record.where, head.anatomy.has
-    reason = None
     last_alone = head.anatomy.family == "eagle3" and "layers.0.hidden_norm.weight" not in head.anatomy.names
-    if system == "as_trained" and last_alone:
-        reason = "what trains attention over token and state without a norm of the state is not public"
-    elif head.format.producer == "NeMo" and system != "as_trained":
-        reason = "vLLM and SGLang know no LlamaEagle3DraftModel, nor its tensor names"
-    elif system == "as_served:vllm":
-        if any(name.startswith("aux_norm_") for name in head.stored):
-            reason = "vLLM has no place for aux_norm_low, _mid and _high"
-        elif has(r"^fc_norm\.") and not head.record.is_on("fc_norm"):
-            reason = "vLLM has no place for fc_norm tensors while fc_norm is off in the config"
-        elif head.anatomy.heads.kind == "latent" and "input_norm.weight" in head.anatomy.names:
-            reason = "vLLM's latent-attention class has no place for input_norm"
-        elif has(r"self_attn\.q_norm") and not (head.is_speculators and "model_type" in head.layers.config):
-            reason = "vLLM reads a head without a nested model_type as a Llama, which has no place for q_norm"
-    elif system == "as_served:sglang":
-        latent = head.anatomy.heads
-        if head.is_speculators:
-            reason = "SGLang does not read the speculators format"
-        elif latent.kind == "latent" and (latent.ranks[0] is None or head.anatomy.layers > 1):
-            reason = "SGLang's latent attention needs a low-rank query and exactly one layer"
-    return None if reason is None else FormatError(f"{where}: {reason}; export it in another layout or serve it elsewhere")
+    reason = ""
+    if system == "as_trained":
+        reason = f"what trains attention over token and state without a norm of the state is not public{ELSEWHERE}" if last_alone else ""
+    elif head.format.renames == CONVERTED:
+        reason = "was converted for a class that vLLM had once and that neither server knows; serve the head that it was converted from"
+    elif head.format.producer == "NeMo":
+        reason = f"vLLM and SGLang know no LlamaEagle3DraftModel, nor its tensor names{ELSEWHERE}"
+    elif system == "as_served:sglang" and head.is_speculators:
+        reason = f"SGLang does not read the speculators format{ELSEWHERE}"
+    elif not (reason := refusal(SERVERS[system], head.asked_for(SERVERS[system]), head.record, head.layers, head.anatomy)):
+        reason = _unplaced_in_vllm(head) if system == "as_served:vllm" else _unbuilt_by_sglang(head)
+    return FormatError(f"{head.record.where}: {reason}") if reason else None
+
+
+def _unplaced_in_vllm(head: Head) -> str:
+    has = head.anatomy.has
+    if any(name.startswith("aux_norm_") for name in head.stored):
+        return f"vLLM has no place for aux_norm_low, _mid and _high{ELSEWHERE}"
+    if has(r"^fc_norm\.") and not head.record.is_on("fc_norm"):
+        return f"vLLM has no place for fc_norm tensors while fc_norm is off in the config{ELSEWHERE}"
+    if head.anatomy.heads.kind == "latent" and "input_norm.weight" in head.anatomy.names:
+        return f"vLLM's latent-attention class has no place for input_norm{ELSEWHERE}"
+    return ""
+
+
+def _unbuilt_by_sglang(head: Head) -> str:
+    latent = head.anatomy.heads
+    if latent.kind == "latent" and (latent.ranks[0] is None or head.anatomy.layers > 1):
+        return f"SGLang's latent attention needs a low-rank query and exactly one layer{ELSEWHERE}"
+    return ""
 
 
 def _stream_norm(system: System, head: Head) -> Said[StreamNorm]:

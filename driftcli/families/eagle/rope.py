@@ -14,9 +14,11 @@ from driftcli.errors import FormatError
 from driftcli.families.layout import Producer
 from driftcli.families.record import Record
 from driftcli.sources.files import Json
+from driftcli.target.facts import TargetFacts
 
 SPELLINGS = ("rope_parameters", "rope_theta", "rope_scaling")
 DEFAULT_THETA = 10000.0  # of LlamaConfig, Qwen3Config, DeepseekV3Config and SafeAILab's EConfig alike
+OF_IMAGES = ("mrope_section", "mrope_interleaved")
 STRETCHED = ("linear", "dynamic")
 
 Rope = Mapping[str, Json]
@@ -33,10 +35,17 @@ def rope_settings(config: Mapping[str, Json], where: str) -> dict[str, Json]:
     found.setdefault("rope_type", kind if kind is not None else "default")
     theta = config.get("rope_theta")
     found.setdefault("rope_theta", DEFAULT_THETA if theta is None else theta)
-    return deepcopy(found)
+    return deepcopy({key: value for key, value in _of_text(found).items() if key not in OF_IMAGES})
 
 
-def rope_as(system: System, record: Record, producer: Producer, head_dim: int) -> tuple[dict[str, Json], str]:
+def _of_text(found: dict[str, Json]) -> dict[str, Json]:
+    """The same for a text, whose three kinds of positions are one, and for the layers that see all of it."""
+    if isinstance(inner := found.get("full_attention"), dict):
+        return {"rope_type": "default", "rope_theta": found["rope_theta"], **inner}
+    return {**found, "rope_type": "default"} if found["rope_type"] == "mrope" else found
+
+
+def rope_as(system: System, record: Record, producer: Producer, head_dim: int, target: TargetFacts) -> tuple[dict[str, Json], str]:
     """The settings under which `system` turns a head of `head_dim`, and their source."""
     config = {key: record.get(key) for key in SPELLINGS}
     settings = rope_settings(config, record.where)
@@ -47,10 +56,15 @@ def rope_as(system: System, record: Record, producer: Producer, head_dim: int) -
         return _one_base(system, settings, head_dim, record.where), source
     if system == "as_trained" and producer == "SafeAILab" and kind in STRETCHED:
         return {**settings, "rope_theta": DEFAULT_THETA}, "default:SafeAILab, whose scaled RoPE does not read rope_theta"
-    if system == "as_trained" and producer == "ModelOpt" and kind == "yarn":
+    if system == "as_trained" and producer == "ModelOpt" and kind == "yarn" and not _is_targets(settings, target):
         plain: dict[str, Json] = {"rope_type": "default", "rope_theta": settings["rope_theta"]}
         return plain, "assumed:ModelOpt trains with the default type and puts yarn in at export"
     return settings, source
+
+
+def _is_targets(settings: Rope, target: TargetFacts) -> bool:
+    """Whether a target turns its own heads so, which a head may well have been trained with."""
+    return bool(target.config) and rope_settings(target.config, target.name) == settings
 
 
 def _one_base(system: System, settings: dict[str, Json], head_dim: int, where: str) -> dict[str, Json]:

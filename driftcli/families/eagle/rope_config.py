@@ -60,6 +60,8 @@ def _is_sound(built: LlamaConfig, head_dim: int, positions: int, partial: object
     theta, part = values["rope_theta"], values.get("partial_rotary_factor", partial)
     rotary = LlamaRotaryEmbedding(built)
     cos, sin = rotary(torch.empty(0), torch.tensor([[0, positions]]))  # beyond the range, where dynamic types change their frequencies
-    whole = part in (None, 1) and cos.shape[-1] == head_dim
-    turning = bool((rotary.inv_freq > 0).all() and (torch.cat([cos, sin]).abs() <= MOST_AMPLITUDE).all())  # false for NaN too
+    proportional = values.get("rope_type") == "proportional"  # which leaves the rest of a head where it is by frequencies of 0
+    whole = (proportional or part in (None, 1)) and cos.shape[-1] == head_dim
+    frequencies = rotary.inv_freq >= 0 if proportional else rotary.inv_freq > 0
+    turning = bool(frequencies.all() and (torch.cat([cos, sin]).abs() <= MOST_AMPLITUDE).all())  # false for NaN too
     return whole and turning and not isinstance(theta, bool) and theta > 0

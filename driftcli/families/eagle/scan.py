@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
 from driftcli.domain import Sourced
 from driftcli.families.eagle.declaration import Declaration, declare
 from driftcli.families.eagle.pitfalls import pitfalls
-from driftcli.families.eagle.readings import Reading
-from driftcli.families.eagle.rope import rope_settings, shown
+from driftcli.families.eagle.producer import producer
+from driftcli.families.eagle.readings import SERVERS, Reading
+from driftcli.families.eagle.rope import DEFAULT_THETA, Rope, rope_settings, shown
 from driftcli.families.eagle.vocab_map import MARKED
 from driftcli.families.layout import Format
+from driftcli.families.quantisation import quantisation
 from driftcli.scanned import Check, Scan
 from driftcli.sources.checkpoint import Checkpoint
 from driftcli.sources.files import Json
@@ -27,18 +30,17 @@ def scan_eagle(checkpoint: Checkpoint, format: Format, target: TargetFacts) -> S
     declaration = declare(checkpoint, format, target)
     checks = tuple(check for make in CHECKS for check in make(declaration))
     names = checkpoint.source.name, target.named, format.name
-    return Scan(*names, _record(declaration), declaration.others(), checks, pitfalls(declaration))
+    built = {system: declaration.head.built(server) for system, server in SERVERS.items()}
+    classes: dict[str, str] = {system: name for system, name in built.items() if name is not None}
+    return Scan(*names, _record(declaration), declaration.others(), checks, pitfalls(declaration), classes)
 
 
 def _record(d: Declaration) -> dict[str, Sourced]:
-    producer = Sourced(d.head.format.producer, "assumed:layout")
-    config, version = d.checkpoint.config, d.checkpoint.config.get("speculators_version")
-    if isinstance(version, str):
-        producer = Sourced(f"speculators {version}", "config:speculators_version")
+    config = d.checkpoint.config
     dtypes = sorted({tensor.dtype for tensor in d.checkpoint.tensors.values()})
     written = config.get("torch_dtype", config.get("dtype"))
     return {
-        "producer": producer,
+        "producer": producer(d.head),
         **d.record(),
         "tensors": Sourced(len(d.checkpoint.tensors), "tensor"),
         "stored_as": Sourced(", ".join(dtypes), "tensor"),
@@ -55,7 +57,8 @@ def _norms(d: Declaration) -> list[Check]:
         ]
     if isinstance(trained, Reading) and trained.feedback.value != feedback:
         text = f"{feedback} feedback as served, {trained.feedback.value} as trained if {trained.feedback.source.removeprefix('assumed:')}"
-        return [Check("norms", "warning", text)]
+        proven = not trained.feedback.source.startswith("assumed")
+        return [Check("norms", "warning" if proven else "note", text)]
     where = "no norm before fc" if norms == "none" else f"{norms} norm before fc"
     if feedback == "raw":
         return [Check("norms", "note", f"raw feedback, {where}: the state can grow along a chain, which is what drift feeds on")]
@@ -89,16 +92,26 @@ def _vocabulary(d: Declaration) -> list[Check]:
 
 
 def _positions(d: Declaration) -> list[Check]:
-    kind, target = str(d.reading().rope.value["rope_type"]), d.head.target.positions
-    source = d.head.record.fields["max_position_embeddings"].source
+    rope, target = d.reading().rope.value, d.head.target.positions
+    kind, source = str(rope["rope_type"]), d.head.record.fields["max_position_embeddings"].source
     said = f"declares {d.positions} positions ({source})" + (f", the target {target}" if target else "")
-    if target is None or d.positions >= target:
+    if (stretched := _stretched(rope)) is not None:
+        said += f"; its {kind} reaches {stretched}, which is what vLLM builds"
+    reached = d.positions if stretched is None else stretched
+    if target is None or reached >= target:
         copied = "; often copied from the target, so no sign of training at that length" if target == d.positions else ""
-        beyond = f"; no config holds the training length, and beyond {KNOWN_LENGTH} it is not known" if d.positions > KNOWN_LENGTH else ""
+        beyond = f"; no config holds the training length, and beyond {KNOWN_LENGTH} it is not known" if reached > KNOWN_LENGTH else ""
         return [Check("positions", "ok", said + copied + beyond)]
     if kind in RAISED_BY_VLLM:
-        return [Check("positions", "note", f"{said}; vLLM 0.33 raises it, older versions and SGLang may stop or go wrong beyond it")]
+        return [Check("positions", "note", f"{said}; vLLM 0.33 raises it, older versions ran past its end (vllm#48894)")]
     return [Check("positions", "warning", f"{said}; RoPE type {kind} fixes the range, so longer texts are out of range")]
+
+
+def _stretched(rope: Rope) -> int | None:
+    """The range of a yarn type, its original one times its factor; None for other types and for numbers that are none."""
+    original, factor = rope.get("original_max_position_embeddings"), rope.get("factor")
+    numbers = [value for value in (original, factor) if isinstance(value, int | float) and not isinstance(value, bool)]
+    return int(numbers[0] * numbers[1]) if rope["rope_type"] == "yarn" and len(numbers) == 2 else None
 
 
 def _rope(d: Declaration) -> list[Check]:
@@ -112,12 +125,39 @@ def _rope(d: Declaration) -> list[Check]:
     return [Check("rope", "note", text)]
 
 
+def _ignored_base(d: Declaration) -> list[Check]:
+    rope, default = d.reading().rope.value, f"{DEFAULT_THETA:g}"
+    theta = rope.get("rope_theta")
+    of_these = d.head.format.producer in ("SafeAILab", "SpecForge") and d.anatomy.family == "eagle3"
+    if not of_these or rope["rope_type"] != "default" or not isinstance(theta, int | float) or theta == DEFAULT_THETA:
+        return []
+    text = (
+        f"trainers of this layout turned heads by {default} whatever rope_theta ({theta:g}) said: AngelSlim, SafeAILab's, SpecForge before "
+        f"#270; such a head loses tokens as filed (2.50 fell to 2.39 in sfllm#32). `diagnose --probe wiring` tells; change nothing before"
+    )
+    return [Check("rope base", "note", text)]
+
+
 def _outputs(d: Declaration) -> list[Check]:
     if d.anatomy.family == "eagle":
         return []
     head = "own" if "lm_head.weight" in d.anatomy.names else "own embedding's" if d.head.layers.is_on("tie_word_embeddings") else "target's"
     embedding = d.reading().embedding.value
     return [Check("embedding, head", "ok", f"embedding: {embedding}; output head: {head}")]
+
+
+def _verifier(d: Declaration) -> list[Check]:
+    """The target that a speculators config names, where this one is of another architecture or, by a hub's name, another."""
+    nested = d.checkpoint.config.get("speculators_config")
+    verifier = nested.get("verifier") if isinstance(nested, dict) else None
+    if not isinstance(verifier, dict) or d.head.target.named is None:
+        return []
+    named, kinds, ours = verifier.get("name_or_path"), verifier.get("architectures"), d.head.target.config.get("architectures")
+    if isinstance(kinds, list) and isinstance(ours, list) and kinds and ours and kinds[0] != ours[0]:
+        return [Check("made for", "warning", f"{named}, a {kinds[0]}, says its config; the target here is a {ours[0]}")]
+    hub = d.head.target.named.partition("@")[0]
+    another = isinstance(named, str) and "/" in named and not Path(hub).exists() and hub.lower() != named.lower()
+    return [Check("made for", "note", f"{named}, says its config; the target here is {hub}")] if another else []
 
 
 def _unroll(d: Declaration) -> list[Check]:
@@ -133,11 +173,11 @@ def _unroll(d: Declaration) -> list[Check]:
 
 
 def _quantised(d: Declaration) -> list[Check]:
-    found = "quantization_config" in d.checkpoint.config or (d.checkpoint.source.folder / "hf_quant_config.json").is_file()
-    text = "the config names a quantisation, but the tensors are plain floats, which are read as they are"
-    return [Check("precision", "note", text)] if found else []
+    scheme = quantisation(d.checkpoint)
+    text = "but the tensors are plain floats, which are read as they are"
+    return [Check("precision", "note", f"the config names a quantisation ({scheme.value}), {text}")] if scheme else []
 
 
 CHECKS: tuple[Callable[[Declaration], list[Check]], ...] = (
-    _norms, _unproven_feedback, _vocabulary, _positions, _rope, _outputs, _unroll, _quantised,
+    _norms, _unproven_feedback, _vocabulary, _positions, _rope, _ignored_base, _outputs, _verifier, _unroll, _quantised,
 )  # fmt: skip

@@ -84,9 +84,9 @@ def test_without_a_target_defaults_are_named_and_ids_are_still_read() -> None:
 def test_a_head_of_the_last_state_reads_what_leaves_the_final_norm() -> None:
     assert reads_last_state(Record("head", {NEST: {"use_aux_hidden_state": False}}))
     assert not reads_last_state(Record("head", {}))
-    assert last_state(target(8)).boundaries == (9,)
-    assert unusable(last_state(target(8)), "head", 1, target(8)) is None
-    assert unusable(last_state(NO_TARGET), "head", 1, NO_TARGET) is None
+    assert last_state(Record("head", {}), target(8)).boundaries == (9,)
+    assert unusable(last_state(Record("head", {}), target(8)), "head", 1, target(8)) is None
+    assert unusable(last_state(Record("head", {}), NO_TARGET), "head", 1, NO_TARGET) is None
 
 
 @pytest.mark.parametrize("layers", range(7, 40))

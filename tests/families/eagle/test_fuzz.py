@@ -30,7 +30,7 @@ from torch import Tensor
 
 from driftcli.domain import SYSTEMS, DraftSettings, Sourced, Wiring
 from driftcli.engine.chains import draft_chains
-from driftcli.errors import DriftError
+from driftcli.errors import DriftError, FormatError
 from driftcli.families.eagle.declaration import Declaration, declare
 from driftcli.families.eagle.eagle1 import Eagle
 from driftcli.families.eagle.eagle3 import Eagle3
@@ -38,6 +38,7 @@ from driftcli.families.eagle.loading import read_eagle
 from driftcli.families.eagle.pitfalls import pitfalls
 from driftcli.families.formats import detect
 from driftcli.loading.scan import scan_checkpoint
+from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint
 from driftcli.sources.files import Source
 from driftcli.target.language_model import LanguageModel, load_language_model
@@ -67,8 +68,8 @@ class Bench:
         """How the checkpoint ends; raises AssertionError, or whatever was raised, when it crashes."""
         shutil.rmtree(self.folder / "fuzzed", ignore_errors=True)
         folder = mutant.write(self.folder / "fuzzed")
-        scanned = _refusal(lambda: _require_sources(scan_checkpoint(str(folder), None).record)) is None
-        _refusal(lambda: _require_sources(scan_checkpoint(str(folder), str(self.folder / "target")).record))
+        scanned = _refusal(lambda: _scanned(folder, None)) is None
+        _refusal(lambda: _scanned(folder, self.folder / "target"))
         found: list[Eagle3 | Eagle] = []
         refused = _refusal(lambda: found.extend(_drafters(Source("fuzzed", folder), self.target)))
         assert scanned or not found, "loads with its target, but cannot be scanned without"
@@ -91,6 +92,13 @@ def _sentence(error: DriftError) -> DriftError:
     assert said.isprintable(), f"not one printable line: {said!r}"
     assert 20 < len(said) < 1000, f"{len(said)} characters: {said[:300]}"
     return error
+
+
+def _scanned(folder: Path, target: Path | None) -> None:
+    found = scan_checkpoint(str(folder), None if target is None else str(target))
+    if isinstance(found, Unread):
+        raise FormatError(found.refusal)
+    _require_sources(found.record)
 
 
 def _require_sources(record: dict[str, Sourced]) -> None:
@@ -209,7 +217,7 @@ def test_a_checkpoint_with_anything_broken_is_read_and_drafts_or_is_refused(kind
     forget_peak()
     before = peak()
 
-    @settings(max_examples=50, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=80, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     @given(KINDS[kind])
     def examine(mutant: Mutant) -> None:
         endings[bench.examine(mutant)] += 1

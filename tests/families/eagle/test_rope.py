@@ -14,6 +14,7 @@ from driftcli.families.eagle.rope_config import rope_config
 from driftcli.families.record import Record
 from driftcli.families.rotary import rope_tables
 from driftcli.sources.files import Json
+from driftcli.target.facts import NO_TARGET
 from tests.edits import refused
 
 LLAMA3: dict[str, Json] = {
@@ -25,7 +26,7 @@ YARN: dict[str, Json] = {"rope_type": "yarn", "factor": 32.0, "original_max_posi
 def tables(config: dict[str, Json], rows: int = 40) -> tuple[Tensor, Tensor]:
     record = Record("head", config)
     positions = record.integer("max_position_embeddings", "max_position_embeddings", 2048, "LlamaConfig")
-    settings, _ = rope_as("as_trained", record, "SpecForge", 12)
+    settings, _ = rope_as("as_trained", record, "SpecForge", 12, NO_TARGET)
     found = rope_tables(rope_config(settings, 12, positions, config.get("partial_rotary_factor"), "head"), rows, torch.device("cpu"))
     return found.cos, found.sin
 
@@ -65,7 +66,7 @@ def test_the_older_word_type_is_understood() -> None:
 
 
 def test_a_missing_theta_is_the_classes_default_and_said_so() -> None:
-    settings, source = rope_as("as_served:vllm", Record("head", {}), "SafeAILab", 12)
+    settings, source = rope_as("as_served:vllm", Record("head", {}), "SafeAILab", 12, NO_TARGET)
     assert source == "default:transformers LlamaConfig, as vLLM loads it"
     assert settings == {"rope_type": "default", "rope_theta": 10000.0}
     assert torch.equal(tables({})[0], tables({"rope_theta": 10000.0})[0])
@@ -81,7 +82,7 @@ def test_a_missing_theta_is_the_classes_default_and_said_so() -> None:
 )
 def test_the_record_says_which_keys_were_read_and_the_config_stays_as_it_was(config: dict[str, Json], source: str) -> None:
     record, before = Record("head", config), copy.deepcopy(config)
-    settings, said = rope_as("as_served:vllm", record, "SafeAILab", 12)
+    settings, said = rope_as("as_served:vllm", record, "SafeAILab", 12, NO_TARGET)
     assert said == source
     assert "rope_theta 5.0" in shown(settings)
     rope_config(settings, 12, 2048, None, "head")
@@ -109,7 +110,7 @@ UNUSABLE: list[dict[str, Json]] = [
     {"rope_scaling": {**LLAMA3, "factor": 0}},
     {"rope_scaling": {"rope_type": "longrope", "factor": 2.0, "short_factor": [1.0], "long_factor": [1.0, 2.0]}},
     {"rope_parameters": 3},
-    {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 5000.0, "factor": {}}, "rope_theta": {}}},
+    {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": {}}}},
     {"rope_parameters": {"rope_type": "default", "rope_theta": 5000.0, "partial_rotary_factor": 0.5}},
     {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 5000.0, "partial_rotary_factor": 0.5}},
     {"partial_rotary_factor": 0.5},

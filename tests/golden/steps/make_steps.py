@@ -3,7 +3,7 @@
 Run once, from the repository root, in an environment of its own (torch 2.13 CPU, transformers 5.23.0, speculators 0.9.0 with hs-connectors,
 datasets, loguru and openai, specforge 0.2.0 without its dependencies):
 
-    PYTHONPATH=. python tests/golden/steps/make_steps.py
+    PYTHONPATH=. python -m tests.golden.steps.make_steps
 
 speculators and SpecForge run their own classes with their own training unroll, in which row ROWS - 1 is a forced chain. MLA runs
 transformers' DeepseekV3Attention. What is on no package index (SafeAILab, ModelOpt, NeMo, the fork, both servers) is written here from
@@ -24,7 +24,6 @@ from pathlib import Path
 os.environ["TORCHDYNAMO_DISABLE"] = "1"  # SpecForge compiles its norms and rotary angles
 
 import torch
-from safetensors.torch import save_file
 from specforge.modeling.draft.llama3_eagle import LlamaForCausalLMEagle3
 from speculators.models.eagle3 import Eagle3DraftModel, Eagle3SpeculatorConfig
 from torch import Tensor, nn
@@ -33,21 +32,8 @@ from transformers import DeepseekV3Config, LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3Attention, DeepseekV3RotaryEmbedding
 
-from tests.layouts import EMBEDDING, HEAD, Layout, layout, write_layout, write_layout_target
-
-ROWS, DEPTH, WIDTH, VOCABULARY, AFTER_NORM = 9, 5, 48, 260, 9
-HERE = Path(__file__).parent
-Steps = tuple[list[Tensor], list[Tensor]]  # states and logits by pass, (row, width) each, of which the first is the rows' own
-
-
-def seeded_ids() -> Tensor:
-    return torch.randint(2, VOCABULARY, (ROWS + DEPTH,), generator=torch.Generator().manual_seed(7))
-
-
-def seeded_stream(boundary: int) -> Tensor:
-    """Values that float16 holds; the stream grows with depth as a real one, and is normed after the last layer."""
-    scale = 1.5 if boundary == AFTER_NORM else 1.0 + boundary / 2
-    return (torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(1000 + boundary)) * scale).half().float()
+from tests.golden.steps.seeds import AFTER_NORM, DEPTH, ROWS, WIDTH, Steps, write_steps
+from tests.layouts import EMBEDDING, HEAD, Layout, write_layout, write_layout_target
 
 
 def padded(streams: Tensor) -> Tensor:
@@ -305,7 +291,7 @@ CASES: tuple[tuple[str, str, tuple[int, ...], Callable[[Layout, Tensor, Tensor],
     ("eagle1", "as_trained", (AFTER_NORM,), EAGLE1),
     ("eagle1-bias", "as_trained", (AFTER_NORM,), replace(EAGLE1, fc_bias=True, biased=True)),
     ("eagle1-bias", "as_served:vllm", (AFTER_NORM,), replace(EAGLE1, biased=True)),
-    ("eagle1-bias", "as_served:sglang", (AFTER_NORM,), replace(EAGLE1, fc_bias=True)),
+    ("eagle1-bias-sglang", "as_served:sglang", (AFTER_NORM,), replace(EAGLE1, fc_bias=True)),
     ("hass-two-layers", "as_trained", (AFTER_NORM,), EAGLE1),
 )
 
@@ -313,20 +299,8 @@ CASES: tuple[tuple[str, str, tuple[int, ...], Callable[[Layout, Tensor, Tensor],
 @torch.no_grad()
 def main() -> None:
     torch.set_num_threads(1)
-    ids = seeded_ids()
     for name, reading, boundaries, produced in CASES:
-        streams = [seeded_stream(boundary) for boundary in boundaries]
-        states, logits = produced(layout(name), ids, torch.cat(streams, -1))
-        steps = {
-            "ids": ids,
-            **{f"stream.{boundary}": stream.half() for boundary, stream in zip(boundaries, streams, strict=True)},
-            **{f"fresh.{what}": passes[0] for what, passes in (("state", states), ("logits", logits))},
-            **{f"chain.{what}": torch.stack([each[-1] for each in passes]) for what, passes in (("state", states), ("logits", logits))},
-        }
-        held = {key: tensor.contiguous() for key, tensor in steps.items()}
-        path = HERE / f"{name}.{reading.replace(':', '-')}.safetensors"
-        save_file(held, path)
-        path.chmod(0o644)
+        write_steps(name, reading, boundaries, produced)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,57 @@
+"""Drafters that ship inside a language model, told by tensors that are none of its own: a config may promise what is not there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from driftcli.sources.files import Json
+
+MTP = re.compile(r"(^|\.)(mtp|mtp_layers|mtp_block|mtp_emb_norm|mtp_hidden_norm|mtp_linear_proj)\.")
+PROJECTION = re.compile(r"^(.*layers\.\d+\.)eh_proj\.")  # of a decoder layer that is an MTP head, in the numbering of the others
+MEDUSA = re.compile(r"^medusa_heads?\.")
+DECLARED = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers", "num_mtp_modules", "n_mtp_layers")
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A drafter inside a model: what it is, its tensors, and by what servers draft with it."""
+
+    name: str
+    tensors: tuple[str, ...]
+    served: str
+
+    def __str__(self) -> str:
+        count = len(self.tensors)
+        return (
+            f"{self.name} ({count} tensor{'s' * (count != 1)}, such as {self.tensors[0]}), with which {self.served} can draft; "
+            "not measured here yet"
+        )
+
+
+def carried(names: Collection[str]) -> tuple[Carried, ...]:
+    """The drafters among a checkpoint's tensors."""
+    found = (
+        Carried("an MTP head", mtp_tensors(names), "vLLM (method mtp) and SGLang (NEXTN)"),
+        Carried("Medusa heads", tuple(name for name in names if MEDUSA.search(name)), "TensorRT-LLM"),
+    )
+    return tuple(one for one in found if one.tensors)
+
+
+def mtp_tensors(names: Collection[str]) -> tuple[str, ...]:
+    """Tensors of an MTP head: under a prefix of its own, or all of a layer that has a projection of embedding and state."""
+    layers = tuple({found[1] for name in names if (found := PROJECTION.match(name))})
+    return tuple(name for name in names if MTP.search(name) or name.startswith(layers))
+
+
+def own_tensors(names: Collection[str]) -> set[str]:
+    """Tensors of the model itself."""
+    return set(names) - {name for one in carried(names) for name in one.tensors}
+
+
+def promised(config: Mapping[str, Json]) -> str:
+    """The key by which a config declares an MTP head, empty where none does."""
+    text = config.get("text_config")
+    places = [config, *([text] if isinstance(text, dict) else [])]
+    return next((f"{key} is {place[key]}" for place in places for key in DECLARED if isinstance(place.get(key), int) and place[key]), "")

@@ -1,0 +1,31 @@
+"""How a checkpoint's weights are quantised, by what its config says of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from driftcli.domain import Sourced
+from driftcli.sources.checkpoint import Checkpoint
+from driftcli.sources.files import Json
+
+NVIDIA = "hf_quant_config.json"  # beside the config, where ModelOpt writes it
+
+
+def quantisation(checkpoint: Checkpoint) -> Sourced | None:
+    """The scheme in words, such as `modelopt NVFP4` or `awq, 4 bits`, and where it is said; None for a checkpoint that names none."""
+    found = checkpoint.config.get("quantization_config")
+    if isinstance(found, dict) and found:
+        return Sourced(_scheme(found), "config:quantization_config")
+    path = checkpoint.source.folder / NVIDIA
+    if not path.is_file():
+        return None
+    written = json.loads(path.read_text(encoding="utf-8"))
+    inner = written.get("quantization") if isinstance(written, dict) else None
+    return Sourced(_scheme({"quant_method": "modelopt", **(inner if isinstance(inner, dict) else {})}), f"config:{NVIDIA}")
+
+
+def _scheme(config: Mapping[str, Json]) -> str:
+    method, bits = config.get("quant_method", "of no named method"), config.get("bits", config.get("w_bit"))
+    kind = next((config[key] for key in ("quant_algo", "fmt", "format") if isinstance(config.get(key), str)), None)
+    return f"{method}{f' {kind}' if kind else ''}{f', {bits} bits' if isinstance(bits, int) else ''}"

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from driftcli.families.carried import carried, mtp_tensors, promised
+from driftcli.families.formats import open_drafter, recognise
+from driftcli.families.layout import Format
+from driftcli.families.named import NAMED, PARALLEL
+from driftcli.scanned import Unread
+from driftcli.sources.files import Json, Source
+from tests.edits import refused
+
+SOURCE = Source("some-drafter", Path("some-drafter"))
+LLAMA = {"model.embed_tokens.weight": (9, 4), "model.layers.0.mlp.up_proj.weight": (8, 4), "model.layers.1.mlp.up_proj.weight": (8, 4)}
+MTP = {"model.layers.2.eh_proj.weight": (4, 8), "model.layers.2.enorm.weight": (4,), "model.layers.2.mlp.up_proj.weight": (8, 4)}
+
+
+def family(config: dict[str, Json], names: list[str]) -> str | None:
+    found = recognise(SOURCE, config, dict.fromkeys(names, (4, 4)))
+    return found.family if isinstance(found, Unread) else found.name
+
+
+@pytest.mark.parametrize(
+    ("names", "called"),
+    [
+        (["fc.weight", "hidden_norm.weight", "norm.weight", "layers.0.self_attn.q_proj.weight"], "DFlash"),
+        (["fc.weight", "hidden_norm.weight", "markov_head.markov_w1.weight"], "DSpark"),
+        (["fc.weight", "hidden_norm.weight", "candidate_selector.hidden_projection.weight"], "DFlash2"),
+        (["fc.weight", "hidden_norm.weight", "prefix_gru.weight_ih_l0"], "Domino"),
+        (["fc.weight", "hidden_norm.weight", "refiner_head.token_embed.weight"], "XPress"),
+        (["fc.weight", "mask_hidden", "layers.0.hidden_norm.weight"], "P-EAGLE"),
+        (["0.0.linear.weight", "0.1.weight"], "Medusa"),
+        (["hydra_mlp.0.weight"], "Hydra"),
+        (["speculator.emb.0.weight", "speculator.ln.0.weight"], "MLPSpeculator"),
+        (["forget_emb.0.weight", "cell_ln.weight"], "Arctic speculator"),
+        (["eagle_linear.weight", "norm.weight"], "EAGLE in Mistral's layout"),
+        (["mtp.0.main_proj.weight", "mtp.0.main_norm.weight"], "DSpark of DeepSeek-V4"),
+        (["mtp.fc.weight", "mtp.layers.0.self_attn.q_proj.weight", "embed_tokens.weight"], "MTP head"),
+    ],
+)
+def test_tensors_name_a_family_whatever_the_config_says(names: list[str], called: str) -> None:
+    for config in ({}, {"model_type": "llama", "architectures": ["LlamaForCausalLMEagle3"]}, {"medusa_num_heads": 5}):
+        assert family(config, names) == called
+
+
+@pytest.mark.parametrize(
+    ("config", "called"),
+    [
+        ({"dflash_config": {"mask_token_id": 1}}, "DFlash"),
+        ({"dflash_config": {"projector_type": "domino"}}, "Domino"),
+        ({"speculators_model_type": "dspark"}, "DSpark"),
+        ({"architectures": ["Qwen3DSparkModel"]}, "DSpark"),
+        ({"medusa_num_heads": 5}, "Medusa"),
+        ({"model_type": "mlp_speculator"}, "MLPSpeculator"),
+        ({"speculators_model_type": "mtp"}, "MTP head"),
+        ({"medusa_num_heads": 0}, None),
+        ({"medusa_num_heads": None, "dflash_config": {}}, None),
+        ({"architectures": "DFlashDraftModel"}, "DFlash"),
+        ({"architectures": [3, None]}, None),
+        ({"speculators_model_type": ["eagle3"]}, None),
+    ],
+)
+def test_a_config_names_a_family_only_where_no_tensor_tells(config: dict[str, Json], called: str | None) -> None:
+    assert family(config, ["something.weight"]) == called
+    assert family({**config, "model_type": "llama"}, list(LLAMA)) == "causal language model"
+
+
+def test_a_language_model_that_drafts_in_parallel_is_none_that_is_measured() -> None:
+    for key in ("pard_token", "ptd_token_id"):
+        assert family({"model_type": "llama", key: 5}, list(LLAMA)) == "PARD"
+    assert family({"model_type": "llama", "spd_type": "PARD"}, list(LLAMA)) == "PARD"
+    assert family({"model_type": "llama", "spd_type": "other"}, list(LLAMA)) == "causal language model"
+
+
+def test_a_whole_model_that_carries_a_head_is_a_model_and_the_head_alone_is_one() -> None:
+    whole = {**LLAMA, **MTP}
+    assert family({"model_type": "llama"}, list(whole)) == "causal language model"
+    assert family({"model_type": "of-nobody"}, list(whole)) == "MTP head"
+    alone = {"model.embed_tokens.weight": (9, 4), "model.layers.0.eh_proj.weight": (4, 8), "model.layers.0.mlp.up_proj.weight": (8, 4)}
+    assert family({"model_type": "llama"}, list(alone)) == "MTP head"
+    assert set(mtp_tensors(whole)) == set(MTP)
+    (head,) = carried(whole)
+    assert str(head).startswith("an MTP head (3 tensors, such as model.layers.2.") and "vLLM (method mtp)" in str(head)
+    assert [one.name for one in carried([*LLAMA, "medusa_heads.0.0.linear.weight"])] == ["Medusa heads"]
+    assert carried(LLAMA) == ()
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"num_nextn_predict_layers": 1}, "num_nextn_predict_layers is 1"),
+        ({"text_config": {"mtp_num_hidden_layers": 2}}, "mtp_num_hidden_layers is 2"),
+        ({"num_nextn_predict_layers": 0}, ""),
+        ({"num_nextn_predict_layers": "1"}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_config_may_promise_a_head(config: dict[str, Json], said: str) -> None:
+    assert promised(config) == said
+
+
+@pytest.mark.parametrize("file", ["medusa_lm_head.pt", "freq_32768.pt", "model.Q4_K.gguf", "hydra_lm_head.pt"])
+def test_a_file_names_what_is_there_without_weights_and_without_a_config(tmp_path: Path, file: str) -> None:
+    (tmp_path / file).write_bytes(b"x")
+    for config in ("", "{}"):
+        if config:
+            (tmp_path / "config.json").write_text(config)
+        found = open_drafter(Source("some-drafter", tmp_path))
+        assert isinstance(found, Unread) and f"({file})" in found.refusal
+
+
+def test_every_family_is_one_sentence_with_what_would_work() -> None:
+    for row in (*NAMED, PARALLEL):
+        said = row.sentence("x", "proof")
+        assert said.startswith(f"x: holds {row.holds} (proof), which ") and "; drift is " in said and "; not measured here yet, " in said
+        assert said.count(". ") == 0 and len(said) < 400
+        assert row.tensors or row.config or row.files
+
+
+def test_nothing_that_is_measured_is_named_by_a_row(layouts: Path) -> None:
+    for folder in layouts.iterdir():
+        found = open_drafter(Source(folder.name, folder))
+        assert not isinstance(found, Unread) and isinstance(found[1], Format), folder.name
+
+
+def test_a_folder_of_nothing_is_refused_as_ever(tmp_path: Path) -> None:
+    from driftcli.errors import SourceError
+
+    refused(SourceError, lambda: open_drafter(Source("some-drafter", tmp_path)), "no config.json")
