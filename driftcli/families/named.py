@@ -237,6 +237,15 @@ NAMED: tuple[Named, ...] = (
         inside=True,
     ),
     Named(
+        "Mistral's layout",
+        "a model in Mistral's own layout",
+        "names its tensors and settings as no transformers model does",
+        "defined or not by the model inside",
+        "vLLM",
+        "the same model in transformers' layout can be measured here",
+        files=("params.json",),
+    ),
+    Named(
         "GGUF",
         "a model in llama.cpp's GGUF format",
         "only llama.cpp and its kin read",

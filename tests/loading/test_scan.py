@@ -147,3 +147,23 @@ def test_a_language_model_is_scanned_without_readings(layouts: Path) -> None:
     seen = scan_checkpoint(str(layouts / "target"), str(layouts / "target"))
     assert (seen.format, seen.readings, seen.pitfalls) == ("causal language model", {}, ())
     assert check(seen, "vocabulary").state == "ok"
+
+
+def test_a_head_for_another_size_of_the_family_is_seen_by_its_layer_ids(layouts: Path, tmp_path: Path) -> None:
+    head = edit_config(written(tmp_path, "specforge"), eagle_config={"eagle_aux_hidden_state_layer_ids": [1, 3, 4]})
+    assert not [one for one in scan_checkpoint(str(head), str(layouts / "target")).checks if one.subject == "made for"]
+    (tmp_path / "config.json").write_text('{"hidden_size": 48, "num_hidden_layers": 16, "vocab_size": 260}')
+    found = check(scan_checkpoint(str(head), str(tmp_path)), "made for")
+    assert found.state == "warning" and "the usual ones for 8 layers, the target here has 16" in found.text
+    other = edit_config(written(tmp_path, "deepspec-qwen3"), num_target_layers=10)
+    assert "a target of 10 layers" in check(scan_checkpoint(str(other), str(layouts / "target")), "made for").text
+
+
+def test_a_speculators_config_that_names_another_target_says_so(layouts: Path, tmp_path: Path) -> None:
+    head = written(tmp_path, "speculators-llama")
+    verifier = {"architectures": ["Qwen3ForCausalLM"], "name_or_path": "some-org/another-model"}
+    edit_config(head, speculators_config={"proposal_methods": [], "verifier": verifier})
+    found = check(scan_checkpoint(str(head), str(layouts / "target")), "made for")
+    assert found == Check(
+        "made for", "warning", "some-org/another-model, a Qwen3ForCausalLM, says its config; the target here is a LlamaForCausalLM"
+    )

@@ -70,6 +70,17 @@ def layer_ids(record: Record) -> dict[str, LayerIds]:
     return found
 
 
+def usual_for(ids: tuple[int, ...]) -> int | None:
+    """The number of target layers for which three ids are the usual ones, as outputs or as boundaries; None where they are none."""
+    if len(ids) != 3:
+        return None
+    first, middle, last = ids
+    outputs, boundaries = last + 4, last + 3
+    if (first, middle) == (1, outputs // 2 - 1):
+        return outputs
+    return boundaries if (first, middle) == (2, boundaries // 2) else None
+
+
 def reads_last_state(record: Record) -> bool:
     """Whether the config asks for the target's final hidden state in place of captured streams."""
     return not record.within(NEST).is_on("use_aux_hidden_state", True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from driftcli.domain import Sourced
+from driftcli.families.eagle.capture_layers import layer_ids, usual_for
 from driftcli.families.eagle.declaration import Declaration, declare
 from driftcli.families.eagle.pitfalls import pitfalls
 from driftcli.families.eagle.producer import producer
@@ -22,6 +23,7 @@ from driftcli.sources.files import Json
 from driftcli.target.facts import TargetFacts
 
 RAISED_BY_VLLM = ("default", "linear", "llama3", "ntk", "proportional")  # RoPE types whose range vLLM 0.33 raises to its own max_model_len
+OF_ONE_SIZE = 2  # layers by which published layer ids miss those of their own target at most; sizes of a family are further apart
 KNOWN_LENGTH = 2048  # training lengths are in no config; beyond this a length is beyond what is known (design rule)
 
 
@@ -160,6 +162,20 @@ def _verifier(d: Declaration) -> list[Check]:
     return [Check("made for", "note", f"{named}, says its config; the target here is {hub}")] if another else []
 
 
+def _other_size(d: Declaration) -> list[Check]:
+    """Signs that a head was made for a target of another number of layers, which a family's sizes of one width share nothing else with."""
+    layers, declared = d.head.target.layers, d.checkpoint.config.get("num_target_layers")
+    if layers is None:
+        return []
+    for key, named in layer_ids(d.head.record).items():
+        if (meant := usual_for(named.ids)) is not None and abs(meant - layers) > OF_ONE_SIZE:
+            said = f"layer ids {list(named.ids)} under {key} are the usual ones for {meant} layers, the target here has {layers}"
+            return [Check("made for", "warning", f"{said}: is it a head for another size of the family?")]
+    if isinstance(declared, int) and declared != layers:
+        return [Check("made for", "warning", f"a target of {declared} layers, says num_target_layers; the target here has {layers}")]
+    return []
+
+
 def _unroll(d: Declaration) -> list[Check]:
     nested = d.checkpoint.config.get("speculators_config")
     methods: Json = nested.get("proposal_methods") if isinstance(nested, dict) else None
@@ -179,5 +195,5 @@ def _quantised(d: Declaration) -> list[Check]:
 
 
 CHECKS: tuple[Callable[[Declaration], list[Check]], ...] = (
-    _norms, _unproven_feedback, _vocabulary, _positions, _rope, _ignored_base, _outputs, _verifier, _unroll, _quantised,
+    _norms, _unproven_feedback, _vocabulary, _positions, _rope, _ignored_base, _outputs, _verifier, _other_size, _unroll, _quantised,
 )  # fmt: skip
