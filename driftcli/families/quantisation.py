@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 
 from driftcli.domain import Sourced
+from driftcli.errors import FormatError
 from driftcli.sources.checkpoint import Checkpoint
-from driftcli.sources.files import Json
+from driftcli.sources.files import Json, reason
 
 NVIDIA = "hf_quant_config.json"  # beside the config, where ModelOpt writes it
 
@@ -20,12 +21,16 @@ def quantisation(checkpoint: Checkpoint) -> Sourced | None:
     path = checkpoint.source.folder / NVIDIA
     if not path.is_file():
         return None
-    written = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise FormatError(f"{path}: not readable as JSON ({reason(error)}), expected a quantisation; fetch the file again") from error
     inner = written.get("quantization") if isinstance(written, dict) else None
     return Sourced(_scheme({"quant_method": "modelopt", **(inner if isinstance(inner, dict) else {})}), f"config:{NVIDIA}")
 
 
 def _scheme(config: Mapping[str, Json]) -> str:
-    method, bits = config.get("quant_method", "of no named method"), config.get("bits", config.get("w_bit"))
+    bits = config.get("bits", config.get("w_bit"))
+    method = next((value for key in ("quant_method", "producer") if isinstance(value := config.get(key), str)), "of no named method")
     kind = next((config[key] for key in ("quant_algo", "fmt", "format") if isinstance(config.get(key), str)), None)
     return f"{method}{f' {kind}' if kind else ''}{f', {bits} bits' if isinstance(bits, int) else ''}"

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from driftcli.errors import DriftError, SourceError
 from driftcli.families.carried import carried, mtp_tensors, promised
 from driftcli.families.formats import open_drafter, recognise
 from driftcli.families.layout import Format
 from driftcli.families.named import NAMED, PARALLEL
+from driftcli.loading.scan import scan_checkpoint
 from driftcli.scanned import Unread
 from driftcli.sources.files import Json, Source
-from tests.edits import refused
+from tests.edits import edit_config, refused
 
 SOURCE = Source("some-drafter", Path("some-drafter"))
 LLAMA = {"model.embed_tokens.weight": (9, 4), "model.layers.0.mlp.up_proj.weight": (8, 4), "model.layers.1.mlp.up_proj.weight": (8, 4)}
@@ -126,6 +130,29 @@ def test_nothing_that_is_measured_is_named_by_a_row(layouts: Path) -> None:
 
 
 def test_a_folder_of_nothing_is_refused_as_ever(tmp_path: Path) -> None:
-    from driftcli.errors import SourceError
-
     refused(SourceError, lambda: open_drafter(Source("some-drafter", tmp_path)), "no config.json")
+
+
+@pytest.mark.parametrize("value", [True, "x", [1], {"a": 1}, 10**400, float("inf"), float("nan"), -1, None])
+@pytest.mark.parametrize(
+    "key",
+    ["num_hidden_layers", "num_aux_hidden_states", "draft_vocab_size", "rope_theta", "architectures", "num_target_layers", "target_layer_ids",
+     "quantization_config", "rope_scaling", "speculators_config", "pard_token", "eagle_config", "num_nextn_predict_layers", "model"],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["safeai", "deepspec-gemma4", "eagle1-converted", "target"])
+def test_a_setting_of_any_kind_ends_in_a_scan_or_a_sentence(layouts: Path, tmp_path: Path, name: str, key: str, value: Json) -> None:
+    folder = edit_config(shutil.copytree(layouts / name, tmp_path / name), **{key: value})
+    with suppress(DriftError):
+        scan_checkpoint(str(folder), str(layouts / "target"))
+
+
+@pytest.mark.parametrize("factor", [0, -1.0, 10**400, float("inf"), float("nan"), "2", None, True])
+@pytest.mark.parametrize("kind", ["yarn", "linear", "dynamic", "mrope", "proportional"])
+def test_a_factor_of_any_kind_ends_in_a_scan_or_a_sentence(layouts: Path, tmp_path: Path, kind: str, factor: Json) -> None:
+    rope = {"rope_type": kind, "factor": factor, "original_max_position_embeddings": factor}
+    folder = edit_config(shutil.copytree(layouts / "safeai", tmp_path / "safeai"), rope_scaling=rope, max_position_embeddings=64)
+    with suppress(DriftError):
+        scan_checkpoint(str(folder), str(layouts / "target"))
+    (folder / "hf_quant_config.json").write_text("{")
+    with pytest.raises(DriftError):
+        scan_checkpoint(str(folder), str(layouts / "target"))

@@ -11,8 +11,8 @@ from driftcli.domain import System
 from driftcli.families.eagle.capture_layers import KEY, READERS, layer_ids
 from driftcli.families.eagle.declaration import Declaration
 from driftcli.families.eagle.readings import SERVERS, Reading, asks_for_joint_norm, feeds_back_raw_whatever_it_says
+from driftcli.families.eagle.rope import number
 from driftcli.families.eagle.vocab_map import MARKED
-from driftcli.sources.files import Json
 
 V1: System = "as_served:vllm-v1"
 ORIGINAL = {"original_max_position_embeddings"}  # where it stands SGLang takes the declared range as it is
@@ -148,8 +148,10 @@ def _layer_count(d: Declaration) -> str | None:
 def _short_range(d: Declaration) -> str | None:
     """SGLang derives the range that a head admits from its config alone; read in its source, configs/model_config.py."""
     target, scaling = d.head.target.positions, d.head.layers.get("rope_scaling")
-    factor = scaling.get("factor", 1) if isinstance(scaling, dict) and not ORIGINAL & scaling.keys() else 1
-    admitted = int(d.positions * factor) if isinstance(factor, int | float) and not _is_llama3(scaling) else d.positions
+    factor = None
+    if isinstance(scaling, dict) and not ORIGINAL & scaling.keys() and scaling.get("rope_type") != "llama3":
+        factor = number(scaling.get("factor"))
+    admitted = d.positions if factor is None else int(d.positions * factor)
     stated = d.head.record.fields["max_position_embeddings"].source.startswith("config")
     if target is None or admitted >= target or not stated or d.head.is_speculators or d.head.format.producer == "NeMo":
         return None
@@ -157,10 +159,6 @@ def _short_range(d: Declaration) -> str | None:
         f"admits {admitted} positions, the target {target}: SGLang 0.5.23 stops at start with a ValueError unless --context-length is at "
         f"most {admitted} or SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN=1 is set (sglang#6783)"
     )
-
-
-def _is_llama3(scaling: Json) -> bool:
-    return isinstance(scaling, dict) and scaling.get("rope_type") == "llama3"
 
 
 def _older_vllm(d: Declaration) -> str | None:

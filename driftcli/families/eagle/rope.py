@@ -19,6 +19,7 @@ from driftcli.target.facts import TargetFacts
 SPELLINGS = ("rope_parameters", "rope_theta", "rope_scaling")
 DEFAULT_THETA = 10000.0  # of LlamaConfig, Qwen3Config, DeepseekV3Config and SafeAILab's EConfig alike
 OF_IMAGES = ("mrope_section", "mrope_interleaved")
+LARGEST = 1e12  # of a factor, a base or a range that anybody can mean (chosen by us)
 STRETCHED = ("linear", "dynamic")
 
 Rope = Mapping[str, Json]
@@ -79,6 +80,13 @@ def _one_base(system: System, settings: dict[str, Json], head_dim: int, where: s
         )
     stretch = float(factor) ** 2 - (float(factor) - 1) if system == "as_served:sglang" else 1.0  # type: ignore[arg-type]
     return {"rope_type": "default", "rope_theta": float(theta) * stretch ** (head_dim / (head_dim - 2))}  # type: ignore[arg-type]
+
+
+def number(value: Json) -> float | None:
+    """A setting as a number that can be computed with, None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
+        return None
+    return float(value)
 
 
 def shown(rope: Rope) -> str:

@@ -13,7 +13,7 @@ from driftcli.families.eagle.declaration import Declaration, declare
 from driftcli.families.eagle.pitfalls import pitfalls
 from driftcli.families.eagle.producer import producer
 from driftcli.families.eagle.readings import SERVERS, Reading
-from driftcli.families.eagle.rope import DEFAULT_THETA, Rope, rope_settings, shown
+from driftcli.families.eagle.rope import DEFAULT_THETA, Rope, number, rope_settings, shown
 from driftcli.families.eagle.vocab_map import MARKED
 from driftcli.families.layout import Format
 from driftcli.families.quantisation import quantisation
@@ -111,9 +111,8 @@ def _positions(d: Declaration) -> list[Check]:
 
 def _stretched(rope: Rope) -> int | None:
     """The range of a yarn type, its original one times its factor; None for other types and for numbers that are none."""
-    original, factor = rope.get("original_max_position_embeddings"), rope.get("factor")
-    numbers = [value for value in (original, factor) if isinstance(value, int | float) and not isinstance(value, bool)]
-    return int(numbers[0] * numbers[1]) if rope["rope_type"] == "yarn" and len(numbers) == 2 else None
+    original, factor = number(rope.get("original_max_position_embeddings")), number(rope.get("factor"))
+    return int(original * factor) if rope["rope_type"] == "yarn" and original is not None and factor is not None else None
 
 
 def _rope(d: Declaration) -> list[Check]:
@@ -129,9 +128,9 @@ def _rope(d: Declaration) -> list[Check]:
 
 def _ignored_base(d: Declaration) -> list[Check]:
     rope, default = d.reading().rope.value, f"{DEFAULT_THETA:g}"
-    theta = rope.get("rope_theta")
+    theta = number(rope.get("rope_theta"))
     of_these = d.head.format.producer in ("SafeAILab", "SpecForge") and d.anatomy.family == "eagle3"
-    if not of_these or rope["rope_type"] != "default" or not isinstance(theta, int | float) or theta == DEFAULT_THETA:
+    if not of_these or rope["rope_type"] != "default" or theta in (None, DEFAULT_THETA):
         return []
     text = (
         f"trainers of this layout turned heads by {default} whatever rope_theta ({theta:g}) said: AngelSlim, SafeAILab's, SpecForge before "
