@@ -203,14 +203,14 @@ SPECFORGE_LAYOUTS = (
         {**SPECFORGE_CONFIG, "norm_output": False},
         everywhere(PLAIN, trained=replace(PLAIN, logits_from="raw")),
     ),
-    Layout(  # as `to_hf` writes it, with the embedding, which SGLang overwrites by the target's
+    Layout(  # as `to_hf` writes it, with the embedding, which SGLang overwrites by the target's, and a map that vLLM has no place for
         "specforge-full",
         {
             **seeded({**eagle3("midlayer", head_dim=20, rows=VOCABULARY), "embed_tokens.weight": (VOCABULARY, WIDTH)}, 4, BF16),
             **WHOLE_VOCABULARY,
         },
         {**SPECFORGE_CONFIG, "draft_vocab_size": VOCABULARY},
-        everywhere(replace(PLAIN, embedding="own"), sglang=PLAIN),
+        {TRAINED: replace(PLAIN, embedding="own"), SGLANG: PLAIN},
     ),
     Layout(
         "specforge-llama3",
@@ -425,7 +425,9 @@ def latent_shapes(at: str) -> Shapes:
 
 
 LATENT_LAYOUTS = (
-    Layout("mla", seeded(latent_shapes("layers.0"), 14, BF16), LATENT_CONFIG, everywhere(LATENT)),
+    Layout(  # of a type that vLLM takes for an MTP head
+        "mla", seeded(latent_shapes("layers.0"), 14, BF16), LATENT_CONFIG, {TRAINED: LATENT, SGLANG: LATENT}
+    ),
     Layout(
         "mla-yarn",
         seeded({**latent_shapes("midlayer"), **STREAM_NORMS}, 15, BF16),

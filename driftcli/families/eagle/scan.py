@@ -97,13 +97,17 @@ def _positions(d: Declaration) -> list[Check]:
     rope, target = d.reading().rope.value, d.head.target.positions
     kind, source = str(rope["rope_type"]), d.head.record.fields["max_position_embeddings"].source
     said = f"declares {d.positions} positions ({source})" + (f", the target {target}" if target else "")
-    if (stretched := _stretched(rope)) is not None:
-        said += f"; its {kind} reaches {stretched}, which is what vLLM builds"
-    reached = d.positions if stretched is None else stretched
-    if target is None or reached >= target:
+    stretched = _stretched(rope)
+    if stretched is not None:
+        said += f"; its yarn reaches {stretched}"
+    if target is None or d.positions >= target:
         copied = "; often copied from the target, so no sign of training at that length" if target == d.positions else ""
-        beyond = f"; no config holds the training length, and beyond {KNOWN_LENGTH} it is not known" if reached > KNOWN_LENGTH else ""
+        beyond = f"; no config holds the training length, and beyond {KNOWN_LENGTH} it is not known" if d.positions > KNOWN_LENGTH else ""
         return [Check("positions", "ok", said + copied + beyond)]
+    if stretched is not None and stretched >= target:
+        return [
+            Check("positions", "note", f"{said}, but vLLM 0.33 goes by what is declared and cuts the target's context to it; declare it")
+        ]
     if kind in RAISED_BY_VLLM:
         return [Check("positions", "note", f"{said}; vLLM 0.33 raises it, older versions ran past its end (vllm#48894)")]
     return [Check("positions", "warning", f"{said}; RoPE type {kind} fixes the range, so longer texts are out of range")]

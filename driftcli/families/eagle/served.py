@@ -19,6 +19,11 @@ from driftcli.families.record import Record
 Server = Literal["vllm", "sglang"]
 NAMES: Mapping[Server, str] = {"vllm": "vLLM", "sglang": "SGLang"}
 SPECULATORS = {"llama": "Eagle3LlamaForCausalLM", "qwen3": "Eagle3Qwen3ForCausalLM"}  # vLLM's, by the nested model_type
+REWRITTEN = ("deepseek_v3", "deepseek_v32", "glm_moe_dsa", "deepseek_v4", "deepseek_v41")
+COUNT_AT_THE_TOP: Mapping[Server, tuple[str, ...]] = {
+    "vllm": ("Eagle3Qwen3ForCausalLM",),
+    "sglang": ("Eagle3DeepseekV2ForCausalLM",),
+}  # classes that count layer ids at the top level too
 USUAL_STREAMS = 3  # that both servers build fc for where no key says how many
 
 
@@ -82,11 +87,8 @@ def refusal(server: Server, asked: str | None, record: Record, layers: Record, a
     write = f"; write {needed} into architectures" if needed else f"; {NAMES[server]} has no class for such a head"
     if asked is None:
         return f"config.json names no architectures, by which {version(server)} picks a class{write}"
-    found = (
-        _misread(server, asked, a, write),
-        _misfit(server, record, layers, a),
-        _sglang_head(asked, layers, a) if server == "sglang" else "",
-    )
+    found = [_misread(server, asked, a, write), _misfit(server, asked, record, layers, a)]
+    found += [_sglang_head(asked, layers, a)] if server == "sglang" else [_vllm_type(layers), _vllm_map(a)]
     return "; and ".join(filter(None, found))
 
 
@@ -123,7 +125,22 @@ def _heads(server: Server, asked: str, kind: Class, a: Anatomy, write: str) -> s
     return ""
 
 
-def _misfit(server: Server, record: Record, layers: Record, a: Anatomy) -> str:
+def _vllm_type(layers: Record) -> str:
+    """vLLM turns some types into its MTP class before it asks by which method the head drafts."""
+    kind = layers.config.get("model_type")
+    if kind not in REWRITTEN:
+        return ""
+    return f"model_type is {kind}, which {version('vllm')} takes for an MTP head whatever the method; write kimi_k2 or deepseek_v2"
+
+
+def _vllm_map(a: Anatomy) -> str:
+    """vLLM has a place for d2t only where the draft vocabulary is not the target's."""
+    if a.family == "eagle" or "d2t" not in a.names or a.draft_vocabulary != a.vocabulary:
+        return ""
+    return f"drafts from all {a.vocabulary} tokens and holds d2t all the same, for which {version('vllm')} then has no place; leave it out"
+
+
+def _misfit(server: Server, asked: str, record: Record, layers: Record, a: Anatomy) -> str:
     """More layers than are stored, or another number of streams."""
     declared = layers.get("num_hidden_layers")
     if isinstance(declared, int) and declared > a.layers:
@@ -131,7 +148,7 @@ def _misfit(server: Server, record: Record, layers: Record, a: Anatomy) -> str:
             f"num_hidden_layers is {declared}, and {version(server)} builds as many, of which the file fills {a.layers} (BaldEagle#6); "
             f"set num_hidden_layers to {a.layers}"
         )
-    streams = _streams(record)
+    streams = _streams(record, top=asked in COUNT_AT_THE_TOP[server])
     if a.family == "eagle3" and not reads_last_state(record) and a.streams != streams:
         return (
             f"{version(server)} builds fc for {streams} streams of the target, and the file has {a.streams}; "
@@ -140,12 +157,13 @@ def _misfit(server: Server, record: Record, layers: Record, a: Anatomy) -> str:
     return ""
 
 
-def _streams(record: Record) -> int:
-    """Streams that fc is built for: a number, else the nested layer ids, else three."""
-    number, ids = record.config.get("num_aux_hidden_states"), record.within("eagle_config").config.get("eagle_aux_hidden_state_layer_ids")
+def _streams(record: Record, *, top: bool) -> int:
+    """Streams that fc is built for: a number, else as many as the nested layer ids, for some classes those at the top level, else three."""
+    number, key = record.config.get("num_aux_hidden_states"), "eagle_aux_hidden_state_layer_ids"
     if isinstance(number, int) and not isinstance(number, bool):
         return number
-    return len(ids) if isinstance(ids, list) and ids else USUAL_STREAMS
+    places = (record.within("eagle_config").config, *([record.config] if top else []))
+    return next((len(ids) for place in places if isinstance(ids := place.get(key), list) and ids), USUAL_STREAMS)
 
 
 def _sglang_head(asked: str, layers: Record, a: Anatomy) -> str:

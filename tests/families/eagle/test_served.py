@@ -91,6 +91,29 @@ def test_what_sglang_makes_of_the_output_head() -> None:
     assert why("sglang", whole, names, tie_word_embeddings=True) == ""
 
 
+def test_what_vllm_makes_of_a_map_over_the_whole_vocabulary_and_of_a_type_of_its_mtp_heads() -> None:
+    names = ["LlamaForCausalLMEagle3"]
+    whole = replace(EAGLE3, draft_vocabulary=100)
+    assert "for which vLLM 0.33.0 then has no place" in why("vllm", whole, names, draft_vocab_size=100)
+    assert why("vllm", replace(whole, names=NAMES - {"d2t"}), names, draft_vocab_size=100) == ""
+    assert why("sglang", whole, names, draft_vocab_size=100) == ""
+    latent = replace(EAGLE3, heads=LATENT)
+    for kind, said in (("deepseek_v3", "takes for an MTP head"), ("kimi_k2", ""), ("deepseek_v2", "")):
+        assert said in why("vllm", latent, ["Eagle3DeepseekV2ForCausalLM"], model_type=kind)
+        assert why("sglang", latent, ["Eagle3DeepseekV2ForCausalLM"], model_type=kind) == ""
+
+
+def test_layer_ids_at_the_top_level_count_for_some_classes_alone() -> None:
+    five: Json = [1, 2, 3, 4, 5]
+    normed = replace(NORMED, streams=5)
+    assert why("vllm", normed, ["Eagle3Qwen3ForCausalLM"], eagle_aux_hidden_state_layer_ids=five) == ""
+    assert "builds fc for 3 streams" in why(
+        "vllm", replace(EAGLE3, streams=5), ["LlamaForCausalLMEagle3"], eagle_aux_hidden_state_layer_ids=five
+    )
+    latent = replace(EAGLE3, streams=5, heads=LATENT)
+    assert why("sglang", latent, ["Eagle3DeepseekV2ForCausalLM"], eagle_aux_hidden_state_layer_ids=five) == ""
+
+
 def test_all_faults_of_a_file_are_told_at_once() -> None:
     found = why("sglang", EAGLE3, ["Eagle3LlamaForCausalLM"], tie_word_embeddings=True, num_hidden_layers=40)
     assert found.count("; and ") == 2
