@@ -51,6 +51,8 @@ BRINGS_TORCH = (  # the only modules that name torch or transformers when they a
     "driftcli.families.eagle.eagle3",
     "driftcli.families.eagle.loading",
     "driftcli.families.eagle.rope_config",
+    "driftcli.families.mtp.head",
+    "driftcli.families.mtp.loading",
     "driftcli.loading.pair",
     "driftcli.engine",
     "driftcli.cli.diagnosis",

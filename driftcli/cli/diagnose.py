@@ -9,6 +9,7 @@ import typer
 
 from driftcli.domain import BUNDLED, RunSpec
 from driftcli.errors import UsageError
+from driftcli.families.mtp.kinds import OWN_HEAD
 from driftcli.report.choices import FULL, STRICT, FailOn, OutputFormat, ReadingChoice
 
 DEFAULTS = RunSpec()
@@ -36,7 +37,8 @@ def diagnose(
         typer.Option(help="The model that verifies: hub id, id@revision or folder. Default, with no --drafter: the bundled pair."),
     ] = None,
     drafter: Annotated[
-        str | None, typer.Option(help="Model that drafts: an EAGLE head, or a causal LM with the target's tokenizer.")
+        str | None,
+        typer.Option(help="An EAGLE head, a causal LM with the target's tokenizer, or `mtp`: the head in the target."),
     ] = None,
     prompts: Annotated[Path | None, typer.Option(help=PROMPTS)] = None,
     probe: Annotated[list[str] | None, typer.Option(help="Only this probe, or your own as package.module:NAME; may be repeated.")] = None,
@@ -99,10 +101,11 @@ def checked_temperature(asked: float) -> float:
 
 
 def named_pair(target: str | None, drafter: str | None) -> tuple[str, str]:
-    """Target and drafter; the bundled pair where neither is named, the bundled target for a bundled drafter; UsageError for one alone."""
+    """Target and drafter: the bundled pair where neither is named, the bundled target for a bundled drafter, and for a target alone the
+    head that it carries; UsageError for any other drafter alone.
+    """
     if target is None and (drafter is None or drafter.startswith(BUNDLED)):
         return BUNDLED_PAIR[0], drafter or BUNDLED_PAIR[1]
-    if target is None or drafter is None:
-        given, lacking = ("--target", "--drafter") if drafter is None else ("--drafter", "--target")
-        raise UsageError(f"{given} without {lacking}: a pair has two models; name both, or neither for the pair that ships")
-    return target, drafter
+    if target is None:
+        raise UsageError("--drafter without --target: a pair has two models; name both, or neither for the pair that ships")
+    return target, drafter or OWN_HEAD

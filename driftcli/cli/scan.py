@@ -10,7 +10,7 @@ from driftcli.report.choices import ScanFormat
 
 
 def scan(
-    drafter: Annotated[str, typer.Option(help="Checkpoint to look at: hub id, id@revision or folder.")],
+    drafter: Annotated[str, typer.Option(help="Checkpoint to look at: hub id, id@revision, folder, or `mtp`: the head in the target.")],
     target: Annotated[
         str | None, typer.Option(help="Its target; only the config is read. Layer ids and ranges are held against it.")
     ] = None,

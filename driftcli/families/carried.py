@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from driftcli.families.mtp.kinds import kind_of
 from driftcli.sources.files import Json
 
 MTP = re.compile(r"(^|\.)(mtp|mtp_layers|mtp_block|mtp_emb_norm|mtp_hidden_norm|mtp_linear_proj)\.")
@@ -16,24 +17,24 @@ DECLARED = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """A drafter inside a model: what it is, its tensors, and by what servers draft with it."""
+    """A drafter inside a model: what it is, its tensors, by what servers draft with it, and whether it is measured here."""
 
     name: str
     tensors: tuple[str, ...]
     served: str
+    measured: bool = False
 
     def __str__(self) -> str:
         count = len(self.tensors)
-        return (
-            f"{self.name} ({count} tensor{'s' * (count != 1)}, such as {self.tensors[0]}), with which {self.served} can draft; "
-            "not measured here yet"
-        )
+        how = "`--drafter mtp` measures it" if self.measured else "not measured here yet"
+        return f"{self.name} ({count} tensor{'s' * (count != 1)}, such as {self.tensors[0]}), with which {self.served} can draft; {how}"
 
 
-def carried(names: Collection[str]) -> tuple[Carried, ...]:
-    """The drafters among a checkpoint's tensors."""
+def carried(names: Collection[str], model_type: str = "") -> tuple[Carried, ...]:
+    """The drafters among a checkpoint's tensors; model_type: of its text config."""
+    measured = kind_of(model_type, names) is not None
     found = (
-        Carried("an MTP head", mtp_tensors(names), "vLLM (method mtp) and SGLang (NEXTN)"),
+        Carried("an MTP head", mtp_tensors(names), "vLLM (method mtp) and SGLang (NEXTN)", measured),
         Carried("Medusa heads", tuple(name for name in names if MEDUSA.search(name)), "TensorRT-LLM"),
     )
     return tuple(one for one in found if one.tensors)

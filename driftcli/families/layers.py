@@ -173,8 +173,27 @@ class SandwichLayer(DecoderLayer):
         return (inner + rms_norm(out, self.out_gain, self.eps)) * self.scalar
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatedLayer(DecoderLayer):
+    """A layer whose queries come with a gate (heads * size, inputs) on what each head attends to (Qwen3-Next and Qwen3.5)."""
+
+    attention_gate: Linear
+
+    def enter(self, stream: Tensor) -> Flow:
+        """The residual stream, normed for the attention, and beside it in what goes around the gate's openings."""
+        flow = DecoderLayer.enter(self, stream)
+        return Flow(flow.inputs, torch.cat([stream, self.attention_gate(flow.inputs).sigmoid()], dim=-1))
+
+    def leave(self, residual: Tensor, attended: Tensor) -> Tensor:
+        """Gate, output projection and MLP."""
+        stream, opened = residual[..., : -attended.shape[-1]], residual[..., -attended.shape[-1] :]
+        return DecoderLayer.leave(self, stream, attended * opened)
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """RoPE on (head, step, size) with the halves rotated, as Llama does."""
+    """RoPE on (head, step, size) with the halves rotated, as Llama does; smaller tables turn the first numbers of a head alone."""
+    if (turned := cos.shape[-1]) < x.shape[-1]:
+        return torch.cat([rotate(x[..., :turned], cos, sin), x[..., turned:]], dim=-1)
     first, second = x.float().chunk(2, dim=-1)
     return (x.float() * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
 

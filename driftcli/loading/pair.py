@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -18,6 +18,11 @@ from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.eagle.loading import read_eagle
 from driftcli.families.eagle.pitfalls import pitfalls
 from driftcli.families.formats import FORMATS, open_drafter
+from driftcli.families.mtp.declaration import declare_mtp
+from driftcli.families.mtp.head import Mtp
+from driftcli.families.mtp.kinds import OWN_HEAD
+from driftcli.families.mtp.loading import alternatives as other_wirings
+from driftcli.families.mtp.loading import read_mtp
 from driftcli.printable import counted_names, masked
 from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, tensor_names
@@ -35,7 +40,7 @@ class LoadedPair:
     """A pair on its devices, and its card."""
 
     target: LanguageModel
-    drafter: Eagle3 | Eagle | CausalLm
+    drafter: Eagle3 | Eagle | Mtp | CausalLm
     card: PairCard
 
 
@@ -46,6 +51,8 @@ def load_pair(
 
     reading: whose way to compute an EAGLE head's step is taken, None for the declared one.
     """
+    if drafter_name == OWN_HEAD:
+        return _with_own_head(resolve(target_name, remote_code=remote_code), device, dtype, remote_code=remote_code, reading=reading)
     opened = open_drafter(resolve(drafter_name, remote_code=remote_code))
     if isinstance(opened, Unread):
         raise FormatError(opened.refusal)
@@ -102,6 +109,29 @@ def _with_language_model(
     return LoadedPair(target, drafter, card)
 
 
+def _with_own_head(source: Source, device: torch.device, dtype: Dtype, *, remote_code: bool, reading: System | None) -> LoadedPair:
+    """A target that drafts with the MTP head that it carries."""
+    checkpoint = open_checkpoint(source)
+    declare_mtp(checkpoint, read_facts(source))  # refused before the weights are read
+    target = load_language_model(source, device, dtype, remote_code=remote_code)
+    declaration = declare_mtp(checkpoint, target.facts)
+    drafter, record = read_mtp(declaration, target, reading)
+    one = _card(source, target.config.model_type)
+    card = PairCard(
+        target=one,
+        drafter=replace(one, name=f"{one.name}, its MTP head"),
+        family="mtp",
+        record=record,
+        token_offset=1,
+        readings=declaration.differences(reading),
+        notes=(f"drafts with the target's own {declaration.kind.name} ({record['tensors'].value} tensors)", *_dated(target)),
+        alternatives=other_wirings(declaration, drafter),
+        rendering=rendering_facts(target.tokenizer),
+        target_positions=target.facts.positions,
+    )
+    return LoadedPair(target, drafter, card)
+
+
 def require_no_head(target: Source) -> None:
     """Raise SourceError for a drafter's head in the target's place."""
     found = open_checkpoint(target)
@@ -114,7 +144,7 @@ def require_no_head(target: Source) -> None:
 
 def _unread(model: LanguageModel) -> tuple[str, ...]:
     """Which drafters a model carries, and what else its class has no place for."""
-    heads = carried(tensor_names(model.source))
+    heads = carried(tensor_names(model.source), model.facts.model_type)
     of_heads = {name for head in heads for name in head.tensors}
     left = [name for name in model.unread if name not in of_heads]
     said = counted_names(left, "has no place in the model and was not read", "have no place in the model and were not read")

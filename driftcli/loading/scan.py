@@ -6,12 +6,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from driftcli.errors import UsageError
 from driftcli.families.carried import carried
 from driftcli.families.causal_lm.scan import scan_causal_lm
 from driftcli.families.eagle.scan import scan_eagle
 from driftcli.families.formats import open_drafter
+from driftcli.families.mtp.declaration import declare_mtp
+from driftcli.families.mtp.kinds import OWN_HEAD
+from driftcli.families.mtp.scan import scan_mtp
 from driftcli.scanned import Check, Scan, Unread
-from driftcli.sources.checkpoint import tensor_names
+from driftcli.sources.checkpoint import open_checkpoint, tensor_names
 from driftcli.sources.files import resolve
 from driftcli.target.facts import NO_TARGET, read_facts
 
@@ -20,6 +24,8 @@ def scan_checkpoint(drafter: str, target: str | None) -> Scan | Unread:
     """The scan of a drafter by name, or what it is where it is not measured; raises the same refusals as loading it, as far as config and
     headers tell.
     """
+    if drafter == OWN_HEAD:
+        return _own_head(target)
     opened = open_drafter(resolve(drafter))
     if isinstance(opened, Unread):
         return opened
@@ -27,5 +33,12 @@ def scan_checkpoint(drafter: str, target: str | None) -> Scan | Unread:
     source = None if target is None else resolve(target, weights=False)
     facts = NO_TARGET if source is None else read_facts(source)
     found = (scan_causal_lm if format.family == "causal-lm" else scan_eagle)(checkpoint, format, facts)
-    heads = () if source is None else carried(tensor_names(source))
+    heads = () if source is None else carried(tensor_names(source), facts.model_type)
     return replace(found, checks=(*found.checks, *(Check("target", "note", f"the target carries {head}") for head in heads)))
+
+
+def _own_head(target: str | None) -> Scan:
+    if target is None:
+        raise UsageError(f"--drafter {OWN_HEAD}: the head that a target carries, expected --target with it")
+    source = resolve(target)
+    return scan_mtp(declare_mtp(open_checkpoint(source), read_facts(source)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -34,6 +34,18 @@ def pickled_headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     with opened(path, "pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def read_some(source: Source, wanted: Collection[str]) -> dict[str, Tensor]:
+    """Some tensors of a checkpoint by name, of safetensors without reading the others; raises as `read_tensors` does."""
+    return joined(source, lambda path: _some(path, wanted))
+
+
+def _some(path: Path, wanted: Collection[str]) -> dict[str, Tensor]:
+    if path.suffix != ".safetensors":
+        return {name: tensor for name, tensor in read_pickle(path).items() if name in wanted}
+    with opened(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys() if name in wanted}  # noqa: SIM118
 
 
 def require_finite(where: str, tensors: Mapping[str, Tensor]) -> None:

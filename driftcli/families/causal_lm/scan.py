@@ -15,7 +15,7 @@ from driftcli.target.facts import TargetFacts, read_facts
 
 def scan_causal_lm(checkpoint: Checkpoint, format: Format, target: TargetFacts) -> Scan:
     """The scan of a language model."""
-    heads = carried(checkpoint.tensors)
+    heads = carried(checkpoint.tensors, read_facts(checkpoint.source).model_type)
     named = " that carries ".join((format.name, " and ".join(head.name for head in heads))) if heads else format.name
     return Scan(
         checkpoint.source.name, target.named, named, _record(checkpoint, named, heads), {}, tuple(_checks(checkpoint, heads, target)), ()
