@@ -1,4 +1,4 @@
-"""The nouns of the tool, said once: what a prompt, a trajectory, a condition, a card and a finding are. No torch here.
+"""The nouns of the tool, said once: what a prompt, a card and a finding are; conditions stand in `conditions`. No torch here.
 
 Conventions that hold everywhere: `depth` counts from 1; `position`, `row` and `anchor` count from 0 and are absolute in the trajectory.
 An anchor is the position of the last verified token; the query of depth `d` from anchor `a` guesses token `a + d`. A row is what RoPE,
@@ -9,9 +9,10 @@ the target's state of position `i`) and 0 for a causal LM.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from math import inf
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
+
+from driftcli.conditions import BASELINE, TextSettings, Wiring
 
 Feed = Literal["fresh", "forced", "free"]
 FEEDS: tuple[Feed, ...] = ("fresh", "forced", "free")
@@ -20,7 +21,6 @@ REGIONS: tuple[Region, ...] = ("sink", "template", "prompt", "verified", "ahead"
 Share = Literal["sink", "template", "prompt", "verified", "ahead", "recent"]
 SHARES: tuple[Share, ...] = (*REGIONS, "recent")
 RECENT_KEYS = 4  # keys that `recent` counts, the query's own included
-BASELINE = "baseline"
 A_SHARE = "share"  # unit of a bound
 REWIRED = "rewired"  # the baseline of a drafter whose weights fit another wiring than the declared one
 BUNDLED = "bundled:"  # before the name of a model that ships with the package; no hub id holds a colon
@@ -30,12 +30,6 @@ AXES: tuple[Axis, ...] = ("wiring", "drift", "template", "context", "domain", "c
 Severity = Literal["healthy", "mild", "moderate", "severe", "miswired", "inconclusive", "not applicable"]
 SEVERITIES: tuple[Severity, ...] = ("healthy", "mild", "moderate", "severe", "miswired")
 AxisState = Literal["healthy", "mild", "moderate", "severe", "miswired", "open", "inconclusive", "not applicable", "not measured"]
-Feedback = Literal["raw", "normed"]
-Owner = Literal["own", "target's"]
-Norm = Literal["embedding", "hidden", "fusion", "mlp", "final", "every"]  # whose gains: the inputs', fc's, the layers', the last one's
-Template = Literal["own", "none", "other-family", "other-roles", "no-generation-prompt", "thinking", "no-thinking"]
-SystemText = Literal["own", "none", "other"]
-StopMeasure = Literal["confidence", "entropy", "state", "prompt"]
 Half = Literal["selecting", "judging"]  # of the prompts: what is chosen on the one is reported on the other
 System = Literal["as_served:vllm", "as_served:sglang", "as_trained", "as_served:vllm-v1"]  # whose way to compute a head's step
 SYSTEMS: tuple[System, ...] = ("as_served:vllm", "as_served:sglang", "as_trained", "as_served:vllm-v1")
@@ -71,140 +65,6 @@ class Prompt:
 
     def _next_role(self, index: int) -> str | None:
         return self.messages[index + 1].role if index + 1 < len(self.messages) else None
-
-
-@dataclass(frozen=True, slots=True)
-class Noise:
-    """Gaussian noise of `alpha` times a vector's RMS on one input of every step, drawn from `seed` and the text (arXiv:2605.09992)."""
-
-    path: Literal["state", "embedding"]
-    alpha: float
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Wiring:
-    """How a drafter is put together where it differs from what its checkpoint declares; None means as declared.
-
-    capture: boundaries of the target's streams, in the order of fc's column blocks. feedback: what is handed on. residual: what goes around
-    the attention. ones: norms whose gains are left at 1. vocabulary: how d2t is read. rope: whose rotation, `default` with base 10000.
-    embedding, head: whose rows.
-    """
-
-    capture: tuple[int, ...] | None = None
-    feedback: Feedback | None = None
-    residual: Feedback | None = None
-    ones: Norm | None = None
-    vocabulary: Literal["offset", "absolute"] | None = None
-    rope: Literal["target's", "default"] | None = None
-    embedding: Owner | None = None
-    head: Owner | None = None
-
-    @property
-    def changes(self) -> dict[str, str | tuple[int, ...]]:
-        """What differs from the declared wiring, by field."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
-    def then(self, other: Wiring) -> Wiring:
-        """This wiring with what another changes changed besides."""
-        return replace(self, **other.changes)  # type: ignore[arg-type]
-
-    def __str__(self) -> str:
-        """Its changes in the letters of a condition's name, such as `capture-3-5-6+feedback-raw`."""
-        words = [(name, "-".join(map(str, value)) if isinstance(value, tuple) else value) for name, value in self.changes.items()]
-        return "+".join(f"{name}-{value}".replace("'s", "") for name, value in words)
-
-
-@dataclass(frozen=True, slots=True)
-class DraftSettings:
-    """All that changes how a chain is drafted; the defaults are the declared reading of the checkpoint.
-
-    depth: proposals a chain. window: rows that a query sees, its own included. kept: rows that it sees besides, whatever the window: row 0
-    and the sink, or all that stands before the first user's words. pinned: every state is handed on with the RMS of its chain's first.
-    noise: Gaussian, on what every step reads. Of queries deeper than 1 alone: chain_bias and sink_bias are added, in nats, to the scores of
-    the keys that the chain drafted, and of row 0 and the sink; warming: scores at depth `d` are divided by `1 + warming * (d - 1)`;
-    reanchored: every so many depths the target's state of the text takes the place of the drafter's own, never for 0.
-    """
-
-    depth: int = 8
-    window: int | None = None
-    kept: Literal["nothing", "sink", "system"] = "nothing"
-    wiring: Wiring = Wiring()
-    pinned: bool = False
-    noise: Noise | None = None
-    chain_bias: float = 0.0
-    sink_bias: float = 0.0
-    warming: float = 0.0
-    reanchored: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class TextSettings:
-    """How the texts come about that a condition drafts on; the defaults are the run's own.
-
-    template: how messages are rendered. bos: what becomes of a first token that is the BOS. replayed: the replies are those of the run's
-    own texts, put behind the prompts as they are rendered here. temperature: of the target's replies, the run's own at 0; a drafter on such
-    texts proposes at the same one. length: tokens of the prompt, filled up in front with other conversations of the run; 0 leaves it alone.
-    system: what becomes of the system message, and of the one that a template puts in where none is given; system_tokens: how long the
-    other one is, 0 for a usual one. shuffled: the tokens of all contents change places. alone: the target writes one reply at a time.
-    """
-
-    template: Template = "own"
-    bos: Literal["own", "dropped", "doubled"] = "own"
-    replayed: bool = False
-    temperature: float = 0.0
-    length: int = 0
-    system: SystemText = "own"
-    system_tokens: int = 0
-    shuffled: bool = False
-    alone: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One way of drafting that a probe wants measured.
-
-    text: on which texts, the run's own unless said. prompts: on how many of the run's, all for 0; the first by the hash of their content.
-    controls: the fresh rows too. full: all that the baseline has, so free chains, streams and trajectories besides. free: free chains too.
-    deeper: its chains may be deeper than the run's; its anchors then end earlier, so it is held against nothing but its own rows.
-    """
-
-    name: str
-    settings: DraftSettings
-    probe: str = BASELINE
-    controls: bool = False
-    full: bool = False
-    text: TextSettings = TextSettings()
-    prompts: int = 0
-    free: bool = False
-    deeper: bool = False
-
-    @property
-    def drafts_free(self) -> bool:
-        """Whether free chains are drafted besides the forced ones."""
-        return self.full or self.free
-
-
-@dataclass(frozen=True, slots=True)
-class StopRule:
-    """A chain ends behind its first guess whose measure lies outside of `low .. high`; that guess is still verified.
-
-    confidence: the drafter's probability of its guess. entropy: of its distribution, in nats. state: RMS of what it hands on. prompt: share
-    of its attention on what stood there before the reply.
-    """
-
-    measure: StopMeasure
-    low: float = -inf
-    high: float = inf
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A way to decode: the chains of a condition, of at most `drafts` proposals, and what ends them before."""
-
-    condition: str
-    drafts: int
-    stop: StopRule | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from driftcli.domain import Absent, Axis, Condition, Estimate, Half, PairCard, Plan, RunSpec, Said, StopMeasure, Wiring
+from driftcli.conditions import Condition, Plan, StopMeasure, Wiring
+from driftcli.domain import Absent, Axis, Estimate, Half, PairCard, RunSpec, Said
 from driftcli.statistics.costs import Costs
 from driftcli.statistics.walks import Floats, Sums
 

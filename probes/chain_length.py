@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from driftcli.domain import Absent, Axis, Condition, DraftSettings, Estimate, Finding, PairCard, RunSpec, Said, Severity, Skipped, Sound
+from driftcli.conditions import Condition, DraftSettings
+from driftcli.domain import Absent, Axis, Estimate, Finding, PairCard, RunSpec, Said, Severity, Skipped, Sound
 from driftcli.probe import Trace, feeds_back_normed
 from driftcli.statistics.curves import (
     accuracy_gap,

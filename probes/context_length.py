@@ -11,20 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from driftcli.domain import (
-    Absent,
-    Axis,
-    Condition,
-    DraftSettings,
-    Estimate,
-    Finding,
-    PairCard,
-    RunSpec,
-    Said,
-    Skipped,
-    Sound,
-    TextSettings,
-)
+from driftcli.conditions import Condition, DraftSettings, TextSettings
+from driftcli.domain import Absent, Axis, Estimate, Finding, PairCard, RunSpec, Said, Skipped, Sound
 from driftcli.probe import Trace
 from driftcli.statistics.curves import accepted_drafts
 from driftcli.statistics.grades import Grades, chosen, drafts_lost, lost

@@ -12,20 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from driftcli.domain import (
-    Absent,
-    Axis,
-    Condition,
-    DraftSettings,
-    Estimate,
-    Finding,
-    PairCard,
-    RunSpec,
-    Said,
-    Skipped,
-    TextSettings,
-    Withheld,
-)
+from driftcli.conditions import Condition, DraftSettings, TextSettings
+from driftcli.domain import Absent, Axis, Estimate, Finding, PairCard, RunSpec, Said, Skipped, Withheld
 from driftcli.probe import Trace
 from driftcli.statistics.curves import (
     accepted_drafts,

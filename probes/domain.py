@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from driftcli.domain import Axis, Condition, Estimate, Finding, Open, PairCard, RunSpec, Said, Skipped, Sound
+from driftcli.conditions import Condition
+from driftcli.domain import Axis, Estimate, Finding, Open, PairCard, RunSpec, Said, Skipped, Sound
 from driftcli.probe import Trace
 from driftcli.statistics.curves import accepted_drafts, covered, first_by_certainty, over_expected
 from driftcli.statistics.grades import Grades, chosen, lost

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from driftcli.domain import Axis, Condition, DraftSettings, Estimate, Finding, PairCard, RunSpec, Said
+from driftcli.conditions import Condition, DraftSettings
+from driftcli.domain import Axis, Estimate, Finding, PairCard, RunSpec, Said
 from driftcli.probe import Trace
 from driftcli.statistics.curves import accepted_drafts
 from driftcli.statistics.walks import MINIMAL_PROMPTS

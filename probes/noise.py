@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from driftcli.domain import Axis, Condition, DraftSettings, Estimate, Finding, Noise, PairCard, RunSpec, Said
+from driftcli.conditions import Condition, DraftSettings, Noise
+from driftcli.domain import Axis, Estimate, Finding, PairCard, RunSpec, Said
 from driftcli.probe import Trace
 from driftcli.statistics.curves import accepted_drafts
 from driftcli.statistics.walks import MINIMAL_PROMPTS

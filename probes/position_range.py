@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from driftcli.domain import Axis, Condition, Estimate, Finding, Open, PairCard, RunSpec, Said, Sound, Withheld
+from driftcli.conditions import Condition
+from driftcli.domain import Axis, Estimate, Finding, Open, PairCard, RunSpec, Said, Sound, Withheld
 from driftcli.probe import Trace
 from driftcli.statistics.curves import fresh_accuracy
 

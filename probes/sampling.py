@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from driftcli.domain import Axis, Condition, DraftSettings, PairCard, RunSpec, Said, TextSettings
+from driftcli.conditions import Condition, DraftSettings, TextSettings
+from driftcli.domain import Axis, PairCard, RunSpec, Said
 from driftcli.probe import Trace
 
 TEMPERATURES = (0.7, 1.0)  # greedy decoding is the baseline; chosen by us: what chat models are mostly served at

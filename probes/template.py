@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from driftcli.domain import TextSettings
+from driftcli.conditions import TextSettings
 from driftcli.texts.changes import Change, TextChanges
 
 CHANGES = (

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from driftcli.domain import Axis, Condition, Estimate, Finding, PairCard, RunSpec, Said
+from driftcli.conditions import Condition
+from driftcli.domain import Axis, Estimate, Finding, PairCard, RunSpec, Said
 from driftcli.probe import Trace
 from driftcli.statistics.curves import covered, misses_outside
 from driftcli.statistics.grades import Grades, lost

@@ -18,24 +18,8 @@ from itertools import permutations
 from math import inf
 from typing import NamedTuple
 
-from driftcli.domain import (
-    BASELINE,
-    Absent,
-    Axis,
-    Condition,
-    DraftSettings,
-    Estimate,
-    Finding,
-    Half,
-    Open,
-    PairCard,
-    RunSpec,
-    Said,
-    Skipped,
-    Sound,
-    Wiring,
-    Withheld,
-)
+from driftcli.conditions import BASELINE, Condition, DraftSettings, Wiring
+from driftcli.domain import Absent, Axis, Estimate, Finding, Half, Open, PairCard, RunSpec, Said, Skipped, Sound, Withheld
 from driftcli.probe import Trace
 from driftcli.statistics.curves import forced_accuracy, log_likelihood, over_favourite, vocabulary_lost
 from driftcli.statistics.grades import more_prompts

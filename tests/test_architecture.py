@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (  # each imports from its own and from those before it
     {
         "driftcli.errors",
+        "driftcli.conditions",
         "driftcli.domain",
         "driftcli.scanned",
         "driftcli.codes",
@@ -57,7 +58,7 @@ BRINGS_TORCH = (  # the only modules that name torch or transformers when they a
     "driftcli.engine",
     "driftcli.cli.diagnosis",
 )
-KNOWN_TO_PROBES = ("driftcli.domain", "driftcli.statistics", "driftcli.probe", "driftcli.texts.changes")
+KNOWN_TO_PROBES = ("driftcli.conditions", "driftcli.domain", "driftcli.statistics", "driftcli.probe", "driftcli.texts.changes")
 BRINGS_THE_HUB = ("driftcli.sources", "driftcli.target", "driftcli.families.eagle.rope_config")
 HUB = {"safetensors", "huggingface_hub"}
 TORCH = {"torch", "transformers", "accelerate", "tokenizers"}

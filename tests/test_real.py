@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from driftcli.cli.main import main
-from driftcli.domain import DraftSettings
+from driftcli.conditions import DraftSettings
 from driftcli.engine.chains import draft_chains
 from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.trajectories import Trajectory

@@ -10,7 +10,8 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
-from driftcli.domain import BASELINE, Condition, DraftSettings, Prompt, RunSpec, TextSettings
+from driftcli.conditions import BASELINE, Condition, DraftSettings, TextSettings
+from driftcli.domain import Prompt, RunSpec
 from driftcli.engine.chains import Drafted, draft_chains
 from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.rows import cell_rows, find_sink, rounds_to_end, stream_columns, trajectory_columns

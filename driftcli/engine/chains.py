@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from driftcli.domain import DraftSettings, Noise
+from driftcli.conditions import DraftSettings, Noise
 from driftcli.engine.attention import Keys, Masses, Sight, attend, attend_unmeasured, tail_length
 from driftcli.engine.texts import seed_for
 from driftcli.engine.trajectories import Trajectory

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from driftcli.domain import DraftSettings, TextSettings
+from driftcli.conditions import DraftSettings, TextSettings
 from driftcli.engine.cells import draft, sharing_texts
 from driftcli.engine.run import Job
 from driftcli.engine.texts import Text, foreseen

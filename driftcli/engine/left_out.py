@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from driftcli.domain import Condition, Prompt, RunSpec
+from driftcli.conditions import Condition
+from driftcli.domain import Prompt, RunSpec
 from driftcli.engine.texts import foreseen
 from driftcli.errors import PromptError
 from driftcli.loading.pair import LoadedPair

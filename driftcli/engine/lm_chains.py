@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
 from transformers.masking_utils import eager_mask
 
-from driftcli.domain import DraftSettings
+from driftcli.conditions import DraftSettings
 from driftcli.engine.attention import BLOCK, MASKED, Masses, Weights, label_columns, reduce, tail_keys, tail_length
 from driftcli.engine.chains import Drafted, Guesses, Queries
 from driftcli.engine.trajectories import Trajectory

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from driftcli.domain import RECENT_KEYS, SHARES, Condition, Feed
+from driftcli.conditions import Condition
+from driftcli.domain import RECENT_KEYS, SHARES, Feed
 from driftcli.engine.attention import LABELS, Masses
 from driftcli.engine.chains import Drafted, Queries, state_cosine, state_rms
 from driftcli.engine.trajectories import Trajectory

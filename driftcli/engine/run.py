@@ -19,7 +19,8 @@ from pathlib import Path
 
 import torch
 
-from driftcli.domain import BASELINE, REWIRED, Condition, DraftSettings, Prompt, RunSpec, TextSettings, Wiring
+from driftcli.conditions import BASELINE, Condition, DraftSettings, TextSettings, Wiring
+from driftcli.domain import REWIRED, Prompt, RunSpec
 from driftcli.engine.cells import Batch, Holders, Work, measure_cells, sharing_texts, tables_of
 from driftcli.engine.left_out import cramped, on_some
 from driftcli.engine.texts import ignored_settings

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from driftcli.domain import Message, Prompt, TextSettings
+from driftcli.conditions import TextSettings
+from driftcli.domain import Message, Prompt
 from driftcli.errors import PromptError
 from driftcli.target.language_model import LanguageModel
 from driftcli.texts.prompts import content_hash

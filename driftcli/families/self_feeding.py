@@ -12,7 +12,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from driftcli.domain import Wiring
+from driftcli.conditions import Wiring
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from driftcli.domain import Condition, DraftSettings, PairCard, Plan, RunSpec
+from driftcli.conditions import Condition, DraftSettings, Plan
+from driftcli.domain import PairCard, RunSpec
 from driftcli.mitigations.mitigation import Kind, Option, Trial, usual
 from driftcli.mitigations.serving import attention_bias, attention_temperature
 from driftcli.probe import Trace

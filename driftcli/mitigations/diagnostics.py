@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from driftcli.domain import Condition, DraftSettings, PairCard, Plan, RunSpec, Wiring
+from driftcli.conditions import Condition, DraftSettings, Plan, Wiring
+from driftcli.domain import PairCard, RunSpec
 from driftcli.mitigations.mitigation import Kind, Option, Trial, usual
 from driftcli.probe import Trace
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from driftcli.domain import Condition, DraftSettings, PairCard, Plan, RunSpec
+from driftcli.conditions import Condition, DraftSettings, Plan
+from driftcli.domain import PairCard, RunSpec
 from driftcli.mitigations.mitigation import Kind, Option, Trial, usual
 from driftcli.mitigations.serving import draft_window
 from driftcli.probe import Trace

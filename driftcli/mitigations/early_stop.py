@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from driftcli.domain import Condition, PairCard, Plan, RunSpec, StopMeasure, StopRule
+from driftcli.conditions import Condition, Plan, StopMeasure, StopRule
+from driftcli.domain import PairCard, RunSpec
 from driftcli.mitigations.mitigation import Kind, Option, Trial, usual
 from driftcli.mitigations.serving import early_stop
 from driftcli.probe import Trace

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from driftcli.domain import Condition, PairCard, Plan, RunSpec
+from driftcli.conditions import Condition, Plan
+from driftcli.domain import PairCard, RunSpec
 from driftcli.mitigations.serving import Engine
 from driftcli.probe import Trace
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from driftcli.domain import Absent, Axis, Condition, DraftSettings, Finding, PairCard, Plan, RunSpec, Said, Skipped, Sound
+from driftcli.conditions import Condition, DraftSettings, Plan
+from driftcli.domain import Absent, Axis, Finding, PairCard, RunSpec, Said, Skipped, Sound
 from driftcli.mitigations.attention import AttentionRegularisation
 from driftcli.mitigations.diagnostics import Diagnostics
 from driftcli.mitigations.draft_length import DraftLength

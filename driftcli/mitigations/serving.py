@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from driftcli.domain import StopRule
+from driftcli.conditions import StopRule
 
 Engine = Literal["vllm", "sglang", "tensorrt-llm", "transformers"]
 ENGINES: dict[Engine, str] = {"vllm": "0.33", "sglang": "0.5.23", "tensorrt-llm": "1.4.0rc1", "transformers": "5.24"}

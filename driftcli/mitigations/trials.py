@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driftcli.domain import Absent, Estimate, Half, Plan
+from driftcli.conditions import Plan
+from driftcli.domain import Absent, Estimate, Half
 from driftcli.mitigations.mitigation import Kind, Option, Trial
 from driftcli.probe import Trace
 from driftcli.statistics.costs import StepCosts

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from driftcli.domain import BASELINE, Condition, PairCard, Plan, RunSpec
+from driftcli.conditions import BASELINE, Condition, Plan
+from driftcli.domain import PairCard, RunSpec
 from driftcli.mitigations.mitigation import Kind, Option, Trial, usual
 from driftcli.mitigations.serving import wiring
 from driftcli.probe import Trace

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from driftcli.domain import BASELINE, SHARES, SYSTEMS, Absent, Estimate, Finding, Verdict
+from driftcli.conditions import BASELINE
+from driftcli.domain import SHARES, SYSTEMS, Absent, Estimate, Finding, Verdict
 from driftcli.mitigations.probe import MITIGATED
 from driftcli.printable import printable
 from driftcli.report.switches import SYSTEM_NAMES

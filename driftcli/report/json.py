@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from driftcli.domain import BASELINE, REWIRED, SHARES, Absent, AxisVerdict, Estimate, Finding, Verdict
+from driftcli.conditions import BASELINE
+from driftcli.domain import REWIRED, SHARES, Absent, AxisVerdict, Estimate, Finding, Verdict
 from driftcli.report.evidence import sampled_length
 from driftcli.report.remedies import exports_json, remedies_json, training_json
 from driftcli.report.speeds import payoff_json

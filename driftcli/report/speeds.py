@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import isfinite
 
-from driftcli.domain import Absent, Estimate, Plan
+from driftcli.conditions import Plan
+from driftcli.domain import Absent, Estimate
 from driftcli.mitigations.serving import ENGINES, by_batch_size
 from driftcli.mitigations.trials import tokens_a_round
 from driftcli.printable import printable

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from driftcli.codes import BY_NAME
+from driftcli.conditions import BASELINE
 from driftcli.domain import (
     A_SHARE,
     AXES,
-    BASELINE,
     SEVERITIES,
     Axis,
     AxisState,

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from driftcli.domain import BASELINE, REGIONS, SHARES, Absent, Estimate, Share
+from driftcli.conditions import BASELINE
+from driftcli.domain import REGIONS, SHARES, Absent, Estimate, Share
 from driftcli.probe import Trace
 from driftcli.statistics.intervals import tokens_a_round, within
 from driftcli.statistics.walks import Floats, Sums, acceptance_length, ratio

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from driftcli.domain import Absent, Estimate, Half, Plan
+from driftcli.conditions import Plan
+from driftcli.domain import Absent, Estimate, Half
 from driftcli.probe import Trace
 from driftcli.statistics.costs import StepCosts, speed_up_of
 from driftcli.statistics.intervals import too_few

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from driftcli.domain import Absent, Estimate, Half, PairCard, Plan, RunSpec
+from driftcli.conditions import Plan
+from driftcli.domain import Absent, Estimate, Half, PairCard, RunSpec
 from driftcli.statistics.intervals import Bootstrap, Mapped, Statistic
 from driftcli.statistics.walks import Floats, Sums, ratio
 

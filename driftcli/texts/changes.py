@@ -12,21 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from driftcli.domain import (
-    Absent,
-    Axis,
-    Condition,
-    DraftSettings,
-    Estimate,
-    Finding,
-    Open,
-    PairCard,
-    RunSpec,
-    Said,
-    Skipped,
-    Sound,
-    TextSettings,
-)
+from driftcli.conditions import Condition, DraftSettings, TextSettings
+from driftcli.domain import Absent, Axis, Estimate, Finding, Open, PairCard, RunSpec, Said, Skipped, Sound
 from driftcli.probe import Trace
 from driftcli.statistics.curves import accepted_drafts, own_choices, target_entropy
 from driftcli.statistics.grades import Grades, chosen, lost

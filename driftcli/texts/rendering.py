@@ -20,7 +20,8 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
 
-from driftcli.domain import Message, RenderingFacts, Template, TextSettings
+from driftcli.conditions import Template, TextSettings
+from driftcli.domain import Message, RenderingFacts
 from driftcli.errors import PromptError
 from driftcli.sources.bounds import BeyondBounds, bounded_rendering
 from driftcli.sources.files import reason

@@ -17,7 +17,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Literal, Union, cast, get_args, get_origin, get_type_hints
 
-from driftcli.domain import PairCard, RunSpec, Sourced, System, Wiring
+from driftcli.conditions import Wiring
+from driftcli.domain import PairCard, RunSpec, Sourced, System
 from driftcli.errors import RunError
 from driftcli.traces.layout import CONDITION, MANIFEST
 from driftcli.traces.schema import VERSION

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from driftcli.domain import Plan, StopMeasure, StopRule
+from driftcli.conditions import Plan, StopMeasure, StopRule
 from driftcli.statistics.walks import Floats, Sums, walk
 from driftcli.traces.sums import Grid
 

@@ -12,18 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from driftcli.domain import (
-    BASELINE,
-    REWIRED,
-    Absent,
-    Estimate,
-    Feed,
-    PairCard,
-    Plan,
-    RunSpec,
-    StopMeasure,
-    Wiring,
-)
+from driftcli.conditions import BASELINE, Plan, StopMeasure, Wiring
+from driftcli.domain import REWIRED, Absent, Estimate, Feed, PairCard, RunSpec
 from driftcli.errors import RunError
 from driftcli.statistics.costs import Costs, read_costs
 from driftcli.statistics.curves import emitted_per_round

@@ -33,7 +33,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from driftcli.domain import DraftSettings, Prompt, RunSpec
+from driftcli.conditions import DraftSettings
+from driftcli.domain import Prompt, RunSpec
 from driftcli.engine import chains, run
 from driftcli.engine.attention import CANDIDATES, LABELS, Keys, Masses, Sight
 from driftcli.engine.chains import draft_chains

@@ -21,7 +21,7 @@ from rich.table import Table
 from transformers import LlamaForCausalLM
 from transformers.utils import logging
 
-from driftcli.domain import DraftSettings
+from driftcli.conditions import DraftSettings
 from driftcli.engine.chains import draft_chains
 from driftcli.engine.trajectories import Trajectory
 from driftcli.families.eagle.declaration import declare

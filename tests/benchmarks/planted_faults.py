@@ -21,7 +21,8 @@ from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from driftcli.codes import BY_NAME
-from driftcli.domain import BASELINE, Prompt, RunSpec, Verdict
+from driftcli.conditions import BASELINE
+from driftcli.domain import Prompt, RunSpec, Verdict
 from driftcli.engine.run import Job, measure
 from driftcli.engine.texts import write_texts
 from driftcli.loading.pair import LoadedPair, load_pair

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from driftcli.domain import BASELINE, Absent, Estimate, Plan
+from driftcli.conditions import BASELINE, Plan
+from driftcli.domain import Absent, Estimate
 from driftcli.report.verdict import judge
 from driftcli.statistics import intervals
 from driftcli.statistics.curves import accepted_drafts, compounding, first_by_certainty, handoff, over_expected

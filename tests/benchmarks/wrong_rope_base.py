@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from transformers.utils import logging as transformers_logging
 
-from driftcli.domain import BASELINE, Absent, Finding, Open, Plan, Prompt, RunSpec, Skipped, Wiring
+from driftcli.conditions import BASELINE, Plan, Wiring
+from driftcli.domain import Absent, Finding, Open, Prompt, RunSpec, Skipped
 from driftcli.engine.run import Job, measure
 from driftcli.loading.pair import load_pair
 from driftcli.statistics.intervals import Mapped

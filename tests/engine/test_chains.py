@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from driftcli.domain import DraftSettings, Noise, Wiring
+from driftcli.conditions import DraftSettings, Noise, Wiring
 from driftcli.engine.chains import Drafted, Guesses, Queries, draft_chains, noised
 from driftcli.engine.rows import find_sink, region_shares, rounds_to_end
 from driftcli.engine.trajectories import Trajectory

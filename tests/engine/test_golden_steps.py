@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from driftcli.domain import DraftSettings, Wiring
+from driftcli.conditions import DraftSettings, Wiring
 from driftcli.engine.chains import Drafted, draft_chains
 from driftcli.engine.trajectories import Trajectory
 from driftcli.families.eagle.eagle1 import Eagle

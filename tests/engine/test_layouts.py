@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from driftcli.domain import DraftSettings
+from driftcli.conditions import DraftSettings
 from driftcli.engine.chains import Drafted, draft_chains
 from driftcli.engine.rows import region_shares
 from driftcli.engine.trajectories import Trajectory

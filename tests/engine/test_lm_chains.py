@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from transformers.generation.candidate_generator import AssistedCandidateGenerator
 
-from driftcli.domain import DraftSettings
+from driftcli.conditions import DraftSettings
 from driftcli.engine.chains import Drafted
 from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.rows import region_shares, rounds_to_end

@@ -22,23 +22,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from driftcli.domain import (
-    BASELINE,
-    REWIRED,
-    Absent,
-    Axis,
-    Condition,
-    DraftSettings,
-    Estimate,
-    Message,
-    Noise,
-    PairCard,
-    Prompt,
-    RunSpec,
-    Said,
-    TextSettings,
-    Wiring,
-)
+from driftcli.conditions import BASELINE, Condition, DraftSettings, Noise, TextSettings, Wiring
+from driftcli.domain import REWIRED, Absent, Axis, Estimate, Message, PairCard, Prompt, RunSpec, Said
 from driftcli.engine.run import Job, measure
 from driftcli.errors import ProbeError, PromptError, RunError
 from driftcli.loading.pair import LoadedPair, load_pair

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from driftcli.domain import DraftSettings
+from driftcli.conditions import DraftSettings
 from driftcli.engine.chains import Drafted, draft_chains
 from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.serving import ServedTarget, serve

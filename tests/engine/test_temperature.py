@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftcli.domain import BASELINE, Condition, DraftSettings, PairCard, Prompt, RunSpec, TextSettings
+from driftcli.conditions import BASELINE, Condition, DraftSettings, TextSettings
+from driftcli.domain import PairCard, Prompt, RunSpec
 from driftcli.engine.run import measure
 from driftcli.errors import RunError
 from driftcli.loading.pair import LoadedPair, load_pair

@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from driftcli.domain import Message, Prompt, TextSettings
+from driftcli.conditions import TextSettings
+from driftcli.domain import Message, Prompt
 from driftcli.engine.texts import ignored_settings, write_texts
 from driftcli.engine.trajectories import read_text
 from driftcli.errors import PromptError

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, CohereConfig, Gemma3TextConfig, GPTNeoXConfig, GraniteConfig, PretrainedConfig, Qwen3Config
 
-from driftcli.domain import DraftSettings
+from driftcli.conditions import DraftSettings
 from driftcli.engine.chains import draft_chains
 from driftcli.loading.pair import load_pair
 from driftcli.sources.files import resolve

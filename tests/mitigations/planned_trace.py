@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from driftcli.domain import BASELINE, Absent, PairCard, Plan, RunSpec, StopMeasure, Wiring
+from driftcli.conditions import BASELINE, Plan, StopMeasure, Wiring
+from driftcli.domain import Absent, PairCard, RunSpec
 from driftcli.statistics.costs import Costs, StepCosts
 from driftcli.statistics.pooled import Pooled
 from driftcli.statistics.walks import Sums

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from driftcli.domain import BASELINE, Condition, DraftSettings, Estimate, Finding, Plan, RunSpec, Skipped, Sound, StopRule, Wiring
+from driftcli.conditions import BASELINE, Condition, DraftSettings, Plan, StopRule, Wiring
+from driftcli.domain import Estimate, Finding, RunSpec, Skipped, Sound
 from driftcli.mitigations.early_stop import EarlyStop
 from driftcli.mitigations.probe import MITIGATIONS, TOGETHER, Mitigations, outcomes
 from tests.mitigations.planned_trace import CHEAP, DEAR, DEPTH, PlannedTrace, decoded

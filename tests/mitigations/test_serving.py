@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from transformers import GenerationConfig
 
-from driftcli.domain import StopMeasure, StopRule, Wiring
+from driftcli.conditions import StopMeasure, StopRule, Wiring
 from driftcli.families.eagle.capture_layers import INSIDE, LayerIds, captured
 from driftcli.mitigations import serving
 from driftcli.mitigations.serving import ENGINES, NO_SWITCH, Engine

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from driftcli.codes import BY_NAME
-from driftcli.domain import Absent, Estimate, Finding, PairCard, Wiring
+from driftcli.conditions import Wiring
+from driftcli.domain import Absent, Estimate, Finding, PairCard
 from driftcli.mitigations.training import CURE, DEEPER, PRODUCERS, RECIPES, Recipe, recipes
 from driftcli.statistics.intervals import Bootstrap
 from driftcli.statistics.walks import Floats, Sums

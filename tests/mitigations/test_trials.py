@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from driftcli.domain import BASELINE, Absent, Estimate, Plan
+from driftcli.conditions import BASELINE, Plan
+from driftcli.domain import Absent, Estimate
 from driftcli.mitigations.mitigation import Option, Trial
 from driftcli.mitigations.trials import helps_where_chosen, judged, tokens_a_round, verified_in_vain
 from driftcli.statistics.costs import StepCosts

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from driftcli.domain import BASELINE, SHARES, Absent, Estimate, ModelCard, PairCard, Plan, RunSpec, Sourced, Wiring
+from driftcli.conditions import BASELINE, Plan, Wiring
+from driftcli.domain import SHARES, Absent, Estimate, ModelCard, PairCard, RunSpec, Sourced
 from driftcli.statistics.costs import Costs
 from driftcli.statistics.intervals import Statistic
 from driftcli.statistics.pooled import Pooled

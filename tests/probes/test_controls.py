@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from driftcli.domain import Absent, Estimate, Finding, RunSpec, Said, Skipped, TextSettings, Withheld
+from driftcli.conditions import TextSettings
+from driftcli.domain import Absent, Estimate, Finding, RunSpec, Said, Skipped, Withheld
 from probes.controls import REPEATED, Controls
 from tests.probes.fake_trace import FakeTrace, Story, card
 

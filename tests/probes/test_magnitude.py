@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from driftcli.domain import DraftSettings, Estimate, Finding, RunSpec
+from driftcli.conditions import DraftSettings
+from driftcli.domain import Estimate, Finding, RunSpec
 from probes.magnitude import PINNED, Magnitude
 from tests.probes.fake_trace import FakeTrace, Story, card
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from driftcli.domain import Absent, DraftSettings, Estimate, Finding, Noise, RunSpec
+from driftcli.conditions import DraftSettings, Noise
+from driftcli.domain import Absent, Estimate, Finding, RunSpec
 from probes.noise import InputNoise
 from tests.probes.fake_trace import FakeTrace, Story, card
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from driftcli.domain import RenderingFacts, RunSpec, Skipped, TextSettings
+from driftcli.conditions import TextSettings
+from driftcli.domain import RenderingFacts, RunSpec, Skipped
 from probes.system_prompt import SystemPrompt
 from tests.probes.fake_trace import FakeTrace, card
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from driftcli.domain import Absent, Estimate, Finding, Open, RenderingFacts, RunSpec, Skipped, Sound, TextSettings
+from driftcli.conditions import TextSettings
+from driftcli.domain import Absent, Estimate, Finding, Open, RenderingFacts, RunSpec, Skipped, Sound
 from probes.template import CHANGES, TemplateChanges
 from tests.probes.fake_trace import FakeTrace, Story, card
 

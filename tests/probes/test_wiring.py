@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from driftcli.domain import DraftSettings, Finding, Open, PairCard, RunSpec, Skipped, Sound, Sourced, Wiring, Withheld
+from driftcli.conditions import DraftSettings, Wiring
+from driftcli.domain import Finding, Open, PairCard, RunSpec, Skipped, Sound, Sourced, Withheld
 from probes.wiring import WiringSearch
 from tests.probes.fake_trace import FakeTrace, Story, card
 

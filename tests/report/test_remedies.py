@@ -9,7 +9,8 @@ import pytest
 
 from driftcli.cli.battery import load_battery
 from driftcli.codes import BY_NAME
-from driftcli.domain import Estimate, Plan, Verdict
+from driftcli.conditions import Plan
+from driftcli.domain import Estimate, Verdict
 from driftcli.mitigations.mitigation import Option
 from driftcli.mitigations.trials import Outcome
 from driftcli.report import remedies, speeds

@@ -7,7 +7,8 @@ from typing import get_args
 
 import pytest
 
-from driftcli.domain import AXES, Axis, Condition, Estimate, Finding, Open, PairCard, RunSpec, Said, Severity, Skipped, Verdict
+from driftcli.conditions import Condition
+from driftcli.domain import AXES, Axis, Estimate, Finding, Open, PairCard, RunSpec, Said, Severity, Skipped, Verdict
 from driftcli.errors import ProbeError
 from driftcli.probe import Trace
 from driftcli.report import verdict as verdicts

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from driftcli.domain import BASELINE, Estimate, Plan
+from driftcli.conditions import BASELINE, Plan
+from driftcli.domain import Estimate
 from driftcli.mitigations.probe import MITIGATIONS
 from driftcli.statistics.costs import StepCosts
 from driftcli.statistics.payoff import MOST_TRIALS, advised_length, best_length, paying_length, undecided

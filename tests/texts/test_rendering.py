@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
-from driftcli.domain import Message, RenderingFacts, TextSettings
+from driftcli.conditions import TextSettings
+from driftcli.domain import Message, RenderingFacts
 from driftcli.errors import PromptError
 from driftcli.texts.rendering import CONTENT, TEMPLATE, Rendered, render, rendering_facts
 from driftcli.texts.system_prompts import USUAL

@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from driftcli.domain import BASELINE, Absent, Condition, DraftSettings, Estimate, PairCard, Plan, RunSpec, StopRule
+from driftcli.conditions import BASELINE, Condition, DraftSettings, Plan, StopRule
+from driftcli.domain import Absent, Estimate, PairCard, RunSpec
 from driftcli.engine.run import Job, measure
 from driftcli.loading.pair import LoadedPair
 from driftcli.statistics.curves import length_by_draft_length

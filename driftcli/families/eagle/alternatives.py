@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from transformers import LlamaConfig
 
-from driftcli.domain import Feedback, Norm, Wiring
+from driftcli.conditions import Feedback, Norm, Wiring
 from driftcli.errors import FormatError
 from driftcli.families.eagle.declaration import Declaration
 from driftcli.families.eagle.eagle1 import Eagle

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaConfig
 
-from driftcli.domain import Wiring
+from driftcli.conditions import Wiring
 from driftcli.families.layers import DecoderLayer, Linear
 from driftcli.families.others import Others
 from driftcli.families.rotary import rope_tables

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaConfig
 
-from driftcli.domain import Feedback, Norm, Wiring
+from driftcli.conditions import Feedback, Norm, Wiring
 from driftcli.families.layers import DecoderLayer, rms_norm
 from driftcli.families.others import Others
 from driftcli.families.rotary import rope_tables

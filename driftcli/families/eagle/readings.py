@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Generic, Literal, TypeVar
 
-from driftcli.domain import SYSTEMS, Feedback, Sourced, System
+from driftcli.conditions import Feedback
+from driftcli.domain import SYSTEMS, Sourced, System
 from driftcli.errors import DriftError, FormatError
 from driftcli.families.eagle.anatomy import Anatomy
 from driftcli.families.eagle.capture_layers import captured, last_state, layer_ids, reads_last_state, unusable

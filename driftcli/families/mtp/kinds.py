@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from driftcli.domain import Feedback, System
+from driftcli.conditions import Feedback
+from driftcli.domain import System
 
 OWN_HEAD = "mtp"  # names the head that a target carries in the place of a drafter
 PARTS = ("embedding_norm", "hidden_norm", "fusion", "final_norm")

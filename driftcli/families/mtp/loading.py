@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from driftcli.domain import SYSTEMS, Sourced, System, Wiring
+from driftcli.conditions import Wiring
+from driftcli.domain import SYSTEMS, Sourced, System
 from driftcli.families.carried import mtp_tensors
 from driftcli.families.eagle.rope_config import rope_config
 from driftcli.families.layers import GatedLayer, GroupedAttention, Linear

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from driftcli.domain import BASELINE, Absent, Condition, Estimate, Plan
+from driftcli.conditions import BASELINE, Condition, Plan
+from driftcli.domain import Absent, Estimate
 from driftcli.mitigations.attention import AttentionRegularisation
 from driftcli.mitigations.diagnostics import Diagnostics
 from driftcli.mitigations.trials import tokens_a_round

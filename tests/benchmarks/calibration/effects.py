@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from driftcli.domain import Condition, DraftSettings, TextSettings, Wiring
+from driftcli.conditions import Condition, DraftSettings, TextSettings, Wiring
 from driftcli.statistics.walks import EXACT_TEXT
 from tests.benchmarks.calibration.regimes import Scenario
 

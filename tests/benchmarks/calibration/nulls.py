@@ -13,7 +13,8 @@ from functools import cache
 import numpy as np
 
 from driftcli.codes import BY_NAME
-from driftcli.domain import Estimate, Plan, Verdict
+from driftcli.conditions import Plan
+from driftcli.domain import Estimate, Verdict
 from driftcli.mitigations.probe import Mitigations, outcomes
 from driftcli.mitigations.trials import Outcome
 from driftcli.probe import Probe

@@ -10,7 +10,7 @@ from zlib import crc32
 import numpy as np
 from scipy.special import ndtr
 
-from driftcli.domain import BASELINE, Condition, Plan, StopMeasure, TextSettings
+from driftcli.conditions import BASELINE, Condition, Plan, StopMeasure, TextSettings
 from driftcli.statistics.walks import Floats, Sums
 from tests.benchmarks.calibration.counts import accepted_of, guess_sums, total, visited
 from tests.benchmarks.calibration.effects import ALTERNATIVES, ORDERS, SAME, Effect, effect_of, own_choices

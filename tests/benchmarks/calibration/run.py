@@ -8,20 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from driftcli.domain import (
-    BASELINE,
-    Absent,
-    Condition,
-    Estimate,
-    ModelCard,
-    PairCard,
-    Plan,
-    RenderingFacts,
-    RunSpec,
-    Sourced,
-    StopMeasure,
-    Wiring,
-)
+from driftcli.conditions import BASELINE, Condition, Plan, StopMeasure, Wiring
+from driftcli.domain import Absent, Estimate, ModelCard, PairCard, RenderingFacts, RunSpec, Sourced
 from driftcli.probe import Probe
 from driftcli.statistics.costs import Costs, StepCosts
 from driftcli.statistics.intervals import Bootstrap

@@ -12,7 +12,8 @@ from functools import cache
 
 import numpy as np
 
-from driftcli.domain import Estimate, Plan
+from driftcli.conditions import Plan
+from driftcli.domain import Estimate
 from driftcli.mitigations.draft_length import DraftLength
 from driftcli.mitigations.early_stop import EarlyStop
 from driftcli.mitigations.trials import Outcome, judged

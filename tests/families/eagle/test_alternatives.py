@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftcli.domain import DraftSettings, Wiring
+from driftcli.conditions import DraftSettings, Wiring
 from driftcli.engine.chains import Drafted, draft_chains
 from driftcli.engine.trajectories import Trajectory
 from driftcli.loading.pair import LoadedPair, load_pair

@@ -28,7 +28,8 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from safetensors.torch import load_file
 from torch import Tensor
 
-from driftcli.domain import SYSTEMS, DraftSettings, Sourced, Wiring
+from driftcli.conditions import DraftSettings, Wiring
+from driftcli.domain import SYSTEMS, Sourced
 from driftcli.engine.chains import draft_chains
 from driftcli.errors import DriftError, FormatError
 from driftcli.families.eagle.declaration import Declaration, declare

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5DecoderLayer, Qwen3_5RMSNorm, Qwen3_5TextRotaryEmbedding
 
-from driftcli.domain import DraftSettings, RunSpec, Wiring
+from driftcli.conditions import DraftSettings, Wiring
+from driftcli.domain import RunSpec
 from driftcli.engine.chains import draft_chains
 from driftcli.engine.run import measure
 from driftcli.errors import FormatError, UsageError
