@@ -10,6 +10,10 @@ BASELINE = "baseline"
 Feedback = Literal["raw", "normed"]
 Owner = Literal["own", "target's"]
 Norm = Literal["embedding", "hidden", "fusion", "mlp", "final", "every"]  # whose gains: the inputs', fc's, the layers', the last one's
+HalvesOrder = Literal["embedding-first", "hidden-first"]
+Gains = Literal["weight", "one-plus"]
+Rotation = Literal["halves", "pairs"]  # which numbers of a head turn together: half a head apart, or side by side
+Turned = Literal["all", "half", "quarter"]
 Template = Literal["own", "none", "other-family", "other-roles", "no-generation-prompt", "thinking", "no-thinking"]
 SystemText = Literal["own", "none", "other"]
 StopMeasure = Literal["confidence", "entropy", "state", "prompt"]
@@ -30,7 +34,8 @@ class Wiring:
 
     capture: boundaries of the target's streams, in the order of fc's column blocks. feedback: what is handed on. residual: what goes around
     the attention. ones: norms whose gains are left at 1. vocabulary: how d2t is read. rope: whose rotation, `default` with base 10000.
-    embedding, head: whose rows.
+    embedding, head: whose rows. Of MTP heads: order of the projection's halves; gains as stored or one more; first_row: the embedding of row
+    0, as it is or zeroed; rotation and turned: which numbers of a head turn together, and how many do.
     """
 
     capture: tuple[int, ...] | None = None
@@ -41,6 +46,11 @@ class Wiring:
     rope: Literal["target's", "default"] | None = None
     embedding: Owner | None = None
     head: Owner | None = None
+    order: HalvesOrder | None = None
+    gains: Gains | None = None
+    first_row: Literal["kept", "zeroed"] | None = None
+    rotation: Rotation | None = None
+    turned: Turned | None = None
 
     @property
     def changes(self) -> dict[str, str | tuple[int, ...]]:

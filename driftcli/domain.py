@@ -31,8 +31,10 @@ Severity = Literal["healthy", "mild", "moderate", "severe", "miswired", "inconcl
 SEVERITIES: tuple[Severity, ...] = ("healthy", "mild", "moderate", "severe", "miswired")
 AxisState = Literal["healthy", "mild", "moderate", "severe", "miswired", "open", "inconclusive", "not applicable", "not measured"]
 Half = Literal["selecting", "judging"]  # of the prompts: what is chosen on the one is reported on the other
-System = Literal["as_served:vllm", "as_served:sglang", "as_trained", "as_served:vllm-v1"]  # whose way to compute a head's step
-SYSTEMS: tuple[System, ...] = ("as_served:vllm", "as_served:sglang", "as_trained", "as_served:vllm-v1")
+System = Literal[  # whose way to compute a head's step
+    "as_served:vllm", "as_served:sglang", "as_trained", "as_served:vllm-v1", "as_served:transformers", "as_served:llama.cpp"
+]
+SYSTEMS: tuple[System, ...] = ("as_served:vllm", "as_served:sglang", "as_trained", "as_served:vllm-v1")  # that run EAGLE heads
 Scalar: TypeAlias = "None | bool | int | float | str"
 
 

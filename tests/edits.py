@@ -115,7 +115,7 @@ def one_step(head: Eagle3) -> tuple[Tensor, Tensor]:
     streams = {boundary: torch.randn(4, WIDTH, generator=random) for boundary in head.boundaries}
     rows = torch.arange(4)
     fused = head.fuse(streams)
-    flow, stream = head.begin(head.embed(torch.tensor([5, 6, 7, 8])), fused), fused
+    flow, stream = head.begin(head.embed(torch.tensor([5, 6, 7, 8]), torch.arange(4)), fused), fused
     for number, layer in enumerate(head.layers):
         flow = flow if number == 0 else layer.enter(stream)
         projected = layer.project(flow.inputs, rows, head.rope(4))

@@ -42,6 +42,7 @@ BRINGS_TORCH = (  # the only modules that name torch or transformers when they a
     "driftcli.texts.system_prompts",
     "driftcli.families.layers",
     "driftcli.families.others",
+    "driftcli.families.rope_config",
     "driftcli.families.rotary",
     "driftcli.families.self_feeding",
     "driftcli.families.vocabulary",
@@ -51,7 +52,6 @@ BRINGS_TORCH = (  # the only modules that name torch or transformers when they a
     "driftcli.families.eagle.eagle1",
     "driftcli.families.eagle.eagle3",
     "driftcli.families.eagle.loading",
-    "driftcli.families.eagle.rope_config",
     "driftcli.families.mtp.head",
     "driftcli.families.mtp.loading",
     "driftcli.loading.pair",
@@ -59,7 +59,7 @@ BRINGS_TORCH = (  # the only modules that name torch or transformers when they a
     "driftcli.cli.diagnosis",
 )
 KNOWN_TO_PROBES = ("driftcli.conditions", "driftcli.domain", "driftcli.statistics", "driftcli.probe", "driftcli.texts.changes")
-BRINGS_THE_HUB = ("driftcli.sources", "driftcli.target", "driftcli.families.eagle.rope_config")
+BRINGS_THE_HUB = ("driftcli.sources", "driftcli.target", "driftcli.families.rope_config")
 HUB = {"safetensors", "huggingface_hub"}
 TORCH = {"torch", "transformers", "accelerate", "tokenizers"}
 HEAVY = {*TORCH, *HUB, "numpy", "scipy", "pandas", "pyarrow", "rich"}

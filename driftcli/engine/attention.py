@@ -116,19 +116,25 @@ def tail_keys(last: Tensor, chain: Tensor, length: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Attention before it is divided: `exp(score - max)` of every key (head, query, key), its sum, and the entropy (head, query)."""
+    """Attention before it is divided: `exp(score - max)` of every key (head, query, key), its sum and the entropy (head, query).
+
+    divisor: the sum by which values are divided; a learned sink adds to it, while shares are of what goes to keys.
+    """
 
     raw: Tensor
     total: Tensor
     entropy: Tensor
+    divisor: Tensor
 
     @classmethod
-    def of(cls, scores: Tensor) -> Weights:
-        """From scores with masked keys at `MASKED`; the scores are used up."""
-        scores.sub_(scores.amax(-1, keepdim=True))
+    def of(cls, scores: Tensor, sinks: Tensor | None = None) -> Weights:
+        """From scores with masked keys at `MASKED`, which are used up; sinks: (head,)."""
+        largest = scores.amax(-1, keepdim=True)
+        scores.sub_(largest)
         raw = scores.exp()
         total = raw.sum(-1)
-        return cls(raw, total, total.log() - torch.linalg.vecdot(raw, scores) / total)
+        divisor = total if sinks is None else total + (sinks.float()[:, None] - largest[..., 0]).exp()
+        return cls(raw, total, total.log() - torch.linalg.vecdot(raw, scores) / total, divisor)
 
 
 def reduce(weights: Weights, by_label: Tensor, tail: Tensor, rows: int) -> Masses:
@@ -142,11 +148,13 @@ def reduce(weights: Weights, by_label: Tensor, tail: Tensor, rows: int) -> Masse
     return Masses((by_label / total)[None], first[None], last[None], weights.entropy[None])
 
 
-def attend(query: Tensor, fresh: Keys, chain: Keys | None, sight: Sight, labels: Tensor, tail: int, scale: float) -> tuple[Tensor, Masses]:
+def attend(
+    query: Tensor, fresh: Keys, chain: Keys | None, sight: Sight, labels: Tensor, tail: int, scale: float, sinks: Tensor | None = None
+) -> tuple[Tensor, Masses]:
     """Attention output (query, head * value size) and its reduction, for queries (head, query, size).
 
     Query `n` sees the shared rows of its sight and, as its latest keys, its own chain `chain.key[:, n]`, the query's own key last.
-    labels: (row,). scale: what scores are multiplied with.
+    labels: (row,). scale: what scores are multiplied with. sinks: (head,), learned scores of no key.
     """
     steps = 0 if chain is None else chain.key.shape[2]
     columns = label_columns(labels, steps)
@@ -154,20 +162,33 @@ def attend(query: Tensor, fresh: Keys, chain: Keys | None, sight: Sight, labels:
     outputs, parts = [], []
     for block in _blocks(query, len(labels) + steps):
         own = None if chain is None else Keys(chain.key[:, block], chain.value[:, block])
-        output, masses = _block(query[:, block].float() * scale, wide, own, sight.part(block), columns, tail)
+        output, masses = _block(query[:, block].float() * scale, wide, own, sight.part(block), columns, tail, sinks)
         outputs.append(output)
         parts.append(masses)
     return torch.cat(outputs).to(query.dtype), Masses.joined(parts, dim=2)
 
 
-def attend_unmeasured(query: Tensor, fresh: Keys, sight: Sight, scale: float) -> Tensor:
+def attend_unmeasured(query: Tensor, fresh: Keys, sight: Sight, scale: float, sinks: Tensor | None = None) -> Tensor:
     """Attention output (query, head * value size) of queries that nothing is asked of but their place under further layers."""
     rows, outputs = fresh.key.shape[1], [fresh.value.new_empty(len(query), 0, fresh.value.shape[-1])]
     for block in _blocks(query, rows):
         seen = ~sight.part(block).hidden(rows)
-        inputs = (query[None, :, block], fresh.key[None], fresh.value[None])
-        outputs.append(F.scaled_dot_product_attention(*inputs, attn_mask=seen, scale=scale, enable_gqa=True)[0])
+        outputs.append(sdpa(query[None, :, block], fresh.key[None], fresh.value[None], seen, scale, sinks)[0])
     return torch.cat(outputs, dim=1).transpose(0, 1).flatten(1)
+
+
+def sdpa(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, scale: float, sinks: Tensor | None) -> Tensor:
+    """torch's attention, (batch, head, n, size); learned sinks (head,) are a further key of that score, whose value is nothing.
+
+    seen: (n, key), None for all.
+    """
+    if sinks is not None:
+        batch, heads, count, _ = query.shape
+        plain = torch.zeros(count, key.shape[2], device=query.device, dtype=query.dtype)
+        bias = plain if seen is None else plain.masked_fill(~seen, -torch.inf)
+        seen = torch.cat([bias.expand(batch, heads, -1, -1), sinks.to(bias)[:, None, None].expand(batch, -1, count, 1)], dim=-1)
+        key, value = F.pad(key, (0, 0, 0, 1)), F.pad(value, (0, 0, 0, 1))
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=scale, enable_gqa=True)
 
 
 def _blocks(query: Tensor, keys: int) -> Iterator[slice]:
@@ -175,7 +196,9 @@ def _blocks(query: Tensor, keys: int) -> Iterator[slice]:
     return (slice(start, min(start + size, query.shape[1])) for start in range(0, query.shape[1], size))
 
 
-def _block(scaled: Tensor, fresh: Keys, chain: Keys | None, sight: Sight, columns: Tensor, tail: int) -> tuple[Tensor, Masses]:
+def _block(
+    scaled: Tensor, fresh: Keys, chain: Keys | None, sight: Sight, columns: Tensor, tail: int, sinks: Tensor | None
+) -> tuple[Tensor, Masses]:
     """Scores, weights, output and reduction of some queries, already scaled (a float16 query would overflow before the scale)."""
     heads, queries, size = scaled.shape
     key_heads, rows, _ = fresh.key.shape
@@ -189,7 +212,7 @@ def _block(scaled: Tensor, fresh: Keys, chain: Keys | None, sight: Sight, column
         own = torch.einsum("kgqd,kqcd->kgqc", grouped, chain.key.float()).reshape(heads, queries, -1)
         scores = torch.cat([scores, own + sight.chain_bias], dim=-1)
         hidden = torch.cat([hidden, sight.last[:, None] + 1 + steps < sight.lowest[:, None]], dim=1)
-    weights = Weights.of(scores.masked_fill_(hidden, MASKED))
+    weights = Weights.of(scores.masked_fill_(hidden, MASKED), sinks)
     output, by_label = _weighted(weights, fresh.value, None if chain is None else chain.value, columns)
     masses = reduce(weights, by_label, tail_keys(sight.last, (rows + steps).expand(queries, -1), tail), rows)
     return output, masses
@@ -204,7 +227,7 @@ def _weighted(weights: Weights, values: Tensor, own: Tensor | None, columns: Ten
     key_heads, rows, size = values.shape
     together = values.dtype == torch.float32
     raw = weights.raw.view(key_heads, -1, queries, keys)
-    shares = raw if together else (weights.raw / weights.total[..., None]).to(values.dtype).view_as(raw)
+    shares = raw if together else (weights.raw / weights.divisor[..., None]).to(values.dtype).view_as(raw)
     beside = torch.cat([values, columns[:rows].expand(key_heads, -1, -1)], dim=-1) if together else values
     out = (shares[..., :rows].reshape(key_heads, -1, rows) @ beside).view(key_heads, -1, queries, beside.shape[-1])
     output, by_label = out[..., :size], out[..., size:]
@@ -215,5 +238,5 @@ def _weighted(weights: Weights, values: Tensor, own: Tensor | None, columns: Ten
         if together:
             by_label = by_label + raw[..., rows:] @ columns[rows:]
     output = output.reshape(heads, queries, size)
-    output = output / weights.total[..., None] if together else output
+    output = output / weights.divisor[..., None] if together else output
     return output.transpose(0, 1).reshape(queries, -1), by_label.reshape(heads, queries, -1)

@@ -117,7 +117,7 @@ class _Chains:
     def fresh(self) -> tuple[Queries, list[Keys]]:
         """The pass over all rows on the target's states: queries of the rows that guess at the reply, and each layer's shared keys."""
         rows, early = torch.arange(len(self.states), device=self.states.device), self.first - 1
-        flow = self._begin(self.ids[1 : 1 + len(rows)], self.states, "fresh 1")
+        flow = self._begin(self.ids[1 : 1 + len(rows)], self.states, rows, "fresh 1")
         shared: list[Keys] = []
         parts: list[Masses] = []
         for number, layer in enumerate(self.drafter.layers):
@@ -129,7 +129,7 @@ class _Chains:
                 stream = layer.leave(flow.residual[early:], attended)
             else:
                 sight = Sight.of(rows[:early], 0, self._window(layer), self.rows.kept)
-                before = attend_unmeasured(step.query[:, :early], shared[-1], sight, layer.scale)
+                before = attend_unmeasured(step.query[:, :early], shared[-1], sight, layer.scale, layer.sinks)
                 flow = self.drafter.layers[number + 1].enter(layer.leave(flow.residual, torch.cat([before, attended])))
         done = self.drafter.finish(stream)
         return Queries(self.guess(done, self.ids[self.first + 1 :]), Masses.joined(parts, dim=0), done.state), shared
@@ -151,30 +151,35 @@ class _Chains:
             before = found[-1]
             assert before.state is not None
             tokens = self.wanted(depth - 1) if forced else before.guesses.drafted
-            flow = self._begin(tokens, self._handed_on(before.state, depth), f"{'forced' if forced else 'free'} {depth}")
-            done, masses = self._deeper(flow, depth, shared, own)
+            rows = self._rows_at(depth)
+            flow = self._begin(tokens, self._handed_on(before.state, depth), rows, f"{'forced' if forced else 'free'} {depth}")
+            done, masses = self._deeper(flow, rows, shared, own)
             state = pinned(done.state, start.state) if self.settings.pinned else done.state
             found.append(Queries(self.guess(done, self.wanted(depth)), masses, state))
         return found
+
+    def _rows_at(self, depth: int) -> Tensor:
+        """Rows of the queries of a depth; beyond the last stand only guesses past the text's end, which nobody reads. (anchor,)"""
+        anchors = torch.arange(self.n_anchors, device=self.ids.device) + self.first
+        return (anchors + depth - 2).clamp(max=len(self.states) - 1)
 
     def _handed_on(self, own: Tensor, depth: int) -> Tensor:
         """The states that the queries of a depth read: the drafter's own, or the target's of the rows they stand at."""
         every, start = self.settings.reanchored, self.first + depth - 2
         return self.states[start : start + self.n_anchors] if every and (depth - 1) % every == 0 else own
 
-    def _begin(self, tokens: Tensor, states: Tensor, step: str) -> Flow:
+    def _begin(self, tokens: Tensor, states: Tensor, rows: Tensor, step: str) -> Flow:
         """A step's start, with noise on the path that the setting names."""
-        embedded, noise = self.drafter.embed(tokens), self.settings.noise
+        embedded, noise = self.drafter.embed(tokens, rows), self.settings.noise
         if noise is not None and noise.path == "embedding":
             embedded = noised(embedded, noise, f"{self.text} {step}")
         elif noise is not None:
             states = noised(states, noise, f"{self.text} {step}")
         return self.drafter.begin(embedded, states)
 
-    def _deeper(self, flow: Flow, depth: int, shared: list[Keys], own: list[list[Projected]]) -> tuple[Finished, Masses]:
+    def _deeper(self, flow: Flow, rows: Tensor, shared: list[Keys], own: list[list[Projected]]) -> tuple[Finished, Masses]:
         """One depth of all chains; each layer's keys are added to `own`."""
         anchors = torch.arange(self.n_anchors, device=self.ids.device) + self.first
-        rows = (anchors + depth - 2).clamp(max=len(self.states) - 1)  # beyond stand only guesses past the text's end, which nobody reads
         stream, parts = flow.residual, list[Masses]()
         for number, layer in enumerate(self.drafter.layers):
             flow = flow if number == 0 else layer.enter(stream)
@@ -193,7 +198,7 @@ class _Chains:
         if chain is not None:
             sight = replace(sight, row_bias=self.rows.bias, chain_bias=self.settings.chain_bias)
             scale /= 1 + self.settings.warming * steps
-        return attend(query, shared, chain, sight, self.labels, tail_length(self.settings.depth), scale)
+        return attend(query, shared, chain, sight, self.labels, tail_length(self.settings.depth), scale, layer.sinks)
 
     def _window(self, layer: DrafterLayer) -> int | None:
         """The condition's window in place of the layer's own."""

@@ -68,7 +68,7 @@ def measured_attention(
         skip = max(0, active.first - block.start)
         if skip < block.stop - block.start:
             asked = slice(max(0, block.start - active.first), block.stop - active.first)
-            some = Weights(weights.raw[:, skip:], weights.total[:, skip:], weights.entropy[:, skip:])
+            some = Weights(*(part[:, skip:] for part in (weights.raw, weights.total, weights.entropy, weights.divisor)))
             parts.append(reduce(some, some.raw @ columns, tail[asked], active.rows))
     active.layers.append(Masses.joined(parts, dim=2).to(active.tail.device))
     return torch.cat(outputs, dim=1).transpose(0, 1)[None], None

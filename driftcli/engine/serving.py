@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
+from driftcli.engine.attention import sdpa
 from driftcli.engine.capture import StreamCapture
 from driftcli.engine.texts import CHUNK
 from driftcli.errors import RunError
@@ -196,7 +196,7 @@ class ServedHead:
         (batch, count), drafter = tokens.shape, self._drafter
         assert start + count <= self._room
         rows = torch.arange(start, start + count, device=states.device).repeat(batch)
-        flow = drafter.begin(drafter.embed(tokens.to(states.device).flatten()), states)
+        flow = drafter.begin(drafter.embed(tokens.to(states.device).flatten(), rows), states)
         stream = flow.residual
         for number, layer in enumerate(drafter.layers):
             flow = flow if number == 0 else layer.enter(stream)
@@ -214,8 +214,7 @@ class ServedHead:
         (keys, values), end = self._cache[number], start + key.shape[2]
         keys[:, :, start:end], values[:, :, start:end] = key, value
         lowest, seen = self._sight(layer, start, end, key.device)
-        inputs = query, keys[:, :, lowest:end], values[:, :, lowest:end]
-        out = F.scaled_dot_product_attention(*inputs, attn_mask=seen, scale=layer.scale, enable_gqa=True)
+        out = sdpa(query, keys[:, :, lowest:end], values[:, :, lowest:end], seen, layer.scale, layer.sinks)
         return out.transpose(1, 2).flatten(2).flatten(0, 1)
 
     def _empty(self, like: Tensor) -> Tensor:

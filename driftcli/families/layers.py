@@ -1,4 +1,4 @@
-"""The decoder layers of EAGLE-family heads: grouped or latent attention, a gated MLP, and the norms around them.
+"""The decoder layers of heads: grouped or latent attention, an MLP of any kind, and the norms around them.
 
 Weights stay in the pair's dtype; norms and rotations are computed in float32. Sources: Ainslie et al. 2023 (arXiv:2305.13245) for grouped
 keys, DeepSeek-V2 (arXiv:2405.04434) for latent ones.
@@ -6,6 +6,7 @@ keys, DeepSeek-V2 (arXiv:2405.04434) for latent ones.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -38,7 +39,8 @@ class GroupedAttention:
     """Projections of grouped-query attention; q_norm and k_norm are applied to each head where they are there.
 
     v: absent where keys, before norm and rotation, stand for values. unscaled: scores as they are, and values normed without a gain, as in
-    Gemma 4.
+    Gemma 4. paired: the numbers that turn together lie side by side, not half a head apart. factor: of scores, where it is not one over
+    the root of a head's size.
     """
 
     q: Linear
@@ -50,22 +52,30 @@ class GroupedAttention:
     q_norm: Tensor | None = None
     k_norm: Tensor | None = None
     unscaled: bool = False
+    paired: bool = False
+    factor: float | None = None
+    sinks: Tensor | None = None
 
     @property
     def scale(self) -> float:
-        """One over the root of a head's size, or 1."""
-        return 1.0 if self.unscaled else float(self.size**-0.5)
+        """What scores are multiplied with."""
+        return 1.0 if self.unscaled else self.factor or float(self.size**-0.5)
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> Projected:
         """Queries, keys and values; cos and sin: (step, size)."""
         query, key = self._heads(x, self.q), self._heads(x, self.k)
-        value = key if self.v is None else self._heads(x, self.v)
+        value = key if self.v is None else self.v(x).view(len(x), len(key), -1).transpose(0, 1)
         if self.unscaled:
             value = rms_norm(value, torch.ones_like(value[0, 0]), self.eps)
-        return Projected(rotate(self._normed(query, self.q_norm), cos, sin), rotate(self._normed(key, self.k_norm), cos, sin), value)
+        normed = self._normed(query, self.q_norm), self._normed(key, self.k_norm)
+        return Projected(*(self._turned(heads, cos, sin) for heads in normed), value)
 
     def _heads(self, x: Tensor, projection: Linear) -> Tensor:
         return projection(x).view(len(x), -1, self.size).transpose(0, 1)
+
+    def _turned(self, heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        turned = cos.shape[-1]
+        return rotate(torch.cat([_halves(heads[..., :turned]), heads[..., turned:]], dim=-1) if self.paired else heads, cos, sin)
 
     def _normed(self, heads: Tensor, gain: Tensor | None) -> Tensor:
         return heads if gain is None else rms_norm(heads, gain, self.eps)
@@ -75,7 +85,8 @@ class GroupedAttention:
 class LatentAttention:
     """Multi-head latent attention, its keys and values unfolded per head: a plain part, and a rotated part that all heads' keys share.
 
-    low_q and q_gain are absent where the query has no latent. rotated: how much of a head's `size` turns, its pairs lying side by side.
+    low_q and q_gain are absent where the query has no latent. rotated: how much of a head's `size` turns; paired: its pairs lie side by
+    side.
     """
 
     low_q: Linear | None
@@ -90,6 +101,11 @@ class LatentAttention:
     rotated: int
     eps: float
     scale: float
+    paired: bool = True
+
+    @property
+    def sinks(self) -> None:
+        """None."""
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> Projected:
         """Queries, keys and values; cos and sin: (step, rotated)."""
@@ -99,31 +115,62 @@ class LatentAttention:
         low_kv, rank = self.low_kv(x), self.kv_gain.shape[0]
         latent, shared = low_kv[..., :rank], low_kv[..., rank:]
         pair = self.kv(rms_norm(latent, self.kv_gain, self.eps)).view(len(x), self.heads, -1).transpose(0, 1)
-        turned = rotate(_halves(shared)[None], cos, sin).expand(self.heads, -1, -1)
+        turned = rotate(self._ordered(shared)[None], cos, sin).expand(self.heads, -1, -1)
         return Projected(
-            torch.cat([query[..., :plain], rotate(_halves(query[..., plain:]), cos, sin)], dim=-1),
+            torch.cat([query[..., :plain], rotate(self._ordered(query[..., plain:]), cos, sin)], dim=-1),
             torch.cat([pair[..., :plain], turned], dim=-1),
             pair[..., plain:],
         )
+
+    def _ordered(self, x: Tensor) -> Tensor:
+        return _halves(x) if self.paired else x
 
 
 Attention: TypeAlias = GroupedAttention | LatentAttention
 
 
 @dataclass(frozen=True, slots=True)
-class DecoderLayer:
-    """A layer; `gain` norms the residual stream in front of its attention and is absent where the drafter does that itself.
+class GatedMlp:
+    """down(act(gate(x)) * up(x)), act being SiLU, or the GELU of Gemma; most: what gate and up are held to, absent for no bound."""
 
-    window: rows that a query sees; from_anchor: counted back from its anchor's row, its chain seen besides.
-    """
-
-    attention: Attention
-    gain: Tensor | None
-    mlp_gain: Tensor
     gate: Tensor
     up: Tensor
     down: Tensor
+    gelu: bool = False
+    most: float | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(step, width) -> (step, width)."""
+        gate, up = F.linear(x, self.gate), F.linear(x, self.up)
+        opened = F.gelu(gate, approximate="tanh") if self.gelu else F.silu(gate)
+        if self.most is not None:
+            opened, up = opened.clamp(max=self.most), up.clamp(-self.most, self.most)
+        return F.linear(opened * up, self.down)
+
+
+Mlp: TypeAlias = Callable[[Tensor], Tensor]
+GAINS = ("gain", "attended_gain", "mlp_gain", "out_gain")
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderLayer:
+    """A layer: attention and MLP, each added to the residual stream; every norm of its is absent where the family has none there.
+
+    gain, mlp_gain: of the stream in front of attention and MLP, the former absent too where the drafter norms that itself. attended_gain,
+    out_gain: of what the two give. scalar: (1,), scales what leaves. gate: opens, by sigmoid, what each head attends to, number by number
+    (heads * size, inputs) or head by head (heads, inputs). window: rows that a query sees; from_anchor: counted back from its anchor's row,
+    its chain seen besides.
+    """
+
+    attention: Attention
+    mlp: Mlp
     eps: float
+    gain: Tensor | None = None
+    mlp_gain: Tensor | None = None
+    attended_gain: Tensor | None = None
+    out_gain: Tensor | None = None
+    scalar: Tensor | None = None
+    gate: Linear | None = None
     window: int | None = None
     from_anchor: bool = False
 
@@ -132,13 +179,19 @@ class DecoderLayer:
         """What scores are multiplied with."""
         return self.attention.scale
 
+    @property
+    def sinks(self) -> Tensor | None:
+        """A learned score a head that takes attention to no key; (head,)."""
+        return self.attention.sinks
+
     def at_one(self) -> DecoderLayer:
         """The layer with the gains of its norms at 1."""
-        return replace(self, gain=None if self.gain is None else torch.ones_like(self.gain), mlp_gain=torch.ones_like(self.mlp_gain))
+        return replace(self, **{name: torch.ones_like(gain) for name in GAINS if (gain := getattr(self, name)) is not None})  # type: ignore[arg-type]
 
     def enter(self, stream: Tensor) -> Flow:
-        """The residual stream, normed for the attention."""
-        return Flow(stream if self.gain is None else rms_norm(stream, self.gain, self.eps), stream)
+        """The residual stream, normed for the attention; beside it in what goes around stand the gate's openings, where there is one."""
+        inputs = self._normed(stream, self.gain)
+        return Flow(inputs, stream if self.gate is None else torch.cat([stream, self.gate(inputs).sigmoid()], dim=-1))
 
     def project(self, inputs: Tensor, rows: Tensor, rope: RopeTables) -> Projected:
         """Queries, keys and values at absolute rows."""
@@ -146,48 +199,16 @@ class DecoderLayer:
 
     def leave(self, residual: Tensor, attended: Tensor) -> Tensor:
         """Output projection and MLP, each added to the residual stream."""
-        inner = residual + self.attention.o(attended)
-        normed = rms_norm(inner, self.mlp_gain, self.eps)
-        return inner + F.linear(F.silu(F.linear(normed, self.gate)) * F.linear(normed, self.up), self.down)
+        width = len(self.attention.o.weight)
+        if self.gate is not None:
+            openings = residual[..., width:, None]
+            attended = (attended.view(*openings.shape[:-1], -1) * openings).flatten(-2)
+        inner = residual[..., :width] + self._normed(self.attention.o(attended), self.attended_gain)
+        out = inner + self._normed(self.mlp(self._normed(inner, self.mlp_gain)), self.out_gain)
+        return out if self.scalar is None else out * self.scalar
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SandwichLayer(DecoderLayer):
-    """A layer of Gemma 4: what attention and MLP give is normed before it joins the residual stream; `scalar` (1,) scales what leaves."""
-
-    attended_gain: Tensor
-    out_gain: Tensor
-    scalar: Tensor
-
-    def at_one(self) -> SandwichLayer:
-        """The layer with the gains of its norms at 1."""
-        one = torch.ones_like
-        gain = None if self.gain is None else one(self.gain)
-        return replace(self, gain=gain, mlp_gain=one(self.mlp_gain), attended_gain=one(self.attended_gain), out_gain=one(self.out_gain))
-
-    def leave(self, residual: Tensor, attended: Tensor) -> Tensor:
-        """Output projection and MLP, each normed and added to the residual stream."""
-        inner = residual + rms_norm(self.attention.o(attended), self.attended_gain, self.eps)
-        normed = rms_norm(inner, self.mlp_gain, self.eps)
-        out = F.linear(F.gelu(F.linear(normed, self.gate), approximate="tanh") * F.linear(normed, self.up), self.down)
-        return (inner + rms_norm(out, self.out_gain, self.eps)) * self.scalar
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatedLayer(DecoderLayer):
-    """A layer whose queries come with a gate (heads * size, inputs) on what each head attends to (Qwen3-Next and Qwen3.5)."""
-
-    attention_gate: Linear
-
-    def enter(self, stream: Tensor) -> Flow:
-        """The residual stream, normed for the attention, and beside it in what goes around the gate's openings."""
-        flow = DecoderLayer.enter(self, stream)
-        return Flow(flow.inputs, torch.cat([stream, self.attention_gate(flow.inputs).sigmoid()], dim=-1))
-
-    def leave(self, residual: Tensor, attended: Tensor) -> Tensor:
-        """Gate, output projection and MLP."""
-        stream, opened = residual[..., : -attended.shape[-1]], residual[..., -attended.shape[-1] :]
-        return DecoderLayer.leave(self, stream, attended * opened)
+    def _normed(self, x: Tensor, gain: Tensor | None) -> Tensor:
+        return x if gain is None else rms_norm(x, gain, self.eps)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -56,6 +56,10 @@ class DrafterLayer(Protocol):
         """What scores are multiplied with."""
 
     @property
+    def sinks(self) -> Tensor | None:
+        """A learned score a head, (head,), that takes attention to no key; None for none."""
+
+    @property
     def window(self) -> int | None:
         """Rows that a query sees, its own included, None for all."""
 
@@ -96,8 +100,8 @@ class SelfFeedingDrafter(Protocol):
     def contributions(self, streams: Mapping[int, Tensor]) -> list[Tensor]:
         """What each stream adds to the fused input, in capture order; they sum to `fuse`."""
 
-    def embed(self, tokens: Tensor) -> Tensor:
-        """Embeddings of target-vocabulary `tokens`, (step,) -> (step, width)."""
+    def embed(self, tokens: Tensor, rows: Tensor) -> Tensor:
+        """Embeddings of target-vocabulary `tokens` at absolute `rows`, (step,) each -> (step, width)."""
 
     def begin(self, embedded: Tensor, states: Tensor) -> Flow:
         """A step on embeddings and states, (step, width) each, in front of the first layer."""

@@ -95,7 +95,9 @@ def project_rows(drafter: Eagle3, trajectory: Trajectory, rows: int) -> Cache:
     """The cache of the first `rows` rows of a head with one layer."""
     (layer,), rope = drafter.layers, drafter.rope(rows + DEPTH)
     states = drafter.fuse({boundary: stream[:rows] for boundary, stream in trajectory.streams.items()})
-    step = layer.project(drafter.begin(drafter.embed(trajectory.ids[1 : 1 + rows]), states).inputs, torch.arange(rows), rope)
+    step = layer.project(
+        drafter.begin(drafter.embed(trajectory.ids[1 : 1 + rows], torch.arange(rows)), states).inputs, torch.arange(rows), rope
+    )
     return Cache(step.key[None], step.value[None], states, rope)
 
 
@@ -104,7 +106,7 @@ def lone_chain(drafter: Eagle3, trajectory: Trajectory, anchor: int, cache: Cach
     (layer,), guesses = drafter.layers, list[int]()
     key, value, state = cache.key[:, :, : anchor - 1], cache.value[:, :, : anchor - 1], cache.states[anchor - 1 : anchor]
     for at in range(anchor, anchor + DEPTH):
-        flow = drafter.begin(drafter.embed(trajectory.ids[at : at + 1]), state)
+        flow = drafter.begin(drafter.embed(trajectory.ids[at : at + 1], torch.tensor([at - 1])), state)
         step = layer.project(flow.inputs, torch.tensor([at - 1]), cache.rope)
         key, value = torch.cat([key, step.key[None]], dim=2), torch.cat([value, step.value[None]], dim=2)
         attended = F.scaled_dot_product_attention(step.query[None], key, value, scale=layer.scale, enable_gqa=True)

@@ -15,8 +15,8 @@ from driftcli.families.eagle.declaration import Declaration
 from driftcli.families.eagle.eagle1 import Eagle
 from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.eagle.readings import Reading
-from driftcli.families.eagle.rope import DEFAULT_THETA, Rope, rope_settings
-from driftcli.families.eagle.rope_config import rope_config
+from driftcli.families.rope import DEFAULT_THETA, Rope, rope_settings
+from driftcli.families.rope_config import rope_config
 
 OTHER: dict[Feedback, Feedback] = {"raw": "normed", "normed": "raw"}
 NORMS: tuple[Norm, ...] = ("embedding", "hidden", "fusion", "mlp", "final", "every")

@@ -61,7 +61,7 @@ class Eagle:
         """The one stream."""
         return [self.fuse(streams)]
 
-    def embed(self, tokens: Tensor) -> Tensor:
+    def embed(self, tokens: Tensor, rows: Tensor) -> Tensor:
         """Rows of its embedding."""
         return F.embedding(tokens, self.embedding)
 

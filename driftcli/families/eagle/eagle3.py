@@ -121,7 +121,7 @@ class Eagle3:
     def _normed(self, streams: Mapping[int, Tensor]) -> list[Tensor]:
         return self.fusion.normed([streams[boundary].to(self.head) for boundary in self.boundaries])
 
-    def embed(self, tokens: Tensor) -> Tensor:
+    def embed(self, tokens: Tensor, rows: Tensor) -> Tensor:
         """Rows of its embedding, scaled where the family scales them."""
         rows = F.embedding(tokens, self.embedding)
         return rows if self.embedding_scale == 1 else rows * self.embedding_scale

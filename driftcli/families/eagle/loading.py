@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,10 +23,10 @@ from driftcli.families.eagle.dissection import MAPS
 from driftcli.families.eagle.eagle1 import Eagle
 from driftcli.families.eagle.eagle3 import Eagle3, Fusion
 from driftcli.families.eagle.readings import Reading
-from driftcli.families.eagle.rope_config import rope_config
 from driftcli.families.eagle.vocab_map import sound_maps
-from driftcli.families.layers import Attention, DecoderLayer, GroupedAttention, LatentAttention, Linear, SandwichLayer
+from driftcli.families.layers import Attention, DecoderLayer, GatedMlp, GroupedAttention, LatentAttention, Linear
 from driftcli.families.others import Others
+from driftcli.families.rope_config import rope_config
 from driftcli.families.vocabulary import DraftVocabulary
 from driftcli.sources.tensors import read_tensors, require_bounded
 from driftcli.target.language_model import LanguageModel
@@ -158,18 +158,16 @@ def _layers(parts: _Parts) -> tuple[DecoderLayer, ...]:
         gate, up, down = (parts.tensors[f"{name}.mlp.{part}_proj.weight"] for part in ("gate", "up", "down"))
         attention, anchored = _attention(parts, f"{name}.self_attn"), parts.reading.window_from.value == "anchor"
         behind = parts.gain(f"{name}.post_attention_layernorm")
-        made = DecoderLayer(attention, gain, behind, gate, up, down, eps=parts.declaration.eps, window=window, from_anchor=anchored)
+        mlp = GatedMlp(gate, up, down, gelu=parts.declaration.anatomy.sandwiched)
+        made = DecoderLayer(attention, mlp, parts.declaration.eps, gain, behind, window=window, from_anchor=anchored)
         found.append(_sandwiched(parts, name, made) if parts.declaration.anatomy.sandwiched else made)
     return tuple(found)
 
 
-def _sandwiched(parts: _Parts, name: str, layer: DecoderLayer) -> SandwichLayer:
+def _sandwiched(parts: _Parts, name: str, layer: DecoderLayer) -> DecoderLayer:
     """The same layer with Gemma 4's norms: what is called post-attention norms what the attention gives."""
     before, after = (parts.gain(f"{name}.{norm}") for norm in AROUND_MLP)
-    return SandwichLayer(
-        layer.attention, layer.gain, before, layer.gate, layer.up, layer.down, layer.eps, layer.window, layer.from_anchor,
-        attended_gain=layer.mlp_gain, out_gain=after, scalar=parts.tensors[f"{name}.layer_scalar"],
-    )  # fmt: skip
+    return replace(layer, attended_gain=layer.mlp_gain, mlp_gain=before, out_gain=after, scalar=parts.tensors[f"{name}.layer_scalar"])
 
 
 def _attention(parts: _Parts, name: str) -> Attention:

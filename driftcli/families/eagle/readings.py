@@ -18,10 +18,10 @@ from driftcli.errors import DriftError, FormatError
 from driftcli.families.eagle.anatomy import Anatomy
 from driftcli.families.eagle.capture_layers import captured, last_state, layer_ids, reads_last_state, unusable
 from driftcli.families.eagle.formats import CONVERTED
-from driftcli.families.eagle.rope import Rope, rope_as, shown
 from driftcli.families.eagle.served import Server, asked_for, built, refusal
 from driftcli.families.layout import Format
 from driftcli.families.record import Record
+from driftcli.families.rope import Rope, rope_as, shown
 from driftcli.target.facts import TargetFacts
 
 T = TypeVar("T")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from driftcli.domain import SYSTEMS, Sourced, System
 from driftcli.errors import FormatError, UsageError
 from driftcli.families.carried import mtp_tensors
-from driftcli.families.eagle.rope import Rope, rope_settings, shown
 from driftcli.families.mtp.kinds import PARTS, Kind, kind_of
 from driftcli.families.record import Record
+from driftcli.families.rope import Rope, rope_settings, shown
 from driftcli.printable import counted_names
 from driftcli.sources.checkpoint import Checkpoint, Stored
 from driftcli.target.facts import TargetFacts

@@ -74,7 +74,7 @@ class Mtp:
         """The one stream."""
         return [self.fuse(streams)]
 
-    def embed(self, tokens: Tensor) -> Tensor:
+    def embed(self, tokens: Tensor, rows: Tensor) -> Tensor:
         """Rows of the target's embedding."""
         return F.embedding(tokens, self.embedding)
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from driftcli.conditions import Wiring
 from driftcli.domain import SYSTEMS, Sourced, System
 from driftcli.families.carried import mtp_tensors
-from driftcli.families.eagle.rope_config import rope_config
-from driftcli.families.layers import GatedLayer, GroupedAttention, Linear
+from driftcli.families.layers import DecoderLayer, GatedMlp, GroupedAttention, Linear
 from driftcli.families.mtp.declaration import MtpDeclaration
 from driftcli.families.mtp.head import Mtp
+from driftcli.families.rope_config import rope_config
 from driftcli.sources.tensors import read_some, require_bounded
 from driftcli.target.language_model import LanguageModel
 
@@ -49,7 +49,7 @@ def _gain(d: MtpDeclaration, held: Mapping[str, Tensor], name: str) -> Tensor:
     return held[name] + 1 if d.kind.one_plus else held[name]
 
 
-def _layer(d: MtpDeclaration, held: Mapping[str, Tensor]) -> GatedLayer:
+def _layer(d: MtpDeclaration, held: Mapping[str, Tensor]) -> DecoderLayer:
     at = d.kind.layer
 
     def weight(name: str) -> Tensor:
@@ -68,4 +68,4 @@ def _layer(d: MtpDeclaration, held: Mapping[str, Tensor]) -> GatedLayer:
     )
     gate, up, down = (weight(f"mlp.{name}_proj") for name in ("gate", "up", "down"))
     entered, behind = (_gain(d, held, f"{at}{name}.weight") for name in ("input_layernorm", "post_attention_layernorm"))
-    return GatedLayer(attention, entered, behind, gate, up, down, eps=d.eps, attention_gate=Linear(by_head[:, 1].flatten(0, 1)))
+    return DecoderLayer(attention, GatedMlp(gate, up, down), d.eps, entered, behind, gate=Linear(by_head[:, 1].flatten(0, 1)))

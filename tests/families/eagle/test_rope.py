@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from driftcli.errors import FormatError
-from driftcli.families.eagle.rope import rope_as, shown
-from driftcli.families.eagle.rope_config import rope_config
 from driftcli.families.record import Record
+from driftcli.families.rope import rope_as, shown
+from driftcli.families.rope_config import rope_config
 from driftcli.families.rotary import rope_tables
 from driftcli.sources.files import Json
 from driftcli.target.facts import NO_TARGET

@@ -15,7 +15,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from driftcli.errors import FormatError
-from driftcli.families.eagle.rope import Rope, shown
+from driftcli.families.rope import Rope, shown
 from driftcli.sources.files import reason
 
 MOST_AMPLITUDE = 100.0  # of cos and sin (chosen by us: types that scale attention stay below 3, and scores hold its fourth power)
