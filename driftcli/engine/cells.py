@@ -14,11 +14,13 @@ from driftcli.conditions import BASELINE, Condition, DraftSettings, TextSettings
 from driftcli.domain import Prompt, RunSpec
 from driftcli.engine.chains import Drafted, draft_chains
 from driftcli.engine.lm_chains import draft_lm_chains
+from driftcli.engine.module_chains import draft_modules
 from driftcli.engine.rows import cell_rows, find_sink, rounds_to_end, stream_columns, trajectory_columns
 from driftcli.engine.texts import Text, lengthened, replay_texts, write_texts
 from driftcli.engine.trajectories import Trajectory, read_text
 from driftcli.errors import RunError
 from driftcli.families.causal_lm.drafter import CausalLm
+from driftcli.families.mtp.head import MtpModules
 from driftcli.loading.pair import LoadedPair
 from driftcli.sources.files import reason
 from driftcli.traces.schema import TABLES
@@ -190,4 +192,6 @@ def draft(
     """All chains of one trajectory, whatever the drafter's family."""
     if isinstance(pair.drafter, CausalLm):
         return draft_lm_chains(pair.drafter, trajectory, settings, horizon, free=free, to_end=to_end)
+    if isinstance(pair.drafter, MtpModules):
+        return draft_modules(pair.drafter, trajectory, settings, horizon, to_end=to_end, kept=kept)
     return draft_chains(pair.drafter, trajectory, settings, horizon, free=free, to_end=to_end, kept=kept, sinks=sinks)

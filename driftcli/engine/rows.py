@@ -15,6 +15,7 @@ from driftcli.domain import RECENT_KEYS, SHARES, Feed
 from driftcli.engine.attention import LABELS, Masses
 from driftcli.engine.chains import Drafted, Queries, state_cosine, state_rms
 from driftcli.engine.trajectories import Trajectory
+from driftcli.families.mtp.head import MtpModules
 from driftcli.families.self_feeding import SelfFeedingDrafter
 from driftcli.statistics.walks import leading_matches, walk, walk_counts
 from driftcli.texts.rendering import REPLY
@@ -215,7 +216,7 @@ def trajectory_columns(trajectory: Trajectory, horizon: int, sink: int | None, r
 
 
 @torch.inference_mode()
-def stream_columns(trajectory: Trajectory, drafter: SelfFeedingDrafter, condition: Condition) -> Columns:
+def stream_columns(trajectory: Trajectory, drafter: SelfFeedingDrafter | MtpModules, condition: Condition) -> Columns:
     """Rows of `streams`: each stream that the drafter captures, and the fused input."""
     boundaries = drafter.boundaries
     rows = {boundary: trajectory.streams[boundary] for boundary in boundaries}

@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from driftcli.families.mtp.kinds import kind_of
+from driftcli.families.mtp.names import head_layers, modules_of
 from driftcli.sources.files import Json
 
 MTP = re.compile(r"(^|\.)(mtp|mtp_layers|mtp_block|mtp_emb_norm|mtp_hidden_norm|mtp_linear_proj)\.")
-PROJECTION = re.compile(r"^(.*layers\.\d+\.)eh_proj\.")  # of a decoder layer that is an MTP head, in the numbering of the others
+MTP_HEAD = "an MTP head"
 MEDUSA = re.compile(r"^medusa_heads?\.")
 DECLARED = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers", "num_mtp_modules", "n_mtp_layers")
 
@@ -24,6 +25,11 @@ class Carried:
     served: str
     measured: bool = False
 
+    @property
+    def is_mtp(self) -> bool:
+        """Whether it is what `--drafter mtp` means."""
+        return self.name == MTP_HEAD
+
     def __str__(self) -> str:
         count = len(self.tensors)
         how = "`--drafter mtp` measures it" if self.measured else "not measured here yet"
@@ -32,9 +38,10 @@ class Carried:
 
 def carried(names: Collection[str], model_type: str = "") -> tuple[Carried, ...]:
     """The drafters among a checkpoint's tensors; model_type: of its text config."""
-    measured = kind_of(model_type, names) is not None
+    modules = modules_of(names)
+    measured = bool(modules) and kind_of(model_type, modules[0]) is not None
     found = (
-        Carried("an MTP head", mtp_tensors(names), "vLLM (method mtp) and SGLang (NEXTN)", measured),
+        Carried(MTP_HEAD, mtp_tensors(names), "vLLM (method mtp) and SGLang (NEXTN)", measured),
         Carried("Medusa heads", tuple(name for name in names if MEDUSA.search(name)), "TensorRT-LLM"),
     )
     return tuple(one for one in found if one.tensors)
@@ -42,7 +49,7 @@ def carried(names: Collection[str], model_type: str = "") -> tuple[Carried, ...]
 
 def mtp_tensors(names: Collection[str]) -> tuple[str, ...]:
     """Tensors of an MTP head: under a prefix of its own, or all of a layer that has a projection of embedding and state."""
-    layers = tuple({found[1] for name in names if (found := PROJECTION.match(name))})
+    layers = head_layers(names)
     return tuple(name for name in names if MTP.search(name) or name.startswith(layers))
 
 

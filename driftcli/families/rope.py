@@ -6,6 +6,7 @@ What is left out takes the class's default (base 10000), never the target's valu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from copy import deepcopy
 
@@ -92,3 +93,15 @@ def number(value: Json) -> float | None:
 def shown(rope: Rope) -> str:
     """Settings as one line of text."""
     return ", ".join(f"{key} {value}" for key, value in sorted(rope.items()))
+
+
+def latent_scale(rope: Mapping[str, object], size: int, where: str) -> float:
+    """What scores of latent attention are multiplied with: a yarn type with `mscale_all_dim` sharpens them, as in DeepSeek-V3."""
+    factor, sharpness = rope.get("factor"), rope.get("mscale_all_dim")
+    if rope.get("rope_type") == "default" or not sharpness:
+        return float(size**-0.5)
+    numbers = [value for value in (factor, sharpness) if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    if len(numbers) < 2 or not 1 <= numbers[0] <= 1e6 or not 0 < numbers[1] <= 100:
+        raise FormatError(f"{where}/config.json: mscale_all_dim {sharpness!r} with factor {factor!r}, expected positive numbers")
+    sharpened = 1.0 + 0.1 * float(numbers[1]) * math.log(numbers[0])
+    return float(size**-0.5 * sharpened**2)

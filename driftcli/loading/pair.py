@@ -18,11 +18,12 @@ from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.eagle.loading import read_eagle
 from driftcli.families.eagle.pitfalls import pitfalls
 from driftcli.families.formats import FORMATS, open_drafter
-from driftcli.families.mtp.declaration import declare_mtp
-from driftcli.families.mtp.head import Mtp
+from driftcli.families.mtp.alternatives import alternatives as other_wirings
+from driftcli.families.mtp.declaration import MtpDeclaration, declare_mtp
+from driftcli.families.mtp.head import Mtp, MtpModules
 from driftcli.families.mtp.kinds import OWN_HEAD
-from driftcli.families.mtp.loading import alternatives as other_wirings
 from driftcli.families.mtp.loading import read_mtp
+from driftcli.families.mtp.scan import left_open
 from driftcli.printable import counted_names, masked
 from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, tensor_names
@@ -32,6 +33,7 @@ from driftcli.target.facts import read_facts
 from driftcli.target.language_model import Dtype, LanguageModel, load_language_model
 from driftcli.texts.rendering import CLOCK, TODAY, rendering_facts
 
+BY_DEPTH = "each depth has its own weights, so there is no chain of one head on its own state"
 NO_STATE = "a causal language model feeds no state to its next step, so on the target's tokens chain and control are one computation"
 
 
@@ -40,7 +42,7 @@ class LoadedPair:
     """A pair on its devices, and its card."""
 
     target: LanguageModel
-    drafter: Eagle3 | Eagle | Mtp | CausalLm
+    drafter: Eagle3 | Eagle | Mtp | MtpModules | CausalLm
     card: PairCard
 
 
@@ -59,8 +61,11 @@ def load_pair(
     checkpoint, format = opened
     source = resolve(target_name, remote_code=remote_code)
     require_no_head(source)
+    facts = read_facts(source)  # what can be refused without the target's weights is refused before they are read
+    if format.family == "mtp":
+        return _with_mtp(declare_mtp(checkpoint, facts, apart=True), source, device, dtype, remote_code=remote_code, reading=reading)
     if format.family != "causal-lm":
-        declare(checkpoint, format, read_facts(source))  # what can be refused without the target's weights is refused before they are read
+        declare(checkpoint, format, facts)
     target = load_language_model(source, device, dtype, remote_code=remote_code)
     if format.family == "causal-lm":
         if reading is not None:
@@ -111,21 +116,30 @@ def _with_language_model(
 
 def _with_own_head(source: Source, device: torch.device, dtype: Dtype, *, remote_code: bool, reading: System | None) -> LoadedPair:
     """A target that drafts with the MTP head that it carries."""
-    checkpoint = open_checkpoint(source)
-    declare_mtp(checkpoint, read_facts(source))  # refused before the weights are read
+    declaration = declare_mtp(open_checkpoint(source), read_facts(source))
+    return _with_mtp(declaration, source, device, dtype, remote_code=remote_code, reading=reading)
+
+
+def _with_mtp(
+    d: MtpDeclaration, source: Source, device: torch.device, dtype: Dtype, *, remote_code: bool, reading: System | None
+) -> LoadedPair:
+    """A target with an MTP head, its own or one in another folder."""
+    d.served(reading)  # refused before the weights are read
     target = load_language_model(source, device, dtype, remote_code=remote_code)
-    declaration = declare_mtp(checkpoint, target.facts)
-    drafter, record = read_mtp(declaration, target, reading)
-    one = _card(source, target.config.model_type)
+    drafter, record = read_mtp(d, target, reading)
+    one, apart = _card(source, target.config.model_type), d.checkpoint.source != source
+    own = replace(one, name=f"{one.name}, its MTP head")
+    said = () if apart else (f"drafts with the target's own {d.kind.name} ({record['tensors'].value} tensors)",)
     card = PairCard(
         target=one,
-        drafter=replace(one, name=f"{one.name}, its MTP head"),
+        drafter=_card(d.checkpoint.source, str(d.checkpoint.config.get("model_type", "not named"))) if apart else own,
         family="mtp",
         record=record,
         token_offset=1,
-        readings=declaration.differences(reading),
-        notes=(f"drafts with the target's own {declaration.kind.name} ({record['tensors'].value} tensors)", *_dated(target)),
-        alternatives=other_wirings(declaration, drafter),
+        no_recursion=BY_DEPTH if isinstance(drafter, MtpModules) else None,
+        readings=d.differences(reading),
+        notes=(*said, *left_open(d, reading), *_unread(target, own_head=not apart), *_dated(target)),
+        alternatives=other_wirings(d, drafter),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
     )
@@ -142,13 +156,14 @@ def require_no_head(target: Source) -> None:
         )
 
 
-def _unread(model: LanguageModel) -> tuple[str, ...]:
-    """Which drafters a model carries, and what else its class has no place for."""
+def _unread(model: LanguageModel, *, own_head: bool = False) -> tuple[str, ...]:
+    """Which drafters a model carries, but for its own MTP head where that drafts, and what else its class has no place for."""
     heads = carried(tensor_names(model.source), model.facts.model_type)
     of_heads = {name for head in heads for name in head.tensors}
     left = [name for name in model.unread if name not in of_heads]
     said = counted_names(left, "has no place in the model and was not read", "have no place in the model and were not read")
-    return (*(f"the target carries {head}" for head in heads), *([f"{model.source.name}: {said}"] if left else []))
+    beside = [head for head in heads if not (own_head and head.is_mtp)]
+    return (*(f"the target carries {head}" for head in beside), *([f"{model.source.name}: {said}"] if left else []))
 
 
 def _dated(target: LanguageModel) -> tuple[str, ...]:

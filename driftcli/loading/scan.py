@@ -32,6 +32,8 @@ def scan_checkpoint(drafter: str, target: str | None) -> Scan | Unread:
     checkpoint, format = opened
     source = None if target is None else resolve(target, weights=False)
     facts = NO_TARGET if source is None else read_facts(source)
+    if format.family == "mtp":
+        return scan_mtp(declare_mtp(checkpoint, facts if source else read_facts(checkpoint.source), apart=True), apart=True)
     found = (scan_causal_lm if format.family == "causal-lm" else scan_eagle)(checkpoint, format, facts)
     heads = () if source is None else carried(tensor_names(source), facts.model_type)
     return replace(found, checks=(*found.checks, *(Check("target", "note", f"the target carries {head}") for head in heads)))

@@ -11,6 +11,8 @@ SYSTEM_NAMES = {
     "as_served:vllm": "vLLM 0.33",
     "as_served:vllm-v1": "vLLM 0.33, V1 runner",
     "as_served:sglang": "SGLang 0.5.23",
+    "as_served:transformers": "transformers 5.24",
+    "as_served:llama.cpp": "llama.cpp",
     "as_trained": TRAINED,
 }
 SWITCHES = {
@@ -27,6 +29,9 @@ SWITCHES = {
     "rope": "RoPE",
     "logits_from": "state read by lm_head",
     "feedback": "state fed back",
+    "first_row": "embedding of row 0",
+    "rotation": "numbers turned together",
+    "modules": "modules",
 }
 
 

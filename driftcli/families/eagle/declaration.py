@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from driftcli.domain import Sourced, System
-from driftcli.errors import DriftError, FormatError
+from driftcli.errors import DriftError, FormatError, UsageError
 from driftcli.families.eagle.anatomy import Anatomy
 from driftcli.families.eagle.dissection import DEEPSEEK, LLAMA, canonical, dissect
 from driftcli.families.eagle.layer_config import layer_config
@@ -52,7 +52,9 @@ class Declaration:
 
     def reading(self, system: System | None = None) -> Reading:
         """The reading of `system`, the declared one for None; raises why it cannot run the file."""
-        found = self.readings[system or self.system]
+        found = self.readings.get(system or self.system)
+        if found is None:
+            raise UsageError(f"--reading {system}: not known to run EAGLE heads; expected declared or one of {', '.join(self.readings)}")
         if isinstance(found, DriftError):
             raise found
         return found

@@ -5,7 +5,6 @@ Missing embeddings or head come from the target, as every server does it; a gain
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -15,7 +14,6 @@ from torch import Tensor
 from transformers import LlamaConfig
 
 from driftcli.domain import Sourced, System
-from driftcli.errors import FormatError
 from driftcli.families.eagle.alternatives import other_ropes
 from driftcli.families.eagle.anatomy import AROUND_MLP
 from driftcli.families.eagle.declaration import Declaration
@@ -26,6 +24,7 @@ from driftcli.families.eagle.readings import Reading
 from driftcli.families.eagle.vocab_map import sound_maps
 from driftcli.families.layers import Attention, DecoderLayer, GatedMlp, GroupedAttention, LatentAttention, Linear
 from driftcli.families.others import Others
+from driftcli.families.rope import latent_scale
 from driftcli.families.rope_config import rope_config
 from driftcli.families.vocabulary import DraftVocabulary
 from driftcli.sources.tensors import read_tensors, require_bounded
@@ -220,15 +219,3 @@ def _head(parts: _Parts, embedding: Tensor, to_target: Tensor, record: dict[str,
 def _owned(own: Tensor, shared: Tensor) -> Sourced:
     same = own.shape == shared.shape and torch.equal(own, shared)
     return Sourced("own, equal to the target's" if same else "own", "tensor")
-
-
-def latent_scale(rope: Mapping[str, object], size: int, where: str) -> float:
-    """What scores of latent attention are multiplied with: a yarn type with `mscale_all_dim` sharpens them, as in DeepSeek-V3."""
-    factor, sharpness = rope.get("factor"), rope.get("mscale_all_dim")
-    if rope.get("rope_type") == "default" or not sharpness:
-        return float(size**-0.5)
-    numbers = [value for value in (factor, sharpness) if isinstance(value, (int, float)) and not isinstance(value, bool)]
-    if len(numbers) < 2 or not 1 <= numbers[0] <= 1e6 or not 0 < numbers[1] <= 100:
-        raise FormatError(f"{where}/config.json: mscale_all_dim {sharpness!r} with factor {factor!r}, expected positive numbers")
-    sharpened = 1.0 + 0.1 * float(numbers[1]) * math.log(numbers[0])
-    return float(size**-0.5 * sharpened**2)

@@ -1,110 +1,202 @@
-"""What an MTP head beside a model is made of, told from tensor names, shapes and the config; no weight is read."""
+"""What an MTP head is made of, told from tensor names, shapes and the config; no weight is read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from driftcli.domain import SYSTEMS, Sourced, System
+from driftcli.domain import Sourced, System
 from driftcli.errors import FormatError, UsageError
-from driftcli.families.carried import mtp_tensors
-from driftcli.families.mtp.kinds import PARTS, Kind, kind_of
+from driftcli.families.mtp.kinds import REFUSED, SPECULATORS, TRAINED, Kind, Served, kind_of
+from driftcli.families.mtp.names import modules_of
+from driftcli.families.mtp.shapes import Sizes, is_sparse, require_whole, sizes_of
 from driftcli.families.record import Record
 from driftcli.families.rope import Rope, rope_settings, shown
-from driftcli.printable import counted_names
-from driftcli.sources.checkpoint import Checkpoint, Stored
+from driftcli.sources.checkpoint import Checkpoint
+from driftcli.sources.files import Json
 from driftcli.target.facts import TargetFacts
 
-FLOATS = ("F16", "BF16", "F32", "F64")
-CLASS = "transformers Qwen3_5TextConfig"
-TURNED = 0.25  # share of a head that RoPE turns where the config says nothing, as that class has it
+CLASS = "transformers' class of the target"
+SLIDING, FULL = "sliding_attention", "full_attention"
+SIZE_KEYS = ("swa_head_dim", "head_dim")
+COUNTED = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers")
+
+
+class Turning(NamedTuple):
+    """How a layer's heads turn: RoPE settings, None where nothing does, and how many of a head's numbers."""
+
+    rope: Rope | None
+    numbers: int
+
+
+@dataclass(frozen=True)
+class Module:
+    """One module: its stored names by part, sizes, rotation and window in rows, the query's own included, None for all."""
+
+    parts: Mapping[str, str]
+    sizes: Sizes
+    turning: Turning
+    window: int | None
 
 
 @dataclass(frozen=True)
 class MtpDeclaration:
-    """A head understood. heads, key_heads, size: of its attention; turned: how much of a head RoPE turns."""
+    """A head understood, for a target. modules: one, or one a depth."""
 
     checkpoint: Checkpoint
     kind: Kind
     target: TargetFacts
-    heads: int
-    key_heads: int
-    size: int
-    turned: int
+    config: Mapping[str, Json]
+    modules: tuple[Module, ...]
     eps: float
-    rope: Rope
+    positions: int
     layers: int
     fields: Mapping[str, Sourced]
 
+    def served(self, system: System | None = None) -> Served:
+        """How a system runs it, the declared one for None; raises UsageError for one that is not known to run this family."""
+        found = self.kind.served.get(system or self.kind.declared)
+        if found is None:
+            raise UsageError(
+                f"--reading {system}: not known to run a {self.kind.name}; expected declared or one of {', '.join(self.kind.served)}"
+            )
+        return found
+
+    def count(self, system: System | None = None) -> int:
+        """Modules that a system runs, one after the other by depth; 1 where it runs the first again and again."""
+        return len(self.modules) if self.served(system).by_depth else 1
+
+    def switches(self, system: System) -> dict[str, Sourced]:
+        """The fields on which systems may differ, as one of them has them."""
+        served, said = self.served(system), f"default:{system}"
+        found: dict[str, Sourced] = {
+            "capture": Sourced((self.layers + (served.handed == "normed"),), said),
+            "feedback": Sourced(served.feedback, said),
+            "first_row": Sourced("zeroed" if served.blanks_first else "kept", said),
+            "rotation": Sourced(served.rotation or self.kind.rotation, said),
+        }
+        if len(self.modules) > 1:
+            found["modules"] = Sourced("one a depth" if served.by_depth else "the first at every depth", said)
+        if self.modules[0].window is not None:
+            found["windows"] = Sourced(str(self.modules[0].window + served.wider), said)
+        return found
+
     def record(self, system: System | None = None) -> dict[str, Sourced]:
         """Every field with its source, in one system's reading."""
-        chosen = system or SYSTEMS[0]
+        chosen, rope = system or self.kind.declared, self.modules[0].turning
         return {
             **self.fields,
-            "reading": Sourced(chosen, "assumed:asked for" if system else "default:vLLM"),
-            "capture": Sourced((self.layers + 1,), f"default:{chosen.rpartition(':')[2]}, the stream behind the final norm"),
-            "feedback": Sourced(self.kind.feedback[chosen], f"default:{chosen}"),
-            "rope": Sourced(shown(self.rope), "config:rope_parameters"),
+            "reading": Sourced(chosen, "assumed:asked for" if system else "default:vLLM where it can, else who trained it"),
+            **self.switches(chosen),
+            "rope": Sourced("none" if rope.rope is None else shown(rope.rope), "config:rope_parameters"),
+            "turned": Sourced(rope.numbers, "config:partial_rotary_factor"),
         }
 
     def differences(self, system: System | None = None) -> dict[str, dict[str, Sourced]]:
         """What other systems compute otherwise."""
-        ours = self.kind.feedback[system or SYSTEMS[0]]
-        return {
-            other: {"feedback": Sourced(said, f"default:{other}")}
-            for other, said in self.kind.feedback.items()
-            if other != (system or SYSTEMS[0]) and said != ours
+        chosen = system or self.kind.declared
+        ours = self.switches(chosen)
+        found = {other: self.switches(other) for other in self.kind.served if other != chosen}
+        differing = {
+            other: {name: field for name, field in theirs.items() if field.value != ours[name].value} for other, theirs in found.items()
         }
+        return {str(other): fields for other, fields in differing.items() if fields}
 
 
-def declare_mtp(checkpoint: Checkpoint, target: TargetFacts) -> MtpDeclaration:
-    """The MTP head that a checkpoint holds, for the target that it ships with; raises FormatError for one that is not measured."""
-    where, held = checkpoint.source.name, mtp_tensors(checkpoint.tensors)
-    if not held:
+def declare_mtp(checkpoint: Checkpoint, target: TargetFacts, *, apart: bool = False) -> MtpDeclaration:
+    """The MTP head that a checkpoint holds, for its target; raises FormatError for one that is not whole or not measured.
+
+    apart: the head lies in a folder of its own, whose config is read in the place of the target's.
+    """
+    where, modules = checkpoint.source.name, modules_of(checkpoint.tensors)
+    if not modules:
         raise UsageError(f"{where}: carries no MTP head that could draft (no tensors such as mtp.fc.weight); name a drafter with --drafter")
-    kind = kind_of(target.model_type, checkpoint.tensors)
-    if kind is None:
-        raise FormatError(f"{where}: the MTP head of {target.model_type or 'an unnamed type'} is not measured yet ({held[0]})")
-    record = Record(where, target.config)
-    count = record.integer("heads", "num_attention_heads", None, CLASS)
-    keys = record.integer("kv_heads", "num_key_value_heads", count, CLASS)
-    size = record.integer("head_dim", "head_dim", 256, CLASS)
-    eps = record.number("rms_norm_eps", "rms_norm_eps", 1e-6, CLASS)
-    rope = rope_settings({**target.config}, where)
-    share = rope.pop("partial_rotary_factor", target.config.get("partial_rotary_factor", TURNED))
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1 or int(size * share) % 2:
-        raise record.wrong("partial_rotary_factor", share, "a share of a head that is a whole number of pairs")
+    config = _text(checkpoint.config) if apart else target.config
+    kind = _kind(where, config, target, modules[0], checkpoint)
+    require_whole(where, modules, checkpoint.tensors, normed=kind.normed)
     if target.width is None or target.layers is None:
         raise FormatError(f"{where}/config.json: names no hidden_size or no number of layers, expected both")
-    expected = _shapes(kind, target.width, record.integer("inner", "intermediate_size", None, CLASS), count, keys, size)
-    _require(where, {name: checkpoint.tensors[name] for name in held}, expected)
+    record = Record(where, config)
+    heads = record.integer("heads", "num_attention_heads", None, CLASS)
+    key = next((key for key in kind.eps if config.get(key) is not None), kind.eps[-1])
+    eps = record.number("rms_norm_eps", key, 1e-6, CLASS)
+    positions = record.integer("positions", "max_position_embeddings", 2048, CLASS)
+    made = tuple(_module(record, kind, checkpoint, parts, number, target, heads) for number, parts in enumerate(modules))
     record.note("format", kind.name, "tensor")
-    record.note("tensors", len(held), "tensor")
+    record.note("tensors", len({stored for parts in modules for stored in parts.values()}), "tensor")
     record.note("gains", "1 + weight" if kind.one_plus else "weight", f"default:{CLASS}")
-    return MtpDeclaration(checkpoint, kind, target, count, keys, size, int(size * share), eps, rope, target.layers, record.fields)
+    record.note("order", "hidden-first" if kind.hidden_first else "embedding-first", f"default:{CLASS}")
+    record.note("experts", is_sparse(modules[0]), "tensor")
+    return MtpDeclaration(checkpoint, kind, target, config, made, eps, positions, target.layers, record.fields)
 
 
-def _shapes(kind: Kind, width: int, inner: int, heads: int, keys: int, size: int) -> dict[str, tuple[int, ...]]:
-    outer = dict(zip(PARTS, ((width,), (width,), (width, 2 * width), (width,)), strict=True))
-    queries = heads * size * (2 if kind.gated else 1)
-    inside: dict[str, tuple[int, ...]] = {
-        "input_layernorm": (width,), "post_attention_layernorm": (width,), "self_attn.q_proj": (queries, width),
-        "self_attn.k_proj": (keys * size, width), "self_attn.v_proj": (keys * size, width), "self_attn.o_proj": (width, heads * size),
-        "self_attn.q_norm": (size,), "self_attn.k_norm": (size,), "mlp.gate_proj": (inner, width), "mlp.up_proj": (inner, width),
-        "mlp.down_proj": (width, inner),
-    }  # fmt: skip
-    return {kind.names[part]: shape for part, shape in outer.items()} | {
-        f"{kind.layer}{name}.weight": shape for name, shape in inside.items()
-    }
+def _text(config: Mapping[str, Json]) -> Mapping[str, Json]:
+    """The text model's settings of a head's own config, wherever its producer keeps them."""
+    found = next((inner for key in ("transformer_layer_config", "text_config") if isinstance(inner := config.get(key), dict)), config)
+    return found
 
 
-def _require(where: str, held: Mapping[str, Stored], expected: Mapping[str, tuple[int, ...]]) -> None:
-    if left := sorted(held.keys() - expected.keys()):
-        raise FormatError(f"{where}: {counted_names(left, 'has no place', 'have no place')} in an MTP head that is measured; it is not run")
-    if missing := sorted(expected.keys() - held.keys()):
-        raise FormatError(f"{where}: {counted_names(missing, 'is missing', 'are missing')}, expected a whole MTP head; export it again")
-    for name, tensor in held.items():
-        if tensor.shape != expected[name]:
-            raise FormatError(f"{where}: {name} has shape {tensor.shape}, expected {expected[name]}; config or file is of another head")
-        if tensor.dtype not in FLOATS:
-            raise FormatError(f"{where}: {name} is stored as {tensor.dtype}, expected floats of 16, 32 or 64 bits; measure it unquantised")
+def _kind(where: str, config: Mapping[str, Json], target: TargetFacts, parts: Mapping[str, str], checkpoint: Checkpoint) -> Kind:
+    model_type = str(config.get("model_type") or target.model_type)
+    if checkpoint.config.get("speculators_model_type") == "mtp":
+        inner = kind_of(target.model_type or model_type, parts) or TRAINED
+        return replace(SPECULATORS, one_plus=inner.one_plus, turned=inner.turned, gated=inner.gated)
+    if said := REFUSED.get(model_type):
+        raise FormatError(
+            f"{where}: {said}, which is not measured here yet; served by vLLM and SGLang: the server's counters tell its loss"
+        )
+    if any("mtp_layers." in stored and "token_layernorm" in stored for stored in parts.values()):
+        model_type = "mimo"
+    found = kind_of(model_type, parts)
+    if found is None:
+        raise FormatError(f"{where}: the MTP head of {model_type or 'an unnamed type'} is not measured yet ({next(iter(parts.values()))})")
+    return found
+
+
+def _module(
+    record: Record, kind: Kind, checkpoint: Checkpoint, parts: Mapping[str, str], number: int, target: TargetFacts, heads: int
+) -> Module:
+    width, config = target.width, record.config
+    assert width is not None and target.layers is not None
+    said = next((value for key in SIZE_KEYS if isinstance(value := config.get(key), int) and (key == "head_dim" or kind.sliding)), None)
+    sizes = sizes_of(record.where, parts, checkpoint.tensors, width, heads, said or width // heads, gated=kind.gated)
+    layer_type = SLIDING if kind.sliding else _layer_type(config, target.layers, number)
+    window = config.get("sliding_window", config.get("sliding_window_size")) if layer_type == SLIDING else None
+    turning = Turning(None, 0) if kind.still else _turning(record, kind, sizes, layer_type)
+    return Module(parts, sizes, turning, window if isinstance(window, int) and not isinstance(window, bool) and window > 0 else None)
+
+
+def _layer_type(config: Mapping[str, Json], layers: int, number: int) -> str:
+    """Of a module's layer: as the config says of MTP layers, in the rest of a longer list, or, for EXAONE-MoE, of layer 0."""
+    own, listed = config.get("mtp_layer_types"), config.get("layer_types")
+    if isinstance(own, list) and number < len(own):
+        return str(own[number])
+    if isinstance(listed, list) and len(listed) > layers + number:
+        return str(listed[layers + number])
+    if config.get("model_type") == "exaone_moe" and isinstance(listed, list) and listed:
+        return str(listed[0])
+    return FULL
+
+
+def _turning(record: Record, kind: Kind, sizes: Sizes, layer_type: str) -> Turning:
+    config, given = dict(record.config), record.config.get("rope_parameters")
+    inner = given.get(layer_type) if isinstance(given, dict) else None
+    if isinstance(inner, dict):
+        config["rope_parameters"] = inner
+    if layer_type == SLIDING and config.get("swa_rope_theta") is not None:
+        config["rope_theta"] = config["swa_rope_theta"]
+    settings = rope_settings(config, record.where)
+    default = 1.0 if sizes.latent else kind.turned
+    share = settings.pop("partial_rotary_factor", default if sizes.latent else config.get("partial_rotary_factor", default))
+    numbers = sizes.rotary if sizes.latent else _pairs(sizes.rotary, share)
+    if not numbers:
+        raise record.wrong("partial_rotary_factor", share, "a share of a head that is a whole number of pairs")
+    return Turning(settings, numbers)
+
+
+def _pairs(size: int, share: Json) -> int:
+    """How many of a head's numbers a share of it are, 0 for none that could turn."""
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+        return 0
+    return 0 if int(size * share) % 2 else int(size * share)

@@ -2,70 +2,182 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from driftcli.conditions import Wiring
-from driftcli.domain import SYSTEMS, Sourced, System
-from driftcli.families.carried import mtp_tensors
-from driftcli.families.layers import DecoderLayer, GatedMlp, GroupedAttention, Linear
-from driftcli.families.mtp.declaration import MtpDeclaration
-from driftcli.families.mtp.head import Mtp
+from driftcli.domain import Sourced, System
+from driftcli.families.layers import Attention, DecoderLayer, GatedMlp, GroupedAttention, LatentAttention, Linear
+from driftcli.families.mtp.alternatives import other_turnings
+from driftcli.families.mtp.declaration import Module, MtpDeclaration
+from driftcli.families.mtp.experts import experts_like
+from driftcli.families.mtp.head import Mtp, MtpModules
+from driftcli.families.mtp.kinds import Served
+from driftcli.families.mtp.shapes import UNREAD
+from driftcli.families.others import Others
+from driftcli.families.rope import latent_scale
 from driftcli.families.rope_config import rope_config
+from driftcli.families.unscaling import unscaled
 from driftcli.sources.tensors import read_some, require_bounded
 from driftcli.target.language_model import LanguageModel
 
+TARGETS = Sourced("target's", "default:all")
+QUERIES = "self_attn.q_proj"
 
-def read_mtp(d: MtpDeclaration, target: LanguageModel, system: System | None = None) -> tuple[Mtp, dict[str, Sourced]]:
+
+@dataclass(frozen=True)
+class _Parts:
+    """A module's tensors by part, placed beside the target's head, and what they are read as."""
+
+    tensors: Mapping[str, Tensor]
+    module: Module
+    declaration: MtpDeclaration
+    served: Served
+    target: LanguageModel
+
+    def gain(self, name: str) -> Tensor | None:
+        """A norm's gain, absent where the module has no such norm."""
+        found = self.tensors.get(f"{name}.weight")
+        return found + 1 if found is not None and self.declaration.kind.one_plus else found
+
+    def sure(self, name: str) -> Tensor:
+        """The gain of a norm that is there."""
+        found = self.gain(name)
+        assert found is not None, name
+        return found
+
+    def linear(self, name: str) -> Linear:
+        """A projection, with its bias where it has one."""
+        return Linear(self.tensors[f"{name}.weight"], self.tensors.get(f"{name}.bias"))
+
+
+def read_mtp(d: MtpDeclaration, target: LanguageModel, system: System | None = None) -> tuple[Mtp | MtpModules, dict[str, Sourced]]:
     """The drafter and its record; raises FormatError for tensors that are not finite."""
-    like = target.head
-    held = {name: tensor.to(like) for name, tensor in read_some(d.checkpoint.source, mtp_tensors(d.checkpoint.tensors)).items()}
-    require_bounded(f"{d.checkpoint.source.name} as {like.dtype}", held)
-    drafter = Mtp(
-        boundary=d.layers + 1,
-        embedding_gain=_gain(d, held, d.kind.names["embedding_norm"]),
-        hidden_gain=_gain(d, held, d.kind.names["hidden_norm"]),
-        fusion=Linear(held[d.kind.names["fusion"]]),
-        layers=(_layer(d, held),),
-        final_gain=_gain(d, held, d.kind.names["final_norm"]),
+    modules = [_read(d, module, target, d.served(system)) for module in d.modules[: d.count(system)]]
+    drafter = modules[0] if len(modules) == 1 else MtpModules(tuple(modules))
+    own = "head.weight" in d.modules[0].parts and d.kind.own_head
+    return drafter, {**d.record(system), "embedding": TARGETS, "head": Sourced("own", "tensor") if own else TARGETS}
+
+
+def _read(d: MtpDeclaration, module: Module, target: LanguageModel, served: Served) -> Mtp:
+    like, source = target.head, d.checkpoint.source
+    wanted = {
+        part: stored for part, stored in module.parts.items() if not UNREAD.search(part) or (part == "head.weight" and d.kind.own_head)
+    }
+    stored = read_some(source, wanted.values())
+    wide = unscaled(source.name, {part: stored[name] for part, name in wanted.items()}, d.checkpoint.config)
+    held = {part: tensor.to(like) for part, tensor in wide.items()}
+    require_bounded(f"{source.name} as {like.dtype}", {module.parts[part]: tensor for part, tensor in held.items()})
+    parts = _Parts(held, module, d, served, target)
+    turning = module.turning
+    rope = None if turning.rope is None else rope_config(turning.rope, turning.numbers, d.positions, None, source.name)
+    return Mtp(
+        boundary=d.layers + (served.handed == "normed"),
+        embedding_gain=parts.sure("embedding_norm"),
+        hidden_gain=parts.sure("hidden_norm"),
+        fusion=parts.linear("fusion"),
+        layer=_layer(parts),
+        final_gain=parts.gain("final_norm"),
         embedding=target.embedding.to(like),
-        head=like,
+        head=held.get("head.weight", like),
         eps=d.eps,
-        feedback=d.kind.feedback[system or SYSTEMS[0]],
-        rope_config=rope_config(d.rope, d.turned, d.target.positions or 2048, None, d.checkpoint.source.name),
+        feedback=served.feedback,
+        rope_config=rope,
+        one_plus=d.kind.one_plus,
+        order="hidden-first" if d.kind.hidden_first else "embedding-first",
+        blanks_first=served.blanks_first,
+        others=Others(ropes=other_turnings(d, module)),
     )
-    return drafter, {**d.record(system), "embedding": Sourced("target's", "default:all"), "head": Sourced("target's", "default:all")}
 
 
-def alternatives(d: MtpDeclaration, drafter: Mtp) -> tuple[Wiring, ...]:
-    """What the files leave open: the state handed in before the target's final norm, the state fed back on the other side of the head's."""
-    other = replace(Wiring(), feedback="raw" if drafter.feedback == "normed" else "normed")
-    return (Wiring(capture=(d.layers,)), other)
-
-
-def _gain(d: MtpDeclaration, held: Mapping[str, Tensor], name: str) -> Tensor:
-    return held[name] + 1 if d.kind.one_plus else held[name]
-
-
-def _layer(d: MtpDeclaration, held: Mapping[str, Tensor]) -> DecoderLayer:
-    at = d.kind.layer
-
-    def weight(name: str) -> Tensor:
-        return held[f"{at}{name}.weight"]
-
-    by_head = weight("self_attn.q_proj").view(d.heads, 2, d.size, -1)  # each head's query rows, then its gate's
-    attention = GroupedAttention(
-        Linear(by_head[:, 0].flatten(0, 1)),
-        Linear(weight("self_attn.k_proj")),
-        Linear(weight("self_attn.v_proj")),
-        Linear(weight("self_attn.o_proj")),
-        d.size,
-        d.eps,
-        _gain(d, held, f"{at}self_attn.q_norm.weight"),
-        _gain(d, held, f"{at}self_attn.k_norm.weight"),
+def _layer(parts: _Parts) -> DecoderLayer:
+    """The module's layer; where there is a norm behind the MLP and none in front of the attention, both norms stand behind."""
+    behind = "post_feedforward_layernorm.weight" in parts.tensors
+    window = parts.module.window
+    made: dict[str, Tensor | None] = {
+        "attended_gain" if behind else "mlp_gain": parts.sure("post_attention_layernorm"),
+        "out_gain": parts.gain("post_feedforward_layernorm"),
+        "gain": parts.gain("input_layernorm"),
+    }
+    return DecoderLayer(
+        _latent(parts) if parts.module.sizes.latent else _grouped(parts),
+        _mlp(parts),
+        parts.declaration.eps,
+        gate=_gate(parts),
+        window=None if window is None else window + parts.served.wider,
+        **made,
     )
-    gate, up, down = (weight(f"mlp.{name}_proj") for name in ("gate", "up", "down"))
-    entered, behind = (_gain(d, held, f"{at}{name}.weight") for name in ("input_layernorm", "post_attention_layernorm"))
-    return DecoderLayer(attention, GatedMlp(gate, up, down), d.eps, entered, behind, gate=Linear(by_head[:, 1].flatten(0, 1)))
+
+
+def _mlp(parts: _Parts) -> Callable[[Tensor], Tensor]:
+    inside = {part.removeprefix("mlp."): tensor for part, tensor in parts.tensors.items() if part.startswith("mlp.")}
+    if parts.module.sizes.sparse:
+        return experts_like(parts.declaration.checkpoint.source.name, parts.target, inside)
+    gate, up, down = (inside[f"{name}_proj.weight"] for name in ("gate", "up", "down"))
+    return GatedMlp(gate, up, down)
+
+
+def _by_head(parts: _Parts) -> Tensor:
+    """Rows of a gated query projection: each head's query, then its gate; (head, 2, size, width)."""
+    sizes = parts.module.sizes
+    return parts.tensors[f"{QUERIES}.weight"].view(sizes.heads, 2, sizes.size, -1)
+
+
+def _gate(parts: _Parts) -> Linear | None:
+    if "self_attn.g_proj.weight" in parts.tensors:
+        return parts.linear("self_attn.g_proj")
+    return Linear(_by_head(parts)[:, 1].flatten(0, 1)) if parts.declaration.kind.gated else None
+
+
+def _grouped(parts: _Parts) -> Attention:
+    sizes, config, kind = parts.module.sizes, parts.declaration.config, parts.declaration.kind
+    query = Linear(_by_head(parts)[:, 0].flatten(0, 1)) if kind.gated else parts.linear(QUERIES)
+    value, scale = parts.linear("self_attn.v_proj"), config.get("attention_value_scale")
+    if isinstance(scale, int | float) and not isinstance(scale, bool):
+        value = Linear(value.weight * scale, None if value.bias is None else value.bias * scale)
+    scalar = config.get("query_pre_attn_scalar")
+    return GroupedAttention(
+        query,
+        parts.linear("self_attn.k_proj"),
+        value,
+        parts.linear("self_attn.o_proj"),
+        sizes.size,
+        parts.declaration.eps,
+        parts.gain("self_attn.q_norm"),
+        parts.gain("self_attn.k_norm"),
+        paired=(parts.served.rotation or kind.rotation) == "pairs",
+        factor=float(scalar**-0.5) if isinstance(scalar, int | float) and scalar > 0 else None,
+        sinks=parts.tensors.get("self_attn.sinks"),
+    )
+
+
+def _latent(parts: _Parts) -> Attention:
+    sizes, d, tensors = parts.module.sizes, parts.declaration, parts.tensors
+    low, rope = "self_attn.q_a_proj", parts.module.turning.rope or {}
+    has_low = f"{low}.weight" in tensors
+    paired = (parts.served.rotation or ("halves" if d.config.get("rope_interleave") is False else "pairs")) == "pairs"
+    return LatentAttention(
+        low_q=parts.linear(low) if has_low else None,
+        q_gain=_latent_gain(parts, "self_attn.q_a_layernorm.weight") if has_low else None,
+        q=parts.linear("self_attn.q_b_proj" if has_low else QUERIES),
+        low_kv=parts.linear("self_attn.kv_a_proj_with_mqa"),
+        kv_gain=_latent_gain(parts, "self_attn.kv_a_layernorm.weight"),
+        kv=parts.linear("self_attn.kv_b_proj"),
+        o=parts.linear("self_attn.o_proj"),
+        heads=sizes.heads,
+        size=sizes.size,
+        rotated=sizes.rotary,
+        eps=LATENT_EPS,
+        scale=latent_scale(rope, sizes.size, d.checkpoint.source.name),
+        paired=paired,
+    )
+
+
+LATENT_EPS = 1e-6  # of the latents' norms, which every class leaves at its norm's default
+
+
+def _latent_gain(parts: _Parts, name: str) -> Tensor:
+    """A latent's gain, which is stored as it is in every family, times what the family scales the latent by."""
+    gain, width = parts.tensors[name], parts.tensors["fusion.weight"].shape[0]
+    return gain * (width / len(gain)) ** 0.5 if parts.declaration.kind.latent_scaled else gain

@@ -1,0 +1,156 @@
+"""Whether the tensors of an MTP head are those of one, and the sizes that their shapes tell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from driftcli.errors import FormatError
+from driftcli.printable import counted_names
+from driftcli.sources.checkpoint import Stored
+
+FLOATS = ("F16", "BF16", "F32", "F64")
+SCALED = ("F8_E4M3", "F8_E5M2")  # 8-bit floats, of which a second tensor tells the scales
+SCALE = "_scale_inv"
+AROUND = ("embedding_norm.weight", "hidden_norm.weight", "fusion.weight")
+GROUPED = ("self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight", "self_attn.o_proj.weight")
+LATENT = ("kv_a_proj_with_mqa.weight", "kv_a_layernorm.weight", "kv_b_proj.weight", "o_proj.weight")
+DENSE = ("mlp.gate_proj.weight", "mlp.up_proj.weight", "mlp.down_proj.weight")
+UNREAD = re.compile(r"^(embedding|head)\.weight$|^self_attn\.indexer\.|rotary_emb\.inv_freq$")  # of the target's own, or beyond what is run
+PLACES = re.compile(
+    r"^(embedding_norm|hidden_norm|final_norm|fusion|input_layernorm|post_attention_layernorm|post_feedforward_layernorm)\.weight$"
+    r"|^self_attn\.([qkvo]_proj\.(weight|bias)|[qk]_norm\.weight|g_proj\.weight|sinks)$"
+    r"|^self_attn\.(q_a_proj|q_a_layernorm|q_b_proj|kv_a_proj_with_mqa|kv_a_layernorm|kv_b_proj)\.weight$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Of a module's attention: heads, size of a query's head, how much of it can turn. latent: keys unfold from latents. sparse: it has
+    experts.
+    """
+
+    heads: int
+    size: int
+    rotary: int
+    latent: bool
+    sparse: bool
+
+
+def is_latent(parts: Mapping[str, str]) -> bool:
+    """Whether keys and values unfold from latents."""
+    return "self_attn.kv_a_proj_with_mqa.weight" in parts
+
+
+def is_sparse(parts: Mapping[str, str]) -> bool:
+    """Whether the layer has experts."""
+    return any(part.startswith(("mlp.experts.", "moe.")) for part in parts)
+
+
+def needed(parts: Mapping[str, str], *, normed: bool) -> tuple[str, ...]:
+    """Parts without which there is no head of this kind."""
+    latent = tuple(f"self_attn.{name}" for name in LATENT)
+    query = "self_attn.q_b_proj.weight" if "self_attn.q_a_proj.weight" in parts else "self_attn.q_proj.weight"
+    post_normed = "post_feedforward_layernorm.weight" in parts
+    norms = ("post_attention_layernorm.weight", *(() if post_normed else ("input_layernorm.weight",)))
+    attention = (*latent, query) if is_latent(parts) else GROUPED
+    return (*AROUND, *(("final_norm.weight",) if normed else ()), *norms, *attention, *(() if is_sparse(parts) else DENSE))
+
+
+def require_whole(where: str, modules: list[dict[str, str]], tensors: Mapping[str, Stored], *, normed: bool) -> None:
+    """Raise FormatError for parts that are missing, have no place, or are stored as no floats."""
+    left = [stored for number, parts in enumerate(modules) for stored in _without_place(parts, first=number == 0)]
+    if left:
+        raise FormatError(
+            f"{where}: {counted_names(sorted(set(left)), 'has no place', 'have no place')} in an MTP head that is measured; it is not run"
+        )
+    found = {part: stored for parts in modules for part, stored in parts.items()}
+    missing = [part for parts in modules for part in needed(parts, normed=normed) if part not in parts]
+    if missing:
+        names = sorted(_as_stored(part, found) for part in missing)
+        raise FormatError(f"{where}: {counted_names(names, 'is missing', 'are missing')}, expected a whole MTP head; export it again")
+    for parts in modules:
+        for part, stored in parts.items():
+            if not _is_read(part, parts) or (held := tensors[stored].dtype) in FLOATS:
+                continue
+            if not (held in SCALED and part + SCALE in parts):
+                raise FormatError(
+                    f"{where}: {stored} is stored as {held}, expected floats of 16, 32 or 64 bits, or of 8 with their scales; measure it "
+                    "unquantised"
+                )
+
+
+def _is_read(part: str, parts: Mapping[str, str]) -> bool:
+    return not UNREAD.search(part) and not part.endswith(SCALE)
+
+
+def _without_place(parts: Mapping[str, str], *, first: bool) -> Iterator[str]:
+    dense, whole = not is_sparse(parts), any("_proj.weight" in part and part.startswith("self_attn.") for part in parts)
+    for part, stored in parts.items():
+        bare = part.removesuffix(SCALE)
+        if UNREAD.search(part) or (whole and PLACES.search(bare)) or (first and bare in (*AROUND, "final_norm.weight")):
+            continue
+        if whole and part.startswith(("mlp.", "moe.", "share_expert.")) and (not dense or bare in DENSE):
+            continue
+        if not first and not whole and bare in (*AROUND, "final_norm.weight"):
+            continue
+        yield stored
+
+
+def _as_stored(part: str, found: Mapping[str, str]) -> str:
+    """A missing part as its file would name it, by the names of its neighbours."""
+    stem = part.rpartition(".")[0].rpartition(".")[0]
+    for other, stored in found.items():
+        if stem and other.startswith(f"{stem}.") and stored.endswith(other):
+            return stored.removesuffix(other) + part
+    return part
+
+
+def sizes_of(
+    where: str, parts: Mapping[str, str], tensors: Mapping[str, Stored], width: int, heads: int, size: int, *, gated: bool
+) -> Sizes:
+    """The sizes of a module, `heads` and `size` being what the config says; raises FormatError for shapes that do not fit together."""
+    shapes = {part: tensors[stored].shape for part, stored in parts.items()}
+
+    def shape(part: str, *expected: int | None) -> tuple[int, ...]:
+        found = shapes[f"{part}.weight"]
+        if len(found) != len(expected) or any(want not in (None, got) for want, got in zip(expected, found, strict=True)):
+            said = ", ".join("any" if want is None else str(want) for want in expected)
+            comma = "," * (len(expected) == 1)
+            raise FormatError(
+                f"{where}: {parts[f'{part}.weight']} has shape {found}, expected ({said}{comma}); config or file is of another head"
+            )
+        return found
+
+    shape("fusion", width, 2 * width)
+    for part in ("embedding_norm", "hidden_norm", "final_norm", "input_layernorm", "post_attention_layernorm"):
+        if f"{part}.weight" in shapes:
+            shape(part, width)
+    sparse = is_sparse(parts)
+    if not sparse:
+        inner, _ = shape("mlp.gate_proj", None, width)
+        shape("mlp.up_proj", inner, width)
+        shape("mlp.down_proj", width, inner)
+    if is_latent(parts):
+        (rank,) = shape("self_attn.kv_a_layernorm", None)
+        rows, _ = shape("self_attn.kv_a_proj_with_mqa", None, width)
+        query = "self_attn.q_b_proj" if "self_attn.q_b_proj.weight" in shapes else "self_attn.q_proj"
+        queries, _ = shape(query, None, None)
+        shape("self_attn.kv_b_proj", None, rank)
+        return Sizes(heads, _parted(where, parts[f"{query}.weight"], queries, heads), rows - rank, True, sparse)
+    if "self_attn.q_norm.weight" in shapes:
+        (size,) = shape("self_attn.q_norm", None)
+    queries, _ = shape("self_attn.q_proj", None, width)
+    found = _parted(where, parts["self_attn.q_proj.weight"], queries, size * (2 if gated else 1))
+    keys = _parted(where, parts["self_attn.k_proj.weight"], shape("self_attn.k_proj", None, width)[0], size)
+    _parted(where, parts["self_attn.q_proj.weight"], found, keys)
+    _parted(where, parts["self_attn.v_proj.weight"], shape("self_attn.v_proj", None, width)[0], keys)
+    shape("self_attn.o_proj", width, None)
+    return Sizes(found, size, size, False, sparse)
+
+
+def _parted(where: str, stored: str, rows: int, by: int) -> int:
+    if not by or rows % by or not rows:
+        raise FormatError(f"{where}: {stored} gives {rows} numbers, expected a multiple of {by}; config or file is of another head")
+    return rows // by
