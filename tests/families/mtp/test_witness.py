@@ -45,11 +45,12 @@ def switches(case: Case) -> dict[str, Reading]:
 
 def test_every_switch_moves_the_output(read: tuple[Witness, Streams]) -> None:
     witness, streams = read
-    plain = witness.chain(IDS, streams, ANCHOR, 2).logits
+    fresh, chain = witness.fresh(IDS, streams).logits, witness.chain(IDS, streams, ANCHOR, 2).logits
     for name, reading in switches(witness.case).items():
-        moved = witness.read_as(reading).chain(IDS, streams, ANCHOR, 2).logits
-        assert apart(moved, plain) > 1e-3, name
-        assert (apart(moved[0], plain[0]) < 1e-5) is (name in {"feedback", "per_depth"}), name  # depth 1 is blind to what is fed back
+        other = witness.read_as(reading)
+        by_row, deep = apart(other.fresh(IDS, streams).logits, fresh), apart(other.chain(IDS, streams, ANCHOR, 2).logits[1], chain[1])
+        blind = name in {"feedback", "per_depth"}  # a fresh row is fed by the target
+        assert (by_row < 1e-5) is blind and max(by_row, deep) > 1e-3, name
 
 
 def test_positions_that_begin_elsewhere_move_nothing(read: tuple[Witness, Streams]) -> None:
