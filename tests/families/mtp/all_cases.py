@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.families.mtp import deepseek_cases, dense_cases, qwen_cases
+from tests.families.mtp import deepseek_cases, dense_cases, hybrid_cases, qwen_cases
 
-CASES = (*qwen_cases.CASES, *deepseek_cases.CASES, *dense_cases.CASES)
+CASES = (*qwen_cases.CASES, *deepseek_cases.CASES, *dense_cases.CASES, *hybrid_cases.CASES)

@@ -29,7 +29,8 @@ class Case:
 
     target: the config of the whole model. layer: the config of a model whose only layers are the head's. at: what the names of the head's
     layer begin with; {row} is the layer's number counted on from the target's, {module} from 0. names: of the parts around it. renames:
-    from transformers' names inside the layer to the stored ones. keys: what the published config says beside.
+    from what transformers' names inside the layer begin with to the stored. keys: what the published config says beside; None for what it
+    does not say.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Case:
     hidden_first: bool = False
     fused_experts: bool = False
     turned: Callable[[PreTrainedConfig], PreTrainedConfig] | None = None  # the layer with the other kind of rotary pairs
+    scales: Callable[[PreTrainedConfig], Mapping[str, float]] = lambda _: {}  # what servers multiply the layer's tensors with
 
     def place(self, text: str, target: PreTrainedConfig, module: int) -> str:
         """A name of one of the head's modules."""
@@ -103,11 +105,13 @@ def layer_tensors(case: Case, target: PreTrainedConfig, module: int) -> dict[str
     found = {}
     for name, tensor in saved.items():
         if inside := re.fullmatch(r"layers\.(\d+)\.(.+)", name):
-            stored = inside[2]
-            for ours, theirs in case.renames.items():
-                stored = re.sub(ours, theirs, stored)
-            found[case.place(case.at, target, module + int(inside[1])) + stored] = tensor.clone()
+            found[case.place(case.at, target, module + int(inside[1])) + renamed(inside[2], case.renames)] = tensor.clone()
     return found
+
+
+def renamed(name: str, renames: Mapping[str, str]) -> str:
+    """The name with another beginning."""
+    return next((theirs + name.removeprefix(ours) for ours, theirs in renames.items() if name.startswith(ours)), name)
 
 
 def write_config(case: Case, path: Path) -> None:
@@ -118,7 +122,7 @@ def write_config(case: Case, path: Path) -> None:
         rope = held.pop("rope_parameters")
         held |= {key: rope.pop(key) for key in ("rope_theta", "partial_rotary_factor") if key in rope}
         held["rope_scaling"] = None if rope.get("rope_type", "default") == "default" else {"type": rope.pop("rope_type"), **rope}
-    path.write_text(json.dumps({**held, **case.keys}, indent=2))
+    path.write_text(json.dumps({key: value for key, value in {**held, **case.keys}.items() if value is not None}, indent=2))
 
 
 def changed(config: PreTrainedConfig, **changes: object) -> PreTrainedConfig:

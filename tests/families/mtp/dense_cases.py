@@ -39,7 +39,9 @@ def ernie() -> Case:
     }
 
     def target() -> PreTrainedConfig:
-        return made("ernie4_5_moe", **sizes(moe_intermediate_size=24, moe_num_experts=4, moe_k=2, moe_num_shared_experts=1, num_hidden_layers=2))
+        return made(
+            "ernie4_5_moe", **sizes(moe_intermediate_size=24, moe_num_experts=4, moe_k=2, moe_num_shared_experts=1, num_hidden_layers=2)
+        )
 
     def dense(config: PreTrainedConfig) -> PreTrainedConfig:
         return changed(config, num_hidden_layers=1, moe_layer_start_index=5)

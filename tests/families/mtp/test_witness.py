@@ -65,5 +65,6 @@ def test_every_tensor_of_a_head_moves_the_output(read: tuple[Witness, Streams]) 
     for name, parameter in witness.layers[False][0].layers.named_parameters():
         kept = parameter.data.clone()
         parameter.data = kept * 1.5 + 0.1 * torch.randn_like(kept)
-        assert apart(witness.fresh(IDS, streams).logits, plain.logits) > 1e-5, name
+        idle = ".indexer." in name  # chooses rows where there are more than it may keep
+        assert (apart(witness.fresh(IDS, streams).logits, plain.logits) > 1e-5) is not idle, name
         parameter.data = kept

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from tests.families.mtp.cases import Case, read_config
+from tests.families.mtp.cases import Case, read_config, renamed
 
 AROUND = ("norm.weight", "norm_f.weight", "embed_tokens.weight", "embeddings.weight")  # of the one-layer model, and not of the layer
 
@@ -140,7 +140,7 @@ class Witness:
         return self.tensors[self.case.place(self.case.names[part], self.config, module)]
 
     def _norm(self, part: str, module: int, x: Tensor) -> Tensor:
-        eps = getattr(self.config, "layer_norm_epsilon", None) or self.config.rms_norm_eps
+        eps = self.config.layer_norm_epsilon if self.config.model_type == "nemotron_h" else self.config.rms_norm_eps
         unit = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
         return unit * (self._part(part, module) + self.case.one_plus)
 
@@ -167,21 +167,17 @@ class Witness:
     def _layer_tensors(self, module: int, blocks: int) -> dict[str, Tensor]:
         """The module's layer as the first of a model; a head of several blocks is one of several layers."""
         around = {self.case.place(name, self.config, module + block) for block in range(blocks) for name in self._names()}
-        found = {}
+        back, scales, found = {theirs: ours for ours, theirs in self.case.renames.items()}, self.case.scales(self.config), {}
         for block in range(blocks):
             at = self.case.place(self.case.at, self.config, module + block)
             for name, tensor in self.tensors.items():
                 if name.startswith(at) and name not in around:
-                    found[f"layers.{block}.{self._ours(name.removeprefix(at))}"] = tensor
+                    ours = renamed(name.removeprefix(at), back)
+                    found[f"layers.{block}.{ours}"] = tensor * scales.get(ours, 1.0)
         return found
 
     def _names(self) -> list[str]:
         return [*self.case.names.values(), *self.case.copies, *([self.case.own_head] if self.case.own_head else [])]
-
-    def _ours(self, name: str) -> str:
-        for ours, theirs in self.case.renames.items():
-            name = re.sub(theirs, ours, name)
-        return name
 
 
 def read_target(folder: Path) -> PreTrainedModel:
