@@ -122,7 +122,9 @@ def write_config(case: Case, path: Path) -> None:
         rope = held.pop("rope_parameters")
         held |= {key: rope.pop(key) for key in ("rope_theta", "partial_rotary_factor") if key in rope}
         held["rope_scaling"] = None if rope.get("rope_type", "default") == "default" else {"type": rope.pop("rope_type"), **rope}
-    path.write_text(json.dumps({key: value for key, value in {**held, **case.keys}.items() if value is not None}, indent=2))
+    held |= case.keys
+    left_out = [key for key, value in case.keys.items() if value is None]
+    path.write_text(json.dumps({key: value for key, value in held.items() if key not in left_out}, indent=2))
 
 
 def changed(config: PreTrainedConfig, **changes: object) -> PreTrainedConfig:
