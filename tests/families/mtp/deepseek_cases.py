@@ -63,6 +63,7 @@ CASES = (
     stored_behind("deepseek_v3-yarn", "deepseek_v3", {**V3, "rope_parameters": YARN}, turned=neox),
     stored_behind("deepseek_v3-plain-query", "deepseek_v3", {**V3, "q_lora_rank": None}),
     stored_behind("deepseek_v3-2", "deepseek_v3", V3, modules=2),
+    stored_behind("deepseek_v3-3", "deepseek_v3", V3, modules=3),
     stored_behind("glm4_moe", "glm4_moe", GLM),
     stored_behind("glm4_moe-plain", "glm4_moe", {**GLM, "use_qk_norm": False, "attention_bias": False}),
     stored_behind("glm4_moe-2", "glm4_moe", GLM, modules=2),
