@@ -34,8 +34,8 @@ class Wiring:
 
     capture: boundaries of the target's streams, in the order of fc's column blocks. feedback: what is handed on. residual: what goes around
     the attention. ones: norms whose gains are left at 1. vocabulary: how d2t is read. rope: whose rotation, `default` with base 10000.
-    embedding, head: whose rows. Of MTP heads: order of the projection's halves; gains as stored or one more; first_row: the embedding of row
-    0, as it is or zeroed; rotation and turned: which numbers of a head turn together, and how many do.
+    embedding, head: whose rows. Of MTP heads: order, of the projection's halves; gains, as stored or one more; first_row, the embedding of
+    row 0; rotation and turned, which numbers of a head turn together, and how many do.
     """
 
     capture: tuple[int, ...] | None = None

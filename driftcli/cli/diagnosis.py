@@ -21,6 +21,7 @@ from driftcli.engine.forecast import forecast
 from driftcli.engine.run import Job, measure
 from driftcli.engine.timing import measure_costs
 from driftcli.errors import RunError, UsageError
+from driftcli.families.mtp.head import MtpModules
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.mitigations.probe import MITIGATED
 from driftcli.printable import masked
@@ -115,6 +116,7 @@ def _job(request: Request, battery: Sequence[Probe], out: Path, told: Told) -> J
     told.say(loading, loading)
     reading = None if request.reading == "declared" else request.reading
     pair = load_pair(request.target, request.drafter, device, request.dtype, remote_code=request.remote_code, reading=reading)
+    _check_modules(pair, request.spec)
     names = probe_names(battery, _names(request))
     return Job(pair, prompts, battery, request.spec, out, names, request.force, _asked(request), len(offered))
 
@@ -125,6 +127,15 @@ def _check_room(prompts: Sequence[Prompt], spec: RunSpec) -> None:
         raise UsageError(
             f"--max-new-tokens {spec.max_new_tokens}: no reply would be long enough for a chain of {spec.depth} draft tokens (--depth), "
             f"expected at least {spec.depth + 1}; ask for longer replies or fewer draft tokens"
+        )
+
+
+def _check_modules(pair: LoadedPair, spec: RunSpec) -> None:
+    """UsageError for chains deeper than a head has modules, one a depth."""
+    count = len(pair.drafter.modules) if isinstance(pair.drafter, MtpModules) else spec.depth
+    if spec.depth > count:
+        raise UsageError(
+            f"--depth {spec.depth}: {pair.card.drafter.name} has {count} modules, one a depth, so no chain is deeper; use --depth {count}"
         )
 
 

@@ -65,17 +65,9 @@ class _Modules:
         step = layer.project(flow.inputs, index, module.rope(rows))
         keys, window = Keys(step.key, step.value), layer.window if self.settings.window is None else self.settings.window
         labels = F.pad(self.trajectory.labels, (0, self.settings.depth), value=int(self.trajectory.labels[-1])).to(self.device)
-        measured = Sight.of(index[early:], 0, window, self.seen)
-        attended, masses = attend(
-            step.query[:, early:],
-            keys,
-            None,
-            measured,
-            labels[depth : depth + rows],
-            tail_length(self.settings.depth),
-            layer.scale,
-            layer.sinks,
-        )
+        measured, tail = Sight.of(index[early:], 0, window, self.seen), tail_length(self.settings.depth)
+        asked = step.query[:, early:], keys, None, measured, labels[depth : depth + rows], tail
+        attended, masses = attend(*asked, layer.scale, layer.sinks)
         before = Sight.of(index[:early], 0, window, self.seen)
         others = attend_unmeasured(step.query[:, :early], keys, before, layer.scale, layer.sinks)
         done = module.finish(layer.leave(flow.residual, torch.cat([others, attended])))

@@ -20,6 +20,7 @@ from driftcli.engine.capture import StreamCapture
 from driftcli.engine.texts import CHUNK
 from driftcli.errors import RunError
 from driftcli.families.causal_lm.drafter import CausalLm
+from driftcli.families.mtp.head import MtpModules
 from driftcli.families.self_feeding import DrafterLayer, Projected, SelfFeedingDrafter
 from driftcli.target.language_model import LanguageModel
 
@@ -116,8 +117,10 @@ class ServedDrafter(Protocol):
         """One sequence becomes a batch of `size` alike."""
 
 
-def serve(drafter: SelfFeedingDrafter | CausalLm, rows: int) -> ServedDrafter:
-    """A drafter with an empty cache; rows: the most that it will hold, a round's own included."""
+def serve(drafter: SelfFeedingDrafter | MtpModules | CausalLm, rows: int) -> ServedDrafter:
+    """A drafter with an empty cache; rows: the most that it will hold, a round's own included. RunError for one module a depth."""
+    if isinstance(drafter, MtpModules):
+        raise RunError("a head with one module a depth is not stepped here yet, expected one that is run again; give --costs of its server")
     return ServedLm(drafter) if isinstance(drafter, CausalLm) else ServedHead(drafter, rows)
 
 

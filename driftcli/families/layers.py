@@ -67,8 +67,8 @@ class GroupedAttention:
         value = key if self.v is None else self.v(x).view(len(x), len(key), -1).transpose(0, 1)
         if self.unscaled:
             value = rms_norm(value, torch.ones_like(value[0, 0]), self.eps)
-        normed = self._normed(query, self.q_norm), self._normed(key, self.k_norm)
-        return Projected(*(self._turned(heads, cos, sin) for heads in normed), value)
+        turned = [self._turned(self._normed(*pair), cos, sin) for pair in ((query, self.q_norm), (key, self.k_norm))]
+        return Projected(turned[0], turned[1], value)
 
     def _heads(self, x: Tensor, projection: Linear) -> Tensor:
         return projection(x).view(len(x), -1, self.size).transpose(0, 1)

@@ -31,9 +31,8 @@ def unscaled(where: str, tensors: Mapping[str, Tensor], config: Mapping[str, Jso
 def _block(config: Mapping[str, Json]) -> tuple[int, int]:
     said = config.get("quantization_config")
     size = said.get("weight_block_size") if isinstance(said, dict) else None
-    if isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size):
-        return size[0], size[1]
-    return BLOCK
+    numbers = [n for n in size if isinstance(n, int) and n > 0] if isinstance(size, list) else []
+    return (numbers[0], numbers[1]) if len(numbers) == 2 else BLOCK
 
 
 def _multiplied(where: str, name: str, tensor: Tensor, scale: Tensor, block: tuple[int, int]) -> Tensor:

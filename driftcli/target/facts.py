@@ -48,6 +48,8 @@ def read_facts(source: Source) -> TargetFacts:
     config = read_config(source)
     part = next((inner for key in TEXT_PARTS if isinstance(inner := config.get(key), dict)), config)
     sizes = {name: _size(source, part, keys) for name, keys in ALIASES.items()}
+    if sizes["layers"] is None and isinstance(pattern := part.get("hybrid_override_pattern"), str):
+        sizes["layers"] = len(pattern) or None  # Nemotron-H names its layers by a letter each
     return TargetFacts(source.name, **sizes, model_type=str(part.get("model_type", "")), config=part)
 
 

@@ -62,7 +62,7 @@ class LanguageModel:
     def facts(self) -> TargetFacts:
         """What a drafter's checkpoint is held against."""
         config = self.config
-        sizes = int(config.hidden_size), int(config.num_hidden_layers), int(config.vocab_size)
+        sizes = int(config.hidden_size), self._counted, int(config.vocab_size)
         return TargetFacts(
             self.source.name, *sizes, getattr(config, "max_position_embeddings", None), str(config.model_type), config.to_dict()
         )
@@ -83,12 +83,18 @@ class LanguageModel:
         return cast(nn.Module, self.model.get_decoder())  # type: ignore[no-untyped-call]
 
     @property
+    def _counted(self) -> int:
+        """Decoder layers by the config; LongCat's, of two attentions each, count twice there."""
+        count, double = int(self.config.num_hidden_layers), getattr(self.config, "num_layers", None)
+        return int(double) if isinstance(double, int) and count == 2 * double else count
+
+    @property
     def layers(self) -> Sequence[nn.Module]:
         """The decoder layers in order."""
         layers = getattr(self.decoder, "layers", None)
-        if not isinstance(layers, nn.ModuleList) or len(layers) != self.config.num_hidden_layers:
+        if not isinstance(layers, nn.ModuleList) or len(layers) != self._counted:
             raise FormatError(
-                f"{self.source.name}: {type(self.decoder).__name__} has no list of {self.config.num_hidden_layers} decoder layers, "
+                f"{self.source.name}: {type(self.decoder).__name__} has no list of {self._counted} decoder layers, "
                 "expected one to read streams from; use another target"
             )
         return cast(Sequence[nn.Module], layers)

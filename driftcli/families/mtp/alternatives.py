@@ -20,10 +20,10 @@ OTHER_ROTATION: dict[Rotation, Rotation] = {"halves": "pairs", "pairs": "halves"
 def alternatives(d: MtpDeclaration, drafter: Mtp | MtpModules) -> tuple[Wiring, ...]:
     """Every one-change wiring of a loaded head."""
     first = drafter.modules[0] if isinstance(drafter, MtpModules) else drafter
-    return tuple(_open(d, first, chained=isinstance(drafter, Mtp)))
+    return tuple(_open(d, first))
 
 
-def _open(d: MtpDeclaration, head: Mtp, *, chained: bool) -> Iterator[Wiring]:
+def _open(d: MtpDeclaration, head: Mtp) -> Iterator[Wiring]:
     yield Wiring(capture=(d.layers if head.boundary == d.layers + 1 else d.layers + 1,))
     if head.final_gain is not None:
         yield Wiring(feedback="raw" if head.feedback == "normed" else "normed")

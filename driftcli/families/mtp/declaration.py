@@ -133,8 +133,7 @@ def declare_mtp(checkpoint: Checkpoint, target: TargetFacts, *, apart: bool = Fa
 
 def _text(config: Mapping[str, Json]) -> Mapping[str, Json]:
     """The text model's settings of a head's own config, wherever its producer keeps them."""
-    found = next((inner for key in ("transformer_layer_config", "text_config") if isinstance(inner := config.get(key), dict)), config)
-    return found
+    return next((inner for key in ("transformer_layer_config", "text_config") if isinstance(inner := config.get(key), dict)), config)
 
 
 def _kind(where: str, config: Mapping[str, Json], target: TargetFacts, parts: Mapping[str, str], checkpoint: Checkpoint) -> Kind:

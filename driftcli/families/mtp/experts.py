@@ -17,14 +17,21 @@ from driftcli.printable import counted_names
 from driftcli.target.language_model import LanguageModel
 
 PLACES = ("mlp", "moe", "mixer", "feed_forward")  # where decoder layers keep their experts
+RENAMED = (  # as files name what modules name otherwise
+    (r"^expert_bias$", "e_score_correction_bias"),
+    (r"^gate\.expert_bias$", "gate.e_score_correction_bias"),
+    (r"^router\.gate\.", "gate."),
+    (r"^shared_mlp\.", "shared_experts."),
+)
 STACKED = re.compile(r"^experts\.(gate_up_proj|gate_proj|up_proj|down_proj)$")
 
 
 def experts_like(where: str, target: LanguageModel, tensors: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
     """The module with `tensors`, stored names behind `mlp.`, in the place of the target's; raises FormatError for what does not fit."""
     module = _empty(where, target)
-    left = dict(tensors)
-    held = {name: _taken(name, left, module) for name in module.state_dict()}
+    names = module.state_dict().keys()
+    left = {stored if stored in names else _renamed(stored): tensor for stored, tensor in tensors.items()}
+    held = {name: _taken(name, left) for name in names}
     lost = sorted(name for name, tensor in held.items() if tensor is None)
     if lost or left:
         said = [counted_names(lost, "is missing", "are missing")] if lost else []
@@ -55,7 +62,8 @@ def _empty(where: str, target: LanguageModel) -> nn.Module:
                     id(tensor): nn.Parameter(torch.empty_like(tensor, device="meta"), requires_grad=False) for tensor in module.parameters()
                 }
                 kept = {id(buffer): buffer for buffer in _unsaved(module)}
-                return copy.deepcopy(module, {**bare, **weights, **kept})
+                made: nn.Module = copy.deepcopy(module, {**bare, **weights, **kept})
+                return made
     raise FormatError(f"{where}: its MTP head has experts and none of the target's layers has; head and target do not belong together")
 
 
@@ -65,7 +73,13 @@ def _unsaved(module: nn.Module) -> list[Tensor]:
     return [buffer for buffer in module.buffers() if buffer.data_ptr() not in saved]
 
 
-def _taken(name: str, left: dict[str, Tensor], module: nn.Module) -> Tensor | None:
+def _renamed(stored: str) -> str:
+    for pattern, name in RENAMED:
+        stored = re.sub(pattern, name, stored)
+    return stored
+
+
+def _taken(name: str, left: dict[str, Tensor]) -> Tensor | None:
     """The tensor of a module's name, taken out of what is left: as it stands, or stacked over experts."""
     if name in left:
         return left.pop(name)

@@ -85,9 +85,9 @@ class Mtp:
         """With every gain raised, those of queries and keys too; a latent's are plain in every family."""
         attention = self.layer.attention
         if isinstance(attention, GroupedAttention):
-            attention = replace(attention, **_raised(attention, INSIDE, by))
-        layer = replace(self.layer, attention=attention, **_raised(self.layer, GAINS, by))
-        return replace(self, layer=layer, one_plus=not self.one_plus, **_raised(self, AROUND, by))
+            attention = replace(attention, **_raised(attention, INSIDE, by))  # type: ignore[arg-type]
+        layer = replace(self.layer, attention=attention, **_raised(self.layer, GAINS, by))  # type: ignore[arg-type]
+        return replace(self, layer=layer, one_plus=not self.one_plus, **_raised(self, AROUND, by))  # type: ignore[arg-type]
 
     def rope(self, rows: int) -> RopeTables:
         """RoPE tables for rows `0 .. rows - 1`."""

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from driftcli.conditions import Feedback, Rotation
 from driftcli.domain import System
 
 OWN_HEAD = "mtp"  # names the head that a target carries in the place of a drafter
-VLLM, SGLANG, TRANSFORMERS, LLAMA_CPP = "as_served:vllm", "as_served:sglang", "as_served:transformers", "as_served:llama.cpp"
+VLLM: Final = "as_served:vllm"
+SGLANG: Final = "as_served:sglang"
+TRANSFORMERS: Final = "as_served:transformers"
+LLAMA_CPP: Final = "as_served:llama.cpp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +26,8 @@ class Served:
     """How a system runs a head.
 
     feedback: what is handed on, in front of (raw) or behind the head's final norm. handed: the same of the target's state at the first
-    step. blanks_first: the embedding of row 0 is zeroed. rotation: which numbers turn together, where that is not the target's own. by_depth:
-    of several modules each guesses at a depth of its own; else the first is run again and again. wider: rows more in its windows.
+    step. blanks_first: the embedding of row 0 is zeroed. rotation: which numbers turn together, where that is not the target's own way.
+    by_depth: of several modules each guesses at a depth of its own; else the first is run again and again. wider: rows more in its windows.
     """
 
     feedback: Feedback = "normed"
@@ -39,10 +43,10 @@ class Kind:
     """A family's head.
 
     types: of the text config. one_plus: gains are stored less one. hidden_first: the state comes first in the projection. rotation: of the
-    target's own layers. turned: share of a head that RoPE turns where the config says nothing. normed: there is a final norm. own_head: each
-    module brings its output head. still: nothing turns. sliding: its layer slides, whatever the config calls it. eps: the config's keys for
-    the norms. sparse: up to how many rows its layer attends to all of them, by a key of the config. latent_scaled: latents are multiplied
-    by the root of width over rank. gated: queries come with a gate on what each head attends to.
+    target's own layers. turned: share of a head that RoPE turns where the config says nothing. normed: there is a final norm. own_head:
+    each module brings its output head. still: nothing turns. sliding: its layer slides, whatever the config calls it. eps: the config's
+    keys for the norms. sparse: the config's key for how many rows its layer attends to at most. latent_scaled: latents are multiplied by
+    the root of width over rank. gated: queries come with a gate on what each head attends to.
     """
 
     name: str
@@ -81,7 +85,8 @@ GLM: Mapping[System, Served] = {**DEEPSEEK, VLLM: Served("raw", blanks_first=Tru
 
 KINDS: tuple[Kind, ...] = (
     Kind(
-        "Qwen3.5 MTP head", ("qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_6", "qwen3_8"), QWEN, True, turned=0.25, gated=True
+        "Qwen3.5 MTP head", ("qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_6", "qwen3_8"), QWEN,
+        one_plus=True, turned=0.25, gated=True,
     ),
     Kind("Qwen3-Next MTP head", ("qwen3_next",), BOTH, True, turned=0.25, gated=True),
     Kind("GLM-4.5 MTP head", ("glm4_moe", "glm4v_moe_text"), GLM, turned=0.5),

@@ -24,6 +24,7 @@ from driftcli.target.language_model import LanguageModel
 
 TARGETS = Sourced("target's", "default:all")
 QUERIES = "self_attn.q_proj"
+LATENT_EPS = 1e-6  # of the latents' norms, which every class leaves at its norm's default
 
 
 @dataclass(frozen=True)
@@ -93,20 +94,18 @@ def _read(d: MtpDeclaration, module: Module, target: LanguageModel, served: Serv
 
 def _layer(parts: _Parts) -> DecoderLayer:
     """The module's layer; where there is a norm behind the MLP and none in front of the attention, both norms stand behind."""
-    behind = "post_feedforward_layernorm.weight" in parts.tensors
-    window = parts.module.window
-    made: dict[str, Tensor | None] = {
-        "attended_gain" if behind else "mlp_gain": parts.sure("post_attention_layernorm"),
-        "out_gain": parts.gain("post_feedforward_layernorm"),
-        "gain": parts.gain("input_layernorm"),
-    }
+    behind, window = parts.gain("post_feedforward_layernorm"), parts.module.window
+    norm = parts.gain("post_attention_layernorm")
     return DecoderLayer(
         _latent(parts) if parts.module.sizes.latent else _grouped(parts),
         _mlp(parts),
         parts.declaration.eps,
+        gain=parts.gain("input_layernorm"),
+        mlp_gain=norm if behind is None else None,
+        attended_gain=None if behind is None else norm,
+        out_gain=behind,
         gate=_gate(parts),
         window=None if window is None else window + parts.served.wider,
-        **made,
     )
 
 
@@ -172,9 +171,6 @@ def _latent(parts: _Parts) -> Attention:
         scale=latent_scale(rope, sizes.size, d.checkpoint.source.name),
         paired=paired,
     )
-
-
-LATENT_EPS = 1e-6  # of the latents' norms, which every class leaves at its norm's default
 
 
 def _latent_gain(parts: _Parts, name: str) -> Tensor:

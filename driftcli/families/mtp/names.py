@@ -50,7 +50,7 @@ def head_layers(names: Collection[str]) -> tuple[str, ...]:
 
 def modules_of(names: Collection[str]) -> list[dict[str, str]]:
     """Each module's stored names by part, in the order of the modules; what all share stands in each."""
-    numbers = sorted({int(found[1]) for name in names if (found := PROJECTION.search(name)) and not _placed(name)})
+    numbers = sorted({int(match[1]) for name in names if (match := PROJECTION.search(name)) and not _placed(name)})
     found: dict[int, dict[str, str]] = {}
     shared: dict[str, str] = {}
     for stored in names:
@@ -94,10 +94,11 @@ def _joined(blocks: dict[int, dict[str, str]]) -> list[dict[str, str]]:
         parts = blocks[number]
         if "fusion.weight" in parts or not found:
             found.append({})
-        second = "mixer.q_proj.weight" not in parts
-        for part, stored in parts.items():
-            for old, new in OF_BLOCKS:
-                if part.startswith(old):
-                    part = new[second] + part.removeprefix(old)
-            found[-1][part] = stored
+        second = int("mixer.q_proj.weight" not in parts)
+        found[-1].update({_of_block(part, second): stored for part, stored in parts.items()})
     return found
+
+
+def _of_block(part: str, second: int) -> str:
+    """A block's part as one of a decoder layer: its first block attends, its second has the experts."""
+    return next((new[second] + part.removeprefix(old) for old, new in OF_BLOCKS if part.startswith(old)), part)

@@ -63,6 +63,6 @@ def left_open(d: MtpDeclaration, system: System | None) -> list[str]:
         limit = d.config.get(d.kind.sparse)
         rows = limit if isinstance(limit, int) and not isinstance(limit, bool) else 2048
         found.append(
-            f"its layer attends to all rows here, served to the {rows} that its indexer picks: the same up to {rows} tokens of text"
+            f"its layer attends to all rows here, served to {rows} that its indexer picks: the same for texts of up to {rows} tokens"
         )
     return found

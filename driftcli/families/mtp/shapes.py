@@ -72,7 +72,7 @@ def require_whole(where: str, modules: list[dict[str, str]], tensors: Mapping[st
         raise FormatError(f"{where}: {counted_names(names, 'is missing', 'are missing')}, expected a whole MTP head; export it again")
     for parts in modules:
         for part, stored in parts.items():
-            if not _is_read(part, parts) or (held := tensors[stored].dtype) in FLOATS:
+            if not _is_read(part) or (held := tensors[stored].dtype) in FLOATS:
                 continue
             if not (held in SCALED and part + SCALE in parts):
                 raise FormatError(
@@ -81,7 +81,7 @@ def require_whole(where: str, modules: list[dict[str, str]], tensors: Mapping[st
                 )
 
 
-def _is_read(part: str, parts: Mapping[str, str]) -> bool:
+def _is_read(part: str) -> bool:
     return not UNREAD.search(part) and not part.endswith(SCALE)
 
 
