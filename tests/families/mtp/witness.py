@@ -29,7 +29,8 @@ class Reading:
 
     feedback: what is handed on, before or behind the final norm. hand_in: the target's last stream, before or behind its final norm.
     zeroed: whether the embedding of row 0 is zero. hidden_first, other_rope: whether halves and rotary pairs are not those of the family.
-    per_depth: one module a depth, each over all rows of the one before, in the place of the first module over and over. first_position: of
+    per_depth: one module a depth, each over all rows of the one before and one token on, in the place of one whose rows the chain's follow;
+    a head of fewer modules begins anew, as in a training unroll. first_position: of
     row 0.
     """
 
@@ -103,7 +104,7 @@ class Witness:
         states, logits, handed = self.hand_in(streams)[:anchor], [], []
         for step in range(depth):
             if self.reading.per_depth:
-                found = self.rows(step, ids[1 + step : anchor + 1 + step], states)
+                found = self.rows(step % self.case.modules, ids[1 + step : anchor + 1 + step], states)
                 states = found.states
             else:
                 found = self.rows(0, ids[1 : anchor + 1 + step], states)
