@@ -8,19 +8,36 @@ from pathlib import Path
 from training.learning import Plan, split
 from training.streams import Streams
 
-CARD = """# {title}-norm EAGLE-3 head for {target}
+EAGLE3 = """# {title}-norm EAGLE-3 head for {target}
 
 One decoder layer, draft vocabulary of {vocabulary:,} tokens, bfloat16, SafeAILab layout. It feeds back its {feedback}.
 
-- **Target**: {target}.
-- **Data**: {count:,} conversations: {tokens:,} tokens, {said:,} of them replies. Half have more than {median}
-  tokens, the longest has {longest:,}; {held_out} conversations are held out.
+{data}
 - **Training**: `examples/train_eagle3.py --norm {norm} --unroll {unroll} --plain-steps {plain} --steps {steps} --tokens {batch}
   --rate {rate:g} --seed {seed} --draft-vocabulary-size {vocabulary}`, about {passes:.1f} passes; cross-entropy against the target's
   distribution over the draft vocabulary, weighted by 0.8 an unrolled step. Embeddings are the target's.
 - **Held-out loss** at unrolled steps 1 to {unroll}: {nats} nats; agreement with the target's choice within the draft vocabulary:
   {agreement} (`loss.csv` has the curve).
 """
+MTP = """# MTP head for {target}
+
+One decoder layer of the target's own sizes in DeepSeek-V3's layout, an extracted head (NextN), bfloat16. It reads the target's hidden state
+behind the final norm, feeds back its own behind `shared_head.norm`, and shares the target's embedding and output head.
+
+{data}
+- **Training**: `examples/train_mtp.py --unroll {unroll} --start {start} --steps {steps} --tokens {batch} --rows {rows} --rate {rate:g}
+  --seed {seed}`, about {passes:.1f} passes; cross-entropy against the target's distribution over its whole vocabulary, weighted by 0.8 an
+  unrolled step{drawn}. {began}
+- **Held-out loss** at unrolled steps 1 to {unroll}: {nats} nats; agreement with the target's choice:
+  {agreement} (`loss.csv` has the curve).
+"""
+DATA = """- **Target**: {target}.
+- **Data**: {count:,} conversations: {tokens:,} tokens, {said:,} of them replies. Half have more than {median}
+  tokens, the longest has {longest:,}; {held_out} conversations are held out."""
+BEGAN = {
+    "last": "The layer and its final norm began as the target's last ones, the projection as the sum of its two normed inputs.",
+    "random": "The layer began from nothing.",
+}
 FEEDBACK = {
     "pre": "raw state and has no norm in front of `fc`, as EAGLE-3 does",
     "post": "normed state and norms each stream, as EAGLE 3.1 does",
@@ -37,9 +54,12 @@ def write_card(out: Path, target: str, data: Streams, plan: Plan) -> None:
     trained, kept = split(data.conversations, plan.unroll)
     said = {
         **vars(plan),
-        "title": plan.norm.capitalize(),
+        "norm": plan.head,
+        "title": plan.head.capitalize(),
         "target": Path(target).name,
-        "feedback": FEEDBACK[plan.norm],
+        "feedback": FEEDBACK.get(plan.head),
+        "began": BEGAN[plan.start],
+        "drawn": f", on {plan.rows} reply tokens drawn from each batch, held-out ones too" if plan.rows else "",
         "count": len(lengths),
         "tokens": sum(lengths),
         "said": sum(end - start for talk in data.conversations for start, end in talk.spans),
@@ -51,7 +71,8 @@ def write_card(out: Path, target: str, data: Streams, plan: Plan) -> None:
         "nats": _shown(last, "held_out_loss"),
         "agreement": _shown(last, "held_out_agreement"),
     }
-    (out / "README.md").write_text(CARD.format(**said), encoding="utf-8")
+    card = MTP if plan.head == "mtp" else EAGLE3
+    (out / "README.md").write_text(card.format(**said, data=DATA.format(**said)), encoding="utf-8")
 
 
 def _shown(row: dict[str, str], name: str) -> str:

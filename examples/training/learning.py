@@ -1,42 +1,45 @@
-"""One training run of a head: losses at each unrolled step, optimiser, progress, and where it resumes."""
+"""One training run of a head: its plan, optimiser, progress, and where it resumes."""
 
 from __future__ import annotations
 
 import csv
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import typer
 from torch import Tensor, nn
-from transformers import PretrainedConfig
 
 from driftcli.errors import FormatError, RunError
 from driftcli.target.language_model import LanguageModel
 from training.conversations import Conversation, packed
-from training.head import Head
-from training.streams import Batch, HeadInputs, Streams
+from training.layer import Layer
+from training.losses import Drawn, Loss, Precision, TargetHead, pooled, unrolled_losses
+from training.streams import Streams
 
 STEP_WEIGHT = 0.8  # loss of unrolled step s counts 0.8 ** s, as in EAGLE-3's training code
 HELD_OUT, MOST_HELD_OUT = 32, 96  # every 32nd conversation, of a large set 96 in all, is never trained on and gives the validation figures
 USUAL_UNROLL = 8  # heads unrolled up to here are trained on the same conversations: those long enough for each of them
-MOST_APART = 1e-2  # of a target's probabilities from those recomputed; bfloat16 alone moves them by a few thousandths
-Precision = Literal["float32", "bfloat16"]
+MEASURED = 20  # steps after which a run of so many minutes knows how many it has
+PROVISIONAL = 1000  # steps of such a run until then
+BETWEEN_CHECKS = 100  # steps after which the held-out conversations are read and the state is written
 
 
 @dataclass(frozen=True)
 class Plan:
     """All that makes two runs the same; plain: how many of the steps come first and do not unroll, which most of what a head knows can be
     learned by in a fraction of the time; vocabulary: draft tokens, held: what the streams are of.
+
+    start: where the layer begins. minutes: that the steps were made to fill, 0 where they were given. rows: counted of each batch, 0 for
+    all.
     """
 
-    norm: Literal["pre", "post"]
+    head: Literal["pre", "post", "mtp"]
     unroll: int
     plain: int
     steps: int
@@ -46,73 +49,14 @@ class Plan:
     vocabulary: int
     precision: Precision
     held: dict[str, str]
+    start: Literal["last", "random"] = "random"
+    minutes: float = 0.0
+    rows: int = 0
 
-
-@dataclass(frozen=True)
-class Loss:
-    """Of one unrolled step: cross-entropy in nats, top-1 agreement with the target within the draft vocabulary in [0, 1], rows counted."""
-
-    nats: Tensor
-    agreement: Tensor
-    rows: int
-
-
-@dataclass(frozen=True)
-class TargetHead:
-    """Rows of the target's output head (token, width), and its config, which may bend the logits."""
-
-    rows: Tensor
-    config: PretrainedConfig
-
-    @torch.no_grad()
-    def probabilities(self, tops: Tensor) -> Tensor:
-        """The target's distribution over the tokens of `rows`, (..., token), from what its head reads, (..., width)."""
-        logits = (tops.to(self.rows.dtype) @ self.rows.T).float() * (getattr(self.config, "logit_scale", None) or 1.0)
-        logits = logits / (getattr(self.config, "logits_scaling", None) or 1.0)
-        if cap := getattr(self.config, "final_logit_softcapping", None):
-            logits = cap * (logits / cap).tanh()
-        return logits.softmax(-1)
-
-
-@torch.inference_mode()
-def require_known_head(target: LanguageModel, ids: Sequence[int]) -> None:
-    """Raise FormatError for a target that makes its distribution otherwise than `TargetHead`: a head would learn the wrong one."""
-    with HeadInputs(target) as tops:
-        own = target.model(torch.tensor([ids], device=target.device), use_cache=False).logits[0, -1].float().softmax(-1)
-    known = TargetHead(target.head, target.config).probabilities(tops.found[0][0, -1])
-    if (apart := (own - known.to(own)).abs().max().item()) > MOST_APART:
-        raise FormatError(
-            f"{target.source.name}: its probabilities are up to {apart:.3g} from those of its output head, so it bends its logits in a way "
-            "that is not known here, expected plain, scaled or softcapped ones; use another target"
-        )
-
-
-def unrolled_losses(head: Head, embed: Tensor, target: TargetHead, batch: Batch, unroll: int) -> Iterator[Loss]:
-    """Loss of each unrolled step against the target's distribution, on the rows whose wanted token is part of a reply.
-
-    Row i of step s holds token x[i+1+s] at position i+s and predicts x[i+2+s], for which the target's state is that of position i+1+s.
-    """
-    rows = batch.ids.shape[1] - 1 - unroll
-    wanted_at = batch.replied.roll(-1, dims=1)
-    place = wanted_at.flatten().cumsum(0).view_as(batch.ids) - 1
-    wanted = target.probabilities(batch.tops[wanted_at])
-    keys: list[Tensor] = []
-    values: list[Tensor] = []
-    state = head.fuse(batch.streams[:, :rows].to(head.fc.weight.dtype))
-    for step in range(unroll):
-        out, state = head.step(F.embedding(batch.ids[:, 1 + step : 1 + step + rows], embed), state, step, keys, values)
-        positions = slice(1 + step, 1 + step + rows)
-        counted = wanted_at[:, positions]
-        guessed, truth = head.lm_head(out[counted]).float(), wanted[place[:, positions][counted]]
-        agreement = (guessed.argmax(-1) == truth.argmax(-1)).float().mean()
-        yield Loss(F.cross_entropy(guessed, truth), agreement.detach(), len(guessed))
-
-
-def draft_vocabulary(data: Streams, size: int, vocabulary: int) -> Tensor:
-    """The `size` most frequent ids of all replies, ascending; unseen ids fill up from the lowest."""
-    said = np.concatenate([np.array(talk.ids[start:end]) for talk in data.conversations for start, end in talk.spans])
-    counts = np.bincount(said, minlength=vocabulary)
-    return torch.from_numpy(np.sort(np.argsort(-counts, kind="stable")[:size]).copy())
+    def filling(self, step: float, check: float, spent: float) -> Plan:
+        """This plan with as many steps as end in time, by the seconds that a step and a check take and those that are gone."""
+        left = self.minutes * 60 - spent - 2 * check
+        return replace(self, steps=MEASURED + max(1, int(left / (step + check / BETWEEN_CHECKS))))
 
 
 def split(conversations: Sequence[Conversation], unroll: int) -> tuple[list[int], list[int]]:
@@ -145,11 +89,21 @@ def passes(lengths: Sequence[int], rows: Sequence[int], plan: Plan) -> list[list
     return found[: plan.steps]
 
 
+def chosen_precision(device: torch.device) -> Precision:
+    """Of a head's products where nobody says: many CPUs have no bfloat16 units."""
+    return "float32" if device.type == "cpu" else "bfloat16"
+
+
+def optimiser_of(head: Layer, rate: float) -> torch.optim.AdamW:
+    """The optimiser of every head here."""
+    return torch.optim.AdamW(head.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.01)
+
+
 @dataclass
 class Run:
     """The head, its optimiser, and where it stands in its plan."""
 
-    head: Head
+    head: Layer
     optimiser: torch.optim.AdamW
     folder: Path
     plan: Plan
@@ -165,6 +119,8 @@ class Run:
         """Take up a killed run where its last state was written, its log cut back to there; RunError for a run of another plan."""
         if (path := self.folder / "training_state.pt").is_file():
             state = torch.load(path, weights_only=True)
+            if self.plan.minutes:
+                self.plan = replace(self.plan, steps=state["plan"]["steps"])
             if state["plan"] != (plan := asdict(self.plan)):
                 raise RunError(f"{self.folder}: holds a run with {state['plan']}, expected {plan}; name another --out")
             self.head.load_state_dict(state["head"])
@@ -190,44 +146,44 @@ class Run:
         self.step += 1
 
 
-def pooled(checks: Sequence[Sequence[Loss]]) -> tuple[Tensor, Tensor]:
-    """Loss and agreement of each unrolled step over several batches, weighted by their rows; (step,) each."""
-    rows, nats, right = (
-        torch.tensor([[float(getattr(loss, name)) for loss in check] for check in checks]) for name in ("rows", "nats", "agreement")
-    )
-    return (nats * rows).sum(0) / rows.sum(0), (right * rows).sum(0) / rows.sum(0)
-
-
-def train(run: Run, data: Streams, target: LanguageModel, ids: Tensor) -> None:
+def train(run: Run, data: Streams, target: LanguageModel, read: TargetHead) -> None:
     """Train to the last step of the plan, printing progress, writing `loss.csv` and the state every 100 steps."""
-    device, plan = target.device, run.plan
-    embed = target.embedding.float()
-    low = plan.precision == "bfloat16"
-    read = TargetHead(target.head[ids.to(target.head.device)].to(device, torch.bfloat16 if low else torch.float32), target.config)
+    device, embed = target.device, target.embedding.float()
     lengths = [len(talk.ids) for talk in data.conversations]
-    training, kept = split(data.conversations, plan.unroll)
-    held_out, order = batches(lengths, kept, plan.tokens, 0), passes(lengths, training, plan)
+    training, kept = split(data.conversations, run.plan.unroll)
+    if run.plan.minutes and not run.step:
+        run.plan = replace(run.plan, steps=PROVISIONAL)
+    held_out, order = batches(lengths, kept, run.plan.tokens, 0), passes(lengths, training, run.plan)
     started, first = time.time(), run.step
 
-    def losses_of(rows: Sequence[int], unroll: int = plan.unroll) -> list[Loss]:
-        with torch.autocast(device.type, torch.bfloat16, enabled=low):
-            return list(unrolled_losses(run.head, embed, read, data.batch(rows, device), unroll))
+    def losses_of(rows: Sequence[int], seed: int, unroll: int = run.plan.unroll) -> list[Loss]:
+        with torch.autocast(device.type, torch.bfloat16, enabled=run.plan.precision == "bfloat16"):
+            return list(unrolled_losses(run.head, embed, read, data.batch(rows, device), unroll, Drawn(run.plan.rows, seed)))
 
-    while run.step < plan.steps:
-        run.learn(losses := losses_of(order[run.step], 1 if run.step < plan.plain else plan.unroll))
-        if run.step % 100 and run.step != plan.steps:
-            continue
+    def checked() -> tuple[Tensor, Tensor]:
         with torch.inference_mode():
-            nats, right = pooled([losses_of(rows) for rows in held_out])
-        left = (time.time() - started) / (run.step - first) * (plan.steps - run.step)
+            return pooled([losses_of(rows, number) for number, rows in enumerate(held_out)])
+
+    while run.step < run.plan.steps:
+        unroll = 1 if run.step < run.plan.plain else run.plan.unroll
+        run.learn(losses := losses_of(order[run.step], run.plan.seed + run.step, unroll))
+        if run.plan.minutes and run.step == MEASURED:
+            learned = time.time()
+            checked()
+            run.plan = run.plan.filling((learned - started) / MEASURED, time.time() - learned, time.time() - started)
+            order = passes(lengths, training, run.plan)
+        if run.step % BETWEEN_CHECKS and run.step != run.plan.steps:
+            continue
+        nats, right = checked()
+        left = (time.time() - started) / (run.step - first) * (run.plan.steps - run.step)
         shown = " ".join(f"{share:.3f}" for share in right)
         typer.echo(
-            f"step {run.step} of {plan.steps}: loss {losses[0].nats.item():.3f}, held out {nats[0].item():.3f}, "
+            f"step {run.step} of {run.plan.steps}: loss {losses[0].nats.item():.3f}, held out {nats[0].item():.3f}, "
             f"agreement by step {shown}, {left:.0f} s left",
             err=True,
         )
-        learned = [loss.nats.item() for loss in losses]
-        note(run.folder / "loss.csv", run.step, [*learned, *[None] * (plan.unroll - len(learned)), *nats.tolist(), *right.tolist()])
+        said = [loss.nats.item() for loss in losses]
+        note(run.folder / "loss.csv", run.step, [*said, *[None] * (run.plan.unroll - len(said)), *nats.tolist(), *right.tolist()])
         run.save()
 
 

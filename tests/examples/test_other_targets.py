@@ -18,8 +18,9 @@ from driftcli.target.language_model import load_language_model
 from examples import train_eagle3
 from tests.reference import said_alone
 from tests.tiny import prompts, tokenizer, trajectories
-from training.head import Head, HeadShape
-from training.learning import TargetHead
+from training.eagle3 import Head
+from training.layer import HeadShape
+from training.losses import TargetHead
 from training.replies import Pieces, Request, Wave, write_wave
 
 CPU, DEPTH = torch.device("cpu"), 3

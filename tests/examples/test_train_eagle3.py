@@ -20,8 +20,9 @@ from tests.reference import said_alone
 from tests.tiny import write_target
 from training import learning, replies, streams
 from training.conversations import Conversation, read_conversations
-from training.head import Head, HeadShape
-from training.learning import TargetHead, draft_vocabulary, unrolled_losses
+from training.eagle3 import Head, draft_vocabulary
+from training.layer import HeadShape
+from training.losses import TargetHead, unrolled_losses
 from training.replies import Pieces, Request, Wave, user_turns, write_replies, write_wave
 
 

@@ -1,24 +1,26 @@
-"""An EAGLE-3 head as a plain module, written from the papers (arXiv:2503.01840, arXiv:2605.09992) and sharing no code with driftcli's
-engine: that the engine measures what was trained here is a test of both.
+"""What the heads here have in common: sizes, one Llama decoder layer that attends along unrolled steps, and what training asks of a head.
+
+Written from the papers and sharing no code with driftcli's engine: that the engine measures what was trained here is a test of both.
 """
 
 from __future__ import annotations
 
-import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from driftcli.errors import FormatError
 from driftcli.target.language_model import LanguageModel
+from training.streams import Batch
 
 LEAST_LAYERS = 7  # of a target, or its three boundaries are not in order
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+INNER = ("gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True)
@@ -70,38 +72,42 @@ class Norm(nn.RMSNorm):
         return super().forward(x.float()).to(x.dtype)
 
 
-class Head(nn.Module):
-    """EAGLE-3: streams -> fc -> one decoder layer over (embedding, state); post-norm: a norm per stream, normed state fed back."""
+class Layer(nn.Module, ABC):
+    """A head around one decoder layer: attention and SwiGLU are here, the norms and what goes in and out are the head's own."""
 
-    def __init__(self, shape: HeadShape, *, post_norm: bool) -> None:
+    def __init__(self, shape: HeadShape) -> None:
         super().__init__()
-        width, self.shape, self.post_norm = shape.hidden_size, shape, post_norm
-        q_width, kv_width = (heads * shape.head_dim for heads in (shape.num_attention_heads, shape.num_key_value_heads))
+        self.shape = shape
 
-        def norm() -> Norm:
-            return Norm(width, eps=shape.rms_norm_eps)
+    @abstractmethod
+    def first(self, batch: Batch, rows: int) -> Tensor:
+        """The state of the first `rows` positions that comes from the target, (batch, row, width)."""
 
-        self.fc_norm = nn.ModuleList([norm() for _ in range(3)]) if post_norm else None
-        self.fc = nn.Linear(3 * width, width, bias=False)
-        self.hidden_norm, self.input_layernorm, self.post_attention_layernorm, self.norm = norm(), norm(), norm(), norm()
-        self.q_proj, self.o_proj = nn.Linear(2 * width, q_width, bias=False), nn.Linear(q_width, width, bias=False)
-        self.k_proj, self.v_proj = nn.Linear(2 * width, kv_width, bias=False), nn.Linear(2 * width, kv_width, bias=False)
-        self.gate_proj, self.up_proj = (nn.Linear(width, shape.intermediate_size, bias=False) for _ in range(2))
-        self.down_proj = nn.Linear(shape.intermediate_size, width, bias=False)
-        self.lm_head = nn.Linear(width, shape.draft_vocab_size, bias=False)
-
-    def fuse(self, streams: Tensor) -> Tensor:
-        """Streams (batch, row, 3 * width) -> the first state (batch, row, width)."""
-        if self.fc_norm is not None:
-            streams = torch.cat([norm(part) for norm, part in zip(self.fc_norm, streams.chunk(3, dim=-1), strict=True)], dim=-1)
-        return self.fc(streams)
-
+    @abstractmethod
     def step(self, embeddings: Tensor, state: Tensor, step: int, keys: list[Tensor], values: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """What `lm_head` reads and the next state, of unrolled step `step`; appends this step's keys and values, which only the row's own
+        """What `logits` reads and the next state, of unrolled step `step`; appends this step's keys and values, which only the row's own
         chain sees later.
         """
-        residual = state
-        x = torch.cat([self.input_layernorm(embeddings), self.hidden_norm(state)], dim=-1)
+
+    @abstractmethod
+    def logits(self, out: Tensor) -> Tensor:
+        """Scores of the tokens that the head can propose, (..., token), from what `step` returns."""
+
+    def norm_of_width(self) -> Norm:
+        """A norm over the width of the stream."""
+        return Norm(self.shape.hidden_size, eps=self.shape.rms_norm_eps)
+
+    def add_projections(self, reads: int, *, attention_bias: bool = False, inner_bias: bool = False) -> None:
+        """Make the projections of a layer whose attention reads `reads` numbers a row."""
+        shape, width = self.shape, self.shape.hidden_size
+        q_width, kv_width = (heads * shape.head_dim for heads in (shape.num_attention_heads, shape.num_key_value_heads))
+        self.q_proj, self.o_proj = nn.Linear(reads, q_width, bias=attention_bias), nn.Linear(q_width, width, bias=attention_bias)
+        self.k_proj, self.v_proj = (nn.Linear(reads, kv_width, bias=attention_bias) for _ in range(2))
+        self.gate_proj, self.up_proj = (nn.Linear(width, shape.intermediate_size, bias=inner_bias) for _ in range(2))
+        self.down_proj = nn.Linear(shape.intermediate_size, width, bias=inner_bias)
+
+    def attended(self, x: Tensor, step: int, keys: list[Tensor], values: list[Tensor]) -> Tensor:
+        """What attention adds to the state, (batch, row, width), from (batch, row, reads); appends to keys and values."""
         batch, rows, _ = x.shape
         cos, sin = rotary(torch.arange(rows, device=x.device) + step, self.shape.head_dim, self.shape.rope_theta)
 
@@ -112,12 +118,11 @@ class Head(nn.Module):
         query = rotate(split(self.q_proj(x)), cos, sin)
         keys.append(rotate(split(self.k_proj(x)), cos, sin).repeat_interleave(groups, dim=1))
         values.append(split(self.v_proj(x)).repeat_interleave(groups, dim=1))
-        attended = attend(query, keys, values).transpose(1, 2).reshape(batch, rows, -1)
-        state = residual + self.o_proj(attended)
-        normed = self.post_attention_layernorm(state)
-        state = state + self.down_proj(F.silu(self.gate_proj(normed)) * self.up_proj(normed))
-        out = self.norm(state)
-        return out, out if self.post_norm else state
+        return self.o_proj(attend(query, keys, values).transpose(1, 2).reshape(batch, rows, -1))
+
+    def inner(self, x: Tensor) -> Tensor:
+        """What SwiGLU adds to the state, from the normed state; (batch, row, width)."""
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 def rotary(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
@@ -148,22 +153,7 @@ def attend(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> T
     return out
 
 
-def export(head: Head, ids: Tensor, out: Path) -> None:
-    """`config.json` and `model.safetensors` in SafeAILab's layout with the EAGLE 3.1 fields, weights in bfloat16."""
-    outer, vocabulary = ("fc", "norm", "lm_head"), head.shape.vocab_size
-    tensors = {
-        name if name.startswith(outer) else _layer_name(name): value.detach().bfloat16().cpu().contiguous()
-        for name, value in head.state_dict().items()
-    }
-    tensors["d2t"] = ids - torch.arange(len(ids))
-    tensors["t2d"] = torch.zeros(vocabulary, dtype=torch.bool).index_fill(0, ids, True)
-    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
-    flags = {"fc_norm": True, "norm_output": True} if head.post_norm else {}
-    named = {"architectures": ["LlamaForCausalLMEagle3"], "model_type": "llama", **asdict(head.shape), **flags}
-    (out / "config.json").write_text(json.dumps({**named, "hidden_act": "silu", "torch_dtype": "bfloat16"}, indent=2) + "\n")
-
-
-def _layer_name(name: str) -> str:
+def stored_name(name: str) -> str:
+    """A tensor of the layer as Llama checkpoints name it within a layer."""
     part = name.split(".", maxsplit=1)[0]
-    group = "self_attn." if part in ("q_proj", "k_proj", "v_proj", "o_proj") else "mlp." if part.endswith("_proj") else ""
-    return f"midlayer.{group}{name}"
+    return f"{'self_attn.' if part in ATTENTION else 'mlp.' if part in INNER else ''}{name}"

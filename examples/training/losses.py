@@ -1,0 +1,116 @@
+"""What a head learns from: the target's distribution, and the loss of each unrolled step against it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PretrainedConfig
+
+from driftcli.errors import FormatError
+from driftcli.target.language_model import LanguageModel
+from training.layer import Layer
+from training.streams import Batch, HeadInputs
+
+MOST_APART = 1e-2  # of a target's probabilities from those recomputed; bfloat16 alone moves them by a few thousandths
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Of one unrolled step: cross-entropy in nats, top-1 agreement with the target within the draft vocabulary in [0, 1], rows counted."""
+
+    nats: Tensor
+    agreement: Tensor
+    rows: int
+
+
+@dataclass(frozen=True)
+class TargetHead:
+    """Rows of the target's output head (token, width), and its config, which may bend the logits."""
+
+    rows: Tensor
+    config: PretrainedConfig
+
+    @classmethod
+    def of(cls, target: LanguageModel, ids: Tensor | None, precision: Precision) -> TargetHead:
+        """The target's own head, for the tokens of `ids` or for all."""
+        rows = target.head if ids is None else target.head[ids.to(target.head.device)]
+        return cls(rows.to(target.device, getattr(torch, precision)), target.config)
+
+    @torch.no_grad()
+    def probabilities(self, tops: Tensor) -> Tensor:
+        """The target's distribution over the tokens of `rows`, (..., token), from what its head reads, (..., width)."""
+        logits = (tops.to(self.rows.dtype) @ self.rows.T).float() * (getattr(self.config, "logit_scale", None) or 1.0)
+        logits = logits / (getattr(self.config, "logits_scaling", None) or 1.0)
+        if cap := getattr(self.config, "final_logit_softcapping", None):
+            logits = cap * (logits / cap).tanh()
+        return logits.softmax(-1)
+
+
+@torch.inference_mode()
+def require_known_head(target: LanguageModel, ids: Sequence[int]) -> None:
+    """Raise FormatError for a target that makes its distribution otherwise than `TargetHead`: a head would learn the wrong one."""
+    with HeadInputs(target) as tops:
+        own = target.model(torch.tensor([ids], device=target.device), use_cache=False).logits[0, -1].float().softmax(-1)
+    known = TargetHead(target.head, target.config).probabilities(tops.found[0][0, -1])
+    if (apart := (own - known.to(own)).abs().max().item()) > MOST_APART:
+        raise FormatError(
+            f"{target.source.name}: its probabilities are up to {apart:.3g} from those of its output head, so it bends its logits in a way "
+            "that is not known here, expected plain, scaled or softcapped ones; use another target"
+        )
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Rows to count of each batch, drawn anew for each from a seed; all of them where `rows` is 0."""
+
+    rows: int
+    seed: int
+
+    def of(self, wanted_at: Tensor, unroll: int) -> Tensor:
+        """`wanted_at` (conversation, position) with at most `rows` positions left, each counted at every unrolled step."""
+        reached = torch.zeros_like(wanted_at)
+        inside = slice(unroll, wanted_at.shape[1] - unroll)
+        reached[:, inside] = wanted_at[:, inside]
+        found = reached.flatten().nonzero()[:, 0]
+        if not self.rows or len(found) <= self.rows:
+            return wanted_at
+        chosen = torch.randperm(len(found), generator=torch.Generator().manual_seed(self.seed))[: self.rows].to(found.device)
+        return torch.zeros_like(wanted_at).view(-1).index_fill(0, found[chosen], True).view_as(wanted_at)
+
+
+ALL_ROWS = Drawn(0, 0)
+
+
+def unrolled_losses(head: Layer, embed: Tensor, target: TargetHead, batch: Batch, unroll: int, drawn: Drawn = ALL_ROWS) -> Iterator[Loss]:
+    """Loss of each unrolled step against the target's distribution, on the rows whose wanted token is part of a reply.
+
+    Row i of step s holds token x[i+1+s] at position i+s and predicts x[i+2+s], for which the target's state is that of position i+1+s.
+    """
+    rows = batch.ids.shape[1] - 1 - unroll
+    wanted_at = drawn.of(batch.replied.roll(-1, dims=1), unroll)
+    place = wanted_at.flatten().cumsum(0).view_as(batch.ids) - 1
+    wanted = target.probabilities(batch.tops[wanted_at])
+    keys: list[Tensor] = []
+    values: list[Tensor] = []
+    state = head.first(batch, rows)
+    for step in range(unroll):
+        out, state = head.step(F.embedding(batch.ids[:, 1 + step : 1 + step + rows], embed), state, step, keys, values)
+        positions = slice(1 + step, 1 + step + rows)
+        counted = wanted_at[:, positions]
+        guessed, truth = head.logits(out[counted]).float(), wanted[place[:, positions][counted]]
+        agreement = (guessed.argmax(-1) == truth.argmax(-1)).float().mean()
+        yield Loss(F.cross_entropy(guessed, truth), agreement.detach(), len(guessed))
+
+
+def pooled(checks: Sequence[Sequence[Loss]]) -> tuple[Tensor, Tensor]:
+    """Loss and agreement of each unrolled step over several batches, weighted by their rows; (step,) each."""
+    rows, nats, right = (
+        torch.tensor([[float(getattr(loss, name)) for loss in check] for check in checks]) for name in ("rows", "nats", "agreement")
+    )
+    return (nats * rows).sum(0) / rows.sum(0), (right * rows).sum(0) / rows.sum(0)
