@@ -133,6 +133,14 @@ CODES: tuple[Code, ...] = (
         ("retrain with normed feedback (EAGLE 3.1)", "draft fewer tokens"),
     ),
     Code(
+        "HELD-BEATS-OWN",
+        "drift",
+        "With the target's state held from where each chain begins, and only the draft tokens moving on, more of them are accepted than "
+        "on the state that the head feeds back: feeding it back is worse than not having it.",
+        "A head trained to read the same state at every step: such a one is built so, and no state of its own is fed back.",
+        ("let the server hand the anchor's state on at every step, if it can", "train with more unrolled steps"),
+    ),
+    Code(
         "TEMPLATE-SENSITIVE",
         "template",
         "Under a change of the chat template fewer draft tokens are accepted: the head leans on the markup, or on the first token, that "

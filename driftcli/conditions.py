@@ -75,7 +75,8 @@ class DraftSettings:
     and the sink, or all that stands before the first user's words. pinned: every state is handed on with the RMS of its chain's first.
     noise: Gaussian, on what every step reads. Of queries deeper than 1 alone: chain_bias and sink_bias are added, in nats, to the scores of
     the keys that the chain drafted, and of row 0 and the sink; warming: scores at depth `d` are divided by `1 + warming * (d - 1)`;
-    reanchored: every so many depths the target's state of the text takes the place of the drafter's own, never for 0.
+    reanchored: every so many depths the target's state of the text takes the place of the drafter's own, never for 0; held: at all of them
+    the state of the target that the chain began with does, whatever else is asked of the state.
     """
 
     depth: int = 8
@@ -88,6 +89,7 @@ class DraftSettings:
     sink_bias: float = 0.0
     warming: float = 0.0
     reanchored: int = 0
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)

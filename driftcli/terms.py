@@ -64,6 +64,12 @@ TERMS: tuple[Term, ...] = (
         ("own state", "accuracy, own state", "right on own state"),
     ),
     Term(
+        "held",
+        "A guess made with the target's hidden state of the chain's beginning, at every depth, and the drafter's own tokens: what a "
+        "head gets without feeding its hidden state back, and so the floor that any repair of that state must beat.",
+        ("held state", "anchor's state"),
+    ),
+    Term(
         "free",
         "A guess made with the drafter's own token and its own hidden state, as a server drafts.",
     ),

@@ -8,6 +8,7 @@ from probes.confidence import Confidence
 from probes.context_length import ContextLength
 from probes.controls import Controls
 from probes.domain import DomainShift
+from probes.held_state import HeldState
 from probes.magnitude import Magnitude
 from probes.noise import InputNoise
 from probes.position_range import PositionRange
@@ -33,6 +34,18 @@ BATTERY: tuple[Probe, ...] = (
     Sampling(),
     InputNoise(),
     Magnitude(),
+    HeldState(),
 )
 # Names of those that --quick runs.
-QUICK = ("wiring", "position-range", "controls", "chain-length", "streams", "template", "vocabulary", "confidence", "mitigations")
+QUICK = (
+    "wiring",
+    "position-range",
+    "controls",
+    "chain-length",
+    "streams",
+    "template",
+    "vocabulary",
+    "confidence",
+    "held-state",
+    "mitigations",
+)

@@ -289,11 +289,13 @@ class Lone:
         shift: int = 0,
         pinned: bool = False,
         reanchored: int = 0,
+        held: bool = False,
     ) -> list[Step]:
         """The chain from one anchor: prefill rows 0 .. anchor - 1 from the target, then feed on its own state.
 
         streams: (position, width) each, in the order of the columns of fc. `shift` misplaces the tokens, for a negative control.
-        pinned: every state is scaled to the length of the chain's first. reanchored: every so many depths the target's state is read.
+        pinned: every state is scaled to the length of the chain's first. reanchored: every so many depths the target's state is read. held: the one
+        that the chain began with always is.
         """
         self.cache, self.trunk = [], anchor - 1
         states = [self.first_state([stream[row] for stream in streams]) for row in range(anchor)]
@@ -304,7 +306,8 @@ class Lone:
             token = ids[anchor + d - 1] if forced else self.to_target(int(steps[-1].logits.argmax()))
             row = anchor + d - 2
             again = reanchored and (d - 1) % reanchored == 0
-            step = self.step(token, self.first_state([stream[row] for stream in streams]) if again else steps[-1].state, row)
+            read = anchor - 1 if held else row
+            step = self.step(token, self.first_state([stream[read] for stream in streams]) if again or held else steps[-1].state, row)
             if pinned:
                 step = replace(step, state=step.state * (steps[0].state.norm() / step.state.norm()))
             steps.append(step)

@@ -50,9 +50,10 @@ def test_a_code_stands_on_the_axis_that_the_design_gives_it() -> None:
         "DRIFT-ATTENTION": "drift",
         "DEPTH-COLLAPSE": "drift",
         "STREAM-IMBALANCE": "drift",
-        "STATE-FRAGILE": "drift",  # these three beside the design's own: notes that say what a drift is made of
+        "STATE-FRAGILE": "drift",  # these four beside the design's own: notes that say what a drift is made of
         "MAGNITUDE-CODED": "drift",
         "GROWTH-COSTS": "drift",
+        "HELD-BEATS-OWN": "drift",
         "TEMPLATE-SENSITIVE": "template",
         "DRIFT-LONGCTX": "context",
         "LENGTH-LOSS": "context",  # beside the design's own: a fall that no window restores

@@ -164,8 +164,11 @@ class _Chains:
         return (anchors + depth - 2).clamp(max=len(self.states) - 1)
 
     def _handed_on(self, own: Tensor, depth: int) -> Tensor:
-        """The states that the queries of a depth read: the drafter's own, or the target's of the rows they stand at."""
-        every, start = self.settings.reanchored, self.first + depth - 2
+        """The states that the queries of a depth read: the drafter's own, or the target's of the rows they stand at or began at."""
+        every, start = self.settings.reanchored, self.first - 1
+        if self.settings.held:
+            return self.states[start : start + self.n_anchors]
+        start += depth - 1
         return self.states[start : start + self.n_anchors] if every and (depth - 1) % every == 0 else own
 
     def _begin(self, tokens: Tensor, states: Tensor, rows: Tensor, step: str) -> Flow:

@@ -16,6 +16,7 @@ from driftcli.mitigations.diagnostics import Diagnostics
 from driftcli.mitigations.draft_length import DraftLength
 from driftcli.mitigations.draft_window import DraftWindow
 from driftcli.mitigations.early_stop import EarlyStop
+from driftcli.mitigations.held_state import HeldState
 from driftcli.mitigations.mitigation import Kind, Mitigation, Option, Trial, usual
 from driftcli.mitigations.rendering_repair import RenderingRepair
 from driftcli.mitigations.serving import draft_length
@@ -34,6 +35,7 @@ MITIGATIONS: tuple[Mitigation, ...] = (
     WiringRepair(),
     AttentionRegularisation(),
     Diagnostics(),
+    HeldState(),
 )
 MITIGATED = "mitigations"  # name of the probe
 TOGETHER = "together"  # condition of what helps alone, put together

@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Mapping
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 from driftcli.traces.schema import COLUMNS, VERSION
 
 CAME_LATER: Mapping[str, object] = {"temperature": 0.0}  # settings of a request that older runs do not name, and what they were then
+SETTINGS_CAME_LATER: Mapping[str, object] = {"held": False}  # the same of how a condition drafts
 
 
 def mark(request: Mapping[str, object]) -> str:
@@ -24,6 +26,12 @@ def mark(request: Mapping[str, object]) -> str:
 def in_full(request: Mapping[str, object]) -> dict[str, object]:
     """A request with the settings that came after it was written as they were then."""
     return {**CAME_LATER, **request}
+
+
+def condition_in_full(condition: Mapping[str, Any]) -> dict[str, Any]:
+    """A condition of a manifest with the settings that came after it was written as they were then."""
+    settings = condition.get("settings")
+    return {**condition, "settings": {**SETTINGS_CAME_LATER, **settings}} if isinstance(settings, Mapping) else dict(condition)
 
 
 def damage(file: Path, table: str, request: str, prompts: Collection[str]) -> str:

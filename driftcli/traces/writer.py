@@ -22,7 +22,7 @@ from driftcli.errors import RunError
 from driftcli.printable import few
 from driftcli.traces.layout import FINDINGS_FILE, MANIFEST, cell_files, refuse_foreign, remove_leftovers, written_aside
 from driftcli.traces.schema import COLUMNS, TABLES, VERSION, Column, arrow_schema
-from driftcli.traces.soundness import damage, in_full, mark
+from driftcli.traces.soundness import condition_in_full, damage, in_full, mark
 
 Columns: TypeAlias = (
     "Mapping[str, Sequence[object] | np.ndarray | None]"  # by column name; None is all null, a masked array null where masked
@@ -105,7 +105,7 @@ def open_run(path: Path, begun: Mapping[str, Plain], prompts: Sequence[str], bat
     kept = {prompt for batch in old for prompt in batch}
     new = [prompt for prompt in prompts if prompt not in kept]
     grown = tuple(tuple(new[at : at + batch_size]) for at in range(0, len(new), batch_size))
-    known = {str(condition["name"]): condition for condition in conditions if isinstance(condition, Mapping)}
+    known = {str(condition["name"]): condition_in_full(condition) for condition in conditions if isinstance(condition, Mapping)}
     folder = RunFolder(path, (*old, *grown), known, mark(request))
     folder.write_manifest(
         {**begun, "conditions": [], "other_conditions": conditions}

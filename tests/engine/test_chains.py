@@ -323,6 +323,38 @@ def test_reanchored_chains_equal_those_drafted_alone_on_the_targets_state(
             torch.testing.assert_close(queries.state, result.control(depth).state)
 
 
+@pytest.mark.parametrize("forced", [True, False])
+@pytest.mark.parametrize("name", HEADS)
+def test_held_chains_equal_those_drafted_alone_on_the_state_they_began_with(
+    name: str, forced: bool, drafted: Callable, models: Path, target: LlamaForCausalLM
+) -> None:
+    trajectory, result = drafted(name, DraftSettings(depth=DEPTH, held=True))
+    ids, lone = trajectory.ids.tolist(), Lone.of(models / name, models / "target")
+    streams = target_streams(target, ids, CAPTURE)
+    for place in range(result.n_anchors):
+        steps = lone.chain(ids, streams, trajectory.prompt_length + place, DEPTH, forced=forced, held=True)
+        assert_same(lone, steps, result.forced if forced else result.free, place)
+
+
+@pytest.mark.parametrize("other", [{"reanchored": 2}, {"pinned": True}])
+def test_a_held_state_takes_the_place_of_any_other(other: dict, drafted: Callable) -> None:
+    held, both = (drafted("trained-pre", DraftSettings(DEPTH, held=True, **more))[1] for more in ({}, other))
+    plain = drafted("trained-pre", DraftSettings(DEPTH))[1]
+    for one, two in zip(held.forced + held.free, both.forced + both.free, strict=True):
+        assert one.guesses.wanted_prob.nan_to_num(-1).equal(two.guesses.wanted_prob.nan_to_num(-1))
+    assert held.forced[0].state.equal(plain.forced[0].state)
+    assert not any(one.state.equal(two.state) for one, two in zip(held.forced[1:], plain.forced[1:], strict=True))
+
+
+def test_held_chains_reach_to_the_end_of_a_text(pair: Callable[[str], LoadedPair]) -> None:
+    loaded = pair("trained-pre")
+    (trajectory,) = trajectories(loaded.target, prompts(1), CAPTURE, 14)
+    settings = DraftSettings(DEPTH, held=True)
+    long, short = (draft_chains(loaded.drafter, trajectory, settings, DEPTH, free=False, to_end=end) for end in (True, False))  # type: ignore[arg-type]
+    assert long.kept_behind is not None and len(long.kept_behind) == trajectory.n_anchors(1) - trajectory.n_anchors(DEPTH)
+    assert all(one.state.equal(two.state) for one, two in zip(long.forced, short.forced, strict=True))
+
+
 @pytest.mark.parametrize(
     "nothing", [{"chain_bias": 0.0}, {"sink_bias": 0.0}, {"warming": 0.0}, {"window": 10_000}, {"reanchored": DEPTH}, {"reanchored": 0}]
 )

@@ -225,6 +225,18 @@ def test_more_prompts_grow_a_run_beside_what_is_there(pair: Callable, tmp_path: 
     assert read_run(path).n_prompts == 9
 
 
+def test_a_run_from_before_a_setting_came_keeps_its_cells(pair: Callable, tmp_path: Path) -> None:
+    path = measure(job(pair("trained-pre"), tmp_path / "r", prompts(4), battery=(Windows(),)), silent)
+    before = {file: file.stat().st_mtime_ns for file in path.glob("*/*.parquet")}
+    manifest = json.loads((path / "run.json").read_text())
+    for condition in manifest["conditions"]:
+        assert condition["settings"].pop("held") is False
+    (path / "run.json").write_text(json.dumps(manifest))
+    assert read_run(path).n_prompts == 4
+    measure(job(pair("trained-pre"), path, prompts(9), battery=(Windows(),)), silent)
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
 def test_another_request_in_the_folder_is_refused_and_forced(pair: Callable, tmp_path: Path) -> None:
     path = measure(job(pair("trained-pre"), tmp_path / "r", prompts(2)), silent)
     with pytest.raises(RunError, match=r"another request \(max_new_tokens was 16, now 12\)"):

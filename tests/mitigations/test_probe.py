@@ -99,6 +99,16 @@ def test_a_drafter_without_a_state_is_offered_what_needs_none() -> None:
     assert Mitigations().conditions(trace.pair, SPEC) == []
 
 
+def test_the_held_state_is_a_trial_where_its_probe_drafted_it_and_nobody_is_told_to_serve_it() -> None:
+    plans = {Plan("held", DEPTH): decoded(150)}
+    trace = PlannedTrace(plans, measured=frozenset({BASELINE, "held"}))
+    found = next(one for one in outcomes(trace) if one.trial == "held-state")  # type: ignore[arg-type]
+    assert (found.kind, found.helps) == ("diagnostic", True)
+    assert isinstance(found.gain, Estimate)
+    assert found.gain.value == pytest.approx(2.5 / 2)
+    assert "held-state" not in {one.trial for one in outcomes(PlannedTrace(plans))}  # type: ignore[arg-type]
+
+
 def test_a_wiring_that_won_is_a_repair_of_the_declared_one() -> None:
     trace = PlannedTrace(reference="rewired", wiring=Wiring(feedback="normed"), plans={Plan("rewired", DEPTH): decoded(180)})
     found = next(one for one in outcomes(trace) if one.trial == "wiring-repair")  # type: ignore[arg-type]

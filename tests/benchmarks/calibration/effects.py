@@ -82,7 +82,11 @@ def own_choices(text: TextSettings) -> float:
 
 
 def _of_drafting(settings: DraftSettings, *, in_long_context: bool) -> Effect:
-    """Of other ways to draft: noise costs, as it costs the paper's post-norm head; what a sound head may be served with does not."""
+    """Of other ways to draft: noise costs, as it costs the paper's post-norm head, and so does a state that is held, as it costs the bundled
+    one; what a sound head may be served with does not.
+    """
+    if settings.held:
+        return Effect(costs=0.5)
     if settings.noise is not None:
         return Effect(blur=0.1, costs=settings.noise.alpha * (0.6 if settings.noise.path == "state" else 0.15))
     if settings.window is not None and in_long_context:

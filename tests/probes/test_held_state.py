@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+from driftcli.conditions import Condition, DraftSettings
+from driftcli.domain import Absent, Estimate, Finding, RunSpec
+from probes.held_state import HELD, HeldState
+from tests.probes.fake_trace import FakeTrace, Story, card
+
+
+def judged(kept: tuple[float, float, float], *, prompts: int = 10) -> list[object]:
+    return list(HeldState().judge(FakeTrace(Story(prompts=prompts), ratios={HELD: Estimate(*kept, prompts)})))
+
+
+def test_one_condition_at_full_depth_is_asked_for_where_a_state_is_handed_on() -> None:
+    assert HeldState().conditions(card(), RunSpec(depth=2)) == [Condition(HELD, DraftSettings(2, held=True), "held-state")]
+    assert HeldState().conditions(card(), RunSpec(quick=True)) == HeldState().conditions(card(), RunSpec())
+    assert HeldState().conditions(card(), RunSpec(depth=1)) == ()
+    assert HeldState().conditions(card(no_recursion="no state"), RunSpec()) == ()
+
+
+def test_a_head_that_keeps_more_on_the_held_state_is_better_off_without_feedback() -> None:
+    (found,) = judged((1.2, 1.1, 1.3))
+    assert isinstance(found, Finding)
+    assert (found.code, found.severity, found.condition) == ("HELD-BEATS-OWN", "healthy", HELD)
+    assert found.claim == (
+        "with the target's state held from where each chain begins 120% [110%, 130%] of the accepted draft tokens: "
+        "the state that is fed back does worse than none"
+    )
+
+
+def test_the_ratio_is_that_of_accepted_drafts_prompt_by_prompt() -> None:
+    own, held = Story(kept=(40, 40, 40, 20)), Story(kept=(40, 40, 40, 30))  # over 40 rounds each: 0.5 and 0.75 a round
+    (found,) = HeldState().judge(FakeTrace(own, others={HELD: held}))
+    assert isinstance(found, Finding)
+    assert found.estimate.value == pytest.approx(1.5)
+    assert list(HeldState().judge(FakeTrace(held, others={HELD: own}))) == []
+
+
+@pytest.mark.parametrize("kept", [(0.7, 0.6, 0.8), (1.0, 1.0, 1.0), (1.05, 0.99, 1.1)])
+def test_a_held_state_that_gives_no_more_for_sure_is_not_noted(kept: tuple[float, float, float]) -> None:
+    assert judged(kept) == []
+
+
+def test_seven_prompts_no_ratio_or_no_such_condition_keep_it_quiet() -> None:
+    assert judged((1.2, 1.1, 1.3), prompts=7) == []
+    assert list(HeldState().judge(FakeTrace(ratios={HELD: Absent("it failed")}))) == []
+    assert list(HeldState().judge(FakeTrace())) == []
