@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
+from tests.families.mtp import float8
 from tests.tiny import tokenizer
 
 LEGACY = ("deepseek_v3", "glm4_moe", "qwen2")  # published with rope_theta and rope_scaling, not with rope_parameters
@@ -46,6 +48,7 @@ class Case:
     one_plus: bool = False
     hidden_first: bool = False
     fused_experts: bool = False
+    float8: Literal["all", "head"] | None = None  # which matrices are stored in float8
     turned: Callable[[PreTrainedConfig], PreTrainedConfig] | None = None  # the layer with the other kind of rotary pairs
     scales: Callable[[PreTrainedConfig], Mapping[str, float]] = lambda _: {}  # what servers multiply the layer's tensors with
 
@@ -76,9 +79,20 @@ def write(case: Case, folder: Path) -> Path:
     for module in range(case.modules):
         tensors |= head_tensors(case, config, module)
         tensors |= {case.place(name, config, module): tensors[source].clone() for name, source in case.copies.items()}
+    if case.float8:
+        tensors = in_float8(case, tensors, config.num_hidden_layers)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, weights, metadata={"format": "pt"})
     write_config(case, folder / "config.json")
     return folder
+
+
+def in_float8(case: Case, tensors: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """The matrices of all layers, or of those behind the trunk's, in float8."""
+    trunk = () if case.float8 == "all" else tuple(f"model.layers.{row}." for row in range(layers))
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        found |= float8.stored(name, tensor) if float8.is_linear(name) and not name.startswith(trunk) else {name: tensor}
+    return found
 
 
 def head_tensors(case: Case, target: PreTrainedConfig, module: int) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
+from tests.families.mtp import float8
 from tests.families.mtp.cases import Case, read_config, renamed
 
 AROUND = ("norm.weight", "norm_f.weight", "embed_tokens.weight", "embeddings.weight")  # of the one-layer model, and not of the layer
@@ -28,10 +29,9 @@ class Reading:
     """How a system wires the head.
 
     feedback: what is handed on, before or behind the final norm. hand_in: the target's last stream, before or behind its final norm.
-    zeroed: whether the embedding of row 0 is zero. hidden_first, other_rope: whether halves and rotary pairs are not those of the family.
+    zeroed: whether the embedding of row 0 is zero. other_order, other_rope: whether halves and rotary pairs are not those of the family.
     per_depth: one module a depth, each over all rows of the one before and one token on, in the place of one whose rows the chain's follow;
-    a head of fewer modules begins anew, as in a training unroll. first_position: of
-    row 0.
+    a head of fewer modules begins anew, as in a training unroll. first_position: of row 0.
     """
 
     feedback: Literal["raw", "normed"] = "normed"
@@ -72,7 +72,7 @@ class Witness:
     @classmethod
     def of(cls, case: Case, folder: Path) -> Witness:
         """The head as the family reads it."""
-        bare = cls(case, read_config(folder), load_file(folder / "model.safetensors"), {})
+        bare = cls(case, read_config(folder), float8.read_whole(load_file(folder / "model.safetensors")), {})
         kinds = (False, True) if case.turned else (False,)
         return replace(bare, layers={other: [bare._layer(module, other_rope=other) for module in range(case.modules)] for other in kinds})
 
@@ -154,6 +154,7 @@ class Witness:
 
     def _layer(self, module: int, *, other_rope: bool) -> PreTrainedModel:
         config = self.case.layer(self.config)
+        config.quantization_config = None  # the tensors are whole by now
         if other_rope and self.case.turned:
             config = self.case.turned(config)
         config._attn_implementation = "eager"
