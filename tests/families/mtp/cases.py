@@ -17,7 +17,8 @@ from typing import Literal
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
+from transformers.models.step3p7.modeling_step3p7 import Step3p7TextModel
 
 from tests.families.mtp import float8
 from tests.tiny import tokenizer
@@ -71,8 +72,9 @@ def write(case: Case, folder: Path) -> Path:
     """The target, its tokenizer and its head."""
     torch.manual_seed(0)
     config = case.target()
-    model = shuffle(AutoModelForCausalLM.from_config(config), 0)
+    model = shuffle(whole_class(config).from_config(config), 0)
     model.save_pretrained(folder)
+    config = config.get_text_config()
     tokenizer().save_pretrained(folder)
     weights = folder / "model.safetensors"
     tensors = load_file(weights)
@@ -112,7 +114,7 @@ def head_tensors(case: Case, target: PreTrainedConfig, module: int) -> dict[str,
 
 def layer_tensors(case: Case, target: PreTrainedConfig, module: int) -> dict[str, Tensor]:
     """The decoder layer of one module under its stored names."""
-    model = shuffle(AutoModel.from_config(case.layer(target)), 60 + module)
+    model = shuffle(bare_model(case.layer(target)), 60 + module)
     with TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         saved = model.state_dict() if case.fused_experts else load_file(Path(folder) / "model.safetensors")
@@ -130,15 +132,16 @@ def renamed(name: str, renames: Mapping[str, str]) -> str:
 
 def write_config(case: Case, path: Path) -> None:
     """The config with the published keys."""
-    held = json.loads(path.read_text())
+    whole = json.loads(path.read_text())
+    held = whole.pop("text_config", whole)
     held.pop("num_mtp_layers", None)
     if held["model_type"] in LEGACY:
         rope = held.pop("rope_parameters")
         held |= {key: rope.pop(key) for key in ("rope_theta", "partial_rotary_factor") if key in rope}
         held["rope_scaling"] = None if rope.get("rope_type", "default") == "default" else {"type": rope.pop("rope_type"), **rope}
     held |= case.keys
-    left_out = [key for key, value in case.keys.items() if value is None]
-    path.write_text(json.dumps({key: value for key, value in held.items() if key not in left_out}, indent=2))
+    text = {key: value for key, value in held.items() if case.keys.get(key, key) is not None}
+    path.write_text(json.dumps(text if held is whole else {**whole, "text_config": text}, indent=2))
 
 
 def changed(config: PreTrainedConfig, **changes: object) -> PreTrainedConfig:
@@ -155,11 +158,21 @@ def sizes(**more: object) -> dict[str, object]:
     }  # fmt: skip
 
 
+def whole_class(config: PreTrainedConfig) -> type:
+    """What loads the target."""
+    return AutoModelForImageTextToText if config.model_type == "step3p7" else AutoModelForCausalLM
+
+
+def bare_model(config: PreTrainedConfig) -> PreTrainedModel:
+    """A model without an output head."""
+    return Step3p7TextModel(config) if config.model_type == "step3p5" else AutoModel.from_config(config)
+
+
 def made(model_type: str, **values: object) -> PreTrainedConfig:
     """A family's config."""
     return AutoConfig.for_model(model_type, **values)
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
-    """The config as it is stored."""
-    return AutoConfig.from_pretrained(folder)
+    """The config of the text model as it is stored."""
+    return AutoConfig.from_pretrained(folder).get_text_config()

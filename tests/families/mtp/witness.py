@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from tests.families.mtp import float8
-from tests.families.mtp.cases import Case, read_config, renamed
+from tests.families.mtp.cases import Case, bare_model, read_config, renamed, whole_class
 
 AROUND = ("norm.weight", "norm_f.weight", "embed_tokens.weight", "embeddings.weight")  # of the one-layer model, and not of the layer
 
@@ -161,7 +161,7 @@ class Witness:
         with TemporaryDirectory() as folder:
             save_file(self._layer_tensors(module, config.num_hidden_layers), Path(folder) / "model.safetensors", metadata={"format": "pt"})
             config.save_pretrained(folder)
-            model, info = AutoModel.from_pretrained(folder, output_loading_info=True, attn_implementation="eager")
+            model, info = type(bare_model(config)).from_pretrained(folder, output_loading_info=True, attn_implementation="eager")
         assert not info["unexpected_keys"] and not info["mismatched_keys"], info
         assert set(info["missing_keys"]) <= set(AROUND), info
         return model.eval()
@@ -184,7 +184,9 @@ class Witness:
 
 def read_target(folder: Path) -> PreTrainedModel:
     """The target, whole; raises AssertionError where a tensor of it is missing."""
-    model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, attn_implementation="eager")
+    model, info = whole_class(AutoConfig.from_pretrained(folder)).from_pretrained(
+        folder, output_loading_info=True, attn_implementation="eager"
+    )
     assert not info["missing_keys"] and not info["mismatched_keys"], info
     return model.eval()
 
