@@ -49,6 +49,7 @@ class Case:
     one_plus: bool = False
     hidden_first: bool = False
     fused_experts: bool = False
+    outer: Mapping[str, object] | None = None  # the config around the text model's, where that is a part of a larger model
     float8: Literal["all", "head"] | None = None  # which matrices are stored in float8
     turned: Callable[[PreTrainedConfig], PreTrainedConfig] | None = None  # the layer with the other kind of rotary pairs
     scales: Callable[[PreTrainedConfig], Mapping[str, float]] = lambda _: {}  # what servers multiply the layer's tensors with
@@ -78,6 +79,8 @@ def write(case: Case, folder: Path) -> Path:
     tokenizer().save_pretrained(folder)
     weights = folder / "model.safetensors"
     tensors = load_file(weights)
+    if case.outer:
+        tensors = {re.sub(r"^model\.", "model.language_model.", name): tensor for name, tensor in tensors.items()}
     for module in range(case.modules):
         tensors |= head_tensors(case, config, module)
         tensors |= {case.place(name, config, module): tensors[source].clone() for name, source in case.copies.items()}
@@ -141,7 +144,8 @@ def write_config(case: Case, path: Path) -> None:
         held["rope_scaling"] = None if rope.get("rope_type", "default") == "default" else {"type": rope.pop("rope_type"), **rope}
     held |= case.keys
     text = {key: value for key, value in held.items() if case.keys.get(key, key) is not None}
-    path.write_text(json.dumps(text if held is whole else {**whole, "text_config": text}, indent=2))
+    outer = {**case.outer, "text_config": text} if case.outer else text
+    path.write_text(json.dumps(outer if held is whole else {**whole, "text_config": text}, indent=2))
 
 
 def changed(config: PreTrainedConfig, **changes: object) -> PreTrainedConfig:

@@ -130,12 +130,12 @@ class Witness:
         return next(
             tensor
             for name, tensor in self.tensors.items()
-            if re.fullmatch(r"(model|backbone)\.(embed_tokens|embeddings|word_embeddings)\.weight", name)
+            if re.fullmatch(r"(model|backbone|model\.language_model)\.(embed_tokens|embeddings|word_embeddings)\.weight", name)
         )
 
     def _head(self, module: int) -> Tensor:
         own = self.case.own_head
-        return self.tensors[self.case.place(own, self.config, module)] if own else self.tensors["lm_head.weight"]
+        return self.tensors[self.case.place(own, self.config, module)] if own else self.tensors.get("lm_head.weight", self.embedding)
 
     def _part(self, part: str, module: int) -> Tensor:
         return self.tensors[self.case.place(self.case.names[part], self.config, module)]
