@@ -26,6 +26,7 @@ EXPERTS = {
     "n_group": 2,
     "topk_group": 1,
 }
+ROUTER = {"scoring_func": "sigmoid", "topk_method": "noaux_tc", "moe_layer_freq": 1}  # published, and not read by transformers
 LATENT = {
     "num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 6,
 }  # fmt: skip
@@ -55,7 +56,8 @@ def stored_behind(
     def target() -> PreTrainedConfig:
         return made(model_type, **sizes(**values))
 
-    return Case(name, target, layer, AT, NAMES, {"num_nextn_predict_layers": modules}, modules=modules, copies=COPIES, turned=turned)
+    keys = {"num_nextn_predict_layers": modules, **(ROUTER if model_type == "deepseek_v3" else {})}
+    return Case(name, target, layer, AT, NAMES, keys, modules=modules, copies=COPIES, turned=turned)
 
 
 TRUNK = [
