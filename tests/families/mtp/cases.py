@@ -12,12 +12,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
+from transformers.models.step3p7.modeling_step3p7 import Step3p7TextModel
 
+from tests.families.mtp import float8
 from tests.tiny import tokenizer
 
 LEGACY = ("deepseek_v3", "glm4_moe", "qwen2")  # published with rope_theta and rope_scaling, not with rope_parameters
@@ -46,6 +49,8 @@ class Case:
     one_plus: bool = False
     hidden_first: bool = False
     fused_experts: bool = False
+    outer: Mapping[str, object] | None = None  # the config around the text model's, where that is a part of a larger model
+    float8: Literal["all", "head"] | None = None  # which matrices are stored in float8
     turned: Callable[[PreTrainedConfig], PreTrainedConfig] | None = None  # the layer with the other kind of rotary pairs
     scales: Callable[[PreTrainedConfig], Mapping[str, float]] = lambda _: {}  # what servers multiply the layer's tensors with
 
@@ -68,17 +73,31 @@ def write(case: Case, folder: Path) -> Path:
     """The target, its tokenizer and its head."""
     torch.manual_seed(0)
     config = case.target()
-    model = shuffle(AutoModelForCausalLM.from_config(config), 0)
+    model = shuffle(whole_class(config).from_config(config), 0)
     model.save_pretrained(folder)
+    config = config.get_text_config()
     tokenizer().save_pretrained(folder)
     weights = folder / "model.safetensors"
     tensors = load_file(weights)
+    if case.outer:
+        tensors = {re.sub(r"^model\.", "model.language_model.", name): tensor for name, tensor in tensors.items()}
     for module in range(case.modules):
         tensors |= head_tensors(case, config, module)
         tensors |= {case.place(name, config, module): tensors[source].clone() for name, source in case.copies.items()}
+    if case.float8:
+        tensors = in_float8(case, tensors, config.num_hidden_layers)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, weights, metadata={"format": "pt"})
     write_config(case, folder / "config.json")
     return folder
+
+
+def in_float8(case: Case, tensors: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """The matrices of all layers, or of those behind the trunk's, in float8."""
+    trunk = () if case.float8 == "all" else tuple(f"model.layers.{row}." for row in range(layers))
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        found |= float8.stored(name, tensor) if float8.is_linear(name) and not name.startswith(trunk) else {name: tensor}
+    return found
 
 
 def head_tensors(case: Case, target: PreTrainedConfig, module: int) -> dict[str, Tensor]:
@@ -98,7 +117,7 @@ def head_tensors(case: Case, target: PreTrainedConfig, module: int) -> dict[str,
 
 def layer_tensors(case: Case, target: PreTrainedConfig, module: int) -> dict[str, Tensor]:
     """The decoder layer of one module under its stored names."""
-    model = shuffle(AutoModel.from_config(case.layer(target)), 60 + module)
+    model = shuffle(bare_model(case.layer(target)), 60 + module)
     with TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         saved = model.state_dict() if case.fused_experts else load_file(Path(folder) / "model.safetensors")
@@ -116,15 +135,17 @@ def renamed(name: str, renames: Mapping[str, str]) -> str:
 
 def write_config(case: Case, path: Path) -> None:
     """The config with the published keys."""
-    held = json.loads(path.read_text())
+    whole = json.loads(path.read_text())
+    held = whole.pop("text_config", whole)
     held.pop("num_mtp_layers", None)
     if held["model_type"] in LEGACY:
         rope = held.pop("rope_parameters")
         held |= {key: rope.pop(key) for key in ("rope_theta", "partial_rotary_factor") if key in rope}
         held["rope_scaling"] = None if rope.get("rope_type", "default") == "default" else {"type": rope.pop("rope_type"), **rope}
     held |= case.keys
-    left_out = [key for key, value in case.keys.items() if value is None]
-    path.write_text(json.dumps({key: value for key, value in held.items() if key not in left_out}, indent=2))
+    text = {key: value for key, value in held.items() if case.keys.get(key, key) is not None}
+    outer = {**case.outer, "text_config": text} if case.outer else text
+    path.write_text(json.dumps(outer if held is whole else {**whole, "text_config": text}, indent=2))
 
 
 def changed(config: PreTrainedConfig, **changes: object) -> PreTrainedConfig:
@@ -141,11 +162,21 @@ def sizes(**more: object) -> dict[str, object]:
     }  # fmt: skip
 
 
+def whole_class(config: PreTrainedConfig) -> type:
+    """What loads the target."""
+    return AutoModelForImageTextToText if config.model_type == "step3p7" else AutoModelForCausalLM
+
+
+def bare_model(config: PreTrainedConfig) -> PreTrainedModel:
+    """A model without an output head."""
+    return Step3p7TextModel(config) if config.model_type == "step3p5" else AutoModel.from_config(config)
+
+
 def made(model_type: str, **values: object) -> PreTrainedConfig:
     """A family's config."""
     return AutoConfig.for_model(model_type, **values)
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
-    """The config as it is stored."""
-    return AutoConfig.from_pretrained(folder)
+    """The config of the text model as it is stored."""
+    return AutoConfig.from_pretrained(folder).get_text_config()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from transformers import PreTrainedConfig
 
+from tests.families.mtp import float8
 from tests.families.mtp.cases import Case, changed, made, sizes
 
 AT = "model.layers.{row}."
@@ -24,6 +26,7 @@ EXPERTS = {
     "n_group": 2,
     "topk_group": 1,
 }
+ROUTER = {"scoring_func": "sigmoid", "topk_method": "noaux_tc", "moe_layer_freq": 1}  # published, and not read by transformers
 LATENT = {
     "num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 6,
 }  # fmt: skip
@@ -53,12 +56,22 @@ def stored_behind(
     def target() -> PreTrainedConfig:
         return made(model_type, **sizes(**values))
 
-    return Case(name, target, layer, AT, NAMES, {"num_nextn_predict_layers": modules}, modules=modules, copies=COPIES, turned=turned)
+    keys = {"num_nextn_predict_layers": modules, **(ROUTER if model_type == "deepseek_v3" else {})}
+    return Case(name, target, layer, AT, NAMES, keys, modules=modules, copies=COPIES, turned=turned)
 
 
+TRUNK = [
+    "model.layers.0",
+    "model.layers.1",
+    "lm_head",
+]  # whose blocks transformers refuses where the last is cut off, as the head's are here
 V3 = {**LATENT, **EXPERTS, "first_k_dense_replace": 1, "routed_scaling_factor": 2.5, "norm_topk_prob": True}
 GLM = {**EXPERTS, "head_dim": 16, "first_k_dense_replace": 1, "use_qk_norm": True, "attention_bias": True, "routed_scaling_factor": 2.5}
+GLM_FP8 = stored_behind("glm4_moe-fp8", "glm4_moe", {**GLM, "moe_intermediate_size": 32})
+V3_FP8 = stored_behind("deepseek_v3-fp8", "deepseek_v3", V3)
 CASES = (
+    replace(GLM_FP8, float8="all", keys={**GLM_FP8.keys, "quantization_config": float8.CONFIG}),
+    replace(V3_FP8, float8="head", keys={**V3_FP8.keys, "quantization_config": {**float8.CONFIG, "modules_to_not_convert": TRUNK}}),
     stored_behind("deepseek_v3", "deepseek_v3", V3, turned=neox),
     stored_behind("deepseek_v3-yarn", "deepseek_v3", {**V3, "rope_parameters": YARN}, turned=neox),
     stored_behind("deepseek_v3-plain-query", "deepseek_v3", {**V3, "q_lora_rank": None}),

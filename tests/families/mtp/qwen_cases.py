@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from transformers import PreTrainedConfig
 
 from tests.families.mtp.cases import Case, changed, made, sizes
@@ -23,14 +25,27 @@ def one(config: PreTrainedConfig) -> PreTrainedConfig:
     return changed(config, num_hidden_layers=1, layer_types=["full_attention"])
 
 
-def qwen(name: str, model_type: str, count: str, *, experts: bool = False, fused: bool = False) -> Case:
+def qwen(name: str, model_type: str, count: str, *, experts: bool = False, fused: bool = False, tied: bool = False) -> Case:
     def target() -> PreTrainedConfig:
-        return made(model_type, **sizes(**LINEAR, **(EXPERTS if experts else {})))
+        return made(model_type, **{**sizes(**LINEAR, **(EXPERTS if experts else {})), "tie_word_embeddings": tied})
 
     return Case(name, target, one, "mtp.layers.{module}.", NAMES, {count: 1}, one_plus=True, fused_experts=fused)
 
 
+def with_images(architecture: str, model_type: str, *, tied: bool) -> dict[str, object]:
+    """As all of Qwen3.5 are published: the text model's config inside another. The tower of images is left out, which no text needs."""
+    return {"architectures": [architecture], "model_type": model_type, "vision_config": {"depth": 1}, "tie_word_embeddings": tied}
+
+
 CASES = (
+    replace(
+        qwen("qwen3_5-published", "qwen3_5_text", "mtp_num_hidden_layers", tied=True),
+        outer=with_images("Qwen3_5ForConditionalGeneration", "qwen3_5", tied=True),
+    ),
+    replace(
+        qwen("qwen3_5_moe-published", "qwen3_5_moe_text", "mtp_num_hidden_layers", experts=True),
+        outer=with_images("Qwen3_5MoeForConditionalGeneration", "qwen3_5_moe", tied=False),
+    ),
     qwen("qwen3_5", "qwen3_5_text", "mtp_num_hidden_layers"),
     qwen("qwen3_5_moe", "qwen3_5_moe_text", "mtp_num_hidden_layers", experts=True),
     qwen("qwen3_5_moe-fused", "qwen3_5_moe_text", "mtp_num_hidden_layers", experts=True, fused=True),

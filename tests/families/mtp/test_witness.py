@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.families.mtp.all_cases import CASES
@@ -61,10 +64,20 @@ def test_positions_that_begin_elsewhere_move_nothing(read: tuple[Witness, Stream
 
 def test_every_tensor_of_a_head_moves_the_output(read: tuple[Witness, Streams]) -> None:
     witness, streams = read
-    plain = witness.fresh(IDS, streams)
-    for name, parameter in witness.layers[False][0].layers.named_parameters():
-        kept = parameter.data.clone()
-        parameter.data = kept * 1.5 + 0.1 * torch.randn_like(kept)
+    plain = witness.fresh(IDS, streams).logits
+    around = {part: witness.tensors[witness.case.place(name, witness.config, 0)] for part, name in witness.case.names.items()}
+    for name, tensor in {**around, **dict(witness.layers[False][0].layers.named_parameters())}.items():
+        kept = tensor.data.clone()
+        tensor.data.copy_(kept * 1.5 + 0.1 * torch.randn(kept.shape, generator=torch.Generator().manual_seed(5)))
         idle = ".indexer." in name  # chooses rows where there are more than it may keep
-        assert (apart(witness.fresh(IDS, streams).logits, plain.logits) > 1e-5) is not idle, name
-        parameter.data = kept
+        assert (apart(witness.fresh(IDS, streams).logits, plain) > 1e-5) is not idle, name
+        tensor.data.copy_(kept)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.float8], ids=lambda case: case.name)
+def test_float8_is_a_head_s_layer_and_not_what_stands_around_it(case: Case, tmp_path: Path) -> None:
+    tensors = load_file(write(case, tmp_path) / "model.safetensors")
+    scaled = {name for name in tensors if name + "_scale_inv" in tensors}
+    assert all((tensor.dtype == torch.float8_e4m3fn) is (name in scaled) for name, tensor in tensors.items())
+    assert {name.split(".")[2] for name in scaled} == ({"0", "1", "2"} if case.float8 == "all" else {"2"})
+    assert not any("eh_proj" in name or "gate.weight" in name or "norm" in name for name in scaled)

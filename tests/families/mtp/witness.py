@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from tests.families.mtp.cases import Case, read_config, renamed
+from tests.families.mtp import float8
+from tests.families.mtp.cases import Case, bare_model, read_config, renamed, whole_class
 
 AROUND = ("norm.weight", "norm_f.weight", "embed_tokens.weight", "embeddings.weight")  # of the one-layer model, and not of the layer
 
@@ -28,10 +29,9 @@ class Reading:
     """How a system wires the head.
 
     feedback: what is handed on, before or behind the final norm. hand_in: the target's last stream, before or behind its final norm.
-    zeroed: whether the embedding of row 0 is zero. hidden_first, other_rope: whether halves and rotary pairs are not those of the family.
+    zeroed: whether the embedding of row 0 is zero. other_order, other_rope: whether halves and rotary pairs are not those of the family.
     per_depth: one module a depth, each over all rows of the one before and one token on, in the place of one whose rows the chain's follow;
-    a head of fewer modules begins anew, as in a training unroll. first_position: of
-    row 0.
+    a head of fewer modules begins anew, as in a training unroll. first_position: of row 0.
     """
 
     feedback: Literal["raw", "normed"] = "normed"
@@ -72,7 +72,7 @@ class Witness:
     @classmethod
     def of(cls, case: Case, folder: Path) -> Witness:
         """The head as the family reads it."""
-        bare = cls(case, read_config(folder), load_file(folder / "model.safetensors"), {})
+        bare = cls(case, read_config(folder), float8.read_whole(load_file(folder / "model.safetensors")), {})
         kinds = (False, True) if case.turned else (False,)
         return replace(bare, layers={other: [bare._layer(module, other_rope=other) for module in range(case.modules)] for other in kinds})
 
@@ -130,12 +130,12 @@ class Witness:
         return next(
             tensor
             for name, tensor in self.tensors.items()
-            if re.fullmatch(r"(model|backbone)\.(embed_tokens|embeddings|word_embeddings)\.weight", name)
+            if re.fullmatch(r"(model|backbone|model\.language_model)\.(embed_tokens|embeddings|word_embeddings)\.weight", name)
         )
 
     def _head(self, module: int) -> Tensor:
         own = self.case.own_head
-        return self.tensors[self.case.place(own, self.config, module)] if own else self.tensors["lm_head.weight"]
+        return self.tensors[self.case.place(own, self.config, module)] if own else self.tensors.get("lm_head.weight", self.embedding)
 
     def _part(self, part: str, module: int) -> Tensor:
         return self.tensors[self.case.place(self.case.names[part], self.config, module)]
@@ -154,13 +154,14 @@ class Witness:
 
     def _layer(self, module: int, *, other_rope: bool) -> PreTrainedModel:
         config = self.case.layer(self.config)
+        config.quantization_config = None  # the tensors are whole by now
         if other_rope and self.case.turned:
             config = self.case.turned(config)
         config._attn_implementation = "eager"
         with TemporaryDirectory() as folder:
             save_file(self._layer_tensors(module, config.num_hidden_layers), Path(folder) / "model.safetensors", metadata={"format": "pt"})
             config.save_pretrained(folder)
-            model, info = AutoModel.from_pretrained(folder, output_loading_info=True, attn_implementation="eager")
+            model, info = type(bare_model(config)).from_pretrained(folder, output_loading_info=True, attn_implementation="eager")
         assert not info["unexpected_keys"] and not info["mismatched_keys"], info
         assert set(info["missing_keys"]) <= set(AROUND), info
         return model.eval()
@@ -183,7 +184,9 @@ class Witness:
 
 def read_target(folder: Path) -> PreTrainedModel:
     """The target, whole; raises AssertionError where a tensor of it is missing."""
-    model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, attn_implementation="eager")
+    model, info = whole_class(AutoConfig.from_pretrained(folder)).from_pretrained(
+        folder, output_loading_info=True, attn_implementation="eager"
+    )
     assert not info["missing_keys"] and not info["mismatched_keys"], info
     return model.eval()
 
