@@ -53,7 +53,7 @@ def recognise(source: Source, config: Mapping[str, Json], shapes: Shapes) -> For
 
 def _named(source: Source, config: Mapping[str, Json], shapes: Shapes, fits: Sequence[Format]) -> tuple[Named, str] | None:
     """The family, of those known by name alone, that a checkpoint is of, and what tells it; None for what is measured or not known."""
-    carries = bool(fits) and is_whole(shapes)
+    carries = bool(fits) and (is_whole(shapes) or fits[0].family == "mtp")
     for family in NAMED:
         if (proof := family.proof(shapes)) and not (carries and family.inside):
             return family, proof

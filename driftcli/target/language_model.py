@@ -22,6 +22,7 @@ from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoTokenizer,
     Cache,
     PretrainedConfig,
@@ -192,11 +193,13 @@ def _model(source: Source, settings: Mapping[str, Any]) -> tuple[PreTrainedModel
     argument of `from_pretrained`: that may name a kernel on the hub, and so somebody's code.
     """
     config = AutoConfig.from_pretrained(source.folder, trust_remote_code=settings["trust_remote_code"])
+    known = type(config) in AutoModelForCausalLM._model_mapping or type(config) not in AutoModelForImageTextToText._model_mapping
+    built = AutoModelForCausalLM if known else AutoModelForImageTextToText  # of some families the text model is known with its eyes alone
     reported = {"ignore_mismatched_sizes": True, "output_loading_info": True}  # what does not fit is refused later, by its names
     for attention in ("sdpa", "eager"):
         config._attn_implementation = attention
         try:
-            return AutoModelForCausalLM.from_pretrained(source.folder, config=config, **settings, **reported)  # type: ignore[return-value]
+            return built.from_pretrained(source.folder, config=config, **settings, **reported)  # type: ignore[return-value]
         except ValueError as error:
             if attention == "eager" or "attn_implementation" not in str(error):
                 raise

@@ -162,7 +162,7 @@ def _module(
     sizes = sizes_of(record.where, parts, checkpoint.tensors, width, heads, said or width // heads, gated=kind.gated)
     layer_type = SLIDING if kind.sliding else _layer_type(config, target.layers, number)
     window = config.get("sliding_window", config.get("sliding_window_size")) if layer_type == SLIDING else None
-    turning = Turning(None, 0) if kind.still else _turning(record, kind, sizes, layer_type)
+    turning = Turning(None, 0) if kind.still else _turning(record, kind, sizes, layer_type, target.layers + number)
     return Module(parts, sizes, turning, window if isinstance(window, int) and not isinstance(window, bool) and window > 0 else None)
 
 
@@ -178,8 +178,12 @@ def _layer_type(config: Mapping[str, Json], layers: int, number: int) -> str:
     return FULL
 
 
-def _turning(record: Record, kind: Kind, sizes: Sizes, layer_type: str) -> Turning:
+def _turning(record: Record, kind: Kind, sizes: Sizes, layer_type: str, place: int) -> Turning:
+    """place: of the layer, counted on from the target's, in settings that are lists of one value a layer."""
     config, given = dict(record.config), record.config.get("rope_parameters")
+    for key, listed in (("rope_theta", "rope_theta"), ("partial_rotary_factor", "partial_rotary_factors")):
+        if isinstance(values := config.get(listed), list) and values:
+            config[key] = values[min(place, len(values) - 1)]
     inner = given.get(layer_type) if isinstance(given, dict) else None
     if isinstance(inner, dict):
         config["rope_parameters"] = inner

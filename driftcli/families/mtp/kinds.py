@@ -73,6 +73,7 @@ class Kind:
 
 POST, PRE = Served(), Served(feedback="raw", handed="raw")
 BOTH: Mapping[System, Served] = {VLLM: POST, SGLANG: POST}
+SEVERAL: Mapping[System, Served] = {VLLM: Served(by_depth=True), SGLANG: POST}
 QWEN: Mapping[System, Served] = {**BOTH, LLAMA_CPP: POST}
 DEEPSEEK: Mapping[System, Served] = {
     VLLM: Served(blanks_first=True, by_depth=True),
@@ -88,7 +89,7 @@ KINDS: tuple[Kind, ...] = (
         "Qwen3.5 MTP head", ("qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_6", "qwen3_8"), QWEN,
         one_plus=True, turned=0.25, gated=True,
     ),
-    Kind("Qwen3-Next MTP head", ("qwen3_next",), BOTH, True, turned=0.25, gated=True),
+    Kind("Qwen3-Next MTP head", ("qwen3_next",), SEVERAL, True, turned=0.25, gated=True),
     Kind("GLM-4.5 MTP head", ("glm4_moe", "glm4v_moe_text"), GLM, turned=0.5),
     Kind("GLM-4.7-Flash MTP head", ("glm4_moe_lite",), {VLLM: GLM[VLLM], SGLANG: POST}),
     Kind("GLM-OCR MTP head", ("glm_ocr_text",), {VLLM: GLM[VLLM], SGLANG: POST}, rotation="pairs"),
@@ -107,8 +108,8 @@ KINDS: tuple[Kind, ...] = (
         {VLLM: Served("raw", blanks_first=True, rotation="halves"), SGLANG: Served("raw", blanks_first=True)},
         rotation="pairs", normed=False,
     ),
-    Kind("EXAONE-MoE MTP head", ("exaone_moe",), {VLLM: POST, SGLANG: Served(wider=1)}),
-    Kind("EXAONE 4.5 MTP head", ("exaone4_5_text", "exaone4_5", "exaone4"), {VLLM: POST}),
+    Kind("EXAONE-MoE MTP head", ("exaone_moe",), {VLLM: SEVERAL[VLLM], SGLANG: Served(wider=1)}),
+    Kind("EXAONE 4.5 MTP head", ("exaone4_5_text", "exaone4_5", "exaone4"), {VLLM: SEVERAL[VLLM]}),
     Kind("Hunyuan V3 MTP head", ("hy_v3",), {VLLM: Served(blanks_first=True, by_depth=True), SGLANG: POST}),
     Kind("Nemotron-H MTP head", ("nemotron_h",), BOTH, still=True, eps=("layer_norm_epsilon", "rms_norm_eps")),
     Kind(

@@ -106,7 +106,10 @@ def test_the_card_says_what_it_is_and_what_is_open(pair: LoadedPair, folder: Pat
     assert (card.family, card.token_offset, card.no_recursion) == ("mtp", 1, None)
     assert card.drafter.name == f"{folder}, its MTP head" and card.target.name == str(folder)
     assert card.notes == ("drafts with the target's own Qwen3.5 MTP head (15 tensors)",)
-    assert card.alternatives == (Wiring(capture=(LAYERS,)), Wiring(feedback="raw"))
+    assert card.alternatives == (
+        Wiring(capture=(LAYERS,)), Wiring(feedback="raw"), Wiring(order="hidden-first"), Wiring(gains="weight"),
+        Wiring(first_row="zeroed"), Wiring(rotation="pairs"), Wiring(turned="all"), Wiring(turned="half"),
+    )  # fmt: skip
     assert card.record["capture"].value == (LAYERS + 1,) and card.record["feedback"].value == "normed"
 
 

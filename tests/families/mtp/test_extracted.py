@@ -1,0 +1,100 @@
+"""A head in a folder of its own drafts as the same one inside its target; heads that are not measured are refused by their name."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from driftcli.conditions import DraftSettings
+from driftcli.engine.chains import draft_chains
+from driftcli.errors import FormatError, UsageError
+from driftcli.families.mtp.head import Mtp
+from driftcli.loading.pair import LoadedPair, load_pair
+from driftcli.loading.scan import scan_checkpoint
+from driftcli.scanned import Scan
+from tests.edits import edit_config, refused
+from tests.families.mtp.all_cases import CASES
+from tests.families.mtp.cases import Case, write
+from tests.tiny import prompts, trajectories
+
+CPU, DEPTH = torch.device("cpu"), 3
+BY_NAME = {case.name: case for case in CASES}
+SPECULATORS = {  # as its converter names what Qwen3.5 stores
+    r"^mtp\.fc\.": "mtp_layers.0.input_proj.",
+    r"^mtp\.pre_fc_norm_embedding\.": "mtp_layers.0.token_layernorm.",
+    r"^mtp\.pre_fc_norm_hidden\.": "mtp_layers.0.hidden_layernorm.",
+    r"^mtp\.norm\.": "mtp_layers.0.final_layernorm.",
+    r"^mtp\.layers\.0\.": "mtp_layers.0.",
+}
+
+
+def of_head(folder: Path, case: Case) -> dict[str, Tensor]:
+    tensors = load_file(folder / "model.safetensors")
+    layers = json.loads((folder / "config.json").read_text()).get("num_hidden_layers", 2)
+    return {name: tensor for name, tensor in tensors.items() if name.startswith(("mtp.", f"model.layers.{layers}.", "model.mtp"))}
+
+
+def folder_of_its_own(folder: Path, tensors: dict[str, Tensor], config: dict[str, object]) -> str:
+    folder.mkdir()
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+def states(pair: LoadedPair) -> Tensor:
+    assert isinstance(pair.drafter, Mtp)
+    text = next(text for text in trajectories(pair.target, prompts(3), pair.drafter.boundaries, 10) if text.n_anchors(DEPTH))
+    found = draft_chains(pair.drafter, text, DraftSettings(depth=DEPTH), DEPTH, free=False).forced[-1].state
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", ["deepseek_v3", "glm4_moe", "qwen3_5", "mimo_v2_flash"])
+def test_a_nextn_folder_drafts_as_the_head_inside(name: str, tmp_path: Path) -> None:
+    target = write(BY_NAME[name], tmp_path / "target")
+    tensors = of_head(target, BY_NAME[name])
+    renumbered = {re.sub(r"^model\.layers\.\d+\.", "model.layers.0.", name): tensor for name, tensor in tensors.items()}
+    alone = folder_of_its_own(tmp_path / "head", renumbered, json.loads((target / "config.json").read_text()))
+    inside, apart = (load_pair(str(target), drafter, CPU, "float32") for drafter in ("mtp", alone))
+    torch.testing.assert_close(states(apart), states(inside), rtol=0, atol=0)
+    assert apart.card.drafter.name == alone and apart.card.family == "mtp"
+    scan = scan_checkpoint(alone, str(target))
+    assert isinstance(scan, Scan) and scan.format == inside.card.record["format"].value
+
+
+def test_a_head_in_speculators_layout_drafts_as_the_one_that_it_was_converted_from(tmp_path: Path) -> None:
+    target = write(BY_NAME["qwen3_5"], tmp_path / "target")
+    tensors = load_file(target / "model.safetensors")
+    converted = {}
+    for name in of_head(target, BY_NAME["qwen3_5"]):
+        stored = name
+        for ours, theirs in SPECULATORS.items():
+            stored = re.sub(ours, theirs, stored)
+        converted[stored] = tensors[name]
+    inner = json.loads((target / "config.json").read_text())
+    config = {"speculators_model_type": "mtp", "architectures": ["MTPDraftModel"], "transformer_layer_config": inner}
+    alone = folder_of_its_own(tmp_path / "head", converted, {**config, "num_nextn_predict_layers": 1})
+    inside, apart = (load_pair(str(target), drafter, CPU, "float32") for drafter in ("mtp", alone))
+    torch.testing.assert_close(states(apart), states(inside), rtol=0, atol=0)
+    assert apart.card.record["format"].value == "MTP head in speculators layout"
+
+
+@pytest.mark.parametrize(
+    ("model_type", "says"), [("deepseek_v4", "hyper-connections"), ("inkling", "relative positions"), ("minimax_m3", "an indexer picks")]
+)
+def test_families_that_are_not_measured_are_refused_by_their_name(model_type: str, says: str, tmp_path: Path) -> None:
+    target = write(BY_NAME["glm4_moe"], tmp_path / "target")
+    edit_config(target, model_type=model_type)
+    refused(FormatError, lambda: scan_checkpoint("mtp", str(target)), says, "not measured here yet", "counters")
+
+
+def test_a_reading_that_no_engine_has_is_refused(tmp_path: Path) -> None:
+    target = write(BY_NAME["mimo"], tmp_path / "target")
+    asked = "as_served:transformers"
+    refused(UsageError, lambda: load_pair(str(target), "mtp", CPU, "float32", reading=asked), "expected declared or one of as_served:vllm")
