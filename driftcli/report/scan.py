@@ -16,7 +16,7 @@ from driftcli.report.tables import hanging
 from driftcli.scanned import Scan, Unread
 
 SCHEMA = 1
-WHICH = ("capture", "pre_fc_norm", "residual", "feedback", "rope")  # shown even where all agree
+WHICH = ("capture", "pre_fc_norm", "residual", "feedback", "first_row", "rotation", "rope")  # shown even where all agree
 VLLM, V1, TRAINED = "as_served:vllm", "as_served:vllm-v1", "as_trained"
 SERVED_AS = {V1: VLLM}  # whose class the runner builds
 SOURCED = ("capture", "residual", "feedback", "rope")  # shown above; here only whence
@@ -110,7 +110,9 @@ def _readings(scan: Scan) -> RenderableType:
     if scan.classes:
         table.add_row("class built", *(printable(scan.classes.get(SERVED_AS.get(system, system), "")) for system in columns))
     for switch, shown in SWITCHES.items():
-        fields = [column[switch] for column in columns.values()]
+        fields = [column[switch] for column in columns.values() if switch in column]
+        if len(fields) < len(columns):
+            continue  # a switch of another family
         differ = any(field.value != fields[0].value for field in fields)
         if differ or switch in WHICH:
             mark = Text(f"{shown}  differs", style=_doubt(fields)) if differ else Text(shown)

@@ -75,6 +75,7 @@ class MtpDeclaration:
             "feedback": Sourced(served.feedback, said),
             "first_row": Sourced("zeroed" if served.blanks_first else "kept", said),
             "rotation": Sourced(served.rotation or self.kind.rotation, said),
+            "rope": Sourced("none" if (rope := self.modules[0].turning.rope) is None else shown(rope), "config:rope_parameters"),
         }
         if len(self.modules) > 1:
             found["modules"] = Sourced("one a depth" if served.by_depth else "the first at every depth", said)
@@ -84,13 +85,13 @@ class MtpDeclaration:
 
     def record(self, system: System | None = None) -> dict[str, Sourced]:
         """Every field with its source, in one system's reading."""
-        chosen, rope = system or self.kind.declared, self.modules[0].turning
+        chosen = system or self.kind.declared
+        source = "assumed:asked for" if system else "default:vLLM where it can, else who trained it"
         return {
             **self.fields,
-            "reading": Sourced(chosen, "assumed:asked for" if system else "default:vLLM where it can, else who trained it"),
+            "reading": Sourced(chosen, source),
             **self.switches(chosen),
-            "rope": Sourced("none" if rope.rope is None else shown(rope.rope), "config:rope_parameters"),
-            "turned": Sourced(rope.numbers, "config:partial_rotary_factor"),
+            "turned": Sourced(self.modules[0].turning.numbers, "config:partial_rotary_factor"),
         }
 
     def differences(self, system: System | None = None) -> dict[str, dict[str, Sourced]]:

@@ -124,7 +124,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("LongCat-Flash MTP head", ("longcat_flash",), BOTH, latent_scaled=True),
     Kind("Ling 2.5 MTP head", ("bailing_moe_v2", "bailing_moe_v2_5", "bailing_hybrid"), WITHOUT_TRANSFORMERS, rotation="pairs"),
 )  # fmt: skip
-LING_3 = Kind("Ling 3 MTP head", (), {VLLM: Served(by_depth=True)}, rotation="pairs")
+LING_3 = Kind("Ling 3 MTP head", ("bailing_moe_v3",), {VLLM: Served(by_depth=True), SGLANG: POST}, rotation="pairs")
 SPECULATORS = Kind("MTP head in speculators layout", (), {VLLM: POST, "as_trained": POST}, turned=0.25)
 TRAINED = Kind("MTP head in DeepSeek names", (), {"as_trained": POST})
 REFUSED: Mapping[str, str] = {
@@ -140,7 +140,7 @@ REFUSED: Mapping[str, str] = {
 
 def kind_of(model_type: str, parts: Mapping[str, str]) -> Kind | None:
     """The kind of a head beside a model of this type, None where it is of none that is measured; parts: its first module's tensors."""
-    kind = next((kind for kind in KINDS if model_type in kind.types), None)
+    kind = next((kind for kind in (*KINDS, LING_3) if model_type in kind.types), None)
     if kind is not None and kind.name.startswith("Ling") and "self_attn.g_proj.weight" in parts:
         return LING_3
     if kind is None and model_type not in REFUSED and {"embedding_norm.weight", "self_attn.q_proj.weight"} <= parts.keys():

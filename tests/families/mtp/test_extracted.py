@@ -20,7 +20,7 @@ from driftcli.loading.scan import scan_checkpoint
 from driftcli.scanned import Scan
 from tests.edits import edit_config, refused
 from tests.families.mtp.all_cases import CASES
-from tests.families.mtp.cases import Case, write
+from tests.families.mtp.cases import write
 from tests.tiny import prompts, trajectories
 
 CPU, DEPTH = torch.device("cpu"), 3
@@ -34,7 +34,7 @@ SPECULATORS = {  # as its converter names what Qwen3.5 stores
 }
 
 
-def of_head(folder: Path, case: Case) -> dict[str, Tensor]:
+def of_head(folder: Path) -> dict[str, Tensor]:
     tensors = load_file(folder / "model.safetensors")
     layers = json.loads((folder / "config.json").read_text()).get("num_hidden_layers", 2)
     return {name: tensor for name, tensor in tensors.items() if name.startswith(("mtp.", f"model.layers.{layers}.", "model.mtp"))}
@@ -58,7 +58,7 @@ def states(pair: LoadedPair) -> Tensor:
 @pytest.mark.parametrize("name", ["deepseek_v3", "glm4_moe", "qwen3_5", "mimo_v2_flash"])
 def test_a_nextn_folder_drafts_as_the_head_inside(name: str, tmp_path: Path) -> None:
     target = write(BY_NAME[name], tmp_path / "target")
-    tensors = of_head(target, BY_NAME[name])
+    tensors = of_head(target)
     renumbered = {re.sub(r"^model\.layers\.\d+\.", "model.layers.0.", name): tensor for name, tensor in tensors.items()}
     alone = folder_of_its_own(tmp_path / "head", renumbered, json.loads((target / "config.json").read_text()))
     inside, apart = (load_pair(str(target), drafter, CPU, "float32") for drafter in ("mtp", alone))
@@ -72,7 +72,7 @@ def test_a_head_in_speculators_layout_drafts_as_the_one_that_it_was_converted_fr
     target = write(BY_NAME["qwen3_5"], tmp_path / "target")
     tensors = load_file(target / "model.safetensors")
     converted = {}
-    for name in of_head(target, BY_NAME["qwen3_5"]):
+    for name in of_head(target):
         stored = name
         for ours, theirs in SPECULATORS.items():
             stored = re.sub(ours, theirs, stored)
