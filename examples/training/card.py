@@ -35,8 +35,9 @@ DATA = """- **Target**: {target}.
 - **Data**: {count:,} conversations: {tokens:,} tokens, {said:,} of them replies. Half have more than {median}
   tokens, the longest has {longest:,}; {held_out} conversations are held out."""
 BEGAN = {
-    "last": "The layer and its final norm began as the target's last ones, the projection as the sum of its two normed inputs.",
-    "random": "The layer began from nothing.",
+    "last": "The layer and its final norm began as\n  the target's last ones, adding a sixteenth of what those add, "
+    "the projection as the sum of its two normed inputs.",
+    "random": "The layer began\n  from nothing.",
 }
 FEEDBACK = {
     "pre": "raw state and has no norm in front of `fc`, as EAGLE-3 does",
@@ -59,7 +60,7 @@ def write_card(out: Path, target: str, data: Streams, plan: Plan) -> None:
         "target": Path(target).name,
         "feedback": FEEDBACK.get(plan.head),
         "began": BEGAN[plan.start],
-        "drawn": f", on {plan.rows} reply tokens drawn from each batch, held-out ones too" if plan.rows else "",
+        "drawn": f", on {plan.rows} reply tokens\n  drawn from each batch, held-out ones too" if plan.rows else "",
         "count": len(lengths),
         "tokens": sum(lengths),
         "said": sum(end - start for talk in data.conversations for start, end in talk.spans),
