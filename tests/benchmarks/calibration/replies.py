@@ -23,6 +23,7 @@ from tests.benchmarks.calibration.shares import Bound, Share, Table
 LEAST = 0.935  # of intervals that hold the truth
 FALSE = 0.05  # of runs, at most, that find a fall where there is none
 PROMPTS = 1500  # of a population at most: replies are long
+ENOUGH = 50  # intervals of which a bound is asked: of few prompts hardly any reply reaches the last parts
 TIRED = 0.12  # probits that a doubling of the reply costs
 PROBE = ReplyPosition()
 
@@ -64,7 +65,11 @@ def _row(told: Table, population: Population, size: int, runs: Sequence[Simulate
     parts = zip(*(_kept(run.replies) + [None] * (len(truth) - len(_kept(run.replies))) for run in runs), strict=True)
     held = [_held(own, true) for own, true in zip(parts, truth, strict=True)]
     told.row(f"  {size} prompts", [f"{found}", f"{undecided}", *held])
-    told.bounds += [Bound(f"{regime.name}, {size} prompts, part {part}", share, at_least=LEAST) for part, share in enumerate(held, 2)]
+    told.bounds += [
+        Bound(f"{regime.name}, {size} prompts, part {part}", share, at_least=LEAST)
+        for part, share in enumerate(held, 2)
+        if share.runs >= ENOUGH
+    ]
     if not regime.tiring:
         told.bounds.append(Bound(f"{regime.name}, {size} prompts, LENGTH-OUT", found, at_most=FALSE))
 
