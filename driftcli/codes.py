@@ -175,6 +175,14 @@ CODES: tuple[Code, ...] = (
         ("serve the drafter with the window named",),
     ),
     Code(
+        "LENGTH-OUT",
+        "context",
+        "Late in a reply fewer draft tokens are accepted a round than in the first tokens of the very same replies.",
+        "Prompts that are harder and get longer replies: no reply is held against another here. A long prompt, which costs at every place "
+        "of the reply alike. Text that is harder later on for any drafter.",
+        ("train on longer replies of the target", "turn speculation off behind the reply tokens named, if it no longer pays there"),
+    ),
+    Code(
         "DOMAIN-SHIFT",
         "domain",
         "In one category of prompts the drafter guesses worse than elsewhere on tokens that the target is as sure of.",

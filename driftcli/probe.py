@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 from driftcli.conditions import Condition, Plan, StopMeasure, Wiring
 from driftcli.domain import Absent, Axis, Estimate, Half, PairCard, RunSpec, Said
 from driftcli.statistics.costs import Costs
+from driftcli.statistics.positions import Replies
 from driftcli.statistics.walks import Floats, Sums
 
 
@@ -41,6 +42,10 @@ class Trace(Protocol):
 
     def between(self, start: int, stop: int) -> Trace:
         """The same run with the anchors at positions `start .. stop - 1` alone; what counts along walks is undefined there."""
+
+    @property
+    def replies(self) -> Replies:
+        """The replies of the reference's texts by how far they have gone."""
 
     @property
     def argmax_share(self) -> float:

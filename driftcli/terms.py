@@ -44,6 +44,12 @@ TERMS: tuple[Term, ...] = (
         ("draft position",),
     ),
     Term(
+        "position in the reply",
+        "How many reply tokens stand before the last verified one. Numbers by it are told in parts that double, 0-63, 64-127, 128-255 and "
+        "so on, and a later part is held against the first one of the same replies.",
+        ("reply position", "position within the reply", "by position"),
+    ),
+    Term(
         "chain",
         "The draft tokens that are proposed from one anchor, each from the one before.",
     ),

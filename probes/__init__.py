@@ -12,6 +12,7 @@ from probes.held_state import HeldState
 from probes.magnitude import Magnitude
 from probes.noise import InputNoise
 from probes.position_range import PositionRange
+from probes.reply_position import ReplyPosition
 from probes.sampling import Sampling
 from probes.streams import Streams
 from probes.system_prompt import SystemPrompt
@@ -28,6 +29,7 @@ BATTERY: tuple[Probe, ...] = (
     TemplateChanges(),
     SystemPrompt(),
     ContextLength(),
+    ReplyPosition(),
     DomainShift(),
     VocabularyCoverage(),
     Confidence(),
@@ -44,6 +46,7 @@ QUICK = (
     "chain-length",
     "streams",
     "template",
+    "reply-position",
     "vocabulary",
     "confidence",
     "held-state",

@@ -58,6 +58,7 @@ def test_a_code_stands_on_the_axis_that_the_design_gives_it() -> None:
         "DRIFT-LONGCTX": "context",
         "LENGTH-LOSS": "context",  # beside the design's own: a fall that no window restores
         "WINDOW-HELPS": "context",
+        "LENGTH-OUT": "context",
         "DOMAIN-SHIFT": "domain",
         "VOCAB-COVERAGE": "capacity",
         "MISCALIBRATED": "capacity",

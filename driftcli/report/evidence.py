@@ -18,6 +18,7 @@ from driftcli.report.switches import SYSTEM_NAMES
 from driftcli.report.tables import Row
 from driftcli.report.verdict import GRADED
 from driftcli.statistics import curves
+from driftcli.statistics.positions import accepted
 from driftcli.statistics.walks import EXACT_TEXT, Floats, Sums
 from driftcli.traces.reader import Run
 
@@ -200,6 +201,19 @@ def condition_rows(run: Run) -> list[tuple[str, str, str, str]]:
         if sampled:
             rows.append((probe, f"{name}, sampled draft tokens", _interval(sampled_length(run, name), ".2f"), ""))
     return [(printable(probe), printable(name), *numbers) for probe, name, *numbers in rows]  # type: ignore[misc]
+
+
+def position_rows(run: Run) -> list[tuple[str, str, str, str]]:
+    """Of each part of the replies, where there are several: its tokens, how many replies reach it and how many ended before, acceptance
+    length, and accepted drafts over those in the first part of the same replies.
+    """
+    replies, rows = run.replies, []
+    for number, (start, end) in enumerate(replies.bins if len(replies.bins) > 1 else []):
+        reached = f"{replies.reached(number)}, {replies.ended_before(number)} ended before"
+        kept = replies.against_first(number, accepted, tries=len(replies.bins) - 1) if number else None
+        length = _interval(replies.acceptance_length(number), ".2f")
+        rows.append((f"{start}-{end - 1}", reached, length, "" if kept is None else _interval(kept, "z.0%")))
+    return rows
 
 
 def length_name(run: Run) -> str:

@@ -12,6 +12,7 @@ from driftcli.report.remedies import exports_json, remedies_json, training_json
 from driftcli.report.speeds import payoff_json
 from driftcli.report.verdict import GRADED
 from driftcli.statistics.curves import BY_DEPTH, estimate_tax, handoff, walk_acceptance_length
+from driftcli.statistics.positions import PAIRED
 from driftcli.statistics.walks import EXACT_TEXT
 from driftcli.traces.reader import Run
 from driftcli.traces.writer import Plain
@@ -102,6 +103,7 @@ def _baseline(run: Run) -> dict[str, Plain]:
         "self_feeding_tax": _estimate(recursion or estimate_tax(run)),
         "handoff": _estimate(recursion or run.estimate(handoff)),
         "by_depth": _by_depth(run),
+        "by_position": [_position(run, number) for number in range(len(run.replies.bins))],
     }
 
 
@@ -127,6 +129,34 @@ def _by_depth(run: Run) -> list[Plain]:
             }
         )
     return rows
+
+
+def _position(run: Run, number: int) -> dict[str, Plain]:
+    """A part of the replies: what drafting comes to on all that reach it, and against the first part of the same ones."""
+    replies = run.replies
+    start, end = replies.bins[number]
+    found = {name: statistic for name, (statistic, _) in PAIRED.items() if name != "accepted_drafts"}
+    return {
+        "from": start,
+        "to": end - 1,
+        "replies": replies.reached(number),
+        "ended": replies.ended_before(number),
+        **_claimed("acceptance_length", replies.acceptance_length(number), run.argmax_share),
+        **{name: _estimate(_of_state(run, name, replies.estimate(number, statistic))) for name, statistic in found.items()},
+        "against_first": {name: _estimate(_of_state(run, name, _paired(run, number, name))) for name in PAIRED},
+    }
+
+
+def _paired(run: Run, number: int, name: str) -> Estimate | Absent:
+    """A number of a part against that of the first part of the same replies, as a ratio or a difference; for all later parts at once."""
+    if number == 0:
+        return Absent("later parts are held against this one")
+    return run.replies.against_first(number, *PAIRED[name], tries=len(run.replies.bins) - 1)
+
+
+def _of_state(run: Run, name: str, value: Estimate | Absent) -> Estimate | Absent:
+    """The number, absent where a drafter has no state of which it could be."""
+    return Absent(run.pair.no_recursion) if run.pair.no_recursion and name.startswith("rms") else value
 
 
 def _judged(name: str, place: int, run: Run, value: Estimate | Absent) -> Estimate | Absent:

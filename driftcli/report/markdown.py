@@ -28,6 +28,7 @@ def render(run: Run, verdict: Verdict) -> str:
         _by_depth(run, "depth", [curve.row(run) for curve in evidence.main_curves(run)]),
         [f"{escaped(heading[0].upper() + heading[1:])}:"],
         _by_depth(run, "depth", [curve.row(run) for curve in attention]),
+        *_positions(run),
         *_conditions(run),
         ["### Findings"],
         *_findings(run, verdict, found),
@@ -57,6 +58,12 @@ def _conditions(run: Run) -> list[list[str]]:
     rows = [list(map(escaped, row)) for row in evidence.condition_rows(run)]
     head = ["probe", "condition", evidence.length_name(run), evidence.KEPT]
     return [["### Conditions"], _table(head, ["---", "---", "--:", "--:"], rows)] if rows else []
+
+
+def _positions(run: Run) -> list[list[str]]:
+    rows = [list(map(escaped, row)) for row in evidence.position_rows(run)]
+    head = ["reply tokens", "replies", evidence.length_name(run), "accepted draft tokens, against the first part of the same replies"]
+    return [["### Position in the reply"], _table(head, ["---", "--:", "--:", "--:"], rows)] if rows else []
 
 
 def _findings(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> list[list[str]]:

@@ -19,10 +19,12 @@ from driftcli.statistics.costs import Costs, read_costs
 from driftcli.statistics.curves import emitted_per_round
 from driftcli.statistics.intervals import Mapped
 from driftcli.statistics.pooled import Pooled
+from driftcli.statistics.positions import Replies, no_replies
 from driftcli.statistics.walks import EXACT_TEXT, Floats, Sums
 from driftcli.traces.layout import COSTS_FILE, cell_files
 from driftcli.traces.manifest import read_manifest, wiring_of
 from driftcli.traces.plans import fresh_band, lacks_for_stop, plan_sums
+from driftcli.traces.positions import reply_sums
 from driftcli.traces.sums import WHOLE, Grid, cells, condition_sums, ending_sums, grids, of_units, places, read_table, target_sums
 from driftcli.traces.units import Units
 from driftcli.traces.writer import Plain, batch_key
@@ -191,6 +193,15 @@ class Run(Pooled):
     def between(self, start: int, stop: int) -> Run:
         """The same run with the anchors at positions `start .. stop - 1` alone; what counts along walks is undefined there."""
         return replace(self, _span=(start, stop))
+
+    @cached_property
+    def replies(self) -> Replies:
+        """The replies of the reference's texts by how far they have gone, of all categories."""
+        return (
+            reply_sums(self._grids(self.reference), self.trajectories, self.units, self.spec)
+            if self.n_prompts
+            else no_replies(self.spec.depth)
+        )
 
     @property
     def argmax_share(self) -> float:

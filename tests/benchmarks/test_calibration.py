@@ -11,6 +11,7 @@ from driftcli.report.verdict import judge
 from driftcli.statistics import intervals
 from driftcli.statistics.curves import accepted_drafts, compounding, first_by_certainty, handoff, over_expected
 from driftcli.statistics.intervals import Reach
+from driftcli.statistics.positions import accepted
 from driftcli.statistics.walks import Floats, walk, walk_counts
 from probes import BATTERY
 from tests.benchmarks.calibration import coverage
@@ -85,6 +86,16 @@ def test_a_run_sees_its_own_prompts_as_a_run_of_traces_would() -> None:
     assert run.sums(BASELINE)["anchors"].tolist() == pairs.sums(BASELINE)["anchors"][run.rows].tolist()
     assert (run.sums("repeated")["anchors"] > 0).sum() <= CONDITIONS["repeated"].prompts  # asked of some prompts alone
     assert (run.plan_sums(Plan(BASELINE, DEPTH))["kept"] == run.sums(BASELINE)["kept_by_length"][:, -1]).all()
+
+
+def test_the_parts_of_a_reply_add_up_to_its_walk_and_fall_where_it_tires_alone() -> None:
+    level, tired = (population(replace(LLAMA, tiring=tiring)) for tiring in (0.0, 0.5))
+    for pairs in (level, tired):
+        for part, whole in (("anchors", "anchors"), ("rounds", "walk_rounds")):
+            assert pairs.by_position[part].sum(axis=1).tolist() == pairs.sums(BASELINE)[whole].tolist()
+        assert pairs.by_position["kept"].sum(axis=1).tolist() == pairs.sums(BASELINE)["kept_by_length"][:, -1].tolist()
+    assert value(WholePopulation.of(level).replies.against_first(1, accepted)) == pytest.approx(1, abs=0.05)
+    assert value(WholePopulation.of(tired).replies.against_first(1, accepted)) < 0.85
 
 
 def test_the_real_battery_judges_a_simulated_run() -> None:

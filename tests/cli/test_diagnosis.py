@@ -101,7 +101,7 @@ def test_quick_takes_24_prompts_and_the_short_battery_unless_told_otherwise(mode
     assert (len(short.trajectories["prompt"].unique()), short.probe_names, {probe for probe, _ in short.conditions}) == (
         24,
         list(QUICK),
-        {"wiring", "template", "mitigations"},
+        {"wiring", "template", "held-state", "mitigations"},
     )
     own, _ = diagnose_pair(
         request(models, tmp_path / "b", limit=2, probes=["magnitude"], spec=RunSpec(depth=3, max_new_tokens=12, quick=True))

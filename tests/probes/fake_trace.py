@@ -12,6 +12,7 @@ from driftcli.domain import SHARES, Absent, Estimate, ModelCard, PairCard, RunSp
 from driftcli.statistics.costs import Costs
 from driftcli.statistics.intervals import Statistic
 from driftcli.statistics.pooled import Pooled
+from driftcli.statistics.positions import Replies, no_replies
 from driftcli.statistics.walks import Floats, Sums
 
 HAIR = 1e-9  # by which prompts differ
@@ -119,6 +120,7 @@ class FakeTrace(Pooled):
     temperature: float = 0.0
     reference: str = BASELINE
     wiring: Wiring = field(default_factory=Wiring)
+    replies: Replies = field(default_factory=lambda: no_replies(4))
 
     @property
     def spec(self) -> RunSpec:  # type: ignore[override]

@@ -82,6 +82,24 @@ def test_no_number_is_nan_and_every_null_has_a_reason(judged: Judged, recipe: Re
         assert holder["reason"], where
 
 
+def test_parts_of_the_replies_stand_beside_the_depths_with_how_many_reach_them(judged: Judged) -> None:
+    first, later = parsed(render(*judged(Recipe(SHORT.life, anchors=100))))["baseline"]["by_position"]
+    assert [(part["from"], part["to"], part["replies"], part["ended"]) for part in (first, later)] == [(0, 63, 16, 0), (64, 127, 16, 0)]
+    for name in ("acceptance_length", "rms", "rms_ratio", "prompt_side"):
+        assert later[name]["low"] <= later[name]["value"] <= later[name]["high"]
+    paired, grown = later["against_first"], DRIFTING.growth[1] + DRIFTING.growth[2]
+    assert paired["accepted_drafts"]["low"] < 1 < paired["accepted_drafts"]["high"]  # nothing falls in these replies
+    assert later["rms_ratio"]["value"] == pytest.approx(grown / 2, rel=0.02)
+    assert paired["rms_ratio"]["value"] == pytest.approx(1, rel=0.02)
+    assert paired["prompt_side"]["value"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_drafter_without_a_state_has_no_states_by_position_and_says_why(judged: Judged) -> None:
+    without = parsed(render(*judged(Recipe(WITHOUT_STATE, anchors=100))))["baseline"]["by_position"][1]
+    assert without["prompt_side"]["value"] is not None
+    assert without["rms_ratio"]["reason"] == without["against_first"]["rms"]["reason"] == NO_STATE
+
+
 def test_an_interval_holds_its_number_at_every_depth(judged: Judged) -> None:
     for row in parsed(render(*judged(SHORT)))["baseline"]["by_depth"]:
         for name, (low, high) in row["intervals"].items():

@@ -24,6 +24,15 @@ def plain(markdown: str) -> str:
     return "".join(child.content for child in children)
 
 
+def test_replies_of_several_parts_have_a_table_by_position(judged: Judged) -> None:
+    text = render(*judged(Recipe(anchors=100)))
+    (block,) = [block for block in text.split("\n\n") if block.startswith("| reply tokens")]
+    first, later = block.split("\n")[2:]
+    assert first.startswith("| 0-63 | 16, 0 ended before | ")
+    assert re.fullmatch(r"\| 64-127 \| 16, 0 ended before \| [\d.]+ \[[\d., ]+\] \| \d+% \[\d+%, \d+%\] \|", later)
+    assert "### Position in the reply" not in render(*judged(Recipe()))
+
+
 def test_the_markdown_of_a_drifting_head_reads_as_agreed(judged: Judged, golden: Callable[[str, str], None]) -> None:
     golden("report_drift.md", render(*judged(DRIFT)) + "\n")
 

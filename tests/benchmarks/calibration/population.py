@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from driftcli.conditions import BASELINE, Condition, Plan, StopMeasure, TextSettings
+from driftcli.statistics.positions import bin_of
 from driftcli.statistics.walks import Floats, Sums
 from tests.benchmarks.calibration.counts import accepted_of, guess_sums, total, visited
 from tests.benchmarks.calibration.effects import ALTERNATIVES, ORDERS, SAME, Effect, effect_of, own_choices
@@ -83,6 +84,16 @@ class Population:
             counted = self._baseline() if condition == BASELINE else self._under(self.conditions[condition])
             self._sums[condition] = {name: values.astype(np.float32) for name, values in counted.items()}
         return self._sums[condition]
+
+    @cached_property
+    def by_position(self) -> Sums:
+        """Anchors, rounds and kept drafts of each prompt's reply by how far it has gone; (prompt, bin)."""
+        accepted, usable = accepted_of(self._drafts(self.reply).right), self.reply.usable
+        on_walk = visited(accepted, self.reply.anchors)
+        counted = {"anchors": usable, "rounds": on_walk, "kept": on_walk * accepted}
+        parts = bin_of(np.arange(usable.shape[1]))
+        begins = np.searchsorted(parts, np.arange(parts[-1] + 1))
+        return {name: np.add.reduceat(values.astype(float), begins, axis=1) for name, values in counted.items()}
 
     def plan_sums(self, plan: Plan) -> Sums:
         """Sums by prompt of decoding by a plan."""

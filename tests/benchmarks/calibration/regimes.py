@@ -22,7 +22,8 @@ class Regime:
     correlation of a token's difficulty with the one before. handoff: share of right guesses that losing the target's state once costs.
     easy_is_long: correlation of a prompt's length with how easy it is. looping: share of prompts whose reply goes round in circles. kept_skill: correlation of a prompt's skill with that on another text of
     the same prompt. jumpy: share of prompts that a change of the rendering moves at all, the reply being the same, and by how many probits.
-    dropped: share of prompts whose new reply is too short under a change.
+    dropped: share of prompts whose new reply is too short under a change. tiring: probits that every doubling of a reply costs, from its
+    64th token on.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Regime:
     kept_skill: float = 0.6
     jumpy: tuple[float, float] = (1.0, 0.1)
     dropped: float = 0.0
+    tiring: float = 0.0
 
 
 TINY = Regime("tiny", 55, 42, 120, 0.91, 0.45, 0.15, 0.015, easy_is_long=0.3, jumpy=(0.7, 0.15), dropped=0.05)

@@ -14,6 +14,7 @@ from driftcli.probe import Probe
 from driftcli.statistics.costs import Costs, StepCosts
 from driftcli.statistics.intervals import Bootstrap
 from driftcli.statistics.pooled import Pooled
+from driftcli.statistics.positions import Replies
 from driftcli.statistics.walks import Floats, Sums
 from tests.benchmarks.calibration.effects import ALTERNATIVES
 from tests.benchmarks.calibration.population import Population
@@ -83,6 +84,11 @@ class SimulatedRun(Pooled):
 
     def between(self, start: int, stop: int) -> SimulatedRun:
         return self
+
+    @cached_property
+    def replies(self) -> Replies:
+        sums = {name: values[self.rows] for name, values in self.population.by_position.items()}
+        return Replies(sums, np.arange(len(self.rows)), np.zeros(len(self.rows), dtype=bool), DEPTH, self.spec.seed)
 
     def sums(self, condition: str) -> Sums:
         if condition not in self._taken:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaincinv, ndtr, ndtri
 
+from driftcli.statistics.positions import FIRST
 from driftcli.statistics.walks import Floats
 from tests.benchmarks.calibration.regimes import Regime
 
@@ -105,6 +106,7 @@ def _reply(prompts: Prompts, anchors: np.ndarray, regime: Regime, depth: int, ra
     ease = random.standard_normal((count, regime.most_anchors + depth - 1), dtype=np.float32)
     for token in range(1, ease.shape[1]):
         ease[:, token] = regime.linked * ease[:, token - 1] + np.sqrt(1 - regime.linked**2) * ease[:, token]
+    ease -= (regime.tiring * np.log2(np.maximum(np.arange(ease.shape[1]) / FIRST, 1))).astype(np.float32)
     skill = np.where(loops, regime.looped, centre + regime.skill_sd * own)
     return Reply(anchors, skill, loops, ease, chain_noise(ease, depth, random))
 

@@ -68,27 +68,28 @@ class Own:
         return self.norms["norm"](z[0] if isinstance(z, tuple) else z).reshape(rows, -1)
 
 
-def chained(own: Own, pair: LoadedPair, ids: Tensor, hidden: Tensor, anchor: int) -> list[Tensor]:
-    """States of a forced chain from one anchor, by depth."""
+def chained(own: Own, pair: LoadedPair, ids: Tensor, hidden: Tensor, anchor: int, *, held: bool) -> list[Tensor]:
+    """States of a forced chain from one anchor, by depth; held: every step reads the target's state that the first one did."""
     embedding, states, found = pair.target.embedding, hidden[:anchor], []
     for depth in range(1, DEPTH + 1):
         found.append(own.states(embedding[ids[1 : anchor + depth]], states)[-1])
-        states = torch.cat([states, found[-1][None]])
+        states = torch.cat([states, (hidden[anchor - 1] if held else found[-1])[None]])
     return found
 
 
-def test_fresh_and_forced_chains_equal_transformers_own_layer(pair: LoadedPair) -> None:
+@pytest.mark.parametrize("held", [False, True])
+def test_fresh_and_forced_chains_equal_transformers_own_layer(held: bool, pair: LoadedPair) -> None:
     assert isinstance(pair.drafter, Mtp) and pair.drafter.boundaries == (LAYERS + 1,)
     own = Own()
     for text in trajectories(pair.target, prompts(2), pair.drafter.boundaries, 12):
         ids, hidden = text.ids, text.streams[LAYERS + 1]
-        drafted = draft_chains(pair.drafter, text, DraftSettings(depth=DEPTH), DEPTH, free=False)
+        drafted = draft_chains(pair.drafter, text, DraftSettings(depth=DEPTH, held=held), DEPTH, free=False)
         first = text.prompt_length
         whole = own.states(pair.target.embedding[ids[1:]], hidden[: len(ids) - 1])
         assert drafted.fresh.state is not None
         torch.testing.assert_close(drafted.fresh.state, whole[first - 1 :][: len(drafted.fresh.state)], rtol=1e-4, atol=1e-4)
         for place in range(drafted.n_anchors):
-            for depth, state in enumerate(chained(own, pair, ids, hidden, first + place)):
+            for depth, state in enumerate(chained(own, pair, ids, hidden, first + place, held=held)):
                 found = drafted.forced[depth].state
                 assert found is not None
                 torch.testing.assert_close(found[place], state, rtol=1e-3, atol=1e-3)
