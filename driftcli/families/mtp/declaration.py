@@ -115,7 +115,7 @@ def declare_mtp(checkpoint: Checkpoint, target: TargetFacts, *, apart: bool = Fa
         raise UsageError(f"{where}: carries no MTP head that could draft (no tensors such as mtp.fc.weight); name a drafter with --drafter")
     config = _text(checkpoint.config) if apart else target.config
     kind = _kind(where, config, target, modules[0], checkpoint)
-    require_whole(where, modules, checkpoint.tensors, normed=kind.normed)
+    require_whole(where, kind, modules, checkpoint.tensors)
     if target.width is None or target.layers is None:
         raise FormatError(f"{where}/config.json: names no hidden_size or no number of layers, expected both")
     record = Record(where, config)

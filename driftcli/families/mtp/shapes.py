@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from driftcli.errors import FormatError
+from driftcli.families.mtp.kinds import Kind
 from driftcli.printable import counted_names
 from driftcli.sources.checkpoint import Stored
 
@@ -58,7 +59,7 @@ def needed(parts: Mapping[str, str], *, normed: bool) -> tuple[str, ...]:
     return (*AROUND, *(("final_norm.weight",) if normed else ()), *norms, *attention, *(() if is_sparse(parts) else DENSE))
 
 
-def require_whole(where: str, modules: list[dict[str, str]], tensors: Mapping[str, Stored], *, normed: bool) -> None:
+def require_whole(where: str, kind: Kind, modules: list[dict[str, str]], tensors: Mapping[str, Stored]) -> None:
     """Raise FormatError for parts that are missing, have no place, or are stored as no floats."""
     left = [stored for number, parts in enumerate(modules) for stored in _without_place(parts, first=number == 0)]
     if left:
@@ -66,10 +67,11 @@ def require_whole(where: str, modules: list[dict[str, str]], tensors: Mapping[st
             f"{where}: {counted_names(sorted(set(left)), 'has no place', 'have no place')} in an MTP head that is measured; it is not run"
         )
     found = {part: stored for parts in modules for part, stored in parts.items()}
-    missing = [part for parts in modules for part in needed(parts, normed=normed) if part not in parts]
+    missing = [part for parts in modules for part in needed(parts, normed=kind.normed) if part not in parts]
     if missing:
         names = sorted(_as_stored(part, found) for part in missing)
-        raise FormatError(f"{where}: {counted_names(names, 'is missing', 'are missing')}, expected a whole MTP head; export it again")
+        said = counted_names(names, "is missing", "are missing")
+        raise FormatError(f"{where}: holds a {kind.name}, {said}, expected a whole one; export it again")
     for parts in modules:
         for part, stored in parts.items():
             if not _is_read(part) or (held := tensors[stored].dtype) in FLOATS:
