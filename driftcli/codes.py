@@ -71,6 +71,13 @@ CODES: tuple[Code, ...] = (
         ("write d2t as offsets: target id minus draft id", "where it is lost write it anew from t2d, or from the map of training"),
     ),
     Code(
+        "FUSION-ORDER",
+        "wiring",
+        "The head's weights fit the embedding and the state in the other order in front of its projection.",
+        "A head that knows nothing: with exchanged halves hardly a guess is right, at any depth.",
+        ("exchange the column blocks of the projection in the file", "check which half the server's class puts first"),
+    ),
+    Code(
         "LOAD-BROKEN",
         "wiring",
         "The head's embeddings or its output rows do not belong to the rest of it: the target's fit its weights better. Or its first "
@@ -139,6 +146,14 @@ CODES: tuple[Code, ...] = (
         "on the state that the head feeds back: feeding it back is worse than not having it.",
         "A head trained to read the same state at every step: such a one is built so, and no state of its own is fed back.",
         ("let the server hand the anchor's state on at every step, if it can", "train with more unrolled steps"),
+    ),
+    Code(
+        "SWITCH-WORTH",
+        "wiring",
+        "Put together as another engine does it, the same head has more draft tokens accepted, or fewer: engines differ on a switch that "
+        "no file settles.",
+        "A head that was trained otherwise than it is declared: which way its weights fit is asked by the wiring probe.",
+        ("serve it with the engine, or the patch, that keeps more", "compare engines on acceptance only with this in mind"),
     ),
     Code(
         "TEMPLATE-SENSITIVE",

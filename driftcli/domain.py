@@ -35,6 +35,15 @@ System = Literal[  # whose way to compute a head's step
     "as_served:vllm", "as_served:sglang", "as_trained", "as_served:vllm-v1", "as_served:transformers", "as_served:llama.cpp"
 ]
 SYSTEMS: tuple[System, ...] = ("as_served:vllm", "as_served:sglang", "as_trained", "as_served:vllm-v1")  # that run EAGLE heads
+TRAINED = "as trained"
+SYSTEM_NAMES = {
+    "as_served:vllm": "vLLM 0.33",
+    "as_served:vllm-v1": "vLLM 0.33, V1 runner",
+    "as_served:sglang": "SGLang 0.5.23",
+    "as_served:transformers": "transformers 5.24",
+    "as_served:llama.cpp": "llama.cpp",
+    "as_trained": TRAINED,
+}
 Scalar: TypeAlias = "None | bool | int | float | str"
 
 

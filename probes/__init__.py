@@ -15,6 +15,7 @@ from probes.position_range import PositionRange
 from probes.reply_position import ReplyPosition
 from probes.sampling import Sampling
 from probes.streams import Streams
+from probes.switches import Switches
 from probes.system_prompt import SystemPrompt
 from probes.template import TemplateChanges
 from probes.vocabulary import VocabularyCoverage
@@ -37,6 +38,7 @@ BATTERY: tuple[Probe, ...] = (
     InputNoise(),
     Magnitude(),
     HeldState(),
+    Switches(),
 )
 # Names of those that --quick runs.
 QUICK = (
@@ -50,5 +52,6 @@ QUICK = (
     "vocabulary",
     "confidence",
     "held-state",
+    "switches",
     "mitigations",
 )

@@ -52,7 +52,26 @@ FACTORS: dict[str, Factor] = {
     "head": Factor(
         "LOAD-BROKEN", "an output head that is {}", "export lm_head again, or leave it out so that the target's rows are shared"
     ),
+    "order": Factor("FUSION-ORDER", "the projection's halves {}", "exchange the column blocks of the projection in the file"),
+    "gains": Factor("NORM-MISMATCH", "gains read as {}", "store the gains as the class of the head reads them, less one or not"),
+    "first_row": Factor("NORM-MISMATCH", "the embedding of position 0 {}", "serve it with an engine that leaves it so"),
+    "rotation": Factor("ROPE-MISMATCH", "{} of each head turned together", "permute the rows of q_proj and k_proj, or correct the class"),
+    "turned": Factor("ROPE-MISMATCH", "{} of each head's numbers turned", "correct partial_rotary_factor in the config"),
 }
+OF_MTP: dict[str, Factor] = {  # where an MTP head's files and servers name it otherwise
+    "capture": Factor(
+        "AUX-LAYERS",
+        "the target's state of boundary {}",
+        "hand in the target's state on that side of its final norm, in the server's class",
+    ),
+    "feedback": Factor("FEEDBACK-MODE", "a {} state fed back", "feed that state back, in the server's class: no config says it"),
+    "rope": Factor("ROPE-MISMATCH", "the {} rotation", "correct rope_theta and rope_scaling in the target's config"),
+}
+
+
+def factor_of(field: str, family: str) -> Factor:
+    """What a change of a field means for a family's heads."""
+    return OF_MTP[field] if family == "mtp" and field in OF_MTP else FACTORS[field]
 
 
 STORED_MAPS = {  # how d2t is read where no server reads it so: what it holds, and what to correct
@@ -88,6 +107,12 @@ class Step:
     after: Wiring
     field: str
     gain: Estimate
+    family: str = ""
+
+    @property
+    def factor(self) -> Factor:
+        """What the change means."""
+        return factor_of(self.field, self.family)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +186,7 @@ class WiringSearch:
         tell = f"about {more} more prompts would tell" if more else "more prompts would hardly tell"
         seen = f"{_described(step)} may fit the weights better: {_amount(step)}; {tell}"
         ask = "check what the head was trained with, or measure on more prompts (--limit, --prompts)"
-        fix = f"settle the wiring first: {ask}; if {_described(step)} fits better, {FACTORS[step.field].fix}"
+        fix = f"settle the wiring first: {ask}; if {_described(step)} fits better, {step.factor.fix}"
         if shown is not None:
             return Skipped("wiring", "inconclusive", seen, fix)
         return Open("wiring", seen, step.gain.high, more, _unit(step), fix)
@@ -255,7 +280,7 @@ def _step(trace: Trace, before: Wiring, after: Wiring, half: Half | None, tries:
     field = next(name for name in after.changes if after.changes[name] != before.changes.get(name))
     statistic = first_hits if field in BY_HITS else deeper_likelihood if field == "feedback" else first_likelihood
     gain = trace.gain(statistic, _named(after), _named(before), half, tries)
-    return None if isinstance(gain, Absent) else Step(before, after, field, gain)
+    return None if isinstance(gain, Absent) else Step(before, after, field, gain, trace.pair.family)
 
 
 def _best(trace: Trace, current: Wiring, asked: Sequence[Condition]) -> Step | None:
@@ -268,7 +293,7 @@ def _described(step: Step) -> str:
     value = step.after.changes[step.field]
     if step.field in ("embedding", "head"):
         value = "its own" if value == "own" else f"the {value}"
-    return FACTORS[step.field].what.format(", ".join(map(str, value)) if isinstance(value, tuple) else value)
+    return step.factor.what.format(", ".join(map(str, value)) if isinstance(value, tuple) else value)
 
 
 def _amount(step: Step) -> str:
@@ -283,7 +308,7 @@ def _unit(step: Step) -> str:
 
 
 def _finding(step: Step) -> Finding:
-    factor = FACTORS[step.field]
+    factor = step.factor
     claim = f"the weights fit {_described(step)} better than what is declared: {_amount(step)}"
     return Finding(factor.code, "miswired", claim, step.gain, _unit(step), factor.fix, _named(step.after))
 

@@ -58,7 +58,7 @@ def diagnose(
         Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="auto: float32 on a CPU, the config's on a GPU.")
     ] = "auto",
     reading: Annotated[
-        ReadingChoice, typer.Option(help="Whose way to compute an EAGLE head's step; declared: vLLM's, where it can run the file.")
+        ReadingChoice, typer.Option(help="Whose way to compute a head's step; declared: vLLM's, where it can run the file.")
     ] = "declared",
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run Python that comes with a checkpoint.")] = False,
     out: Annotated[Path | None, typer.Option(help=OUT)] = None,

@@ -51,7 +51,7 @@ def load_pair(
 ) -> LoadedPair:
     """Load both models; raises a DriftError naming what does not fit. The drafter's headers are read before the target's weights.
 
-    reading: whose way to compute an EAGLE head's step is taken, None for the declared one.
+    reading: whose way to compute a head's step is taken, None for the declared one.
     """
     if drafter_name == OWN_HEAD:
         return _with_own_head(resolve(target_name, remote_code=remote_code), device, dtype, remote_code=remote_code, reading=reading)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from driftcli.conditions import BASELINE, Condition, Plan
 from driftcli.domain import PairCard, RunSpec
 from driftcli.mitigations.mitigation import Kind, Option, Trial, usual
+from driftcli.mitigations.mtp_serving import mtp_wiring
 from driftcli.mitigations.serving import wiring
 from driftcli.probe import Trace
 
@@ -28,8 +29,6 @@ class WiringRepair:
         if not trace.wiring.changes:
             return []
         words, declared = f"wire it as {trace.wiring}", Plan(BASELINE, trace.spec.depth)
-        return [
-            Trial(
-                self.name, [Option(words, usual(trace), declared, wiring(trace.wiring.changes, target_type=trace.pair.target.model_type))]
-            )
-        ]
+        changes, pair = trace.wiring.changes, trace.pair
+        settings = mtp_wiring(changes) if pair.family == "mtp" else wiring(changes, target_type=pair.target.model_type)
+        return [Trial(self.name, [Option(words, usual(trace), declared, settings)])]

@@ -11,10 +11,9 @@ from datetime import datetime
 from typing import Literal
 
 from driftcli.conditions import BASELINE
-from driftcli.domain import SHARES, SYSTEMS, Absent, Estimate, Finding, Verdict
+from driftcli.domain import SHARES, SYSTEM_NAMES, SYSTEMS, Absent, Estimate, Finding, Verdict
 from driftcli.mitigations.probe import MITIGATED
 from driftcli.printable import printable
-from driftcli.report.switches import SYSTEM_NAMES
 from driftcli.report.tables import Row
 from driftcli.report.verdict import GRADED
 from driftcli.statistics import curves

@@ -9,9 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from driftcli.domain import Sourced
+from driftcli.domain import SYSTEM_NAMES, Sourced
 from driftcli.printable import printable
-from driftcli.report.switches import SWITCHES, SYSTEM_NAMES, written
+from driftcli.report.switches import SWITCHES, written
 from driftcli.report.tables import hanging
 from driftcli.scanned import Scan, Unread
 

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from driftcli.domain import PairCard, Sourced
+from driftcli.domain import SYSTEM_NAMES, TRAINED, PairCard, Sourced
 
-TRAINED = "as trained"
-SYSTEM_NAMES = {
-    "as_served:vllm": "vLLM 0.33",
-    "as_served:vllm-v1": "vLLM 0.33, V1 runner",
-    "as_served:sglang": "SGLang 0.5.23",
-    "as_served:transformers": "transformers 5.24",
-    "as_served:llama.cpp": "llama.cpp",
-    "as_trained": TRAINED,
-}
 SWITCHES = {
     "capture": "captured boundaries",
     "pre_fc_norm": "norm before fc",

@@ -423,7 +423,7 @@ def test_a_resumed_run_drafts_on_the_texts_that_it_holds(pair: Callable, tmp_pat
 def test_states_that_overflow_are_refused_and_never_averaged(pair: Callable, tmp_path: Path) -> None:
     loaded = pair("pre")
     (layer,) = loaded.drafter.layers
-    broken = replace(loaded.drafter, layers=(replace(layer, down=layer.down * 1e38),))
+    broken = replace(loaded.drafter, layers=(replace(layer, mlp=replace(layer.mlp, down=layer.mlp.down * 1e38)),))
     with pytest.raises(RunError, match="the models computed NaN or infinity"):
         measure(job(replace(loaded, drafter=broken), tmp_path / "r", prompts(2)), silent)
 

@@ -10,10 +10,10 @@ import pytest
 from transformers import GenerationConfig
 
 from driftcli.conditions import StopMeasure, StopRule, Wiring
+from driftcli.domain import SYSTEM_NAMES
 from driftcli.families.eagle.capture_layers import INSIDE, LayerIds, captured
 from driftcli.mitigations import serving
 from driftcli.mitigations.serving import ENGINES, NO_SWITCH, Engine
-from driftcli.report.switches import SYSTEM_NAMES
 from driftcli.target.facts import TargetFacts
 
 LAYERS = 32

@@ -3,11 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
-from driftcli.domain import SYSTEMS, Sourced, System
+from driftcli.domain import SYSTEM_NAMES, SYSTEMS, Sourced, System
 from driftcli.families.eagle.readings import Reading
 from driftcli.report.evidence import facts_line
 from driftcli.report.notes import remarks
-from driftcli.report.switches import SWITCHES, SYSTEM_NAMES, written
+from driftcli.report.switches import SWITCHES, written
 from driftcli.traces.reader import read_run
 from tests.report.synthetic import Recipe, write_run
 

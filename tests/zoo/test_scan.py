@@ -55,7 +55,7 @@ SAID: dict[str, tuple[str, ...]] = {  # what must stand there, and behind "not" 
     "42": ("causal language model that carries Medusa heads", "6 tensors, such as medusa_heads.0.0.linear.weight"),
     "44": ("an MLPSpeculator (speculator.emb.0.weight)", "passes no attention"),
     "45": ("causal language model that carries an MTP head", "15 tensors, such as model.layers.61.", "quantised (fp8 e4m3)"),
-    "46": ("an MTP head (model.layers.0.eh_proj.weight)", DRIFT, "SGLang's NEXTN"),
+    "46": ("holds a DeepSeek-V3 MTP head", "4 tensors are missing", "export it again"),
     "47": ("causal language model that carries an MTP head", "11 tensors, such as mtp."),
     "48": ("causal language model that carries an MTP head", "7 tensors, such as model.layers.46."),
     "49": ("an MTP head (model.mtp_layers.0.", DRIFT),
