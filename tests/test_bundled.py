@@ -29,7 +29,9 @@ def test_a_target_and_three_drafters_ship_each_with_a_card() -> None:
 
 
 def test_a_model_that_does_not_ship_is_refused_with_those_that_do() -> None:
-    with pytest.raises(SourceError, match="bundled:other: no such model ships with driftcli; expected one of bundled:mtp, bundled:post-norm, "):
+    with pytest.raises(
+        SourceError, match="bundled:other: no such model ships with driftcli; expected one of bundled:mtp, bundled:post-norm, "
+    ):
         resolve("bundled:other")
 
 
