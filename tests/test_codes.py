@@ -40,6 +40,8 @@ def test_the_battery_reports_every_code_and_no_other() -> None:
 def test_a_code_stands_on_the_axis_that_the_design_gives_it() -> None:
     assert {code.name: code.axis for code in CODES} == {
         "AUX-LAYERS": "wiring",
+        "FUSION-ORDER": "wiring",  # these two beside the design's own: of MTP heads
+        "SWITCH-WORTH": "wiring",
         "FEEDBACK-MODE": "wiring",
         "NORM-MISMATCH": "wiring",
         "ROPE-MISMATCH": "wiring",

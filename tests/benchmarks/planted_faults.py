@@ -21,13 +21,14 @@ from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from driftcli.codes import BY_NAME
-from driftcli.conditions import BASELINE
+from driftcli.conditions import BASELINE, Wiring
 from driftcli.domain import Prompt, RunSpec, Verdict
 from driftcli.engine.run import Job, measure
 from driftcli.engine.texts import write_texts
+from driftcli.families.mtp.head import Mtp
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.report.verdict import judge
-from driftcli.sources.files import resolve
+from driftcli.sources.files import read_config, resolve
 from driftcli.target.language_model import LanguageModel
 from driftcli.texts.prompts import builtin_prompts, bundled_prompts, limited
 from driftcli.traces.reader import read_run
@@ -51,13 +52,14 @@ class Files:
 @dataclass(frozen=True)
 class Fault:
     """What goes wrong in the files, and the code that names it; no code for a sound copy. of_target: in the target's, which answers as
-    before.
+    before. served: how a server puts the head together that does not do so as it was trained.
     """
 
     name: str
     code: str | None
     plant: Callable[[Files], None]
     of_target: bool = False
+    served: Wiring | None = None
 
 
 def late_layers(files: Files) -> None:
@@ -137,6 +139,17 @@ def rotated(files: Files) -> None:
     files.config["tie_word_embeddings"] = False
 
 
+def exchanged_halves(files: Files) -> None:
+    (name,) = [name for name in files.tensors if name.endswith("eh_proj.weight")]
+    files.tensors[name] = torch.cat(files.tensors[name].chunk(2, dim=1)[::-1], dim=1)
+
+
+def gains_less_one(files: Files) -> None:
+    for name in files.tensors:
+        if "norm" in name:
+            files.tensors[name] = files.tensors[name].float() - 1
+
+
 def nothing(files: Files) -> None:
     """A sound copy."""
 
@@ -162,6 +175,25 @@ FAULTS = (
     Fault("d2t all zeros", "VOCAB-MAP", zero_map),
     Fault("d2t all zeros, no t2d", "VOCAB-MAP", lost_map),
 )
+
+BEFORE_FINAL_NORM = Wiring(capture=(-1,))  # counted from the boundary behind it
+OF_MTP = (
+    Fault("sound", None, nothing),
+    Fault("halves exchanged", "FUSION-ORDER", exchanged_halves),
+    Fault("gains stored less one", "NORM-MISMATCH", gains_less_one),
+    Fault("raw state fed back", "FEEDBACK-MODE", nothing, served=Wiring(feedback="raw")),
+    Fault("hand-in before final norm", "AUX-LAYERS", nothing, served=BEFORE_FINAL_NORM),
+)
+
+
+def served_as(pair: LoadedPair, wiring: Wiring) -> LoadedPair:
+    """The pair with an MTP head put together otherwise, and what it was before among what its files leave open."""
+    head = pair.drafter
+    assert isinstance(head, Mtp)
+    wiring = Wiring(capture=(head.boundary - 1,)) if wiring == BEFORE_FINAL_NORM else wiring
+    before = Wiring(capture=(head.boundary,)) if wiring.capture else Wiring(feedback=head.feedback)
+    rest = tuple(one for one in pair.card.alternatives if one.changes.keys() != wiring.changes.keys())
+    return replace(pair, drafter=head.wired(wiring), card=replace(pair.card, alternatives=(before, *rest)))
 
 
 def planted(fault: Fault, drafter: str, target: str, folder: Path) -> Path:
@@ -215,6 +247,7 @@ def table(target: str, drafter: str, faults: Sequence[Fault], asked: argparse.Na
             copy = str(planted(fault, drafter, target, Path(scratch) / "copy"))
             models = (copy, drafter) if fault.of_target else (target, copy)
             pair = load_pair(*models, torch.device(asked.device), "auto")
+            pair = pair if fault.served is None else served_as(pair, fault.served)
             if not prompts:
                 known = bundled_prompts() if target.startswith("bundled:") else builtin_prompts()
                 prompts = answered(pair.target, limited(known, asked.prompts), asked.max_new_tokens)
@@ -239,10 +272,11 @@ def main() -> None:
     asked = parser.parse_args()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    faults = [fault for fault in FAULTS if not asked.only or any(word in fault.name for word in asked.only)]
     right = total = 0
     for drafter in asked.drafter:
         print(f"\n{asked.target} <- {drafter}, {asked.prompts} prompts\n{'fault':28} {'its code':14} {'found':30} {'drift as declared':24}")
+        kinds = OF_MTP if "num_nextn_predict_layers" in read_config(resolve(drafter)) else FAULTS
+        faults = [fault for fault in kinds if not asked.only or any(word in fault.name for word in asked.only)]
         for good, line in table(asked.target, drafter, faults, asked):
             print(line, flush=True)
             right, total = right + (good and not line.startswith(" ")), total + (not line.startswith(" "))
