@@ -8,7 +8,7 @@ import torch
 
 from driftcli.domain import ModelCard, PairCard, Sourced, System
 from driftcli.errors import FormatError, SourceError, UsageError
-from driftcli.families.carried import carried
+from driftcli.families.carried import carried, mtp_tensors
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.families.causal_lm.loading import read_causal_lm
 from driftcli.families.eagle.alternatives import alternatives
@@ -158,8 +158,9 @@ def require_no_head(target: Source) -> None:
 
 def _unread(model: LanguageModel, *, own_head: bool = False) -> tuple[str, ...]:
     """Which drafters a model carries, but for its own MTP head where that drafts, and what else its class has no place for."""
-    heads = carried(tensor_names(model.source), model.facts.model_type)
-    of_heads = {name for head in heads for name in head.tensors}
+    names = tensor_names(model.source)
+    heads = carried(names, model.facts.model_type)
+    of_heads = {*(name for head in heads for name in head.tensors), *mtp_tensors([*names, *model.unread])}  # as the class renames them, too
     left = [name for name in model.unread if name not in of_heads]
     said = counted_names(left, "has no place in the model and was not read", "have no place in the model and were not read")
     beside = [head for head in heads if not (own_head and head.is_mtp)]

@@ -6,19 +6,26 @@ import json
 import re
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from driftcli.cli.main import main
 from driftcli.conditions import DraftSettings
+from driftcli.domain import RunSpec, Skipped
 from driftcli.engine.chains import draft_chains
+from driftcli.engine.run import measure
 from driftcli.errors import FormatError, UsageError
-from driftcli.families.mtp.head import Mtp
+from driftcli.families.mtp.head import Mtp, MtpModules
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.loading.scan import scan_checkpoint
 from driftcli.scanned import Scan
+from driftcli.traces.reader import read_run
+from probes.chain_length import ChainLength
 from tests.edits import edit_config, refused
+from tests.engine.test_run import job, silent
 from tests.families.mtp.all_cases import CASES
 from tests.families.mtp.cases import write
 from tests.tiny import prompts, trajectories
@@ -98,3 +105,25 @@ def test_a_reading_that_no_engine_has_is_refused(tmp_path: Path) -> None:
     target = write(BY_NAME["mimo"], tmp_path / "target")
     asked = "as_served:transformers"
     refused(UsageError, lambda: load_pair(str(target), "mtp", CPU, "float32", reading=asked), "expected declared or one of as_served:vllm")
+
+
+def test_modules_of_a_depth_each_are_measured_without_a_word_on_drift_and_no_deeper_than_they_go(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = write(BY_NAME["glm4_moe-2"], tmp_path / "target")
+    pair = load_pair(str(target), "mtp", CPU, "float32")
+    assert isinstance(pair.drafter, MtpModules) and pair.card.no_recursion is not None and "weights" in pair.card.no_recursion
+    assert not any("no place in the model" in note for note in pair.card.notes)
+    asked = job(pair, tmp_path / "run", prompts(9), spec=RunSpec(depth=2, max_new_tokens=12, batch_size=9))
+    run = read_run(measure(asked, silent))
+    assert [said.state for said in ChainLength().judge(run) if isinstance(said, Skipped)] == ["not applicable"]
+    assert {row["feed"] for row in pq.read_table(run.path / "steps").to_pylist()} == {"fresh", "forced"}
+    deeper = ["diagnose", "--target", str(target), "--depth", "3", "--limit", "2", "--max-new-tokens", "9", "--out", str(tmp_path / "deep")]
+    assert ended(deeper) == 2
+    assert "has 2 modules, one a depth, so no chain is deeper; use --depth 2" in capsys.readouterr().err
+
+
+def ended(arguments: list[str]) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    return int(str(stopped.value.code))
