@@ -10,7 +10,7 @@ import typer
 from driftcli.domain import BUNDLED, RunSpec
 from driftcli.errors import UsageError
 from driftcli.families.mtp.kinds import OWN_HEAD
-from driftcli.report.choices import FULL, STRICT, FailOn, OutputFormat, ReadingChoice
+from driftcli.report.choices import FAILS, FULL, STRICT, FailOn, OutputFormat, ReadingChoice
 
 DEFAULTS = RunSpec()
 PROMPTS = (
@@ -64,9 +64,7 @@ def diagnose(
     out: Annotated[Path | None, typer.Option(help=OUT)] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a run of another request in --out; without --out begin anew.")] = False,
     format: Annotated[OutputFormat, typer.Option(help="How to print.")] = "terminal",
-    fail_on: Annotated[
-        FailOn, typer.Option(help="Exit 4 when the verdict is at this severity or above, 5 when it is inconclusive.")
-    ] = "none",
+    fail_on: Annotated[FailOn, typer.Option(help=FAILS)] = "none",
     strict: Annotated[bool, typer.Option("--strict", help=STRICT)] = False,
     full: Annotated[bool, typer.Option("--full", help=FULL)] = False,
 ) -> None:

@@ -8,15 +8,13 @@ from typing import Annotated
 import typer
 
 from driftcli.printable import printable
-from driftcli.report.choices import FULL, STRICT, FailOn, OutputFormat
+from driftcli.report.choices import FAILS, FULL, STRICT, FailOn, OutputFormat
 
 
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder to read.")],
     format: Annotated[OutputFormat, typer.Option(help="How to print.")] = "terminal",
-    fail_on: Annotated[
-        FailOn, typer.Option(help="Exit 4 when the verdict is at this severity or above, 5 when it is inconclusive.")
-    ] = "none",
+    fail_on: Annotated[FailOn, typer.Option(help=FAILS)] = "none",
     strict: Annotated[bool, typer.Option("--strict", help=STRICT)] = False,
     probe: Annotated[list[str] | None, typer.Option(help="A probe of your own that RUN was measured with, as package.module:NAME.")] = None,
     full: Annotated[bool, typer.Option("--full", help=FULL)] = False,

@@ -10,5 +10,6 @@ ReadingChoice = Literal[
     "declared", "as_served:vllm", "as_served:vllm-v1", "as_served:sglang", "as_served:transformers", "as_served:llama.cpp", "as_trained"
 ]
 FailOn = Literal["none", "mild", "moderate", "severe"]
+FAILS = "Exit 4 when the verdict is at this severity or above, 5 when it is inconclusive."
 FULL = "On a terminal the whole report, not a page of it; JSON and Markdown always have everything."
 STRICT = "Under --fail-on an axis that was left open, nothing found and a loss not excluded, is inconclusive too."
