@@ -76,7 +76,8 @@ def test_with_no_pair_the_bundled_one_is_diagnosed_as_the_readme_shows(
 
 def without_numbers(text: str) -> list[str]:
     """The lines of a report as words: numbers and the run's folder may differ from machine to machine."""
-    return [" ".join(re.sub(r"[-+]?\d[\d.]*[%x]?|\S*/\S*|\d+ min|# s", "#", line).split()) for line in text.splitlines()]
+    durations = (re.sub(r"\b(\d+ min )?\d+ s\b|\b\d+ min\b", "#", line) for line in text.splitlines())
+    return [" ".join(re.sub(r"[-+]?\d[\d.]*[%x]?|\S*/\S*", "#", line).split()) for line in durations]
 
 
 def first(pattern: str, text: str) -> str:
