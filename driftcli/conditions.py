@@ -67,6 +67,11 @@ class Wiring:
         return "+".join(f"{name}-{value}".replace("'s", "") for name, value in words)
 
 
+def worded(value: object) -> str:
+    """A value of a wiring's field, or of a reading's, as text."""
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 @dataclass(frozen=True, slots=True)
 class DraftSettings:
     """All that changes how a chain is drafted; the defaults are the declared reading of the checkpoint.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from driftcli.conditions import Condition, DraftSettings, Wiring
+from driftcli.conditions import Condition, DraftSettings, Wiring, worded
 from driftcli.domain import SYSTEM_NAMES, Absent, Axis, Estimate, Finding, PairCard, RunSpec, Said
 from driftcli.probe import Trace
 from driftcli.statistics.curves import accepted_drafts
@@ -53,7 +53,7 @@ class Switches:
     def _noted(self, wiring: Wiring, systems: Sequence[str], worth: Estimate) -> Finding:
         ((field, value),) = wiring.changes.items()
         who = " and ".join(SYSTEM_NAMES[system] for system in systems)
-        does = WORDS[field].format(", ".join(map(str, value)) if isinstance(value, tuple) else value)
+        does = WORDS[field].format(worded(value))
         gain = f"{worth.value - 1:+.0%} accepted draft tokens [{worth.low - 1:+.0%}, {worth.high - 1:+.0%}]"
         better = worth.value > 1
         fix = (

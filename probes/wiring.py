@@ -18,7 +18,7 @@ from itertools import permutations
 from math import inf
 from typing import NamedTuple
 
-from driftcli.conditions import BASELINE, Condition, DraftSettings, Wiring
+from driftcli.conditions import BASELINE, Condition, DraftSettings, Wiring, worded
 from driftcli.domain import Absent, Axis, Estimate, Finding, Half, Open, PairCard, RunSpec, Said, Skipped, Sound, Withheld
 from driftcli.probe import Trace
 from driftcli.statistics.curves import forced_accuracy, log_likelihood, over_favourite, vocabulary_lost
@@ -293,7 +293,7 @@ def _described(step: Step) -> str:
     value = step.after.changes[step.field]
     if step.field in ("embedding", "head"):
         value = "its own" if value == "own" else f"the {value}"
-    return step.factor.what.format(", ".join(map(str, value)) if isinstance(value, tuple) else value)
+    return step.factor.what.format(worded(value))
 
 
 def _amount(step: Step) -> str:

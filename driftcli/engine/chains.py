@@ -89,6 +89,18 @@ class Rows:
         return cls(among(kept) if kept else None, among(sinks) * bias if bias else None)
 
 
+def kept_inside(chain: Sequence[Queries], ids: Tensor, first: int) -> Tensor:
+    """Drafts kept at each anchor from `first` on, counted up to the text's end; what is guessed beyond it is nobody's. (anchor,)
+
+    chain: forced queries by depth over these anchors. ids: (position,).
+    """
+    count, deepest = len(chain[0].guesses.drafted), len(chain)
+    padded, place = F.pad(ids, (0, deepest)), torch.arange(count, device=ids.device)[:, None]
+    right = [queries.guesses.drafted == padded[first + depth : first + depth + count] for depth, queries in enumerate(chain, 1)]
+    inside = first + place + torch.arange(1, deepest + 1, device=ids.device) < len(ids)
+    return (torch.stack(right, dim=1) & inside).long().cumprod(dim=1).sum(dim=1)
+
+
 @dataclass(frozen=True)
 class _Chains:
     """The drafting of one trajectory under one setting."""
@@ -135,13 +147,9 @@ class _Chains:
         return Queries(self.guess(done, self.ids[self.first + 1 :]), Masses.joined(parts, dim=0), done.state), shared
 
     def kept_to_end(self, start: Queries, shared: list[Keys]) -> Tensor:
-        """Drafts kept at each anchor, counted up to the text's end; what would be guessed beyond it is nobody's. (anchor,)"""
-        deepest, place = self.settings.depth, torch.arange(self.n_anchors, device=self.ids.device)[:, None]
-        padded = replace(self, ids=F.pad(self.ids, (0, deepest)))
-        chain = padded.chain(start, shared, forced=True)
-        right = torch.stack([queries.guesses.drafted == padded.wanted(depth) for depth, queries in enumerate(chain, 1)], dim=1)
-        inside = self.first + place + torch.arange(1, deepest + 1, device=self.ids.device) < len(self.ids)
-        return (right & inside).long().cumprod(dim=1).sum(dim=1)
+        """Drafts kept at each anchor by chains that reach past the text's end. (anchor,)"""
+        padded = replace(self, ids=F.pad(self.ids, (0, self.settings.depth)))
+        return kept_inside(padded.chain(start, shared, forced=True), self.ids, self.first)
 
     def chain(self, start: Queries, shared: list[Keys], *, forced: bool) -> list[Queries]:
         """Depths 2 and deeper, on the target's tokens or on its own."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from driftcli.conditions import DraftSettings
 from driftcli.engine.attention import Keys, Sight, attend, attend_unmeasured, tail_length
-from driftcli.engine.chains import Drafted, Guesses, Queries, Rows
+from driftcli.engine.chains import Drafted, Guesses, Queries, Rows, kept_inside
 from driftcli.engine.trajectories import Trajectory
 from driftcli.families.mtp.head import Mtp, MtpModules
 
@@ -36,7 +36,7 @@ def draft_modules(
         found, states = run.through(module, states, depth)
         every.append(found)
     places = torch.arange(n_all, device=states.device)
-    behind = _kept(every, run.ids, first)[n_anchors:] if to_end else None
+    behind = kept_inside(every, trajectory.ids.to(states.device), first)[n_anchors:] if to_end else None
     if not n_anchors:
         return Drafted(0, every[0], [], [], behind)
     return Drafted(n_anchors, every[0], [queries.pick(places[:n_anchors]) for queries in every], [], behind)
@@ -74,12 +74,3 @@ class _Modules:
         probs = (module.logits(done.output[early:]) / self.trajectory.temperature).softmax(-1)
         wanted = ids[self.first + depth : self.first + depth + len(probs)]
         return Queries(Guesses.of(probs, probs.argmax(-1), wanted), masses), done.state
-
-
-def _kept(every: Sequence[Queries], ids: Tensor, first: int) -> Tensor:
-    """Drafts kept at each anchor, counted up to the text's end, where nothing is right any more. (anchor,)"""
-    count = len(every[0].guesses.drafted)
-    place, end = torch.arange(count, device=ids.device)[:, None] + first, len(ids) - len(every)
-    depths = torch.arange(1, len(every) + 1, device=ids.device)
-    right = torch.stack([queries.guesses.drafted == ids[first + d : first + d + count] for d, queries in enumerate(every, 1)], dim=1)
-    return (right & (place + depths < end)).long().cumprod(dim=1).sum(dim=1)

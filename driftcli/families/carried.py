@@ -7,10 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from driftcli.families.mtp.kinds import kind_of
-from driftcli.families.mtp.names import head_layers, modules_of
+from driftcli.families.mtp.names import modules_of, mtp_tensors
 from driftcli.sources.files import Json
 
-MTP = re.compile(r"(^|\.)(mtp|mtp_layers|mtp_block|mtp_emb_norm|mtp_hidden_norm|mtp_linear_proj)\.")
 MTP_HEAD = "an MTP head"
 MEDUSA = re.compile(r"^medusa_heads?\.")
 DECLARED = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers", "num_mtp_modules", "n_mtp_layers")
@@ -38,19 +37,14 @@ class Carried:
 
 def carried(names: Collection[str], model_type: str = "") -> tuple[Carried, ...]:
     """The drafters among a checkpoint's tensors; model_type: of its text config."""
-    modules = modules_of(names)
+    of_mtp = mtp_tensors(names)
+    modules = modules_of(of_mtp)
     measured = bool(modules) and kind_of(model_type, modules[0]) is not None
     found = (
-        Carried(MTP_HEAD, mtp_tensors(names), "vLLM (method mtp) and SGLang (NEXTN)", measured),
+        Carried(MTP_HEAD, of_mtp, "vLLM (method mtp) and SGLang (NEXTN)", measured),
         Carried("Medusa heads", tuple(name for name in names if MEDUSA.search(name)), "TensorRT-LLM"),
     )
     return tuple(one for one in found if one.tensors)
-
-
-def mtp_tensors(names: Collection[str]) -> tuple[str, ...]:
-    """Tensors of an MTP head: under a prefix of its own, or all of a layer that has a projection of embedding and state."""
-    layers = head_layers(names)
-    return tuple(name for name in names if MTP.search(name) or name.startswith(layers))
 
 
 def own_tensors(names: Collection[str]) -> set[str]:

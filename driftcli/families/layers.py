@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from driftcli.conditions import Rotation
 from driftcli.families.self_feeding import Flow, Projected, RopeTables
 
 
@@ -40,7 +41,7 @@ class GroupedAttention:
 
     v: absent where keys, before norm and rotation, stand for values. unscaled: scores as they are, and values normed without a gain, as in
     Gemma 4. paired: the numbers that turn together lie side by side, not half a head apart. factor: of scores, where it is not one over
-    the root of a head's size.
+    the root of a head's size. sinks: (head,), learned scores that take attention to no key.
     """
 
     q: Linear
@@ -187,6 +188,10 @@ class DecoderLayer:
     def at_one(self) -> DecoderLayer:
         """The layer with the gains of its norms at 1."""
         return replace(self, **{name: torch.ones_like(gain) for name in GAINS if (gain := getattr(self, name)) is not None})  # type: ignore[arg-type]
+
+    def turned_as(self, rotation: Rotation) -> DecoderLayer:
+        """The layer with the other numbers of its heads turning together."""
+        return replace(self, attention=replace(self.attention, paired=rotation == "pairs"))
 
     def enter(self, stream: Tensor) -> Flow:
         """The residual stream, normed for the attention; beside it in what goes around stand the gate's openings, where there is one."""

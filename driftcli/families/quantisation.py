@@ -10,6 +10,8 @@ from driftcli.errors import FormatError
 from driftcli.sources.checkpoint import Checkpoint
 from driftcli.sources.files import Json, reason
 
+FLOATS = ("F16", "BF16", "F32", "F64")  # as safetensors spells what is read as it stands
+SCALE = "_scale_inv"  # behind the name of a weight of 8-bit floats: the tensor of its scales
 NVIDIA = "hf_quant_config.json"  # beside the config, where ModelOpt writes it
 
 

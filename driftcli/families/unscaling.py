@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from driftcli.errors import FormatError
+from driftcli.families.quantisation import SCALE
 from driftcli.sources.files import Json
 
-SCALE = "_scale_inv"
 BLOCK = (128, 128)  # of DeepSeek-V3, where the config names no other
 
 

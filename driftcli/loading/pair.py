@@ -8,7 +8,7 @@ import torch
 
 from driftcli.domain import ModelCard, PairCard, Sourced, System
 from driftcli.errors import FormatError, SourceError, UsageError
-from driftcli.families.carried import carried, mtp_tensors
+from driftcli.families.carried import carried
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.families.causal_lm.loading import read_causal_lm
 from driftcli.families.eagle.alternatives import alternatives
@@ -23,6 +23,7 @@ from driftcli.families.mtp.declaration import MtpDeclaration, declare_mtp
 from driftcli.families.mtp.head import Mtp, MtpModules
 from driftcli.families.mtp.kinds import OWN_HEAD
 from driftcli.families.mtp.loading import read_mtp
+from driftcli.families.mtp.names import mtp_tensors
 from driftcli.families.mtp.scan import left_open
 from driftcli.printable import counted_names, masked
 from driftcli.scanned import Unread

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from driftcli.conditions import worded
 from driftcli.mitigations.serving import NO_SWITCH, Engine
 
 LINES: Mapping[str, str] = {
@@ -24,10 +25,6 @@ LINES: Mapping[str, str] = {
 
 def mtp_wiring(changes: Mapping[str, object]) -> dict[Engine, str]:
     """What to change in an engine's class, or in the files, given `Wiring.changes`."""
-    said = "; ".join(LINES[name].format(_words(value)) for name, value in changes.items())
+    said = "; ".join(LINES[name].format(worded(value)) for name, value in changes.items())
     text = f"{NO_SWITCH}: in the class of its MTP head, {said}"
     return {"vllm": text, "sglang": text, "tensorrt-llm": text, "transformers": text}
-
-
-def _words(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

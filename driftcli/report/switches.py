@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from driftcli.conditions import worded
 from driftcli.domain import SYSTEM_NAMES, TRAINED, PairCard, Sourced
 
 SWITCHES = {
@@ -28,11 +29,9 @@ SWITCHES = {
 
 def written(value: object) -> str:
     """A field's value as text."""
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "not said" if value is None else str(value)
+    return "not said" if value is None else worded(value)
 
 
 def disagreements(pair: PairCard) -> list[str]:

@@ -46,11 +46,16 @@ NO_TARGET = TargetFacts("no target")
 def read_facts(source: Source) -> TargetFacts:
     """The facts that a target's `config.json` tells; raises FormatError for a size that is no positive whole number."""
     config = read_config(source)
-    part = next((inner for key in TEXT_PARTS if isinstance(inner := config.get(key), dict)), config)
+    part = text_part(config)
     sizes = {name: _size(source, part, keys) for name, keys in ALIASES.items()}
     if sizes["layers"] is None and isinstance(pattern := part.get("hybrid_override_pattern"), str):
         sizes["layers"] = len(pattern) or None  # Nemotron-H names its layers by a letter each
     return TargetFacts(source.name, **sizes, model_type=str(part.get("model_type", "")), config=part)
+
+
+def text_part(config: Mapping[str, Json]) -> Mapping[str, Json]:
+    """The settings of the text model, which a model of more than text keeps apart."""
+    return next((inner for key in TEXT_PARTS if isinstance(inner := config.get(key), dict)), config)
 
 
 def _size(source: Source, config: Mapping[str, Json], keys: tuple[str, ...]) -> int | None:

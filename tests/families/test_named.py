@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from driftcli.errors import DriftError, SourceError
-from driftcli.families.carried import carried, mtp_tensors, promised
+from driftcli.families.carried import carried, promised
 from driftcli.families.formats import open_drafter, recognise
 from driftcli.families.layout import Format
+from driftcli.families.mtp.names import mtp_tensors
 from driftcli.families.named import NAMED, PARALLEL
 from driftcli.loading.scan import scan_checkpoint
 from driftcli.scanned import Unread

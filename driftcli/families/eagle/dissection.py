@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from driftcli.errors import FormatError, PairError
 from driftcli.families.eagle.anatomy import SCALAR, Anatomy, Heads, expected_shapes, required_names
 from driftcli.families.layout import Family, Format
-from driftcli.families.quantisation import quantisation
+from driftcli.families.quantisation import FLOATS, quantisation
 from driftcli.families.record import Record
 from driftcli.printable import counted_names
 from driftcli.sources.checkpoint import Checkpoint, Stored
 from driftcli.target.facts import TargetFacts
 
-FLOATS = ("F16", "BF16", "F32", "F64")
 LLAMA = "transformers LlamaConfig, as vLLM loads it"
 DEEPSEEK = "transformers DeepseekV3Config, as vLLM loads it"
 OWN_TENSORS = "the head's own tensors"

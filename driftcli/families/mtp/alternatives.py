@@ -6,21 +6,18 @@ from collections.abc import Iterator
 
 from transformers import LlamaConfig
 
-from driftcli.conditions import Rotation, Turned, Wiring
+from driftcli.conditions import Turned, Wiring
 from driftcli.errors import FormatError
-from driftcli.families.layers import GroupedAttention, LatentAttention
 from driftcli.families.mtp.declaration import Module, MtpDeclaration
 from driftcli.families.mtp.head import Mtp, MtpModules
 from driftcli.families.rope_config import rope_config
 
 SHARES: dict[Turned, float] = {"all": 1.0, "half": 0.5, "quarter": 0.25}
-OTHER_ROTATION: dict[Rotation, Rotation] = {"halves": "pairs", "pairs": "halves"}
 
 
 def alternatives(d: MtpDeclaration, drafter: Mtp | MtpModules) -> tuple[Wiring, ...]:
     """Every one-change wiring of a loaded head."""
-    first = drafter.modules[0] if isinstance(drafter, MtpModules) else drafter
-    return tuple(_open(d, first))
+    return tuple(_open(d, drafter.modules[0] if isinstance(drafter, MtpModules) else drafter))
 
 
 def _open(d: MtpDeclaration, head: Mtp) -> Iterator[Wiring]:
@@ -30,9 +27,8 @@ def _open(d: MtpDeclaration, head: Mtp) -> Iterator[Wiring]:
     yield Wiring(order="hidden-first" if head.order == "embedding-first" else "embedding-first")
     yield Wiring(gains="weight" if head.one_plus else "one-plus")
     yield Wiring(first_row="kept" if head.blanks_first else "zeroed")
-    attention = head.layer.attention
-    if head.rope_config is not None and isinstance(attention, GroupedAttention | LatentAttention):
-        yield Wiring(rotation=OTHER_ROTATION["pairs" if attention.paired else "halves"])
+    if head.rope_config is not None:
+        yield Wiring(rotation="halves" if head.layer.attention.paired else "pairs")
         yield from (Wiring(turned=name) for name in SHARES if name in head.others.ropes)
 
 

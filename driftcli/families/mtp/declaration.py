@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from driftcli.conditions import Rotation
 from driftcli.domain import Sourced, System
 from driftcli.errors import FormatError, UsageError
 from driftcli.families.mtp.kinds import REFUSED, SPECULATORS, TRAINED, Kind, Served, kind_of
@@ -15,12 +16,11 @@ from driftcli.families.record import Record
 from driftcli.families.rope import Rope, rope_settings, shown
 from driftcli.sources.checkpoint import Checkpoint
 from driftcli.sources.files import Json
-from driftcli.target.facts import TargetFacts
+from driftcli.target.facts import TargetFacts, text_part
 
 CLASS = "transformers' class of the target"
 SLIDING, FULL = "sliding_attention", "full_attention"
 SIZE_KEYS = ("swa_head_dim", "head_dim")
-COUNTED = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers")
 
 
 class Turning(NamedTuple):
@@ -67,6 +67,14 @@ class MtpDeclaration:
         """Modules that a system runs, one after the other by depth; 1 where it runs the first again and again."""
         return len(self.modules) if self.served(system).by_depth else 1
 
+    def rotation(self, system: System | None = None) -> Rotation:
+        """Which numbers of a head turn together: as the system says, else as the target's own layers; those of latents are stored in pairs
+        unless the config denies it.
+        """
+        latent, apart = self.modules[0].sizes.latent, self.config.get("rope_interleave") is False
+        own: Rotation = ("halves" if apart else "pairs") if latent else self.kind.rotation
+        return self.served(system).rotation or own
+
     def switches(self, system: System) -> dict[str, Sourced]:
         """The fields on which systems may differ, as one of them has them."""
         served, said = self.served(system), f"default:{system}"
@@ -74,7 +82,7 @@ class MtpDeclaration:
             "capture": Sourced((self.layers + (served.handed == "normed"),), said),
             "feedback": Sourced(served.feedback, said),
             "first_row": Sourced("zeroed" if served.blanks_first else "kept", said),
-            "rotation": Sourced(served.rotation or self.kind.rotation, said),
+            "rotation": Sourced(self.rotation(system), said),
             "rope": Sourced("none" if (rope := self.modules[0].turning.rope) is None else shown(rope), "config:rope_parameters"),
         }
         if len(self.modules) > 1:
@@ -134,7 +142,8 @@ def declare_mtp(checkpoint: Checkpoint, target: TargetFacts, *, apart: bool = Fa
 
 def _text(config: Mapping[str, Json]) -> Mapping[str, Json]:
     """The text model's settings of a head's own config, wherever its producer keeps them."""
-    return next((inner for key in ("transformer_layer_config", "text_config") if isinstance(inner := config.get(key), dict)), config)
+    nested = config.get("transformer_layer_config")
+    return nested if isinstance(nested, dict) else text_part(config)
 
 
 def _kind(where: str, config: Mapping[str, Json], target: TargetFacts, parts: Mapping[str, str], checkpoint: Checkpoint) -> Kind:

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaConfig
 
-from driftcli.conditions import Feedback, HalvesOrder, Rotation, Wiring
-from driftcli.families.layers import GAINS, DecoderLayer, GroupedAttention, LatentAttention, Linear, rms_norm
+from driftcli.conditions import Feedback, HalvesOrder, Wiring
+from driftcli.families.layers import GAINS, DecoderLayer, GroupedAttention, Linear, rms_norm
 from driftcli.families.others import Others
 from driftcli.families.rotary import rope_tables
 from driftcli.families.self_feeding import Finished, Flow, RopeTables
@@ -68,7 +68,7 @@ class Mtp:
             rope_config=self.others.ropes[asked] if asked else self.rope_config,
             order=wiring.order or self.order,
             blanks_first=wiring.first_row == "zeroed" if wiring.first_row else self.blanks_first,
-            layer=self.layer if wiring.rotation is None else turned_as(self.layer, wiring.rotation),
+            layer=self.layer if wiring.rotation is None else self.layer.turned_as(wiring.rotation),
         )
         if wiring.gains is not None and (wiring.gains == "one-plus") is not self.one_plus:
             made = made._shifted(1 if wiring.gains == "one-plus" else -1)
@@ -144,11 +144,6 @@ class MtpModules:
         """The one stream that the first reads."""
         return self.modules[0].boundaries
 
-    @property
-    def others(self) -> Others:
-        """What the first can be put together with instead."""
-        return self.modules[0].others
-
     def wired(self, wiring: Wiring) -> MtpModules:
         """Every module put together otherwise."""
         return MtpModules(tuple(module.wired(wiring) for module in self.modules))
@@ -160,13 +155,6 @@ class MtpModules:
     def contributions(self, streams: Mapping[int, Tensor]) -> list[Tensor]:
         """The one stream."""
         return self.modules[0].contributions(streams)
-
-
-def turned_as(layer: DecoderLayer, rotation: Rotation) -> DecoderLayer:
-    """The layer with the other numbers of its heads turning together."""
-    attention = layer.attention
-    assert isinstance(attention, GroupedAttention | LatentAttention)
-    return replace(layer, attention=replace(attention, paired=rotation == "pairs"))
 
 
 def _raised(part: object, names: Sequence[str], by: int) -> dict[str, Tensor]:

@@ -84,6 +84,7 @@ DEEPSEEK: Mapping[System, Served] = {
 WITHOUT_TRANSFORMERS: Mapping[System, Served] = {VLLM: DEEPSEEK[VLLM], SGLANG: POST}
 GLM: Mapping[System, Served] = {**DEEPSEEK, VLLM: Served("raw", blanks_first=True, by_depth=True)}
 
+LING = Kind("Ling 2.5 MTP head", ("bailing_moe_v2", "bailing_moe_v2_5", "bailing_hybrid"), WITHOUT_TRANSFORMERS, rotation="pairs")
 KINDS: tuple[Kind, ...] = (
     Kind(
         "Qwen3.5 MTP head", ("qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_6", "qwen3_8"), QWEN,
@@ -122,10 +123,11 @@ KINDS: tuple[Kind, ...] = (
         one_plus=True, own_head=True,
     ),
     Kind("LongCat-Flash MTP head", ("longcat_flash",), BOTH, latent_scaled=True),
-    Kind("Ling 2.5 MTP head", ("bailing_moe_v2", "bailing_moe_v2_5", "bailing_hybrid"), WITHOUT_TRANSFORMERS, rotation="pairs"),
+    LING,
 )  # fmt: skip
 LING_3 = Kind("Ling 3 MTP head", ("bailing_moe_v3",), {VLLM: Served(by_depth=True), SGLANG: POST}, rotation="pairs")
 SPECULATORS = Kind("MTP head in speculators layout", (), {VLLM: POST, "as_trained": POST}, turned=0.25)
+PLAIN = ("llama", "qwen2", "qwen3", "mistral")  # of targets around whose layer a head is trained that nobody publishes
 TRAINED = Kind("MTP head in DeepSeek names", (), {"as_trained": POST})
 REFUSED: Mapping[str, str] = {
     "deepseek_v4": "DeepSeek-V4's MTP head runs on several copies of the stream at once (hyper-connections)",
@@ -141,8 +143,8 @@ REFUSED: Mapping[str, str] = {
 def kind_of(model_type: str, parts: Mapping[str, str]) -> Kind | None:
     """The kind of a head beside a model of this type, None where it is of none that is measured; parts: its first module's tensors."""
     kind = next((kind for kind in (*KINDS, LING_3) if model_type in kind.types), None)
-    if kind is not None and kind.name.startswith("Ling") and "self_attn.g_proj.weight" in parts:
+    if kind is LING and "self_attn.g_proj.weight" in parts:
         return LING_3
-    if kind is None and model_type not in REFUSED and {"embedding_norm.weight", "self_attn.q_proj.weight"} <= parts.keys():
-        return TRAINED if model_type in ("llama", "qwen2", "qwen3", "mistral") else None
+    if model_type in PLAIN and {"embedding_norm.weight", "self_attn.q_proj.weight"} <= parts.keys():
+        return TRAINED
     return kind

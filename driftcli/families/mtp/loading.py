@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from driftcli.conditions import Rotation
 from driftcli.domain import Sourced, System
 from driftcli.families.layers import Attention, DecoderLayer, GatedMlp, GroupedAttention, LatentAttention, Linear
 from driftcli.families.mtp.alternatives import other_turnings
@@ -35,6 +36,7 @@ class _Parts:
     module: Module
     declaration: MtpDeclaration
     served: Served
+    rotation: Rotation
     target: LanguageModel
 
     def gain(self, name: str) -> Tensor | None:
@@ -55,14 +57,14 @@ class _Parts:
 
 def read_mtp(d: MtpDeclaration, target: LanguageModel, system: System | None = None) -> tuple[Mtp | MtpModules, dict[str, Sourced]]:
     """The drafter and its record; raises FormatError for tensors that are not finite."""
-    modules = [_read(d, module, target, d.served(system)) for module in d.modules[: d.count(system)]]
+    modules = [_read(d, module, target, system) for module in d.modules[: d.count(system)]]
     drafter = modules[0] if len(modules) == 1 else MtpModules(tuple(modules))
     own = "head.weight" in d.modules[0].parts and d.kind.own_head
     return drafter, {**d.record(system), "embedding": TARGETS, "head": Sourced("own", "tensor") if own else TARGETS}
 
 
-def _read(d: MtpDeclaration, module: Module, target: LanguageModel, served: Served) -> Mtp:
-    like, source = target.head, d.checkpoint.source
+def _read(d: MtpDeclaration, module: Module, target: LanguageModel, system: System | None) -> Mtp:
+    like, source, served = target.head, d.checkpoint.source, d.served(system)
     wanted = {
         part: stored for part, stored in module.parts.items() if not UNREAD.search(part) or (part == "head.weight" and d.kind.own_head)
     }
@@ -70,7 +72,7 @@ def _read(d: MtpDeclaration, module: Module, target: LanguageModel, served: Serv
     wide = unscaled(source.name, {part: stored[name] for part, name in wanted.items()}, d.checkpoint.config)
     held = {part: tensor.to(like) for part, tensor in wide.items()}
     require_bounded(f"{source.name} as {like.dtype}", {module.parts[part]: tensor for part, tensor in held.items()})
-    parts = _Parts(held, module, d, served, target)
+    parts = _Parts(held, module, d, served, d.rotation(system), target)
     turning = module.turning
     rope = None if turning.rope is None else rope_config(turning.rope, turning.numbers, d.positions, None, source.name)
     return Mtp(
@@ -145,7 +147,7 @@ def _grouped(parts: _Parts) -> Attention:
         parts.declaration.eps,
         parts.gain("self_attn.q_norm"),
         parts.gain("self_attn.k_norm"),
-        paired=(parts.served.rotation or kind.rotation) == "pairs",
+        paired=parts.rotation == "pairs",
         factor=float(scalar**-0.5) if isinstance(scalar, int | float) and scalar > 0 else None,
         sinks=parts.tensors.get("self_attn.sinks"),
     )
@@ -155,7 +157,6 @@ def _latent(parts: _Parts) -> Attention:
     sizes, d, tensors = parts.module.sizes, parts.declaration, parts.tensors
     low, rope = "self_attn.q_a_proj", parts.module.turning.rope or {}
     has_low = f"{low}.weight" in tensors
-    paired = (parts.served.rotation or ("halves" if d.config.get("rope_interleave") is False else "pairs")) == "pairs"
     return LatentAttention(
         low_q=parts.linear(low) if has_low else None,
         q_gain=_latent_gain(parts, "self_attn.q_a_layernorm.weight") if has_low else None,
@@ -169,7 +170,7 @@ def _latent(parts: _Parts) -> Attention:
         rotated=sizes.rotary,
         eps=LATENT_EPS,
         scale=latent_scale(rope, sizes.size, d.checkpoint.source.name),
-        paired=paired,
+        paired=parts.rotation == "pairs",
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+PREFIXED = re.compile(r"(^|\.)(mtp|mtp_layers|mtp_block|mtp_emb_norm|mtp_hidden_norm|mtp_linear_proj)\.")
 WITHIN = re.compile(r"^(?:model\.)?language_model\.(?:model\.)?")  # a text model inside of another
 PROJECTION = re.compile(r"(?:^|\.)layers\.(\d+)\.(?:transformer\.)?eh_proj\.")
 NUMBERED = re.compile(r"(?:^|\.)layers\.(\d+)\.(?:transformer\.)?(.+)$")
@@ -43,13 +44,15 @@ PARTS = tuple(
 OF_BLOCKS = ((r"norm.", ("input_layernorm.", "post_attention_layernorm.")), (r"mixer.", ("self_attn.", "mlp.")))
 
 
-def head_layers(names: Collection[str]) -> tuple[str, ...]:
-    """What the names of numbered decoder layers begin with that are MTP heads: those with a projection of embedding and state."""
-    return tuple({name[: found.end(1) + 1] for name in names if (found := PROJECTION.search(name))})
+def mtp_tensors(names: Collection[str]) -> tuple[str, ...]:
+    """Tensors of an MTP head: under a prefix of its own, or all of a numbered layer that has a projection of embedding and state."""
+    layers = tuple({name[: found.end(1) + 1] for name in names if "eh_proj." in name and (found := PROJECTION.search(name))})
+    return tuple(name for name in names if name.startswith(layers) or ("mtp" in name and PREFIXED.search(name)))
 
 
 def modules_of(names: Collection[str]) -> list[dict[str, str]]:
-    """Each module's stored names by part, in the order of the modules; what all share stands in each."""
+    """Each module's stored names by part, in the order of the modules; what all share stands in each. names: of any checkpoint."""
+    names = mtp_tensors(names)
     numbers = sorted({int(match[1]) for name in names if (match := PROJECTION.search(name)) and not _placed(name)})
     found: dict[int, dict[str, str]] = {}
     shared: dict[str, str] = {}

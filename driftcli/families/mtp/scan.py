@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from driftcli.domain import Sourced, System
+from driftcli.conditions import worded
+from driftcli.domain import SYSTEM_NAMES, Sourced, System
 from driftcli.families.mtp.declaration import MtpDeclaration
 from driftcli.families.mtp.shapes import SCALED
 from driftcli.scanned import Check, Scan
 
-ENGINES = {
-    "as_served:vllm": "vLLM",
-    "as_served:sglang": "SGLang",
-    "as_served:transformers": "transformers",
-    "as_served:llama.cpp": "llama.cpp",
-}
+ENGINES = {system: name.partition(" ")[0] for system, name in SYSTEM_NAMES.items() if system.startswith("as_served")}  # without versions
 
 
 def scan_mtp(d: MtpDeclaration, *, apart: bool = False) -> Scan:
@@ -23,7 +19,7 @@ def scan_mtp(d: MtpDeclaration, *, apart: bool = False) -> Scan:
     dtypes = {d.checkpoint.tensors[stored].dtype for module in d.modules for stored in module.parts.values()}
     record = {**d.record(), "stored_as": Sourced(", ".join(sorted(dtypes)), "tensor")}
     readings = {str(system): d.switches(system) for system in d.kind.served if system != d.kind.declared}
-    drafter, target = (name, d.target.name) if apart else (f"{name}, its MTP head", name)
+    drafter, target = (name, d.target.name if d.target.name != name else None) if apart else (f"{name}, its MTP head", name)
     return Scan(drafter, target, d.kind.name, record, readings, tuple(_checks(d, dtypes)), ())
 
 
@@ -44,14 +40,10 @@ def disputed(d: MtpDeclaration) -> list[str]:
     """What each other engine computes otherwise than the declared one, a line an engine."""
     found = []
     for system, fields in d.differences().items():
-        changes = ", ".join(f"{name.replace('_', ' ')} {_shown(field.value)}" for name, field in fields.items())
+        changes = ", ".join(f"{name.replace('_', ' ')} {worded(field.value)}" for name, field in fields.items())
         ours = ENGINES.get(d.kind.declared, "the declared reading")
         found.append(f"{ENGINES.get(system, system)} computes it otherwise than {ours}: {changes}")
     return found
-
-
-def _shown(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def left_open(d: MtpDeclaration, system: System | None) -> list[str]:

@@ -8,19 +8,18 @@ from dataclasses import dataclass
 
 from driftcli.errors import FormatError
 from driftcli.families.mtp.kinds import Kind
+from driftcli.families.quantisation import FLOATS, SCALE
 from driftcli.printable import counted_names
 from driftcli.sources.checkpoint import Stored
 
-FLOATS = ("F16", "BF16", "F32", "F64")
 SCALED = ("F8_E4M3", "F8_E5M2")  # 8-bit floats, of which a second tensor tells the scales
-SCALE = "_scale_inv"
 AROUND = ("embedding_norm.weight", "hidden_norm.weight", "fusion.weight")
 GROUPED = ("self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight", "self_attn.o_proj.weight")
 LATENT = ("kv_a_proj_with_mqa.weight", "kv_a_layernorm.weight", "kv_b_proj.weight", "o_proj.weight")
 DENSE = ("mlp.gate_proj.weight", "mlp.up_proj.weight", "mlp.down_proj.weight")
 UNREAD = re.compile(r"^(embedding|head)\.weight$|^self_attn\.indexer\.|rotary_emb\.inv_freq$")  # of the target's own, or beyond what is run
 PLACES = re.compile(
-    r"^(embedding_norm|hidden_norm|final_norm|fusion|input_layernorm|post_attention_layernorm|post_feedforward_layernorm)\.weight$"
+    r"^(input_layernorm|post_attention_layernorm|post_feedforward_layernorm)\.weight$"
     r"|^self_attn\.([qkvo]_proj\.(weight|bias)|[qk]_norm\.weight|g_proj\.weight|sinks)$"
     r"|^self_attn\.(q_a_proj|q_a_layernorm|q_b_proj|kv_a_proj_with_mqa|kv_a_layernorm|kv_b_proj)\.weight$"
 )
@@ -61,7 +60,7 @@ def needed(parts: Mapping[str, str], *, normed: bool) -> tuple[str, ...]:
 
 def require_whole(where: str, kind: Kind, modules: list[dict[str, str]], tensors: Mapping[str, Stored]) -> None:
     """Raise FormatError for parts that are missing, have no place, or are stored as no floats."""
-    left = [stored for number, parts in enumerate(modules) for stored in _without_place(parts, first=number == 0)]
+    left = [stored for parts in modules for stored in _without_place(parts)]
     if left:
         raise FormatError(
             f"{where}: {counted_names(sorted(set(left)), 'has no place', 'have no place')} in an MTP head that is measured; it is not run"
@@ -87,17 +86,15 @@ def _is_read(part: str) -> bool:
     return not UNREAD.search(part) and not part.endswith(SCALE)
 
 
-def _without_place(parts: Mapping[str, str], *, first: bool) -> Iterator[str]:
-    dense, whole = not is_sparse(parts), any("_proj.weight" in part and part.startswith("self_attn.") for part in parts)
+def _without_place(parts: Mapping[str, str]) -> Iterator[str]:
+    """Stored names that are no part of a head; a module without an attention has none of a layer's."""
+    whole = any("_proj.weight" in part and part.startswith("self_attn.") for part in parts)
     for part, stored in parts.items():
         bare = part.removesuffix(SCALE)
-        if UNREAD.search(part) or (whole and PLACES.search(bare)) or (first and bare in (*AROUND, "final_norm.weight")):
-            continue
-        if whole and part.startswith(("mlp.", "moe.", "share_expert.")) and (not dense or bare in DENSE):
-            continue
-        if not first and not whole and bare in (*AROUND, "final_norm.weight"):
-            continue
-        yield stored
+        of_mlp = part.startswith(("mlp.", "moe.", "share_expert.")) and (is_sparse(parts) or bare in DENSE)
+        outside = UNREAD.search(part) or bare in (*AROUND, "final_norm.weight")
+        if not outside and not (whole and (of_mlp or PLACES.search(bare))):
+            yield stored
 
 
 def _as_stored(part: str, found: Mapping[str, str]) -> str:
