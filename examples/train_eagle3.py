@@ -15,13 +15,12 @@ import torch
 import typer
 from transformers.utils import logging as transformers_logging
 
-from driftcli.errors import UsageError
 from driftcli.sources.files import resolve
 from driftcli.target.language_model import choose_device, load_language_model
 from training import options
 from training.card import write_card
 from training.command import run
-from training.eagle3 import Head, draft_vocabulary, export
+from training.eagle3 import Head, export
 from training.layer import HeadShape
 from training.learning import Plan, Run, chosen_precision, optimiser_of, train
 from training.losses import TargetHead
@@ -42,7 +41,7 @@ def main(
     reply_tokens: options.ReplyTokens = 200,
     length: options.Length = 2048,
     unroll: options.Unroll = 3,
-    plain_steps: Annotated[int, typer.Option(min=0, help="First optimiser steps without unrolling, several times faster each.")] = 0,
+    plain_steps: options.PlainSteps = 0,
     steps: options.Steps = 1600,
     minutes: options.Minutes = 0.0,
     tokens: options.Tokens = 2048,
@@ -55,12 +54,11 @@ def main(
 ) -> None:
     """Train one head and export it."""
     transformers_logging.disable_progress_bar()
-    if plain_steps and minutes:
-        raise UsageError("--plain-steps and --minutes: the first steps are to tell how long all take; leave one out")
+    options.require_one_length(plain_steps, minutes)
     model = load_language_model(resolve(target), choose_device(device), dtype)
     shape = HeadShape.of(model, draft_vocabulary_size)
     data = streams_of(model, cache, replies, Request(write, wave, user_tokens, reply_tokens, length, seed), prompts)
-    ids = draft_vocabulary(data, shape.draft_vocab_size, shape.vocab_size)
+    ids = data.frequent(shape.draft_vocab_size, shape.vocab_size)
     torch.manual_seed(seed)
     head = Head(shape, post_norm=norm == "post").to(model.device)
     with torch.no_grad():

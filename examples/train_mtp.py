@@ -26,6 +26,7 @@ from training.losses import TargetHead
 from training.mtp import MtpHead, Start, export
 from training.options import streams_of
 from training.replies import Request
+from training.sampling import TAIL
 
 
 def main(
@@ -41,10 +42,14 @@ def main(
     length: options.Length = 2048,
     unroll: options.Unroll = 1,
     start: Annotated[Start, typer.Option(help="Where the layer begins: as the target's last one, or from nothing.")] = "last",
+    plain_steps: options.PlainSteps = 0,
     steps: options.Steps = 1600,
     minutes: options.Minutes = 0.0,
     tokens: options.Tokens = 2048,
     rows: Annotated[int, typer.Option(min=0, help="Reply tokens, drawn at random, that count of each batch; 0 for all.")] = 0,
+    vocabulary: Annotated[
+        int, typer.Option(min=0, help=f"Most frequent reply tokens that the loss is over, and {TAIL:,} drawn of the others; 0 for all.")
+    ] = 0,
     rate: options.Rate = 1e-3,
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -53,16 +58,18 @@ def main(
 ) -> None:
     """Train one head and export it."""
     transformers_logging.disable_progress_bar()
+    options.require_one_length(plain_steps, minutes)
     model = load_language_model(resolve(target), choose_device(device), dtype)
     torch.manual_seed(seed)
     head = MtpHead.of(model, start).to(model.device)
     data = streams_of(model, cache, replies, Request(write, wave, user_tokens, reply_tokens, length, seed), prompts)
     out.mkdir(parents=True, exist_ok=True)
     precision = precision or chosen_precision(model.device)
-    plan = Plan("mtp", unroll, 0, steps, tokens, rate, seed, model.config.vocab_size, precision, data.held, start, minutes, rows)
+    plan = Plan("mtp", unroll, plain_steps, steps, tokens, rate, seed, vocabulary, precision, data.held, start, minutes, rows)
     training = Run(head, optimiser_of(head, rate), out, plan)
     training.restore()
-    train(training, data, model, TargetHead.of(model, None, precision))
+    frequent = data.frequent(vocabulary, model.config.vocab_size) if vocabulary else None
+    train(training, data, model, TargetHead.of(model, None, precision), frequent)
     export(head, model, out)
     write_card(out, model.source.name, data, training.plan)
 

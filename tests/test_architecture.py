@@ -20,6 +20,7 @@ LAYERS = (  # each imports from its own and from those before it
         "driftcli.errors",
         "driftcli.conditions",
         "driftcli.domain",
+        "driftcli.outcome",
         "driftcli.scanned",
         "driftcli.codes",
         "driftcli.terms",

@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 from training.learning import Plan, split
+from training.sampling import TAIL
 from training.streams import Streams
 
 EAGLE3 = """# {title}-norm EAGLE-3 head for {target}
@@ -26,8 +27,8 @@ behind the final norm, feeds back its own behind `shared_head.norm`, and shares 
 
 {data}
 - **Training**: `examples/train_mtp.py --unroll {unroll} --start {start} --steps {steps} --tokens {batch} --rows {rows} --rate {rate:g}
-  --seed {seed}`, about {passes:.1f} passes; cross-entropy against the target's distribution over its whole vocabulary, weighted by 0.8 an
-  unrolled step{drawn}. {began}
+  --plain-steps {plain} --vocabulary {vocabulary} --seed {seed}`, about {passes:.1f} passes; cross-entropy against the target's distribution
+  over {over}, weighted by 0.8 an unrolled step{drawn}. {began}
 - **Held-out loss** at unrolled steps 1 to {unroll}: {nats} nats; agreement with the target's choice:
   {agreement} (`loss.csv` has the curve).
 """
@@ -60,6 +61,7 @@ def write_card(out: Path, target: str, data: Streams, plan: Plan) -> None:
         "target": Path(target).name,
         "feedback": FEEDBACK.get(plan.head),
         "began": BEGAN[plan.start],
+        "over": _scored(plan.vocabulary),
         "drawn": f", on {plan.rows} reply tokens\n  drawn from each batch, held-out ones too" if plan.rows else "",
         "count": len(lengths),
         "tokens": sum(lengths),
@@ -74,6 +76,11 @@ def write_card(out: Path, target: str, data: Streams, plan: Plan) -> None:
     }
     card = MTP if plan.head == "mtp" else EAGLE3
     (out / "README.md").write_text(card.format(**said, data=DATA.format(**said)), encoding="utf-8")
+
+
+def _scored(vocabulary: int) -> str:
+    """Which tokens the loss of an MTP head was over."""
+    return f"the {vocabulary:,} most frequent tokens and {TAIL:,} drawn of the others" if vocabulary else "its whole vocabulary"
 
 
 def _shown(row: dict[str, str], name: str) -> str:

@@ -6,13 +6,12 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from training.layer import HeadShape, Layer, stored_name
-from training.streams import Batch, Streams
+from training.streams import Batch
 
 
 class Head(Layer):
@@ -45,16 +44,10 @@ class Head(Layer):
         out = self.norm(state)
         return out, out if self.post_norm else state
 
-    def logits(self, out: Tensor) -> Tensor:
-        """Scores over the draft vocabulary."""
-        return self.lm_head(out)
-
-
-def draft_vocabulary(data: Streams, size: int, vocabulary: int) -> Tensor:
-    """The `size` most frequent ids of all replies, ascending; unseen ids fill up from the lowest."""
-    said = np.concatenate([np.array(talk.ids[start:end]) for talk in data.conversations for start, end in talk.spans])
-    counts = np.bincount(said, minlength=vocabulary)
-    return torch.from_numpy(np.sort(np.argsort(-counts, kind="stable")[:size]).copy())
+    @property
+    def scoring(self) -> Tensor:
+        """Of the draft vocabulary."""
+        return self.lm_head.weight
 
 
 def export(head: Head, ids: Tensor, out: Path) -> None:

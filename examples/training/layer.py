@@ -16,6 +16,7 @@ from transformers import PretrainedConfig
 
 from driftcli.errors import FormatError
 from driftcli.target.language_model import LanguageModel
+from training.sampling import Among
 from training.streams import Batch
 
 LEAST_LAYERS = 7  # of a target, or its three boundaries are not in order
@@ -89,9 +90,14 @@ class Layer(nn.Module, ABC):
         chain sees later.
         """
 
+    @property
     @abstractmethod
-    def logits(self, out: Tensor) -> Tensor:
-        """Scores of the tokens that the head can propose, (..., token), from what `step` returns."""
+    def scoring(self) -> Tensor:
+        """Rows of the output head (token, width)."""
+
+    def logits(self, out: Tensor, among: Among | None = None) -> Tensor:
+        """Scores of the tokens that the head can propose, or of those `among` only, (..., token), from what `step` returns."""
+        return F.linear(out, self.scoring) if among is None else among.weighed(F.linear(out, self.scoring[among.ids]))
 
     def norm_of_width(self) -> Norm:
         """A norm over the width of the stream."""

@@ -19,7 +19,8 @@ from driftcli.errors import FormatError, RunError
 from driftcli.target.language_model import LanguageModel
 from training.conversations import Conversation, packed
 from training.layer import Layer
-from training.losses import Drawn, Loss, Precision, TargetHead, pooled, unrolled_losses
+from training.losses import Loss, Precision, TargetHead, pooled, unrolled_losses
+from training.sampling import Among, Drawn
 from training.streams import Streams
 
 STEP_WEIGHT = 0.8  # loss of unrolled step s counts 0.8 ** s, as in EAGLE-3's training code
@@ -27,13 +28,16 @@ HELD_OUT, MOST_HELD_OUT = 32, 96  # every 32nd conversation, of a large set 96 i
 USUAL_UNROLL = 8  # heads unrolled up to here are trained on the same conversations: those long enough for each of them
 MEASURED = 20  # steps after which a run of so many minutes knows how many it has
 PROVISIONAL = 1000  # steps of such a run until then
-BETWEEN_CHECKS = 100  # steps after which the held-out conversations are read and the state is written
+BETWEEN_CHECKS = 100  # steps at least, after which the held-out conversations are read and the state is written
+CHECKS = 25  # such looks in a long run
+CHECKED = 64  # rows of a held-out batch that count where the loss is over few tokens: there they are scored over all
 
 
 @dataclass(frozen=True)
 class Plan:
     """All that makes two runs the same; plain: how many of the steps come first and do not unroll, which most of what a head knows can be
-    learned by in a fraction of the time; vocabulary: draft tokens, held: what the streams are of.
+    learned by in a fraction of the time; vocabulary: draft tokens, of an MTP head those that the loss is over, 0 for all; held: what the
+    streams are of.
 
     start: where the layer begins. minutes: that the steps were made to fill, 0 where they were given. rows: counted of each batch, 0 for
     all.
@@ -52,6 +56,11 @@ class Plan:
     start: Literal["last", "random"] = "random"
     minutes: float = 0.0
     rows: int = 0
+
+    @property
+    def between_checks(self) -> int:
+        """Steps from one look at the held-out conversations to the next."""
+        return max(BETWEEN_CHECKS, self.steps // CHECKS // BETWEEN_CHECKS * BETWEEN_CHECKS)
 
     def filling(self, step: float, check: float, spent: float) -> Plan:
         """This plan with as many steps as end in time, by the seconds that a step and a check take and those that are gone."""
@@ -146,8 +155,11 @@ class Run:
         self.step += 1
 
 
-def train(run: Run, data: Streams, target: LanguageModel, read: TargetHead) -> None:
-    """Train to the last step of the plan, printing progress, writing `loss.csv` and the state every 100 steps."""
+def train(run: Run, data: Streams, target: LanguageModel, read: TargetHead, frequent: Tensor | None = None) -> None:
+    """Train to the last step of the plan, printing progress, writing `loss.csv` and the state now and then.
+
+    frequent: tokens that the loss is over, beside some drawn for each batch; all by default.
+    """
     device, embed = target.device, target.embedding.float()
     lengths = [len(talk.ids) for talk in data.conversations]
     training, kept = split(data.conversations, run.plan.unroll)
@@ -156,23 +168,28 @@ def train(run: Run, data: Streams, target: LanguageModel, read: TargetHead) -> N
     held_out, order = batches(lengths, kept, run.plan.tokens, 0), passes(lengths, training, run.plan)
     started, first = time.time(), run.step
 
-    def losses_of(rows: Sequence[int], seed: int, unroll: int = run.plan.unroll) -> list[Loss]:
+    def losses_of(rows: Sequence[int], unroll: int, drawn: Drawn, among: Among | None = None) -> list[Loss]:
         with torch.autocast(device.type, torch.bfloat16, enabled=run.plan.precision == "bfloat16"):
-            return list(unrolled_losses(run.head, embed, read, data.batch(rows, device), unroll, Drawn(run.plan.rows, seed)))
+            return list(unrolled_losses(run.head, embed, read, data.batch(rows, device), unroll, drawn, among))
+
+    def learned_from(rows: Sequence[int], unroll: int, seed: int) -> list[Loss]:
+        among = None if frequent is None else Among.drawn(frequent, len(read.rows), seed).to(device)
+        return losses_of(rows, unroll, Drawn(run.plan.rows, seed), among)
 
     def checked() -> tuple[Tensor, Tensor]:
         with torch.inference_mode():
-            return pooled([losses_of(rows, number) for number, rows in enumerate(held_out)])
+            counted = run.plan.rows or (0 if frequent is None else CHECKED)
+            return pooled([losses_of(rows, run.plan.unroll, Drawn(counted, number)) for number, rows in enumerate(held_out)])
 
     while run.step < run.plan.steps:
         unroll = 1 if run.step < run.plan.plain else run.plan.unroll
-        run.learn(losses := losses_of(order[run.step], run.plan.seed + run.step, unroll))
+        run.learn(losses := learned_from(order[run.step], unroll, run.plan.seed + run.step))
         if run.plan.minutes and run.step == MEASURED:
             learned = time.time()
             checked()
             run.plan = run.plan.filling((learned - started) / MEASURED, time.time() - learned, time.time() - started)
             order = passes(lengths, training, run.plan)
-        if run.step % BETWEEN_CHECKS and run.step != run.plan.steps:
+        if run.step % run.plan.between_checks and run.step != run.plan.steps:
             continue
         nats, right = checked()
         left = (time.time() - started) / (run.step - first) * (run.plan.steps - run.step)

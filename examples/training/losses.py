@@ -14,6 +14,7 @@ from transformers import PretrainedConfig
 from driftcli.errors import FormatError
 from driftcli.target.language_model import LanguageModel
 from training.layer import Layer
+from training.sampling import ALL_ROWS, Among, Drawn
 from training.streams import Batch, HeadInputs
 
 MOST_APART = 1e-2  # of a target's probabilities from those recomputed; bfloat16 alone moves them by a few thousandths
@@ -43,13 +44,19 @@ class TargetHead:
         return cls(rows.to(target.device, getattr(torch, precision)), target.config)
 
     @torch.no_grad()
-    def probabilities(self, tops: Tensor) -> Tensor:
-        """The target's distribution over the tokens of `rows`, (..., token), from what its head reads, (..., width)."""
+    def probabilities(self, tops: Tensor, among: Among | None = None) -> Tensor:
+        """The target's distribution over the tokens of `rows`, or those `among`, (..., token), from what its head reads, (..., width)."""
+        if among is None:
+            return self.logits(tops).softmax(-1)
+        return among.weighed(TargetHead(self.rows[among.ids], self.config).logits(tops)).softmax(-1)
+
+    def logits(self, tops: Tensor) -> Tensor:
+        """The target's scores of the tokens of `rows`, (..., token)."""
         logits = (tops.to(self.rows.dtype) @ self.rows.T).float() * (getattr(self.config, "logit_scale", None) or 1.0)
         logits = logits / (getattr(self.config, "logits_scaling", None) or 1.0)
         if cap := getattr(self.config, "final_logit_softcapping", None):
             logits = cap * (logits / cap).tanh()
-        return logits.softmax(-1)
+        return logits
 
 
 @torch.inference_mode()
@@ -65,29 +72,9 @@ def require_known_head(target: LanguageModel, ids: Sequence[int]) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """Rows to count of each batch, drawn anew for each from a seed; all of them where `rows` is 0."""
-
-    rows: int
-    seed: int
-
-    def of(self, wanted_at: Tensor, unroll: int) -> Tensor:
-        """`wanted_at` (conversation, position) with at most `rows` positions left, each counted at every unrolled step."""
-        reached = torch.zeros_like(wanted_at)
-        inside = slice(unroll, wanted_at.shape[1] - unroll)
-        reached[:, inside] = wanted_at[:, inside]
-        found = reached.flatten().nonzero()[:, 0]
-        if not self.rows or len(found) <= self.rows:
-            return wanted_at
-        chosen = torch.randperm(len(found), generator=torch.Generator().manual_seed(self.seed))[: self.rows].to(found.device)
-        return torch.zeros_like(wanted_at).view(-1).index_fill(0, found[chosen], True).view_as(wanted_at)
-
-
-ALL_ROWS = Drawn(0, 0)
-
-
-def unrolled_losses(head: Layer, embed: Tensor, target: TargetHead, batch: Batch, unroll: int, drawn: Drawn = ALL_ROWS) -> Iterator[Loss]:
+def unrolled_losses(
+    head: Layer, embed: Tensor, target: TargetHead, batch: Batch, unroll: int, drawn: Drawn = ALL_ROWS, among: Among | None = None
+) -> Iterator[Loss]:
     """Loss of each unrolled step against the target's distribution, on the rows whose wanted token is part of a reply.
 
     Row i of step s holds token x[i+1+s] at position i+s and predicts x[i+2+s], for which the target's state is that of position i+1+s.
@@ -95,7 +82,7 @@ def unrolled_losses(head: Layer, embed: Tensor, target: TargetHead, batch: Batch
     rows = batch.ids.shape[1] - 1 - unroll
     wanted_at = drawn.of(batch.replied.roll(-1, dims=1), unroll)
     place = wanted_at.flatten().cumsum(0).view_as(batch.ids) - 1
-    wanted = target.probabilities(batch.tops[wanted_at])
+    wanted = target.probabilities(batch.tops[wanted_at], among)
     keys: list[Tensor] = []
     values: list[Tensor] = []
     state = head.first(batch, rows)
@@ -103,7 +90,7 @@ def unrolled_losses(head: Layer, embed: Tensor, target: TargetHead, batch: Batch
         out, state = head.step(F.embedding(batch.ids[:, 1 + step : 1 + step + rows], embed), state, step, keys, values)
         positions = slice(1 + step, 1 + step + rows)
         counted = wanted_at[:, positions]
-        guessed, truth = head.logits(out[counted]).float(), wanted[place[:, positions][counted]]
+        guessed, truth = head.logits(out[counted], among).float(), wanted[place[:, positions][counted]]
         agreement = (guessed.argmax(-1) == truth.argmax(-1)).float().mean()
         yield Loss(F.cross_entropy(guessed, truth), agreement.detach(), len(guessed))
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -76,9 +75,10 @@ class MtpHead(Layer):
         out = self.norm(x + self.inner(self.post_attention_layernorm(x)))
         return out, out
 
-    def logits(self, out: Tensor) -> Tensor:
-        """Scores over the target's vocabulary."""
-        return F.linear(out, self.rows)
+    @property
+    def scoring(self) -> Tensor:
+        """The target's."""
+        return self.rows
 
 
 def export(head: MtpHead, target: LanguageModel, out: Path) -> None:

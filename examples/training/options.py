@@ -27,6 +27,7 @@ UserTokens = Annotated[int, typer.Option(min=1, help="Longest user turn that the
 ReplyTokens = Annotated[int, typer.Option(min=1, help="Longest reply that the target writes.")]
 Length = Annotated[int, typer.Option(min=8, help="Longest conversation that is kept whole, in tokens.")]
 Unroll = Annotated[int, typer.Option(min=1, help="Steps that the head feeds on itself in training.")]
+PlainSteps = Annotated[int, typer.Option(min=0, help="First optimiser steps without unrolling, several times faster each.")]
 Steps = Annotated[int, typer.Option(min=1, help="Optimiser steps in all.")]
 Minutes = Annotated[float, typer.Option(min=0, help="Train for about so long instead of --steps: the first steps are timed.")]
 Tokens = Annotated[int, typer.Option(min=1, help="Padded tokens a batch.")]
@@ -38,6 +39,12 @@ HeadPrecision = Annotated[
     Precision | None,
     typer.Option(help="Of the head's products; default: float32 on a CPU, since many have no bfloat16 units, else bfloat16."),
 ]
+
+
+def require_one_length(plain_steps: int, minutes: float) -> None:
+    """UsageError where both are asked."""
+    if plain_steps and minutes:
+        raise UsageError("--plain-steps and --minutes: the first steps are to tell how long all take; leave one out")
 
 
 def streams_of(target: LanguageModel, cache: Path, replies: Path, asked: Request, prompts: Path | None) -> Streams:

@@ -62,6 +62,12 @@ class Streams:
                 replied[place, start:end] = True
         return Batch(*(part.to(device) for part in (ids, streams, tops, replied)))
 
+    def frequent(self, size: int, vocabulary: int) -> Tensor:
+        """The `size` most frequent ids of all replies, ascending; unseen ids fill up from the lowest."""
+        said = np.concatenate([np.array(talk.ids[start:end]) for talk in self.conversations for start, end in talk.spans])
+        counts = np.bincount(said, minlength=vocabulary)
+        return torch.from_numpy(np.sort(np.argsort(-counts, kind="stable")[:size]).copy())
+
 
 @torch.inference_mode()
 def capture(target: LanguageModel, conversations: list[Conversation], cache: Path, tokens_at_once: int = 4096) -> Streams:

@@ -20,7 +20,7 @@ from tests.reference import said_alone
 from tests.tiny import write_target
 from training import learning, replies, streams
 from training.conversations import Conversation, read_conversations
-from training.eagle3 import Head, draft_vocabulary
+from training.eagle3 import Head
 from training.layer import HeadShape
 from training.losses import TargetHead, unrolled_losses
 from training.replies import Pieces, Request, Wave, user_turns, write_replies, write_wave
@@ -177,7 +177,7 @@ def test_the_loss_is_the_cross_entropy_against_the_targets_distribution(trained:
     """One conversation at a time and one row at a time, from the definition; bends of the target's logits included."""
     target = load_language_model(resolve(str(trained / "target")), torch.device("cpu"), "float32")
     data = streams.capture(target, read_conversations(trained / "replies.jsonl", 300), trained / "streams")
-    ids = draft_vocabulary(data, 60, len(target.tokenizer))
+    ids = data.frequent(60, len(target.tokenizer))
     config = PretrainedConfig(final_logit_softcapping=3.0, logit_scale=2.0, logits_scaling=4.0)
     torch.manual_seed(0)
     head = Head(HeadShape.of(target, 60), post_norm=True)

@@ -20,8 +20,9 @@ from tests.examples.test_other_targets import SIZES, write_target
 from training import learning
 from training.layer import Norm
 from training.learning import Plan
-from training.losses import Drawn
+from training.losses import TargetHead
 from training.mtp import MtpHead, export
+from training.sampling import TAIL, Among, Drawn
 
 CPU = torch.device("cpu")
 DEPTH = 3
@@ -169,6 +170,29 @@ def test_drawn_rows_are_reply_tokens_that_every_unrolled_step_counts() -> None:
     assert not drawn[:, :3].any() and not drawn[:, 17:].any()
     assert drawn.equal(Drawn(10, 4).of(wanted, unroll=3)) and not drawn.equal(Drawn(10, 5).of(wanted, unroll=3))
     assert Drawn(0, 4).of(wanted, unroll=3).equal(wanted) and Drawn(99, 4).of(wanted, unroll=3).equal(wanted)
+
+
+def test_a_loss_over_drawn_tokens_estimates_that_over_all(trained: Path) -> None:
+    scores = torch.randn(40, 3000, generator=torch.Generator().manual_seed(1))
+    frequent = torch.arange(0, 3000, 30)
+    whole = scores.logsumexp(-1)
+    drawn = [Among.drawn(frequent, 3000, seed) for seed in range(200)]
+    estimates = torch.stack([among.weighed(scores[:, among.ids]).exp().sum(-1) for among in drawn])
+    torch.testing.assert_close(estimates.mean(0).log(), whole, atol=0.01, rtol=0.0)  # the sum that softmax divides by, unbiased
+    assert all(among.ids.unique().numel() == 100 + TAIL for among in drawn) and not drawn[0].ids.equal(drawn[1].ids)
+    target = loaded(trained / "target")
+    vocabulary = len(target.head)
+    everything = Among.drawn(torch.arange(0, vocabulary, 2), vocabulary, 0)  # the tail holds all others
+    read, tops = TargetHead.of(target, None, "float32"), torch.randn(5, target.config.hidden_size)
+    torch.testing.assert_close(read.probabilities(tops, everything), read.probabilities(tops)[:, everything.ids])
+
+
+def test_a_head_is_trained_on_few_tokens_and_checked_on_all(trained: Path, tmp_path: Path) -> None:
+    train(trained, tmp_path / "head", vocabulary=40, unroll=3, plain_steps=50, rate=3e-3)
+    with (tmp_path / "head" / "loss.csv").open() as lines:
+        first, last = csv.DictReader(lines)
+    assert float(last["held_out_loss_3"]) < float(first["held_out_loss_3"])
+    assert "the 40 most frequent tokens and 1,024 drawn of the others" in (tmp_path / "head" / "README.md").read_text()
 
 
 def test_steps_fill_the_minutes_that_are_left() -> None:
