@@ -11,7 +11,7 @@ from driftcli.domain import Sourced, System
 from driftcli.errors import FormatError, UsageError
 from driftcli.families.mtp.kinds import REFUSED, SPECULATORS, TRAINED, Kind, Served, kind_of
 from driftcli.families.mtp.names import modules_of
-from driftcli.families.mtp.shapes import Sizes, is_sparse, require_whole, sizes_of
+from driftcli.families.mtp.shapes import Cut, Sizes, cut_of, is_sparse, require_whole, sizes_of
 from driftcli.families.record import Record
 from driftcli.families.rope import Rope, rope_settings, shown
 from driftcli.sources.checkpoint import Checkpoint
@@ -32,12 +32,15 @@ class Turning(NamedTuple):
 
 @dataclass(frozen=True)
 class Module:
-    """One module: its stored names by part, sizes, rotation and window in rows, the query's own included, None for all."""
+    """One module: its stored names by part, sizes, rotation, window in rows, the query's own included, None for all; cut: how one matrix
+    that holds queries, keys and values is.
+    """
 
     parts: Mapping[str, str]
     sizes: Sizes
     turning: Turning
     window: int | None
+    cut: Cut | None = None
 
 
 @dataclass(frozen=True)
@@ -169,11 +172,13 @@ def _module(
     width, config = target.width, record.config
     assert width is not None and target.layers is not None
     said = next((value for key in SIZE_KEYS if isinstance(value := config.get(key), int) and (key == "head_dim" or kind.sliding)), None)
-    sizes = sizes_of(record.where, parts, checkpoint.tensors, width, heads, said or width // heads, gated=kind.gated)
+    cut = cut_of(record.where, parts, checkpoint.tensors, config)
+    sizes = sizes_of(record.where, parts, checkpoint.tensors, width, heads, said or width // heads, gated=kind.gated, cut=cut)
     layer_type = SLIDING if kind.sliding else _layer_type(config, target.layers, number)
     window = config.get("sliding_window", config.get("sliding_window_size")) if layer_type == SLIDING else None
     turning = Turning(None, 0) if kind.still else _turning(record, kind, sizes, layer_type, target.layers + number)
-    return Module(parts, sizes, turning, window if isinstance(window, int) and not isinstance(window, bool) and window > 0 else None)
+    rows = window if isinstance(window, int) and not isinstance(window, bool) and window > 0 else None
+    return Module(parts, sizes, turning, rows, cut)
 
 
 def _layer_type(config: Mapping[str, Json], layers: int, number: int) -> str:

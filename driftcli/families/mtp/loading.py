@@ -13,6 +13,7 @@ from driftcli.families.layers import Attention, DecoderLayer, GatedMlp, GroupedA
 from driftcli.families.mtp.alternatives import other_turnings
 from driftcli.families.mtp.declaration import Module, MtpDeclaration
 from driftcli.families.mtp.experts import experts_like
+from driftcli.families.mtp.fused import apart
 from driftcli.families.mtp.head import Mtp, MtpModules
 from driftcli.families.mtp.kinds import Served
 from driftcli.families.mtp.shapes import UNREAD
@@ -69,9 +70,11 @@ def _read(d: MtpDeclaration, module: Module, target: LanguageModel, system: Syst
         part: stored for part, stored in module.parts.items() if not UNREAD.search(part) or (part == "head.weight" and d.kind.own_head)
     }
     stored = read_some(source, wanted.values())
-    wide = unscaled(source.name, {part: stored[name] for part, name in wanted.items()}, d.checkpoint.config)
+    found = {part: stored[name] for part, name in wanted.items()}
+    found = found if module.cut is None else apart(source.name, found, module.cut, d.checkpoint.config)
+    wide = unscaled(source.name, found, d.checkpoint.config)
     held = {part: tensor.to(like) for part, tensor in wide.items()}
-    require_bounded(f"{source.name} as {like.dtype}", {module.parts[part]: tensor for part, tensor in held.items()})
+    require_bounded(f"{source.name} as {like.dtype}", {module.parts.get(part, part): tensor for part, tensor in held.items()})
     parts = _Parts(held, module, d, served, d.rotation(system), target)
     turning = module.turning
     rope = None if turning.rope is None else rope_config(turning.rope, turning.numbers, d.positions, None, source.name)

@@ -11,15 +11,19 @@ from driftcli.families.mtp.kinds import Kind
 from driftcli.families.quantisation import FLOATS, SCALE
 from driftcli.printable import counted_names
 from driftcli.sources.checkpoint import Stored
+from driftcli.sources.files import Json
 
 SCALED = ("F8_E4M3", "F8_E5M2")  # 8-bit floats, of which a second tensor tells the scales
 AROUND = ("embedding_norm.weight", "hidden_norm.weight", "fusion.weight")
+FUSED = "self_attn.qkv_proj"  # of MiMo-V2: all three in one matrix
+PARTS = tuple(f"self_attn.{name}_proj" for name in "qkv")
 GROUPED = ("self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight", "self_attn.o_proj.weight")
 LATENT = ("kv_a_proj_with_mqa.weight", "kv_a_layernorm.weight", "kv_b_proj.weight", "o_proj.weight")
 DENSE = ("mlp.gate_proj.weight", "mlp.up_proj.weight", "mlp.down_proj.weight")
 UNREAD = re.compile(r"^(embedding|head)\.weight$|^self_attn\.indexer\.|rotary_emb\.inv_freq$")  # of the target's own, or beyond what is run
 PLACES = re.compile(
     r"^(input_layernorm|post_attention_layernorm|post_feedforward_layernorm)\.weight$"
+    r"|^self_attn\.qkv_proj\.weight$"
     r"|^self_attn\.([qkvo]_proj\.(weight|bias)|[qk]_norm\.weight|g_proj\.weight|sinks)$"
     r"|^self_attn\.(q_a_proj|q_a_layernorm|q_b_proj|kv_a_proj_with_mqa|kv_a_layernorm|kv_b_proj)\.weight$"
 )
@@ -54,8 +58,39 @@ def needed(parts: Mapping[str, str], *, normed: bool) -> tuple[str, ...]:
     query = "self_attn.q_b_proj.weight" if "self_attn.q_a_proj.weight" in parts else "self_attn.q_proj.weight"
     post_normed = "post_feedforward_layernorm.weight" in parts
     norms = ("post_attention_layernorm.weight", *(() if post_normed else ("input_layernorm.weight",)))
-    attention = (*latent, query) if is_latent(parts) else GROUPED
+    grouped = (f"{FUSED}.weight", GROUPED[-1]) if f"{FUSED}.weight" in parts else GROUPED
+    attention = (*latent, query) if is_latent(parts) else grouped
     return (*AROUND, *(("final_norm.weight",) if normed else ()), *norms, *attention, *(() if is_sparse(parts) else DENSE))
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How a fused matrix is cut: into so many parts, each with so many rows of queries, keys and values, one kind below the other."""
+
+    parts: int
+    rows: tuple[int, int, int]
+
+
+def cut_of(where: str, parts: Mapping[str, str], tensors: Mapping[str, Stored], config: Mapping[str, Json]) -> Cut | None:
+    """How the fused matrix of a module is cut, None where it has none; raises FormatError for one that the config's sizes do not make."""
+    stored = parts.get(f"{FUSED}.weight")
+    if stored is None:
+        return None
+    said = {name: config.get(f"swa_{name}", config.get(name)) for name in ("num_attention_heads", "num_key_value_heads", "head_dim")}
+    values = config.get("swa_v_head_dim", config.get("v_head_dim", said["head_dim"]))
+    count = config.get("num_key_value_heads") if tensors[stored].dtype in SCALED else 1
+    heads, keys, size = said.values()
+    numbers = [number for number in (heads, keys, size, values, count) if isinstance(number, int) and number > 0]
+    if len(numbers) < 5 or numbers[0] % numbers[4] or numbers[1] % numbers[4]:
+        raise FormatError(f"{where}/config.json: {said}, values of {values}, {count} parts; expected what {stored} can be cut by")
+    heads, keys, size, width, count = numbers
+    rows = (heads // count * size, keys // count * size, keys // count * width)
+    if tensors[stored].shape[0] != count * sum(rows):
+        raise FormatError(
+            f"{where}: {stored} has shape {tensors[stored].shape}, expected {count * sum(rows)} rows, {count} times {rows}; config or file "
+            "is of another head"
+        )
+    return Cut(count, rows)
 
 
 def require_whole(where: str, kind: Kind, modules: list[dict[str, str]], tensors: Mapping[str, Stored]) -> None:
@@ -107,10 +142,21 @@ def _as_stored(part: str, found: Mapping[str, str]) -> str:
 
 
 def sizes_of(
-    where: str, parts: Mapping[str, str], tensors: Mapping[str, Stored], width: int, heads: int, size: int, *, gated: bool
+    where: str,
+    parts: Mapping[str, str],
+    tensors: Mapping[str, Stored],
+    width: int,
+    heads: int,
+    size: int,
+    *,
+    gated: bool,
+    cut: Cut | None = None,
 ) -> Sizes:
     """The sizes of a module, `heads` and `size` being what the config says; raises FormatError for shapes that do not fit together."""
     shapes = {part: tensors[stored].shape for part, stored in parts.items()}
+    if cut:
+        shapes |= {f"{part}.weight": (cut.parts * rows, *shapes[f"{FUSED}.weight"][1:]) for part, rows in zip(PARTS, cut.rows, strict=True)}
+        parts = {**parts, **{f"{part}.weight": parts[f"{FUSED}.weight"] for part in PARTS}}
 
     def shape(part: str, *expected: int | None) -> tuple[int, ...]:
         found = shapes[f"{part}.weight"]

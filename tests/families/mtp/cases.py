@@ -51,6 +51,7 @@ class Case:
     fused_experts: bool = False
     outer: Mapping[str, object] | None = None  # the config around the text model's, where that is a part of a larger model
     float8: Literal["all", "head"] | None = None  # which matrices are stored in float8
+    fused: tuple[int, ...] | None = None  # ranks that one matrix of queries, keys and values is cut for, and each rank's rows of the three
     turned: Callable[[PreTrainedConfig], PreTrainedConfig] | None = None  # the layer with the other kind of rotary pairs
     scales: Callable[[PreTrainedConfig], Mapping[str, float]] = lambda _: {}  # what servers multiply the layer's tensors with
 
@@ -84,11 +85,35 @@ def write(case: Case, folder: Path) -> Path:
     for module in range(case.modules):
         tensors |= head_tensors(case, config, module)
         tensors |= {case.place(name, config, module): tensors[source].clone() for name, source in case.copies.items()}
+    fused = one_matrix(case, tensors, config) if case.fused else {}
     if case.float8:
         tensors = in_float8(case, tensors, config.num_hidden_layers)
+    tensors |= fused
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, weights, metadata={"format": "pt"})
     write_config(case, folder / "config.json")
     return folder
+
+
+def one_matrix(case: Case, tensors: dict[str, Tensor], config: PreTrainedConfig) -> dict[str, Tensor]:
+    """Each module's queries, keys and values, taken from the tensors, in one matrix."""
+    assert case.fused
+    found: dict[str, Tensor] = {}
+    for module in range(case.modules):
+        at = case.place(case.at, config, module) + "self_attn."
+        parts = [tensors.pop(f"{at}{name}_proj.weight") for name in "qkv"]
+        found |= float8.fused(f"{at}qkv_proj.weight", parts, case.fused[0], scaled=case.float8 is not None)
+    return {name: tensor.view(torch.float8_e4m3fn) if tensor.dtype == torch.uint8 else tensor for name, tensor in found.items()}
+
+
+def apart(case: Case, tensors: dict[str, Tensor], config: PreTrainedConfig) -> dict[str, Tensor]:
+    """What is stored with queries, keys and values in matrices of their own."""
+    for module in range(case.modules if case.fused else 0):
+        assert case.fused
+        at = case.place(case.at, config, module) + "self_attn."
+        matrix, scales = tensors.pop(f"{at}qkv_proj.weight"), tensors.pop(f"{at}qkv_proj.weight_scale_inv", None)
+        parts = float8.unfused(matrix, scales, case.fused[0], list(case.fused[1:]))
+        tensors |= {f"{at}{name}_proj.weight": part for name, part in zip("qkv", parts, strict=True)}
+    return tensors
 
 
 def in_float8(case: Case, tensors: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:

@@ -38,3 +38,25 @@ def read_whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if name + SCALE in tensors:
             whole[name] = tensor.float() * spread(tensors[name + SCALE], tensor.shape)
     return whole
+
+
+def fused(name: str, parts: list[Tensor], ranks: int, *, scaled: bool) -> dict[str, Tensor]:
+    """Queries, keys and values in one matrix: each rank's rows of all three, and its own scales where there are any."""
+    shares = [torch.cat([part.chunk(ranks)[rank] for part in parts]) for rank in range(ranks)]
+    if not scaled:
+        return {name: torch.cat(shares)}
+    each = [stored(name, share) for share in shares]
+    return {key: torch.cat([one[key].view(torch.uint8) if key == name else one[key] for one in each]) for key in each[0]}
+
+
+def unfused(matrix: Tensor, scales: Tensor | None, ranks: int, rows: list[int]) -> list[Tensor]:
+    """Queries, keys and values again, row by row: of each rank so many rows of each."""
+    found: list[list[Tensor]] = [[], [], []]
+    blocks = 0 if scales is None else len(scales) // ranks
+    for rank in range(ranks):
+        for row in range(sum(rows)):
+            line = matrix[rank * sum(rows) + row].float()
+            if scales is not None:
+                line = line * scales[rank * blocks + row // BLOCK].repeat_interleave(BLOCK)[: len(line)]
+            found[0 if row < rows[0] else 1 if row < rows[0] + rows[1] else 2].append(line)
+    return [torch.stack(lines) for lines in found]

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from transformers import PreTrainedConfig
 
+from tests.families.mtp import float8
 from tests.families.mtp.cases import Case, changed, made, sizes
-from tests.families.mtp.deepseek_cases import EXPERTS, LATENT, NAMES, V3, neox, stored_behind
+from tests.families.mtp.deepseek_cases import EXPERTS, LATENT, NAMES, TRUNK, V3, neox, stored_behind
 
 ONE = {"num_nextn_predict_layers": 1}
 
@@ -61,6 +62,21 @@ def mimo_v2(name: str, modules: int) -> Case:
 
     renames = {"post_attention_layernorm.": "pre_mlp_layernorm."}
     return Case(name, lambda: made("mimo_v2_flash", **sizes(**values)), local, at, names, keys, renames, modules=modules)
+
+
+def fused(name: str, ranks: int) -> Case:
+    """A MiMo-V2 head with queries, keys and values in one matrix; in float8 for two ranks, the last block of either cut off."""
+    case = mimo_v2(name, 1)
+    target, keys = case.target, {**case.keys, "swa_num_key_value_heads": 4, "swa_v_head_dim": 12}
+    rows = (96 // ranks, 96 // ranks, 48 // ranks)
+    eight = {"float8": "head", "keys": {**keys, "quantization_config": {**float8.CONFIG, "modules_to_not_convert": TRUNK}}}
+    more = eight if ranks > 1 else {"keys": keys}
+    return replace(
+        case,
+        target=lambda: changed(target(), num_key_value_heads=2, v_head_dim=12),
+        fused=(ranks, *rows),
+        **more,  # type: ignore[arg-type]
+    )
 
 
 def longcat() -> Case:
@@ -132,6 +148,8 @@ CASES = (
     nemotron(),
     mimo_v2("mimo_v2_flash", 1),
     mimo_v2("mimo_v2_flash-2", 2),
+    fused("mimo_v2_flash-fused", 1),
+    fused("mimo_v2_flash-fused-fp8", 2),
     longcat(),
     ling(),
     stored_behind("glm4_moe_lite", "glm4_moe_lite", LITE, layer=sparse, turned=neox),

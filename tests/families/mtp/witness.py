@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from tests.families.mtp import float8
-from tests.families.mtp.cases import Case, bare_model, read_config, renamed, whole_class
+from tests.families.mtp.cases import Case, apart, bare_model, read_config, renamed, whole_class
 
 AROUND = ("norm.weight", "norm_f.weight", "embed_tokens.weight", "embeddings.weight")  # of the one-layer model, and not of the layer
 
@@ -72,7 +72,8 @@ class Witness:
     @classmethod
     def of(cls, case: Case, folder: Path) -> Witness:
         """The head as the family reads it."""
-        bare = cls(case, read_config(folder), float8.read_whole(load_file(folder / "model.safetensors")), {})
+        config = read_config(folder)
+        bare = cls(case, config, float8.read_whole(apart(case, load_file(folder / "model.safetensors"), config)), {})
         kinds = (False, True) if case.turned else (False,)
         return replace(bare, layers={other: [bare._layer(module, other_rope=other) for module in range(case.modules)] for other in kinds})
 
