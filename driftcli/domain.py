@@ -182,7 +182,8 @@ class Finding:
     """One thing that is wrong, or worth knowing, with its number, its unit and what to do.
 
     severity: what the whole interval supports; `healthy` marks a note: it is reported and raises nothing. likely: the grade of the number
-    itself, where that is more. condition: what it was measured on; the baseline means whatever stands for it in the run.
+    itself, where that is more. condition: what it was measured on; the baseline means whatever stands for it in the run. category: of the
+    prompts that it is about, None for all.
     """
 
     code: str
@@ -193,18 +194,20 @@ class Finding:
     fix: str
     condition: str = BASELINE
     likely: Severity | None = None
+    category: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
     """An axis that a probe could not judge: `state` says whether it never can on this pair, or only not on these data. fix: what to do
-    first, where something is suspected.
+    first, where something is suspected. more_prompts: about how many more would tell, None where that is not known.
     """
 
     axis: Axis
     state: Literal["not applicable", "inconclusive"]
     reason: str
     fix: str = ""
+    more_prompts: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,8 +247,8 @@ Said: TypeAlias = "Finding | Skipped | Sound | Open | Withheld"  # what a probe 
 
 @dataclass(frozen=True, slots=True)
 class AxisVerdict:
-    """How one axis stands and why. likely: of one with a finding, as in `Finding`; bound, more_prompts and unit: of an open one, as in
-    `Open`; fix: of an open or undecided one, what to do first.
+    """How one axis stands and why. likely: of one with a finding, as in `Finding`; bound and unit: of an open one, as in `Open`;
+    more_prompts and fix: of an open or undecided one, how many would tell and what to do first.
     """
 
     state: AxisState

@@ -68,4 +68,4 @@ class DomainShift:
         claim = f"{missing} that other prompts have where the target is as certain{beside}{outside}"
         fix = f"train on more of the target's own replies to prompts like {name}"
         unit, likely = "share of right first guesses", self.grades.likely(loss)
-        return Finding("DOMAIN-SHIFT", self.grades.of(loss), claim, loss, unit, fix, likely=likely)
+        return Finding("DOMAIN-SHIFT", self.grades.of(loss), claim, loss, unit, fix, likely=likely, category=name)

@@ -32,7 +32,7 @@ LAYERS = (  # each imports from its own and from those before it
     {"driftcli.target", "driftcli.texts"},
     {"driftcli.families"},
     {"driftcli.loading", "driftcli.traces", "probes"},
-    {"driftcli.engine", "driftcli.mitigations", "driftcli.report"},
+    {"driftcli.engine", "driftcli.mitigations", "driftcli.report", "driftcli.gate"},
     {"driftcli.cli"},
 )
 BRINGS_TORCH = (  # the only modules that name torch or transformers when they are loaded, and those that import them

@@ -77,7 +77,7 @@ def _axis(axis: Axis, findings: Sequence[Finding], said: Sequence[Said], *, cove
         return AxisVerdict(worst.severity, worst.claim, worst.likely)
     skipped = {item.state: item for item in reversed(own) if isinstance(item, Skipped)}
     if undecided := skipped.get("inconclusive"):
-        return AxisVerdict(undecided.state, undecided.reason, fix=undecided.fix)
+        return AxisVerdict(undecided.state, undecided.reason, more_prompts=undecided.more_prompts, fix=undecided.fix)
     if opened := [item for item in own if isinstance(item, Open)]:
         widest = max(opened, key=lambda item: -1.0 if item.bound is None else item.bound)
         return AxisVerdict("open", widest.reason, None, widest.bound, widest.more_prompts, widest.unit, widest.fix)

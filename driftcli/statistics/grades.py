@@ -71,7 +71,7 @@ class Grades:
         bound = f"up to {loss.high:.0%} is not excluded" if loss.low <= 0 else f"which may be {loss.low:.0%} or {loss.high:.0%}"
         if standing == "open":
             return Open(axis, f"nothing found, {bound} ({seen}); {tell}", loss.high, more)
-        return Skipped(axis, "inconclusive", f"{seen}: {bound}; {tell}")
+        return Skipped(axis, "inconclusive", f"{seen}: {bound}; {tell}", more_prompts=more)
 
 
 def is_shown(loss: Estimate) -> bool:
