@@ -8,6 +8,7 @@
     |- PromptError        3   a prompt file or prompt that cannot be used
     |- RunError           3   a run folder that cannot be written, resumed or read
     |- ProbeError         3   a probe that cannot be loaded or breaks its contract
+    |- PluginError        3   a report format of an installed package that cannot be loaded or gives no text
     |- MachineError       3   no room, no memory, no permission, or a library that gave up beneath us
     `- Stopped      3 or 130  the same, or Ctrl-C, while a run folder was being worked on: that folder goes on from there
 
@@ -65,6 +66,10 @@ class RunError(DriftError):
 
 class ProbeError(DriftError):
     """A probe that cannot be loaded or breaks its contract."""
+
+
+class PluginError(DriftError):
+    """A report format of an installed package that cannot be loaded or gives no text."""
 
 
 class MachineError(DriftError):

@@ -26,6 +26,7 @@ LAYERS = (  # each imports from its own and from those before it
         "driftcli.terms",
         "driftcli.suggestions",
         "driftcli.printable",
+        "driftcli.plugins",
     },
     {"driftcli.statistics", "driftcli.probe"},
     {"driftcli.sources"},
@@ -66,6 +67,7 @@ KNOWN_TO_PROBES = ("driftcli.conditions", "driftcli.domain", "driftcli.statistic
 BRINGS_THE_HUB = ("driftcli.sources", "driftcli.target", "driftcli.families.rope_config")
 HUB = {"safetensors", "huggingface_hub"}
 TORCH = {"torch", "transformers", "accelerate", "tokenizers"}
+LOADS_STRANGERS = "driftcli.plugins"  # whose modules may raise anything when they are imported, and are listed with it
 HEAVY = {*TORCH, *HUB, "numpy", "scipy", "pandas", "pyarrow", "rich"}
 
 
@@ -156,7 +158,7 @@ def test_every_module_of_probes_is_a_probe_of_the_battery_under_its_own_name_and
         assert question.split("\n")[0].endswith("?"), probe.name
 
 
-@pytest.mark.parametrize("module", sorted(modules()))
+@pytest.mark.parametrize("module", sorted(set(modules()) - {LOADS_STRANGERS}))
 def test_nothing_is_caught_broadly(module: str) -> None:
     caught = [node.type for node in ast.walk(modules()[module]) if isinstance(node, ast.ExceptHandler)]
     assert None not in caught, "a bare except"

@@ -1,33 +1,36 @@
-"""Probes by name: the battery's own, or anybody's as `package.module:NAME`."""
+"""Probes by name: the battery's own, those of installed packages, or anybody's as `package.module:NAME`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
 
+from driftcli.domain import AXES
 from driftcli.errors import ProbeError, UsageError
 from driftcli.mitigations.probe import Mitigations
+from driftcli.plugins import Failed, Group, Loaded, Plugin, loaded, named, offered
 from driftcli.probe import Probe
 from driftcli.suggestions import meant
 from probes import BATTERY
 
 WHOLE: tuple[Probe, ...] = (*BATTERY, Mitigations())  # what runs where nothing is named; mitigations look at what the others measured
 OWN = {probe.name: probe for probe in WHOLE}
+GROUP: Group = "driftcli.probes"
 
 
 def load_battery(names: Sequence[str]) -> tuple[Probe, ...]:
-    """The probes that `names` mean, each once, the whole battery for none; raises UsageError for an unknown name and ProbeError for one
-    that is no probe.
+    """The probes that `names` mean, each once, the battery's own for none; raises UsageError for an unknown name and ProbeError for one
+    that is no probe or cannot be loaded.
     """
     return tuple(_load(name) for name in dict.fromkeys(names)) if names else WHOLE
 
 
 def trusted_battery(names: Sequence[str], trusted: Sequence[str]) -> tuple[tuple[Probe, ...], list[str]]:
-    """The probes that a run folder names, as far as they are the tool's own or trusted too, and the names of the others, which are code of
-    somebody else; raises as `load_battery` does.
+    """The probes that a run folder names, as far as they are the tool's own, installed (`driftcli.plugins` says why), or trusted too; and
+    the names of the others, which are code of somebody else or cannot be loaded here. Raises as `load_battery` does for `trusted` ones.
     """
-    strangers = [name for name in dict.fromkeys(names) if name not in OWN and name not in trusted]
-    return tuple(_load(name) for name in dict.fromkeys(names) if name not in strangers), strangers
+    found = {name: _load(name) if name in OWN or name in trusted else _installed(name) for name in dict.fromkeys(names)}
+    return tuple(one for one in found.values() if one is not None), [name for name, one in found.items() if one is None]
 
 
 def probe_names(battery: Sequence[Probe], asked: Sequence[str]) -> list[str]:
@@ -35,22 +38,60 @@ def probe_names(battery: Sequence[Probe], asked: Sequence[str]) -> list[str]:
     return list(asked) or [probe.name for probe in battery]
 
 
+def installed_probes() -> list[Loaded[Probe] | Failed]:
+    """The probes of all installed packages, imported, and those that cannot be with the reason."""
+    return [_loaded(plugin) for plugin in offered(GROUP, OWN)]
+
+
+def as_probe(thing: object, name: str) -> Probe | str:
+    """What an entry point holds as a probe, or what is wrong with it; it is called as its entry point is, by which reports find it."""
+    wrong = lacking(thing)
+    if not wrong and getattr(thing, "name", name) != name:
+        wrong = f"calls itself {getattr(thing, 'name', name)!s}, expected {name} as its entry point"
+    return wrong or thing  # type: ignore[return-value]
+
+
+def lacking(thing: object) -> str:
+    """Why something is no probe, empty where it is one."""
+    if isinstance(thing, type):
+        return f"is a class, expected an object; name an instance of it, such as PROBE = {thing.__name__}()"
+    if missing := [member for member in ("name", "axes", "conditions", "judge") if not hasattr(thing, member)]:
+        return f"has no {missing[0]}, expected an object with name, axes, conditions and judge (see driftcli.probe.Probe)"
+    axes = getattr(thing, "axes", ())
+    if not isinstance(axes, tuple) or any(axis not in AXES for axis in axes):
+        return f"judges {axes!r}, expected a tuple of {', '.join(AXES)}"
+    return ""
+
+
+def _loaded(plugin: Plugin) -> Loaded[Probe] | Failed:
+    return loaded(plugin, lambda thing: as_probe(thing, plugin.name))
+
+
+def _installed(name: str) -> Probe | None:
+    """An installed package's probe, None where none of that name can be used."""
+    plugin = named(GROUP, OWN, name)
+    found = None if plugin is None else _loaded(plugin)
+    return found.thing if isinstance(found, Loaded) else None
+
+
 def _load(name: str) -> Probe:
     if name in OWN:
         return OWN[name]
+    if plugin := named(GROUP, OWN, name):
+        found = _loaded(plugin)
+        if isinstance(found, Failed):
+            raise ProbeError(f"--probe {name}, of {plugin.package}: {found.reason}; `driftcli probes` lists what can be used")
+        return found.thing
     module_name, colon, attribute = name.partition(":")
     if not colon or not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
+        known = [*OWN, *(plugin.name for plugin in offered(GROUP, OWN) if not plugin.refused)]
         raise UsageError(
-            f"--probe {name}: no such probe; {meant(name, OWN)}expected one of {', '.join(OWN)}, or package.module:NAME of your own"
+            f"--probe {name}: no such probe; {meant(name, known)}expected one of {', '.join(known)}, or package.module:NAME of your own"
         )
     try:
         probe = getattr(import_module(module_name), attribute)
     except (ImportError, AttributeError, SyntaxError) as error:
         raise ProbeError(f"--probe {name}: cannot be imported ({error}); check the module's name and that it is installed") from error
-    if isinstance(probe, type):
-        raise ProbeError(f"--probe {name}: is a class, expected an object; name an instance of it, such as PROBE = {attribute}()")
-    if missing := [member for member in ("name", "axes", "conditions", "judge") if not hasattr(probe, member)]:
-        raise ProbeError(
-            f"--probe {name}: has no {missing[0]}, expected an object with name, axes, conditions and judge (see driftcli.probe.Probe)"
-        )
+    if wrong := lacking(probe):
+        raise ProbeError(f"--probe {name}: {wrong}")
     return probe  # type: ignore[no-any-return]

@@ -7,16 +7,18 @@ from typing import Annotated, Literal
 
 import typer
 
+from driftcli.cli.formats import FormatChoice
 from driftcli.domain import BUNDLED, RunSpec
 from driftcli.errors import UsageError
 from driftcli.families.mtp.kinds import OWN_HEAD
-from driftcli.report.choices import FAILS, FULL, STRICT, FailOn, OutputFormat, ReadingChoice
+from driftcli.report.choices import FAILS, FULL, STRICT, FailOn, ReadingChoice
 
 DEFAULTS = RunSpec()
 PROMPTS = (
     "JSON Lines of {id, messages} or {id, text}, or builtin:languages (seven languages, tool calls) or builtin:all. "
     "Default: builtin, 80 prompts in English; for the bundled target its own."
 )
+PROBE = "Only this probe, one of an installed package, or your own as package.module:NAME; may be repeated."
 QUICK = (
     "24 prompts and the short battery, unless named otherwise; --no-quick asks every probe of all prompts, also of the pair that ships. "
     "Default: quick where no pair is named."
@@ -41,7 +43,9 @@ def diagnose(
         typer.Option(help="An EAGLE head, a causal LM with the target's tokenizer, or `mtp`: the head in the target."),
     ] = None,
     prompts: Annotated[Path | None, typer.Option(help=PROMPTS)] = None,
-    probe: Annotated[list[str] | None, typer.Option(help="Only this probe, or your own as package.module:NAME; may be repeated.")] = None,
+    probe: Annotated[
+        list[str] | None, typer.Option(help="Only this probe, or an installed one, or your own as package.module:NAME; may be repeated.")
+    ] = None,
     quick: Annotated[bool | None, typer.Option("--quick/--no-quick", help=QUICK)] = None,
     depth: Annotated[int, typer.Option(min=1, max=64, help="Draft tokens a chain, as num_speculative_tokens.")] = DEFAULTS.depth,
     max_new_tokens: Annotated[int, typer.Option(min=2, help="Longest reply of the target, in tokens.")] = DEFAULTS.max_new_tokens,
@@ -63,7 +67,7 @@ def diagnose(
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run Python that comes with a checkpoint.")] = False,
     out: Annotated[Path | None, typer.Option(help=OUT)] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a run of another request in --out; without --out begin anew.")] = False,
-    format: Annotated[OutputFormat, typer.Option(help="How to print.")] = "terminal",
+    format: FormatChoice = "terminal",
     fail_on: Annotated[FailOn, typer.Option(help=FAILS)] = "none",
     strict: Annotated[bool, typer.Option("--strict", help=STRICT)] = False,
     full: Annotated[bool, typer.Option("--full", help=FULL)] = False,

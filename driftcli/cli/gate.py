@@ -9,13 +9,13 @@ import typer
 
 from driftcli.domain import Verdict
 from driftcli.printable import printable
-from driftcli.report.choices import FailOn, OutputFormat
+from driftcli.report.choices import FailOn
 from driftcli.report.formats import show
 from driftcli.report.verdict import exit_code, gate_line
 from driftcli.traces.reader import Run
 
 
-def end(run: Run, verdict: Verdict, format: OutputFormat, fail_on: FailOn, *, strict: bool, full: bool) -> NoReturn:
+def end(run: Run, verdict: Verdict, format: str, fail_on: FailOn, *, strict: bool, full: bool) -> NoReturn:
     """Print the report and, where a gate was asked for, its sentence; then leave by the exit code of the verdict."""
     with suppress(BrokenPipeError):  # whoever reads the first lines only still gets the verdict's exit code
         show(run, verdict, format, full=full)

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
+from driftcli.cli.formats import FormatChoice
 from driftcli.printable import printable
-from driftcli.report.choices import FAILS, FULL, STRICT, FailOn, OutputFormat
+from driftcli.report.choices import FAILS, FULL, STRICT, FailOn
 
 
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder to read.")],
-    format: Annotated[OutputFormat, typer.Option(help="How to print.")] = "terminal",
+    format: FormatChoice = "terminal",
     fail_on: Annotated[FailOn, typer.Option(help=FAILS)] = "none",
     strict: Annotated[bool, typer.Option("--strict", help=STRICT)] = False,
     probe: Annotated[list[str] | None, typer.Option(help="A probe of your own that RUN was measured with, as package.module:NAME.")] = None,

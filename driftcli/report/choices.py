@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 OutputFormat = Literal["terminal", "json", "markdown"]
 ScanFormat = Literal["terminal", "json"]
 ReadingChoice = Literal[
     "declared", "as_served:vllm", "as_served:vllm-v1", "as_served:sglang", "as_served:transformers", "as_served:llama.cpp", "as_trained"
 ]
+OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 FailOn = Literal["none", "mild", "moderate", "severe"]
 FAILS = "Exit 4 when the verdict is at this severity or above, 5 when it is inconclusive."
 FULL = "On a terminal the whole report, not a page of it; JSON and Markdown always have everything."
