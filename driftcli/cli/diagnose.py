@@ -43,9 +43,7 @@ def diagnose(
         typer.Option(help="An EAGLE head, a causal LM with the target's tokenizer, or `mtp`: the head in the target."),
     ] = None,
     prompts: Annotated[Path | None, typer.Option(help=PROMPTS)] = None,
-    probe: Annotated[
-        list[str] | None, typer.Option(help="Only this probe, or an installed one, or your own as package.module:NAME; may be repeated.")
-    ] = None,
+    probe: Annotated[list[str] | None, typer.Option(help=PROBE)] = None,
     quick: Annotated[bool | None, typer.Option("--quick/--no-quick", help=QUICK)] = None,
     depth: Annotated[int, typer.Option(min=1, max=64, help="Draft tokens a chain, as num_speculative_tokens.")] = DEFAULTS.depth,
     max_new_tokens: Annotated[int, typer.Option(min=2, help="Longest reply of the target, in tokens.")] = DEFAULTS.max_new_tokens,

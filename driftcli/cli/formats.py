@@ -22,7 +22,7 @@ FormatChoice = Annotated[
     str,
     typer.Option(
         callback=known_format,
-        metavar=f"[{'|'.join(OUTPUT_FORMATS)}]",
+        metavar=f"<{'|'.join(OUTPUT_FORMATS)}>",
         help="How to print, or a format of an installed package: `driftcli probes` lists them.",
     ),
 ]
