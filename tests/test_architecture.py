@@ -40,6 +40,7 @@ BRINGS_TORCH = (  # the only modules that name torch or transformers when they a
     "driftcli.sources.pickles",
     "driftcli.sources.tensors",
     "driftcli.target.language_model",
+    "driftcli.texts.pieces",
     "driftcli.texts.rendering",
     "driftcli.texts.system_prompts",
     "driftcli.families.layers",

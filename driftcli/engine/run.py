@@ -28,6 +28,7 @@ from driftcli.errors import ProbeError, PromptError, RunError
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.loading.pair import LoadedPair
 from driftcli.probe import Cutting, Probe, Rounds, Search
+from driftcli.texts.pieces import piece_columns
 from driftcli.texts.prompts import content_hash
 from driftcli.traces.layout import CONDITION
 from driftcli.traces.reader import Run, read_run
@@ -152,6 +153,7 @@ def measure(job: Job, progress: Progress) -> Path:
     by_hash = {content_hash(prompt): prompt for prompt in job.prompts}
     begun = {**job.begun(), **_facts(job)}
     folder = open_run(job.out, begun, sorted(by_hash), job.spec.batch_size, force=job.force)
+    folder.write_pieces(piece_columns(job.pair.target.tokenizer))
     running = _Running(job, folder, by_hash, begun, progress, total=len(by_hash) * len(job.conditions()))
     wiring = Wiring()
     if job.searches:

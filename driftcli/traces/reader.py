@@ -23,9 +23,23 @@ from driftcli.statistics.positions import Replies, no_replies
 from driftcli.statistics.walks import EXACT_TEXT, Floats, Sums
 from driftcli.traces.layout import COSTS_FILE, cell_files
 from driftcli.traces.manifest import read_manifest, wiring_of
+from driftcli.traces.pieces import Vocabulary, read_vocabulary
 from driftcli.traces.plans import fresh_band, lacks_for_stop, plan_sums
 from driftcli.traces.positions import reply_sums
-from driftcli.traces.sums import WHOLE, Grid, cells, condition_sums, ending_sums, grids, of_units, places, read_table, target_sums
+from driftcli.traces.schema import COLUMNS
+from driftcli.traces.sums import (
+    WHOLE,
+    Grid,
+    cells,
+    condition_sums,
+    ending_sums,
+    grids,
+    of_units,
+    places,
+    read_rows,
+    read_table,
+    target_sums,
+)
 from driftcli.traces.units import Units
 from driftcli.traces.writer import Plain, batch_key
 
@@ -33,6 +47,9 @@ TEXT_COLUMNS = [
     *("prompt", "turn", "category", "group", "prompt_length", "length", "anchors", "sink_row", "argmax_share", "generated", "unlocated"),
     *("target_entropy", "rendered_sha256"),
 ]
+
+ANCHOR = ("prompt", "turn", "anchor")
+KEPT_REPLIES = 8  # whose rows are kept once read (chosen by us): chain after chain of one reply is asked for
 
 
 @dataclass(frozen=True)
@@ -49,6 +66,7 @@ class Run(Pooled):
     _sums: dict[tuple[str, tuple[int, int], str], Sums] = field(default_factory=dict)  # by reference, span and condition
     _feeds: dict[tuple[str, tuple[int, int]], dict[Feed, Grid | None]] = field(default_factory=dict)  # by condition and span
     _plans: dict[tuple[Plan, tuple[int, int]], Sums] = field(default_factory=dict)
+    _steps: dict[tuple[str, str, int], pa.Table] = field(default_factory=dict)  # by reference, prompt and turn
 
     @property
     def probe_names(self) -> list[str]:
@@ -235,6 +253,49 @@ class Run(Pooled):
         """Whether a condition drafts from the very anchors of the reference."""
         own = bool(cells(self.path / "trajectories", condition)) and condition != BASELINE
         return not own and self.depth_of(condition) <= self.spec.depth
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """What the tokens of the run stand for."""
+        return read_vocabulary(self.path)
+
+    @cached_property
+    def _cell_of(self) -> Mapping[str, str]:
+        """The name of the reference's file, in every table, that holds each prompt."""
+        files = cells(self.path / "trajectories", self.reference)
+        return {prompt: file.name for file in files for prompt in read_rows(file, ["prompt"])["prompt"].to_pylist()}
+
+    def steps(self, columns: Sequence[str], where: pc.Expression) -> pa.Table:
+        """Those rows of the reference's `steps` that a filter admits."""
+        files = cells(self.path / "steps", self.reference)
+        return pa.concat_tables([read_rows(file, columns, where) for file in files]).unify_dictionaries()
+
+    @cached_property
+    def walks(self) -> Mapping[tuple[str, int], Mapping[str, int]]:
+        """Rounds of the reference's walk and draft tokens accepted in them, by prompt and turn, of those with an anchor."""
+        steps = self.steps([*ANCHOR, "depth", "match"], (pc.field("feed") == "forced") & pc.field("on_walk"))
+        right = pc.if_else(steps["match"], self.spec.depth, pc.subtract(steps["depth"].cast(pa.int64()), 1))  # before the first miss
+        kept = steps.append_column("kept", right).group_by(list(ANCHOR)).aggregate([("kept", "min")])
+        rows = kept.group_by(["prompt", "turn"]).aggregate([("kept_min", "count"), ("kept_min", "sum")]).to_pylist()
+        return {(row["prompt"], row["turn"]): {"rounds": row["kept_min_count"], "accepted": row["kept_min_sum"]} for row in rows}
+
+    def steps_of(self, prompt: str, turn: int) -> pa.Table:
+        """The reference's rows of `steps` of one reply, all columns; the last replies asked for are kept."""
+        key = (self.reference, prompt, turn)
+        if key not in self._steps:
+            if len(self._steps) >= KEPT_REPLIES:
+                del self._steps[next(iter(self._steps))]
+            self._steps[key] = self._rows_of("steps", prompt, turn)
+        return self._steps[key]
+
+    def text_of(self, prompt: str, turn: int) -> Mapping[str, Any]:
+        """The reference's row of `trajectories` of one reply, with its token ids."""
+        row: Mapping[str, Any] = self._rows_of("trajectories", prompt, turn).to_pylist()[0]
+        return row
+
+    def _rows_of(self, table: str, prompt: str, turn: int) -> pa.Table:
+        names = [column.name for column in COLUMNS[table]]
+        return read_rows(self.path / table / self._cell_of[prompt], names, (pc.field("prompt") == prompt) & (pc.field("turn") == turn))
 
     @property
     def emitted_per_round(self) -> Estimate | Absent:

@@ -1,7 +1,7 @@
 """Every column of the traces, once: its type, its unit, its meaning. Tables open in any Parquet reader without this tool.
 
-A run holds one folder a table and one file a cell in it (a cell is one condition on one batch of prompts). Null always means that the
-number does not exist there, never zero; the meaning says when.
+A run holds one folder a table and one file a cell in it (a cell is one condition on one batch of prompts), and one file, `pieces`, that
+says what each token id stands for. Null always means that the number does not exist there, never zero; the meaning says when.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from driftcli.domain import SHARES
 
-VERSION = 4  # of the columns; a reader refuses a newer one
-TABLES = ("trajectories", "steps", "heads", "streams")
+VERSION = 5  # of the columns; a reader refuses a newer one
+TABLES = ("trajectories", "steps", "heads", "streams")  # of one file a cell
+PIECES = "pieces"  # the table of one file a run
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,13 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
             "RMS",
             "mean over rows, of what the stream adds to the fused input (of the fused input itself for `fused`)",
         ),
+    ),
+    PIECES: (
+        Column("id", pa.int32(), "token id", "of the target's tokenizer; ids that it has no token for are left out"),
+        Column(
+            "bytes", pa.binary(), "bytes", "what the token adds amid a text, UTF-8 when joined; a character may be parted between tokens"
+        ),
+        Column("special", pa.bool_(), "", "one of the tokenizer's special tokens, which servers do not show"),
     ),
 }
 

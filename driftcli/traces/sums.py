@@ -62,16 +62,18 @@ def read_table(folder: Path, columns: Sequence[str], condition: str) -> pa.Table
     files = cells(folder, condition)
     if not files:
         raise RunError(f"{folder}: no Parquet file for {condition}, though the run says it is complete; run it again with --force")
-    return pa.concat_tables([_rows(file, columns) for file in files]).unify_dictionaries()
+    return pa.concat_tables([read_rows(file, columns) for file in files]).unify_dictionaries()
 
 
-def _rows(file: Path, columns: Sequence[str]) -> pa.Table:
-    """Rows of one cell's file, which Arrow is given open, since it would read a path such as `a:b` as a URL; RunError where it is damaged
-    or the cell of another name.
+def read_rows(file: Path, columns: Sequence[str], where: pc.Expression | None = None) -> pa.Table:
+    """Rows of one cell's file, or those that `where` admits, null in a column that older runs lack.
+
+    Arrow is given the file open, since it would read a path such as `a:b` as a URL. RunError where it is damaged or the cell of another
+    name.
     """
     try:
         with file.open("rb") as opened:
-            table = pq.read_table(opened, columns=list(columns), schema=arrow_schema(file.parent.name))
+            table = pq.read_table(opened, columns=list(columns), schema=arrow_schema(file.parent.name), filters=where)
             opened.seek(0)
             told = (pq.read_schema(opened).metadata or {}).get(b"driftcli.cell", file.stem.encode()).decode(errors="replace")
     except (OSError, ValueError, pa.ArrowException) as error:

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from driftcli.domain import PairCard, Sourced
 from driftcli.errors import RunError
 from driftcli.printable import few
-from driftcli.traces.layout import FINDINGS_FILE, MANIFEST, cell_files, refuse_foreign, remove_leftovers, written_aside
-from driftcli.traces.schema import COLUMNS, TABLES, VERSION, Column, arrow_schema
+from driftcli.traces.layout import FINDINGS_FILE, MANIFEST, PIECES_FILE, cell_files, refuse_foreign, remove_leftovers, written_aside
+from driftcli.traces.schema import COLUMNS, PIECES, TABLES, VERSION, Column, arrow_schema
 from driftcli.traces.soundness import condition_in_full, damage, in_full, mark
 
 Columns: TypeAlias = (
@@ -72,6 +72,10 @@ class RunFolder:
         columns = [column.name for column in COLUMNS["trajectories"] if column.name not in ("target_prob", "target_entropy")]
         with self._file("trajectories", condition, batch).open("rb") as file:
             return pq.read_table(file, columns=columns).to_pylist()  # type: ignore[no-any-return]
+
+    def write_pieces(self, pieces: Columns) -> None:
+        """Write what the target's tokens stand for, once more where it is there: it follows from the request."""
+        write_parquet(self.path / PIECES_FILE, PIECES, [pieces], self.request)
 
     def forget(self, condition: str) -> None:
         """Remove every cell of a condition."""
@@ -206,7 +210,7 @@ def write_parquet(path: Path, table: str, parts: Iterable[Columns], request: str
 
 def _column(column: Column, parts: Sequence[Columns]) -> pa.Array:
     """One column of all parts, converted at once."""
-    pieces, lengths = [part[column.name] for part in parts], [len(part["prompt"]) for part in parts]  # type: ignore[arg-type]
+    pieces, lengths = [part[column.name] for part in parts], list(map(_length, parts))
     kinds = [piece.dtype for piece in pieces if isinstance(piece, np.ndarray)]
     if all(piece is None for piece in pieces):
         return pa.nulls(sum(lengths), column.type)
@@ -214,6 +218,11 @@ def _column(column: Column, parts: Sequence[Columns]) -> pa.Array:
         return _array([one for piece, n in zip(pieces, lengths, strict=True) for one in ([None] * n if piece is None else piece)], column)
     whole = [np.ma.array(np.zeros(n, kinds[0]), mask=True) if piece is None else piece for piece, n in zip(pieces, lengths, strict=True)]
     return _array(np.ma.concatenate(whole), column)  # type: ignore[no-untyped-call]
+
+
+def _length(part: Columns) -> int:
+    """Rows of a part."""
+    return next(len(column) for column in part.values() if column is not None)
 
 
 def _array(values: Sequence[object] | np.ndarray, column: Column) -> pa.Array:

@@ -22,6 +22,7 @@ RECORD = {
     "capture": Sourced((2, 8, 13), "default:vLLM"),
 }
 NO_STATE = "a causal language model feeds no state to its next step, so on the target's tokens chain and control are one computation"
+PIECES = {"id": [1, 5, 6], "bytes": [b"<user>", b" right", b" wrong"], "special": [True, False, False]}
 Matrix = NDArray[np.float64]
 
 
@@ -74,6 +75,7 @@ def write_run(path: Path, recipe: Recipe = Recipe()) -> Path:
     """A complete run folder."""
     begun = manifest_of(_request(recipe), _card(recipe), _facts(recipe))
     folder = open_run(path, begun, sorted([*recipe.prompts, *recipe.short]), BATCH, force=False)
+    folder.write_pieces(PIECES)
     for batch in folder.batches:
         _write_baseline(folder, recipe, batch)
         for name, (probe, other) in recipe.extra.items():
