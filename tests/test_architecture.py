@@ -189,7 +189,7 @@ def test_functions_stay_under_50_lines_and_modules_under_400(module: str) -> Non
     assert max((getattr(node, "end_lineno", 0) or 0 for node in tree.body), default=0) <= 400
 
 
-@pytest.mark.parametrize("command", ["diagnose", "report", "scan", "explain"])
+@pytest.mark.parametrize("command", ["diagnose", "report", "check", "scan", "explain"])
 def test_a_command_is_at_most_15_lines(command: str) -> None:
     (function,) = [node for node in modules()[f"driftcli.cli.{command}"].body if isinstance(node, ast.FunctionDef) and node.name == command]
     assert (function.end_lineno or 0) - function.body[0].lineno < 15
@@ -213,7 +213,8 @@ def test_loading_what_judges_and_reports_leaves_torch_unloaded(module: str) -> N
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["diagnose", "--help"], ["report", "--help"], ["scan", "--help"], ["explain", "DRIFT-STATE"]]
+    "arguments",
+    [["--help"], ["diagnose", "--help"], ["report", "--help"], ["check", "--help"], ["scan", "--help"], ["explain", "DRIFT-STATE"]],
 )
 def test_help_and_explain_load_nothing_heavy_of_ours(arguments: list[str]) -> None:
     statement = f"from driftcli.cli.main import main\ntry:\n    main({arguments!r})\nexcept SystemExit as ended:\n    assert not ended.code"

@@ -13,6 +13,7 @@ from typing import Annotated, TextIO
 
 import typer
 
+from driftcli.cli.check import check
 from driftcli.cli.diagnose import diagnose
 from driftcli.cli.explain import explain
 from driftcli.cli.net import INTERRUPTED, Net
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 app.command()(diagnose)
 app.command()(report)
+app.command()(check)
 app.command()(scan)
 app.command()(explain)
 app.command()(probes)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from driftcli.codes import BY_NAME
 from driftcli.conditions import BASELINE
-from driftcli.domain import REWIRED, SEVERITIES, Axis, AxisVerdict, Finding, Verdict
+from driftcli.domain import REWIRED, SEVERITIES, Axis, AxisVerdict, Finding, Severity, Verdict
 from driftcli.outcome import FAILED, UNDECIDED, Check, Outcome, Status
 from driftcli.report.choices import FailOn
 from driftcli.report.evidence import banner, pair_line
@@ -35,7 +35,7 @@ def verdict_checks(verdict: Verdict, fail_on: FailOn, *, strict: bool) -> list[C
     code = exit_code(verdict, fail_on, strict=strict)
     graded = {BY_NAME[finding.code].axis for finding in verdict.findings if finding.severity != "healthy"}
     found = [_finding(finding, code, fail_on) for finding in verdict.findings]
-    axes = [_axis(axis, one, code, strict=strict) for axis, one in verdict.axes.items() if axis not in graded]
+    axes = [axis_check(axis, one, _axis_status(axis, one, code, strict=strict)) for axis, one in verdict.axes.items() if axis not in graded]
     lone = code == UNDECIDED and "undecided" not in {check.status for check in (*found, *axes)}
     return [*([Check("verdict", "undecided", verdict.headline)] if lone else []), *found, *axes]
 
@@ -60,15 +60,17 @@ def finding_rule(finding: Finding) -> str:
 def reaches(finding: Finding, fail_on: FailOn) -> bool:
     """Whether it can make the verdict as bad as `fail_on`: of the wiring only what is miswired does, capacity and payoff never do."""
     axis = BY_NAME[finding.code].axis
-    if fail_on == "none" or axis not in DECIDING or finding.severity not in SEVERITIES:
-        return False
-    least = "miswired" if axis == "wiring" else fail_on
-    return SEVERITIES.index(finding.severity) >= SEVERITIES.index(least)
+    return fail_on != "none" and axis in DECIDING and as_bad_as(finding, "miswired" if axis == "wiring" else fail_on)
 
 
-def _axis(axis: Axis, one: AxisVerdict, code: int, *, strict: bool) -> Check:
-    reason = one.reason or f"nothing found on {axis}"
-    return Check(f"axis:{axis}", _axis_status(axis, one, code, strict=strict), reason, fix=one.fix, more_prompts=one.more_prompts)
+def as_bad_as(finding: Finding, severity: Severity) -> bool:
+    """Whether a finding is of this severity or above."""
+    return finding.severity in SEVERITIES and SEVERITIES.index(finding.severity) >= SEVERITIES.index(severity)
+
+
+def axis_check(axis: Axis, one: AxisVerdict, status: Status) -> Check:
+    """An axis without a finding as a rule of its own."""
+    return Check(f"axis:{axis}", status, one.reason or f"nothing found on {axis}", fix=one.fix, more_prompts=one.more_prompts)
 
 
 def _axis_status(axis: Axis, one: AxisVerdict, code: int, *, strict: bool) -> Status:

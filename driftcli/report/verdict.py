@@ -49,6 +49,17 @@ def judge(trace: Trace, battery: Sequence[Probe]) -> Verdict:
     return Verdict(severity, f"{_headline(severity, axes, trace)}{_drawn(trace)}", axes, ranked, _open_axes(axes))
 
 
+def narrowed(verdict: Verdict, findings: Sequence[Finding], axes: Mapping[Axis, AxisVerdict]) -> Verdict:
+    """The verdict that some of its findings give, on axes that stand otherwise for want of the rest; the headline stays."""
+    return replace(verdict, severity=_severity(axes), axes=axes, findings=findings, open=_open_axes(axes))
+
+
+def worst(findings: Sequence[Finding]) -> AxisVerdict:
+    """How an axis stands by its findings, of which there are some."""
+    found = max(findings, key=_rank)
+    return AxisVerdict(found.severity, found.claim, found.likely)
+
+
 def _drawn(trace: Trace) -> str:
     """At what temperature and for which draft tokens all that is judged holds, where that is not greedy decoding."""
     return f" (greedy draft tokens on replies drawn at temperature {trace.spec.temperature:g})" if trace.spec.temperature else ""
@@ -73,8 +84,7 @@ def _axis(axis: Axis, findings: Sequence[Finding], said: Sequence[Said], *, cove
         return AxisVerdict("inconclusive", withheld.reason)
     found = [finding for finding in findings if BY_NAME[finding.code].axis == axis and finding.severity != "healthy"]
     if found:
-        worst = max(found, key=_rank)
-        return AxisVerdict(worst.severity, worst.claim, worst.likely)
+        return worst(found)
     skipped = {item.state: item for item in reversed(own) if isinstance(item, Skipped)}
     if undecided := skipped.get("inconclusive"):
         return AxisVerdict(undecided.state, undecided.reason, more_prompts=undecided.more_prompts, fix=undecided.fix)

@@ -1,0 +1,36 @@
+"""`driftcli check RUN`: hold a run that was measured before against limits, a policy and a baseline. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from driftcli.report.choices import STRICT, FailOn
+
+POLICY = (
+    "TOML: fail-on, strict, [limits] NAME = { min, max }, [[rules]] level = off|warn|error by code, axis, category, condition or rule, the last "
+    "match deciding, and [[accepted]] with reason and until."
+)
+MIN = "The least a number may be, as acceptance-length=2.5 or joint@3=0.3, by its whole interval; condition:NAME for what one keeps."
+FAIL_ON = "Fail when the verdict is at this severity or above. Default: none where a limit or a baseline is named, else mild."
+SELECT = "Only findings of this code count, whatever their axis; may be repeated, and * stands for any letters."
+
+
+def check(
+    run: Annotated[Path, typer.Argument(help="Run folder to judge.")],
+    policy: Annotated[Path | None, typer.Option(help=POLICY)] = None,
+    min: Annotated[list[str] | None, typer.Option(metavar="NAME=NUMBER", help=MIN)] = None,
+    max: Annotated[list[str] | None, typer.Option(metavar="NAME=NUMBER", help="The most, likewise, as compounding=0.1.")] = None,
+    fail_on: Annotated[FailOn | None, typer.Option(help=FAIL_ON)] = None,
+    strict: Annotated[bool, typer.Option("--strict", help=STRICT)] = False,
+    select: Annotated[list[str] | None, typer.Option(metavar="CODE", help=SELECT)] = None,
+    ignore: Annotated[list[str] | None, typer.Option(metavar="CODE", help="Findings of this code do not count; likewise.")] = None,
+    probe: Annotated[list[str] | None, typer.Option(help="A probe of your own that RUN was measured with, as package.module:NAME.")] = None,
+    format: Annotated[Literal["terminal", "json"], typer.Option(help="How to print.")] = "terminal",
+) -> None:
+    """Judge RUN as a gate: exit 4 where a rule fails, 5 where one cannot be told, with how many more prompts would tell."""
+    from driftcli.cli.checking import Asked, end, outcome
+
+    end(outcome(run, Asked(policy, min or [], max or [], fail_on, strict, select or [], ignore or [], probe or [])), format)
