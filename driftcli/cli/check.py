@@ -10,8 +10,8 @@ import typer
 from driftcli.report.choices import STRICT, FailOn
 
 POLICY = (
-    "TOML: fail-on, strict, [limits] NAME = { min, max }, [[rules]] level = off|warn|error by code, axis, category, condition or rule, the last "
-    "match deciding, and [[accepted]] with reason and until."
+    "TOML: fail-on, strict, [limits] NAME = { min, max }; [[rules]] with level off, warn or error by code, axis, category, condition or "
+    "rule, of which the last match decides; [[accepted]], likewise, with reason and until."
 )
 MIN = "The least a number may be, as acceptance-length=2.5 or joint@3=0.3, by its whole interval; condition:NAME for what one keeps."
 FAIL_ON = "Fail when the verdict is at this severity or above. Default: none where a limit or a baseline is named, else mild."

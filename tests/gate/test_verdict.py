@@ -35,6 +35,8 @@ def items(axis: Axis) -> list[Said]:
     """Every way an axis can stand."""
     graded: list[Severity] = ["miswired"] if axis == "wiring" else ["mild", "severe"]
     unsettled: list[Said] = [Skipped(axis, "inconclusive", "?"), Skipped(axis, "not applicable", "none"), Open(axis, "?", 0.2, 30)]
+    if axis == "capacity":
+        return [Sound(axis, "sound"), finding(axis, "severe")]
     return [Sound(axis, "sound"), *unsettled, *(finding(axis, severity) for severity in graded)]
 
 
