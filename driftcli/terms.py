@@ -166,6 +166,13 @@ TERMS: tuple[Term, ...] = (
         ("break-even", "pays from"),
     ),
     Term(
+        "improved, regressed, equal, no difference seen, cannot tell",
+        "What compare says of a change, by its 95% interval. Equal: all of it lies inside the band, 2% unless set otherwise. Improved or "
+        "regressed: it excludes 0 and reaches out of the band. No difference seen: it holds 0 and reaches out of the band, though a change "
+        "of two and a half bands (5%) is excluded. Cannot tell: it reaches further, or there are under 8 prompts.",
+        ("improved", "regressed", "equal", "no difference seen", "cannot tell", "equivalence band", "band"),
+    ),
+    Term(
         "replayed",
         "The run's own reply put behind a changed prompt, so that the text to predict stays the same.",
         ("same replies",),

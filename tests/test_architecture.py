@@ -33,6 +33,7 @@ LAYERS = (  # each imports from its own and from those before it
     {"driftcli.target", "driftcli.texts"},
     {"driftcli.families"},
     {"driftcli.loading", "driftcli.traces", "probes"},
+    {"driftcli.comparison"},
     {"driftcli.engine", "driftcli.mitigations", "driftcli.report", "driftcli.gate"},
     {"driftcli.cli"},
 )
@@ -189,7 +190,7 @@ def test_functions_stay_under_50_lines_and_modules_under_400(module: str) -> Non
     assert max((getattr(node, "end_lineno", 0) or 0 for node in tree.body), default=0) <= 400
 
 
-@pytest.mark.parametrize("command", ["diagnose", "report", "check", "scan", "explain"])
+@pytest.mark.parametrize("command", ["diagnose", "report", "check", "compare", "scan", "explain"])
 def test_a_command_is_at_most_15_lines(command: str) -> None:
     (function,) = [node for node in modules()[f"driftcli.cli.{command}"].body if isinstance(node, ast.FunctionDef) and node.name == command]
     assert (function.end_lineno or 0) - function.body[0].lineno < 15
@@ -206,7 +207,15 @@ def loaded_by(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["driftcli.cli.main", "driftcli.report.formats", "driftcli.report.verdict", "driftcli.traces.reader", "probes"]
+    "module",
+    [
+        "driftcli.cli.main",
+        "driftcli.report.comparison",
+        "driftcli.report.formats",
+        "driftcli.report.verdict",
+        "driftcli.traces.reader",
+        "probes",
+    ],
 )
 def test_loading_what_judges_and_reports_leaves_torch_unloaded(module: str) -> None:
     assert loaded_by(f"import {module}") & {*TORCH, *HUB} == set()
@@ -214,7 +223,15 @@ def test_loading_what_judges_and_reports_leaves_torch_unloaded(module: str) -> N
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["diagnose", "--help"], ["report", "--help"], ["check", "--help"], ["scan", "--help"], ["explain", "DRIFT-STATE"]],
+    [
+        ["--help"],
+        ["diagnose", "--help"],
+        ["report", "--help"],
+        ["check", "--help"],
+        ["compare", "--help"],
+        ["scan", "--help"],
+        ["explain", "DRIFT-STATE"],
+    ],
 )
 def test_help_and_explain_load_nothing_heavy_of_ours(arguments: list[str]) -> None:
     statement = f"from driftcli.cli.main import main\ntry:\n    main({arguments!r})\nexcept SystemExit as ended:\n    assert not ended.code"

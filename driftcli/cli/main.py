@@ -14,6 +14,7 @@ from typing import Annotated, TextIO
 import typer
 
 from driftcli.cli.check import check
+from driftcli.cli.compare import compare
 from driftcli.cli.diagnose import diagnose
 from driftcli.cli.explain import explain
 from driftcli.cli.net import INTERRUPTED, Net
@@ -45,6 +46,7 @@ app = typer.Typer(
 app.command()(diagnose)
 app.command()(report)
 app.command()(check)
+app.command()(compare)
 app.command()(scan)
 app.command()(explain)
 app.command()(probes)

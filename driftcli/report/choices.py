@@ -14,3 +14,6 @@ FailOn = Literal["none", "mild", "moderate", "severe"]
 FAILS = "Exit 4 when the verdict is at this severity or above, 5 when it is inconclusive."
 FULL = "On a terminal the whole report, not a page of it; JSON and Markdown always have everything."
 STRICT = "Under --fail-on an axis that was left open, nothing found and a loss not excluded, is inconclusive too."
+CompareFailOn = Literal["none", "regressed"]
+REGRESSED = "Exit 4 when the acceptance length regressed, 5 when it cannot be told."
+BAND = "Changes that do not matter, as a share: of a length or speed, in points of an accuracy."

@@ -131,19 +131,26 @@ class Bootstrap:
         return only
 
     def compared(
-        self, first: Sums, second: Sums, statistic: Statistic, combine: Callable[[Floats, Floats], Floats], tries: int = 1
+        self,
+        first: Sums,
+        second: Sums,
+        statistic: Statistic,
+        combine: Callable[[Floats, Floats], Floats],
+        tries: int = 1,
+        other: Statistic | None = None,
     ) -> Estimate | Absent:
         """Value and 95% interval of a single number of the first sums combined with that of the second, draw by draw: their difference, or
-        a ratio of them.
+        a ratio of them. other: how the number comes from the second sums, where that is another way, such as by other step times.
         """
+        of_second = other or statistic
 
         def number(pool: Callable[[Floats], Floats]) -> Floats:
-            return combine(statistic(Mapped(first, pool)), statistic(Mapped(second, pool)))
+            return combine(statistic(Mapped(first, pool)), of_second(Mapped(second, pool)))
 
         if combine is not np.subtract:
             (only,) = self._pooled(number, tries, ratio_reach, (0.0, np.inf))
         else:
-            whole = float(np.abs(statistic(Mapped(second, _pool_all)))[0])
+            whole = float(np.abs(of_second(Mapped(second, _pool_all)))[0])
             (only,) = self._pooled(number, tries, lambda value, share: (value - share * whole, value + share * whole), (-np.inf, np.inf))
         return only
 

@@ -18,17 +18,23 @@ def lookup_accepted(ids: Sequence[int], first: int, anchors: int, depth: int, si
     The longest suffix of as many tokens as `sizes` admits that stands earlier in the text is taken, where it stood first, which is the
     rule of vLLM's `ngram` method. (anchor,). Source: vLLM 0.32 v1/spec_decode/ngram_proposer.py.
     """
+    return lookup(ids, first, anchors, depth, sizes)[1]
+
+
+def lookup(ids: Sequence[int], first: int, anchors: int, depth: int, sizes: tuple[int, int] = SHORT) -> tuple[np.ndarray, np.ndarray]:
+    """How many tokens such a lookup drafts at each anchor, 0 where it finds nothing, and how many of them are right; (anchor,) each."""
     fewest, most = sizes
     seen: dict[tuple[int, ...], int] = {}
-    kept = np.zeros(anchors, dtype=np.int64)
+    drafted, kept = np.zeros(anchors, dtype=np.int64), np.zeros(anchors, dtype=np.int64)
     for at in range(first + anchors):
         suffixes = [tuple(ids[at + 1 - size : at + 1]) for size in range(min(most, at + 1), fewest - 1, -1)]
         if at >= first:
             follows = next((seen[suffix] + 1 for suffix in suffixes if suffix in seen), None)
-            kept[at - first] = 0 if follows is None else _leading(ids[follows : min(follows + depth, at + 1)], ids[at + 1 :])
+            draft = [] if follows is None else ids[follows : min(follows + depth, at + 1)]
+            drafted[at - first], kept[at - first] = len(draft), _leading(draft, ids[at + 1 :])
         for suffix in suffixes:
             seen.setdefault(suffix, at)
-    return kept
+    return drafted, kept
 
 
 def _leading(draft: Sequence[int], text: Sequence[int]) -> int:

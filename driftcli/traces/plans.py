@@ -52,10 +52,14 @@ def plan_sums(forced: Grid, free: Grid | None, plan: Plan) -> Sums:
     """Sums by unit: `rounds_by_sent` (unit, drafts + 1), rounds of the plan's own walk that sent 0 .. drafts proposals; `kept` of them,
     (unit,); `anchors`, (unit,).
     """
-    chains = sent(free, len(forced.anchor), plan.drafts, plan.stop)
-    kept = np.minimum(forced.accepted, chains)
+    return sent_sums(forced, sent(free, len(forced.anchor), plan.drafts, plan.stop), forced.accepted, plan.drafts)
+
+
+def sent_sums(grid: Grid, chains: np.ndarray, accepted: np.ndarray, drafts: int) -> Sums:
+    """The same of any proposals along a grid's texts. chains: (anchor,) how many, `drafts` at most; accepted: how many would be right."""
+    kept = np.minimum(accepted, chains)
     visited = np.zeros(len(kept), dtype=bool)
-    for span in forced.trajectories:
+    for span in grid.trajectories:
         visited[span] = walk(kept[span])
-    rounds = (chains[:, None] == np.arange(plan.drafts + 1)) & visited[:, None]
-    return {"rounds_by_sent": forced.total(rounds), "kept": forced.total(kept * visited), "anchors": forced.total(np.ones(len(kept)))}
+    rounds = (chains[:, None] == np.arange(drafts + 1)) & visited[:, None]
+    return {"rounds_by_sent": grid.total(rounds), "kept": grid.total(kept * visited), "anchors": grid.total(np.ones(len(kept)))}

@@ -1,0 +1,47 @@
+"""From run folders to a comparison that is printed, and the exit code that its gate comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+
+from driftcli.comparison.gate import outcome_of
+from driftcli.comparison.names import names
+from driftcli.comparison.pairwise import Comparison, compare
+from driftcli.comparison.ranking import Ranking, rank
+from driftcli.errors import UsageError
+from driftcli.outcome import FAILED, UNDECIDED
+from driftcli.printable import printable
+from driftcli.report import comparison, ranking
+from driftcli.report.choices import CompareFailOn, OutputFormat
+from driftcli.report.console import put
+from driftcli.traces.reader import read_run
+
+
+def compared(folders: Sequence[Path], band: float, *, force: bool) -> Comparison | Ranking:
+    """Two runs in these folders held against one another, or more of them ranked; raises UsageError for what cannot be asked for."""
+    if len(folders) < 2:
+        raise UsageError("compare: one run was named, expected two or more; name the run to compare with first")
+    if not 0 < band < 1:
+        raise UsageError(f"--band {band:g}: is no band, expected a share between 0 and 1; 0.02 stands for 2%")
+    runs = [read_run(folder) for folder in folders]
+    called = names(runs)
+    if len(runs) > 2:
+        return rank(runs, called, band, force=force)
+    return compare((runs[0], runs[1]), (called[0], called[1]), band, force=force)
+
+
+def end(found: Comparison | Ranking, format: OutputFormat, fail_on: CompareFailOn, *, strict: bool) -> NoReturn:
+    """Print it, say on stderr what the gate came to where one was asked for, and leave by its exit code."""
+    with suppress(BrokenPipeError):  # whoever reads the first lines only still gets the exit code
+        put(ranking.RENDERERS[format](found) if isinstance(found, Ranking) else comparison.RENDERERS[format](found))
+    outcome = outcome_of(found, strict=strict)
+    if fail_on == "none":
+        raise typer.Exit
+    what = {0: "passed", FAILED: "failed", UNDECIDED: "undecided"}[outcome.exit_code]
+    typer.echo(printable(f"--fail-on {fail_on}{' --strict' * strict}: {what}, {outcome.headline}"), err=True)
+    raise typer.Exit(outcome.exit_code)

@@ -1,0 +1,85 @@
+"""A ranking in sentences: which drafter for these texts first, then what a reader must know besides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from driftcli.comparison.contestants import NONE
+from driftcli.comparison.ranking import Place, Ranking
+from driftcli.comparison.telling import pairing_words, shared, shown_change
+from driftcli.domain import Absent
+from driftcli.printable import few, printable
+
+
+def answer(ranking: Ranking) -> str:
+    """Which drafter to use on these texts, and how sure that is."""
+    best, timed = ranking.deciding[0], bool(ranking.by_speed)
+    prompts = f"on {best.value.n_prompts} prompts" if best.value.n_prompts else "on these prompts"
+    if best.name == NONE:
+        next_best = ranking.deciding[1]
+        what = "no drafter is faster than plain decoding" if timed else "no drafter has a draft token accepted"
+        return f"{what} on these texts: the best, {next_best.name}, comes to {shown(next_best, timed=timed)}{_unsure(best, prompts)}"
+    what = "is the fastest" if timed else "accepts the most draft tokens"
+    if best.like:
+        what = "leads in expected speed" if timed else "leads in accepted draft tokens"
+    return f"{best.name} {what} on these texts, {shown(best, timed=timed)}{_unsure(best, prompts)}"
+
+
+def shown(place: Place, *, timed: bool) -> str:
+    """The number that a place goes by, with its draft length."""
+    drafts = f" at draft length {place.drafts}" if place.drafts else ""
+    number = f"{value(place)} times the speed of plain decoding" if timed else f"acceptance length {value(place)}"
+    return f"{number}{drafts}"
+
+
+def value(place: Place) -> str:
+    """The number that a place goes by with its interval, where it has one: none is what it is by definition."""
+    one = place.value
+    if one.value is None:
+        return "unknown"
+    return f"{one.value:.2f}" if isinstance(one, Absent) or one.low == one.high else f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
+
+
+def places(place: Place) -> str:
+    """`1`, or `1-3` where it may have any of these places."""
+    return str(place.first) if place.first == place.last else f"{place.first}-{place.last}"
+
+
+def share_kept(place: Place) -> str:
+    """How much of what it drafts is accepted, of a ranking by acceptance length; empty of none."""
+    return f"{(place.value.value - 1) / place.drafts:.0%} of {place.drafts}" if place.drafts and place.value.value is not None else ""
+
+
+def rows(ranking: Sequence[Place], *, timed: bool) -> list[tuple[str, str, str, str, str]]:
+    """For each contestant: places, name, number, draft length or share accepted, family."""
+    return [(places(one), one.name, value(one), str(one.drafts or "") if timed else share_kept(one), one.family) for one in ranking]
+
+
+def facts(ranking: Ranking) -> str:
+    """On what drafters are ranked."""
+    run = ranking.pairing.runs[0]
+    decoding = f"temperature {run.spec.temperature:g}" if run.spec.temperature else "greedy"
+    return printable(f"target {run.pair.target.name} · {shared(ranking.pairing)} · {pairing_words(ranking.pairing)} · {decoding}")
+
+
+def remarks(ranking: Ranking) -> list[str]:
+    """What was forced, what differs, why there are no speeds, how each is to the first, and how places come about."""
+    forced = ranking.forced
+    lines = [f"ranked all the same (--force), though the runs differ in {'; '.join(map(str, forced))}"] if forced else []
+    lines += [f"the runs also differ in {one}" for one in ranking.differences if one.effect == "is told"]
+    lines += [f"speeds are not ranked: {ranking.untimed}"] if ranking.untimed else []
+    against = [f"{name} {one.word} ({shown_change(one)})" for name, one in zip(ranking.names[1:], ranking.against_first, strict=True)]
+    lines.append(f"acceptance lengths are at draft length {ranking.pairing.depth} for all, so that a round verifies as many tokens of each")
+    lines.append(f"acceptance length at draft length {ranking.pairing.depth} against {ranking.names[0]}'s: {', '.join(against)}")
+    if ranking.by_speed:
+        lines.append("speeds: draft lengths are chosen on one half of the prompts and judged on the other; a lookup costs no draft step")
+    lines.append("places are shared where no difference is shown, with intervals for all pairs at once; lookup: the last 1 to 3 tokens")
+    return list(map(printable, lines))
+
+
+def _unsure(best: Place, prompts: str) -> str:
+    """From whom the first is not told apart."""
+    if not best.like:
+        return f", ahead of all others {prompts}"
+    others = "plain decoding" if best.like == (NONE,) else few(best.like)
+    return f", but it is not told from {others} {prompts}"

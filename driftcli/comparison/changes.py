@@ -1,0 +1,66 @@
+"""One number of two runs held against one another: each on the shared prompts, their difference and their ratio, and its word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from driftcli.comparison.numbers import Number
+from driftcli.comparison.words import Word, prompts_to_settle, word_of
+from driftcli.domain import Absent, Estimate
+from driftcli.statistics.intervals import Bootstrap, Statistic
+from driftcli.statistics.walks import Sums, ratio
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A number of RUN0 and of RUN1, and RUN1 minus RUN0, over RUN0 where it is no share. band: half its width in the number's unit.
+
+    more_prompts: about how many more would settle it, None where it is settled or no number that could be named would do.
+    """
+
+    number: Number
+    before: Estimate | Absent
+    after: Estimate | Absent
+    difference: Estimate | Absent
+    times: Estimate | Absent | None
+    band: float
+    word: Word
+    more_prompts: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scales:
+    """How changes are judged: the band as a share, for how many numbers at once, and whether the drafters are one and the same."""
+
+    band: float
+    tries: int = 1
+    same: bool = False
+
+
+def change(
+    number: Number, draws: Bootstrap, sums: Sequence[Sums], scales: Scales, statistics: tuple[Statistic, Statistic] | None = None
+) -> Change:
+    """A number of two runs' sums over the same units. statistics: how it comes from each, where that is not alike."""
+    of_first, of_second = statistics or (number.statistic, number.statistic)
+    before, after = draws.estimate(sums[0], of_first), draws.estimate(sums[1], of_second)
+    relative = number.scale == "relative"
+    difference, times = (
+        _settled(draws.compared(sums[1], sums[0], of_second, combine, scales.tries, other=of_first), sums, scales)
+        for combine in (np.subtract, ratio)
+    )
+    both = [abs(one.value) for one in (before, after) if one.value is not None]
+    band = scales.band * (sum(both) / len(both) if relative and both else 1.0)
+    word = word_of(difference, number.better, band)
+    more = prompts_to_settle(difference, word, band)
+    return Change(number, before, after, difference, times if relative else None, band, word, more)
+
+
+def _settled(seen: Estimate | Absent, sums: Sequence[Sums], scales: Scales) -> Estimate | Absent:
+    """The change itself without an interval where one drafter gave the same on every prompt twice: it would on all others."""
+    first, second = sums
+    if isinstance(seen, Absent) or not scales.same or not all(np.array_equal(first[key], second[key], equal_nan=True) for key in first):
+        return seen
+    return replace(seen, low=seen.value, high=seen.value)

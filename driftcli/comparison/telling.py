@@ -1,0 +1,126 @@
+"""A comparison in sentences, for every way in which it is shown; all text from outside leaves this module printable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from driftcli.comparison.changes import Change
+from driftcli.comparison.pairing import Pairing
+from driftcli.comparison.pairwise import Comparison
+from driftcli.domain import Absent, Estimate
+from driftcli.printable import printable
+
+
+def banner(comparison: Comparison) -> str:
+    """The word of what decides, in capitals."""
+    return comparison.length.word.upper()
+
+
+def headline(comparison: Comparison) -> str:
+    """What the second drafter is to the first, in a sentence, by the number that decides."""
+    one, (first, second) = comparison.length, comparison.names
+    what = f"{one.number.words} {_value(one.after)} against {_value(one.before)}"
+    if isinstance(one.difference, Absent):
+        return f"{second} against {first}: {what}; {one.difference.reason}{_more(one)}"
+    seen = f"{what}, {shown_change(one)} on {_prompts(one.difference.n_prompts)}"
+    if one.word in ("improved", "regressed"):
+        return f"{second} accepts {'more' if one.word == 'improved' else 'fewer'} draft tokens than {first}: {seen}"
+    if one.word == "equal":
+        return f"{second} accepts as many draft tokens as {first}: {seen}, inside the band of {_percent(comparison.band)}"
+    reach = max(-one.difference.low, one.difference.high) / one.band * comparison.band
+    return f"{second} against {first}: {seen}; a change of up to {_percent(reach)} is not excluded{_more(one)}"
+
+
+def reason(one: Change, names: Sequence[str]) -> str:
+    """One change in a sentence with its numbers."""
+    if isinstance(one.difference, Absent):
+        return f"{one.number.words}: {one.word}, {one.difference.reason}{_more(one)}"
+    both = f"{_value(one.after, one)} ({names[1]}) against {_value(one.before, one)} ({names[0]})"
+    return f"{one.number.words}: {one.word}, {both}, {shown_change(one)} on {_prompts(one.difference.n_prompts)}{_more(one)}"
+
+
+def shown_change(one: Change) -> str:
+    """A change with its interval: the difference, in percentage points of a share."""
+    if isinstance(one.difference, Absent):
+        return one.difference.reason
+    value, low, high = one.difference.value, one.difference.low, one.difference.high
+    if one.number.scale == "points":
+        return f"{100 * value:+z.1f} pp [{100 * low:+z.1f}, {100 * high:+z.1f}]"
+    return f"{value:+z.2f} [{low:+z.2f}, {high:+z.2f}]"
+
+
+def shown_times(one: Change) -> str:
+    """The second number over the first, with its interval; empty of a share."""
+    if not isinstance(one.times, Estimate):
+        return ""
+    return f"{one.times.value:.2f}x [{one.times.low:.2f}, {one.times.high:.2f}]"
+
+
+def rows(changes: Sequence[Change]) -> list[tuple[str, str, str, str, str]]:
+    """For each change: what, before, after, the change, its word."""
+    return [(one.number.words, _value(one.before, one), _value(one.after, one), shown_change(one), one.word) for one in changes]
+
+
+def facts(comparison: Comparison) -> str:
+    """On what the runs are compared."""
+    pairing = comparison.pairing
+    run = pairing.runs[0]
+    decoding = f"temperature {run.spec.temperature:g}" if run.spec.temperature else "greedy"
+    first, second = comparison.names
+    runs = f"RUN0 {first} · RUN1 {second}"
+    return printable(
+        f"{runs} · target {run.pair.target.name} · {shared(pairing)} · {pairing_words(pairing)} · depth {pairing.depth} · {decoding}"
+    )
+
+
+def shared(pairing: Pairing) -> str:
+    """How many prompts are compared, and of how many where the runs do not share all."""
+    own = [len(run.prompts) for run in pairing.runs]
+    return _prompts(pairing.shared) if set(own) == {pairing.shared} else f"{pairing.shared} shared of {' / '.join(map(str, own))} prompts"
+
+
+def pairing_words(pairing: Pairing) -> str:
+    """By what the runs are paired."""
+    if pairing.alike == pairing.replies:
+        return f"paired by prompt, turn and anchor (all {pairing.replies} replies are the same text)"
+    return f"paired by prompt and turn ({pairing.alike} of {pairing.replies} replies are the same text)"
+
+
+def remarks(comparison: Comparison) -> list[str]:
+    """What a reader must know besides: what was forced, what differs, what is withheld, how several numbers are treated."""
+    forced = comparison.forced
+    lines = [f"compared all the same (--force), though the runs differ in {'; '.join(map(str, forced))}"] if forced else []
+    lines += [f"the runs also differ in {one}" for one in comparison.differences if one.effect == "is told"]
+    for why in dict.fromkeys(one.reason for one in comparison.missing):
+        lines.append(f"not compared: {', '.join(one.words for one in comparison.missing if one.reason == why)} ({why})")
+    lines.append(_multiplicity(comparison))
+    return list(map(printable, lines))
+
+
+def _multiplicity(comparison: Comparison) -> str:
+    points, band = f"{100 * comparison.band:g} points", _percent(comparison.band)
+    families = [f"the {len(own)} {what}" for own, what in ((comparison.others, "below it"), (comparison.effects, "effects")) if own]
+    wider = f"; intervals of {' and of '.join(families)} hold for all of them at once" if families else ""
+    return f"{comparison.length.number.words} decides{wider}; band: {band} of a number, {points} of a share"
+
+
+def _more(one: Change) -> str:
+    if one.word not in ("no difference seen", "cannot tell"):
+        return ""
+    if one.more_prompts is None:
+        return "; more prompts would hardly tell"
+    return f"; {'at least' if isinstance(one.difference, Absent) else 'about'} {one.more_prompts} more prompts would tell"
+
+
+def _value(value: Estimate | Absent, of: Change | None = None) -> str:
+    if value.value is None:
+        return "-"
+    return f"{value.value:z.0%}" if of is not None and of.number.scale == "points" else f"{value.value:.2f}"
+
+
+def _prompts(number: int) -> str:
+    return f"{number} prompt{'s' * (number != 1)}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g}%"

@@ -1,0 +1,134 @@
+"""Runs held against one another on a terminal, in Markdown and as JSON: the same sentences and rows in each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.text import Text
+
+from driftcli.comparison.changes import Change
+from driftcli.comparison.pairwise import Comparison
+from driftcli.comparison.telling import banner, facts, headline, remarks, rows, shown_times
+from driftcli.comparison.words import Word
+from driftcli.domain import Absent, Estimate
+from driftcli.report.choices import OutputFormat
+from driftcli.report.markdown import escaped
+from driftcli.report.tables import hanging, listed
+from driftcli.traces.writer import Plain
+
+SCHEMA = 1
+COLOURS: Mapping[Word, str] = {"improved": "green", "regressed": "red", "cannot tell": "cyan", "no difference seen": "cyan"}
+HEADS = ("RUN0", "RUN1", "difference, 95% interval", "")
+
+
+class Shown:
+    """A comparison laid out for the width that there is when it is shown."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        one = self.comparison
+        colour = COLOURS.get(one.length.word, "")
+        yield Text.assemble((banner(one), f"bold {colour}"), f": {headline(one)}", overflow="fold")
+        yield Text(facts(one), style="dim", overflow="fold")
+        for head, changes in (("", [one.length, *one.others]), ("EFFECTS", one.effects)):
+            if changes:
+                yield Text()
+                yield from _table(head, changes, options.max_width)
+        yield Text()
+        yield from map(hanging, remarks(one))
+
+
+def _table(head: str, changes: Sequence[Change], width: int) -> list[RenderableType]:
+    cells = [
+        (*map(Text, row[:-1]), Text(row[-1], style=COLOURS.get(one.word, ""))) for one, row in zip(changes, rows(changes), strict=True)
+    ]
+    return listed((head, *HEADS), cells, 0, width)
+
+
+def terminal(comparison: Comparison) -> RenderableType:
+    """A page."""
+    return Shown(comparison)
+
+
+def markdown(comparison: Comparison) -> str:
+    """The same for an issue or a pull request, without a trailing newline."""
+    head = ["", *HEADS[:3], "ratio", "", "more prompts to settle it"]
+    body = [
+        [*map(escaped, row[:-1]), escaped(shown_times(one)), row[-1], str(one.more_prompts or "")]
+        for one, row in zip(comparison.changes, rows(comparison.changes), strict=True)
+    ]
+    table = [f"| {' | '.join(row)} |" for row in (head, ["---", *["--:"] * 4, "---", "--:"], *body)]
+    said = [f"- {escaped(line)}" for line in remarks(comparison)]
+    return "\n\n".join(
+        [f"## {banner(comparison)}: {escaped(headline(comparison))}", escaped(facts(comparison)), "\n".join(table), "\n".join(said)]
+    )
+
+
+def as_json(comparison: Comparison) -> str:
+    """All of it, indented, ASCII only, without a trailing newline."""
+    return json.dumps(_plain(comparison), indent=2, allow_nan=False)
+
+
+def _plain(one: Comparison) -> Mapping[str, Plain]:
+    pairing = one.pairing
+    return {
+        "schema": SCHEMA,
+        "word": one.length.word,
+        "headline": headline(one),
+        "runs": [_run_json(one, place) for place in (0, 1)],
+        "band": one.band,
+        "paired_by": ["prompt", "turn", *(["anchor"] if pairing.alike == pairing.replies else [])],
+        "prompts": {"shared": pairing.shared, "units": pairing.units.count, "own": [len(run.prompts) for run in pairing.runs]},
+        "replies": {"shared": pairing.replies, "same_text": pairing.alike},
+        "depth": pairing.depth,
+        "changes": [{"decides": change is one.length, **_change_json(change)} for change in one.changes],
+        "missing": [{"number": gone.words, "reason": gone.reason} for gone in one.missing],
+        "differences": [{"what": other.what, "seen": list(other.seen), "effect": other.effect} for other in one.differences],
+        "forced": bool(one.forced),
+    }
+
+
+def _run_json(one: Comparison, place: int) -> Mapping[str, Plain]:
+    run = one.pairing.runs[place]
+    card = run.pair.drafter
+    return {
+        "name": one.names[place],
+        "path": str(run.path),
+        "drafter": card.name,
+        "fingerprint": card.fingerprint,
+        "family": run.pair.family,
+    }
+
+
+def _change_json(one: Change) -> Mapping[str, Plain]:
+    return {
+        "number": one.number.name,
+        "words": one.number.words,
+        "better": one.number.better,
+        "scale": one.number.scale,
+        "before": estimate_json(one.before),
+        "after": estimate_json(one.after),
+        "difference": estimate_json(one.difference),
+        "ratio": None if one.times is None else estimate_json(one.times),
+        "band": one.band,
+        "word": one.word,
+        "more_prompts": one.more_prompts,
+    }
+
+
+def estimate_json(value: Estimate | Absent) -> Mapping[str, Plain]:
+    """A number with its interval, or why it has none."""
+    if isinstance(value, Absent):
+        return {"value": value.value, "low": None, "high": None, "n_prompts": value.n_prompts, "reason": value.reason}
+    return {"value": value.value, "low": value.low, "high": value.high, "n_prompts": value.n_prompts}
+
+
+RENDERERS: Mapping[OutputFormat, Callable[[Comparison], str | RenderableType]] = {
+    "terminal": terminal,
+    "json": as_json,
+    "markdown": markdown,
+}

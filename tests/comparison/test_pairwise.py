@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from driftcli.comparison.pairwise import Comparison, compare
+from driftcli.domain import Absent, Estimate
+from driftcli.errors import RunError
+from driftcli.statistics.costs import StepCosts
+from driftcli.traces.reader import Run
+from tests.comparison.runs import SOUND, WORSE, length_change, written
+from tests.report.synthetic import DRIFTING, WITHOUT_STATE, Life, Recipe
+
+BASE = Recipe(SOUND)
+MIRRORED = {"improved": "regressed", "regressed": "improved"}
+TIMES = StepCosts(1, 0.001, 0.001, tuple(0.01 + 0.0001 * tokens for tokens in range(9)))
+
+
+def held(before: Run, after: Run, band: float = 0.02, *, force: bool = False) -> Comparison:
+    return compare((before, after), ("before", "after"), band, force=force)
+
+
+def by_name(comparison: Comparison) -> dict[str, str]:
+    return {one.number.name: one.word for one in comparison.changes}
+
+
+def test_the_change_of_the_acceptance_length_is_that_of_a_loop_over_prompts_and_draws(tmp_path: Path) -> None:
+    before, after = written(tmp_path, BASE, "a"), written(tmp_path, Recipe(WORSE), "b")
+    change = held(before, after).length.difference
+    assert isinstance(change, Estimate)
+    assert (change.value, change.low, change.high) == pytest.approx(length_change(before, after, 8))
+
+
+def test_a_worse_drafter_regressed_and_in_the_other_order_improved(tmp_path: Path) -> None:
+    before, after = written(tmp_path, BASE, "a"), written(tmp_path, Recipe(DRIFTING), "b")
+    forwards, backwards = held(before, after), held(after, before)
+    assert (forwards.length.word, backwards.length.word) == ("regressed", "improved")
+    words = by_name(forwards)
+    assert words["compounding_8"] == words["rms_factor"] == words["self_feeding_tax"] == words["accuracy_8"] == "regressed"
+    assert by_name(backwards) == {name: MIRRORED.get(word, word) for name, word in words.items()}
+    for one, other in zip(forwards.changes, backwards.changes, strict=True):
+        assert isinstance(one.difference, Estimate)
+        assert isinstance(other.difference, Estimate)
+        assert (one.difference.low, one.difference.high) == pytest.approx((-other.difference.high, -other.difference.low))
+
+
+def test_the_same_drafter_measured_twice_is_equal_in_everything(tmp_path: Path) -> None:
+    comparison = held(written(tmp_path, BASE, "a"), written(tmp_path, BASE, "b"))
+    assert set(by_name(comparison).values()) == {"equal"}
+    assert comparison.length.more_prompts is None
+
+
+def test_pairing_by_prompt_is_what_makes_a_small_loss_visible(tmp_path: Path) -> None:
+    """The same guesses but for a few: paired, the interval is a fraction of what two runs of their own would give."""
+    before = written(tmp_path, BASE, "a")
+    after = written(tmp_path, Recipe(Life(lost=(0, *[0.12] * 7))), "b")
+    one = held(before, after).length
+    assert isinstance(one.difference, Estimate)
+    assert isinstance(one.before, Estimate)
+    assert isinstance(one.after, Estimate)
+    unpaired = np.hypot(one.before.high - one.before.low, one.after.high - one.after.low)
+    assert one.difference.high - one.difference.low < 0.6 * unpaired
+
+
+def test_few_prompts_cannot_tell_and_say_how_many_are_lacking(tmp_path: Path) -> None:
+    few = replace(BASE, prompts=BASE.prompts[:3])
+    comparison = held(written(tmp_path, few, "a"), written(tmp_path, replace(few, life=WORSE), "b"))
+    assert (comparison.length.word, comparison.length.more_prompts) == ("cannot tell", 5)
+    assert isinstance(comparison.length.difference, Absent)
+
+
+def test_runs_that_share_some_prompts_are_compared_on_those_and_with_too_few_refused(tmp_path: Path) -> None:
+    before = written(tmp_path, BASE, "a")
+    after = written(tmp_path, replace(BASE, prompts=(*BASE.prompts[4:], "prompt-90", "prompt-91")), "b")
+    assert held(before, after).pairing.shared == 12
+    with pytest.raises(RunError, match="only 4 of 16 / 6 prompts are shared, expected at least 8"):
+        held(before, written(tmp_path, replace(BASE, prompts=(*BASE.prompts[:4], "prompt-90", "prompt-91")), "c"), force=True)
+    with pytest.raises(RunError, match="no prompt id is shared"):
+        held(before, written(tmp_path, replace(BASE, prompts=("prompt-90", "prompt-91")), "d"), force=True)
+
+
+def test_the_other_numbers_are_held_for_all_of_them_at_once(tmp_path: Path) -> None:
+    """Accepted drafts are the acceptance length less 1, and so is their change; its interval is wider by Student's quantiles."""
+    from scipy.stats import t
+
+    comparison = held(written(tmp_path, BASE, "a"), written(tmp_path, Recipe(WORSE), "b"))
+    alone = comparison.length.difference
+    family = next(one.difference for one in comparison.others if one.number.name == "accepted_drafts")
+    assert isinstance(alone, Estimate)
+    assert isinstance(family, Estimate)
+    wider = t.ppf(1 - 0.025 / len(comparison.others), 15) / t.ppf(0.975, 15)
+    assert (family.value, family.high - family.value) == pytest.approx((alone.value, wider * (alone.high - alone.value)))
+
+
+def test_chains_of_other_depths_are_held_at_the_shorter_on_the_anchors_of_both(tmp_path: Path) -> None:
+    deep, shallow = written(tmp_path, BASE, "a"), written(tmp_path, Recipe(Life(fresh=0.6, lost=(0, 0.1, 0.1))), "b")
+    with pytest.raises(RunError, match=r"differ in depth \(8 / 3\)"):
+        held(deep, shallow)
+    comparison = held(deep, shallow, force=True)
+    assert isinstance(comparison.length.difference, Estimate)
+    assert comparison.length.difference.value == pytest.approx(length_change(deep, shallow, 3)[0])
+    assert [str(one) for one in comparison.forced] == ["depth (8 / 3)"]
+
+
+def test_a_drafter_without_a_state_is_compared_in_all_that_it_has(tmp_path: Path) -> None:
+    comparison = held(written(tmp_path, BASE, "a"), written(tmp_path, Recipe(WITHOUT_STATE), "b"))
+    assert {"acceptance_length", "accuracy_1"} <= by_name(comparison).keys()
+    assert {"hand-off", "self-feeding tax", "compounding at depth 8"} <= {one.words for one in comparison.missing}
+
+
+def test_effects_of_the_template_are_compared_where_both_measured_them(tmp_path: Path) -> None:
+    lost = Life(fresh=0.4)
+    before = written(tmp_path, replace(BASE, extra={"no-bos": ("template", SOUND), "neither": ("template", lost)}), "a")
+    after = written(tmp_path, replace(BASE, extra={"no-bos": ("template", lost)}), "b")
+    (one,) = held(before, after).effects
+    assert (one.number.name, one.word) == ("template:no-bos", "regressed")
+    assert one.before.value == 1.0  # the same guesses with and without
+    assert isinstance(one.after, Estimate)
+    assert one.after.value < 0.6
+
+
+def test_speeds_are_compared_where_both_have_times_of_one_machine(tmp_path: Path) -> None:
+    timed = replace(BASE, costs=(TIMES,))
+    before, after = written(tmp_path, timed, "a"), written(tmp_path, replace(timed, life=WORSE), "b")
+    comparison = held(before, after)
+    assert by_name(comparison)["expected_speed"] == "regressed"
+    without = held(before, written(tmp_path, Recipe(WORSE), "c"))
+    assert "expected speed" in {one.words for one in without.missing}
+    assert any(one.effect == "withholds speeds" and one.what == "step times" for one in without.differences)
