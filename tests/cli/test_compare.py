@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from driftcli.cli.main import main
-from tests.report.synthetic import DRIFTING, Life, Recipe, write_run
+from tests.report.synthetic import DRIFTING, Recipe, write_run
 
 BASE = Recipe()
 FEW = replace(BASE, prompts=BASE.prompts[:3])
@@ -23,7 +23,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "worse": Recipe(DRIFTING),
         "few": FEW,
         "few-worse": replace(FEW, life=DRIFTING),
-        "near": replace(BASE, life=Life(lost=(0, *[0.1] * 7))),
+        "near": replace(BASE, seed=8),
         "other-target": replace(BASE, target="Another"),
         "hostile": replace(BASE, drafter=HOSTILE, target=HOSTILE),
     }.items():
@@ -52,10 +52,10 @@ def test_three_prompts_cannot_tell_which_a_gate_calls_undecided(runs: Path, caps
 
 
 def test_strict_takes_no_difference_seen_for_undecided(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ended(runs, "base", "near", "--format", "json", "--band", "0.04")
+    ended(runs, "base", "near", "--format", "json", "--band", "0.1")
     assert json.loads(capsys.readouterr().out)["word"] == "no difference seen"
-    assert ended(runs, "base", "near", "--fail-on", "regressed", "--band", "0.04") == 0
-    assert ended(runs, "base", "near", "--fail-on", "regressed", "--band", "0.04", "--strict") == 5
+    assert ended(runs, "base", "near", "--fail-on", "regressed", "--band", "0.1") == 0
+    assert ended(runs, "base", "near", "--fail-on", "regressed", "--band", "0.1", "--strict") == 5
 
 
 def test_runs_of_two_targets_are_refused_in_one_sentence_and_forced_ones_say_so(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
