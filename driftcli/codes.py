@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from driftcli.domain import Axis
+
+CodeAxis: TypeAlias = "Axis | Literal['served']"  # of a running server nothing is judged but by `driftcli server`
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +15,7 @@ class Code:
     """What a finding code stands for."""
 
     name: str
-    axis: Axis
+    axis: CodeAxis
     meaning: str
     looks_like: str
     remedies: tuple[str, ...]
@@ -276,6 +279,37 @@ CODES: tuple[Code, ...] = (
         "batch: rounding decides near ties, and acceptance moves from run to run by as much.",
         "A change of the drafter or of its settings: differences below the size that is reported here say nothing.",
         ("run in float32", "serve with batch-invariant kernels", "compare runs of the same batch size only"),
+    ),
+    Code(
+        "SERVED-AS-FILED",
+        "served",
+        "A running server keeps as many draft tokens as the run foresees of the files on the same tokens: no difference that counts is "
+        "shown, and a moderate one is excluded.",
+        "A server that was asked too little: there a moderate difference is not excluded, and nothing is decided.",
+        ("nothing is to be mended; where acceptance is too low all the same, the pair itself is to blame, and its run says why",),
+    ),
+    Code(
+        "SERVED-OTHERWISE",
+        "served",
+        "A running server keeps fewer draft tokens, or more, than the run foresees of the files on the same tokens: it computes the "
+        "drafter's step in another way.",
+        "Another target, or another precision of it, whose replies part from the run's: there only what lies before counts. Acceptance "
+        "that was compared on other prompts, at a temperature, or with the last rounds counted otherwise.",
+        (
+            "compare the config.json that the server loads, its flags and its version with what was measured",
+            "look at the wiring that the single rounds fit, and at the first position that differs",
+            "if another engine's reading is meant, measure the run with that --reading",
+        ),
+    ),
+    Code(
+        "SERVED-DECAYS",
+        "served",
+        "In the second half of the requests a running server keeps fewer of the draft tokens that the run foresees than in the first.",
+        "Harder prompts in the second half: each reply is held against what the run foresees of its own tokens.",
+        (
+            "restart the server and ask again, with more prompts",
+            "turn its prefix cache off, and look at what the drafter's cache keeps between requests",
+        ),
     ),
 )
 

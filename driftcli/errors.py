@@ -9,6 +9,7 @@
     |- RunError           3   a run folder that cannot be written, resumed or read
     |- ProbeError         3   a probe that cannot be loaded or breaks its contract
     |- PluginError        3   a report format of an installed package that cannot be loaded or gives no text
+    |- ServerError        3   a running server that cannot be asked, or whose answers cannot be used
     |- MachineError       3   no room, no memory, no permission, or a library that gave up beneath us
     `- Stopped      3 or 130  the same, or Ctrl-C, while a run folder was being worked on: that folder goes on from there
 
@@ -70,6 +71,10 @@ class ProbeError(DriftError):
 
 class PluginError(DriftError):
     """A report format of an installed package that cannot be loaded or gives no text."""
+
+
+class ServerError(DriftError):
+    """A running server that cannot be asked, or whose answers cannot be used."""
 
 
 class MachineError(DriftError):

@@ -38,7 +38,7 @@ class Check:
 class Outcome:
     """All rules that a command held a run, or runs, against; subject: the pair or the runs, as text; where: the run folder."""
 
-    command: Literal["diagnose", "report", "check", "compare"]
+    command: Literal["diagnose", "report", "check", "compare", "server"]
     subject: str
     where: str
     headline: str

@@ -10,8 +10,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def reported() -> set[str]:
-    """First argument of every `Finding(...)` in the battery, and of every `Factor(...)`, from which wiring takes its codes."""
+    """First argument of every `Finding(...)` of the battery and of a server, and of every `Factor(...)`, which wiring takes its codes from."""
     paths = [*(ROOT / "probes").glob("*.py"), ROOT / "driftcli" / "texts" / "changes.py", ROOT / "driftcli" / "mitigations" / "probe.py"]
+    paths += [ROOT / "driftcli" / "served" / "verdict.py"]
     calls = [node for path in paths for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     first = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id in ("Finding", "Factor")]
     computed = [ast.unparse(code) for code in first if not isinstance(code, ast.Constant)]
@@ -25,7 +26,7 @@ def test_no_code_is_listed_twice() -> None:
 
 def test_every_code_belongs_to_an_axis_and_is_explained_in_full() -> None:
     for code in CODES:
-        assert code.axis in AXES, code.name
+        assert code.axis in (*AXES, "served"), code.name
         assert code.name == code.name.upper(), code.name
         assert code.meaning.endswith("."), code.name
         assert code.looks_like.endswith("."), code.name
@@ -33,7 +34,7 @@ def test_every_code_belongs_to_an_axis_and_is_explained_in_full() -> None:
         assert all(code.remedies), code.name
 
 
-def test_the_battery_reports_every_code_and_no_other() -> None:
+def test_the_battery_and_a_server_report_every_code_and_no_other() -> None:
     assert reported() == set(BY_NAME)
 
 
@@ -71,4 +72,7 @@ def test_a_code_stands_on_the_axis_that_the_design_gives_it() -> None:
         "NO-PAYOFF": "payoff",
         "REPETITION-INFLATED": "payoff",
         "NONDETERMINISM": "payoff",
+        "SERVED-AS-FILED": "served",
+        "SERVED-OTHERWISE": "served",
+        "SERVED-DECAYS": "served",
     }

@@ -21,6 +21,7 @@ from driftcli.cli.net import INTERRUPTED, Net
 from driftcli.cli.probes import probes
 from driftcli.cli.report import report
 from driftcli.cli.scan import scan
+from driftcli.cli.server import server
 from driftcli.cli.threads import let_waiting_threads_sleep
 from driftcli.errors import DriftError, MachineError, Stopped
 from driftcli.printable import escape_what_cannot_be_encoded, printable
@@ -48,6 +49,7 @@ app.command()(report)
 app.command()(check)
 app.command()(compare)
 app.command()(scan)
+app.command()(server)
 app.command()(explain)
 app.command()(probes)
 

@@ -1,0 +1,41 @@
+"""`driftcli server URL --run RUN`: does a running server compute what its files say? Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from driftcli.printable import printable
+from driftcli.report.choices import FailOn, ScanFormat
+
+FAILS = "Exit 4 when the server is otherwise, or decays, at this severity or above, 5 when nothing is decided."
+
+
+def server(
+    url: Annotated[str, typer.Argument(help="Root of a vLLM, SGLang or TensorRT-LLM server that speculates, as http://127.0.0.1:8000.")],
+    run: Annotated[Path, typer.Option(help="Run folder of the pair that is served, as diagnose wrote it.")],
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=256, help="Requests sent at a time; counted together unless the server tells.")
+    ] = 1,
+    limit: Annotated[int | None, typer.Option(min=1, help="Ask for the replies to this many prompts.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, max=86400, help="Seconds that a request may take in all.")] = 120,
+    format: Annotated[ScanFormat, typer.Option(help="How to print.")] = "terminal",
+    fail_on: Annotated[FailOn, typer.Option(help=FAILS)] = "none",
+) -> None:
+    """Hold the acceptance of a running server against RUN: as the files say, or where it departs and what explains it.
+
+    The run's prompts are sent as token ids and decoded greedily. A key is read from DRIFTCLI_SERVER_KEY alone, and never shown or stored.
+    """
+    from driftcli.report.console import put
+    from driftcli.served.held import hold
+    from driftcli.served.http import client
+    from driftcli.served.shown import render, render_json
+    from driftcli.traces.reader import read_run
+
+    asked = client(url, timeout)
+    found = hold(asked, read_run(run), limit, concurrency, lambda line: typer.echo(printable(line), err=True))
+    outcome = found.outcome(fail_on)
+    put(render_json(found, outcome) if format == "json" else render(found))
+    raise typer.Exit(outcome.exit_code)

@@ -1,0 +1,1 @@
+"""What a running server counted, held against a run."""

@@ -1,0 +1,160 @@
+"""Asking a server for the run's replies, wave by wave, and what it counted for each: where texts part, only what lies before counts.
+
+The requests of a wave are sent together and counted together, unless replies carry their own counts. A reply that parts from the run's is
+asked for again, for the tokens before, since behind that place the rounds are of another text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from time import monotonic, sleep
+
+from driftcli.errors import ServerError
+from driftcli.served.foreseen import Text
+from driftcli.served.server import Counts, Reply, Server, Totals
+
+TRIES = 4  # times that a wave is asked for where its replies part (chosen by us)
+SETTLED_WITHIN = 10.0  # seconds in which counters follow the replies that they count (chosen by us)
+LOOK_AGAIN = 0.03  # seconds between two readings of counters (chosen by us)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a server counted for some replies, and what the run foresees for the same tokens.
+
+    unit: those of one number count as one. emitted: reply tokens behind the first ones.
+    """
+
+    unit: int
+    emitted: int
+    seen: Counts
+    foreseen: Counts
+
+
+@dataclass
+class Session:
+    """A server that is being asked; parted: of each text whose reply parts from the run's, the place of the first other token.
+
+    unusable: texts whose replies part too early, or anew each time; too_long: those that the server's longest text has no room for.
+    """
+
+    server: Server
+    concurrency: int = 1
+    say: Callable[[str], None] = lambda _: None
+    parted: dict[tuple[str, int], int] = field(default_factory=dict)
+    unusable: list[tuple[str, int]] = field(default_factory=list)
+    too_long: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def drafts(self) -> int:
+        """Draft tokens a round of the server."""
+        return self.server.facts.drafts
+
+    def observe(self, texts: Sequence[Text]) -> list[Observed]:
+        """What the server counted for each text, or each wave of them, in the order in which they were asked for."""
+        usable, found = [text for text in texts if self._fits(text)], list[Observed]()
+        for start in range(0, len(usable), self.concurrency):
+            found += self._wave(usable[start : start + self.concurrency], start)
+            self.say(f"{min(start + self.concurrency, len(usable))} of {len(usable)} replies")
+        return found
+
+    def replies(self, asked: Sequence[tuple[Sequence[int], int]]) -> tuple[list[Reply], Counts | None]:
+        """Replies to prompts that are sent together, each of at most so many tokens, and what the server's own counters say of all."""
+        before = self.server.totals()
+        with ThreadPoolExecutor(max_workers=len(asked)) as pool:
+            found = list(pool.map(lambda one: self.server.reply(*one), asked))
+        if before is None or all(reply.counts is not None for reply in found):
+            return found, None
+        return found, self._settled(before, sum(len(reply.tokens) for reply in found)).counts
+
+    def _fits(self, text: Text) -> bool:
+        longest = self.server.facts.longest
+        if longest is not None and text.prompt_length + text.most(self.drafts) + self.drafts >= longest:
+            self.too_long.append(text.key)
+            return False
+        return text.most(self.drafts) > 1
+
+    def _wave(self, texts: Sequence[Text], number: int) -> list[Observed]:
+        """What was counted for texts that are asked for together, once their replies are the run's."""
+        most = {text.key: text.most(self.drafts) for text in texts}
+        left = list(texts)
+        for _ in range(TRIES):
+            if not left:
+                return []
+            replies, counts = self.replies([(text.prompt, most[text.key]) for text in left])
+            places = {text.key: _parts(text, reply, most[text.key]) for text, reply in zip(left, replies, strict=True)}
+            if not any(place is not None for place in places.values()):
+                return _observed(left, replies, counts, most, self.drafts, number)
+            left = list(self._before_parting(left, places, most))
+        self.unusable += [text.key for text in left]
+        return []
+
+    def _before_parting(
+        self, texts: Sequence[Text], places: dict[tuple[str, int], int | None], most: dict[tuple[str, int], int]
+    ) -> Iterator[Text]:
+        """The texts to be asked for again, `most` cut to rounds whose guesses all lie before the place where the reply parts."""
+        for text in texts:
+            if (place := places[text.key]) is not None:
+                self.parted[text.key] = min(place, self.parted.get(text.key, place))
+                most[text.key] = text.most(self.drafts, place - self.drafts + 1)
+            if most[text.key] > 1:
+                yield text
+            else:
+                self.unusable.append(text.key)
+
+    def _settled(self, before: Totals, tokens: int) -> Totals:
+        """What has been counted since, once the counters have caught up with so many reply tokens and stand still."""
+        until, last = monotonic() + SETTLED_WITHIN, None
+        while True:
+            now = self.server.totals()
+            assert now is not None
+            since = now.since(before)
+            if since.tokens > tokens:
+                raise ServerError(
+                    f"the server counted {since.tokens} reply tokens where {tokens} were sent here: it answers others at the same time, so "
+                    "its counters are not of these requests alone; ask one that is idle, or a vLLM that was started with "
+                    "--per-request-spec-decode-metrics summary"
+                )
+            if since.tokens == tokens and now == last:
+                return since
+            if monotonic() > until:
+                raise ServerError(
+                    f"the server counted {since.tokens} reply tokens of {tokens} within {SETTLED_WITHIN:g} s; are its metrics its own?"
+                )
+            last = now
+            sleep(LOOK_AGAIN)
+
+
+def _parts(text: Text, reply: Reply, most: int) -> int | None:
+    """The place of the first token that is not the run's, None where the reply is the run's as far as it was asked for."""
+    wanted = text.reply[:most]
+    if reply.tokens == wanted:
+        return None
+    pairs = zip(wanted, reply.tokens, strict=False)
+    return next((place for place, (own, its) in enumerate(pairs) if own != its), min(len(wanted), len(reply.tokens)))
+
+
+def _observed(
+    texts: Sequence[Text], replies: Sequence[Reply], counts: Counts | None, most: dict[tuple[str, int], int], drafts: int, number: int
+) -> list[Observed]:
+    """One for each text whose reply was counted alone, else one for all of a wave; number: of its first request."""
+    foreseen = [text.counts(drafts, most[text.key]) for text in texts]
+    emitted = [most[text.key] - 1 for text in texts]
+    if counts is None:
+        own = [reply.counts for reply in replies]
+        return [
+            Observed(text.unit, count, seen, expected)
+            for text, count, seen, expected in zip(texts, emitted, own, foreseen, strict=True)
+            if seen is not None
+        ]
+    if len(texts) == 1:
+        return [Observed(texts[0].unit, emitted[0], counts, foreseen[0])]
+    return [Observed(-1 - number, sum(emitted), counts, _summed(foreseen))]
+
+
+def _summed(counts: Sequence[Counts]) -> Counts:
+    kept = [one.kept_at for one in counts if one.kept_at is not None]
+    total = replace(counts[0], rounds=sum(one.rounds for one in counts), drafted=sum(one.drafted or 0 for one in counts))
+    return replace(total, kept_at=tuple(map(sum, zip(*kept, strict=True))))

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+import pytest
+
+from driftcli.traces.reader import Run
+from tests.served.world import made_run
+
+
+@pytest.fixture(scope="package")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of 24 prompts and two other wirings."""
+    return made_run(tmp_path_factory.mktemp("served") / "run")
