@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from driftcli.conditions import Condition, Plan, StopMeasure, Wiring
-from driftcli.domain import Absent, Axis, Estimate, Half, PairCard, RunSpec, Said
+from driftcli.domain import AXES, Absent, Axis, Estimate, Half, PairCard, RunSpec, Said
 from driftcli.statistics.costs import Costs
 from driftcli.statistics.positions import Replies
 from driftcli.statistics.walks import Floats, Sums
@@ -154,3 +154,15 @@ class Search(Rounds, Protocol):
 
     def wiring(self, trace: Trace) -> Wiring:
         """The wiring that fits the weights, by a finished search; no change where it is the declared one."""
+
+
+def lacking(thing: object) -> str:
+    """Why something is no probe, empty where it is one."""
+    if isinstance(thing, type):
+        return f"is a class, expected an object; name an instance of it, such as PROBE = {thing.__name__}()"
+    if missing := [member for member in ("name", "axes", "conditions", "judge") if not hasattr(thing, member)]:
+        return f"has no {missing[0]}, expected an object with name, axes, conditions and judge (see driftcli.probe.Probe)"
+    axes = getattr(thing, "axes", ())
+    if not isinstance(axes, tuple) or any(axis not in AXES for axis in axes):
+        return f"judges {axes!r}, expected a tuple of {', '.join(AXES)}"
+    return ""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 
-from driftcli.domain import AXES
 from driftcli.errors import ProbeError, UsageError
 from driftcli.mitigations.probe import Mitigations
 from driftcli.plugins import Failed, Group, Loaded, Plugin, loaded, named, offered
-from driftcli.probe import Probe
+from driftcli.probe import Probe, lacking
 from driftcli.suggestions import meant
 from probes import BATTERY
 
@@ -49,18 +48,6 @@ def as_probe(thing: object, name: str) -> Probe | str:
     if not wrong and getattr(thing, "name", name) != name:
         wrong = f"calls itself {getattr(thing, 'name', name)!s}, expected {name} as its entry point"
     return wrong or thing  # type: ignore[return-value]
-
-
-def lacking(thing: object) -> str:
-    """Why something is no probe, empty where it is one."""
-    if isinstance(thing, type):
-        return f"is a class, expected an object; name an instance of it, such as PROBE = {thing.__name__}()"
-    if missing := [member for member in ("name", "axes", "conditions", "judge") if not hasattr(thing, member)]:
-        return f"has no {missing[0]}, expected an object with name, axes, conditions and judge (see driftcli.probe.Probe)"
-    axes = getattr(thing, "axes", ())
-    if not isinstance(axes, tuple) or any(axis not in AXES for axis in axes):
-        return f"judges {axes!r}, expected a tuple of {', '.join(AXES)}"
-    return ""
 
 
 def _loaded(plugin: Plugin) -> Loaded[Probe] | Failed:

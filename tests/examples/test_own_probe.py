@@ -6,8 +6,8 @@ import pytest
 
 from driftcli.cli.main import main
 from driftcli.domain import Estimate, Finding, RunSpec
+from driftcli.testing import Facts, Head, pair_card
 from own_probe import PROBE
-from tests.probes.fake_trace import FakeTrace, Story, card
 
 
 def test_a_probe_of_ones_own_runs_by_its_modules_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,10 +35,10 @@ def test_a_probe_of_ones_own_runs_by_its_modules_name(tmp_path: Path, capsys: py
 
 def test_it_speaks_where_the_window_surely_helps_and_is_quiet_where_not() -> None:
     for kept, speaks in (((1.2, 1.1, 1.3), True), ((1.1, 0.9, 1.3), False), ((0.8, 0.7, 0.9), False)):
-        run = FakeTrace(ratios={"last-32": Estimate(*kept, 10)}, others={"last-32": Story()})
+        run = Facts(ratios={"last-32": Estimate(*kept, 10)}, conditions={"last-32": Head()})
         assert [item.code for item in PROBE.judge(run) if isinstance(item, Finding)] == ["WINDOW-HELPS"] * speaks
 
 
 def test_a_causal_lm_has_no_window_to_set() -> None:
-    assert PROBE.conditions(card(no_recursion="no state"), RunSpec()) == ()
-    assert list(PROBE.judge(FakeTrace())) == []
+    assert PROBE.conditions(pair_card(no_recursion="no state"), RunSpec()) == ()
+    assert list(PROBE.judge(Facts())) == []

@@ -12,8 +12,8 @@ from driftcli.gate.verdict import finding_rule, outcome_of, verdict_checks
 from driftcli.outcome import Outcome, Status
 from driftcli.report.choices import FailOn
 from driftcli.report.verdict import exit_code, judge
+from driftcli.testing import Facts
 from driftcli.traces.reader import read_run
-from tests.probes.fake_trace import FakeTrace
 from tests.report.synthetic import DRIFTING, Recipe, write_run
 from tests.report.test_verdict import Says
 
@@ -41,7 +41,7 @@ def items(axis: Axis) -> list[Said]:
 
 
 def judged(*said: Said, axes: tuple[Axis, ...] = AXES) -> Verdict:
-    return judge(FakeTrace(), (Says(said, axes),))
+    return judge(Facts(), (Says(said, axes),))
 
 
 def statuses(verdict: Verdict, fail_on: FailOn, *, strict: bool = False) -> dict[str, Status]:

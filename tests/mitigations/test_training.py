@@ -12,7 +12,7 @@ from driftcli.domain import Absent, Estimate, Finding, PairCard
 from driftcli.mitigations.training import CURE, DEEPER, PRODUCERS, RECIPES, Recipe, recipes
 from driftcli.statistics.intervals import Bootstrap
 from driftcli.statistics.walks import Floats, Sums
-from tests.probes.fake_trace import card
+from driftcli.testing import pair_card
 
 PROMPTS = 10
 
@@ -21,7 +21,7 @@ PROMPTS = 10
 class Counted:
     """What recipes read of `driftcli.probe.Trace`: of 100 anchors a prompt 60 first guesses are right and 85 wanted tokens can be guessed."""
 
-    pair: PairCard = field(default_factory=card)
+    pair: PairCard = field(default_factory=pair_card)
     wiring: Wiring = field(default_factory=Wiring)
     fresh: float = 200.0
     accepted: float = 150.0
@@ -88,9 +88,9 @@ def test_a_true_probability_gives_no_drafts_by_itself() -> None:
     ("trace", "what"),
     [
         (Counted(), CURE),
-        (Counted(pair=card(feedback="normed")), DEEPER),
+        (Counted(pair=pair_card(feedback="normed")), DEEPER),
         (Counted(wiring=Wiring(feedback="normed")), DEEPER),
-        (Counted(pair=card(feedback="normed"), wiring=Wiring(feedback="raw")), CURE),
+        (Counted(pair=pair_card(feedback="normed"), wiring=Wiring(feedback="raw")), CURE),
     ],
 )
 def test_a_head_that_feeds_back_a_normed_state_is_not_told_to(trace: Counted, what: str) -> None:

@@ -10,7 +10,7 @@ from driftcli.mitigations.trials import helps_where_chosen, judged, tokens_a_rou
 from driftcli.statistics.costs import StepCosts
 from driftcli.statistics.intervals import unseen_share
 from driftcli.statistics.turns import Turns
-from tests.mitigations.planned_trace import CHEAP, DEAR, DEPTH, PlannedTrace, decoded
+from tests.mitigations.planned_trace import CHEAP, DEAR, DEPTH, planned
 
 USUAL = Plan(BASELINE, DEPTH)
 
@@ -29,9 +29,9 @@ def around(mean: float, spread: float) -> list[float]:
 
 
 def test_a_gain_that_only_the_selecting_half_shows_is_not_praised() -> None:
-    lucky, steady = decoded([300, 100]), decoded(around(150, 5))  # even prompts select, odd ones judge
-    trace = PlannedTrace({Plan("lucky", DEPTH): lucky, Plan("steady", DEPTH): steady})
-    (found,) = judged(trace, [trial("t", "lucky", "steady")], CHEAP)  # type: ignore[arg-type, list-item]
+    lucky, steady = [300, 100], around(150, 5)  # even prompts select, odd ones judge
+    trace = planned({Plan("lucky", DEPTH): lucky, Plan("steady", DEPTH): steady})
+    (found,) = judged(trace, [trial("t", "lucky", "steady")], CHEAP)
     assert found.option == option("lucky")
     assert isinstance(found.gain, Estimate) and found.gain.value == pytest.approx(1)
     assert not found.helps
@@ -39,8 +39,8 @@ def test_a_gain_that_only_the_selecting_half_shows_is_not_praised() -> None:
 
 
 def test_a_gain_that_both_halves_show_helps_and_a_loss_costs() -> None:
-    trace = PlannedTrace({Plan("good", DEPTH): decoded(around(150, 5)), Plan("bad", DEPTH): decoded(around(60, 5))})
-    good, bad, nothing = judged(trace, [trial("good"), trial("bad"), trial("nothing")], None)  # type: ignore[arg-type, list-item]
+    trace = planned({Plan("good", DEPTH): around(150, 5), Plan("bad", DEPTH): around(60, 5)})
+    good, bad, nothing = judged(trace, [trial("good"), trial("bad"), trial("nothing")], None)
     assert isinstance(good.gain, Estimate)
     assert good.gain.value == pytest.approx(250 / 200)
     assert (good.helps, good.costs) == (True, False)
@@ -50,26 +50,26 @@ def test_a_gain_that_both_halves_show_helps_and_a_loss_costs() -> None:
 
 
 def test_at_equal_length_the_gain_in_speed_is_that_in_tokens_a_round() -> None:
-    trace = PlannedTrace({Plan("good", DEPTH): decoded(around(150, 5))})
-    by_tokens, by_speed = (judged(trace, [trial("good")], costs)[0].gain for costs in (None, DEAR))  # type: ignore[arg-type, list-item]
+    trace = planned({Plan("good", DEPTH): around(150, 5)})
+    by_tokens, by_speed = (judged(trace, [trial("good")], costs)[0].gain for costs in (None, DEAR))
     assert isinstance(by_tokens, Estimate)
     assert isinstance(by_speed, Estimate)
     assert by_tokens.value == pytest.approx(by_speed.value)
 
 
 def test_a_gain_below_two_per_cent_is_none() -> None:
-    trace = PlannedTrace({Plan("tiny", DEPTH): decoded(102)})
-    (found,) = judged(trace, [trial("tiny")], None)  # type: ignore[arg-type, list-item]
+    trace = planned({Plan("tiny", DEPTH): 102})
+    (found,) = judged(trace, [trial("tiny")], None)
     assert isinstance(found.gain, Estimate)
     assert 1 < found.gain.low < 1.02
     assert not found.helps
 
 
 def test_every_interval_is_for_all_trials_at_once_and_the_word_for_those_that_are_left_once_the_surest_has_fallen() -> None:
-    doubtful = decoded(around(106, 6))
-    plans = {Plan("doubtful", DEPTH): doubtful, Plan("sure", DEPTH): decoded(around(200, 3))}
+    doubtful = around(106, 6)
+    plans = {Plan("doubtful", DEPTH): doubtful, Plan("sure", DEPTH): around(200, 3)}
     alone, beside, crowded = (
-        judged(PlannedTrace(plans), [trial("doubtful"), *[trial(name) for name in others]], None)[0]  # type: ignore[arg-type, list-item]
+        judged(planned(plans), [trial("doubtful"), *[trial(name) for name in others]], None)[0]
         for others in ((), ("sure",), tuple(f"nothing-{n}" for n in range(20)))
     )
     gains = [one.gain for one in (alone, beside, crowded)]
@@ -80,10 +80,10 @@ def test_every_interval_is_for_all_trials_at_once_and_the_word_for_those_that_ar
 
 
 def test_what_is_put_together_is_chosen_on_the_half_that_selects_alone() -> None:
-    lucky, late = decoded([300, 100]), decoded([100, 300])  # even prompts select, odd ones judge
-    trace = PlannedTrace({Plan("lucky", DEPTH): lucky, Plan("late", DEPTH): late})
-    assert helps_where_chosen(trace, option("lucky"), 2)  # type: ignore[arg-type]
-    assert not helps_where_chosen(trace, option("late"), 2)  # type: ignore[arg-type]
+    lucky, late = [300, 100], [100, 300]  # even prompts select, odd ones judge
+    trace = planned({Plan("lucky", DEPTH): lucky, Plan("late", DEPTH): late})
+    assert helps_where_chosen(trace, option("lucky"), 2)
+    assert not helps_where_chosen(trace, option("late"), 2)
 
 
 def timed(noise: float, seed: int, true: tuple[float, ...] = (1.0, 1.05, 1.1, 1.15, 1.2)) -> StepCosts:
@@ -101,27 +101,27 @@ def test_lengths_that_are_equally_fast_are_hardly_ever_told_apart_by_noise_of_a_
         for drafts in range(1, DEPTH + 1):
             seconds = 0.05 * drafts + true[drafts]
             kept = 100 * (1.6 * seconds / 1.4 - 1)
-            plans[Plan(BASELINE, drafts)] = decoded(around(kept, 4), drafts)
+            plans[Plan(BASELINE, drafts)] = around(kept, 4)
         shorter = Trial("draft-length", [Option(f"draft {one}", Plan(BASELINE, one), USUAL) for one in range(1, DEPTH)])
-        (found,) = judged(PlannedTrace(plans), [("deployable", shorter)], timed(0.3, seed))  # type: ignore[arg-type]
+        (found,) = judged(planned(plans), [("deployable", shorter)], timed(0.3, seed))
         helped += found.helps
     assert helped <= 2  # asked: 1% of re-timings; of 60 more than 2 would be 3 standard errors off
 
 
 def test_shorter_chains_are_not_judged_without_costs() -> None:
     shorter = ("deployable", Trial("shorter", [Option("draft 1", Plan(BASELINE, 1), USUAL)]))
-    (found,) = judged(PlannedTrace(), [shorter], None)  # type: ignore[arg-type, list-item]
+    (found,) = judged(planned(), [shorter], None)
     assert found.option is None
     assert isinstance(found.gain, Absent)
     assert "depends on step times" in found.gain.reason
-    (timed,) = judged(PlannedTrace({Plan(BASELINE, 1): decoded(90, 1)}), [shorter], DEAR)  # type: ignore[arg-type, list-item]
+    (timed,) = judged(planned({Plan(BASELINE, 1): 90}), [shorter], DEAR)
     assert isinstance(timed.gain, Estimate)
     assert timed.gain.value == pytest.approx((190 / 3) / (200 / 9))  # tokens over seconds of 100 rounds
 
 
 def test_an_option_without_a_number_is_passed_over_and_none_at_all_gives_the_reason() -> None:
-    plans = {Plan("lost", DEPTH): Absent("it failed"), Plan("good", DEPTH): decoded(150)}
-    some, none = judged(PlannedTrace(plans), [trial("t", "lost", "good"), trial("lost")], None)  # type: ignore[arg-type, list-item]
+    plans = {Plan("lost", DEPTH): Absent("it failed"), Plan("good", DEPTH): 150}
+    some, none = judged(planned(plans), [trial("t", "lost", "good"), trial("lost")], None)
     assert some.option == option("good")
     assert (none.option, none.gain) == (None, Absent("it failed"))
 

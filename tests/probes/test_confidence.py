@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 from driftcli.domain import Finding
+from driftcli.testing import Facts, Head
 from probes.confidence import Confidence
-from tests.probes.fake_trace import FakeTrace, Story
 
 
 def test_the_depth_that_promises_too_much_is_named_beside_depth_one() -> None:
-    (found,) = Confidence().judge(FakeTrace(Story(forced=(80, 70, 60, 50), probability=(82, 78, 76, 75))))
+    (found,) = Confidence().judge(Facts(Head(forced=(80, 70, 60, 50), probability=(82, 78, 76, 75))))
     assert isinstance(found, Finding)
     assert (found.code, found.severity) == ("MISCALIBRATED", "mild")
     assert found.claim == (
@@ -15,12 +15,12 @@ def test_the_depth_that_promises_too_much_is_named_beside_depth_one() -> None:
 
 
 def test_a_drafter_that_promises_too_little_is_named_too() -> None:
-    (found,) = Confidence().judge(FakeTrace(Story(forced=(80, 70, 60, 50), probability=(60, 70, 60, 50))))
+    (found,) = Confidence().judge(Facts(Head(forced=(80, 70, 60, 50), probability=(60, 70, 60, 50))))
     assert isinstance(found, Finding)
     assert found.claim.startswith("at depth 1 its probability promises 20% less right draft tokens than there are [-20%, -20%]")
 
 
 def test_promises_that_are_kept_few_prompts_or_given_replies_keep_it_quiet() -> None:
-    wrong = Story(forced=(80, 70, 60, 50), probability=(99, 99, 99, 99), prompts=7)
-    for run in (FakeTrace(), FakeTrace(Story(forced=(80, 70, 60, 50), probability=(89, 79, 69, 59))), FakeTrace(wrong)):
+    wrong = Head(forced=(80, 70, 60, 50), probability=(99, 99, 99, 99), prompts=7)
+    for run in (Facts(), Facts(Head(forced=(80, 70, 60, 50), probability=(89, 79, 69, 59))), Facts(wrong)):
         assert list(Confidence().judge(run)) == []

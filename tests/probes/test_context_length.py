@@ -6,29 +6,29 @@ from dataclasses import replace
 import pytest
 
 from driftcli.domain import Finding, Open, PairCard, RunSpec, Skipped, Sound, Sourced
+from driftcli.testing import Facts, Head, pair_card
 from probes.context_length import PROMPTS, ContextLength, lengths
-from tests.probes.fake_trace import FakeTrace, Story, card
 
 PROBE = ContextLength()
 
 
 def pair(target: int | None = 8192, drafter: int | None = 4096, *, no_recursion: str | None = None) -> PairCard:
-    base = card(no_recursion=no_recursion)
+    base = pair_card(no_recursion=no_recursion)
     declared = {} if drafter is None else {"max_position_embeddings": Sourced(drafter, "config:max_position_embeddings")}
     return replace(base, record={**base.record, **declared}, target_positions=target)
 
 
-def keeping(kept: float) -> Story:
+def keeping(kept: float) -> Head:
     """So many drafts kept in 40 rounds of every prompt."""
-    return Story(rounds=(40,) * 4, kept=(kept,) * 4, prompts=PROMPTS)
+    return Head(rounds=(40,) * 4, kept=(kept,) * 4, prompts=PROMPTS)
 
 
-def trace(kept: Mapping[str, float | Story], **changes: object) -> FakeTrace:
+def trace(kept: Mapping[str, float | Head], **changes: object) -> Facts:
     """A run at 512, 1024 and 2048 tokens; what is not said keeps 40 drafts in 40 rounds."""
     asked = PROBE.conditions(pair(), RunSpec(depth=4))
     told = {condition.name: kept.get(condition.name, 40.0) for condition in asked}
-    others = {name: value if isinstance(value, Story) else keeping(value) for name, value in told.items()}
-    return replace(FakeTrace(keeping(40), pair(), others=others), **changes)  # type: ignore[arg-type]
+    others = {name: value if isinstance(value, Head) else keeping(value) for name, value in told.items()}
+    return replace(Facts(keeping(40), pair(), conditions=others), **changes)  # type: ignore[arg-type]
 
 
 def test_full_attention_comes_first_at_every_length_and_shorter_windows_after_it() -> None:
@@ -63,7 +63,7 @@ def test_a_causal_lm_is_asked_at_full_attention_alone() -> None:
 
 @pytest.mark.parametrize(("kept", "severity"), [(36, "mild"), (32, "moderate"), (20, "severe")])
 def test_a_fall_that_a_window_restores_is_drift_with_length(kept: float, severity: str) -> None:
-    falling = {name: kept for name in trace({}).others if name.startswith("context-2048")}
+    falling = {name: kept for name in trace({}).conditions if name.startswith("context-2048")}
     helped, found = PROBE.judge(trace({**falling, "context-2048-window-512-keep-sink": 40}))
     assert isinstance(helped, Finding) and isinstance(found, Finding)
     assert (helped.code, helped.severity, helped.condition) == ("WINDOW-HELPS", "healthy", "context-2048-window-512-keep-sink")
@@ -74,7 +74,7 @@ def test_a_fall_that_a_window_restores_is_drift_with_length(kept: float, severit
 
 
 def test_a_fall_that_no_window_restores_has_a_name_of_its_own() -> None:
-    falling = {name: 20.0 for name in trace({}).others if name.startswith("context-2048")}
+    falling = {name: 20.0 for name in trace({}).conditions if name.startswith("context-2048")}
     (found,) = PROBE.judge(trace(falling))
     assert isinstance(found, Finding)
     assert (found.code, found.severity) == ("LENGTH-LOSS", "severe")
@@ -82,7 +82,7 @@ def test_a_fall_that_no_window_restores_has_a_name_of_its_own() -> None:
 
 
 def test_lengths_alike_are_sound_and_a_window_that_helps_all_the_same_is_noted() -> None:
-    (said,) = PROBE.judge(trace({"context-2048": 39.0, **{n: 39.0 for n in trace({}).others if n.startswith("context-2048-")}}))
+    (said,) = PROBE.judge(trace({"context-2048": 39.0, **{n: 39.0 for n in trace({}).conditions if n.startswith("context-2048-")}}))
     assert isinstance(said, Sound) and said.reason.startswith("no length costs ")
     helped, said = PROBE.judge(trace({"context-1024-window-256": 50.0}))
     assert isinstance(helped, Finding) and isinstance(said, Sound)
@@ -93,7 +93,7 @@ def test_lengths_alike_are_sound_and_a_window_that_helps_all_the_same_is_noted()
 
 
 def test_a_window_that_helps_only_the_prompts_that_select_is_not_believed() -> None:
-    lucky = Story(rounds=(40,) * 4, kept=((80,) * 4, (30,) * 4), prompts=PROMPTS)  # dealt over the prompts in turn
+    lucky = Head(rounds=(40,) * 4, kept=((80,) * 4, (30,) * 4), prompts=PROMPTS)  # dealt over the prompts in turn
     (said,) = PROBE.judge(trace({"context-1024-window-256": lucky}))
     assert isinstance(said, Sound)
 
@@ -104,8 +104,8 @@ def test_a_window_that_gives_less_than_two_per_cent_is_not_worth_a_note() -> Non
 
 
 def test_an_uncertain_fall_is_open_with_what_is_not_excluded() -> None:
-    wide = Story(rounds=(40,) * 4, kept=((78,) * 4, (2,) * 4), prompts=PROMPTS)
-    (said,) = PROBE.judge(trace({name: wide for name in trace({}).others if name.startswith("context-2048")}))
+    wide = Head(rounds=(40,) * 4, kept=((78,) * 4, (2,) * 4), prompts=PROMPTS)
+    (said,) = PROBE.judge(trace({name: wide for name in trace({}).conditions if name.startswith("context-2048")}))
     assert isinstance(said, Open) and said.axis == "context"
     assert said.bound is not None and said.bound > 0.15
     assert (

@@ -6,16 +6,16 @@ import pytest
 
 from driftcli.conditions import TextSettings
 from driftcli.domain import Absent, Estimate, Finding, RunSpec, Said, Skipped, Withheld
+from driftcli.testing import Facts, Head, pair_card
 from probes.controls import REPEATED, Controls
-from tests.probes.fake_trace import FakeTrace, Story, card
 
 PROBE = Controls()
 
 
-def said(story: Story, **ratios: Estimate | Absent) -> list[Said]:
+def said(story: Head, **ratios: Estimate | Absent) -> list[Said]:
     """What is said of a run, in which the named conditions keep these shares of the accepted drafts."""
     named = {name.replace("_", "-"): share for name, share in ratios.items()}
-    return list(PROBE.judge(FakeTrace(story, ratios=named, others=dict.fromkeys(named, story))))
+    return list(PROBE.judge(Facts(story, ratios=named, conditions=dict.fromkeys(named, story))))
 
 
 def codes(found: list[Said]) -> list[str]:
@@ -23,19 +23,19 @@ def codes(found: list[Said]) -> list[str]:
 
 
 def test_the_shuffled_prompt_and_the_repeated_subset_are_asked_for_unless_the_run_is_quick() -> None:
-    shuffled, repeated = PROBE.conditions(card(), RunSpec())
+    shuffled, repeated = PROBE.conditions(pair_card(), RunSpec())
     assert shuffled.text == TextSettings(shuffled=True, replayed=True)
     assert (repeated.text, repeated.prompts) == (TextSettings(alone=True), REPEATED)
-    assert not PROBE.conditions(card(), RunSpec(quick=True))
+    assert not PROBE.conditions(pair_card(), RunSpec(quick=True))
 
 
 def test_a_sound_head_is_left_alone() -> None:
-    assert not said(Story())
-    assert not said(Story(), shuffled_prompt=Estimate(0.7, 0.6, 0.8, 10), repeated=Estimate(1.0, 1.0, 1.0, 10))
+    assert not said(Head())
+    assert not said(Head(), shuffled_prompt=Estimate(0.7, 0.6, 0.8, 10), repeated=Estimate(1.0, 1.0, 1.0, 10))
 
 
 def test_a_head_no_better_than_the_most_frequent_token_is_broken_and_neither_drift_nor_capacity_is_judged() -> None:
-    found, *withheld = said(Story(forced=(5, 5, 5, 5), favourite=(5, 6, 4)))
+    found, *withheld = said(Head(forced=(5, 5, 5, 5), favourite=(5, 6, 4)))
     assert isinstance(found, Finding)
     assert (found.code, found.severity) == ("LOAD-BROKEN", "miswired")
     assert found.claim.startswith("the first draft token is right 5.0% of the time, the most frequent token alone 5")
@@ -43,13 +43,13 @@ def test_a_head_no_better_than_the_most_frequent_token_is_broken_and_neither_dri
 
 
 def test_a_head_that_may_be_better_than_the_floor_is_undecided() -> None:
-    (undecided,) = said(Story(forced=[(4, 4, 4, 4), (30, 4, 4, 4)], favourite=(10, 20)))
+    (undecided,) = said(Head(forced=[(4, 4, 4, 4), (30, 4, 4, 4)], favourite=(10, 20)))
     assert isinstance(undecided, Skipped) and (undecided.axis, undecided.state) == ("wiring", "inconclusive")
     assert "trained for exactly these weights" in undecided.fix
 
 
 def test_a_lookup_that_keeps_as_many_drafts_is_named() -> None:
-    (found,) = said(Story(rounds=(50, 50, 50, 50), kept=(10, 10, 10, 10), looked_up=(30, 20)))
+    (found,) = said(Head(rounds=(50, 50, 50, 50), kept=(10, 10, 10, 10), looked_up=(30, 20)))
     assert isinstance(found, Finding) and found.code == "LOOKUP-ENOUGH"
     assert found.claim.startswith(
         "a lookup of the last one to three tokens in the text so far gets 0.25 draft tokens a round accepted, the drafter 0.20, a difference of -0.05 [-0."
@@ -65,7 +65,7 @@ def test_a_lookup_that_keeps_as_many_drafts_is_named() -> None:
 def test_a_head_that_guesses_as_well_behind_a_shuffled_prompt_reads_the_reply_alone(
     kept: tuple[float, float, float], found: list[str]
 ) -> None:
-    assert codes(said(Story(), shuffled_prompt=Estimate(*kept, 10))) == found
+    assert codes(said(Head(), shuffled_prompt=Estimate(*kept, 10))) == found
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_head_that_guesses_as_well_behind_a_shuffled_prompt_reads_the_reply_al
 def test_what_moves_when_the_same_is_run_again_is_named_with_its_size(
     choices: float, kept: tuple[float, float, float], found: list[str]
 ) -> None:
-    again = said(Story(own_choices=choices), repeated=Estimate(*kept, 10))
+    again = said(Head(own_choices=choices), repeated=Estimate(*kept, 10))
     assert codes(again) == found
     if found:
         assert isinstance(again[0], Finding)
@@ -90,22 +90,22 @@ def test_what_moves_when_the_same_is_run_again_is_named_with_its_size(
 
 
 def test_replies_that_are_drawn_are_not_written_again_nor_expected_to_be_first_choices() -> None:
-    (shuffled,) = PROBE.conditions(card(), RunSpec(temperature=0.7))
+    (shuffled,) = PROBE.conditions(pair_card(), RunSpec(temperature=0.7))
     assert shuffled.name == "shuffled-prompt"
-    assert codes(list(PROBE.judge(FakeTrace(Story(own_choices=70))))) == ["NONDETERMINISM"]
-    assert not list(PROBE.judge(FakeTrace(Story(own_choices=70), temperature=0.7)))
+    assert codes(list(PROBE.judge(Facts(Head(own_choices=70))))) == ["NONDETERMINISM"]
+    assert not list(PROBE.judge(Facts(Head(own_choices=70), temperature=0.7)))
 
 
 def test_acceptance_that_loops_carry_is_named_at_its_size() -> None:
-    (found,) = said(Story(loops=30, calm=(30, 18)))  # 1.0 drafts a round in all, 0.6 elsewhere
+    (found,) = said(Head(loops=30, calm=(30, 18)))  # 1.0 drafts a round in all, 0.6 elsewhere
     assert isinstance(found, Finding)
     assert (found.code, found.severity) == ("REPETITION-INFLATED", "severe")
     assert found.claim.startswith(
         "at 30% of the positions the reply repeats itself: 1.00 accepted draft tokens a round, 0.60 elsewhere, so 40%"
     )
-    assert not said(Story(loops=5, calm=(38, 37.5)))
+    assert not said(Head(loops=5, calm=(38, 37.5)))
 
 
 def test_too_few_prompts_and_foreign_replies_decide_nothing() -> None:
-    assert not said(Story(forced=(5, 5, 5, 5), prompts=7))
-    assert not list(PROBE.judge(replace(FakeTrace(Story(forced=(5, 5, 5, 5))), chosen=0.5)))
+    assert not said(Head(forced=(5, 5, 5, 5), prompts=7))
+    assert not list(PROBE.judge(replace(Facts(Head(forced=(5, 5, 5, 5))), chosen=0.5)))

@@ -5,17 +5,17 @@ from collections.abc import Mapping
 import pytest
 
 from driftcli.domain import Absent, Estimate, Finding, Open, Skipped, Sound
+from driftcli.testing import Facts, Head
 from probes.domain import DomainShift
-from tests.probes.fake_trace import FakeTrace, Story
 
 Share = tuple[float, float, float]
 SOUND: Share = (1.0, 0.97, 1.03)
 
 
-def trace(shares: Mapping[str, Share], **changes: object) -> FakeTrace:
+def trace(shares: Mapping[str, Share], **changes: object) -> Facts:
     contrasts: dict[str, Estimate | Absent] = {name: Estimate(*share, 30) for name, share in shares.items()}
-    by = {name: Story(rounds=(50,) * 4, kept=(30,) * 4, covered=(90,) * 4) for name in shares}
-    return FakeTrace(by_category=by, contrasts=contrasts, **changes)  # type: ignore[arg-type]
+    by = {name: Head(rounds=(50,) * 4, kept=(30,) * 4, covered=(90,) * 4) for name in shares}
+    return Facts(by_category=by, contrasts=contrasts, **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("share", "severity"), [((0.9, 0.86, 0.94), "mild"), ((0.7, 0.6, 0.8), "moderate"), ((0.5, 0.4, 0.6), "severe")])
@@ -62,7 +62,7 @@ def test_a_loss_that_is_shown_and_may_or_may_not_be_moderate_is_inconclusive() -
 
 
 def test_one_category_or_too_few_prompts_leave_it_open_and_given_replies_decide_nothing() -> None:
-    small = FakeTrace(by_category={"code": Story(prompts=7), "prose": Story(prompts=3)})
+    small = Facts(by_category={"code": Head(prompts=7), "prose": Head(prompts=3)})
     for run, why in (
         (trace({"code": SOUND}), "not judged: the prompts have 1 categories, 1 of them with at least 8 prompts"),
         (small, "not judged: the prompts have 2 categories, 0 of them with at least 8 prompts"),

@@ -4,20 +4,20 @@ import pytest
 
 from driftcli.conditions import DraftSettings
 from driftcli.domain import Estimate, Finding, RunSpec
+from driftcli.testing import Facts, Head, pair_card
 from probes.magnitude import PINNED, Magnitude
-from tests.probes.fake_trace import FakeTrace, Story, card
 
 
 def judged(kept: tuple[float, float, float], *, prompts: int = 10, no_recursion: str | None = None) -> list[object]:
-    trace = FakeTrace(Story(prompts=prompts), card(no_recursion=no_recursion), ratios={PINNED: Estimate(*kept, prompts)})
+    trace = Facts(Head(prompts=prompts), pair_card(no_recursion=no_recursion), ratios={PINNED: Estimate(*kept, prompts)})
     return list(Magnitude().judge(trace))
 
 
 def test_one_pin_is_tried_where_a_state_is_handed_on_twice() -> None:
-    (asked,) = Magnitude().conditions(card(), RunSpec(depth=3))
+    (asked,) = Magnitude().conditions(pair_card(), RunSpec(depth=3))
     assert asked.settings == DraftSettings(3, pinned=True)
-    assert Magnitude().conditions(card(), RunSpec(depth=2)) == ()
-    assert Magnitude().conditions(card(no_recursion="no state"), RunSpec()) == ()
+    assert Magnitude().conditions(pair_card(), RunSpec(depth=2)) == ()
+    assert Magnitude().conditions(pair_card(no_recursion="no state"), RunSpec()) == ()
 
 
 def test_a_head_that_loses_by_the_pin_reads_its_magnitude() -> None:

@@ -4,8 +4,8 @@ import pytest
 
 from driftcli.conditions import DraftSettings, Noise
 from driftcli.domain import Absent, Estimate, Finding, RunSpec
+from driftcli.testing import Facts, Head, pair_card
 from probes.noise import InputNoise
-from tests.probes.fake_trace import FakeTrace, Story, card
 
 
 def judged(
@@ -13,16 +13,16 @@ def judged(
 ) -> list[object]:
     kept: Estimate | Absent = Absent("none") if state is None else Estimate(*state, prompts)
     ratios = {"noise-state-0.5": kept, "noise-embedding-0.5": Estimate(*embedding, prompts)}
-    return list(InputNoise().judge(FakeTrace(Story(prompts=prompts), card(no_recursion=no_recursion), ratios=ratios)))
+    return list(InputNoise().judge(Facts(Head(prompts=prompts), pair_card(no_recursion=no_recursion), ratios=ratios)))
 
 
 def test_each_path_is_tried_at_each_alpha_with_the_seed_of_the_run() -> None:
-    asked = InputNoise().conditions(card(), RunSpec(depth=5, seed=7))
+    asked = InputNoise().conditions(pair_card(), RunSpec(depth=5, seed=7))
     assert [condition.name for condition in asked] == [
         f"noise-{path}-{alpha}" for path in ("state", "embedding") for alpha in ("0.1", "0.5", "1")
     ]
     assert asked[1].settings == DraftSettings(5, noise=Noise("state", 0.5, 7))
-    assert InputNoise().conditions(card(no_recursion="no state"), RunSpec()) == ()
+    assert InputNoise().conditions(pair_card(no_recursion="no state"), RunSpec()) == ()
 
 
 def test_the_papers_pre_norm_head_is_noted_as_fragile() -> None:

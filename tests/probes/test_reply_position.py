@@ -8,8 +8,9 @@ import pytest
 from driftcli.conditions import BASELINE
 from driftcli.domain import Finding, RunSpec, Skipped
 from driftcli.statistics.positions import Replies, no_replies
+from driftcli.testing import Facts, Head, pair_card
+from driftcli.testing.heads import HAIR
 from probes.reply_position import ReplyPosition
-from tests.probes.fake_trace import HAIR, FakeTrace, Story, card
 
 ROUNDS = 20  # of every part
 
@@ -23,11 +24,11 @@ def falling(kept: Sequence[float | Sequence[float]], prompts: int = 10) -> Repli
 
 
 def judged(kept: Sequence[float | Sequence[float]], prompts: int = 10, **changes: object) -> list[object]:
-    return list(ReplyPosition().judge(FakeTrace(Story(prompts=prompts), replies=falling(kept, prompts), **changes)))  # type: ignore[arg-type]
+    return list(ReplyPosition().judge(Facts(Head(prompts=prompts), replies=falling(kept, prompts), **changes)))  # type: ignore[arg-type]
 
 
 def test_nothing_is_drafted_for_it() -> None:
-    assert ReplyPosition().conditions(card(), RunSpec()) == ()
+    assert ReplyPosition().conditions(pair_card(), RunSpec()) == ()
 
 
 @pytest.mark.parametrize(("late", "severity"), [(36, "mild"), (32, "moderate"), (20, "severe")])
@@ -65,4 +66,4 @@ def test_one_part_too_few_prompts_or_given_replies_keep_it_quiet() -> None:
     assert judged((40,)) == []
     assert judged((40, 20), prompts=7) == []
     assert judged((40, 20), chosen=0.5) == []
-    assert list(ReplyPosition().judge(FakeTrace(replies=no_replies(4)))) == []
+    assert list(ReplyPosition().judge(Facts(replies=no_replies(4)))) == []

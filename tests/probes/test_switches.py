@@ -4,20 +4,20 @@ from dataclasses import replace
 
 from driftcli.conditions import Condition, DraftSettings, Wiring
 from driftcli.domain import Estimate, Finding, RunSpec, Sourced
+from driftcli.testing import Facts, Head, pair_card
 from probes.switches import Switches, by_switch
-from tests.probes.fake_trace import FakeTrace, Story, card
 
 READINGS = {
     "as_served:sglang": {"feedback": Sourced("normed", "default"), "first_row": Sourced("kept", "default")},
     "as_served:transformers": {"feedback": Sourced("normed", "default"), "modules": Sourced("one a depth", "default")},
 }
-MTP = replace(card(), family="mtp", readings=READINGS)
+MTP = replace(pair_card(), family="mtp", readings=READINGS)
 NORMED, KEPT = "switch-feedback-normed", "switch-first_row-kept"
 
 
 def judged(**ratios: tuple[float, float, float]) -> list[Finding]:
     named = {NORMED: ratios["normed"], KEPT: ratios["kept"]}
-    trace = FakeTrace(Story(prompts=10), pair=MTP, ratios={name: Estimate(*ratio, 10) for name, ratio in named.items()})
+    trace = Facts(Head(prompts=10), pair=MTP, ratios={name: Estimate(*ratio, 10) for name, ratio in named.items()})
     return [said for said in Switches().judge(trace) if isinstance(said, Finding)]
 
 
@@ -50,5 +50,5 @@ def test_what_a_switch_takes_is_warned_of() -> None:
 
 def test_small_or_unsure_switches_and_few_prompts_keep_it_quiet() -> None:
     assert judged(normed=(1.03, 1.01, 1.05), kept=(0.99, 0.985, 0.995)) == []
-    trace = FakeTrace(Story(prompts=7), pair=MTP, ratios={NORMED: Estimate(1.3, 1.2, 1.4, 7)})
+    trace = Facts(Head(prompts=7), pair=MTP, ratios={NORMED: Estimate(1.3, 1.2, 1.4, 7)})
     assert list(Switches().judge(trace)) == []

@@ -7,8 +7,8 @@ import pytest
 
 from driftcli.conditions import DraftSettings, Wiring
 from driftcli.domain import Finding, Open, PairCard, RunSpec, Skipped, Sound, Sourced, Withheld
+from driftcli.testing import Facts, Head, pair_card
 from probes.wiring import WiringSearch
-from tests.probes.fake_trace import FakeTrace, Story, card
 
 SEARCH = WiringSearch()
 OPEN = (Wiring(capture=(3, 5, 6)), Wiring(feedback="normed"), Wiring(rope="default"))
@@ -18,16 +18,16 @@ AS_DECLARED, WORSE = (-100.0, -200.0, -200.0, -200.0), (-150.0, -250.0, -250.0, 
 
 
 def pair(alternatives: Sequence[Wiring] = OPEN, **fields: Sourced) -> PairCard:
-    base = card()
+    base = pair_card()
     return replace(base, record={**base.record, "capture": Sourced((2, 4, 5), "default:vLLM"), **fields}, alternatives=tuple(alternatives))
 
 
 def trace(
     better: Mapping[str, Sequence[float] | Sequence[Sequence[float]]], names: Sequence[str] = FIRST_ROUND, prompts: int = 16
-) -> FakeTrace:
+) -> Facts:
     """A run in which every wiring does worse than the declared one but for those in `better`, by log-probability of 100 tokens at each depth."""
-    told = {name: Story(log_prob=better.get(name, WORSE), prompts=prompts) for name in dict.fromkeys([*names, *better])}
-    return FakeTrace(Story(log_prob=AS_DECLARED, prompts=prompts), pair(), others=told)
+    told = {name: Head(log_prob=better.get(name, WORSE), prompts=prompts) for name in dict.fromkeys([*names, *better])}
+    return Facts(Head(log_prob=AS_DECLARED, prompts=prompts), pair(), conditions=told)
 
 
 def test_the_first_round_asks_for_what_is_open_and_every_order_of_the_streams() -> None:
@@ -39,8 +39,8 @@ def test_the_first_round_asks_for_what_is_open_and_every_order_of_the_streams() 
 
 def test_a_chain_of_one_cannot_show_the_feedback_and_a_causal_lm_has_nothing_open() -> None:
     assert "wiring-feedback-normed" not in {condition.name for condition in SEARCH.conditions(pair(), RunSpec(depth=1))}
-    assert SEARCH.conditions(card(no_recursion="no state"), RunSpec()) == ()
-    (said,) = SEARCH.judge(FakeTrace(pair=card(no_recursion="no state")))
+    assert SEARCH.conditions(pair_card(no_recursion="no state"), RunSpec()) == ()
+    (said,) = SEARCH.judge(Facts(pair=pair_card(no_recursion="no state")))
     assert isinstance(said, Skipped) and said.state == "not applicable"
 
 
@@ -78,7 +78,7 @@ def test_two_faults_are_found_one_after_the_other() -> None:
     assert {condition.name for condition in third} <= {
         f"wiring-capture-{one}+feedback-normed" for one in ("3-6-5", "5-3-6", "5-6-3", "6-3-5", "6-5-3")
     } | {"wiring-capture-3-5-6+feedback-normed+rope-default"}
-    run = trace(both, [*run.others, *(condition.name for condition in third)])
+    run = trace(both, [*run.conditions, *(condition.name for condition in third)])
     assert SEARCH.wiring(run) == Wiring(capture=(3, 5, 6), feedback="normed")
     assert [item.code for item in SEARCH.judge(run) if isinstance(item, Finding)] == ["AUX-LAYERS", "FEEDBACK-MODE"]
 
@@ -115,10 +115,10 @@ def test_what_the_halves_leave_open_and_all_prompts_show_is_undecided_and_comes_
 
 
 def test_gains_of_one_that_earn_likelihood_and_no_right_guesses_are_no_better_fit() -> None:
-    flatter, better = (Story(log_prob=(-40, -140, -140, -140), forced=(first, 72, 72, 72), prompts=16) for first in (78, 85))
+    flatter, better = (Head(log_prob=(-40, -140, -140, -140), forced=(first, 72, 72, 72), prompts=16) for first in (78, 85))
     run = replace(trace({}), pair=pair([*OPEN, Wiring(ones="final")]))
-    assert SEARCH.wiring(replace(run, others={**run.others, "wiring-ones-final": flatter})) == Wiring()
-    more = SEARCH.further(replace(run, others={**run.others, "wiring-ones-final": better}))
+    assert SEARCH.wiring(replace(run, conditions={**run.conditions, "wiring-ones-final": flatter})) == Wiring()
+    more = SEARCH.further(replace(run, conditions={**run.conditions, "wiring-ones-final": better}))
     assert more and all(condition.settings.wiring.ones == "final" for condition in more)
 
 
@@ -129,9 +129,9 @@ def test_a_gain_that_one_half_misses_by_its_spread_is_found_where_all_prompts_sh
 
 
 def test_a_head_that_knows_nothing_gains_nothing_by_being_less_sure() -> None:
-    flatter = Story(log_prob=(-40, -140, -140, -140), forced=(5, 5, 5, 5), prompts=16)
+    flatter = Head(log_prob=(-40, -140, -140, -140), forced=(5, 5, 5, 5), prompts=16)
     run = trace({})
-    run = replace(run, others={**run.others, "wiring-rope-default": flatter})
+    run = replace(run, conditions={**run.conditions, "wiring-rope-default": flatter})
     assert SEARCH.wiring(run) == Wiring()
     (said,) = SEARCH.judge(run)
     assert isinstance(said, Sound)
@@ -139,7 +139,7 @@ def test_a_head_that_knows_nothing_gains_nothing_by_being_less_sure() -> None:
 
 def test_a_map_of_zeros_is_lost_unless_the_head_guesses_well_by_it() -> None:
     zeros = pair(vocab_map=Sourced("zeros", "tensor"))
-    lost = replace(trace({}), pair=zeros, story=Story(forced=(5, 5, 5, 5), log_prob=AS_DECLARED, prompts=16))
+    lost = replace(trace({}), pair=zeros, head=Head(forced=(5, 5, 5, 5), log_prob=AS_DECLARED, prompts=16))
     found = [item for item in SEARCH.judge(lost) if isinstance(item, Finding)]
     assert [(one.code, one.severity) for one in found] == [("VOCAB-MAP", "miswired")]
     assert "the map is lost" in found[0].claim
@@ -158,7 +158,7 @@ def test_a_map_is_judged_by_right_guesses() -> None:
     run = replace(
         run,
         pair=pair([*OPEN, Wiring(vocabulary="absolute")]),
-        others={**run.others, "wiring-vocabulary-absolute": Story(forced=(95, 72, 72, 72), log_prob=WORSE, prompts=16)},
+        conditions={**run.conditions, "wiring-vocabulary-absolute": Head(forced=(95, 72, 72, 72), log_prob=WORSE, prompts=16)},
     )
     assert SEARCH.further(run)[0].settings.wiring.vocabulary == "absolute"
 

@@ -15,9 +15,9 @@ from driftcli.report import verdict as verdicts
 from driftcli.report.choices import FailOn
 from driftcli.report.evidence import banner
 from driftcli.report.verdict import exit_code, gate_line, judge
-from tests.probes.fake_trace import FakeTrace, Story
+from driftcli.testing import Facts, Head
 
-HEALTHY = Story()
+HEALTHY = Head()
 NUMBER = Estimate(0.4, 0.3, 0.5, 20)
 OF_AXIS: dict[Axis, str] = {"drift": "DRIFT-STATE", "capacity": "LOW-CAPACITY", "wiring": "X-WIRING", "template": "X-TEMPLATE"}
 
@@ -49,8 +49,8 @@ def finding(axis: Axis, severity: Severity, claim: str = "a claim") -> Finding:
     return Finding(OF_AXIS[axis], severity, claim, NUMBER, "share", "do this")
 
 
-def judged(*items: Said, axes: tuple[Axis, ...] = ("drift",), story: Story = HEALTHY) -> Verdict:
-    return judge(FakeTrace(story), (Says(items, axes),))
+def judged(*items: Said, axes: tuple[Axis, ...] = ("drift",), story: Head = HEALTHY) -> Verdict:
+    return judge(Facts(story), (Says(items, axes),))
 
 
 # ---- axes
@@ -84,7 +84,7 @@ def test_a_finding_outweighs_a_skip_of_its_axis() -> None:
 @pytest.mark.parametrize("states", [("inconclusive", "not applicable"), ("not applicable", "inconclusive")])
 def test_an_axis_that_one_probe_cannot_and_another_could_not_judge_is_inconclusive(states: tuple[str, str]) -> None:
     battery = [Says((Skipped("drift", state, state),)) for state in states]  # type: ignore[arg-type]
-    assert judge(FakeTrace(), battery).axes["drift"].state == "inconclusive"
+    assert judge(Facts(), battery).axes["drift"].state == "inconclusive"
 
 
 def test_findings_are_ranked_from_the_worst_and_else_kept_in_the_order_of_the_battery() -> None:
@@ -190,7 +190,7 @@ def test_a_battery_without_a_judging_probe_gives_no_clean_bill() -> None:
 
 
 def test_the_headline_gives_the_cost_first_with_its_interval() -> None:
-    story = Story(forced=(80, 72, 64, 56))  # 24/80 at depth 4, less a hand-off of 8/80
+    story = Head(forced=(80, 72, 64, 56))  # 24/80 at depth 4, less a hand-off of 8/80
     assert judged(finding("drift", "moderate"), story=story).headline == (
         "feeding on its own hidden state costs the head 20% [20%, 20%] of its accuracy at depth 4, beyond what the hand-off costs"
     )

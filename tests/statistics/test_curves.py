@@ -12,7 +12,7 @@ from driftcli.domain import REGIONS, Absent, Estimate
 from driftcli.statistics import curves
 from driftcli.statistics.intervals import Bootstrap
 from driftcli.statistics.walks import Floats, Sums
-from tests.probes.fake_trace import FakeTrace
+from driftcli.testing import Facts
 
 BY_PROMPT: dict[str, list[list[float]] | list[float]] = {
     "anchors": [10, 30],
@@ -101,7 +101,7 @@ def test_the_self_feeding_tax_is_the_share_of_accepted_fresh_drafts_that_the_cha
 
 @pytest.mark.parametrize(("fresh_accepted", "absent"), [(3.9, True), (4.1, False)])
 def test_the_tax_is_null_below_a_tenth_of_an_accepted_fresh_draft(fresh_accepted: float, absent: bool) -> None:
-    class Pooled(FakeTrace):
+    class Pooled(Facts):
         def estimate(self, statistic: Callable[[Sums], Floats], condition: str = "baseline") -> Estimate | Absent:
             value = float(statistic(without(fresh_accepted=fresh_accepted, accepted=2.0))[0])  # 40 anchors: 0.0975 and 0.1025
             return Estimate(value, value, value, 2)

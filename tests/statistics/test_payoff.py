@@ -7,14 +7,14 @@ from driftcli.domain import Estimate
 from driftcli.mitigations.probe import MITIGATIONS
 from driftcli.statistics.costs import StepCosts
 from driftcli.statistics.payoff import MOST_TRIALS, advised_length, best_length, paying_length, undecided
-from tests.mitigations.planned_trace import CHEAP, DEAR, PlannedTrace, decoded
+from tests.mitigations.planned_trace import CHEAP, DEAR, planned
 from tests.mitigations.test_probe import EVERYTHING
 
 
 def test_the_best_length_is_chosen_on_one_half_and_priced_on_the_other() -> None:
     kept = {1: 60, 2: 90, 3: 100, 4: 101}
-    trace = PlannedTrace({Plan(BASELINE, drafts): decoded(count, drafts) for drafts, count in kept.items()})
-    plan, worth = best_length(trace, CHEAP)  # type: ignore[arg-type]
+    trace = planned({Plan(BASELINE, drafts): count for drafts, count in kept.items()})
+    plan, worth = best_length(trace, CHEAP)
     speeds = {drafts: (1 + count / 100) / (1 + 0.1 * drafts) for drafts, count in kept.items()}
     assert plan.drafts == max(speeds, key=lambda drafts: speeds[drafts])
     assert isinstance(worth, Estimate)
@@ -30,8 +30,8 @@ def test_the_best_length_is_chosen_on_one_half_and_priced_on_the_other() -> None
     ],
 )
 def test_the_length_that_pays_is_none_only_where_the_best_is_surely_slower(kept: list[float], costs: StepCosts, drafts: int) -> None:
-    plans = {Plan(BASELINE, 1): decoded(kept, 1), **{Plan(BASELINE, more): decoded(kept, more) for more in (2, 3, 4)}}
-    assert paying_length(PlannedTrace(plans), costs) == drafts  # type: ignore[arg-type]
+    plans = {Plan(BASELINE, 1): kept, **{Plan(BASELINE, more): kept for more in (2, 3, 4)}}
+    assert paying_length(planned(plans), costs) == drafts
 
 
 @pytest.mark.parametrize(
@@ -43,19 +43,19 @@ def test_the_length_that_pays_is_none_only_where_the_best_is_surely_slower(kept:
     ],
 )
 def test_another_length_than_the_runs_is_advised_only_where_it_is_surely_faster(kept: list[float], drafts: int) -> None:
-    plans = {Plan(BASELINE, 1): decoded(kept, 1), **{Plan(BASELINE, more): decoded(60, more) for more in (2, 3)}}
-    trace = PlannedTrace(plans)
-    assert best_length(trace, CHEAP)[0].drafts in (1, 4)  # type: ignore[arg-type]
-    assert advised_length(trace, CHEAP) == drafts  # type: ignore[arg-type]
+    plans = {Plan(BASELINE, 1): kept, **{Plan(BASELINE, more): 60 for more in (2, 3)}}
+    trace = planned(plans)
+    assert best_length(trace, CHEAP)[0].drafts in (1, 4)
+    assert advised_length(trace, CHEAP) == drafts
 
 
 def test_no_advice_is_bolder_than_the_trial_of_the_same_length() -> None:
-    trials = [trial for one in MITIGATIONS for trial in one.trials(PlannedTrace(measured=EVERYTHING))]  # type: ignore[arg-type]
+    trials = [trial for one in MITIGATIONS for trial in one.trials(planned(measured=EVERYTHING))]
     lengths_of_context = 5
     assert len(trials) + lengths_of_context + 2 <= MOST_TRIALS  # and renderings, and all together
 
 
 def test_little_or_foreign_text_leaves_all_undecided() -> None:
-    assert not undecided(PlannedTrace())  # type: ignore[arg-type]
-    assert "15 prompts" in undecided(PlannedTrace(n_prompts=15))  # type: ignore[arg-type]
-    assert "not the target's own" in undecided(PlannedTrace(argmax_share=0.5))  # type: ignore[arg-type]
+    assert not undecided(planned())
+    assert "15 prompts" in undecided(planned(prompts=15))
+    assert "not the target's own" in undecided(planned(chosen=0.5))
