@@ -123,7 +123,7 @@ class Probe(Protocol):
 
     @property
     def axes(self) -> tuple[Axis, ...]:
-        """The axes that it judges."""
+        """The axes that it judges; on others it may find, skip or withhold something, but never call them sound or open."""
 
     def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
         """What to run besides the baseline."""

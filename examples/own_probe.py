@@ -3,6 +3,10 @@
 A probe of one's own is an object with a name, the axes it judges, `conditions` to run and `judge`, which sees numbers and nothing else:
 
     PYTHONPATH=examples driftcli diagnose --probe own_probe:PROBE
+
+One line checks it and what a probe promises, without a model (`driftcli.testing`):
+
+    assert compute_probe(PROBE, ratios={"last-32": Estimate(1.2, 1.1, 1.3, 10)}).codes == ["WINDOW-HELPS"]
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ LAYERS = (  # each imports from its own and from those before it
     {"driftcli.loading", "driftcli.traces", "probes"},
     {"driftcli.comparison"},
     {"driftcli.engine", "driftcli.mitigations", "driftcli.report", "driftcli.gate", "driftcli.served"},
+    {"driftcli.testing"},
     {"driftcli.cli"},
 )
 BRINGS_TORCH = (  # the only modules that name torch or transformers when they are loaded, and those that import them

@@ -11,7 +11,7 @@ under them (`conditions`), the pair, and more: `Given` lists them; nothing is wr
 bootstrap as in a run; of prompts that are all alike an interval is a point, so a threshold can be met by hand.
 
 On the way the contract of `driftcli.probe.Probe` is checked, and ProbeError says what breaks it: names and axes are known, `conditions` and
-`judge` say the same when they are asked again, codes exist, and nothing is said of an axis that was not declared.
+`judge` say the same when they are asked again, codes exist, and no axis is called sound that was not declared.
 """
 
 from __future__ import annotations
