@@ -111,7 +111,7 @@ def _listed(package: Distribution) -> str:
 def _known_as(package: Distribution) -> tuple[str, str]:
     """A package's name and version, on one line each whatever its metadata holds."""
     told = package.metadata
-    name, version = (told.get(key) or f"(no {key.lower()})" for key in ("Name", "Version"))
+    name, version = ((told.get_all(key) or [f"(no {key.lower()})"])[0] for key in ("Name", "Version"))
     return one_line(name, LONGEST_REASON), one_line(version, LONGEST_REASON)
 
 

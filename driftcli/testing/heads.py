@@ -23,8 +23,9 @@ def by_prompt(values: ByDepth, prompts: int) -> Floats:
     No two prompts are alike to the last digit: of prompts that are, nothing but the rule of three is known.
     """
     rows = np.atleast_2d(np.array(values, dtype=float))
-    dealt = rows[np.arange(prompts) % len(rows)]
-    return dealt - HAIR * np.multiply.outer(np.arange(prompts) % 7, np.arange(1, rows.shape[1] + 1)) * dealt**2
+    dealt: Floats = rows[np.arange(prompts) % len(rows)]
+    apart: Floats = HAIR * np.multiply.outer(np.arange(prompts) % 7, np.arange(1, rows.shape[1] + 1)) * dealt**2
+    return dealt - apart
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Head:
     @property
     def depth(self) -> int:
         """Draft tokens a chain."""
-        return by_prompt(self.forced, 1).shape[1]
+        return len(by_prompt(self.forced, 1)[0])
 
     @cached_property
     def sums(self) -> Sums:
