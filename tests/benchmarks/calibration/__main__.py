@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 
-from tests.benchmarks.calibration import coverage, nulls, power, replies, timing, unsettled
+from tests.benchmarks.calibration import changes, coverage, nulls, power, replies, timing, unsettled
 from tests.benchmarks.calibration.effort import FULL, SHORT, Effort
 from tests.benchmarks.calibration.regimes import REGIMES
 from tests.benchmarks.calibration.shares import Table
@@ -26,6 +26,7 @@ TABLES: Mapping[str, Callable[[Effort], Table]] = {
     "open": unsettled.table,
     "replies": replies.table,
     "timing": timing.table,
+    "changes": changes.table,
 }
 
 

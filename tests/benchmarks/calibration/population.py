@@ -88,7 +88,7 @@ class Population:
     @cached_property
     def by_position(self) -> Sums:
         """Anchors, rounds and kept drafts of each prompt's reply by how far it has gone; (prompt, bin)."""
-        accepted, usable = accepted_of(self._drafts(self.reply).right), self.reply.usable
+        accepted, usable = accepted_of(self.drafts.right), self.reply.usable
         on_walk = visited(accepted, self.reply.anchors)
         counted = {"anchors": usable, "rounds": on_walk, "kept": on_walk * accepted}
         parts = bin_of(np.arange(usable.shape[1]))
@@ -128,7 +128,7 @@ class Population:
 
     @cached_property
     def _likely(self) -> Floats:
-        drafts = self._drafts(self.reply)
+        drafts = self.drafts
         return likely(drafts.centre, drafts.reply.noise, self._random("likely"))
 
     def _baseline(self) -> dict[str, Floats]:
@@ -155,6 +155,11 @@ class Population:
         self._accepted[condition.name] = accepted_of(drafts.right)
         sums = guess_sums(drafts.right, fresh if condition.controls else None, reply.anchors)
         return {**sums, **target_sums(reply, own_choices(condition.text), random)}
+
+    @property
+    def drafts(self) -> Drafts:
+        """The chains on the replies to the prompts as they are rendered."""
+        return self._drafts(self.reply)
 
     def _drafts(self, reply: Reply) -> Drafts:
         """Chains on a reply with the damage of feeding on themselves that the scenario asks for."""
