@@ -61,6 +61,7 @@ class Recipe:
     extra: dict[str, tuple[str, Life]] = field(default_factory=dict)  # further conditions: name -> (probe, how the head fares)
     costs: Sequence[StepCosts] = ()  # of a run that tried mitigations
     groups: Mapping[str, str] = field(default_factory=dict)  # by prompt
+    token: int = 5  # of which replies are made
 
 
 DRIFTING = Life(
@@ -144,7 +145,7 @@ def _trajectory(recipe: Recipe, prompt: str) -> Columns:
         "group": [recipe.groups.get(prompt)],
         "prompt_length": [PROMPT_LENGTH],
         "length": [PROMPT_LENGTH + reply],
-        "ids": [[5] * (PROMPT_LENGTH + reply)],
+        "ids": [[5] * PROMPT_LENGTH + [recipe.token] * reply],
         "labels": [[1] * PROMPT_LENGTH + [2] * reply],
         "anchors": [recipe.anchors if usable else 0],
         "rounds_to_end": [[1 + (reply - 2) // 3] * recipe.life.depth],
