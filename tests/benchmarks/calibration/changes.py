@@ -88,8 +88,8 @@ def rival(regime: str, alike: str, true: float, prompts: int) -> Rival:
     def shifted(by: float) -> Sums:
         return walk_sums(accepted_of(noise > -(centre + by)), reply.anchors, DEPTH)
 
-    low, high = -2.0, 2.0
-    for _ in range(14):
+    low, high = -1.0, 1.0
+    for _ in range(10):  # to 0.002 probits, a tenth of a percent of the length
         middle = (low + high) / 2
         low, high = (middle, high) if _length(shifted(middle)) < wanted else (low, middle)
     return Rival(first, shifted((low + high) / 2))
