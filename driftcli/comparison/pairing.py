@@ -1,7 +1,8 @@
 """Runs brought onto the same prompts: rows summed over the same units, the same depths and, where replies are alike, the same anchors.
 
-A prompt is shared where its first turn is rendered to the same text in every run. Replies of one target to it are mostly the same tokens;
-then the runs drafted from the same anchors, and only those count that all of them have. Where replies differ, each is summed in full.
+A prompt is shared where its first turn is rendered to the same text in every run, or, where a comparison is forced, by its id. Replies of
+one target to it are mostly the same tokens; then the runs drafted from the same anchors, and only those count that all of them have. Where
+replies differ, each is summed in full.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Key = tuple[str, int]  # prompt and turn
 class Pairing:
     """Runs on the prompts that they share. Sums are (unit, ...), all over the same units, which all have an anchor in every run.
 
-    shared: prompts with an anchor in all of them; alike: replies that are the same tokens in all, of so many.
+    alike: replies that are the same tokens in all, of so many; rendered: prompts that are rendered to the same text.
     """
 
     runs: tuple[Run, ...]
@@ -45,6 +46,7 @@ class Pairing:
     depth: int
     alike: int
     replies: int
+    rendered: int
 
     @property
     def shared(self) -> int:
@@ -133,10 +135,11 @@ def cut(grid: Grid, depth: int, ends: Mapping[Key, int]) -> Grid:
     return replace(short, values={**values, "on_walk": np.repeat(visited[:, None], depth, axis=1)})
 
 
-def paired(runs: Sequence[Run]) -> Pairing:
-    """Runs on the prompts that all of them have; raises RunError where too few are shared."""
+def paired(runs: Sequence[Run], *, force: bool = False) -> Pairing:
+    """Runs on the prompts that all of them have, force: however they are rendered; raises RunError where too few are shared."""
     texts = [read_table(run.path / "trajectories", COLUMNS, run.reference) for run in runs]
-    shared = _shared(texts)
+    rendered = _rendered(texts)
+    shared = set.intersection(*(set(table["prompt"].to_pylist()) for table in texts)) if force else rendered
     _check_shared(runs, texts, shared)
     own = [_of_prompts(table, shared) for table in texts]
     usable = set.intersection(*(set(table.filter(pc.field("anchors") > 0)["prompt"].to_pylist()) for table in own))
@@ -146,10 +149,18 @@ def paired(runs: Sequence[Run]) -> Pairing:
     counted = [_by_key(of_units(table, units)).keys() for table in own]
     same = _alike(own)
     every = set.intersection(*map(set, counted))
-    return Pairing(tuple(runs), tuple(own), units, min(run.spec.depth for run in runs), len(every & same), len(every))
+    return Pairing(
+        tuple(runs),
+        tuple(own),
+        units,
+        min(run.spec.depth for run in runs),
+        len(every & same),
+        len(every),
+        len(rendered & set(units.prompts)),
+    )
 
 
-def _shared(texts: Sequence[pa.Table]) -> set[str]:
+def _rendered(texts: Sequence[pa.Table]) -> set[str]:
     """Prompts whose first turn is rendered to the same text everywhere."""
     rendered = [{key: row["rendered_sha256"] for key, row in _by_key(table, "rendered_sha256").items()} for table in texts]
     return {key[0] for key, mark in rendered[0].items() if key[1] == 0 and all(one.get(key) == mark for one in rendered)}

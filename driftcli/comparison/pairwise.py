@@ -69,7 +69,7 @@ def comparable(runs: Sequence[Run], *, force: bool, any_depth: bool = False) -> 
 def compare(runs: tuple[Run, Run], names: tuple[str, str], band: float, *, force: bool = False) -> Comparison:
     """The second of two runs held against the first; raises RunError where they are not comparable, unless `force`, or share too little."""
     found = comparable(runs, force=force)
-    pairing = paired(runs)
+    pairing = paired(runs, force=force)
     same = same_drafter(runs)
     claimed = all(run.argmax_share >= EXACT_TEXT for run in runs)
     decided = change(length(claimed=claimed), pairing.draws, pairing.sums, Scales(band, same=same))

@@ -82,7 +82,7 @@ class Ranking:
 def rank(runs: Sequence[Run], names: tuple[str, ...], band: float, *, force: bool = False) -> Ranking:
     """Drafters of one target ranked; raises RunError where the runs are not comparable, unless `force`, or share too few prompts."""
     found = comparable(runs, force=force, any_depth=True)
-    pairing = paired(runs)
+    pairing = paired(runs, force=force)
     asked = contestants(pairing, names)
     lengths = [_walking(one, pairing.depth) for one in asked]
     untimed = untold(pairing, found)

@@ -81,6 +81,8 @@ def shared(pairing: Pairing) -> str:
 
 def pairing_words(pairing: Pairing) -> str:
     """By what the runs are paired."""
+    if pairing.rendered < pairing.shared:
+        return f"paired by prompt id ({pairing.rendered} of {pairing.shared} prompts are rendered to the same text)"
     if pairing.alike == pairing.replies:
         return f"paired by prompt, turn and anchor (all {pairing.replies} replies are the same text)"
     return f"paired by prompt and turn ({pairing.alike} of {pairing.replies} replies are the same text)"

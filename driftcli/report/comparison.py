@@ -9,6 +9,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from driftcli.comparison.changes import Change
+from driftcli.comparison.pairing import Pairing
 from driftcli.comparison.pairwise import Comparison
 from driftcli.comparison.telling import banner, facts, headline, remarks, rows, shown_times
 from driftcli.comparison.words import Word
@@ -81,8 +82,8 @@ def _plain(one: Comparison) -> Mapping[str, Plain]:
         "headline": headline(one),
         "runs": [_run_json(one, place) for place in (0, 1)],
         "band": one.band,
-        "paired_by": ["prompt", "turn", *(["anchor"] if pairing.alike == pairing.replies else [])],
-        "prompts": {"shared": pairing.shared, "units": pairing.units.count, "own": [len(run.prompts) for run in pairing.runs]},
+        "paired_by": _paired_by(pairing),
+        "prompts": prompts_json(pairing),
         "replies": {"shared": pairing.replies, "same_text": pairing.alike},
         "depth": pairing.depth,
         "changes": [{"decides": change is one.length, **_change_json(change)} for change in one.changes],
@@ -90,6 +91,18 @@ def _plain(one: Comparison) -> Mapping[str, Plain]:
         "differences": [{"what": other.what, "seen": list(other.seen), "effect": other.effect} for other in one.differences],
         "forced": bool(one.forced),
     }
+
+
+def _paired_by(pairing: Pairing) -> list[Plain]:
+    """The keys by which rows of the runs meet: rendered prompts, unless that was forced, and anchors where all replies are alike."""
+    rendered = ["rendered prompt"] if pairing.rendered == pairing.shared else []
+    return ["prompt", "turn", *rendered, *(["anchor"] if pairing.alike == pairing.replies else [])]
+
+
+def prompts_json(pairing: Pairing) -> Mapping[str, Plain]:
+    """How many prompts are compared, as how many units, of how many each run has, and how many are rendered to the same text."""
+    own: list[Plain] = [len(run.prompts) for run in pairing.runs]
+    return {"shared": pairing.shared, "units": pairing.units.count, "own": own, "rendered_alike": pairing.rendered}
 
 
 def _run_json(one: Comparison, place: int) -> Mapping[str, Plain]:

@@ -11,7 +11,7 @@ from rich.text import Text
 from driftcli.comparison.answers import answer, facts, remarks, rows
 from driftcli.comparison.ranking import Place, Ranking
 from driftcli.report.choices import OutputFormat
-from driftcli.report.comparison import estimate_json
+from driftcli.report.comparison import estimate_json, prompts_json
 from driftcli.report.markdown import escaped
 from driftcli.report.tables import hanging, listed
 from driftcli.traces.writer import Plain
@@ -69,7 +69,7 @@ def as_json(ranking: Ranking) -> str:
         "schema": SCHEMA,
         "answer": answer(ranking),
         "runs": [{"name": name, "path": str(run.path)} for name, run in zip(ranking.names, pairing.runs, strict=True)],
-        "prompts": {"shared": pairing.shared, "units": pairing.units.count, "own": [len(run.prompts) for run in pairing.runs]},
+        "prompts": prompts_json(pairing),
         "replies": {"shared": pairing.replies, "same_text": pairing.alike},
         "depth": pairing.depth,
         "by_speed": None if ranking.untimed else [_place(one) for one in ranking.by_speed],

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from driftcli.cli.main import main
+from tests.comparison.runs import written
 from tests.report.synthetic import DRIFTING, Recipe, write_run
 
 BASE = Recipe()
@@ -25,9 +26,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "few-worse": replace(FEW, life=DRIFTING),
         "near": replace(BASE, seed=8),
         "other-target": replace(BASE, target="Another"),
-        "hostile": replace(BASE, drafter=HOSTILE, target=HOSTILE),
     }.items():
-        write_run(folder / name, replace(recipe, drafter=recipe.drafter if name == "hostile" else f"some/{name}"))
+        written(folder, recipe, name)
+    write_run(folder / "hostile", replace(BASE, drafter=HOSTILE, target=HOSTILE))
     return folder
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from dataclasses import replace
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,8 +20,23 @@ SOUND, WORSE = Life(), Life(fresh=0.5)
 
 
 def written(folder: Path, recipe: Recipe, name: str) -> Run:
-    """A run of a recipe in a folder, its drafter named for it."""
-    return read_run(write_run(folder / name, replace(recipe, drafter=f"some/{name}")))
+    """A run of a recipe in a folder, its drafter named for it; the rows of a recipe are written once for all tests of a session."""
+    kept = folder.parent / f"recipe-{sha256(repr(recipe).encode()).hexdigest()[:12]}"
+    if not kept.exists():
+        write_run(kept, recipe)
+    return linked(kept, folder / name, lambda held: held["pair"]["drafter"].update(name=f"some/{name}"))
+
+
+def linked(run: Path, folder: Path, edit: Callable[[dict[str, Any]], object]) -> Run:
+    """The rows of a run under another manifest."""
+    folder.mkdir(parents=True)
+    for part in run.iterdir():
+        if part.name != "run.json":
+            (folder / part.name).symlink_to(part)
+    held = json.loads((run / "run.json").read_text())
+    edit(held)
+    (folder / "run.json").write_text(json.dumps(held))
+    return read_run(folder)
 
 
 def chains(run: Run) -> dict[str, dict[int, list[bool]]]:

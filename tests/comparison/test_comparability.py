@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ import pytest
 from driftcli.comparison.comparability import FACTS, differences, same_drafter
 from driftcli.comparison.pairwise import comparable
 from driftcli.errors import RunError
-from driftcli.traces.reader import Run, read_run
-from tests.comparison.runs import written
+from driftcli.traces.reader import Run
+from tests.comparison.runs import linked, written
 from tests.report.synthetic import Recipe
 
 Edit = Callable[[dict[str, Any]], object]
@@ -33,18 +32,6 @@ EDITS: dict[str, Edit] = {  # one for each fact that a manifest alone holds
 ELSEWHERE = {"replies", "step times", "batch size of the step times", "wiring", "seed"}  # in the rows, in another file, or in two places
 
 
-def edited(run: Run, folder: Path, edit: Edit) -> Run:
-    """A copy of a run whose manifest is another."""
-    folder.mkdir()
-    for part in run.path.iterdir():
-        (folder / part.name).symlink_to(part)
-    held = json.loads((run.path / "run.json").read_text())
-    edit(held)
-    (folder / "run.json").unlink()
-    (folder / "run.json").write_text(json.dumps(held))
-    return read_run(folder)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return written(tmp_path_factory.mktemp("runs"), Recipe(), "own")
@@ -56,7 +43,7 @@ def test_every_fact_has_an_edit() -> None:
 
 @pytest.mark.parametrize("what", EDITS)
 def test_each_thing_that_differs_is_named_alone_with_both_values(run: Run, tmp_path: Path, what: str) -> None:
-    other = edited(run, tmp_path / "other", EDITS[what])
+    other = linked(run.path, tmp_path / "other", EDITS[what])
     (one,) = differences([run, other])
     assert one.what == what
     assert len(set(one.seen)) == 2
@@ -65,18 +52,18 @@ def test_each_thing_that_differs_is_named_alone_with_both_values(run: Run, tmp_p
 
 @pytest.mark.parametrize("what", [fact.what for fact in FACTS if fact.effect == "refuses" and fact.what in EDITS])
 def test_what_changes_the_question_refuses_unless_forced(run: Run, tmp_path: Path, what: str) -> None:
-    other = edited(run, tmp_path / "other", EDITS[what])
+    other = linked(run.path, tmp_path / "other", EDITS[what])
     with pytest.raises(RunError, match=f"not comparable, they differ in {what}"):
         comparable([run, other], force=False)
     assert [one.what for one in comparable([run, other], force=True)] == [what]
 
 
 def test_another_machine_withholds_speeds_and_nothing_else(run: Run, tmp_path: Path) -> None:
-    (one,) = comparable([run, edited(run, tmp_path / "other", EDITS["machine"])], force=False)
+    (one,) = comparable([run, linked(run.path, tmp_path / "other", EDITS["machine"])], force=False)
     assert (one.what, one.effect) == ("machine", "withholds speeds")
 
 
 def test_drafters_are_the_same_by_their_files_and_by_how_they_are_read(run: Run, tmp_path: Path) -> None:
     assert same_drafter([run, run])
-    assert not same_drafter([run, edited(run, tmp_path / "read", EDITS["reading of the head"])])
-    assert not same_drafter([run, edited(run, tmp_path / "files", lambda held: held["pair"]["drafter"].update(fingerprint="2" * 16))])
+    assert not same_drafter([run, linked(run.path, tmp_path / "read", EDITS["reading of the head"])])
+    assert not same_drafter([run, linked(run.path, tmp_path / "files", lambda held: held["pair"]["drafter"].update(fingerprint="2" * 16))])

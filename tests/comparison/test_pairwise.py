@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from driftcli.comparison.pairwise import Comparison, compare
+from driftcli.comparison.telling import pairing_words
 from driftcli.domain import Absent, Estimate
 from driftcli.errors import RunError
 from driftcli.statistics.costs import StepCosts
 from driftcli.traces.reader import Run
-from tests.comparison.runs import SOUND, WORSE, length_change, written
+from tests.comparison.runs import SOUND, WORSE, length_change, linked, written
 from tests.report.synthetic import DRIFTING, WITHOUT_STATE, Life, Recipe
 
 BASE = Recipe(SOUND)
@@ -109,6 +110,24 @@ def test_a_drafter_without_a_state_is_compared_in_all_that_it_has(tmp_path: Path
     comparison = held(written(tmp_path, BASE, "a"), written(tmp_path, Recipe(WITHOUT_STATE), "b"))
     assert {"acceptance_length", "accuracy_1"} <= by_name(comparison).keys()
     assert {"hand-off", "self-feeding tax", "compounding at depth 8"} <= {one.words for one in comparison.missing}
+
+
+def test_at_a_temperature_sampled_draft_tokens_are_compared_too(tmp_path: Path) -> None:
+    runs = [
+        linked(written(tmp_path, recipe, name).path, tmp_path / f"{name}-drawn", lambda held: held["request"].update(temperature=0.7))
+        for name, recipe in {"a": BASE, "b": Recipe(WORSE)}.items()
+    ]
+    comparison = held(runs[0], runs[1])
+    assert "acceptance_length_sampled_drafts" in by_name(comparison)
+    assert comparison.length.word == "regressed"
+
+
+def test_prompts_that_are_rendered_otherwise_are_compared_by_their_ids_if_that_is_forced(tmp_path: Path) -> None:
+    before, after = written(tmp_path, BASE, "a"), written(tmp_path, replace(BASE, rendered="b"), "b")
+    with pytest.raises(RunError, match="16 ids are shared, but rendered to other texts"):
+        held(before, after)
+    pairing = held(before, after, force=True).pairing
+    assert pairing_words(pairing) == "paired by prompt id (0 of 16 prompts are rendered to the same text)"
 
 
 def test_effects_of_the_template_are_compared_where_both_measured_them(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ class Recipe:
     costs: Sequence[StepCosts] = ()  # of a run that tried mitigations
     groups: Mapping[str, str] = field(default_factory=dict)  # by prompt
     token: int = 5  # of which replies are made
+    rendered: str = "0"  # character that fills up the mark of every rendered prompt
 
 
 DRIFTING = Life(
@@ -156,7 +157,7 @@ def _trajectory(recipe: Recipe, prompt: str) -> Columns:
         "argmax_share": [recipe.argmax_share],
         "generated": [recipe.argmax_share == 1],
         "unlocated": [0],
-        "rendered_sha256": [f"{prompt:0>16}"],
+        "rendered_sha256": [f"{prompt:{recipe.rendered}>16}"],
     }
 
 

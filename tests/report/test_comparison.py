@@ -37,8 +37,8 @@ def test_json_holds_every_change_with_its_interval_band_and_word_and_says_which_
     for one, change in zip(found["changes"], held[0].changes, strict=True):
         assert (one["word"], one["difference"]["low"]) == (change.word, change.difference.low)
         assert (one["ratio"] is None) == (one["scale"] == "points")
-    assert found["paired_by"] == ["prompt", "turn", "anchor"]
-    assert found["prompts"] == {"shared": 16, "units": 16, "own": [16, 16]}
+    assert found["paired_by"] == ["prompt", "turn", "rendered prompt", "anchor"]
+    assert found["prompts"] == {"shared": 16, "units": 16, "own": [16, 16], "rendered_alike": 16}
 
 
 def test_no_line_is_wider_than_a_narrow_terminal(held: tuple[Comparison, Ranking]) -> None:
