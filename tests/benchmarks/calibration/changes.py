@@ -12,13 +12,11 @@ from functools import cache
 
 import numpy as np
 
-from driftcli.comparison.changes import Scales, change
-from driftcli.comparison.numbers import length
-from driftcli.comparison.words import BAND, WORDS
+from driftcli.comparison.words import BAND, WORDS, word_of
 from driftcli.statistics.curves import walk_acceptance_length
 from driftcli.statistics.intervals import Bootstrap
 from driftcli.statistics.walks import Sums
-from tests.benchmarks.calibration.counts import accepted_of, walk_sums
+from tests.benchmarks.calibration.counts import accepted_of, total, visited
 from tests.benchmarks.calibration.effort import Effort
 from tests.benchmarks.calibration.population import Population
 from tests.benchmarks.calibration.regimes import DEPTH, REGIMES, Scenario
@@ -43,9 +41,10 @@ class Rival:
 
     def word(self, size: int, random: np.random.Generator) -> str:
         """What a run of so many prompts says."""
-        some = random.integers(0, len(self.first["anchors"]), size)
-        sums = [{name: values[some] for name, values in own.items()} for own in (self.first, self.second)]
-        return change(length(claimed=True), Bootstrap.of(size, 0), sums, Scales(BAND)).word
+        some = random.integers(0, len(self.first["rounds_by_length"]), size)
+        first, second = ({name: values[some] for name, values in own.items()} for own in (self.first, self.second))
+        seen = Bootstrap.of(size, 0).compared(second, first, walk_acceptance_length, np.subtract)
+        return word_of(seen, "higher", BAND * (_length(first) + _length(second)) / 2)
 
 
 def table(effort: Effort) -> Table:
@@ -78,7 +77,7 @@ def rival(regime: str, alike: str, true: float, prompts: int) -> Rival:
     """A drafter whose acceptance length over all prompts is by so much another than the first one's."""
     population = Population(Scenario(REGIMES[regime]), {}, prompts)
     reply, chains = population.reply, population.drafts
-    first = walk_sums(accepted_of(chains.right), reply.anchors, DEPTH)
+    first = _sums(chains.right, reply.anchors)
     random, (same, spread) = np.random.default_rng(7), ALIKE[alike]
     other = chain_noise(random.standard_normal(reply.ease.shape, dtype=np.float32), DEPTH, random)
     noise = same * reply.noise + np.float32(np.sqrt(1 - same**2)) * other
@@ -86,13 +85,20 @@ def rival(regime: str, alike: str, true: float, prompts: int) -> Rival:
     wanted = (1 + true) * _length(first)
 
     def shifted(by: float) -> Sums:
-        return walk_sums(accepted_of(noise > -(centre + by)), reply.anchors, DEPTH)
+        return _sums(noise > -(centre + by), reply.anchors)
 
     low, high = -1.0, 1.0
     for _ in range(10):  # to 0.002 probits, a tenth of a percent of the length
         middle = (low + high) / 2
         low, high = (middle, high) if _length(shifted(middle)) < wanted else (low, middle)
     return Rival(first, shifted((low + high) / 2))
+
+
+def _sums(right: np.ndarray, anchors: np.ndarray) -> Sums:
+    """Rounds and kept drafts of the walk at the full depth; (prompt, 1) each."""
+    accepted = accepted_of(right)
+    on_walk = visited(accepted, anchors)
+    return {"rounds_by_length": total(on_walk, on_walk)[:, None], "kept_by_length": total(accepted, on_walk)[:, None]}
 
 
 def _length(sums: Sums) -> float:
