@@ -9,6 +9,7 @@ import typer
 
 from driftcli.report.choices import STRICT, FailOn
 
+BASELINE = "A run of the drafter to hold this one against, on the same prompts: fails where the acceptance length regressed."
 POLICY = (
     "TOML: fail-on, strict, [limits] NAME = { min, max }; [[rules]] with level off, warn or error by code, axis, category, condition or "
     "rule, of which the last match decides; [[accepted]], likewise, with reason and until."
@@ -20,6 +21,7 @@ SELECT = "Only findings of this code count, whatever their axis; may be repeated
 
 def check(
     run: Annotated[Path, typer.Argument(help="Run folder to judge.")],
+    baseline: Annotated[Path | None, typer.Option(help=BASELINE)] = None,
     policy: Annotated[Path | None, typer.Option(help=POLICY)] = None,
     min: Annotated[list[str] | None, typer.Option(metavar="NAME=NUMBER", help=MIN)] = None,
     max: Annotated[list[str] | None, typer.Option(metavar="NAME=NUMBER", help="The most, likewise, as compounding=0.1.")] = None,
@@ -33,4 +35,4 @@ def check(
     """Judge RUN as a gate: exit 4 where a rule fails, 5 where one cannot be told, with how many more prompts would tell."""
     from driftcli.cli.checking import Asked, end, outcome
 
-    end(outcome(run, Asked(policy, min or [], max or [], fail_on, strict, select or [], ignore or [], probe or [])), format)
+    end(outcome(run, Asked(baseline, policy, min or [], max or [], fail_on, strict, select or [], ignore or [], probe or [])), format)

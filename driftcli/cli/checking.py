@@ -21,6 +21,7 @@ from driftcli.gate.numbers import why_not_in, why_unknown
 from driftcli.gate.page import Page
 from driftcli.gate.policy import Policy, selecting, why_no_code
 from driftcli.gate.policy_file import read_policy
+from driftcli.gate.regression import change_checks
 from driftcli.outcome import Outcome
 from driftcli.printable import printable
 from driftcli.report.choices import FailOn
@@ -33,6 +34,7 @@ from driftcli.traces.reader import Run, read_run
 class Asked:
     """What the command line says."""
 
+    baseline: Path | None
     policy: Path | None
     least: Sequence[str]
     most: Sequence[str]
@@ -51,8 +53,9 @@ def outcome(folder: Path, asked: Asked) -> Outcome:
     battery, strangers = trusted_battery(run.probe_names, asked.probes)
     for name in strangers:
         typer.echo(printable(f"{name} is left out: code that a run folder names is run only if --probe {name} says so too"), err=True)
-    fail_on = policy.fail_on or ("none" if policy.limits else "mild")
-    return checked(Held(run, judge(run, battery), policy, fail_on, today()))
+    changes = [] if asked.baseline is None else change_checks(read_run(asked.baseline), run, policy)
+    fail_on = policy.fail_on or ("none" if policy.limits or changes else "mild")
+    return checked(Held(run, judge(run, battery), policy, fail_on, today(), changes))
 
 
 def policy_of(asked: Asked) -> Policy:

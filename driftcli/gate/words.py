@@ -18,7 +18,9 @@ def headline(checks: Sequence[Check]) -> str:
             return f"{word}: {own[0].reason}{others}{_settled_by(own) if status == 'undecided' else ''}"
     passed, warned = (sum(check.status == status for check in checks) for status in ("passed", "warned"))
     held = "1 rule holds" if passed == 1 else f"{passed} rules hold" if passed else "no rule failed"
-    return f"passed: {held}{', ' * bool(warned)}{counted(warned, 'warning') if warned else ''}"
+    compared = [f"; {check.reason}" for check in checks if check.rule.startswith("compare:")]
+    beside = f", {counted(warned, 'warning')}" if warned else ""
+    return f"passed: {held}{beside}{''.join(compared[:1])}"
 
 
 def _settled_by(undecided: Sequence[Check]) -> str:

@@ -1,0 +1,85 @@
+"""A run held against a baseline: its changes as rules. Which of them fail is the comparison's to say, unless the policy names one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from driftcli.comparison.changes import Change
+from driftcli.comparison.comparability import Difference, differences
+from driftcli.comparison.gate import outcome_of
+from driftcli.comparison.names import names
+from driftcli.comparison.pairwise import compare
+from driftcli.comparison.words import BAND
+from driftcli.domain import Absent, Estimate
+from driftcli.errors import RunError
+from driftcli.gate.limits import too_few_by
+from driftcli.gate.policy import About, Policy
+from driftcli.outcome import Check
+from driftcli.statistics.curves import walk_acceptance_length
+from driftcli.statistics.intervals import too_few
+from driftcli.statistics.walks import MINIMAL_PROMPTS
+from driftcli.traces.reader import Run
+
+DEAD = 1.05  # acceptance length that is no drafter's: one draft token in twenty rounds (chosen by us)
+
+
+def change_checks(baseline: Run, run: Run, policy: Policy) -> list[Check]:
+    """The changes of a run against a baseline; raises RunError for a baseline that is dead, and for runs that are not comparable."""
+    refuse_dead(baseline)
+    runs = (baseline, run)
+    found = differences(runs)
+    if refusing := [str(one) for one in found if one.effect == "refuses"]:
+        what = "; ".join(refusing)
+        raise RunError(f"{baseline.path}, {run.path}: not comparable, they differ in {what}; name a baseline that was measured alike")
+    if few := [one for one in runs if one.n_prompts < MINIMAL_PROMPTS]:
+        return [_too_few(one) for one in few[:1]]
+    comparison = compare(runs, _names(runs), BAND)
+    checks = outcome_of(comparison, strict=policy.strict).checks
+    named = [_named(check, one, policy) for check, one in zip(checks, comparison.changes, strict=True)]
+    return [*named, *_told(found)]
+
+
+def _too_few(run: Run) -> Check:
+    """That a run has too few prompts to be compared, and how many are missing."""
+    more = too_few_by(run.n_prompts)
+    reason = f"acceptance length: cannot tell, {run.path} has {too_few(run.n_prompts)}; at least {more} more prompts are needed"
+    return Check("compare:acceptance_length", "undecided", reason, more_prompts=more)
+
+
+def refuse_dead(baseline: Run) -> None:
+    """RunError for a baseline whose drafter gets nothing accepted, as far as its prompts can tell: nothing could be worse."""
+    length = baseline.estimate(walk_acceptance_length)
+    low = length.low if isinstance(length, Estimate) else length.value
+    if low is None or low <= DEAD:
+        raise RunError(
+            f"{baseline.path}: the baseline's acceptance length {_shown(length)} cannot be told from {DEAD:g}, that of a drafter of which "
+            "nothing is accepted, and nothing is worse than that; name a run of a drafter that works, or of more prompts"
+        )
+
+
+def _shown(length: Estimate | Absent) -> str:
+    if isinstance(length, Estimate):
+        return f"{length.value:.2f} [{length.low:.2f}, {length.high:.2f}]"
+    return f"{'' if length.value is None else f'{length.value:.2f} '}({length.reason})"
+
+
+def _names(runs: tuple[Run, Run]) -> tuple[str, str]:
+    first, second = names(runs)
+    return first, second
+
+
+def _named(check: Check, change: Change, policy: Policy) -> Check:
+    """A change as the comparison has it, but one that the policy calls an error by what it comes to, whatever number it is of."""
+    rule = policy.rule_for(About(check.rule))
+    if rule is None or rule.level != "error":
+        return check
+    if change.word == "regressed":
+        return replace(check, status="failed")
+    unsure = change.word == "cannot tell" or (policy.strict and change.word == "no difference seen")
+    return replace(check, status="undecided") if unsure else check
+
+
+def _told(found: list[Difference]) -> list[Check]:
+    """What else differs between the runs, which changes nothing but is to be known."""
+    what = "; ".join(str(one) for one in found)
+    return [Check("compare:differences", "skipped", f"the runs also differ in {what}")] if found else []
