@@ -29,22 +29,9 @@ def runs(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "dead": (models / "pre", "12"),
     }
     for name, (drafter, limit) in told.items():
-        words = [
-            "--probe",
-            "chain-length",
-            "--depth",
-            depth,
-            "--max-new-tokens",
-            "24",
-            "--limit",
-            limit,
-            "--threads",
-            "1",
-            "--device",
-            "cpu",
-        ]
+        words = ["--probe", "chain-length", "--depth", "2", "--max-new-tokens", "14", "--threads", "1", "--device", "cpu", "--limit"]
         pair = ["--target", str(models / "target"), "--drafter", str(drafter), "--prompts", str(folder / "prompts.jsonl")]
-        assert ended(["diagnose", *pair, *words, "--out", str(folder / name), "--format", "json"]) == 0
+        assert ended(["diagnose", *pair, *words, limit, "--out", str(folder / name), "--format", "json"]) == 0
     return folder
 
 
