@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 
 from driftcli.comparison.changes import Change
@@ -34,7 +35,7 @@ def change_checks(baseline: Run, run: Run, policy: Policy) -> list[Check]:
     if few := [one for one in runs if one.n_prompts < MINIMAL_PROMPTS]:
         return [_too_few(one) for one in few[:1]]
     comparison = compare(runs, _names(runs), BAND)
-    checks = outcome_of(comparison, strict=policy.strict).checks
+    checks = [_with_fix(check, runs) for check in outcome_of(comparison, strict=policy.strict).checks]
     named = [_named(check, one, policy) for check, one in zip(checks, comparison.changes, strict=True)]
     return [*named, *_told(found)]
 
@@ -42,7 +43,7 @@ def change_checks(baseline: Run, run: Run, policy: Policy) -> list[Check]:
 def _too_few(run: Run) -> Check:
     """That a run has too few prompts to be compared, and how many are missing."""
     more = too_few_by(run.n_prompts)
-    reason = f"acceptance length: cannot tell, {run.path} has {too_few(run.n_prompts)}; at least {more} more prompts are needed"
+    reason = f"acceptance length: {run.path} has {too_few(run.n_prompts)}; at least {more} more prompts are needed"
     return Check("compare:acceptance_length", "undecided", reason, more_prompts=more)
 
 
@@ -52,8 +53,8 @@ def refuse_dead(baseline: Run) -> None:
     low = length.low if isinstance(length, Estimate) else length.value
     if low is None or low <= DEAD:
         raise RunError(
-            f"{baseline.path}: the baseline's acceptance length {_shown(length)} cannot be told from {DEAD:g}, that of a drafter of which "
-            "nothing is accepted, and nothing is worse than that; name a run of a drafter that works, or of more prompts"
+            f"{baseline.path}: a dead baseline, its acceptance length {_shown(length)} is within noise of 1, expected surely above {DEAD:g}: "
+            "against it nothing can regress; name a run of a drafter that works, or of more prompts"
         )
 
 
@@ -77,6 +78,12 @@ def _named(check: Check, change: Change, policy: Policy) -> Check:
         return replace(check, status="failed")
     unsure = change.word == "cannot tell" or (policy.strict and change.word == "no difference seen")
     return replace(check, status="undecided") if unsure else check
+
+
+def _with_fix(check: Check, runs: tuple[Run, Run]) -> Check:
+    """A change with where to look for what it comes from, which a comparison need not say."""
+    where = shlex.join(["driftcli", "compare", *(str(run.path) for run in runs)])
+    return replace(check, fix=check.fix or f"see what changed: {where}")
 
 
 def _told(found: list[Difference]) -> list[Check]:
