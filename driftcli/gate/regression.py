@@ -53,8 +53,8 @@ def refuse_dead(baseline: Run) -> None:
     low = length.low if isinstance(length, Estimate) else length.value
     if low is None or low <= DEAD:
         raise RunError(
-            f"{baseline.path}: a dead baseline, its acceptance length {_shown(length)} is within noise of 1, expected surely above {DEAD:g}: "
-            "against it nothing can regress; name a run of a drafter that works, or of more prompts"
+            f"{baseline.path}: a dead baseline, its acceptance length {_shown(length)} is within noise of 1 (expected above {DEAD:g}): "
+            "nothing can regress against it; name a run of a drafter that works, or of more prompts"
         )
 
 
