@@ -17,6 +17,7 @@ from driftcli.cli.check import check
 from driftcli.cli.compare import compare
 from driftcli.cli.diagnose import diagnose
 from driftcli.cli.explain import explain
+from driftcli.cli.inspect import inspect
 from driftcli.cli.net import INTERRUPTED, Net
 from driftcli.cli.probes import probes
 from driftcli.cli.report import report
@@ -48,6 +49,7 @@ app.command()(diagnose)
 app.command()(report)
 app.command()(check)
 app.command()(compare)
+app.command()(inspect)
 app.command()(scan)
 app.command()(server)
 app.command()(explain)

@@ -9,6 +9,8 @@ ScanFormat = Literal["terminal", "json"]
 ReadingChoice = Literal[
     "declared", "as_served:vllm", "as_served:vllm-v1", "as_served:sglang", "as_served:transformers", "as_served:llama.cpp", "as_trained"
 ]
+TableName = Literal["trajectories", "steps", "heads", "streams", "pieces"]
+ExportFormat = Literal["csv", "arrow", "jsonl"]
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 FailOn = Literal["none", "mild", "moderate", "severe"]
 FAILS = "Exit 4 when the verdict is at this severity or above, 5 when it is inconclusive."

@@ -41,14 +41,14 @@ def report(run: Run, verdict: Verdict) -> dict[str, Plain]:
             "open": verdict.open,
             "axes": {axis: _axis(found) for axis, found in verdict.axes.items()},
         },
-        "baseline": _baseline(run.against(BASELINE)),
-        "rewired": _baseline(run) | {"wiring": str(run.wiring)} if run.reference == REWIRED else None,
+        "baseline": baseline_json(run.against(BASELINE)),
+        "rewired": baseline_json(run) | {"wiring": str(run.wiring)} if run.reference == REWIRED else None,
         "findings": [finding_json(finding) for finding in verdict.findings],
-        "conditions": [_condition(run, probe, name) for probe, name in run.conditions],
+        "conditions": [condition_json(run, probe, name) for probe, name in run.conditions],
         "failed": [{"name": name, "reason": reason} for name, reason in run.failed.items()],
-        "mitigations": remedies_json(run, _estimate),
-        "payoff": payoff_json(run, _estimate),
-        "training": training_json(run, verdict, _estimate),
+        "mitigations": remedies_json(run, estimate_json),
+        "payoff": payoff_json(run, estimate_json),
+        "training": training_json(run, verdict, estimate_json),
         "exports": exports_json(run),
         "prompts": {"measured": len(run.prompts), "offered": run.manifest.get("n_offered", len(run.prompts) + len(run.too_short))},
         "prompts_too_short": list(run.too_short),
@@ -91,17 +91,18 @@ def finding_json(finding: Finding) -> dict[str, Plain]:
     }
 
 
-def _baseline(run: Run) -> dict[str, Plain]:
+def baseline_json(run: Run) -> dict[str, Plain]:
+    """The headline and the curves of a run's reference as plain values."""
     length = run.estimate(walk_acceptance_length)
     recursion = None if run.pair.no_recursion is None else Absent(run.pair.no_recursion)
     return {
         **_claimed("acceptance_length", length, run.argmax_share),
-        **({"acceptance_length_sampled_drafts": _estimate(sampled_length(run, run.reference))} if run.spec.temperature else {}),
-        "emitted_per_round": _estimate(run.emitted_per_round),
+        **({"acceptance_length_sampled_drafts": estimate_json(sampled_length(run, run.reference))} if run.spec.temperature else {}),
+        "emitted_per_round": estimate_json(run.emitted_per_round),
         "target_argmax_share": run.argmax_share,
         "texts_with_sink": {"count": run.sink_texts[0], "of": run.sink_texts[1]},
-        "self_feeding_tax": _estimate(recursion or estimate_tax(run)),
-        "handoff": _estimate(recursion or run.estimate(handoff)),
+        "self_feeding_tax": estimate_json(recursion or estimate_tax(run)),
+        "handoff": estimate_json(recursion or run.estimate(handoff)),
         "by_depth": _by_depth(run),
         "by_position": [_position(run, number) for number in range(len(run.replies.bins))],
     }
@@ -110,9 +111,9 @@ def _baseline(run: Run) -> dict[str, Plain]:
 def _claimed(name: str, length: Estimate | Absent, argmax_share: float) -> dict[str, Plain]:
     """An acceptance length under its name where the text is the target's own, else withheld and given as `text_match_length`."""
     if argmax_share >= EXACT_TEXT:
-        return {name: _estimate(length)}
+        return {name: estimate_json(length)}
     why = f"the given replies are the target's own choice at only {argmax_share:.1%} of their tokens; see text_match_length"
-    return {name: _estimate(Absent(why)), "text_match_length": _estimate(length)}
+    return {name: estimate_json(Absent(why)), "text_match_length": estimate_json(length)}
 
 
 def _by_depth(run: Run) -> list[Plain]:
@@ -142,8 +143,8 @@ def _position(run: Run, number: int) -> dict[str, Plain]:
         "replies": replies.reached(number),
         "ended": replies.ended_before(number),
         **_claimed("acceptance_length", replies.acceptance_length(number), run.argmax_share),
-        **{name: _estimate(_of_state(run, name, replies.estimate(number, statistic))) for name, statistic in found.items()},
-        "against_first": {name: _estimate(_of_state(run, name, _paired(run, number, name))) for name in PAIRED},
+        **{name: estimate_json(_of_state(run, name, replies.estimate(number, statistic))) for name, statistic in found.items()},
+        "against_first": {name: estimate_json(_of_state(run, name, _paired(run, number, name))) for name in PAIRED},
     }
 
 
@@ -170,14 +171,21 @@ def _judged(name: str, place: int, run: Run, value: Estimate | Absent) -> Estima
     return Absent("no trajectory of this run has a sink") if "sink" in name else value
 
 
-def _condition(run: Run, probe: str, name: str) -> dict[str, Plain]:
+def condition_json(run: Run, probe: str, name: str) -> dict[str, Plain]:
+    """A condition beside the reference as plain values."""
     claimed = _claimed("acceptance_length", run.estimate(walk_acceptance_length, name), run.argmax_share_of(name))
     if run.is_sampled(name) or run.spec.temperature:
-        claimed["acceptance_length_sampled_drafts"] = _estimate(sampled_length(run, name))
-    return {"probe": probe, "name": name, **claimed, "ratio_to_baseline": _estimate(run.ratio_to_baseline(walk_acceptance_length, name))}
+        claimed["acceptance_length_sampled_drafts"] = estimate_json(sampled_length(run, name))
+    return {
+        "probe": probe,
+        "name": name,
+        **claimed,
+        "ratio_to_baseline": estimate_json(run.ratio_to_baseline(walk_acceptance_length, name)),
+    }
 
 
-def _estimate(value: Estimate | Absent) -> dict[str, Plain]:
+def estimate_json(value: Estimate | Absent) -> dict[str, Plain]:
+    """A number with its interval, or the reason why there is none, as plain values."""
     if isinstance(value, Absent):
         return {"value": value.value, "low": None, "high": None, "n_prompts": value.n_prompts, "reason": value.reason}
     return {"value": value.value, "low": value.low, "high": value.high, "n_prompts": value.n_prompts}

@@ -65,15 +65,16 @@ def read_table(folder: Path, columns: Sequence[str], condition: str) -> pa.Table
     return pa.concat_tables([read_rows(file, columns) for file in files]).unify_dictionaries()
 
 
-def read_rows(file: Path, columns: Sequence[str], where: pc.Expression | None = None) -> pa.Table:
-    """Rows of one cell's file, or those that `where` admits, null in a column that older runs lack.
+def read_rows(file: Path, columns: Sequence[str], where: pc.Expression | None = None, table: str | None = None) -> pa.Table:
+    """Rows of one cell's file, or those that `where` admits, null in a column that older runs lack; of the table that its folder names
+    unless told.
 
     Arrow is given the file open, since it would read a path such as `a:b` as a URL. RunError where it is damaged or the cell of another
     name.
     """
     try:
         with file.open("rb") as opened:
-            table = pq.read_table(opened, columns=list(columns), schema=arrow_schema(file.parent.name), filters=where)
+            rows = pq.read_table(opened, columns=list(columns), schema=arrow_schema(table or file.parent.name), filters=where)
             opened.seek(0)
             told = (pq.read_schema(opened).metadata or {}).get(b"driftcli.cell", file.stem.encode()).decode(errors="replace")
     except (OSError, ValueError, pa.ArrowException) as error:
@@ -81,7 +82,7 @@ def read_rows(file: Path, columns: Sequence[str], where: pc.Expression | None = 
         raise RunError(f"{file}: cannot be read ({said}); remove it and repeat the diagnosis, which measures it again") from error
     if told != file.stem:
         raise RunError(f"{file}: is a copy of {told}; remove it and repeat the diagnosis, which measures it again")
-    return table
+    return rows
 
 
 def grids(path: Path, condition: str, units: Units, span: tuple[int, int] = WHOLE) -> dict[Feed, Grid | None]:
