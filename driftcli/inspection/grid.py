@@ -11,7 +11,7 @@ from rich.text import Text
 
 from driftcli.printable import printable
 
-GAP, LONGEST = 2, 40  # blanks between columns, and characters of a cell that are shown (chosen by us)
+GAP, LONGEST = 2, 40  # blanks between columns, and characters of a cell that are shown where there is no room for more (chosen by us)
 DIGITS = 4  # significant, of a number (chosen by us)
 
 
@@ -30,7 +30,7 @@ class Grid:
         """The lines, none of them wider."""
         cells = [[shown(head), *(shown(row[place]) for row in self.rows)] for place, head in enumerate(self.heads)]
         numeric = [all(row[place] is None or isinstance(row[place], int | float) for row in self.rows) for place in range(len(self.heads))]
-        widths = [min(max(map(cell_len, column)), width if place == 0 else LONGEST) for place, column in enumerate(cells)]
+        widths = _widths([max(map(cell_len, column)) for column in cells], width)
         for number, places in enumerate(_blocks(widths, width)):
             yield from [Text()] if number else []
             for line in range(len(self.rows) + 1):
@@ -47,6 +47,20 @@ class Grid:
             style = "bold" if line == 0 else self.styles[line - 1][place] if self.styles else ""
             parts.append(Text(blank + text if numeric[place] else text + blank, style=style))
         return Text(" " * GAP).join(parts)
+
+
+def _widths(natural: Sequence[int], width: int) -> list[int]:
+    """Cells that columns are given: what they need as far as all fit side by side, else so that any two fit."""
+    if len(natural) == 1:
+        return [min(natural[0], width)]
+    first = min(natural[0], LONGEST, width // 2)
+    given = [first, *(min(one, LONGEST, width - first - GAP) for one in natural[1:])]
+    room = width - sum(given) - GAP * (len(given) - 1)
+    for place, one in enumerate(natural):
+        more = max(0, min(one - given[place], room))
+        given[place] += more
+        room -= more
+    return given
 
 
 def _blocks(widths: Sequence[int], width: int) -> Iterator[list[int]]:

@@ -48,7 +48,7 @@ def drawn(shown: RenderableType, width: int) -> list[str]:
 
 def test_accepted_drafts_the_first_miss_and_the_targets_own_words_are_told_apart_without_colour() -> None:
     text = plain(ShownReply(REPLY))
-    assert "The{+ quick fox\n+} ran[- off-] far{+\\x1b[31m+}." in text
+    assert "The{+ quick fox\n+}[- sat-] ran[- off-] far{+\\x1b[31m+}." in text
     assert "PROMPT\n<user>Say\n" in text
     assert "3 rounds" not in text.splitlines()[0]
     assert "2 rounds, 3 draft tokens accepted, 2.50 tokens a round" in " ".join(text.split())
@@ -65,8 +65,9 @@ def test_a_chain_stands_depth_by_depth_with_its_control_and_the_attention_of_bot
     lines = plain(ShownChain(REPLY, CHAIN)).splitlines()
     guesses = next(number for number, line in enumerate(lines) if line.startswith("GUESSES"))
     assert lines[guesses + 2].split() == [
-        "1", '"', 'far"', '"', 'far"', '"\\u202eevil"', "(missed)", "0.5", "0.5", "0.9", "2", "0.25",
+        "1", '"', 'far"', '"', 'far"', '"\\u202eevil"', "(missed)", "0.5", "0.5", "0.9", "2",
     ]  # fmt: skip
+    assert next(line for line in lines if line.endswith("cosine")).split() == ["depth", "RMS", "control", "cosine"]
     attention = lines[next(number for number, line in enumerate(lines) if line.startswith("ATTENTION")) + 2 :]
     assert attention[0].split() == [
         "1",
