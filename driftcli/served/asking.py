@@ -57,7 +57,7 @@ class Session:
         usable, found = [text for text in texts if self._fits(text)], list[Observed]()
         for start in range(0, len(usable), self.concurrency):
             found += self._wave(usable[start : start + self.concurrency], start)
-            self.say(f"{min(start + self.concurrency, len(usable))} of {len(usable)} replies")
+            self._tell(min(start + self.concurrency, len(usable)), len(usable), "replies")
         return found
 
     def replies(self, asked: Sequence[tuple[Sequence[int], int]]) -> tuple[list[Reply], Counts | None]:
@@ -68,6 +68,17 @@ class Session:
         if before is None or all(reply.counts is not None for reply in found):
             return found, None
         return found, self._settled(before, sum(len(reply.tokens) for reply in found)).counts
+
+    def _tell(self, done: int, of: int, what: str) -> None:
+        """Say how far it is, about ten times in all."""
+        step = max(1, of // 10)
+        if done == of or done // step > (done - self.concurrency) // step:
+            self.say(f"{done} of {of} {what}")
+
+    def tell_round(self, done: int, of: int) -> None:
+        """Say how many single rounds are done."""
+        if done % max(1, of // 5) == 0 or done == of:
+            self.say(f"{done} of {of} single rounds")
 
     def _fits(self, text: Text) -> bool:
         longest = self.server.facts.longest

@@ -135,7 +135,7 @@ def client(url: str, timeout: float) -> Client:
         raise UsageError(f"{url}: is no URL ({error}), expected one such as http://127.0.0.1:8000") from error
     if parts.username is not None or parts.password is not None:
         raise UsageError(f"{url}: holds a user or a password, which would be shown and stored; set {KEY} instead")
-    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or not (parts.path + host).isprintable():
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or not url.isprintable():
         raise UsageError(f"{url}: expected the root of a server, such as http://127.0.0.1:8000 or https://host/v1")
     prefix = parts.path.rstrip("/").removesuffix("/v1")
     if not prefix.isascii() or " " in prefix:

@@ -70,8 +70,7 @@ def ask_rounds(session: Session, texts: Sequence[Text], others: Sequence[Otherwi
     for number, (text, anchor) in enumerate(asked, 1):
         if (kept := _kept(session, text, anchor)) is not None:
             found.append(Round(text, anchor, kept))
-        if number % 20 == 0 or number == len(asked):
-            session.say(f"{number} of {len(asked)} single rounds")
+        session.tell_round(number, len(asked))
     return found
 
 
