@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from driftcli.served import asking
-
 from driftcli.traces.reader import Run
 from tests.served.world import made_run
 
