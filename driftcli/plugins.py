@@ -8,6 +8,7 @@ Our own names cannot be taken: what is called as one of ours is refused and list
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import redirect_stdout
@@ -19,6 +20,7 @@ from driftcli.printable import one_line
 
 Group = Literal["driftcli.probes", "driftcli.formats"]
 LISTED = "entry_points.txt"
+REFERENCE = r"[\w.]+(:[\w.]+)?\s*(\[.*\])?"  # what an entry point's value is, extras and all
 LONGEST_REASON = 300  # characters of a foreign message that are repeated (chosen by us)
 T = TypeVar("T")
 
@@ -77,6 +79,8 @@ def loaded(plugin: Plugin, checked: Callable[[object], T | str]) -> Loaded[T] | 
     """
     if plugin.refused:
         return Failed(plugin, plugin.refused)
+    if not re.fullmatch(REFERENCE, plugin.entry.value):
+        return Failed(plugin, f"points to {one_line(plugin.entry.value, LONGEST_REASON)!r}, expected module:object")
     try:
         with redirect_stdout(sys.stderr):  # stdout is for results, whatever a module prints when it is imported
             thing = checked(plugin.entry.load())

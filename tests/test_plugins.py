@@ -23,6 +23,7 @@ WHY = {
     "a-class": "is a class, expected an object; name an instance of it, such as PROBE = Mine()",
     "misnamed": "calls itself strange-streams, expected misnamed as its entry point",
     "streams": "has the name of one of driftcli's own, which is kept",
+    "odd": "points to 'not a reference', expected module:object",
     "absent": "cannot be imported (ModuleNotFoundError: No module named 'drift_nowhere')",
     "strange-streams": "has the name of one of drift-strangers 1.2, which is kept",
 }
@@ -49,7 +50,6 @@ def test_an_installed_probe_is_found_by_its_name_and_every_useless_one_has_its_r
     found = installed_probes()
     assert [one.plugin.name for one in found if isinstance(one, Loaded)] == ["strange-streams"]
     failed = {one.plugin.name: one.reason for one in found if isinstance(one, Failed)}
-    assert failed.pop("odd").startswith("cannot be imported (")
     assert failed == WHY
     assert capsys.readouterr() == ("", "on stdout\n")  # stdout is for results
     (probe,) = load_battery(["strange-streams"])

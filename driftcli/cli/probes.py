@@ -39,9 +39,11 @@ def probes() -> None:
 
 def _list(heading: str, entries: Sequence[tuple[Plugin, str, str]]) -> None:
     """What other packages added, each with a word on it and a text, in which nothing drives the terminal."""
-    told = [(plugin.name, f"{plugin.package}; {what}", text) for plugin, what, text in entries]
-    if told:
-        typer.echo("\n".join([f"\n{heading}", *(entry(*(printable(one_line(said, LONGEST_REASON)) for said in one)) for one in told)]))
+    if entries:
+        typer.echo(f"\n{heading}")
+    for plugin, what, text in entries:
+        told = (printable(one_line(said, LONGEST_REASON)) for said in (plugin.name, f"{plugin.package}; {what}", text))
+        typer.echo(entry(*told).rstrip())
 
 
 def question(module: str) -> str:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from driftcli.domain import Absent, Estimate, Finding
-from driftcli.testing import Facts, pair_card
+from driftcli.testing import compute_probe, pair_card
 from probes.streams import Streams
 
 RMS = Estimate(1.0, 1.0, 1.0, 10)
@@ -15,7 +15,8 @@ def judged(*added: Added | None, n_prompts: int = 10, pre_fc_norm: str = "none",
         f"boundary {number}": (RMS, Absent("none") if one is None else Estimate(*one, n_prompts)) for number, one in enumerate(added)
     }
     streams["fused"] = (RMS, Estimate(1000.0, 1000.0, 1000.0, n_prompts))
-    return list(Streams().judge(Facts(pair=pair_card(pre_fc_norm=pre_fc_norm, no_recursion=no_recursion), streams=streams)))
+    pair = pair_card(pre_fc_norm=pre_fc_norm, no_recursion=no_recursion)
+    return list(compute_probe(Streams(), pair=pair, streams=streams).said)
 
 
 def test_a_stream_that_adds_far_more_than_another_is_noted() -> None:

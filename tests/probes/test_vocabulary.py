@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from driftcli.domain import Absent, Estimate, Finding
-from driftcli.testing import Facts, Head
+from driftcli.testing import Head, compute_probe
 from probes.vocabulary import VocabularyCoverage
 
 HALF_OUT = Head(forced=(60, 50, 50, 50), covered=(90, 90, 90, 90))  # 10 of 100 outside, of 40 misses
@@ -11,7 +11,7 @@ HALF_OUT = Head(forced=(60, 50, 50, 50), covered=(90, 90, 90, 90))  # 10 of 100 
 
 @pytest.mark.parametrize(("inside", "severity"), [(90, "mild"), (80, "moderate"), (60, "severe")])
 def test_what_the_draft_vocabulary_lacks_is_found_with_its_share_of_the_misses(inside: float, severity: str) -> None:
-    (found,) = VocabularyCoverage().judge(Facts(Head(forced=(50, 50, 50, 50), covered=(inside,) * 4)))
+    (found,) = compute_probe(VocabularyCoverage(), head=Head(forced=(50, 50, 50, 50), covered=(inside,) * 4)).said
     assert isinstance(found, Finding)
     assert (found.code, found.severity) == ("VOCAB-COVERAGE", severity)
     out = 100 - inside
@@ -24,16 +24,12 @@ def test_what_the_draft_vocabulary_lacks_is_found_with_its_share_of_the_misses(i
 def test_a_category_is_named_where_it_surely_lacks_more_than_the_others(low: float, told: str) -> None:
     by = {"code": Head(covered=(70, 70, 70, 70)), "prose": Head(covered=(95, 95, 95, 95))}
     contrasts: dict[str, Estimate | Absent] = {"code": Estimate(6.0, low, 9.0, 10), "prose": Estimate(0.2, 0.1, 0.3, 10)}
-    (found,) = VocabularyCoverage().judge(Facts(HALF_OUT, by_category=by, contrasts=contrasts))
+    (found,) = compute_probe(VocabularyCoverage(), head=HALF_OUT, by_category=by, contrasts=contrasts).said
     assert isinstance(found, Finding)
     assert found.claim.endswith(f"25% of all wrong first draft tokens{told}")
 
 
 def test_a_whole_vocabulary_few_prompts_or_given_replies_keep_it_quiet() -> None:
-    for run in (
-        Facts(),
-        Facts(Head(covered=(96, 96, 96, 96))),
-        Facts(Head(covered=(50,) * 4, prompts=7)),
-        Facts(HALF_OUT, chosen=0.5),
-    ):
-        assert list(VocabularyCoverage().judge(run)) == []
+    for head in (Head(), Head(covered=(96, 96, 96, 96)), Head(covered=(50,) * 4, prompts=7)):
+        assert compute_probe(VocabularyCoverage(), head=head).said == ()
+    assert compute_probe(VocabularyCoverage(), head=HALF_OUT, chosen=0.5).said == ()
