@@ -60,6 +60,7 @@ BRINGS_TORCH = (  # the only modules that name torch or transformers when they a
     "driftcli.families.eagle.loading",
     "driftcli.families.mtp.alternatives",
     "driftcli.families.mtp.experts",
+    "driftcli.families.mtp.fused",
     "driftcli.families.mtp.head",
     "driftcli.families.mtp.loading",
     "driftcli.loading.pair",
