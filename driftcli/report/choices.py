@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 OutputFormat = Literal["terminal", "json", "markdown"]
+OutputKind = Literal["json", "junit", "sarif", "github", "markdown", "html"]
 ScanFormat = Literal["terminal", "json"]
 ReadingChoice = Literal[
     "declared", "as_served:vllm", "as_served:vllm-v1", "as_served:sglang", "as_served:transformers", "as_served:llama.cpp", "as_trained"
@@ -19,3 +20,7 @@ STRICT = "Under --fail-on an axis that was left open, nothing found and a loss n
 CompareFailOn = Literal["none", "regressed"]
 REGRESSED = "Exit 4 when the acceptance length regressed, 5 when it cannot be told."
 BAND = "Changes that do not matter, as a share: of a length or speed, in points of an accuracy."
+OUTPUT = (
+    "Write another output too, as kind=junit,path=report.xml: json, junit, sarif, github, markdown or html; may be repeated. "
+    "github needs no path: its annotations go to stdout, a summary to the step's."
+)

@@ -51,26 +51,26 @@ def _by_depth(run: Run, corner: str, rows: Sequence[Row]) -> list[str]:
     shown = shown_depths(run.spec.depth)
     head = [corner, *map(str, shown), ""]
     body = [[escaped(row.name.strip()), *(escaped(row.cells[depth - 1]) for depth in shown), escaped(row.remark)] for row in rows]
-    return _table(head, ["---", *["--:"] * (len(head) - 2), "---"], body)
+    return table(head, ["---", *["--:"] * (len(head) - 2), "---"], body)
 
 
 def _conditions(run: Run) -> list[list[str]]:
     rows = [list(map(escaped, row)) for row in evidence.condition_rows(run)]
     head = ["probe", "condition", evidence.length_name(run), evidence.KEPT]
-    return [["### Conditions"], _table(head, ["---", "---", "--:", "--:"], rows)] if rows else []
+    return [["### Conditions"], table(head, ["---", "---", "--:", "--:"], rows)] if rows else []
 
 
 def _positions(run: Run) -> list[list[str]]:
     rows = [list(map(escaped, row)) for row in evidence.position_rows(run)]
     head = ["reply tokens", "replies", evidence.length_name(run), "accepted draft tokens, against the first part of the same replies"]
-    return [["### Position in the reply"], _table(head, ["---", "--:", "--:", "--:"], rows)] if rows else []
+    return [["### Position in the reply"], table(head, ["---", "--:", "--:", "--:"], rows)] if rows else []
 
 
 def _findings(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> list[list[str]]:
     rows = [[finding.code, evidence.grade(finding), escaped(printable(finding.claim))] for finding in verdict.findings]
     asked = _bullets(map(escaped, advice.advice_lines(run, verdict, found)))
-    table = _table(["code", "severity", "claim"], ["---"] * 3, rows) if rows else ["None."]
-    return [table, *([["### What to do"], asked] if asked else [])]
+    shown = table(["code", "severity", "claim"], ["---"] * 3, rows) if rows else ["None."]
+    return [shown, *([["### What to do"], asked] if asked else [])]
 
 
 def _remedies(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> list[list[str]]:
@@ -79,7 +79,7 @@ def _remedies(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> list[list
     if found:
         rows = [list(map(escaped, (name, state, words, gain))) for state, name, words, gain in remedies.remedy_rows(run, found)]
         blocks += [
-            _table(["trial", "", "best option", "gain"], ["---"] * 3 + ["--:"], rows),
+            table(["trial", "", "best option", "gain"], ["---"] * 3 + ["--:"], rows),
             [escaped(f"Gain: {remedies.heading(run, found)}.")],
         ]
     if blocks and (answer := remedies.answer(run, verdict, found)):
@@ -91,7 +91,8 @@ def _remedies(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> list[list
     return blocks
 
 
-def _table(head: Sequence[str], rule: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rule: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table; its cells are escaped already."""
     return [f"| {' | '.join(row)} |" for row in (head, rule, *body)]
 
 
