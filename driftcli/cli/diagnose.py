@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from driftcli.cli.formats import FormatChoice
+from driftcli.cli.outputs import OutputChoice, outputs_asked
 from driftcli.domain import BUNDLED, RunSpec
 from driftcli.errors import UsageError
 from driftcli.families.mtp.kinds import OWN_HEAD
@@ -68,21 +69,23 @@ def diagnose(
     format: FormatChoice = "terminal",
     fail_on: Annotated[FailOn, typer.Option(help=FAILS)] = "none",
     strict: Annotated[bool, typer.Option("--strict", help=STRICT)] = False,
+    output: OutputChoice = None,
     full: Annotated[bool, typer.Option("--full", help=FULL)] = False,
 ) -> None:
     """Measure a drafter/target pair: curves by depth, drift and its cost, findings, what to do."""
     quick = (target is None and drafter is None) if quick is None else quick
     target, drafter = named_pair(target, drafter)
     from driftcli.cli.diagnosis import Request, diagnose_pair
-    from driftcli.cli.gate import end
+    from driftcli.cli.gate import Ending, end
 
+    ending = Ending("diagnose", format, full, fail_on, strict, outputs_asked(output, format))
     lengths_asked, drawn_at = whole_numbers("--lengths", lengths, "512,1024"), checked_temperature(temperature)
     spec = RunSpec(depth, max_new_tokens, batch_size, seed, quick, lengths_asked, drawn_at)
     sizes, asked = whole_numbers("--batch-sizes", batch_sizes, "1,8,32"), probe or []
     request = Request(
         target, drafter, prompts, asked, spec, limit, device, dtype, reading, trust_remote_code, out, force, costs, sizes, threads
     )
-    end(*diagnose_pair(request), format, fail_on, strict=strict, full=full)
+    end(*diagnose_pair(request), ending)
 
 
 def whole_numbers(option: str, asked: str | None, example: str) -> tuple[int, ...]:

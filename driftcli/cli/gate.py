@@ -1,24 +1,44 @@
-"""How a command that judged a run ends: the report on stdout, what `--fail-on` came to on stderr, and the exit code."""
+"""How a command that judged a run ends: the report on stdout, what `--fail-on` came to on stderr, other outputs, and the exit code."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import NoReturn
+from dataclasses import dataclass
+from typing import Literal, NoReturn
 
 import typer
 
+from driftcli.cli.outputs import Output, deliver
 from driftcli.domain import Verdict
+from driftcli.gate.verdict import outcome_of
 from driftcli.printable import printable
 from driftcli.report.choices import FailOn
 from driftcli.report.formats import show
+from driftcli.report.outputs.kinds import of_report
 from driftcli.report.verdict import exit_code, gate_line
 from driftcli.traces.reader import Run
 
 
-def end(run: Run, verdict: Verdict, format: str, fail_on: FailOn, *, strict: bool, full: bool) -> NoReturn:
-    """Print the report and, where a gate was asked for, its sentence; then leave by the exit code of the verdict."""
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the person asked a command to end."""
+
+    command: Literal["diagnose", "report"]
+    format: str
+    full: bool
+    fail_on: FailOn
+    strict: bool
+    outputs: Sequence[Output] = ()
+
+
+def end(run: Run, verdict: Verdict, asked: Ending) -> NoReturn:
+    """Print the report and, where a gate was asked for, its sentence; write the outputs; leave by the exit code of the verdict."""
     with suppress(BrokenPipeError):  # whoever reads the first lines only still gets the verdict's exit code
-        show(run, verdict, format, full=full)
-    if line := gate_line(verdict, fail_on, strict=strict):
+        show(run, verdict, asked.format, full=asked.full)
+    if line := gate_line(verdict, asked.fail_on, strict=asked.strict):
         typer.echo(printable(line), err=True)
-    raise typer.Exit(exit_code(verdict, fail_on, strict=strict))
+    if asked.outputs:
+        outcome = outcome_of(asked.command, run, verdict, asked.fail_on, strict=asked.strict)
+        deliver(asked.outputs, outcome, of_report(run, verdict, outcome))
+    raise typer.Exit(exit_code(verdict, asked.fail_on, strict=asked.strict))

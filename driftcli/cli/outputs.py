@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
 from driftcli.errors import MachineError, UsageError
 from driftcli.outcome import Outcome
-from driftcli.report.choices import OutputKind
+from driftcli.report.choices import OUTPUT, OutputKind
 from driftcli.suggestions import meant
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 KINDS = get_args(OutputKind)
 ASKED = r"kind=(?P<kind>[^,]*)(?:,path=(?P<path>.+))?"
 SYNTAX = "expected kind=KIND,path=FILE, as kind=junit,path=report.xml"
+OutputChoice = Annotated[list[str] | None, typer.Option("--output", metavar="kind=<kind>,path=<file>", help=OUTPUT)]
 SUMMARY = "GITHUB_STEP_SUMMARY"  # names the file that GitHub shows below a run, where one runs us
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from driftcli.cli.formats import FormatChoice
+from driftcli.cli.outputs import OutputChoice, outputs_asked
 from driftcli.printable import printable
 from driftcli.report.choices import FAILS, FULL, STRICT, FailOn
 
@@ -18,16 +19,18 @@ def report(
     fail_on: Annotated[FailOn, typer.Option(help=FAILS)] = "none",
     strict: Annotated[bool, typer.Option("--strict", help=STRICT)] = False,
     probe: Annotated[list[str] | None, typer.Option(help="A probe of your own that RUN was measured with, as package.module:NAME.")] = None,
+    output: OutputChoice = None,
     full: Annotated[bool, typer.Option("--full", help=FULL)] = False,
 ) -> None:
     """Print what the probes found in RUN. Of probes that are not driftcli's own only those are run that --probe names."""
     from driftcli.cli.battery import trusted_battery
-    from driftcli.cli.gate import end
+    from driftcli.cli.gate import Ending, end
     from driftcli.report.verdict import judge
     from driftcli.traces.reader import read_run
 
+    asked = Ending("report", format, full, fail_on, strict, outputs_asked(output, format))
     found = read_run(run)
     battery, strangers = trusted_battery(found.probe_names, probe or [])
     for name in strangers:
         typer.echo(printable(f"{name} is left out: code that a run folder names is run only if --probe {name} says so too"), err=True)
-    end(found, judge(found, battery), format, fail_on, strict=strict, full=full)
+    end(found, judge(found, battery), asked)

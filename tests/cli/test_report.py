@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -58,3 +59,22 @@ def test_a_run_is_reported_without_torch(runs: Path) -> None:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "SEVERE DRIFT" in ran.stdout
+
+
+def test_outputs_carry_the_gate_and_the_report_that_is_printed(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wanted = [f"--output=kind={kind},path=out.{kind}" for kind in ("json", "junit", "markdown")]
+    assert ended(["report", str(runs / "severe"), "--fail-on", "mild", "--format", "json", *wanted]) == 4
+    printed, written = json.loads(capsys.readouterr().out), json.loads(Path("out.json").read_text(encoding="utf-8"))
+    assert written.pop("outcome")["exit_code"] == 4
+    assert written == printed
+    (failure, *_) = ElementTree.parse("out.junit").iter("failure")
+    assert "52% of the accuracy lost" in failure.attrib["message"]
+    assert Path("out.markdown").read_text(encoding="utf-8").startswith("## SEVERE DRIFT")
+
+
+def test_an_output_that_cannot_be_is_refused_before_the_run_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(["report", "no-such-run", "--output", "junit=report.xml"]) == 2
+    assert "did you mean kind=junit,path=report.xml?" in capsys.readouterr().err

@@ -5,14 +5,21 @@ What a command itself shows better than its outcome alone, such as the report of
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from typing import cast
 
+from driftcli.domain import Verdict
+from driftcli.gate import json as outcome_json
 from driftcli.outcome import Outcome
+from driftcli.report import json as report_json
 from driftcli.report.choices import OutputKind
-from driftcli.report.outputs import github, html, json, junit, markdown, sarif
+from driftcli.report.formats import RENDERERS
+from driftcli.report.outputs import github, html, junit, markdown, sarif
+from driftcli.traces.reader import Run
 
 KINDS: dict[OutputKind, Callable[[Outcome], str]] = {
-    "json": json.render,
+    "json": outcome_json.render,
     "junit": junit.render,
     "sarif": sarif.render,
     "github": github.render,
@@ -25,3 +32,14 @@ Own = Mapping[OutputKind, Callable[[], str]]
 def rendered(kind: OutputKind, outcome: Outcome, own: Own) -> str:
     """The text of one kind, the command's own where it has one; without a trailing newline."""
     return own[kind]() if kind in own else KINDS[kind](outcome)
+
+
+def of_report(run: Run, verdict: Verdict, outcome: Outcome) -> Own:
+    """What a report shows better than its outcome: all its numbers, with the outcome beside them, and what people read."""
+    pages: dict[OutputKind, Callable[[], str]] = {
+        kind: lambda render=render: cast("str", render(run, verdict))  # type: ignore[misc]
+        for kind, render in RENDERERS.items()
+        if kind in ("markdown", "html")
+    }
+    whole = {**report_json.report(run, verdict), "outcome": outcome_json.outcome_json(outcome)}
+    return {**pages, "json": lambda: json.dumps(whole, indent=2, allow_nan=False)}

@@ -42,5 +42,5 @@ def test_json_has_the_numbers_and_null_for_what_there_is_not() -> None:
     shown = json.loads(rendered("json", ALL, {}))
     assert (shown["schema"], shown["exit_code"]) == (1, 4)
     by_rule = {check["rule"]: check for check in shown["checks"]}
-    assert by_rule["max:compounding"]["estimate"] == {"value": 0.11, "low": 0.06, "high": 0.16, "n_prompts": 80}
+    assert [by_rule["max:compounding"][name] for name in ("estimate", "low", "high", "n_prompts")] == [0.11, 0.06, 0.16, 80]
     assert by_rule["axis:template"]["estimate"] is by_rule["axis:template"]["limit"] is by_rule["axis:template"]["fix"] is None
