@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from driftcli.cli.outputs import OutputChoice, outputs_asked
 from driftcli.report.choices import STRICT, FailOn
 
 BASELINE = "A run of the drafter to hold this one against, on the same prompts: fails where the acceptance length regressed."
@@ -31,8 +32,11 @@ def check(
     ignore: Annotated[list[str] | None, typer.Option(metavar="CODE", help="Findings of this code do not count; likewise.")] = None,
     probe: Annotated[list[str] | None, typer.Option(help="A probe of your own that RUN was measured with, as package.module:NAME.")] = None,
     format: Annotated[Literal["terminal", "json"], typer.Option(help="How to print.")] = "terminal",
+    output: OutputChoice = None,
 ) -> None:
     """Judge RUN as a gate: exit 4 where a rule fails, 5 where one cannot be told, with how many more prompts would tell."""
     from driftcli.cli.checking import Asked, end, outcome
 
-    end(outcome(run, Asked(baseline, policy, min or [], max or [], fail_on, strict, select or [], ignore or [], probe or [])), format)
+    outputs = outputs_asked(output, format)
+    asked = Asked(baseline, policy, min or [], max or [], fail_on, strict, select or [], ignore or [], probe or [])
+    end(outcome(run, asked), format, outputs)

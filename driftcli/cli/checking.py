@@ -12,6 +12,7 @@ from typing import NoReturn
 import typer
 
 from driftcli.cli.battery import trusted_battery
+from driftcli.cli.outputs import Output, deliver
 from driftcli.cli.today import today
 from driftcli.errors import DriftError, SourceError, UsageError
 from driftcli.gate import json
@@ -94,8 +95,9 @@ def _check_known(run: Run, policy: Policy) -> None:
             raise kind(f"{one.where}: {why}; measure it in {run.path}, or take the limit out")
 
 
-def end(found: Outcome, format: str) -> NoReturn:
-    """Print the outcome and leave by its exit code."""
+def end(found: Outcome, format: str, outputs: Sequence[Output] = ()) -> NoReturn:
+    """Print the outcome, write the outputs, and leave by its exit code."""
     with suppress(BrokenPipeError):  # whoever reads the first lines only still gets the exit code
         put(json.render(found) if format == "json" else Page(found))
+    deliver(outputs, found, {})
     raise typer.Exit(found.exit_code)

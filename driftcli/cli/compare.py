@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from driftcli.cli.outputs import OutputChoice, outputs_asked
 from driftcli.report.choices import BAND, REGRESSED, CompareFailOn, OutputFormat
 
 
@@ -16,9 +17,11 @@ def compare(
     force: Annotated[bool, typer.Option("--force", help="Compare runs that are not comparable, and say so.")] = False,
     format: Annotated[OutputFormat, typer.Option(help="How to print.")] = "terminal",
     fail_on: Annotated[CompareFailOn, typer.Option(help=REGRESSED)] = "none",
+    output: OutputChoice = None,
     strict: Annotated[bool, typer.Option("--strict", help="Under --fail-on no difference seen is undecided too.")] = False,
 ) -> None:
     """Compare drafters on the prompts that their runs share: improved, regressed, equal, no difference seen, or cannot tell."""
     from driftcli.cli.comparison import compared, end
 
-    end(compared(runs, band, force=force), format, fail_on, strict=strict)
+    outputs = outputs_asked(output, format)
+    end(compared(runs, band, force=force), format, fail_on, outputs, strict=strict)

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import typer
+from rich.console import RenderableType
 
+from driftcli.cli.outputs import Output, deliver
 from driftcli.comparison.gate import outcome_of
 from driftcli.comparison.names import names
 from driftcli.comparison.pairwise import Comparison, compare
@@ -35,13 +37,21 @@ def compared(folders: Sequence[Path], band: float, *, force: bool) -> Comparison
     return compare((runs[0], runs[1]), (called[0], called[1]), band, force=force)
 
 
-def end(found: Comparison | Ranking, format: OutputFormat, fail_on: CompareFailOn, *, strict: bool) -> NoReturn:
-    """Print it, say on stderr what the gate came to where one was asked for, and leave by its exit code."""
+def end(
+    found: Comparison | Ranking, format: OutputFormat, fail_on: CompareFailOn, outputs: Sequence[Output] = (), *, strict: bool
+) -> NoReturn:
+    """Print it, say on stderr what the gate came to where one was asked for, write the outputs, and leave by its exit code."""
     with suppress(BrokenPipeError):  # whoever reads the first lines only still gets the exit code
-        put(ranking.RENDERERS[format](found) if isinstance(found, Ranking) else comparison.RENDERERS[format](found))
+        put(shown(found, format))
     outcome = outcome_of(found, strict=strict)
+    deliver(outputs, outcome, {"json": lambda: str(shown(found, "json")), "markdown": lambda: str(shown(found, "markdown"))})
     if fail_on == "none":
         raise typer.Exit
     what = {0: "passed", FAILED: "failed", UNDECIDED: "undecided"}[outcome.exit_code]
     typer.echo(printable(f"--fail-on {fail_on}{' --strict' * strict}: {what}, {outcome.headline}"), err=True)
     raise typer.Exit(outcome.exit_code)
+
+
+def shown(found: Comparison | Ranking, format: OutputFormat) -> str | RenderableType:
+    """A comparison or a ranking in one of the formats; text but for a terminal."""
+    return ranking.RENDERERS[format](found) if isinstance(found, Ranking) else comparison.RENDERERS[format](found)

@@ -19,6 +19,7 @@ STATUS_WORDS: dict[Status, str] = {
     "passed": "passed",
     "skipped": "skipped",
 }
+POINTS = "points"  # begins the unit of a difference of shares
 LARGE = 999.5  # from which on a number has no decimals
 
 
@@ -58,7 +59,7 @@ def measured(check: Check) -> str:
         return ""
     interval = f"{written(found.value, check.unit)} [{written(found.low, check.unit)}, {written(found.high, check.unit)}]"
     prompts = f"{found.n_prompts} prompt{'s' * (found.n_prompts != 1)}"
-    unit = check.unit.removeprefix(A_SHARE).strip()
+    unit = "" if check.unit.startswith(POINTS) else check.unit.removeprefix(A_SHARE).strip()
     return printable(f"{interval}{f' {unit}' * bool(unit)}, {prompts}")
 
 
@@ -74,7 +75,9 @@ def needed(check: Check) -> str:
 
 
 def written(value: float, unit: str) -> str:
-    """A number of three digits, shares in percent."""
+    """A number of three digits, shares in percent and their differences in points."""
+    if unit.startswith(POINTS):
+        return f"{100 * value:z.1f} pp"
     if unit.startswith(A_SHARE) or unit.endswith(A_SHARE):
         return f"{value:z.1%}"
     return f"{value:z,.0f}" if abs(value) >= LARGE else f"{value:z#.3g}".rstrip(".")
