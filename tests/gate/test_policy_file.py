@@ -101,3 +101,8 @@ def test_a_folder_a_pipe_and_nothing_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "pipe", tmp_path / "missing", tmp_path / "missing" / "policy.toml"):
         with pytest.raises(SourceError, match=r"expected a policy in TOML"):
             read_policy(path)
+
+
+def test_the_policy_among_the_examples_is_read() -> None:
+    found = read_policy(Path(__file__).parents[2] / "examples" / "ci" / "policy.toml")
+    assert (len(found.limits), len(found.rules), len(found.accepted)) == (3, 3, 1)
