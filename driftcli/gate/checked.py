@@ -114,9 +114,10 @@ def _alone(held: Held, finding: Finding) -> Status:
 
 
 def _unsettled(held: Held, axis: Axis) -> Status:
-    """How an axis without a finding ends that is named."""
-    state = held.verdict.axes[axis].state
-    if state == "inconclusive" or (state == "open" and held.policy.strict):
+    """How an axis without a finding ends that is named; one that is named as an error must have been measured."""
+    state, rule = held.verdict.axes[axis].state, held.policy.rule_for(_of_axis(axis))
+    missing = state == "not measured" and rule is not None and rule.level == "error"
+    if missing or state == "inconclusive" or (state == "open" and held.policy.strict):
         return "undecided"
     return "passed" if state == "healthy" else "skipped"
 

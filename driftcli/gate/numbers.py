@@ -41,8 +41,9 @@ def _every(statistic: Statistic) -> Callable[[Run], Sequence[Estimate | Absent]]
 
 
 def _acceptance_length(run: Run) -> Sequence[Estimate | Absent]:
-    own = run.argmax_share >= EXACT_TEXT
-    return [run.estimate(curves.walk_acceptance_length) if own else Absent("the given replies are not the target's own")]
+    if run.argmax_share < EXACT_TEXT:
+        return [Absent("the given replies are not the target's own; see text-match-length")]
+    return [run.estimate(curves.walk_acceptance_length)]
 
 
 def _speed(run: Run) -> Sequence[Estimate | Absent]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from driftcli.outcome import Check, Status
+from driftcli.printable import few
 from driftcli.report.evidence import counted
 
 HEADS: dict[Status, str] = {"failed": "failed", "undecided": "cannot tell"}
@@ -18,9 +19,13 @@ def headline(checks: Sequence[Check]) -> str:
             return f"{word}: {own[0].reason}{others}{_settled_by(own) if status == 'undecided' else ''}"
     passed, warned = (sum(check.status == status for check in checks) for status in ("passed", "warned"))
     held = "1 rule holds" if passed == 1 else f"{passed} rules hold" if passed else "no rule failed"
+    idle = [
+        check.rule for check in checks if check.status == "skipped" and check.limit is not None and not check.rule.startswith("compare:")
+    ]
+    unheld = f"; not judged: {few(idle)}" if idle else ""
     compared = [f"; {check.reason}" for check in checks if check.rule.startswith("compare:")]
     beside = f", {counted(warned, 'warning')}" if warned else ""
-    return f"passed: {held}{beside}{''.join(compared[:1])}"
+    return f"passed: {held}{beside}{unheld}{''.join(compared[:1])}"
 
 
 def _settled_by(undecided: Sequence[Check]) -> str:

@@ -16,7 +16,7 @@ from driftcli.report.choices import FailOn
 from driftcli.report.verdict import exit_code, judge
 from driftcli.traces.reader import Run, read_run
 from tests.gate.test_verdict import NUMBER, judged
-from tests.report.synthetic import Recipe, write_run
+from tests.report.synthetic import WITHOUT_STATE, Recipe, write_run
 
 TODAY = date(2026, 6, 15)
 NOTHING = Policy()
@@ -130,6 +130,20 @@ def test_an_open_axis_counts_as_it_is_named_and_when_strict(run: Run, level: Lev
     outcome = held(run, verdict, Policy(strict=strict, rules=[rule(level, axis="template")]))
     assert statuses(outcome)["axis:template"] == status
     assert outcome.exit_code == (5 if status == "undecided" else 0)
+
+
+def test_an_axis_that_is_named_as_an_error_must_have_been_measured(run: Run) -> None:
+    verdict = judged(Sound("drift", "sound"), axes=("drift",))
+    outcome = held(run, verdict, Policy(rules=[rule("error", axis="context")]))
+    assert statuses(outcome)["axis:context"] == "undecided" and outcome.headline.startswith("cannot tell: no probe of this run asks it")
+    assert held(run, verdict, Policy(rules=[rule("warn", axis="context")])).exit_code == 0
+
+
+def test_a_limit_that_does_not_apply_is_named_in_the_answer(tmp_path: Path) -> None:
+    lm = read_run(write_run(tmp_path / "run", Recipe(WITHOUT_STATE)))
+    policy = Policy(limits=[Limit("max", "compounding", 0.1, "--max"), Limit("min", "joint@1", 0.2, "--min")])
+    outcome = held(lm, judged(Skipped("drift", "not applicable", "no state"), axes=("drift",)), policy, "none")
+    assert outcome.headline == "passed: 1 rule holds; not judged: max:compounding"
 
 
 def test_limits_and_changes_are_rules_that_a_policy_names_by_their_ids(run: Run) -> None:
