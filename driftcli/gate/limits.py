@@ -39,7 +39,7 @@ def limit_check(run: Run, limit: Limit, fix: str) -> Check:
     if reason := why_not_applicable(run, limit.number):
         return Check(limit.rule, "skipped", f"{limit.number}: not applicable, {reason}", limit=limit.value)
     number, unit = value_of(run, limit.number)
-    return _judged(limit, number, unit, fix) if isinstance(number, Estimate) else _untold(limit, number, run.n_prompts)
+    return _judged(limit, number, unit, fix) if isinstance(number, Estimate) else _untold(limit, number)
 
 
 def _judged(limit: Limit, number: Estimate, unit: str, fix: str) -> Check:
@@ -61,17 +61,17 @@ def _seen(limit: Limit, number: Estimate) -> str:
     return f"{limit.number} {_plain(number.value)} [{_plain(number.low)}, {_plain(number.high)}]"
 
 
-def _untold(limit: Limit, number: Absent, n_prompts: int) -> Check:
+def _untold(limit: Limit, number: Absent) -> Check:
     seen = "cannot be told" if number.value is None else f"{_plain(number.value)}, but without an interval"
-    more = too_few_by(n_prompts)
+    more = None if number.n_prompts is None else too_few_by(number.n_prompts)
     needed = f"; at least {more} more prompts are needed" if more else ""
     reason = f"{limit.number} {seen}: {number.reason}{needed}"
     return Check(limit.rule, "undecided", reason, limit=limit.value, more_prompts=more)
 
 
 def too_few_by(n_prompts: int) -> int | None:
-    """How many prompts are missing for any interval, None where there are enough."""
-    return MINIMAL_PROMPTS - n_prompts if n_prompts < MINIMAL_PROMPTS else None
+    """How many prompts are missing for any interval; None where there are enough, and where there is none: then replies are too short."""
+    return MINIMAL_PROMPTS - n_prompts if 0 < n_prompts < MINIMAL_PROMPTS else None
 
 
 def more_to_settle(number: Estimate, limit: float) -> int | None:

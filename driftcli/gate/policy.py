@@ -12,7 +12,7 @@ from datetime import date
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from driftcli.codes import BY_NAME, CODES
+from driftcli.codes import BY_NAME, CODES, CodeAxis
 from driftcli.domain import AXES, Axis
 from driftcli.gate.limits import Limit
 from driftcli.outcome import Check
@@ -29,7 +29,7 @@ class About:
 
     rule: str
     code: str | None = None
-    axis: Axis | None = None
+    axis: CodeAxis | None = None
     category: str | None = None
     condition: str | None = None
     note: bool = False

@@ -43,15 +43,17 @@ def change_checks(baseline: Run, run: Run, policy: Policy) -> list[Check]:
 def _too_few(run: Run) -> Check:
     """That a run has too few prompts to be compared, and how many are missing."""
     more = too_few_by(run.n_prompts)
-    reason = f"acceptance length: {run.path} has {too_few(run.n_prompts)}; at least {more} more prompts are needed"
+    needed = f"; at least {more} more prompts are needed" if more else ""
+    reason = f"acceptance length: {run.path} has {too_few(run.n_prompts)}{needed}"
     return Check("compare:acceptance_length", "undecided", reason, more_prompts=more)
 
 
 def refuse_dead(baseline: Run) -> None:
     """RunError for a baseline whose drafter gets nothing accepted, as far as its prompts can tell: nothing could be worse."""
     length = baseline.estimate(walk_acceptance_length)
-    low = length.low if isinstance(length, Estimate) else length.value
-    if low is None or low <= DEAD:
+    if length.value is None:
+        raise RunError(f"{baseline.path}: the baseline has no acceptance length ({length.reason}); name a run of longer replies")
+    if (length.low if isinstance(length, Estimate) else length.value) <= DEAD:
         raise RunError(
             f"{baseline.path}: a dead baseline, its acceptance length {_shown(length)} is within noise of 1 (expected above {DEAD:g}): "
             "nothing can regress against it; name a run of a drafter that works, or of more prompts"
@@ -59,9 +61,7 @@ def refuse_dead(baseline: Run) -> None:
 
 
 def _shown(length: Estimate | Absent) -> str:
-    if isinstance(length, Estimate):
-        return f"{length.value:.2f} [{length.low:.2f}, {length.high:.2f}]"
-    return f"{'' if length.value is None else f'{length.value:.2f} '}({length.reason})"
+    return f"{length.value:.2f} {f'[{length.low:.2f}, {length.high:.2f}]' if isinstance(length, Estimate) else f'({length.reason})'}"
 
 
 def _names(runs: tuple[Run, Run]) -> tuple[str, str]:
