@@ -15,6 +15,7 @@ import typer
 
 from driftcli.cli.check import check
 from driftcli.cli.compare import compare
+from driftcli.cli.config import Configured
 from driftcli.cli.diagnose import diagnose
 from driftcli.cli.explain import explain
 from driftcli.cli.inspect import inspect

@@ -5,7 +5,7 @@ The texts of a batch are written once, with the first cell that holds them; what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -64,14 +64,6 @@ class Work:
 
     pair: LoadedPair
     spec: RunSpec
-
-
-def sharing_texts(conditions: Iterable[Condition]) -> dict[tuple[TextSettings, int], list[Condition]]:
-    """Conditions by their texts and how many prompts they are asked of, in the order in which those first come."""
-    found: dict[tuple[TextSettings, int], list[Condition]] = {}
-    for condition in conditions:
-        found.setdefault((condition.text, condition.prompts), []).append(condition)
-    return found
 
 
 def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Sequence[Condition], holders: Holders, say: Say) -> Tables:

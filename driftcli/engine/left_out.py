@@ -27,7 +27,7 @@ def cramped(pair: LoadedPair, prompts: Sequence[Prompt], spec: RunSpec) -> list[
     """
     target, room, long = pair.target, pair.card.target_positions, list[str]()
     for prompt in prompts:
-        ids, replies = foreseen(target, prompt).ids, len(prompt.turns) * spec.max_new_tokens
+        ids, replies = foreseen(target.tokenizer, prompt).ids, len(prompt.turns) * spec.max_new_tokens
         if max(ids) >= len(target.embedding):
             raise PromptError(
                 f"prompt {prompt.id}: its tokenizer gives token {max(ids)}, the target's embedding has {len(target.embedding)} rows; "

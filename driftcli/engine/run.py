@@ -8,9 +8,8 @@ them from there.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import sha256
@@ -19,18 +18,18 @@ from pathlib import Path
 
 import torch
 
-from driftcli.conditions import BASELINE, Condition, DraftSettings, TextSettings, Wiring
+from driftcli.conditions import BASELINE, Condition, TextSettings, Wiring
 from driftcli.domain import REWIRED, Prompt, RunSpec
-from driftcli.engine.cells import Batch, Holders, Work, measure_cells, sharing_texts, tables_of
+from driftcli.engine.agenda import Agenda, on, sharing_texts
+from driftcli.engine.budget import Budgeted, left_out, told
+from driftcli.engine.cells import Batch, Holders, Work, measure_cells, tables_of
 from driftcli.engine.left_out import cramped, on_some
 from driftcli.engine.texts import ignored_settings
-from driftcli.errors import ProbeError, PromptError, RunError
-from driftcli.families.causal_lm.drafter import CausalLm
+from driftcli.errors import PromptError, RunError
 from driftcli.loading.pair import LoadedPair
-from driftcli.probe import Cutting, Probe, Rounds, Search
+from driftcli.probe import Cutting, Probe
 from driftcli.texts.pieces import piece_columns
 from driftcli.texts.prompts import content_hash
-from driftcli.traces.layout import CONDITION
 from driftcli.traces.reader import Run, read_run
 from driftcli.traces.writer import Plain, RunFolder, card_json, manifest_of, open_run
 
@@ -51,55 +50,21 @@ class Job:
     force: bool = False
     asked: Mapping[str, Plain] = field(default_factory=dict)  # the request in the words of whoever asked
     offered: int | None = None  # prompts that there were, where not all are used
+    budget: Budgeted | None = None  # what a budget left out
 
     @property
     def work(self) -> Work:
         """What its cells are measured with."""
         return Work(self.pair, self.spec)
 
-    @property
-    def searches(self) -> list[Search]:
-        """The probes that ask in rounds, before the others."""
-        return [probe for probe in self.battery if isinstance(probe, Search)]
-
-    @property
-    def later_rounds(self) -> list[Rounds]:
-        """The probes that ask again when all others have been measured."""
-        return [probe for probe in self.battery if isinstance(probe, Rounds) and not isinstance(probe, Search)]
-
-    def opening(self) -> list[Condition]:
-        """The baseline and the first round of every search."""
-        baseline = Condition(BASELINE, DraftSettings(depth=self.spec.depth), controls=True, full=True)
-        return [baseline, *(condition for probe in self.searches for condition in probe.conditions(self.pair.card, self.spec))]
-
-    def rest(self, wiring: Wiring) -> list[Condition]:
-        """What the other probes ask for, on the wiring that fits the weights; that one drafts first where it is not the declared one."""
-        rewired = Condition(REWIRED, DraftSettings(self.spec.depth, wiring=wiring), controls=True, full=True)
-        found = [rewired] if wiring.changes else []
-        for probe in self.battery:
-            if not isinstance(probe, Search):
-                found += [_on(wiring, condition) for condition in probe.conditions(self.pair.card, self.spec)]
-        return found
-
-    def checked(self, conditions: Sequence[Condition]) -> Sequence[Condition]:
-        """The conditions of a run; raises ProbeError for a bad or repeated name or a chain too deep."""
-        names = [condition.name for condition in conditions]
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            raise ProbeError(f"condition {twice!r} is asked for twice, expected distinct names; rename it in one probe")
-        if odd := next((name for name in names if not re.fullmatch(CONDITION, name)), None):
-            raise ProbeError(f"condition {odd!r}: expected a name of letters, digits and . _ + - only, since its files carry it; rename it")
-        if deep := next((one for one in conditions if one.settings.depth > self.spec.depth and not one.deeper), None):
-            raise ProbeError(
-                f"condition {deep.name!r} drafts {deep.settings.depth} deep, but the run's anchors allow {self.spec.depth}; raise --depth, "
-                "or mark the condition deeper"
-            )
-        if isinstance(self.pair.drafter, CausalLm) and (other := next((c.name for c in conditions if not _is_plain(c)), None)):
-            raise ProbeError(f"condition {other!r} changes how a self-feeding drafter drafts, but this is a causal LM; leave its probe out")
-        return conditions
+    @cached_property
+    def agenda(self) -> Agenda:
+        """What is measured, as far as the pair and the battery tell."""
+        return Agenda(self.pair.card, self.spec, self.battery, () if self.budget is None else self.budget.dropped)
 
     def conditions(self) -> Sequence[Condition]:
         """All that is known to be run before anything is measured."""
-        return self.checked([*self.opening(), *self.rest(Wiring())])
+        return self.agenda.conditions()
 
     @property
     def hashes(self) -> list[str]:
@@ -113,6 +78,8 @@ class Job:
         Raises PromptError for a prompt that the target has no room for.
         """
         cut = [line for probe in self.battery if isinstance(probe, Cutting) for line in probe.left_out(self.pair.card, self.spec)]
+        if self.budget is not None:
+            cut += left_out(self.budget, self.agenda.asked(), max(self.budget.prompts, self.offered or 0))
         return [*cut, *on_some(self.conditions(), len(self.prompts)), *cramped(self.pair, self.prompts, self.spec)]
 
     def begun(self) -> dict[str, Plain]:
@@ -132,16 +99,8 @@ class Job:
             "threads": torch.get_num_threads() if head.device.type == "cpu" else None,  # by which sums are parted, so digits may differ
             "probes": list(self.probe_names),
             "conditions": list(map(_plain, self.conditions())),
+            "budget": None if self.budget is None else {**asdict(self.budget), "dropped": list(self.budget.dropped)},
         }
-
-
-def _is_plain(condition: Condition) -> bool:
-    return condition.settings == DraftSettings(depth=condition.settings.depth)
-
-
-def _on(wiring: Wiring, condition: Condition) -> Condition:
-    """A condition of a probe on another wiring than the declared one."""
-    return replace(condition, settings=replace(condition.settings, wiring=wiring.then(condition.settings.wiring)))
 
 
 def measure(job: Job, progress: Progress) -> Path:
@@ -155,19 +114,19 @@ def measure(job: Job, progress: Progress) -> Path:
     folder = open_run(job.out, begun, sorted(by_hash), job.spec.batch_size, force=job.force)
     folder.write_pieces(piece_columns(job.pair.target.tokenizer))
     running = _Running(job, folder, by_hash, begun, progress, total=len(by_hash) * len(job.conditions()))
-    wiring = Wiring()
-    if job.searches:
-        running.add(job.opening(), BASELINE)
-        for search in job.searches:
+    wiring, agenda = Wiring(), job.agenda
+    if agenda.searches:
+        running.add(agenda.opening(), BASELINE)
+        for search in agenda.searches:
             while further := search.further(running.so_far()):
                 running.add(further, BASELINE, foreseen=False)
             wiring = wiring.then(search.wiring(running.so_far()))
-        running.add(job.rest(wiring), REWIRED if wiring.changes else BASELINE)
+        running.add(agenda.rest(wiring), REWIRED if wiring.changes else BASELINE)
     else:
         running.add(job.conditions(), BASELINE)
-    for probe in job.later_rounds:
+    for probe in agenda.later_rounds:
         while more := probe.further(running.so_far()):
-            running.add([_on(wiring, condition) for condition in more], REWIRED if wiring.changes else BASELINE, foreseen=False)
+            running.add([on(wiring, condition) for condition in more], REWIRED if wiring.changes else BASELINE, foreseen=False)
     running.finish()
     return folder.path
 
@@ -188,7 +147,7 @@ class _Running:
 
     def add(self, conditions: Sequence[Condition], reference: str, *, foreseen: bool = True) -> None:
         """Measure these on every batch, in whose texts they keep the sink of `reference`; cells of the same name and other settings go."""
-        self.job.checked([*self.conditions, *conditions])
+        self.job.agenda.checked([*self.conditions, *conditions])
         if not foreseen or reference != BASELINE:
             self.total += len(self.prompts) * (len(conditions) if not foreseen else 1)
         for condition in conditions:
@@ -290,8 +249,18 @@ def _facts(job: Job) -> dict[str, Plain]:
         "n_prompts": len(job.prompts),
         "n_offered": job.offered or len(job.prompts),
         "notes": [*card.notes, *job.left_out],
+        "dropped": _dropped(job),
         "asked": job.asked,
     }
+
+
+def _dropped(job: Job) -> list[Plain]:
+    """Conditions that were asked for and left out to keep to a time."""
+    if job.budget is None:
+        return []
+    reason = f"left out to keep to {told(job.budget.seconds)} (--budget)"
+    gone = [one for one in job.agenda.asked() if one.name in job.budget.dropped]
+    return [{"probe": one.probe, "name": one.name, "reason": reason} for one in gone]
 
 
 def _template_hash(template: object) -> str | None:

@@ -15,7 +15,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
 from driftcli.conditions import TextSettings
 from driftcli.domain import Message, Prompt
@@ -101,7 +101,7 @@ def write_texts(
     open_turns: list[tuple[Prompt, tuple[str, ...]]] = [(prompt, ()) for prompt in prompts]
     turn = 0
     while open_turns:
-        rendered = [_rendered(target, prompt, turn, replies, settings) for prompt, replies in open_turns]
+        rendered = [_rendered(target.tokenizer, prompt, turn, replies, settings) for prompt, replies in open_turns]
         with seeded(target, f"{seed} {turn} {' '.join(content_hash(prompt) for prompt, _ in open_turns)}"):
             writing = _Writing(max_new_tokens, settings.temperature, None if say is None else partial(say, turn))
             made = _replies(target, [prompt for prompt, _ in open_turns], rendered, writing)
@@ -143,19 +143,19 @@ def replay_texts(target: LanguageModel, texts: Sequence[Text], settings: TextSet
     found = []
     for text in texts:
         before = tuple(_said(target, replies[text.prompt.id, turn]) for turn in range(text.turn))
-        rendered = _rendered(target, text.prompt, text.turn, before, settings)
+        rendered = _rendered(target.tokenizer, text.prompt, text.turn, before, settings)
         found.append(Text.of(text.prompt, text.turn, rendered, replies[text.prompt.id, text.turn], generated=False))
     return found
 
 
-def foreseen(target: LanguageModel, prompt: Prompt) -> Rendered:
-    """The last turn of a prompt as it will be rendered, a few characters standing for each reply that is not written yet."""
-    last = len(prompt.turns) - 1
-    return _rendered(target, prompt, last, (UNWRITTEN,) * last, OWN)
+def foreseen(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, turn: int = -1) -> Rendered:
+    """A turn of a prompt, its last one unless said, as it will be rendered: a few characters stand for each reply not written yet."""
+    turn = turn % len(prompt.turns)
+    return _rendered(tokenizer, prompt, turn, (UNWRITTEN,) * turn, OWN)
 
 
-def _rendered(target: LanguageModel, prompt: Prompt, turn: int, replies: tuple[str, ...], settings: TextSettings) -> Rendered:
-    return render(target.tokenizer, prompt.id, _conversation(prompt, turn, replies), prompt.text, settings)
+def _rendered(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, turn: int, replies: tuple[str, ...], settings: TextSettings) -> Rendered:
+    return render(tokenizer, prompt.id, _conversation(prompt, turn, replies), prompt.text, settings)
 
 
 def _said(target: LanguageModel, reply: Sequence[int]) -> str:

@@ -84,7 +84,7 @@ def load_pair(
         token_offset=1,
         readings=dict(declaration.differences(reading)),
         notes=(*pitfalls(declaration), *_unread(target), *_dated(target)),
-        alternatives=alternatives(declaration, drafter),
+        alternatives=alternatives(declaration, reading, drafter.others.embeddings),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
     )
@@ -140,7 +140,7 @@ def _with_mtp(
         no_recursion=BY_DEPTH if isinstance(drafter, MtpModules) else None,
         readings=d.differences(reading),
         notes=(*said, *left_open(d, reading), *_unread(target, own_head=not apart), *_dated(target)),
-        alternatives=other_wirings(d, drafter),
+        alternatives=other_wirings(d, reading),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
     )

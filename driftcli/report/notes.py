@@ -42,7 +42,9 @@ def remarks(run: Run) -> list[str]:
     found = _joined(run)
     if short := run.too_short:
         found.append(f"{counted(len(short), 'prompt')} too short for one chain, left out: {few(short)}")
-    found += [f"{name} failed, and what it would show is missing: {reason}" for name, reason in run.failed.items()]
+    found += [
+        f"{name} failed, and what it would show is missing: {reason}" for name, reason in run.failed.items() if name not in run.dropped
+    ]
     found += _drawn(run)
     found += [str(note) for note in _items(run, "notes")]
     found += disagreements(run.pair)

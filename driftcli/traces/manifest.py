@@ -78,9 +78,10 @@ def _checked(content: object) -> Manifest:
     for name in ("conditions", "other_conditions"):
         for place, condition in enumerate(_list(name, held.get(name, []))):
             _check_condition(f"{name}[{place}]", condition)
-    for place, failed in enumerate(_list("failed", held.get("failed", []))):
-        for key in ("name", "reason"):
-            _built(f"failed[{place}].{key}", str, _item(_object(f"failed[{place}]", failed), key, f"failed[{place}]."))
+    for kind in ("failed", "dropped"):
+        for place, absent in enumerate(_list(kind, held.get(kind, []))):
+            for key in ("name", "reason"):
+                _built(f"{kind}[{place}].{key}", str, _item(_object(f"{kind}[{place}]", absent), key, f"{kind}[{place}]."))
     _built("request.probes", tuple[str, ...], _item(request, "probes", "request."))
     _built("batches", tuple[tuple[str, ...], ...], held.get("batches", []))
     _check_facts(held, request, finished=bool(complete))

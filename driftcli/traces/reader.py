@@ -97,10 +97,17 @@ class Run(Pooled):
 
     @cached_property
     def failed(self) -> Mapping[str, str]:
-        """Why each condition that failed did; its numbers are absent for that reason."""
-        failed = self.manifest.get("failed", ())
-        assert isinstance(failed, list | tuple)
-        return {one["name"]: one["reason"] for one in failed}
+        """Why each condition failed that did, or was dropped to keep to a time; its numbers are absent for that reason."""
+        failed, dropped = (self.manifest.get(key, ()) for key in ("failed", "dropped"))
+        assert isinstance(failed, list | tuple) and isinstance(dropped, list | tuple)
+        return {one["name"]: one["reason"] for one in (*dropped, *failed)}
+
+    @property
+    def dropped(self) -> frozenset[str]:
+        """Names of the conditions that were asked for and dropped to keep to a time."""
+        dropped = self.manifest.get("dropped", ())
+        assert isinstance(dropped, list | tuple)
+        return frozenset(one["name"] for one in dropped)
 
     @property
     def _measured(self) -> list[dict[str, Any]]:

@@ -13,7 +13,10 @@ import pyarrow.parquet as pq
 
 from driftcli.traces.schema import COLUMNS, VERSION
 
-CAME_LATER: Mapping[str, object] = {"temperature": 0.0}  # settings of a request that older runs do not name, and what they were then
+CAME_LATER: Mapping[str, object] = {
+    "temperature": 0.0,
+    "budget": None,
+}  # settings of a request that older runs do not name, and what they were then
 SETTINGS_CAME_LATER: Mapping[str, object] = {"held": False}  # the same of how a condition drafts
 
 

@@ -5,16 +5,17 @@ Only what can be put together with this target is listed, and nothing that comes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
+import numpy as np
 from transformers import LlamaConfig
 
 from driftcli.conditions import Feedback, Norm, Wiring
+from driftcli.domain import System
 from driftcli.errors import FormatError
 from driftcli.families.eagle.declaration import Declaration
-from driftcli.families.eagle.eagle1 import Eagle
-from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.eagle.readings import Reading
+from driftcli.families.eagle.vocab_map import sound_maps
 from driftcli.families.rope import DEFAULT_THETA, Rope, rope_settings
 from driftcli.families.rope_config import rope_config
 
@@ -22,12 +23,31 @@ OTHER: dict[Feedback, Feedback] = {"raw": "normed", "normed": "raw"}
 NORMS: tuple[Norm, ...] = ("embedding", "hidden", "fusion", "mlp", "final", "every")
 
 
-def alternatives(declaration: Declaration, drafter: Eagle3 | Eagle) -> tuple[Wiring, ...]:
-    """Every one-change wiring of a loaded head; the orders of its streams are left out."""
-    found = [Wiring(capture=capture) for capture in _captures(declaration, drafter.boundaries)]
-    found += [Wiring(rope=name) for name in ("target's", "default") if name in drafter.others.ropes]
-    found += [Wiring(embedding=name) for name in ("own", "target's") if name in drafter.others.embeddings]
-    return (*found, *(_of_eagle3(drafter) if isinstance(drafter, Eagle3) else ()))
+def alternatives(declaration: Declaration, system: System | None = None, embeddings: Collection[str] | None = None) -> tuple[Wiring, ...]:
+    """Every one-change wiring of a head in a system's reading; the orders of its streams are left out.
+
+    embeddings: those whose rows are others than the ones it reads by; None before a weight is read, when all are taken to be.
+    """
+    reading = declaration.reading(system)
+    boundaries, rows = reading.capture.value, _embeddings(declaration, reading) if embeddings is None else embeddings
+    assert not isinstance(boundaries, str), "the target is named, so its layers are known"
+    found = [Wiring(capture=capture) for capture in _captures(declaration, boundaries)]
+    ropes = other_ropes(declaration, reading)
+    found += [Wiring(rope=name) for name in ("target's", "default") if name in ropes]
+    found += [Wiring(embedding=name) for name in ("own", "target's") if name in rows]
+    return (*found, *(_of_eagle3(declaration, reading) if declaration.anatomy.family == "eagle3" else ()))
+
+
+def _embeddings(declaration: Declaration, reading: Reading) -> set[str]:
+    """Whose rows could stand in the place of those that a head reads by."""
+    own = "embed_tokens.weight" in declaration.anatomy.names
+    alike = (declaration.anatomy.vocabulary, declaration.anatomy.width) == (
+        declaration.head.target.vocabulary,
+        declaration.head.target.width,
+    )
+    if not own or not alike:
+        return set()
+    return {"own"} if reading.embedding.value == "target's" else {"target's"}
 
 
 def _captures(declaration: Declaration, own: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -43,14 +63,28 @@ def _captures(declaration: Declaration, own: tuple[int, ...]) -> list[tuple[int,
     return [one for one in found if one != own and len(set(one)) == len(own) and min(one) >= 0 and max(one) <= layers]
 
 
-def _of_eagle3(drafter: Eagle3) -> Iterator[Wiring]:
-    yield Wiring(feedback=OTHER[drafter.feedback])
-    yield Wiring(residual=OTHER[drafter.residual])
-    has_fusion_norms = drafter.fusion.joint_norm is not None or bool(drafter.fusion.stream_norms)
+def _of_eagle3(declaration: Declaration, reading: Reading) -> Iterator[Wiring]:
+    yield Wiring(feedback=OTHER[reading.feedback.value])
+    yield Wiring(residual=OTHER[reading.residual.value])
+    has_fusion_norms = reading.pre_fc_norm.value != "none"
     yield from (Wiring(ones=norm) for norm in NORMS if norm != "fusion" or has_fusion_norms)
-    yield from (Wiring(vocabulary=name) for name in ("offset", "absolute") if name in drafter.others.vocabularies)
-    if not drafter.shared_head and drafter.others.target_head is not None:
+    maps = other_maps(declaration)
+    yield from (Wiring(vocabulary=name) for name in ("offset", "absolute") if name in maps)
+    if not shares_head(declaration) and declaration.head.target.width == declaration.anatomy.width:
         yield Wiring(head="target's")
+
+
+def shares_head(declaration: Declaration) -> bool:
+    """Whether a head's output rows are the target's: it has none of its own, and its config ties no embedding of its own to them."""
+    tied = declaration.head.layers.is_on("tie_word_embeddings") and "embed_tokens.weight" in declaration.anatomy.names
+    return "lm_head.weight" not in declaration.anatomy.names and not tied
+
+
+def other_maps(declaration: Declaration) -> dict[str, np.ndarray]:
+    """Target id of each draft id under the other readings of `d2t` that are sound."""
+    anatomy = declaration.anatomy
+    maps = sound_maps(declaration.checkpoint, anatomy.draft_vocabulary, anatomy.vocabulary)
+    return {name: ids for name, ids in maps.items() if not np.array_equal(ids, declaration.to_target)}
 
 
 def other_ropes(declaration: Declaration, reading: Reading) -> dict[str, LlamaConfig]:

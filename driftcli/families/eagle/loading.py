@@ -8,20 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import LlamaConfig
 
 from driftcli.domain import Sourced, System
-from driftcli.families.eagle.alternatives import other_ropes
+from driftcli.families.eagle.alternatives import other_maps, other_ropes
 from driftcli.families.eagle.anatomy import AROUND_MLP
 from driftcli.families.eagle.declaration import Declaration
 from driftcli.families.eagle.dissection import MAPS
 from driftcli.families.eagle.eagle1 import Eagle
 from driftcli.families.eagle.eagle3 import Eagle3, Fusion
 from driftcli.families.eagle.readings import Reading
-from driftcli.families.eagle.vocab_map import sound_maps
 from driftcli.families.layers import Attention, DecoderLayer, GatedMlp, GroupedAttention, LatentAttention, Linear
 from driftcli.families.others import Others
 from driftcli.families.rope import latent_scale
@@ -120,12 +118,9 @@ def _others(parts: _Parts, embedding: Tensor) -> Others:
     declaration, head = parts.declaration, parts.target.head
     own, shared = parts.tensors.get("embed_tokens.weight"), parts.target.embedding.to(head)
     embeddings = {"own": own, "target's": shared}
-    maps = sound_maps(declaration.checkpoint, declaration.anatomy.draft_vocabulary, len(head))
     return Others(
         vocabularies={
-            name: DraftVocabulary.of(torch.from_numpy(ids).to(head.device), len(head))
-            for name, ids in maps.items()
-            if not np.array_equal(ids, declaration.to_target)
+            name: DraftVocabulary.of(torch.from_numpy(ids).to(head.device), len(head)) for name, ids in other_maps(declaration).items()
         },
         ropes=other_ropes(declaration, parts.reading),
         embeddings={

@@ -7,29 +7,31 @@ from collections.abc import Iterator
 from transformers import LlamaConfig
 
 from driftcli.conditions import Turned, Wiring
+from driftcli.domain import System
 from driftcli.errors import FormatError
 from driftcli.families.mtp.declaration import Module, MtpDeclaration
-from driftcli.families.mtp.head import Mtp, MtpModules
 from driftcli.families.rope_config import rope_config
 
 SHARES: dict[Turned, float] = {"all": 1.0, "half": 0.5, "quarter": 0.25}
 
 
-def alternatives(d: MtpDeclaration, drafter: Mtp | MtpModules) -> tuple[Wiring, ...]:
-    """Every one-change wiring of a loaded head."""
-    return tuple(_open(d, drafter.modules[0] if isinstance(drafter, MtpModules) else drafter))
+def alternatives(d: MtpDeclaration, system: System | None = None) -> tuple[Wiring, ...]:
+    """Every one-change wiring of a head as a system runs it."""
+    return tuple(_open(d, d.modules[0], system))
 
 
-def _open(d: MtpDeclaration, head: Mtp) -> Iterator[Wiring]:
-    yield Wiring(capture=(d.layers if head.boundary == d.layers + 1 else d.layers + 1,))
-    if head.final_gain is not None:
-        yield Wiring(feedback="raw" if head.feedback == "normed" else "normed")
-    yield Wiring(order="hidden-first" if head.order == "embedding-first" else "embedding-first")
-    yield Wiring(gains="weight" if head.one_plus else "one-plus")
-    yield Wiring(first_row="kept" if head.blanks_first else "zeroed")
-    if head.rope_config is not None:
-        yield Wiring(rotation="halves" if head.layer.attention.paired else "pairs")
-        yield from (Wiring(turned=name) for name in SHARES if name in head.others.ropes)
+def _open(d: MtpDeclaration, module: Module, system: System | None) -> Iterator[Wiring]:
+    served = d.served(system)
+    yield Wiring(capture=(d.layers + (served.handed == "raw"),))
+    if "final_norm.weight" in module.parts:
+        yield Wiring(feedback="raw" if served.feedback == "normed" else "normed")
+    yield Wiring(order="embedding-first" if d.kind.hidden_first else "hidden-first")
+    yield Wiring(gains="weight" if d.kind.one_plus else "one-plus")
+    yield Wiring(first_row="kept" if served.blanks_first else "zeroed")
+    if module.turning.rope is not None:
+        yield Wiring(rotation="halves" if d.rotation(system) == "pairs" else "pairs")
+        turnings = other_turnings(d, module)
+        yield from (Wiring(turned=name) for name in SHARES if name in turnings)
 
 
 def other_turnings(d: MtpDeclaration, module: Module) -> dict[str, LlamaConfig]:

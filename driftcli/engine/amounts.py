@@ -1,0 +1,201 @@
+"""How much a run is, counted before it starts: texts, tokens, steps, chains, rows; and the seconds that they take at a given speed.
+
+What is counted stands here once for all who ask ahead: `plan`, which times random products of the models' sizes, and the forecast of
+`diagnose`, which times the loaded pair. How long a reply becomes is not known before it is written: counts are for a given length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from math import ceil
+
+from driftcli.conditions import Condition, TextSettings
+from driftcli.domain import PairCard, RunSpec
+from driftcli.engine.agenda import Agenda, sharing_texts
+from driftcli.traces.schema import TABLES
+
+LONGEST = 2.0  # times the mean length of a batch's replies that its longest has, where they end by themselves (chosen by us)
+BUNDLED_TARGET, BUNDLED_REPLY = "bundled:target", 32  # measured: 31.6 tokens over its own prompts, of up to 128
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A text to come: tokens of its prompt as rendered, without the replies before it; how many of these there are, and the tokens of its
+    own reply where that is given.
+    """
+
+    prompt: int
+    before: int = 0
+    given: int | None = None
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The texts of a run to come. prompts: how many there are, of one turn or more; usual, most: tokens of a reply that the target writes,
+    as expected and at most.
+    """
+
+    turns: Sequence[Turn]
+    prompts: int
+    usual: int
+    most: int
+
+    @property
+    def written(self) -> list[Turn]:
+        """Those that the target answers itself."""
+        return [turn for turn in self.turns if turn.given is None]
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """What is done, each number a count of one thing; sums of texts and conditions.
+
+    texts, written: replies that the target writes, and their tokens. steps, stepped: of decoding, and sequences in them. reads, read:
+    texts that the target reads in one pass, and tokens it reads, prompts to answer among them. passes, fresh: the drafter's passes over a
+    text, and their rows. links, chained: its forwards behind those, each over all anchors of a text, and queries in them. drafted: tokens
+    that it proposes in forced chains. blocks, rows: columns made for a feed at a depth of a text, and rows of `steps` in them. cells,
+    files: of Parquet.
+    """
+
+    texts: float = 0
+    written: float = 0
+    steps: float = 0
+    stepped: float = 0
+    reads: float = 0
+    read: float = 0
+    passes: float = 0
+    fresh: float = 0
+    links: float = 0
+    chained: float = 0
+    drafted: float = 0
+    blocks: float = 0
+    rows: float = 0
+    cells: float = 0
+    files: float = 0
+
+    def __add__(self, other: Amounts) -> Amounts:
+        """Both."""
+        return Amounts(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Seconds of a call and of each thing in it."""
+
+    call: float
+    each: float
+
+    @classmethod
+    def through(cls, few: tuple[float, float, float], many: tuple[float, float, float]) -> Line:
+        """From two timings, each of calls, things in all and seconds; what noise makes negative is 0."""
+        (calls, less, quick), (others, more, slow) = few, many
+        each = max(0.0, slow / others - quick / calls) / max(1e-9, more / others - less / calls)
+        return cls(max(0.0, quick - each * less) / calls, each)
+
+    def of(self, calls: float, things: float) -> float:
+        """Seconds of so many calls with so many things in all."""
+        return self.call * calls + self.each * things
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Seconds of what a run does: the target reads tokens and takes a decoding step for sequences, the drafter reads rows and drafts
+    queries on, columns are made of rows, and a file is written.
+    """
+
+    read: Line
+    step: Line
+    fresh: Line
+    link: Line
+    rows: Line
+    file: float
+
+    def seconds(self, amounts: Amounts) -> float:
+        """What so much takes."""
+        a = amounts
+        target = self.read.of(a.reads, a.read) + self.step.of(a.steps, a.stepped)
+        drafter = self.fresh.of(a.passes, a.fresh) + self.link.of(a.links, a.chained)
+        return target + drafter + self.rows.of(a.blocks, a.rows) + self.file * a.files
+
+
+def amounts(agenda: Agenda, conditions: Sequence[Condition], texts: Texts, reply: int) -> Amounts:
+    """What these conditions come to where replies that the target writes are `reply` tokens long."""
+    found = Amounts()
+    for (settings, some), group in sharing_texts(conditions).items():
+        counted = _Counted(texts, reply, settings, min(some or texts.prompts, texts.prompts) / texts.prompts, agenda.spec.batch_size)
+        searched = bool(agenda.searches) and settings == TextSettings()
+        found += counted.texts(passes=2 if searched else 1)
+        for condition in group:
+            found += counted.condition(agenda.card, agenda.spec, condition)
+    return found
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """The texts that a group of conditions shares. share: of the run's prompts."""
+
+    run: Texts
+    reply: int
+    settings: TextSettings
+    share: float
+    batch_size: int
+
+    @property
+    def sizes(self) -> list[tuple[float, int]]:
+        """Tokens of each text's prompt, and of its reply."""
+        alone = [turn for turn in self.run.turns if not (self.settings.length and turn.before)]
+        prompts = [max(self.settings.length, turn.prompt + turn.before * self.reply) for turn in alone]
+        return [(prompt, self.reply if turn.given is None else turn.given) for prompt, turn in zip(prompts, alone, strict=True)]
+
+    @property
+    def batches(self) -> int:
+        """How many times texts are written together."""
+        return ceil(self.run.prompts * self.share / self.batch_size)
+
+    def texts(self, passes: int) -> Amounts:
+        """What making and reading them takes; passes: how often each is read."""
+        sizes = self.sizes
+        tokens = self.share * sum(prompt + reply for prompt, reply in sizes)
+        read = Amounts(reads=self.share * len(sizes) * passes, read=tokens * passes)
+        return read if self.settings.replayed else read + self._writing()
+
+    def _writing(self) -> Amounts:
+        asked = [size for size, turn in zip(self.sizes, self.run.turns, strict=False) if turn.given is None or self.settings.length]
+        count = self.share * len(asked)
+        longest = self.reply if self.reply >= self.run.most else min(self.run.most, LONGEST * self.reply)
+        calls = count if self.settings.alone else self.batches * count / max(1.0, self.share * self.run.prompts)
+        steps = calls * (self.reply if self.settings.alone else longest)
+        return Amounts(
+            texts=count,
+            written=count * self.reply,
+            steps=steps,
+            stepped=steps * (1 if self.settings.alone else count / max(calls, 1e-9)),
+            read=self.share * sum(prompt for prompt, _ in asked),
+        )
+
+    def condition(self, card: PairCard, spec: RunSpec, condition: Condition) -> Amounts:
+        """What drafting on them takes."""
+        depth, free, feeds = condition.settings.depth, condition.drafts_free, 1 + condition.controls + condition.drafts_free
+        horizon = max(spec.depth, depth)
+        anchors = [max(0, reply - horizon) for _, reply in self.sizes]
+        drafting = sum(bool(count) for count in anchors)
+        chains = free if card.family == "causal-lm" else 1 + free  # whose forced chain is the pass itself
+        behind = condition.full * min(depth, spec.depth) * drafting  # anchors of a text whose chains reach past its end
+        tables = len(TABLES) if condition.full else 2 + (condition.text != TextSettings())
+        return Amounts(
+            passes=self.share * drafting,
+            fresh=self.share * sum(sum(size) for size, count in zip(self.sizes, anchors, strict=True) if count),
+            links=self.share * drafting * (depth - 1) * (chains + condition.full),
+            chained=self.share * (sum(anchors) * (depth - 1) * chains + behind * (depth - 1)),
+            drafted=self.share * sum(reply for _, reply in self.sizes) * depth,
+            blocks=self.share * drafting * feeds * depth,
+            rows=self.share * sum(anchors) * feeds * depth,
+            cells=self.batches,
+            files=self.batches * tables,
+        )
+
+
+def usual_reply(target: str, most: int) -> int:
+    """Tokens of a reply that is to be expected: as many as it may have, but for the bundled target, which answers its tasks briefly."""
+    return min(most, BUNDLED_REPLY) if target == BUNDLED_TARGET else most

@@ -1,0 +1,114 @@
+"""What a run leaves out to keep to a time: which conditions, in which order, and how few prompts at last.
+
+The order goes by what a person loses. The baseline and the search for the wiring always stay: without them no number means anything.
+First go the conditions that `--quick` leaves out, those first that only refine what others say; then prompts, down to what `--quick` takes,
+since intervals widen slowly; then the rest of the short battery; then prompts again, down to the fewest on which anything is judged. What
+shares its texts goes at once, since making the texts is most of its time; of a probe, what it asked for last goes first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from driftcli.conditions import Condition
+from driftcli.engine.agenda import Agenda, sharing_texts
+from driftcli.errors import UsageError
+from driftcli.printable import few
+from driftcli.statistics.walks import MINIMAL_PROMPTS
+from probes import QUICK
+
+REFINING = (  # probes of what --quick leaves out, those first that go first (chosen by us); what is not named here goes last
+    "noise", "magnitude", "system-prompt", "sampling", "chain-length", "mitigations", "controls", "template", "context-length",
+)  # fmt: skip
+SHORT = ("switches", "mitigations", "template", "held-state")  # the same of the short battery
+ENOUGH_PROMPTS = 24  # down to which prompts go before the short battery does: those that --quick takes (chosen by us)
+UNITS = {"h": 3600, "m": 60, "s": 1}
+DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+LONGEST = 365 * 24 * 3600  # seconds that a budget may have (chosen by us)
+
+
+@dataclass(frozen=True)
+class Budgeted:
+    """What was left out to keep to a time, decided once: names of conditions, and how many prompts were kept of those that there were.
+
+    seconds: the time that was given.
+    """
+
+    seconds: int
+    dropped: tuple[str, ...] = ()
+    prompts: int = 0
+
+
+def duration(asked: str) -> int:
+    """Seconds of a time such as 90s, 20m or 1h30m; UsageError for anything else."""
+    found = DURATION.fullmatch(asked.strip().lower())
+    total = sum(int(number) * unit for number, unit in zip(found.groups("0"), UNITS.values(), strict=True)) if found else 0
+    if not 0 < total <= LONGEST:
+        raise UsageError(f"--budget {asked}: no time that a run may take, expected hours, minutes and seconds, as 90s, 20m or 1h30m")
+    return total
+
+
+def fit(seconds: int, agenda: Agenda, prompts: int, takes: Callable[[Agenda, int], float]) -> Budgeted:
+    """What must go for a run of these conditions and so many prompts to take at most `seconds`.
+
+    takes: seconds of an agenda on the first prompts. Raises UsageError where not even the least that can be judged fits.
+    """
+    refining, short = _steps(agenda)
+    fewest = min(prompts, MINIMAL_PROMPTS)
+    found, kept = agenda, prompts
+    for steps, least in ((refining, min(prompts, ENOUGH_PROMPTS)), (short, fewest)):
+        for step in steps:
+            if takes(found, kept) <= seconds:
+                break
+            found = replace(found, dropped=(*found.dropped, *(condition.name for condition in step)))
+        kept = _most(lambda count, found=found: takes(found, count) <= seconds, least, kept)  # type: ignore[misc]
+    if takes(found, kept) > seconds:
+        raise UsageError(
+            f"--budget of {told(seconds)}: the baseline and the search for the wiring on {kept} prompts, which always stay, take about "
+            f"{told(round(takes(found, kept)))} here; allow that much, or ask for shorter replies (--max-new-tokens)"
+        )
+    return Budgeted(seconds, tuple(found.dropped), kept)
+
+
+def _steps(agenda: Agenda) -> tuple[list[list[Condition]], list[list[Condition]]]:
+    """What goes together, in the order in which it goes: of what `--quick` leaves out, and of what it runs."""
+    quick = replace(agenda, spec=replace(agenda.spec, quick=True), battery=[probe for probe in agenda.battery if probe.name in QUICK])
+    names = {condition.name for condition in quick.asked()}
+    asked = agenda.asked()
+    refining, short = ([one for one in asked if (one.name in names) is inside] for inside in (False, True))
+    return _ordered(refining, REFINING), _ordered(short, SHORT)
+
+
+def _ordered(conditions: Sequence[Condition], order: Sequence[str]) -> list[list[Condition]]:
+    probes = dict.fromkeys(condition.probe for condition in conditions)
+    ranked = sorted(probes, key=lambda name: order.index(name) if name in order else len(order))
+    groups = (sharing_texts(one for one in conditions if one.probe == probe) for probe in ranked)
+    return [group for by_text in groups for group in reversed(list(by_text.values()))]
+
+
+def _most(fits: Callable[[int], bool], least: int, most: int) -> int:
+    """The largest number from `least` to `most` that fits, `least` where none does."""
+    while least < most:
+        middle = (least + most + 1) // 2
+        least, most = (middle, most) if fits(middle) else (least, middle - 1)
+    return least
+
+
+def left_out(budget: Budgeted, conditions: Sequence[Condition], prompts: int) -> list[str]:
+    """What a budget left out and why, a line a probe, and how many of the prompts it kept."""
+    by_probe: dict[str, list[str]] = {}
+    for condition in conditions:
+        if condition.name in budget.dropped:
+            by_probe.setdefault(condition.probe, []).append(condition.name)
+    lines = [f"{probe}: {few(names)} left out to keep to {told(budget.seconds)} (--budget)" for probe, names in by_probe.items()]
+    fewer = f"{budget.prompts} of {prompts} prompts to keep to {told(budget.seconds)} (--budget): intervals are wider"
+    return [*lines, *([fewer] if budget.prompts < prompts else [])]
+
+
+def told(seconds: int) -> str:
+    """A time in the words in which it is asked for."""
+    hours, rest = divmod(seconds, 3600)
+    parts = ((hours, "h"), (rest // 60, "m"), (rest % 60, "s"))
+    return "".join(f"{number}{unit}" for number, unit in parts if number) or "0s"
