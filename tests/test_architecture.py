@@ -24,6 +24,7 @@ LAYERS = (  # each imports from its own and from those before it
         "driftcli.scanned",
         "driftcli.codes",
         "driftcli.terms",
+        "driftcli.durations",
         "driftcli.suggestions",
         "driftcli.printable",
         "driftcli.plugins",
@@ -65,7 +66,9 @@ BRINGS_TORCH = (  # the only modules that name torch or transformers when they a
     "driftcli.families.mtp.loading",
     "driftcli.loading.pair",
     "driftcli.engine",
+    "driftcli.loading.outline",
     "driftcli.cli.diagnosis",
+    "driftcli.cli.planning",
 )
 KNOWN_TO_PROBES = ("driftcli.conditions", "driftcli.domain", "driftcli.statistics", "driftcli.probe", "driftcli.texts.changes")
 BRINGS_THE_HUB = ("driftcli.sources", "driftcli.target", "driftcli.families.rope_config")

@@ -185,8 +185,8 @@ def _worded(settings: Settings, table: str, option: TyperOption, value: object, 
     words: Any = value if option.is_flag else [str(one) for one in _items(value)] if option.multiple else str(value)
     try:
         option.process_value(ctx, words)
-    except typer.BadParameter as error:
-        raise UsageError(f"{where}: {one_line(str(error.message), 200).rstrip('.')}; correct it") from error
+    except (typer.BadParameter, UsageError) as error:
+        raise UsageError(f"{where}: {one_line(str(getattr(error, 'message', error)), 300).rstrip('.')}; correct it") from error
     return words
 
 

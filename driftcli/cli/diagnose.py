@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from driftcli.cli.formats import FormatChoice
 from driftcli.cli.outputs import OutputChoice, outputs_asked
+from driftcli.cli.request import DtypeChoice, Request
 from driftcli.domain import BUNDLED, RunSpec
+from driftcli.durations import duration
 from driftcli.errors import UsageError
 from driftcli.families.mtp.kinds import OWN_HEAD
 from driftcli.report.choices import FAILS, FULL, STRICT, FailOn, ReadingChoice
@@ -30,6 +32,7 @@ OUT = "Run folder; the same request resumes it. Default: the last unfinished run
 TEMPERATURE = "Temperature at which the target draws its replies, and of all probabilities; 0 decodes greedily."
 SEED = "Seed of the intervals' resampling, and of replies drawn at a temperature."
 BATCH_SIZES = "Sequences that are decoded together: steps are timed at 1,8,...; the first decides."
+BUDGET = "Leave out what tells least until the run takes about so long, as 90s, 20m, 1h30m; says what. driftcli plan tells before."
 COLDEST, HOTTEST = 0.01, 10.0  # of a temperature; at a lower one servers decode greedily, above there is nothing but noise (chosen by us)
 BUNDLED_PAIR = (f"{BUNDLED}target", f"{BUNDLED}pre-norm")
 
@@ -57,13 +60,12 @@ def diagnose(
     seed: Annotated[int, typer.Option(min=0, help=SEED)] = DEFAULTS.seed,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help=THREADS)] = None,
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="auto: float32 on a CPU, the config's on a GPU.")
-    ] = "auto",
+    dtype: Annotated[DtypeChoice, typer.Option(help="auto: float32 on a CPU, the config's on a GPU.")] = "auto",
     reading: Annotated[
         ReadingChoice, typer.Option(help="Whose way to compute a head's step; declared: vLLM's, where it can run the file.")
     ] = "declared",
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run Python that comes with a checkpoint.")] = False,
+    budget: Annotated[str | None, typer.Option(help=BUDGET)] = None,
     out: Annotated[Path | None, typer.Option(help=OUT)] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a run of another request in --out; without --out begin anew.")] = False,
     format: FormatChoice = "terminal",
@@ -73,19 +75,33 @@ def diagnose(
     full: Annotated[bool, typer.Option("--full", help=FULL)] = False,
 ) -> None:
     """Measure a drafter/target pair: curves by depth, drift and its cost, findings, what to do."""
-    quick = (target is None and drafter is None) if quick is None else quick
-    target, drafter = named_pair(target, drafter)
-    from driftcli.cli.diagnosis import Request, diagnose_pair
+    request = requested(
+        target, drafter, prompts, probe, quick, depth, max_new_tokens, lengths, limit, temperature, batch_size, batch_sizes, costs, seed,
+        device, threads, dtype, reading, trust_remote_code, out, force, budget,
+    )  # fmt: skip
+    from driftcli.cli.diagnosis import diagnose_pair
     from driftcli.cli.gate import Ending, end
 
     ending = Ending("diagnose", format, full, fail_on, strict, outputs_asked(output, format))
+    end(*diagnose_pair(request), ending)
+
+
+def requested(
+    target: str | None, drafter: str | None, prompts: Path | None, probe: list[str] | None, quick: bool | None, depth: int,
+    max_new_tokens: int, lengths: str | None, limit: int | None, temperature: float, batch_size: int, batch_sizes: str,
+    costs: Path | None, seed: int, device: str, threads: int | None, dtype: DtypeChoice, reading: ReadingChoice, trust_remote_code: bool,
+    out: Path | None, force: bool, budget: str | None,
+) -> Request:  # fmt: skip
+    """What options of `diagnose` ask for; UsageError for those that cannot be."""
+    quick = (target is None and drafter is None) if quick is None else quick
+    target, drafter = named_pair(target, drafter)
+    seconds = None if budget is None else duration(budget)
     lengths_asked, drawn_at = whole_numbers("--lengths", lengths, "512,1024"), checked_temperature(temperature)
     spec = RunSpec(depth, max_new_tokens, batch_size, seed, quick, lengths_asked, drawn_at)
     sizes, asked = whole_numbers("--batch-sizes", batch_sizes, "1,8,32"), probe or []
-    request = Request(
-        target, drafter, prompts, asked, spec, limit, device, dtype, reading, trust_remote_code, out, force, costs, sizes, threads
+    return Request(
+        target, drafter, prompts, asked, spec, limit, device, dtype, reading, trust_remote_code, out, force, costs, sizes, threads, seconds
     )
-    end(*diagnose_pair(request), ending)
 
 
 def whole_numbers(option: str, asked: str | None, example: str) -> tuple[int, ...]:

@@ -1,9 +1,9 @@
-"""From a parsed command line to a judged run; the only module of the command line that imports torch."""
+"""From a parsed command line to a judged run; the only module of the command line that loads a model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 
@@ -14,10 +14,12 @@ from driftcli.cli.battery import WHOLE, load_battery, probe_names
 from driftcli.cli.folder import run_folder, unfinished_runs
 from driftcli.cli.net import Resumable
 from driftcli.cli.progress import Told
+from driftcli.cli.request import Request
 from driftcli.cli.threads import allowed_threads, threads
 from driftcli.codes import BY_NAME
 from driftcli.domain import BUNDLED, Prompt, RunSpec, Verdict
-from driftcli.engine.forecast import forecast
+from driftcli.engine.budget import budget_of
+from driftcli.engine.forecast import fitted, forecast
 from driftcli.engine.run import Job, measure
 from driftcli.engine.timing import measure_costs
 from driftcli.errors import RunError, UsageError
@@ -26,12 +28,11 @@ from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.mitigations.probe import MITIGATED
 from driftcli.printable import masked
 from driftcli.probe import Probe
-from driftcli.report.choices import ReadingChoice
 from driftcli.report.evidence import counted, spent
 from driftcli.report.json import finding_json
 from driftcli.report.verdict import judge
 from driftcli.statistics.costs import Costs, costs_json, read_costs
-from driftcli.target.language_model import Dtype, choose_device
+from driftcli.target.language_model import choose_device
 from driftcli.texts.prompts import builtin_prompts, bundled_prompts, limited, read_prompts
 from driftcli.traces.layout import COSTS_FILE, FINDINGS_FILE
 from driftcli.traces.reader import Run, read_run
@@ -41,30 +42,9 @@ from probes import QUICK
 QUICK_PROMPTS = 24  # that --quick takes where --limit names no number (chosen by us)
 
 
-@dataclass(frozen=True)
-class Request:
-    """What `diagnose` was asked."""
-
-    target: str
-    drafter: str
-    prompts: Path | None
-    probes: Sequence[str]
-    spec: RunSpec
-    limit: int | None
-    device: str
-    dtype: Dtype
-    reading: ReadingChoice
-    remote_code: bool
-    out: Path | None
-    force: bool
-    costs: Path | None = None
-    batch_sizes: Sequence[int] = (1,)
-    threads: int | None = None
-
-
 def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
     """Load, measure, judge; the findings are written beside the traces. Raises DriftError with one sentence for anything that cannot be."""
-    battery = load_battery(_names(request))
+    battery = load_battery(names_asked(request))
     found = () if request.out or request.force else unfinished_runs(_asked(request))
     with (
         Told(Console(stderr=True, highlight=False, markup=False)) as told,
@@ -75,7 +55,7 @@ def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
         return _diagnose(request, battery, out, told, taken_up=out in found)
 
 
-def _names(request: Request) -> Sequence[str]:
+def names_asked(request: Request) -> Sequence[str]:
     """The probes that are asked for, none for all."""
     return request.probes or (QUICK if request.spec.quick else ())
 
@@ -85,7 +65,8 @@ def _asked(request: Request) -> dict[str, Plain]:
     named = {name: getattr(request, name) for name in ("limit", "device", "dtype", "reading", "threads")}
     pair = {"target": masked(request.target), "drafter": masked(request.drafter)}
     prompts = None if request.prompts is None else str(request.prompts)
-    return {**pair, **named, **asdict(request.spec), "prompts": prompts, "probes": list(request.probes)}
+    asked = {**pair, **named, **asdict(request.spec), "prompts": prompts, "probes": list(request.probes)}
+    return {**asked, "budget": request.budget}  # older runs name none, which counts as none
 
 
 def _diagnose(request: Request, battery: Sequence[Probe], out: Path, told: Told, *, taken_up: bool) -> tuple[Run, Verdict]:
@@ -106,9 +87,9 @@ def _diagnose(request: Request, battery: Sequence[Probe], out: Path, told: Told,
 
 def _job(request: Request, battery: Sequence[Probe], out: Path, told: Told) -> Job:
     """What is to be measured, with the pair loaded."""
-    offered = _prompts(request)
+    offered = asked_prompts(request)
     prompts = limited(offered, request.limit or (QUICK_PROMPTS if request.spec.quick else None))
-    _check_room(prompts, request.spec)
+    check_room(prompts, request.spec)
     device = choose_device(request.device)
     if request.target.startswith(BUNDLED) and request.drafter.startswith(BUNDLED):
         told.say("the pair that ships with driftcli; --target and --drafter name your own")
@@ -117,11 +98,21 @@ def _job(request: Request, battery: Sequence[Probe], out: Path, told: Told) -> J
     reading = None if request.reading == "declared" else request.reading
     pair = load_pair(request.target, request.drafter, device, request.dtype, remote_code=request.remote_code, reading=reading)
     _check_modules(pair, request.spec)
-    names = probe_names(battery, _names(request))
-    return Job(pair, prompts, battery, request.spec, out, names, request.force, _asked(request), len(offered))
+    names = probe_names(battery, names_asked(request))
+    job = Job(pair, prompts, battery, request.spec, out, names, request.force, _asked(request), len(offered))
+    return job if request.budget is None else _within(job, request.budget, told)
 
 
-def _check_room(prompts: Sequence[Prompt], spec: RunSpec) -> None:
+def _within(job: Job, seconds: int, told: Told) -> Job:
+    """A job that keeps to a time. What a run in its folder left out for the same time is left out again, however fast things are today."""
+    before = None if job.force else budget_of(job.out, seconds)
+    if before is None:
+        told.now("timing a few tokens")
+        before = fitted(job, seconds)
+    return replace(job, prompts=limited(job.prompts, before.prompts), budget=before)
+
+
+def check_room(prompts: Sequence[Prompt], spec: RunSpec) -> None:
     """UsageError where no reply could ever be long enough for one chain."""
     if spec.max_new_tokens <= spec.depth and any(prompt.response is None for prompt in prompts):
         raise UsageError(
@@ -140,9 +131,11 @@ def _check_modules(pair: LoadedPair, spec: RunSpec) -> None:
 
 
 def _left_out(request: Request, job: Job) -> list[str]:
-    """What of the request is not run: what `--quick` and `--limit` leave, and how to have more; what a probe says."""
+    """What of the request is not run: what `--quick` and `--limit` leave, and how to have more; what a probe, or a budget, says."""
     by = "--limit" if request.limit else "--quick; --no-quick or --limit for more"
-    prompts = [f"{len(job.prompts)} of {job.offered} prompts ({by})"] if len(job.prompts) < (job.offered or 0) else []
+    told_elsewhere = request.budget is not None and not request.limit and not request.spec.quick
+    fewer = len(job.prompts) < (job.offered or 0) and not told_elsewhere
+    prompts = [f"{len(job.prompts)} of {job.offered} prompts ({by})"] if fewer else []
     short = request.spec.quick and not request.probes
     unasked = ", ".join(probe.name for probe in WHOLE if probe.name not in QUICK)
     battery = [f"{unasked} and parts of other probes left out (--quick; --no-quick for all)"] if short else []
@@ -192,7 +185,8 @@ def plan_line(job: Job) -> str:
     return f"{asked}: {drafted}, roughly {f'{ahead.seconds / 60:.0f} min' if ahead.seconds >= 120 else spent(ahead.seconds)}"
 
 
-def _prompts(request: Request) -> list[Prompt]:
+def asked_prompts(request: Request) -> list[Prompt]:
+    """All prompts that a request offers: those that it names, else those that ship for its target."""
     if request.prompts is not None:
         return read_prompts(request.prompts)
     return bundled_prompts() if request.target.startswith(BUNDLED) else builtin_prompts()

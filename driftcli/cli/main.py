@@ -20,6 +20,7 @@ from driftcli.cli.diagnose import diagnose
 from driftcli.cli.explain import explain
 from driftcli.cli.inspect import inspect
 from driftcli.cli.net import INTERRUPTED, Net
+from driftcli.cli.plan import plan
 from driftcli.cli.probes import probes
 from driftcli.cli.report import report
 from driftcli.cli.scan import scan

@@ -7,7 +7,7 @@ What is counted stands here once for all who ask ahead: `plan`, which times rand
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import ceil
 
 from driftcli.conditions import Condition, TextSettings
@@ -33,18 +33,26 @@ class Turn:
 @dataclass(frozen=True)
 class Texts:
     """The texts of a run to come. prompts: how many there are, of one turn or more; usual, most: tokens of a reply that the target writes,
-    as expected and at most.
+    as expected and at most. batch: prompts that
+    are answered together.
     """
 
     turns: Sequence[Turn]
     prompts: int
     usual: int
     most: int
+    batch: int = 1
 
     @property
-    def written(self) -> list[Turn]:
-        """Those that the target answers itself."""
-        return [turn for turn in self.turns if turn.given is None]
+    def longest(self) -> int:
+        """Tokens of the longest text, at most."""
+        return max(turn.prompt + turn.before * self.most + (turn.given or self.most) for turn in self.turns)
+
+    def some(self, prompts: int) -> Texts:
+        """As many texts of these as belong to so many prompts, taken evenly."""
+        share = min(prompts, self.prompts) / self.prompts
+        count = max(1, round(share * len(self.turns)))
+        return replace(self, turns=[self.turns[int(place / share)] for place in range(count)], prompts=min(prompts, self.prompts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,7 @@ class Amounts:
     texts that the target reads in one pass, and tokens it reads, prompts to answer among them. passes, fresh: the drafter's passes over a
     text, and their rows. links, chained: its forwards behind those, each over all anchors of a text, and queries in them. drafted: tokens
     that it proposes in forced chains. blocks, rows: columns made for a feed at a depth of a text, and rows of `steps` in them. cells,
-    files: of Parquet.
+    files: of Parquet. held: tokens of the texts that are kept.
     """
 
     texts: float = 0
@@ -73,6 +81,7 @@ class Amounts:
     rows: float = 0
     cells: float = 0
     files: float = 0
+    held: float = 0
 
     def __add__(self, other: Amounts) -> Amounts:
         """Both."""
@@ -111,12 +120,24 @@ class Speed:
     rows: Line
     file: float
 
-    def seconds(self, amounts: Amounts) -> float:
-        """What so much takes."""
+    def slowed(self, share: float) -> Speed:
+        """The same where only a share of a core is to be had."""
+        lines = (Line(line.call / share, line.each / share) for line in (self.read, self.step, self.fresh, self.link, self.rows))
+        return Speed(*lines, file=self.file / share)
+
+    def parts(self, amounts: Amounts) -> dict[str, float]:
+        """What so much takes, by who does it."""
         a = amounts
-        target = self.read.of(a.reads, a.read) + self.step.of(a.steps, a.stepped)
-        drafter = self.fresh.of(a.passes, a.fresh) + self.link.of(a.links, a.chained)
-        return target + drafter + self.rows.of(a.blocks, a.rows) + self.file * a.files
+        return {
+            "writing replies": self.step.of(a.steps, a.stepped),
+            "reading texts": self.read.of(a.reads, a.read),
+            "drafting": self.fresh.of(a.passes, a.fresh) + self.link.of(a.links, a.chained),
+            "keeping rows": self.rows.of(a.blocks, a.rows) + self.file * a.files,
+        }
+
+    def seconds(self, amounts: Amounts) -> float:
+        """What so much takes in all."""
+        return sum(self.parts(amounts).values())
 
 
 def amounts(agenda: Agenda, conditions: Sequence[Condition], texts: Texts, reply: int) -> Amounts:
@@ -157,7 +178,7 @@ class _Counted:
         """What making and reading them takes; passes: how often each is read."""
         sizes = self.sizes
         tokens = self.share * sum(prompt + reply for prompt, reply in sizes)
-        read = Amounts(reads=self.share * len(sizes) * passes, read=tokens * passes)
+        read = Amounts(reads=self.share * len(sizes) * passes, read=tokens * passes, held=tokens)
         return read if self.settings.replayed else read + self._writing()
 
     def _writing(self) -> Amounts:

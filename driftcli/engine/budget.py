@@ -8,15 +8,18 @@ shares its texts goes at once, since making the texts is most of its time; of a 
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from driftcli.conditions import Condition
+from driftcli.durations import told
 from driftcli.engine.agenda import Agenda, sharing_texts
 from driftcli.errors import UsageError
 from driftcli.printable import few
 from driftcli.statistics.walks import MINIMAL_PROMPTS
+from driftcli.traces.layout import MANIFEST
 from probes import QUICK
 
 REFINING = (  # probes of what --quick leaves out, those first that go first (chosen by us); what is not named here goes last
@@ -24,9 +27,6 @@ REFINING = (  # probes of what --quick leaves out, those first that go first (ch
 )  # fmt: skip
 SHORT = ("switches", "mitigations", "template", "held-state")  # the same of the short battery
 ENOUGH_PROMPTS = 24  # down to which prompts go before the short battery does: those that --quick takes (chosen by us)
-UNITS = {"h": 3600, "m": 60, "s": 1}
-DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
-LONGEST = 365 * 24 * 3600  # seconds that a budget may have (chosen by us)
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,6 @@ class Budgeted:
     seconds: int
     dropped: tuple[str, ...] = ()
     prompts: int = 0
-
-
-def duration(asked: str) -> int:
-    """Seconds of a time such as 90s, 20m or 1h30m; UsageError for anything else."""
-    found = DURATION.fullmatch(asked.strip().lower())
-    total = sum(int(number) * unit for number, unit in zip(found.groups("0"), UNITS.values(), strict=True)) if found else 0
-    if not 0 < total <= LONGEST:
-        raise UsageError(f"--budget {asked}: no time that a run may take, expected hours, minutes and seconds, as 90s, 20m or 1h30m")
-    return total
 
 
 def fit(seconds: int, agenda: Agenda, prompts: int, takes: Callable[[Agenda, int], float]) -> Budgeted:
@@ -96,6 +87,16 @@ def _most(fits: Callable[[int], bool], least: int, most: int) -> int:
     return least
 
 
+def budget_of(folder: Path, seconds: int) -> Budgeted | None:
+    """What the run in a folder left out to keep to the same time, None where there is no such run or it cannot be read."""
+    try:
+        request = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["request"]["budget"]
+        found = Budgeted(request["seconds"], tuple(map(str, request["dropped"])), request["prompts"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return found if found.seconds == seconds and type(found.prompts) is int and found.prompts > 0 else None
+
+
 def left_out(budget: Budgeted, conditions: Sequence[Condition], prompts: int) -> list[str]:
     """What a budget left out and why, a line a probe, and how many of the prompts it kept."""
     by_probe: dict[str, list[str]] = {}
@@ -105,10 +106,3 @@ def left_out(budget: Budgeted, conditions: Sequence[Condition], prompts: int) ->
     lines = [f"{probe}: {few(names)} left out to keep to {told(budget.seconds)} (--budget)" for probe, names in by_probe.items()]
     fewer = f"{budget.prompts} of {prompts} prompts to keep to {told(budget.seconds)} (--budget): intervals are wider"
     return [*lines, *([fewer] if budget.prompts < prompts else [])]
-
-
-def told(seconds: int) -> str:
-    """A time in the words in which it is asked for."""
-    hours, rest = divmod(seconds, 3600)
-    parts = ((hours, "h"), (rest // 60, "m"), (rest % 60, "s"))
-    return "".join(f"{number}{unit}" for number, unit in parts if number) or "0s"

@@ -11,15 +11,17 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from driftcli.conditions import BASELINE, Condition, DraftSettings
-from driftcli.domain import Prompt
+from driftcli.domain import Prompt, RunSpec
 from driftcli.engine.agenda import Agenda
 from driftcli.engine.amounts import Line, Speed, Texts, Turn, amounts, usual_reply
+from driftcli.engine.budget import Budgeted, fit
 from driftcli.engine.cells import draft
 from driftcli.engine.chains import Drafted
+from driftcli.engine.load import core_share, own_seconds
 from driftcli.engine.rows import CellRows, cell_rows
 from driftcli.engine.run import Job
 from driftcli.engine.texts import Text, foreseen
-from driftcli.engine.timing import seconds
+from driftcli.engine.timing import SECONDS, TURNS, step_lengths
 from driftcli.engine.trajectories import Trajectory, read_text
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.loading.pair import LoadedPair
@@ -27,8 +29,10 @@ from driftcli.target.language_model import LanguageModel
 from driftcli.texts.rendering import REPLY
 from driftcli.traces.writer import write_parquet
 
+CPU = torch.device("cpu")
 SHORT, LONG, PROMPT = 48, 128, 32  # tokens of the two texts that are timed, and of their prompts (chosen by us)
-TIMED = 2  # draft tokens a chain of theirs
+JUDGING = 0.05  # seconds a condition, of all its numbers and intervals (measured on the pairs that ship)
+TIMED, MORE = 2, 16  # draft tokens a chain of theirs
 
 
 @dataclass(frozen=True)
@@ -42,39 +46,64 @@ class Forecast:
 
 def forecast(job: Job) -> Forecast:
     """What `job` will take if all that is known before it starts is measured anew."""
-    texts = texts_ahead(job.pair.target.tokenizer, job.prompts, job.pair.target.source.name, job.spec.max_new_tokens)
-    return _forecast(job.agenda, texts, timed_speed(job.pair, job.prompts, job.spec.batch_size))
+    texts, conditions = _texts(job), job.conditions()
+    most, usual = (amounts(job.agenda, conditions, texts, reply) for reply in (texts.most, texts.usual))
+    return Forecast(round(most.texts), round(most.drafted), timed_speed(job.pair, job.prompts, job.spec.batch_size).seconds(usual))
 
 
-def _forecast(agenda: Agenda, texts: Texts, speed: Speed) -> Forecast:
-    conditions = agenda.conditions()
-    most, usual = (amounts(agenda, conditions, texts, reply) for reply in (texts.most, texts.usual))
-    return Forecast(round(most.texts), round(most.drafted), speed.seconds(usual))
+def fitted(job: Job, seconds: int) -> Budgeted:
+    """What of `job` must go for it to keep to a time; UsageError where not even the least fits."""
+    speed = timed_speed(job.pair, job.prompts, job.spec.batch_size)
+    return fit(seconds, job.agenda, len(job.prompts), takes(_texts(job), speed))
 
 
-def texts_ahead(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], target: str, most: int) -> Texts:
+def takes(texts: Texts, speed: Speed) -> Callable[[Agenda, int], float]:
+    """The seconds of an agenda on so many of a run's prompts, all else being equal."""
+
+    def of(agenda: Agenda, prompts: int) -> float:
+        some = texts.some(prompts)
+        conditions = agenda.conditions()
+        return speed.seconds(amounts(agenda, conditions, some, some.usual)) + ending(agenda, speed, len(conditions))
+
+    return of
+
+
+def ending(agenda: Agenda, speed: Speed, conditions: int) -> float:
+    """Seconds of what follows the measuring: steps are timed where mitigations are tried, and all is judged."""
+    steps = len(step_lengths(agenda.spec.depth)) + 2
+    turn = steps * (speed.step.call + speed.step.each) + 2 * agenda.spec.depth * (speed.link.call + speed.link.each)
+    timing = min(SECONDS, TURNS * turn) if any(probe.name == "mitigations" for probe in agenda.battery) else 0.0
+    return timing + JUDGING * conditions
+
+
+def _texts(job: Job) -> Texts:
+    return texts_ahead(job.pair.target.tokenizer, job.prompts, job.pair.target.source.name, job.spec)
+
+
+def texts_ahead(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], target: str, spec: RunSpec) -> Texts:
     """The texts of a run to come, by what the tokenizer makes of its prompts; raises PromptError where the template refuses one."""
     found = []
     for prompt in prompts:
         given = None if prompt.response is None else len(tokenizer(prompt.response, add_special_tokens=False).input_ids)
         found += [Turn(len(foreseen(tokenizer, prompt, turn).ids), turn, given) for turn in range(len(prompt.turns))]
-    return Texts(found, len(prompts), usual_reply(target, most), most)
+    return Texts(found, len(prompts), usual_reply(target, spec.max_new_tokens), spec.max_new_tokens, spec.batch_size)
 
 
 def timed_speed(pair: LoadedPair, prompts: Sequence[Prompt], batch_size: int) -> Speed:
     """The speed of a loaded pair on two texts of random tokens, and of writing what is measured of them."""
     target, size = pair.target, min(batch_size, len(prompts))
     short, long = (_Timed(pair, _text(target, prompts[0], length)) for length in (SHORT, LONG))
-    one, many = (_seconds(lambda size=size: _step(target, size)) for size in (1, size))  # type: ignore[misc]
+    one, many = (own_seconds(lambda size=size: _step(target, size), target.device) for size in (1, size))  # type: ignore[misc]
     made = Line.through((TIMED, short.n_rows, short.made), (TIMED, long.n_rows, long.made))
-    return Speed(
+    speed = Speed(
         read=Line.through((1, SHORT, short.read), (1, LONG, long.read)),
         step=Line.through((1, 1, one), (1, size, many)) if size > 1 else Line(one, 0.0),
         fresh=Line.through((1, SHORT, short.first), (1, LONG, long.first)),
         link=Line.through((1, short.anchors, short.second), (1, long.anchors, long.second)),
-        rows=Line(made.call, made.each + long.kept / long.n_rows),
-        file=_seconds(lambda: _keep(CellRows([], []))) / 2,
+        rows=Line(made.call, made.each + long.kept),
+        file=long.file,
     )
+    return speed.slowed(core_share()) if target.device.type == "cpu" else speed
 
 
 class _Timed:
@@ -84,13 +113,17 @@ class _Timed:
         drafter = pair.drafter
         trajectory = read_text(pair.target, text, [] if isinstance(drafter, CausalLm) else drafter.boundaries)
         self.anchors, self.n_rows = trajectory.n_anchors(TIMED), TIMED * trajectory.n_anchors(TIMED)
-        self.read = _seconds(lambda: read_text(pair.target, text, []))
-        self.first = _seconds(lambda: _drafted(pair, trajectory, 1))
-        self.second = max(0.0, _seconds(lambda: _drafted(pair, trajectory, TIMED)) - self.first)
+        device = pair.target.device
+        self.read = own_seconds(lambda: read_text(pair.target, text, []), device)
+        self.first = own_seconds(lambda: _drafted(pair, trajectory, 1), device)
+        self.second = max(0.0, own_seconds(lambda: _drafted(pair, trajectory, TIMED), device) - self.first)
         drafted, condition = _drafted(pair, trajectory, TIMED), Condition(BASELINE, DraftSettings(TIMED))
         rows = cell_rows(condition, trajectory, drafted, None, pair.card.token_offset)
-        self.made = _seconds(lambda: cell_rows(condition, trajectory, drafted, None, pair.card.token_offset))
-        self.kept = max(0.0, _seconds(lambda: _keep(rows)) - _seconds(lambda: _keep(CellRows([], []))))
+        self.made = own_seconds(lambda: cell_rows(condition, trajectory, drafted, None, pair.card.token_offset), device)
+        more = CellRows(rows.steps * MORE, rows.heads * MORE)
+        few, many = own_seconds(lambda: _keep(rows), CPU), own_seconds(lambda: _keep(more), CPU)
+        self.kept = max(0.0, many - few) / ((MORE - 1) * self.n_rows)
+        self.file = max(0.0, few - self.kept * self.n_rows) / 2
 
 
 def _text(target: LanguageModel, prompt: Prompt, length: int) -> Text:
@@ -113,8 +146,3 @@ def _keep(rows: CellRows) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_parquet(Path(folder) / "steps.parquet", "steps", rows.steps, "")
         write_parquet(Path(folder) / "heads.parquet", "heads", rows.heads, "")
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    """The faster of two calls, since the first one warms up."""
-    return min(seconds(call) for _ in range(2))

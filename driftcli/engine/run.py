@@ -20,8 +20,9 @@ import torch
 
 from driftcli.conditions import BASELINE, Condition, TextSettings, Wiring
 from driftcli.domain import REWIRED, Prompt, RunSpec
+from driftcli.durations import told
 from driftcli.engine.agenda import Agenda, on, sharing_texts
-from driftcli.engine.budget import Budgeted, left_out, told
+from driftcli.engine.budget import Budgeted, left_out
 from driftcli.engine.cells import Batch, Holders, Work, measure_cells, tables_of
 from driftcli.engine.left_out import cramped, on_some
 from driftcli.engine.texts import ignored_settings

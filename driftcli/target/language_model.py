@@ -33,7 +33,7 @@ from transformers import (
 from driftcli.errors import FormatError, SourceError, UsageError
 from driftcli.printable import counted_names
 from driftcli.sources.checkpoint import stored_tensors
-from driftcli.sources.files import Source, read_config, reason, weight_files
+from driftcli.sources.files import Json, Source, holds_weights, read_config, reason, weight_files
 from driftcli.sources.tensors import require_finite
 from driftcli.target.facts import TargetFacts, check_declared
 
@@ -170,12 +170,7 @@ def load_language_model(source: Source, device: torch.device, dtype: Dtype, *, r
     Raises SourceError when transformers cannot read the folder, or only by code that the folder brings, and FormatError when weights are
     truncated, missing, of another shape or not finite.
     """
-    config = read_config(source)
-    if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING and not remote_code:
-        raise SourceError(
-            f"{source.name}: model_type {config.get('model_type')!r} is code that the model brings itself (auto_map in config.json), which "
-            "is never run unasked; read that code, then use --trust-remote-code"
-        )
+    config = _trusted_config(source, remote_code=remote_code)
     check_declared(source.name, config, {name: stored.shape for name, stored in stored_tensors(source).items()})
     with _Loading(source.name):
         tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=remote_code)
@@ -188,13 +183,45 @@ def load_language_model(source: Source, device: torch.device, dtype: Dtype, *, r
     return LanguageModel(source, model, tokenizer, tuple(sorted(report["unexpected_keys"])))
 
 
+def outline_language_model(source: Source, *, remote_code: bool = False) -> LanguageModel:
+    """The same model with its tokenizer and without a weight: its modules have shapes and hold no numbers.
+
+    Raises SourceError for what transformers cannot build or that has no fast tokenizer.
+    """
+    declared = _trusted_config(source, remote_code=remote_code)
+    if holds_weights(source):
+        check_declared(source.name, declared, {name: stored.shape for name, stored in stored_tensors(source).items()})
+    with _Loading(source.name), torch.device("meta"):
+        tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=remote_code)
+        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=remote_code)
+        config._attn_implementation = "eager"
+        model = _class_of(config).from_config(config, trust_remote_code=remote_code)
+    return LanguageModel(source, model, tokenizer)
+
+
+def _trusted_config(source: Source, *, remote_code: bool) -> dict[str, Json]:
+    """The config as written; SourceError for a model that is code which nobody trusted."""
+    config = read_config(source)
+    if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING and not remote_code:
+        raise SourceError(
+            f"{source.name}: model_type {config.get('model_type')!r} is code that the model brings itself (auto_map in config.json), which "
+            "is never run unasked; read that code, then use --trust-remote-code"
+        )
+    return config
+
+
+def _class_of(config: PretrainedConfig) -> type[AutoModelForCausalLM] | type[AutoModelForImageTextToText]:
+    """The class that builds a model: of some families the text model is known with its eyes alone."""
+    known = type(config) in AutoModelForCausalLM._model_mapping or type(config) not in AutoModelForImageTextToText._model_mapping
+    return AutoModelForCausalLM if known else AutoModelForImageTextToText
+
+
 def _model(source: Source, settings: Mapping[str, Any]) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The model and what transformers says of its weights. Its attention is torch's own, whatever its config asks for, which wins over an
     argument of `from_pretrained`: that may name a kernel on the hub, and so somebody's code.
     """
     config = AutoConfig.from_pretrained(source.folder, trust_remote_code=settings["trust_remote_code"])
-    known = type(config) in AutoModelForCausalLM._model_mapping or type(config) not in AutoModelForImageTextToText._model_mapping
-    built = AutoModelForCausalLM if known else AutoModelForImageTextToText  # of some families the text model is known with its eyes alone
+    built = _class_of(config)
     reported = {"ignore_mismatched_sizes": True, "output_loading_info": True}  # what does not fit is refused later, by its names
     for attention in ("sdpa", "eager"):
         config._attn_implementation = attention

@@ -1,0 +1,131 @@
+"""The speed of a pair that is not loaded, by random products of its sizes on this machine, in a second or two.
+
+What is timed: the products of a step, for a few rows and for many; one small operation, since of small models most time goes into calling;
+a pass over numbers, for softmax and attention; and a file of random rows. How many small operations and passes a step has was counted on
+the pairs that ship (chosen by us), so the seconds are rough: within about a third on the pairs of `tests/benchmarks/plan.py`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+
+from driftcli.engine.amounts import Line, Speed
+from driftcli.engine.load import own_seconds
+from driftcli.loading.outline import Network, Outline, Shape
+from driftcli.traces.schema import COLUMNS
+from driftcli.traces.writer import Columns, write_parquet
+
+LARGEST = 1 << 23  # numbers of weights that are timed at once: larger ones in part, smaller ones several times (chosen by us: past a cache)
+FEW, MANY = 8, 96  # rows of products for texts and chains (chosen by us)
+SMALL, NUMBERS = 200, 1 << 19  # small operations, and numbers of one pass, that are timed (chosen by us)
+LAYER, LINK, BLOCK, STEP = 380, 900, 430, 150  # small operations of a target's layer, a drafter's, a block's columns, and around a step
+PASSES = 9  # over the scores of a vocabulary, and over those of attention
+KEYS = 128  # that a query attends to, in a usual text
+CPU = torch.device("cpu")
+ROWS = (500, 3000)  # of files that are timed
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """What this machine takes: for products by shape and rows, a small operation, a number passed over."""
+
+    device: torch.device
+    pool: torch.Tensor
+    small: float
+    number: float
+
+    @classmethod
+    def timed(cls, device: torch.device, dtype: torch.dtype) -> _Machine:
+        """Measured now."""
+        one, many = torch.ones(1, 64, device=device, dtype=dtype), torch.rand(NUMBERS, device=device)
+
+        def small() -> None:
+            for _ in range(SMALL):
+                torch.add(one, one)
+
+        took = own_seconds(small, device, 3), own_seconds(lambda: many.exp().sum(), device, 3)
+        return cls(device, torch.rand(LARGEST, device=device).to(dtype), took[0] / SMALL, took[1] / NUMBERS)
+
+    def products(self, shapes: Sequence[Shape], rows: int) -> float:
+        """Seconds of these products for so many rows, one after the other: weights that fit a cache together are found there."""
+        whole = sum(map(prod, shapes))
+        return sum(self._product(shape, rows, whole) * count for shape, count in Counter(shapes).items())
+
+    def line(self, shapes: Sequence[Shape], few: int = FEW, many: int = MANY) -> Line:
+        """Seconds of these products by their rows."""
+        return Line.through((1, few, self.products(shapes, few)), (1, many, self.products(shapes, many)))
+
+    def _product(self, shape: Shape, rows: int, whole: int) -> float:
+        """Seconds of one product, by several in a row over weights that are as many as those of all together, up to the pool's."""
+        outputs, inputs = shape
+        part = max(1, min(outputs, LARGEST // inputs))
+        copies = max(1, min(LARGEST, whole) // (part * inputs))
+        weights = self.pool[: copies * part * inputs].view(copies, part, inputs)
+        x = torch.rand(rows, inputs, device=self.device).to(self.pool.dtype)
+
+        def multiply() -> None:
+            for weight in weights:
+                F.linear(x, weight)
+
+        return own_seconds(multiply, self.device) / copies * outputs / part
+
+
+@torch.inference_mode()
+def calibrated(outline: Outline, device: torch.device, dtype: torch.dtype, batch: int) -> Speed:
+    """The speed of a pair by its sizes, on a device in a dtype; batch: sequences that the target answers together."""
+    machine, target, drafter = _Machine.timed(device, dtype), outline.target, outline.drafter
+    lm = outline.card.family == "causal-lm"
+    link = _step(machine, drafter, machine.line((*drafter.products, drafter.head)), LINK)
+    fresh = machine.line((*drafter.products, *drafter.first, drafter.head))
+    return Speed(
+        read=_step(machine, target, machine.line((*target.products, target.head)), LAYER),
+        step=_decoding(machine, target, batch),
+        fresh=_step(machine, drafter, fresh, LAYER if lm else LINK),
+        link=_decoding(machine, drafter, batch) if lm else link,
+        **_writing(machine),
+    )
+
+
+def _step(machine: _Machine, network: Network, products: Line, small: int) -> Line:
+    """A forward over many rows: products, calls, and passes over scores."""
+    scores = network.head[0] + network.layers * network.heads * KEYS
+    return Line(products.call + (network.layers * small + STEP) * machine.small, products.each + PASSES * scores * machine.number)
+
+
+def _decoding(machine: _Machine, network: Network, batch: int) -> Line:
+    """A forward over one row of each sequence."""
+    shapes = (*network.products, network.head)
+    products = machine.line(shapes, 1, batch) if batch > 1 else Line(machine.products(shapes, 1), 0.0)
+    return Line(products.call + (network.layers * LAYER + STEP) * machine.small, products.each + network.head[0] * machine.number)
+
+
+def _writing(machine: _Machine) -> dict[str, Line | float]:
+    """Seconds of columns and of files."""
+    few, many = (own_seconds(lambda count=count: _write(_random_rows(count)), CPU) for count in ROWS)  # type: ignore[misc]
+    each = max(0.0, many - few) / (ROWS[1] - ROWS[0])
+    return {"rows": Line(BLOCK * machine.small, each), "file": max(0.0, few - each * ROWS[0])}
+
+
+def _write(rows: Columns) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        write_parquet(Path(folder) / "steps.parquet", "steps", [rows])
+
+
+def _random_rows(count: int) -> dict[str, Sequence[object] | np.ndarray | None]:
+    """Rows of `steps` of random numbers."""
+    random = np.random.default_rng(0)
+    kinds = {pa.float32(): lambda: random.random(count, dtype=np.float32), pa.bool_(): lambda: random.random(count) < 0.5}
+    return {
+        column.name: ["name"] * count if pa.types.is_dictionary(column.type) else kinds.get(column.type, lambda: np.arange(count) % 100)()
+        for column in COLUMNS["steps"]
+    }

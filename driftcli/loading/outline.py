@@ -1,0 +1,234 @@
+"""A pair as far as configs, headers and the tokenizer tell: its card, and the sizes of what computes; no weight is read.
+
+What only weights tell is taken as if it were so: that embeddings which a head brings are others than the target's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from torch import nn
+
+from driftcli.conditions import Wiring
+from driftcli.domain import ModelCard, PairCard, Sourced, System
+from driftcli.errors import FormatError, SourceError, UsageError
+from driftcli.families.eagle.alternatives import alternatives
+from driftcli.families.eagle.declaration import Declaration, declare
+from driftcli.families.formats import open_drafter
+from driftcli.families.mtp.alternatives import alternatives as other_wirings
+from driftcli.families.mtp.declaration import MtpDeclaration, declare_mtp
+from driftcli.families.mtp.kinds import OWN_HEAD
+from driftcli.families.mtp.shapes import UNREAD
+from driftcli.loading.pair import BY_DEPTH, NO_STATE, require_no_head
+from driftcli.printable import masked
+from driftcli.scanned import Unread
+from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, stored_tensors
+from driftcli.sources.files import Source, holds_weights, resolve
+from driftcli.target.facts import read_facts
+from driftcli.target.language_model import LanguageModel, outline_language_model
+from driftcli.texts.rendering import rendering_facts
+
+BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
+EXPERT = re.compile(r"\.experts\.(\d+)\.")
+Shape = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a token goes through: the products (outputs, inputs) of every step, those of a first step alone, and the output head.
+
+    layers: how many decoder layers; heads, keys, size: query and key heads, and numbers of one. parameters: all of them. stored: bytes by
+    dtype, as the headers have them, or the config where there are none.
+    """
+
+    products: tuple[Shape, ...]
+    first: tuple[Shape, ...]
+    head: Shape
+    layers: int
+    heads: int
+    keys: int
+    size: int
+    parameters: int
+    stored: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A pair that was not loaded: the target's modules without numbers, the sizes of both, the card, and how many streams are captured.
+
+    modules: of a drafter with weights of its own for every depth, 1 for any other.
+    """
+
+    model: LanguageModel
+    target: Network
+    drafter: Network
+    card: PairCard
+    streams: int
+    modules: int = 1
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What a family tells of a drafter."""
+
+    family: str
+    record: Mapping[str, Sourced]
+    readings: Mapping[str, Mapping[str, Sourced]]
+    alternatives: tuple[Wiring, ...]
+    no_recursion: str | None = None
+
+
+def outline_pair(target_name: str, drafter_name: str, *, remote_code: bool = False, reading: System | None = None) -> Outline:
+    """What is known of a pair before a weight is read; raises the same refusals as loading it, as far as this tells.
+
+    A target on the hub gives its config and tokenizer alone, a drafter its file.
+    """
+    source = resolve(target_name, remote_code=remote_code, weights=False)
+    if drafter_name == OWN_HEAD:
+        if not holds_weights(source):
+            raise SourceError(f"{target_name}: --drafter {OWN_HEAD} lies in the target's weights, which are not here; fetch them first")
+        declaration = declare_mtp(open_checkpoint(source), read_facts(source))
+        return _with_mtp(declaration, source, remote_code=remote_code, reading=reading)
+    opened = open_drafter(resolve(drafter_name, remote_code=remote_code))
+    if isinstance(opened, Unread):
+        raise FormatError(opened.refusal)
+    checkpoint, format = opened
+    if holds_weights(source):
+        require_no_head(source)
+    if format.family == "mtp":
+        return _with_mtp(declare_mtp(checkpoint, read_facts(source), apart=True), source, remote_code=remote_code, reading=reading)
+    if format.family == "causal-lm":
+        if reading is not None:
+            raise UsageError(f"--reading {reading}: {drafter_name} is a causal language model, computed alike everywhere; leave it out")
+        return _with_language_model(source, checkpoint, remote_code=remote_code)
+    declare(checkpoint, format, read_facts(source))
+    model = outline_language_model(source, remote_code=remote_code)
+    declaration_of_head = declare(checkpoint, format, model.facts)
+    return _with_eagle(declaration_of_head, model, reading)
+
+
+def _with_eagle(d: Declaration, model: LanguageModel, reading: System | None) -> Outline:
+    a, tensors = d.anatomy, d.checkpoint.tensors
+    shapes = {name: tensors[stored].shape for name, stored in d.names.items()}
+    inside = [name for name in shapes if len(shapes[name]) == 2 and name not in ("embed_tokens.weight", "lm_head.weight")]
+    once = [name for name in inside if name == "fc.weight" and a.family == "eagle3"]
+    network = Network(
+        products=_shapes(shapes[name] for name in inside if name not in once),
+        first=_shapes(shapes[name] for name in once),
+        head=(a.draft_vocabulary, a.width),
+        layers=max(1, a.layers),
+        heads=a.heads.count,
+        keys=a.heads.keys,
+        size=a.heads.size,
+        parameters=_count(shapes.values()),
+        stored=_stored(d.checkpoint),
+    )
+    told = _Told(a.family, d.record(reading), d.differences(reading), alternatives(d, reading))
+    return Outline(model, _of_model(model), network, _card(model, d.checkpoint, told), a.streams)
+
+
+def _with_mtp(d: MtpDeclaration, source: Source, *, remote_code: bool, reading: System | None) -> Outline:
+    d.served(reading)
+    model = outline_language_model(source, remote_code=remote_code)
+    tensors, sizes, count = d.checkpoint.tensors, d.modules[0].sizes, d.count(reading)
+    shapes = {part: tensors[stored].shape for part, stored in d.modules[0].parts.items() if not UNREAD.search(part)}
+    taken = d.config.get("num_experts_per_tok")
+    used = _used(shapes, taken if isinstance(taken, int) else 1)
+    network = Network(
+        products=_shapes(used),
+        first=(),
+        head=(len(model.head), model.head.shape[1]),
+        layers=1,
+        heads=sizes.heads,
+        keys=sizes.heads,
+        size=sizes.size,
+        parameters=count * _count(shapes.values()),
+        stored=_stored(d.checkpoint, {stored for module in d.modules for stored in module.parts.values()}),
+    )
+    told = _Told("mtp", d.record(reading), d.differences(reading), other_wirings(d, reading), BY_DEPTH if count > 1 else None)
+    return Outline(model, _of_model(model), network, _card(model, d.checkpoint, told), 1, count)
+
+
+def _with_language_model(source: Source, checkpoint: Checkpoint, *, remote_code: bool) -> Outline:
+    model = outline_language_model(source, remote_code=remote_code)
+    drafting = outline_language_model(checkpoint.source, remote_code=remote_code)
+    told = _Told("causal-lm", {"format": Sourced("causal language model", "tensor")}, {}, (), NO_STATE)
+    return Outline(model, _of_model(model), _of_model(drafting), _card(model, checkpoint, told), 0)
+
+
+def _card(model: LanguageModel, checkpoint: Checkpoint, facts: _Told) -> PairCard:
+    """The card of a pair whose files were not read, so without fingerprints."""
+    target, drafter = model.source, checkpoint.source
+    return PairCard(
+        target=ModelCard(masked(target.name), target.revision, str(model.config.model_type), ""),
+        drafter=ModelCard(masked(drafter.name), drafter.revision, str(checkpoint.config.get("model_type", "not named")), ""),
+        family=facts.family,
+        record=facts.record,
+        token_offset=0 if facts.family == "causal-lm" else 1,
+        no_recursion=facts.no_recursion,
+        readings=facts.readings,
+        alternatives=facts.alternatives,
+        rendering=rendering_facts(model.tokenizer),
+        target_positions=model.facts.positions,
+    )
+
+
+def _of_model(model: LanguageModel) -> Network:
+    """The sizes of a language model by its modules; of experts those that a token is sent to."""
+    config = model.config
+    taken = getattr(config, "num_experts_per_tok", None) or 1
+    linears = [module.weight for module in model.decoder.modules() if isinstance(module, nn.Linear)]
+    experts = [parameter for name, parameter in model.decoder.named_parameters() if ".experts." in name and parameter.ndim == 3]
+    heads = int(getattr(config, "num_attention_heads", None) or 1)
+    return Network(
+        products=_shapes([*(weight.shape for weight in linears), *(one.shape[1:] for one in experts for _ in range(taken))]),
+        first=(),
+        head=(len(model.head), model.head.shape[1]),
+        layers=int(config.num_hidden_layers),
+        heads=heads,
+        keys=int(getattr(config, "num_key_value_heads", None) or heads),
+        size=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
+        parameters=sum(parameter.numel() for parameter in model.model.parameters()),
+        stored=_stored_of(model),
+    )
+
+
+def _stored_of(model: LanguageModel) -> dict[str, int]:
+    if holds_weights(model.source):
+        return _bytes((stored.shape, stored.dtype) for stored in stored_tensors(model.source).values())
+    dtype = str(getattr(model.config, "dtype", None) or "float32").removeprefix("torch.")
+    return {dtype: sum(parameter.numel() for parameter in model.model.parameters()) * (4 if dtype == "float32" else 2)}
+
+
+def _stored(checkpoint: Checkpoint, names: Collection[str] | None = None) -> dict[str, int]:
+    return _bytes((one.shape, one.dtype) for name, one in checkpoint.tensors.items() if names is None or name in names)
+
+
+def _bytes(tensors: Iterable[tuple[tuple[int, ...], str]]) -> dict[str, int]:
+    """Bytes by dtype, the most first."""
+    found: Counter[str] = Counter()
+    for shape, dtype in tensors:
+        found[dtype] += prod(shape) * BYTES.get(dtype, 4)
+    return dict(found.most_common())
+
+
+def _shapes(shapes: Iterable[Sequence[int]]) -> tuple[Shape, ...]:
+    return tuple((int(shape[0]), int(shape[1])) for shape in shapes if len(shape) == 2)
+
+
+def _used(shapes: Mapping[str, tuple[int, ...]], taken: int) -> list[tuple[int, ...]]:
+    """Shapes of what one token goes through, of experts so many, stored one by one or all in one."""
+    found = []
+    for name, shape in shapes.items():
+        expert = EXPERT.search(name)
+        if expert is None or int(expert[1]) < taken:
+            found += [shape] if len(shape) < 3 else [shape[1:]] * taken
+    return found
+
+
+def _count(shapes: Iterable[Sequence[int]]) -> int:
+    return sum(map(prod, shapes))
