@@ -235,6 +235,7 @@ def test_loading_what_judges_and_reports_leaves_torch_unloaded(module: str) -> N
         ["report", "--help"],
         ["check", "--help"],
         ["compare", "--help"],
+        ["plan", "--help"],
         ["scan", "--help"],
         ["server", "--help"],
         ["explain", "DRIFT-STATE"],

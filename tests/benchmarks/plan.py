@@ -1,0 +1,98 @@
+"""What `driftcli plan` says against what the run then takes, on this machine: `python -m tests.benchmarks.plan [CASE ...]`.
+
+Each case is planned and then run at once, in processes of its own with one thread. Besides the clock, which on a machine that others use
+says as much about them, the computing time is told: what was foreseen of it is the seconds times the share of a core that the plan saw.
+DRIFTCLI_SMOLLM2 names the folder of the real target, without which its case is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+ROOT = Path(__file__).parents[2]
+LINE = "from driftcli.cli.main import main; main()"
+CASES = {
+    "bundled-8": ["--quick", "--limit", "8"],
+    "bundled-24": ["--quick"],
+    "bundled-whole-24": ["--no-quick", "--limit", "24"],
+    "smollm2-8": [
+        "--drafter",
+        str(ROOT / "examples/smollm2/post-norm"),
+        "--probe",
+        "chain-length",
+        "--limit",
+        "8",
+        "--max-new-tokens",
+        "32",
+    ],
+}
+
+
+def taken_by(arguments: list[str], out: Path) -> tuple[float, float, int]:
+    """Seconds on the clock, of computing, and the largest resident set in bytes, of one command; its stdout goes to a file."""
+    started = time.perf_counter()
+    with out.open("wb") as stdout, out.with_suffix(".err").open("wb") as stderr:
+        process = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-c", LINE, *arguments],
+            {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+            file_actions=[(os.POSIX_SPAWN_DUP2, stdout.fileno(), 1), (os.POSIX_SPAWN_DUP2, stderr.fileno(), 2)],
+        )
+        _, status, used = os.wait4(process, 0)
+    if os.waitstatus_to_exitcode(status):
+        raise SystemExit(out.with_suffix(".err").read_text()[-2000:])
+    return time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
+
+
+def counted(run: Path) -> dict[str, float]:
+    """Replies that were written in a run, their tokens, tokens proposed in forced chains, and bytes on disk."""
+    texts = [row for file in (run / "trajectories").glob("*.parquet") for row in pq.read_table(file).to_pylist() if row["generated"]]
+    files = [file for file in run.rglob("*.parquet")]
+    forced = sum(
+        sum(feed == "forced" for feed in pq.read_table(file, columns=["feed"])["feed"].to_pylist()) for file in (run / "steps").glob("*")
+    )
+    tokens = sum(row["length"] - row["prompt_length"] for row in texts)
+    return {"replies": len(texts), "written": tokens, "rows of forced chains": forced, "disk": sum(file.stat().st_size for file in files)}
+
+
+def compare(case: str, options: list[str]) -> None:
+    """Plan a case, run it, print both."""
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        planning = taken_by(["plan", *options, "--threads", "1", "--format", "json"], here / "plan.json")
+        plan = json.loads((here / "plan.json").read_text())
+        load = os.getloadavg()[0]
+        clock, computing, peak = taken_by(["diagnose", *options, "--threads", "1", "--out", str(here / "run")], here / "report.txt")
+        found = counted(here / "run")
+    share = plan["machine"]["core_share"]
+    print(f"\n{case}: load {load:.1f}, share of a core {share:.0%}, planning took {planning[0]:.0f} s ({planning[1]:.1f} s of computing)")
+    print(f"{'':24}{'planned':>12}{'at most':>12}{'taken':>12}")
+    expected, most = plan["seconds"]["expected"], plan["seconds"]["most"]
+    rows = [
+        ("seconds on the clock", expected, most, clock),
+        ("seconds of computing", expected * share, most * share, computing),
+        *((name, plan[name]["expected"], plan[name]["most"], found[name]) for name in ("replies", "written")),
+        ("disk, MB", plan["disk"]["expected"] / 1e6, plan["disk"]["most"] / 1e6, found["disk"] / 1e6),
+        ("peak memory, MB", plan["memory"]["peak"] / 1e6, plan["memory"]["peak"] / 1e6, peak / 1e6),
+    ]
+    for name, planned, most_of_it, taken in rows:
+        print(f"{name:24}{planned:12,.1f}{most_of_it:12,.1f}{taken:12,.1f}", flush=True)
+
+
+def main() -> None:
+    """All cases, or those that are named."""
+    target = os.environ.get("DRIFTCLI_SMOLLM2")
+    for case in sys.argv[1:] or CASES:
+        if not case.startswith("smollm2") or target:
+            compare(case, [*CASES[case], *(["--target", str(target)] if case.startswith("smollm2") else [])])
+
+
+if __name__ == "__main__":
+    main()

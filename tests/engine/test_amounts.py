@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from driftcli.conditions import BASELINE, Condition, DraftSettings, TextSettings
+from driftcli.domain import RunSpec
+from driftcli.engine.agenda import Agenda
+from driftcli.engine.amounts import Line, Speed, Texts, Turn, amounts, usual_reply
+from tests.probes.fake_trace import card
+
+SPEC = RunSpec(depth=4, max_new_tokens=16, batch_size=2)
+TEXTS = Texts([Turn(10), Turn(14, 1), Turn(20), Turn(24, 1), Turn(30), Turn(34, 1)], prompts=3, usual=16, most=16, batch=2)
+FULL = Condition(BASELINE, DraftSettings(4), controls=True, full=True)
+
+
+def agenda(*, no_recursion: str | None = None) -> Agenda:
+    return Agenda(card(no_recursion=no_recursion), SPEC, ())
+
+
+def test_the_baseline_on_two_turns_of_three_prompts_is_counted_as_by_hand() -> None:
+    found = amounts(agenda(), [FULL], TEXTS, 16)
+    assert (found.texts, found.written) == (6, 96)
+    assert found.steps == 4 * 16  # two batches, two turns each
+    assert found.stepped == 6 * 16
+    prompts = 10 + 20 + 30 + (14 + 16) + (24 + 16) + (34 + 16)  # behind a second turn's prompt stands the first reply
+    assert (found.reads, found.read) == (6, prompts + (prompts + 96))  # to answer them, and in one pass
+    assert (found.passes, found.fresh) == (6, prompts + 96)
+    assert found.drafted == 6 * 16 * 4
+    anchors = 16 - 4
+    assert found.rows == 6 * anchors * 4 * 3  # fresh, forced and free, at four depths
+    assert found.blocks == 6 * 4 * 3
+    assert found.links == 6 * 3 * 3  # forced, free, and those that reach past the end
+    assert found.chained == 6 * (anchors * 3 * 2 + 4 * 3)
+    assert (found.cells, found.files) == (2, 8)
+
+
+def test_a_given_reply_is_read_and_not_written() -> None:
+    texts = replace(TEXTS, turns=[Turn(10, given=9), Turn(10, given=9), Turn(10)])
+    found = amounts(agenda(), [FULL], texts, 16)
+    assert (found.texts, found.written, found.read) == (1, 16, 10 + 3 * 10 + 9 + 9 + 16)
+    assert found.rows == (5 + 5 + 12) * 4 * 3
+
+
+def test_conditions_on_the_same_texts_write_them_once_and_replayed_texts_are_not_written() -> None:
+    again, other = Condition("a", DraftSettings(4)), Condition("b", DraftSettings(4), text=TextSettings(template="none"))
+    replayed = Condition("c", DraftSettings(4), text=TextSettings(template="none", replayed=True))
+    assert amounts(agenda(), [FULL, again], TEXTS, 16).texts == 6
+    assert amounts(agenda(), [FULL, again, other, replayed], TEXTS, 16).texts == 12
+
+
+def test_a_condition_on_a_part_of_the_prompts_is_counted_in_part() -> None:
+    part = Condition("part", DraftSettings(4), text=TextSettings(length=100), prompts=1)
+    found = amounts(agenda(), [part], TEXTS, 16)
+    assert found.texts == pytest.approx(1)  # one prompt, and a long conversation has one turn
+    assert found.read == pytest.approx(100 + 116)
+
+
+def test_a_reply_too_short_for_a_chain_gives_no_rows() -> None:
+    found = amounts(agenda(), [FULL], TEXTS, 4)
+    assert (found.rows, found.links, found.passes) == (0, 0, 0)
+    assert found.texts == 6
+
+
+def test_a_causal_language_model_drafts_its_free_chain_alone() -> None:
+    plain, free = Condition("a", DraftSettings(4)), Condition("b", DraftSettings(4), free=True)
+    assert amounts(agenda(no_recursion="no state"), [plain], TEXTS, 16).links == 0
+    assert amounts(agenda(no_recursion="no state"), [free], TEXTS, 16).links == 6 * 3
+
+
+def test_seconds_are_the_sum_of_what_is_done_and_grow_where_others_take_the_core() -> None:
+    one = Line(1.0, 0.1)
+    speed = Speed(one, one, one, one, one, 2.0)
+    found = amounts(agenda(), [FULL], TEXTS, 16)
+    calls = found.reads + found.steps + found.passes + found.links + found.blocks
+    things = found.read + found.stepped + found.fresh + found.chained + found.rows
+    assert speed.seconds(found) == pytest.approx(calls + 0.1 * things + 2 * found.files)
+    assert speed.slowed(0.25).seconds(found) == pytest.approx(4 * speed.seconds(found))
+
+
+def test_a_line_goes_through_two_timings_and_never_below_nothing() -> None:
+    assert Line.through((1, 10, 3.0), (1, 20, 5.0)) == Line(1.0, 0.2)
+    assert Line.through((1, 10, 3.0), (1, 20, 2.0)) == Line(3.0, 0.0)
+
+
+def test_fewer_prompts_have_fewer_texts() -> None:
+    assert TEXTS.some(1).prompts == 1 and len(TEXTS.some(1).turns) == 2
+    assert TEXTS.some(9) == TEXTS
+
+
+def test_the_bundled_target_is_known_to_answer_briefly_and_no_other_is() -> None:
+    assert (usual_reply("bundled:target", 128), usual_reply("bundled:target", 8), usual_reply("some/model", 128)) == (32, 8, 128)
