@@ -19,6 +19,7 @@ from driftcli.loading.outline import Network, Outline
 STEP_ROW, STEP_FILE = 43.2, 24_000  # bytes on disk of a row of `steps` and of a file beside its rows
 HEAD_ROW, HEAD_FILE = 35.6, 1_000  # the same of `heads`
 TOKEN, OTHER_FILE = 3.5, 12_000  # of a token of `trajectories`, and of its files and those of `streams`
+PIECE = 10  # of a token of the vocabulary, in `pieces`
 HELD_ROW = 260  # bytes of a row of `steps` before it is written, its part of `heads` included
 COPIES = 3  # of the scores of a vocabulary that are there at once
 
@@ -79,5 +80,5 @@ def _of_a_token(network: Network) -> int:
 def disk(outline: Outline, found: Amounts) -> int:
     """Bytes of the Parquet of a run."""
     heads = found.blocks * outline.drafter.layers * outline.drafter.heads
-    rows = found.rows * STEP_ROW + heads * HEAD_ROW + found.held * TOKEN
+    rows = found.rows * STEP_ROW + heads * HEAD_ROW + found.held * TOKEN + outline.target.head[0] * PIECE
     return round(rows + found.cells * (STEP_FILE + HEAD_FILE) + max(0.0, found.files - 2 * found.cells) * OTHER_FILE)

@@ -52,14 +52,11 @@ def taken_by(arguments: list[str], out: Path) -> tuple[float, float, int]:
 
 
 def counted(run: Path) -> dict[str, float]:
-    """Replies that were written in a run, their tokens, tokens proposed in forced chains, and bytes on disk."""
+    """Replies that were written in a run, their tokens, and bytes on disk."""
     texts = [row for file in (run / "trajectories").glob("*.parquet") for row in pq.read_table(file).to_pylist() if row["generated"]]
-    files = [file for file in run.rglob("*.parquet")]
-    forced = sum(
-        sum(feed == "forced" for feed in pq.read_table(file, columns=["feed"])["feed"].to_pylist()) for file in (run / "steps").glob("*")
-    )
+    files = list(run.rglob("*.parquet"))
     tokens = sum(row["length"] - row["prompt_length"] for row in texts)
-    return {"replies": len(texts), "written": tokens, "rows of forced chains": forced, "disk": sum(file.stat().st_size for file in files)}
+    return {"replies": len(texts), "written": tokens, "disk": sum(file.stat().st_size for file in files)}
 
 
 def compare(case: str, options: list[str]) -> None:

@@ -5,13 +5,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from driftcli.cli.battery import WHOLE
 from driftcli.domain import RenderingFacts, RunSpec
 from driftcli.engine.agenda import Agenda
 from driftcli.engine.budget import Budgeted, budget_of, fit, left_out
-from driftcli.errors import UsageError
+from driftcli.engine.run import measure
+from driftcli.errors import RunError, UsageError
+from driftcli.loading.pair import load_pair
+from driftcli.report.notes import remarks
+from driftcli.traces.reader import read_run
+from probes.noise import InputNoise
+from tests.engine.test_run import job, silent
 from tests.probes.fake_trace import card
+from tests.tiny import prompts
 
 AGENDA = Agenda(
     replace(card(), rendering=RenderingFacts(templated=True, begins_with_bos=True), target_positions=4096), RunSpec(depth=8), WHOLE
@@ -79,3 +87,23 @@ def test_what_a_run_left_out_is_left_out_again_for_the_same_time_alone(tmp_path:
     (tmp_path / "run.json").write_text(json.dumps({"request": {"budget": {"seconds": 60, "dropped": ["a"], "prompts": 9}}}))
     assert budget_of(tmp_path, 60) == Budgeted(60, ("a",), 9)
     assert budget_of(tmp_path, 61) is None
+
+
+def test_a_dropped_condition_is_absent_with_its_reason_and_the_decision_is_part_of_the_request(models: Path, tmp_path: Path) -> None:
+    pair, out = load_pair(str(models / "target"), str(models / "pre"), torch.device("cpu"), "float32"), tmp_path / "r"
+    asked = [condition.name for condition in InputNoise().conditions(pair.card, job(pair, out).spec)]
+    made = job(pair, out, prompts(2), battery=(InputNoise(),), probe_names=["noise"], budget=Budgeted(60, tuple(asked[1:]), 2))
+    measure(made, silent)
+    run = read_run(out)
+    assert run.failed == dict.fromkeys(asked[1:], "left out to keep to 1m (--budget)")
+    assert {name for _, name in run.conditions} == {asked[0]}
+    assert budget_of(out, 60) == made.budget
+    told = remarks(run)
+    assert sum("left out to keep to 1m (--budget)" in line for line in told) == 1 and not any("failed" in line for line in told)
+    files = {file: file.stat().st_mtime_ns for file in out.rglob("*.parquet")}
+    measure(made, silent)
+    assert {file: file.stat().st_mtime_ns for file in (out / "steps").glob("*")} == {
+        file: time for file, time in files.items() if file.parent.name == "steps"
+    }
+    with pytest.raises(RunError, match="budget"):
+        measure(replace(made, budget=None), silent)
