@@ -122,8 +122,9 @@ class Speed:
 
     def slowed(self, share: float) -> Speed:
         """The same where only a share of a core is to be had."""
-        lines = (Line(line.call / share, line.each / share) for line in (self.read, self.step, self.fresh, self.link, self.rows))
-        return Speed(*lines, file=self.file / share)
+        lines = (self.read, self.step, self.fresh, self.link, self.rows)
+        read, step, fresh, link, rows = (Line(line.call / share, line.each / share) for line in lines)
+        return Speed(read, step, fresh, link, rows, self.file / share)
 
     def parts(self, amounts: Amounts) -> dict[str, float]:
         """What so much takes, by who does it."""
