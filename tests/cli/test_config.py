@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import typer
 
-from driftcli.cli.main import main
+from driftcli.cli.config import Configured
+from driftcli.cli.main import app, main
 
 
 @pytest.fixture(autouse=True)
@@ -163,3 +165,8 @@ def test_what_a_found_file_sets_is_said_before_the_command_runs(capsys: pytest.C
     Path("drift.toml").write_text('format = "json"\nstrict = true\n')
     assert ended("report", "nothing-here") == 3
     assert capsys.readouterr().err.startswith("from drift.toml: format, strict\n")
+
+
+def test_every_command_takes_its_options_from_elsewhere_too() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert {name for name, command in commands.items() if not isinstance(command, Configured)} == set()
