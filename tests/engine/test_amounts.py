@@ -8,7 +8,7 @@ from driftcli.conditions import BASELINE, Condition, DraftSettings, TextSettings
 from driftcli.domain import RunSpec
 from driftcli.engine.agenda import Agenda
 from driftcli.engine.amounts import Line, Speed, Texts, Turn, amounts, usual_reply
-from tests.probes.fake_trace import card
+from driftcli.testing import pair_card
 
 SPEC = RunSpec(depth=4, max_new_tokens=16, batch_size=2)
 TEXTS = Texts([Turn(10), Turn(14, 1), Turn(20), Turn(24, 1), Turn(30), Turn(34, 1)], prompts=3, usual=16, most=16, batch=2)
@@ -16,7 +16,7 @@ FULL = Condition(BASELINE, DraftSettings(4), controls=True, full=True)
 
 
 def agenda(*, no_recursion: str | None = None) -> Agenda:
-    return Agenda(card(no_recursion=no_recursion), SPEC, ())
+    return Agenda(pair_card(no_recursion=no_recursion), SPEC, ())
 
 
 def test_the_baseline_on_two_turns_of_three_prompts_is_counted_as_by_hand() -> None:

@@ -15,14 +15,14 @@ from driftcli.engine.run import measure
 from driftcli.errors import RunError, UsageError
 from driftcli.loading.pair import load_pair
 from driftcli.report.notes import remarks
+from driftcli.testing import pair_card
 from driftcli.traces.reader import read_run
 from probes.noise import InputNoise
 from tests.engine.test_run import job, silent
-from tests.probes.fake_trace import card
 from tests.tiny import prompts
 
 AGENDA = Agenda(
-    replace(card(), rendering=RenderingFacts(templated=True, begins_with_bos=True), target_positions=4096), RunSpec(depth=8), WHOLE
+    replace(pair_card(), rendering=RenderingFacts(templated=True, begins_with_bos=True), target_positions=4096), RunSpec(depth=8), WHOLE
 )
 
 
