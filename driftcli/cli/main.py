@@ -47,15 +47,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(diagnose)
-app.command()(report)
-app.command()(check)
-app.command()(compare)
-app.command()(inspect)
-app.command()(scan)
-app.command()(server)
-app.command()(explain)
-app.command()(probes)
+app.command(cls=Configured)(diagnose)
+app.command(cls=Configured)(plan)
+app.command(cls=Configured)(report)
+app.command(cls=Configured)(check)
+app.command(cls=Configured)(compare)
+app.command(cls=Configured)(inspect)
+app.command(cls=Configured)(scan)
+app.command(cls=Configured)(server)
+app.command(cls=Configured)(explain)
+app.command(cls=Configured)(probes)
 
 
 @app.callback()
