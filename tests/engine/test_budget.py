@@ -17,6 +17,7 @@ from driftcli.loading.pair import load_pair
 from driftcli.report.notes import remarks
 from driftcli.testing import pair_card
 from driftcli.traces.reader import read_run
+from probes import QUICK
 from probes.noise import InputNoise
 from tests.engine.test_run import job, silent
 from tests.tiny import prompts
@@ -47,12 +48,11 @@ def test_noise_goes_first_and_whole_since_its_texts_are_shared() -> None:
 
 
 def test_prompts_go_before_the_short_battery_and_no_further_than_quick_takes() -> None:
-    seconds = next(seconds for seconds in range(10**4, 0, -1) if fit(seconds, AGENDA, 80, takes).prompts < 80)
+    names = {one.name for one in replace(AGENDA, spec=replace(AGENDA.spec, quick=True)).asked() if one.probe in QUICK}
+    short = len([one for one in AGENDA.asked() if one.name in names]) + len(AGENDA.opening())
+    seconds = short * 80 - 1
     found = fit(seconds, AGENDA, 80, takes)
-    quick = {
-        condition.name for condition in replace(AGENDA, spec=replace(AGENDA.spec, quick=True)).asked() if condition.probe == "template"
-    }
-    assert not quick & set(found.dropped) and 24 <= found.prompts < 80
+    assert not names & set(found.dropped) and found.prompts == 79
     left = len(replace(AGENDA, dropped=found.dropped).conditions())
     assert left * found.prompts <= seconds < left * (found.prompts + 1)
 
