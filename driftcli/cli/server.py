@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from driftcli.printable import printable
 from driftcli.report.choices import FailOn, ScanFormat
 
 FAILS = "Exit 4 when the server is otherwise, or decays, at this severity or above, 5 when nothing is decided."
@@ -21,6 +20,7 @@ def server(
     ] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="Ask for the replies to this many prompts.")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, max=86400, help="Seconds that a request may take in all.")] = 120,
+    own_sampling: Annotated[bool, typer.Option("--own-sampling", help="Ask once more as the server samples unless told.")] = False,
     format: Annotated[ScanFormat, typer.Option(help="How to print.")] = "terminal",
     fail_on: Annotated[FailOn, typer.Option(help=FAILS)] = "none",
 ) -> None:
@@ -28,14 +28,14 @@ def server(
 
     The run's prompts are sent as token ids and decoded greedily. A key is read from DRIFTCLI_SERVER_KEY alone, and never shown or stored.
     """
+    from driftcli.cli.main import tell
     from driftcli.report.console import put
     from driftcli.served.held import hold
     from driftcli.served.http import client
     from driftcli.served.shown import render, render_json
     from driftcli.traces.reader import read_run
 
-    asked = client(url, timeout)
-    found = hold(asked, read_run(run), limit, concurrency, lambda line: typer.echo(printable(line), err=True))
+    found = hold(client(url, timeout), read_run(run), limit, concurrency, tell, own_sampling=own_sampling)
     outcome = found.outcome(fail_on)
     put(render_json(found, outcome) if format == "json" else render(found))
     raise typer.Exit(outcome.exit_code)

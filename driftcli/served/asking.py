@@ -60,14 +60,30 @@ class Session:
             self._tell(min(start + self.concurrency, len(usable)), len(usable), "replies")
         return found
 
-    def replies(self, asked: Sequence[tuple[Sequence[int], int]]) -> tuple[list[Reply], Counts | None]:
+    def replies(self, asked: Sequence[tuple[Sequence[int], int]], *, greedy: bool = True) -> tuple[list[Reply], Counts | None]:
         """Replies to prompts that are sent together, each of at most so many tokens, and what the server's own counters say of all."""
         before = self.server.totals()
         with ThreadPoolExecutor(max_workers=len(asked)) as pool:
-            found = list(pool.map(lambda one: self.server.reply(*one), asked))
+            found = list(pool.map(lambda one: self.server.reply(*one, greedy=greedy), asked))
         if before is None or all(reply.counts is not None for reply in found):
             return found, None
-        return found, self._settled(before, sum(len(reply.tokens) for reply in found)).counts
+        ended = sum(len(reply.tokens) < most for reply, (_, most) in zip(found, asked, strict=True))
+        return found, self._settled(before, sum(len(reply.tokens) for reply in found), ended).counts
+
+    def sampled(self, texts: Sequence[Text]) -> list[Observed]:
+        """What it counted for the same prompts as it samples unless told; nothing is foreseen of other texts, so it stands alone."""
+        usable, found = [text for text in texts if self._fits(text)], list[Observed]()
+        for start in range(0, len(usable), self.concurrency):
+            wave = usable[start : start + self.concurrency]
+            replies, counts = self.replies([(text.prompt, text.most(self.drafts)) for text in wave], greedy=False)
+            emitted = [len(reply.tokens) - 1 for reply in replies]
+            if counts is not None:
+                unit = wave[0].unit if len(wave) == 1 else -1 - start
+                found.append(Observed(unit, sum(emitted), counts, counts))
+            else:
+                found += [Observed(t.unit, n, own, own) for t, n, one in zip(wave, emitted, replies, strict=True) if (own := one.counts)]
+            self._tell(start + len(wave), len(usable), "replies as it samples")
+        return [one for one in found if one.seen.rounds]
 
     def _tell(self, done: int, of: int, what: str) -> None:
         """Say how far it is, about ten times in all."""
@@ -115,20 +131,22 @@ class Session:
             else:
                 self.unusable.append(text.key)
 
-    def _settled(self, before: Totals, tokens: int) -> Totals:
-        """What has been counted since, once the counters have caught up with so many reply tokens and stand still."""
+    def _settled(self, before: Totals, tokens: int, ended: int) -> Totals:
+        """What has been counted since, once the counters have caught up with so many reply tokens and stand still; ended: replies that
+        ended by themselves, with a token more, which some servers count and do not send.
+        """
         until, last = monotonic() + SETTLED_WITHIN, None
         while True:
             now = self.server.totals()
             assert now is not None
             since = now.since(before)
-            if since.tokens > tokens:
+            if since.tokens > tokens + ended:
                 raise ServerError(
                     f"the server counted {since.tokens} reply tokens where {tokens} were sent here: it answers others at the same time, so "
                     "its counters are not of these requests alone; ask one that is idle, or a vLLM that was started with "
                     "--per-request-spec-decode-metrics summary"
                 )
-            if since.tokens == tokens and now == last:
+            if since.tokens >= tokens and now == last:
                 return since
             if monotonic() > until:
                 raise ServerError(

@@ -10,7 +10,7 @@ from driftcli.report.evidence import pair_line
 from driftcli.served.asking import Session
 from driftcli.served.foreseen import SHALLOW, Text, first_of, others_of, texts_of
 from driftcli.served.http import Client
-from driftcli.served.judged import judged
+from driftcli.served.judged import judged, tokens_a_round_of
 from driftcli.served.rounds import Explanation, ask_rounds, explained
 from driftcli.served.server import Facts
 from driftcli.served.servers import connect
@@ -20,8 +20,13 @@ from driftcli.traces.reader import Run
 READ_AS = {"vLLM": "as_served:vllm", "SGLang": "as_served:sglang"}  # the reading that a kind of server computes
 
 
-def hold(client: Client, run: Run, limit: int | None, concurrency: int, say: Callable[[str], None]) -> ServedVerdict:
-    """What a server comes to against a run; limit: prompts, all for None. Raises ServerError and RunError where it cannot be asked."""
+def hold(
+    client: Client, run: Run, limit: int | None, concurrency: int, say: Callable[[str], None], *, own_sampling: bool = False
+) -> ServedVerdict:
+    """What a server comes to against a run; limit: prompts, all for None; own_sampling: it is asked once more as it samples.
+
+    Raises ServerError and RunError where it cannot be asked.
+    """
     server = connect(client)
     facts = server.facts
     say(f"{facts.kind} {facts.version}, {facts.model}, {facts.drafts} draft tokens a round")
@@ -32,6 +37,7 @@ def hold(client: Client, run: Run, limit: int | None, concurrency: int, say: Cal
         raise ServerError(_nothing_left(client.url, run, session, texts))
     found = judged(observed, facts.drafts, run.spec.seed)
     explanation = _explanation(session, texts, run) if found.standing == "otherwise" else None
+    sampled = tokens_a_round_of(session.sampled(texts), facts.drafts, run.spec.seed) if own_sampling else None
     return ServedVerdict(
         client.url,
         str(run.path),
@@ -49,6 +55,7 @@ def hold(client: Client, run: Run, limit: int | None, concurrency: int, say: Cal
         ),
         found,
         explanation,
+        sampled,
         _notes(run, facts),
     )
 

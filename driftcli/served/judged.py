@@ -85,6 +85,15 @@ def judged(observed: Sequence[Observed], drafts: int, seed: int) -> Judged:
     )
 
 
+def tokens_a_round_of(observed: Sequence[Observed], drafts: int, seed: int) -> Estimate | Absent:
+    """Tokens a round of a server alone."""
+    if not observed:
+        return Absent("no reply took a round")
+    sums = _sums(observed, drafts)
+    number = tokens_a_round(lambda _: drafts + 1.0)(lambda pooled: ratio(pooled["emitted"], pooled["rounds"]))
+    return Bootstrap.of(len(sums["emitted"]), seed).estimate(sums, number)
+
+
 def _lost(pooled: Sums) -> Floats:
     """Share of the foreseen accepted draft tokens that are not kept; (draw,)."""
     return 1 - ratio(ratio(pooled["emitted"], pooled["rounds"]) - 1, ratio(pooled["emitted"], pooled["foreseen"]) - 1)

@@ -79,8 +79,8 @@ class Server(Protocol):
     def facts(self) -> Facts:
         """What it is."""
 
-    def reply(self, ids: Sequence[int], most: int) -> Reply:
-        """Its greedy reply to a prompt of token ids, of at most so many tokens; raises ServerError."""
+    def reply(self, ids: Sequence[int], most: int, *, greedy: bool = True) -> Reply:
+        """Its reply to a prompt of token ids, of at most so many tokens, greedy or as it samples unless told; raises ServerError."""
 
     def totals(self) -> Totals | None:
         """What it has counted so far, None for one whose replies carry their own counts; raises ServerError."""

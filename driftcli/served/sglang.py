@@ -18,9 +18,9 @@ class Sglang:
     client: Client
     facts: Facts
 
-    def reply(self, ids: Sequence[int], most: int) -> Reply:
+    def reply(self, ids: Sequence[int], most: int, *, greedy: bool = True) -> Reply:
         """As the contract."""
-        sampling = {"temperature": 0, "max_new_tokens": most, "repetition_penalty": 1.0}
+        sampling = {"max_new_tokens": most, **({"temperature": 0, "repetition_penalty": 1.0} if greedy else {})}
         answer = self.client.post("/generate", {"input_ids": list(ids), "sampling_params": sampling})
         told, tokens = child(answer, "meta_info"), wholes(child(answer, "output_ids"))
         rounds = whole(child(told, "spec_verify_ct"))

@@ -97,6 +97,7 @@ def _facts(found: ServedVerdict) -> list[str]:
         else "",
         f"the longest text has {asked.over[0]} tokens, and the drafter's config declares {asked.over[1]} positions" if asked.over else "",
         _decay(judged),
+        f"tokens a round as the server samples unless told: {_number(found.sampled)}" if found.sampled else "",
         *(f"{name}: {value}" for name, value in (facts.said or {}).items()),
         *found.notes,
     ]
@@ -153,6 +154,7 @@ def render_json(found: ServedVerdict, outcome: Outcome) -> str:
         },
         "asked": _asked(found.asked),
         "tokens_a_round": {"server": _estimate(found.judged.server), "run": _estimate(found.judged.run)},
+        "tokens_a_round_as_it_samples": _estimate(found.sampled) if found.sampled else None,
         "lost": _estimate(found.judged.lost),
         "rounds_as_foreseen": {"count": found.judged.same, "of": found.judged.units},
         "positions": [

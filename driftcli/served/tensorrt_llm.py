@@ -21,10 +21,10 @@ class TensorRtLlm:
     client: Client
     facts: Facts
 
-    def reply(self, ids: Sequence[int], most: int) -> Reply:
+    def reply(self, ids: Sequence[int], most: int, *, greedy: bool = True) -> Reply:
         """As the contract."""
-        asked = {"model": self.facts.model, "prompt": list(ids), "max_tokens": most, "temperature": 0, "detokenize": False}
-        return Reply(completed(self.client, asked)[1])
+        asked = {"model": self.facts.model, "prompt": list(ids), "max_tokens": most, "detokenize": False}
+        return Reply(completed(self.client, {**asked, **({"temperature": 0} if greedy else {})})[1])
 
     def totals(self) -> Totals | None:
         """As the contract; every round drafts as many tokens, so rounds are told by them."""

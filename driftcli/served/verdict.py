@@ -42,7 +42,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class ServedVerdict:
-    """A server held against a run."""
+    """A server held against a run; sampled: tokens a round as the server samples unless told, None where it was not asked for."""
 
     url: str
     run: str
@@ -51,6 +51,7 @@ class ServedVerdict:
     asked: Asked
     judged: Judged
     explanation: Explanation | None = None
+    sampled: Estimate | Absent | None = None
     notes: Sequence[str] = field(default=())
 
     @property

@@ -20,10 +20,10 @@ class Vllm:
     client: Client
     facts: Facts
 
-    def reply(self, ids: Sequence[int], most: int) -> Reply:
+    def reply(self, ids: Sequence[int], most: int, *, greedy: bool = True) -> Reply:
         """As the contract."""
-        asked = {"model": self.facts.model, "prompt": list(ids), "max_tokens": most, "temperature": 0, "return_token_ids": True}
-        answer, tokens = completed(self.client, {**asked, "repetition_penalty": 1.0})
+        asked = {"model": self.facts.model, "prompt": list(ids), "max_tokens": most, "return_token_ids": True}
+        answer, tokens = completed(self.client, {**asked, **({"temperature": 0, "repetition_penalty": 1.0} if greedy else {})})
         return Reply(tokens, _own_counts(child(answer, "metrics", "speculative_decoding"), self.facts.drafts))
 
     def totals(self) -> Totals | None:

@@ -151,6 +151,18 @@ def test_acceptance_that_falls_while_it_is_asked_is_a_finding_of_its_own(run: Ru
     assert isinstance(found.judged.decay, Estimate) and found.judged.decay.low > 0.35
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_asked_as_it_samples_only_where_that_is_wanted(run: Run, kind: type[BaseHTTPRequestHandler]) -> None:
+    engine = Engine.of(run)
+    with served(engine, kind) as url:
+        found = hold(client(url, 20), run, None, 1, lambda _: None, own_sampling=True)
+    greedy, own = engine.requests[:24], engine.requests[24:]
+    assert len(own) == 24
+    assert all("temperature" in one.get("sampling_params", one) for one in greedy)
+    assert not any("temperature" in one.get("sampling_params", one) for one in own)
+    assert found.sampled == found.judged.server  # this one samples greedily all the same
+
+
 def test_a_server_that_drafts_more_than_the_run_is_refused(run: Run) -> None:
     engine = Engine.of(run)
     engine.drafts = 9

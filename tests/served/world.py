@@ -151,7 +151,7 @@ class AsVllm(Answers):
         return {"/v1/models": models, "/version": {"version": "0.33.0"}, "/metrics": self.engine.vllm_metrics()}.get(path)
 
     def posted(self, path: str, asked: dict[str, Any]) -> object:
-        assert path == "/v1/completions" and asked["temperature"] == 0 and asked["return_token_ids"] is True
+        assert path == "/v1/completions" and asked.get("temperature", 0) == 0 and asked["return_token_ids"] is True
         reply, _ = self.engine.reply(asked["prompt"], asked["max_tokens"])
         return {"choices": [{"index": 0, "text": "?", "token_ids": reply, "finish_reason": "length"}]}
 
@@ -188,7 +188,7 @@ class AsSglang(Answers):
         return {"/v1/models": {"data": [{"id": "m", "owned_by": "sglang"}]}, "/server_info": info}.get(path)
 
     def posted(self, path: str, asked: dict[str, Any]) -> object:
-        assert path == "/generate" and asked["sampling_params"]["temperature"] == 0
+        assert path == "/generate" and asked["sampling_params"].get("temperature", 0) == 0
         most = asked["sampling_params"]["max_new_tokens"]
         reply, rounds = self.engine.reply(asked["input_ids"], most)
         trimmed = [*rounds[:-1], *([rounds[-1] - (1 + sum(rounds) + len(rounds) - most)] if rounds else [])]  # SGLang cuts the last round
