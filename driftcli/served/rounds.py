@@ -103,7 +103,8 @@ def _mean(values: list[float], units: np.ndarray, seed: int, lowest: float, trie
     if not values:
         return Absent("no single round of the run's text")
     count = int(units.max()) + 1
-    sums: Sums = {"of": np.bincount(units, minlength=count).astype(float), "value": np.bincount(units, values, minlength=count)}
+    of, value = (np.bincount(units, weights, minlength=count).astype(np.float64) for weights in (None, values))
+    sums: Sums = {"of": of, "value": value}
     return Bootstrap.of(count, seed).estimate(sums, within(lowest, 1.0)(lambda pooled: ratio(pooled["value"], pooled["of"])), tries)
 
 
