@@ -33,7 +33,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Scales:
-    """How changes are judged: the band as a share, for how many numbers at once, and whether the drafters are one and the same."""
+    """How changes are judged: the band as a share, for how many numbers at once, and whether both drafted the very same tokens."""
 
     band: float
     tries: int = 1
@@ -59,7 +59,7 @@ def change(
 
 
 def _settled(seen: Estimate | Absent, sums: Sequence[Sums], scales: Scales) -> Estimate | Absent:
-    """The change itself without an interval where one drafter gave the same on every prompt twice: it would on all others."""
+    """The change itself without an interval where both drafted the very same tokens and no prompt differs: it is one drafter."""
     first, second = sums
     if isinstance(seen, Absent) or not scales.same or not all(np.array_equal(first[key], second[key], equal_nan=True) for key in first):
         return seen

@@ -50,12 +50,6 @@ def differences(runs: Sequence[Run], *, any_depth: bool = False) -> list[Differe
     return [one for one in found if len(set(one.seen) - {""}) > 1]
 
 
-def same_drafter(runs: Sequence[Run]) -> bool:
-    """Whether all runs drafted with the same files, read and wired alike on the same kind of device: what agrees then does so always."""
-    marks = {(run.pair.drafter.fingerprint, _reading(run), str(run.wiring), _asked(run, "dtype"), device_class(run)) for run in runs}
-    return len(marks) == 1
-
-
 def device_class(run: Run) -> str:
     """`cpu` or `cuda`, whatever its number."""
     return _asked(run, "device").partition(":")[0]

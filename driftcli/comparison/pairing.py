@@ -100,6 +100,18 @@ class Pairing:
         units = Units.of(_marks(self.texts))
         return units, tuple(Mapped(ending_sums(texts, units), self._shallow) for texts in self.texts)
 
+    def same_guesses(self, first: int, second: int) -> bool:
+        """Whether two runs drafted the very same tokens from every anchor, right and wrong ones: then they ran one drafter, or one that was
+        saved again.
+        """
+        return bool(self._drafted(first).equals(self._drafted(second)))
+
+    def _drafted(self, place: int) -> pa.Table:
+        run, keys = self.runs[place], ["prompt", "turn", "anchor", "depth"]
+        table = of_units(read_table(run.path / "steps", [*keys, "feed", "drafted"], run.reference), self.units)
+        table = table.filter((pc.field("feed") == "forced") & (pc.field("depth") <= self.depth)).select([*keys, "drafted"])
+        return table.set_column(0, "prompt", table["prompt"].cast(pa.string())).sort_by([(key, "ascending") for key in keys])
+
     @cached_property
     def tokens(self) -> tuple[Mapping[Key, Sequence[int]], ...]:
         """For each run its texts as token ids, prompt and reply."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from driftcli.comparison.changes import Change, Scales, change
-from driftcli.comparison.comparability import Difference, differences, same_drafter
+from driftcli.comparison.comparability import Difference, differences
 from driftcli.comparison.effects import effects
 from driftcli.comparison.numbers import SAMPLED, WHOLE, Number, length, others
 from driftcli.comparison.pairing import Pairing, paired
@@ -70,7 +70,7 @@ def compare(runs: tuple[Run, Run], names: tuple[str, str], band: float, *, force
     """The second of two runs held against the first; raises RunError where they are not comparable, unless `force`, or share too little."""
     found = comparable(runs, force=force)
     pairing = paired(runs, force=force)
-    same = same_drafter(runs)
+    same = pairing.same_guesses(0, 1)
     claimed = all(run.argmax_share >= EXACT_TEXT for run in runs)
     decided = change(length(claimed=claimed), pairing.draws, pairing.sums, Scales(band, same=same))
     asked, missing = _asked(pairing, claimed=claimed)

@@ -15,7 +15,7 @@ from itertools import combinations
 import numpy as np
 
 from driftcli.comparison.changes import Change, Scales, change
-from driftcli.comparison.comparability import Difference, same_drafter
+from driftcli.comparison.comparability import Difference
 from driftcli.comparison.contestants import Contestant, contestants
 from driftcli.comparison.numbers import length, length_at
 from driftcli.comparison.pairing import Pairing, paired
@@ -92,10 +92,11 @@ def rank(runs: Sequence[Run], names: tuple[str, ...], band: float, *, force: boo
 
 
 def _against_first(pairing: Pairing, band: float) -> list[Change]:
-    first, *rest = zip(pairing.runs, pairing.sums, strict=True)
+    rest = range(1, len(pairing.runs))
+    scales = [Scales(band, len(rest), pairing.same_guesses(0, place)) for place in rest]
     return [
-        change(length(claimed=True), pairing.draws, (first[1], sums), Scales(band, len(rest), same_drafter((first[0], run))))
-        for run, sums in rest
+        change(length(claimed=True), pairing.draws, (pairing.sums[0], pairing.sums[place]), own)
+        for place, own in zip(rest, scales, strict=True)
     ]
 
 

@@ -14,7 +14,7 @@ from driftcli.statistics.intervals import Reach
 from driftcli.statistics.positions import accepted
 from driftcli.statistics.walks import Floats, walk, walk_counts
 from probes import BATTERY
-from tests.benchmarks.calibration import coverage
+from tests.benchmarks.calibration import changes, coverage
 from tests.benchmarks.calibration.__main__ import main
 from tests.benchmarks.calibration.counts import visited, walk_sums
 from tests.benchmarks.calibration.effects import GUILTY, LONGEST
@@ -132,6 +132,13 @@ def percentile(value: float, drawn: Floats, n_units: int, tries: int, _: Reach |
 def test_percentiles_of_draws_over_eight_prompts_break_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intervals, "_estimate", percentile)  # what stood there before: 88% where 95% was said
     assert any(bound.broken for bound in singles("llama", 250).bounds)
+
+
+def test_a_rival_differs_by_what_it_shall_and_is_called_worse_for_it() -> None:
+    pair = changes.rival("llama", "one recipe", -0.2, 200)
+    first, second = (1 + sums["kept_by_length"].sum() / sums["rounds_by_length"].sum() for sums in (pair.first, pair.second))
+    assert second / first == pytest.approx(0.8, abs=0.005)
+    assert pair.word(40, np.random.default_rng(0)) == "regressed"
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from driftcli.comparison.comparability import FACTS, differences, same_drafter
+from driftcli.comparison.comparability import FACTS, differences
 from driftcli.comparison.pairwise import comparable
 from driftcli.errors import RunError
 from driftcli.traces.reader import Run
@@ -61,9 +61,3 @@ def test_what_changes_the_question_refuses_unless_forced(run: Run, tmp_path: Pat
 def test_another_machine_withholds_speeds_and_nothing_else(run: Run, tmp_path: Path) -> None:
     (one,) = comparable([run, linked(run.path, tmp_path / "other", EDITS["machine"])], force=False)
     assert (one.what, one.effect) == ("machine", "withholds speeds")
-
-
-def test_drafters_are_the_same_by_their_files_and_by_how_they_are_read(run: Run, tmp_path: Path) -> None:
-    assert same_drafter([run, run])
-    assert not same_drafter([run, linked(run.path, tmp_path / "read", EDITS["reading of the head"])])
-    assert not same_drafter([run, linked(run.path, tmp_path / "files", lambda held: held["pair"]["drafter"].update(fingerprint="2" * 16))])

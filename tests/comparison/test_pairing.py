@@ -40,6 +40,14 @@ def test_a_cut_run_is_walked_as_decoding_with_the_shorter_chains_would(tmp_path:
     assert list(sums["walk_rounds"]) == [rounds for rounds, _ in by_hand]
 
 
+def test_the_same_guesses_are_seen_whatever_the_batches_and_other_ones_though_all_lengths_agree(tmp_path: Path) -> None:
+    """Prompts are drawn by their place among all, so two more at the end leave the others as they are and move them to other batches."""
+    run, more = written(tmp_path, BASE, "a"), written(tmp_path, replace(BASE, prompts=(*BASE.prompts, "a-prompt", "b-prompt")), "b")
+    assert paired([run, more]).same_guesses(0, 1)
+    other = written(tmp_path, Recipe(Life(lost=(0, *[0.08] * 6, 0.5))), "c")
+    assert not paired([run, other]).same_guesses(0, 1)
+
+
 def test_prompts_of_one_group_are_one_unit_in_both(tmp_path: Path) -> None:
     grouped = replace(BASE, groups={"prompt-00": "one", "prompt-01": "one"})
     pairing = paired([written(tmp_path, BASE, "a"), written(tmp_path, grouped, "b")])

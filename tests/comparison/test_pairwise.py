@@ -48,8 +48,10 @@ def test_a_worse_drafter_regressed_and_in_the_other_order_improved(tmp_path: Pat
         assert (one.difference.low, one.difference.high) == pytest.approx((-other.difference.high, -other.difference.low))
 
 
-def test_the_same_drafter_measured_twice_is_equal_in_everything(tmp_path: Path) -> None:
-    comparison = held(written(tmp_path, BASE, "a"), written(tmp_path, BASE, "b"))
+def test_the_same_drafter_measured_twice_or_saved_again_is_equal_in_everything(tmp_path: Path) -> None:
+    again = written(tmp_path, BASE, "again").path
+    saved = linked(again, tmp_path / "b", lambda held: held["pair"]["drafter"].update(fingerprint="2" * 16))
+    comparison = held(written(tmp_path, BASE, "a"), saved)
     assert set(by_name(comparison).values()) == {"equal"}
     assert comparison.length.more_prompts is None
 
