@@ -82,4 +82,5 @@ def _unsure(best: Place, prompts: str) -> str:
     if not best.like:
         return f", ahead of all others {prompts}"
     others = "plain decoding" if best.like == (NONE,) else few(best.like)
-    return f", but it is not told from {others} {prompts}"
+    more = f" (about {best.more_prompts} more would tell)" if best.more_prompts else ""
+    return f", but it is not told from {others} {prompts}{more}"

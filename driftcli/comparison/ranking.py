@@ -8,8 +8,8 @@ Source: Klein, Wright and Wieczorek 2020 (J. R. Stat. Soc. A 183), with interval
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -22,11 +22,14 @@ from driftcli.comparison.pairing import Pairing, paired
 from driftcli.comparison.pairwise import comparable
 from driftcli.comparison.speeds import fastest, taken, untold
 from driftcli.domain import Absent, Estimate
+from driftcli.statistics.grades import more_prompts
 from driftcli.statistics.intervals import Bootstrap, Statistic
 from driftcli.statistics.payoff import speed
 from driftcli.statistics.pooled import dealt
 from driftcli.statistics.walks import Floats, Sums
 from driftcli.traces.reader import Run
+
+Gaps = dict[tuple[int, int], Estimate | Absent]  # of the first of two contestants over the second
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,10 @@ class Entrant:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A contestant in a ranking. first, last: the places that it may have; drafts: tokens a round; like: those not told from it."""
+    """A contestant in a ranking. first, last: the places that it may have; drafts: tokens a round; like: those not told from it.
+
+    more_prompts: about how many more would tell it from all of these, None where it is told or no number that could be named would do.
+    """
 
     name: str
     family: str
@@ -50,6 +56,7 @@ class Place:
     first: int
     last: int
     like: tuple[str, ...]
+    more_prompts: int | None
 
 
 @dataclass(frozen=True)
@@ -127,20 +134,33 @@ def _placed(entrants: Sequence[Entrant], drawn: Callable[[int], Bootstrap]) -> l
         return []
     draws = drawn(len(next(iter(entrants[0].sums.values()))))
     pairs = list(combinations(range(len(entrants)), 2))
-    ahead: dict[int, set[int]] = {place: set() for place in range(len(entrants))}  # who is surely better than it
+    gaps: Gaps = {}
     for one, other in pairs:
         first, second = entrants[one], entrants[other]
-        gap = draws.compared(first.sums, second.sums, first.statistic, np.subtract, len(pairs), other=second.statistic)
-        if isinstance(gap, Estimate) and (gap.low > 0 or gap.high < 0):
-            ahead[other if gap.low > 0 else one].add(one if gap.low > 0 else other)
-    found = [_place(place, entrants, ahead, draws.estimate(own.sums, own.statistic)) for place, own in enumerate(entrants)]
+        gaps[one, other] = draws.compared(first.sums, second.sums, first.statistic, np.subtract, len(pairs), other=second.statistic)
+        gaps[other, one] = mirrored(gaps[one, other])
+    found = [_place(place, entrants, gaps, draws.estimate(own.sums, own.statistic)) for place, own in enumerate(entrants)]
     return sorted(found, key=lambda own: (-(own.value.value or 0.0), own.first, own.name))
 
 
-def _place(place: int, entrants: Sequence[Entrant], ahead: Mapping[int, set[int]], value: Estimate | Absent) -> Place:
+def mirrored(gap: Estimate | Absent) -> Estimate | Absent:
+    """The same difference seen from the other side."""
+    return gap if isinstance(gap, Absent) else replace(gap, value=-gap.value, low=-gap.high, high=-gap.low)
+
+
+def _place(place: int, entrants: Sequence[Entrant], gaps: Gaps, value: Estimate | Absent) -> Place:
     own = entrants[place]
-    behind = [other for other, better in ahead.items() if place in better]
-    unsure = [one for one in range(len(entrants)) if one != place and one not in ahead[place] and one not in behind]
+    others = {one: gaps[place, one] for one in range(len(entrants)) if one != place}
+    ahead = sum(isinstance(gap, Estimate) and gap.high < 0 for gap in others.values())
+    unsure = {one: gap for one, gap in others.items() if isinstance(gap, Absent) or gap.low <= 0 <= gap.high}
     like = tuple(entrants[one].contestant.name for one in unsure)
-    first = 1 + len(ahead[place])
-    return Place(own.contestant.name, own.contestant.family, own.drafts, value, first, first + len(unsure), like)
+    drafter = own.contestant
+    return Place(drafter.name, drafter.family, own.drafts, value, 1 + ahead, 1 + ahead + len(unsure), like, _to_tell(list(unsure.values())))
+
+
+def _to_tell(gaps: Sequence[Estimate | Absent]) -> int | None:
+    """About how many more prompts would show all of these differences to be there."""
+    known = [gap if gap.value >= 0 else mirrored(gap) for gap in gaps if isinstance(gap, Estimate)]
+    needed = [more_prompts(gap, 0.0, 0.0, gap.n_prompts) for gap in known if isinstance(gap, Estimate)]
+    found = [one for one in needed if one is not None]
+    return max(found) if found and len(found) == len(gaps) else None

@@ -94,6 +94,7 @@ def _place(one: Place) -> Mapping[str, Plain]:
         "draft_length": one.drafts,
         "value": estimate_json(one.value),
         "not_told_from": list(one.like),
+        "more_prompts": one.more_prompts,
     }
 
 

@@ -121,3 +121,12 @@ def test_given_replies_are_no_texts_to_rank_drafters_on(tmp_path: Path) -> None:
     given = replace(BASE, argmax_share=0.5)
     with pytest.raises(RunError, match="not the target's own"):
         ranked(*(written(tmp_path, given, name) for name in "abc"))
+
+
+def test_a_leader_that_is_not_told_from_another_says_about_how_many_prompts_would_tell(tmp_path: Path) -> None:
+    """Two heads that differ a little, drawn by other luck: their lengths are apart by less than 16 prompts show."""
+    lives = {"a": (Life(fresh=0.6), 7), "b": (Life(fresh=0.55), 8), "c": (Life(fresh=0.2), 7)}
+    places = by_name(list(ranked(*(written(tmp_path, Recipe(life, seed=seed), name) for name, (life, seed) in lives.items())).by_length))
+    assert places["a"].like == ("b",)
+    assert places["a"].more_prompts == places["b"].more_prompts
+    assert places["c"].more_prompts is None
