@@ -49,6 +49,7 @@ from driftcli.statistics.walks import Floats, Sums, walk
 from driftcli.target.language_model import LanguageModel
 from driftcli.traces.floors import lookup_accepted
 from driftcli.traces.reader import Run, read_run
+from driftcli.traces.samples import reply
 from driftcli.traces.schema import COLUMNS, TABLES, VERSION, arrow_schema
 from driftcli.traces.sums import read_table
 from probes import BATTERY
@@ -332,6 +333,24 @@ def test_wanted_prob_is_null_exactly_outside_the_draft_vocabulary(pair: Callable
     steps = table(run.path, "steps").query("feed == 'forced'")
     assert (steps["wanted_prob"].isna() == ~steps["wanted"].isin(known)).all()
     assert (steps.loc[steps["match"].astype(bool), "draft_prob"] == steps.loc[steps["match"].astype(bool), "wanted_prob"]).all()
+
+
+def test_replies_and_prompts_read_from_a_run_are_what_the_tokenizer_decodes(pair: Callable, run: Run) -> None:
+    decode = pair("trained-pre").target.tokenizer.backend_tokenizer.decode
+    for row in table(run.path, "trajectories").query("prompt != ''").to_dict("records"):
+        found = reply(run, row["prompt"], row["turn"])
+        assert [piece.id for piece in (*found.prompt_pieces, *found.pieces)] == list(row["ids"])
+        shown = "".join(piece.text for piece in (*found.prompt_pieces, *found.pieces))
+        assert shown == decode(list(row["ids"]), skip_special_tokens=False)
+
+
+def test_pieces_are_written_once_more_when_a_run_goes_on_and_are_the_same(pair: Callable, tmp_path: Path) -> None:
+    path = measure(job(pair("pre"), tmp_path / "r", prompts(2)), silent)
+    before = (path / "pieces.parquet").read_bytes()
+    (path / "pieces.parquet").write_bytes(b"half")
+    measure(job(pair("pre"), tmp_path / "r", prompts(2)), silent)
+    assert (path / "pieces.parquet").read_bytes() == before
+    assert pq.read_schema(path / "pieces.parquet").metadata[b"driftcli.schema"] == str(VERSION).encode()
 
 
 def test_every_table_has_the_columns_of_the_schema_in_every_reader(run: Run) -> None:
