@@ -217,6 +217,7 @@ def loaded_by(statement: str) -> set[str]:
         "driftcli.cli.main",
         "driftcli.report.comparison",
         "driftcli.report.formats",
+        "driftcli.gate.checked",
         "driftcli.report.verdict",
         "driftcli.served.held",
         "driftcli.traces.reader",
