@@ -53,8 +53,8 @@ class _Ahead:
     def within(self, seconds: int) -> _Ahead:
         """The same cut to a time."""
         budget = fit(seconds, self.agenda, self.texts.prompts, takes(self.texts, self.speed))
-        some = {"texts": self.texts.some(budget.prompts), "prompts": limited(self.prompts, budget.prompts)}
-        return replace(self, agenda=replace(self.agenda, dropped=budget.dropped), **some)
+        agenda, prompts = replace(self.agenda, dropped=budget.dropped), limited(self.prompts, budget.prompts)
+        return replace(self, agenda=agenda, texts=self.texts.some(budget.prompts), prompts=prompts)
 
     def counted(self, reply: int, more: Sequence[Condition] = ()) -> Amounts:
         """What is known, and more, where replies are so long."""

@@ -87,12 +87,14 @@ def calibrated(outline: Outline, device: torch.device, dtype: torch.dtype, batch
     lm = outline.card.family == "causal-lm"
     link = _step(machine, drafter, machine.line((*drafter.products, drafter.head)), LINK)
     fresh = machine.line((*drafter.products, *drafter.first, drafter.head))
+    rows, file = _writing(machine)
     return Speed(
         read=_step(machine, target, machine.line((*target.products, target.head)), LAYER),
         step=_decoding(machine, target, batch),
         fresh=_step(machine, drafter, fresh, LAYER if lm else LINK),
         link=_decoding(machine, drafter, batch) if lm else link,
-        **_writing(machine),
+        rows=rows,
+        file=file,
     )
 
 
@@ -109,11 +111,11 @@ def _decoding(machine: _Machine, network: Network, batch: int) -> Line:
     return Line(products.call + (network.layers * LAYER + STEP) * machine.small, products.each + network.head[0] * machine.number)
 
 
-def _writing(machine: _Machine) -> dict[str, Line | float]:
-    """Seconds of columns and of files."""
+def _writing(machine: _Machine) -> tuple[Line, float]:
+    """Seconds of columns, and of a file."""
     few, many = (own_seconds(lambda count=count: _write(_random_rows(count)), CPU) for count in ROWS)  # type: ignore[misc]
     each = max(0.0, many - few) / (ROWS[1] - ROWS[0])
-    return {"rows": Line(BLOCK * machine.small, each), "file": max(0.0, few - each * ROWS[0])}
+    return Line(BLOCK * machine.small, each), max(0.0, few - each * ROWS[0])
 
 
 def _write(rows: Columns) -> None:
@@ -123,9 +125,13 @@ def _write(rows: Columns) -> None:
 
 def _random_rows(count: int) -> dict[str, Sequence[object] | np.ndarray | None]:
     """Rows of `steps` of random numbers."""
+    return {column.name: _random(column.type, count) for column in COLUMNS["steps"]}
+
+
+def _random(kind: pa.DataType, count: int) -> Sequence[object] | np.ndarray:
     random = np.random.default_rng(0)
-    kinds = {pa.float32(): lambda: random.random(count, dtype=np.float32), pa.bool_(): lambda: random.random(count) < 0.5}
-    return {
-        column.name: ["name"] * count if pa.types.is_dictionary(column.type) else kinds.get(column.type, lambda: np.arange(count) % 100)()
-        for column in COLUMNS["steps"]
-    }
+    if pa.types.is_dictionary(kind):
+        return ["name"] * count
+    if pa.types.is_floating(kind):
+        return random.random(count, dtype=np.float32)
+    return random.random(count) < 0.5 if pa.types.is_boolean(kind) else np.arange(count) % 100

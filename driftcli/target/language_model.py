@@ -195,7 +195,7 @@ def outline_language_model(source: Source, *, remote_code: bool = False) -> Lang
         tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=remote_code)
         config = AutoConfig.from_pretrained(source.folder, trust_remote_code=remote_code)
         config._attn_implementation = "eager"
-        model = _class_of(config).from_config(config, trust_remote_code=remote_code)
+        model = _class_of(config).from_config(config, trust_remote_code=remote_code)  # type: ignore[no-untyped-call]
     return LanguageModel(source, model, tokenizer)
 
 
