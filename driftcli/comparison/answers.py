@@ -58,7 +58,7 @@ def rows(ranking: Sequence[Place], *, timed: bool) -> list[tuple[str, str, str, 
 def facts(ranking: Ranking) -> str:
     """On what drafters are ranked."""
     run = ranking.pairing.runs[0]
-    decoding = f"temperature {run.spec.temperature:g}" if run.spec.temperature else "greedy"
+    decoding = f"greedy draft tokens at temperature {run.spec.temperature:g}" if run.spec.temperature else "greedy"
     return printable(f"target {run.pair.target.name} · {shared(ranking.pairing)} · {pairing_words(ranking.pairing)} · {decoding}")
 
 

@@ -51,18 +51,18 @@ def others(depth: int) -> Sequence[Number]:
         Number("accepted_drafts", "accepted draft tokens a round", curves.accepted_drafts),
         Number("accuracy_1", "accuracy at depth 1", _at(curves.forced_accuracy, 1), scale="points"),
     ]
-    if depth > 1:
+    if depth > 1:  # at depth 1 nothing is fed back yet
         found += [
             Number(f"accuracy_{depth}", f"accuracy at depth {depth}", _at(curves.forced_accuracy, depth), scale="points"),
             Number("handoff", "hand-off", curves.handoff, "lower", "points", of_state=True),
+            Number("self_feeding_tax", "self-feeding tax", curves.self_feeding_tax, "lower", "points", of_state=True),
+            Number("rms_factor", f"RMS at depth {depth}, times apart from 1", rms_factor(depth), "lower", of_state=True),
         ]
     if depth > 2:  # at depth 2 it is 0 by definition
         found.append(
             Number(f"compounding_{depth}", f"compounding at depth {depth}", _at(curves.compounding, depth), "lower", "points", True)
         )
-    tax = Number("self_feeding_tax", "self-feeding tax", curves.self_feeding_tax, "lower", "points", of_state=True)
-    size = Number("rms_factor", f"RMS at depth {depth}, times apart from 1", rms_factor(depth), "lower", of_state=True)
-    return [*found, tax, size]
+    return found
 
 
 def _at(statistic: Statistic, depth: int) -> Statistic:

@@ -65,7 +65,7 @@ def facts(comparison: Comparison) -> str:
     """On what the runs are compared."""
     pairing = comparison.pairing
     run = pairing.runs[0]
-    decoding = f"temperature {run.spec.temperature:g}" if run.spec.temperature else "greedy"
+    decoding = f"greedy draft tokens at temperature {run.spec.temperature:g}" if run.spec.temperature else "greedy"
     first, second = comparison.names
     runs = f"RUN0 {first} · RUN1 {second}"
     return printable(

@@ -108,6 +108,12 @@ def test_chains_of_other_depths_are_held_at_the_shorter_on_the_anchors_of_both(t
     assert [str(one) for one in comparison.forced] == ["depth (8 / 3)"]
 
 
+def test_of_chains_of_one_draft_nothing_is_told_that_feeding_on_itself_would_change(tmp_path: Path) -> None:
+    one = Life(lost=(0,))
+    comparison = held(written(tmp_path, Recipe(one), "a"), written(tmp_path, Recipe(replace(one, fresh=0.5)), "b"))
+    assert by_name(comparison).keys() == {"acceptance_length", "emitted_per_round", "accepted_drafts", "accuracy_1"}
+
+
 def test_a_drafter_without_a_state_is_compared_in_all_that_it_has(tmp_path: Path) -> None:
     comparison = held(written(tmp_path, BASE, "a"), written(tmp_path, Recipe(WITHOUT_STATE), "b"))
     assert {"acceptance_length", "accuracy_1"} <= by_name(comparison).keys()
