@@ -19,7 +19,7 @@ from driftcli.errors import UsageError
 from driftcli.outcome import FAILED, UNDECIDED
 from driftcli.printable import printable
 from driftcli.report import comparison, ranking
-from driftcli.report.choices import CompareFailOn, OutputFormat
+from driftcli.report.choices import CompareFailOn, CompareFormat
 from driftcli.report.console import put
 from driftcli.traces.reader import read_run
 
@@ -38,7 +38,7 @@ def compared(folders: Sequence[Path], band: float, *, force: bool) -> Comparison
 
 
 def end(
-    found: Comparison | Ranking, format: OutputFormat, fail_on: CompareFailOn, outputs: Sequence[Output] = (), *, strict: bool
+    found: Comparison | Ranking, format: CompareFormat, fail_on: CompareFailOn, outputs: Sequence[Output] = (), *, strict: bool
 ) -> NoReturn:
     """Print it, say on stderr what the gate came to where one was asked for, write the outputs, and leave by its exit code."""
     with suppress(BrokenPipeError):  # whoever reads the first lines only still gets the exit code
@@ -52,6 +52,6 @@ def end(
     raise typer.Exit(outcome.exit_code)
 
 
-def shown(found: Comparison | Ranking, format: OutputFormat) -> str | RenderableType:
+def shown(found: Comparison | Ranking, format: CompareFormat) -> str | RenderableType:
     """A comparison or a ranking in one of the formats; text but for a terminal."""
     return ranking.RENDERERS[format](found) if isinstance(found, Ranking) else comparison.RENDERERS[format](found)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-OutputFormat = Literal["terminal", "json", "markdown"]
+OutputFormat = Literal["terminal", "json", "markdown", "model-card"]
+CompareFormat = Literal["terminal", "json", "markdown"]
 OutputKind = Literal["json", "junit", "sarif", "github", "markdown", "html"]
 ScanFormat = Literal["terminal", "json"]
 ReadingChoice = Literal[

@@ -14,7 +14,7 @@ from driftcli.comparison.pairwise import Comparison
 from driftcli.comparison.telling import banner, facts, headline, remarks, rows, shown_times
 from driftcli.comparison.words import Word
 from driftcli.domain import Absent, Estimate
-from driftcli.report.choices import OutputFormat
+from driftcli.report.choices import CompareFormat
 from driftcli.report.markdown import escaped
 from driftcli.report.tables import hanging, listed
 from driftcli.traces.writer import Plain
@@ -140,7 +140,7 @@ def estimate_json(value: Estimate | Absent) -> Mapping[str, Plain]:
     return {"value": value.value, "low": value.low, "high": value.high, "n_prompts": value.n_prompts}
 
 
-RENDERERS: Mapping[OutputFormat, Callable[[Comparison], str | RenderableType]] = {
+RENDERERS: Mapping[CompareFormat, Callable[[Comparison], str | RenderableType]] = {
     "terminal": terminal,
     "json": as_json,
     "markdown": markdown,

@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from driftcli.domain import Verdict
 from driftcli.errors import PluginError, UsageError
 from driftcli.plugins import Failed, Group, Loaded, loaded, named, offered
-from driftcli.report import json, markdown, terminal
+from driftcli.report import json, markdown, model_card, terminal
 from driftcli.report.choices import OutputFormat
 from driftcli.report.console import put
 from driftcli.suggestions import meant
@@ -24,6 +24,7 @@ RENDERERS: dict[OutputFormat, Renderer] = {
     "terminal": terminal.page,
     "json": json.render,
     "markdown": markdown.render,
+    "model-card": model_card.render,
 }
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from driftcli.comparison.answers import answer, facts, remarks, rows
 from driftcli.comparison.ranking import Place, Ranking
-from driftcli.report.choices import OutputFormat
+from driftcli.report.choices import CompareFormat
 from driftcli.report.comparison import estimate_json, prompts_json
 from driftcli.report.markdown import escaped
 from driftcli.report.tables import hanging, listed
@@ -98,7 +98,7 @@ def _place(one: Place) -> Mapping[str, Plain]:
     }
 
 
-RENDERERS: Mapping[OutputFormat, Callable[[Ranking], str | RenderableType]] = {
+RENDERERS: Mapping[CompareFormat, Callable[[Ranking], str | RenderableType]] = {
     "terminal": terminal,
     "json": as_json,
     "markdown": markdown,
