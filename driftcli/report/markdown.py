@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from driftcli.domain import Verdict
 from driftcli.mitigations.trials import Outcome
@@ -13,30 +14,81 @@ from driftcli.report.tables import Row, shown_depths
 from driftcli.traces.reader import Run
 
 LINKED = r"@(?=\w)|\b[A-Za-z][\w+.-]*:(?=//)|\bwww(?=\.)|#(?=\d)|\bGH-(?=\d)|\bmailto:"
+LINES = 60  # of the report (chosen by us)
+HEAD, MORE = 3, 2  # lines of a part besides its own: blank, heading, blank; of the count of what is left out
+CELLS = ("---", "---", "--:", "--:")
 BREAK = "<!-- -->"  # shows nothing and ends what a forge would link
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A heading and its lines, of which the first `fixed` stand for any; held: whether there is anything to show."""
+
+    head: str
+    lines: Sequence[str]
+    fixed: int
+    held: bool
+
+
 def render(run: Run, verdict: Verdict) -> str:
-    """The whole report, without a trailing newline."""
-    heading, attention = evidence.attention_curves(run)
+    """The story of the page on a terminal in at most `LINES` lines, without a trailing newline; what is left out is counted."""
     found = remedies.tried(run)
-    blocks: list[list[str]] = [
+    todo = advice.advice_lines(run, verdict, found)
+    head: list[list[str]] = [
         [f"## {escaped(evidence.banner(verdict))}: {escaped(printable(verdict.headline))}"],
         [escaped(printable(verdict.open))] if verdict.open else [],
         [f"**{escaped(evidence.pair_line(run))}**  ", escaped(evidence.facts_line(run))],
         _bullets(map(escaped, evidence.length_lines(run))),
-        _by_depth(run, "depth", [curve.row(run) for curve in evidence.main_curves(run)]),
-        [f"{escaped(heading[0].upper() + heading[1:])}:"],
-        _by_depth(run, "depth", [curve.row(run) for curve in attention]),
-        *_positions(run),
-        *_conditions(run),
-        ["### Findings"],
-        *_findings(run, verdict, found),
-        _bullets(map(escaped, [*notes.axis_lines(verdict), *notes.remarks(run)])),
-        *_remedies(run, verdict, found),
-        ["```", *notes.pointers(run, verdict), "```"],
+        [f"**What to do first:** {escaped(todo[0])}"] if todo else [],
+        _by_depth(run, "depth", [curve.row(run) for curve in evidence.main_curves(run) if not curve.detail]),
     ]
-    return "\n\n".join("\n".join(block) for block in blocks if block)
+    tail = [[escaped(printable(f"Axes: {notes.axis_states(verdict)}"))], ["```", *request_lines(run), "```"]]
+    fixed = [block for block in (*head, *tail) if block]
+    used = sum(map(len, fixed)) + len(fixed) - 1
+    blocks = [*fixed[: -len(tail)], *_fitted(_parts(run, verdict, found, todo[1:]), LINES - used), *tail]
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def request_lines(run: Run) -> list[str]:
+    """The request as it was made, as far as the run says, and the versions."""
+    asked, versions = run.manifest.get("asked"), run.manifest["versions"]
+    assert isinstance(versions, Mapping)
+    kept = {name: value for name, value in asked.items() if value not in (None, [], "", False)} if isinstance(asked, dict) else {}
+    words = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in kept.items())
+    measured = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return [printable(line).replace("`", "'") for line in (*([f"request:  {words}"] if words else []), f"versions: {measured}")]
+
+
+def _parts(run: Run, verdict: Verdict, found: Sequence[Outcome], todo: Sequence[str]) -> list[Part]:
+    """What yields where there is no room: each part as many items as fit, the more weighty ones first."""
+    conditions = [list(map(escaped, row)) for row in evidence.condition_rows(run)]
+    findings = [[one.code, evidence.grade(one), escaped(printable(one.claim))] for one in verdict.findings]
+    trials = [list(map(escaped, (name, state, words, gain))) for state, name, words, gain in remedies.remedy_rows(run, found)]
+    answer = [escaped(one) for one in (remedies.answer(run, verdict, found),) if one]
+    typed = [escaped(line) for line in remedies.settable(remedies.typed(run, found))]
+    speed = _by_depth(run, "draft length", speeds.speed_rows(run)) if speeds.speed_rows(run) else []
+    return [
+        Part("Findings", table(("code", "severity", "claim"), ["---"] * 3, findings), 2, bool(findings)),
+        Part("Then", _bullets(map(escaped, todo)), 0, bool(todo)),
+        Part("Speed", speed, 2, bool(speed)),
+        Part("Mitigations", table(("trial", "", "best option", "gain"), ("---", "---", "---", "--:"), trials), 2, bool(trials)),
+        Part("What to type", _bullets([*answer, *typed]), 0, bool(answer or typed)),
+        Part("Conditions", table(("probe", "condition", evidence.length_name(run), evidence.KEPT), CELLS, conditions), 2, bool(conditions)),
+        Part("Also", _bullets(map(escaped, notes.remarks(run))), 0, bool(notes.remarks(run))),
+    ]
+
+
+def _fitted(parts: Sequence[Part], room: int) -> Iterator[list[str]]:
+    """The parts in so many lines, each behind a blank one; the first item of every part goes before the rest of any."""
+    shown = [part for part in parts if part.held]
+    for number, part in enumerate(shown):
+        kept = sum(HEAD + one.fixed + min(1 + MORE, len(one.lines) - one.fixed) for one in shown[number + 1 :])
+        items = len(part.lines) - part.fixed
+        fitting = items if HEAD + part.fixed + items <= room - kept else max(0, room - kept - HEAD - part.fixed - MORE)
+        more = ["", f"and {items - fitting} more: `driftcli report RUN --full`"] if fitting < items else []
+        block = [f"### {part.head}", "", *part.lines[: part.fixed + fitting], *more]
+        room -= len(block) + 1
+        yield block
 
 
 def escaped(text: str) -> str:
@@ -58,37 +110,6 @@ def _conditions(run: Run) -> list[list[str]]:
     rows = [list(map(escaped, row)) for row in evidence.condition_rows(run)]
     head = ["probe", "condition", evidence.length_name(run), evidence.KEPT]
     return [["### Conditions"], table(head, ["---", "---", "--:", "--:"], rows)] if rows else []
-
-
-def _positions(run: Run) -> list[list[str]]:
-    rows = [list(map(escaped, row)) for row in evidence.position_rows(run)]
-    head = ["reply tokens", "replies", evidence.length_name(run), "accepted draft tokens, against the first part of the same replies"]
-    return [["### Position in the reply"], table(head, ["---", "--:", "--:", "--:"], rows)] if rows else []
-
-
-def _findings(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> list[list[str]]:
-    rows = [[finding.code, evidence.grade(finding), escaped(printable(finding.claim))] for finding in verdict.findings]
-    asked = _bullets(map(escaped, advice.advice_lines(run, verdict, found)))
-    shown = table(["code", "severity", "claim"], ["---"] * 3, rows) if rows else ["None."]
-    return [shown, *([["### What to do"], asked] if asked else [])]
-
-
-def _remedies(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> list[list[str]]:
-    by_length = speeds.speed_rows(run)
-    blocks = [["### Mitigations"]] if found or by_length else []
-    if found:
-        rows = [list(map(escaped, (name, state, words, gain))) for state, name, words, gain in remedies.remedy_rows(run, found)]
-        blocks += [
-            table(["trial", "", "best option", "gain"], ["---"] * 3 + ["--:"], rows),
-            [escaped(f"Gain: {remedies.heading(run, found)}.")],
-        ]
-    if blocks and (answer := remedies.answer(run, verdict, found)):
-        blocks.append([f"**{escaped(answer)}**"])
-    if by_length:
-        blocks += [_by_depth(run, "draft length", by_length), _bullets(map(escaped, speeds.payoff_lines(run)))]
-    for head, lines in remedies.further_parts(run, verdict, found) if blocks else []:
-        blocks += [[f"### {head}"], _bullets(map(escaped, lines))]
-    return blocks
 
 
 def table(head: Sequence[str], rule: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:

@@ -7,9 +7,11 @@ import pytest
 from markdown_it import MarkdownIt  # comes with rich
 
 from driftcli.domain import Estimate, Finding, Verdict
-from driftcli.report.markdown import BREAK, escaped, render
+from driftcli.report.markdown import BREAK, LINES, escaped, render
 from tests.report.conftest import Judged
 from tests.report.synthetic import DRIFTING, WITHOUT_STATE, Recipe
+from tests.report.test_page import NOTES, RECIPES, crowded
+from tests.report.test_remedies import CHEAP
 from tests.report.test_terminal import DRIFT
 
 EVIL = "a|b <img src=x> **bold** `code` [text](http://x.y) \\ _em_ &amp; # ~~gone~~ [red]x[/red] \x1b[31m"
@@ -24,13 +26,13 @@ def plain(markdown: str) -> str:
     return "".join(child.content for child in children)
 
 
-def test_replies_of_several_parts_have_a_table_by_position(judged: Judged) -> None:
-    text = render(*judged(Recipe(anchors=100)))
-    (block,) = [block for block in text.split("\n\n") if block.startswith("| reply tokens")]
-    first, later = block.split("\n")[2:]
-    assert first.startswith("| 0-63 | 16, 0 ended before | ")
-    assert re.fullmatch(r"\| 64-127 \| 16, 0 ended before \| [\d.]+ \[[\d., ]+\] \| \d+% \[\d+%, \d+%\] \|", later)
-    assert "### Position in the reply" not in render(*judged(Recipe()))
+@pytest.mark.parametrize("recipe", [*RECIPES, Recipe(DRIFTING, costs=[CHEAP], notes=NOTES)])
+def test_a_report_has_sixty_lines_at_most_and_counts_what_it_leaves_out(judged: Judged, recipe: Recipe) -> None:
+    run, verdict = judged(recipe)
+    assert len(render(run, verdict).splitlines()) <= LINES == 60
+    full = render(run, crowded(verdict))
+    assert len(full.splitlines()) <= LINES
+    assert "more: `driftcli report RUN --full`" in full
 
 
 def test_the_markdown_of_a_drifting_head_reads_as_agreed(judged: Judged, golden: Callable[[str, str], None]) -> None:
