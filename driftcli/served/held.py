@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from driftcli.conditions import BASELINE
 from driftcli.domain import SYSTEM_NAMES
 from driftcli.errors import ServerError
 from driftcli.report.evidence import pair_line
@@ -36,7 +37,8 @@ def hold(
     if not observed:
         raise ServerError(_nothing_left(client.url, run, session, texts))
     found = judged(observed, facts.drafts, run.spec.seed)
-    explanation = _explanation(session, texts, run) if found.standing == "otherwise" else None
+    explanation = _explanation(session, texts, run) if found.is_puzzling else None
+    found = found if explanation is None else found.settled_by(explanation)
     sampled = tokens_a_round_of(session.sampled(texts), facts.drafts, run.spec.seed) if own_sampling else None
     return ServedVerdict(
         client.url,
@@ -88,7 +90,13 @@ def _over(run: Run, texts: Sequence[Text]) -> tuple[int, int] | None:
 
 
 def _notes(run: Run, facts: Facts) -> list[str]:
-    """What else to know before two numbers are compared: whose reading the run took, and what this kind of server computes otherwise."""
+    """What else to know before two numbers are compared."""
+    trained = f"the weights fit another wiring than the files declare ({run.wiring}): as filed is not as trained, see its report"
+    return [*([trained] if run.reference != BASELINE else []), *_read_otherwise(run, facts)]
+
+
+def _read_otherwise(run: Run, facts: Facts) -> list[str]:
+    """Whose reading the run took, where that is not this kind of server's."""
     reading = run.pair.record.get("reading")
     own = READ_AS.get(facts.kind)
     if reading is None or own is None or reading.value == own:

@@ -2,23 +2,26 @@
 
 Everything is paired with what the run foresees of the very same tokens, so easy and hard prompts do not matter. A server is as filed where
 no difference that counts is shown and a moderate one is excluded, by the ladder of all losses: 5, 15 and 35% of the accepted draft tokens.
+It is otherwise where a difference is shown that counts, or where single rounds fit another wiring (`driftcli.served.rounds`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from driftcli.domain import Absent, Estimate, Severity
 from driftcli.served.asking import Observed
+from driftcli.served.rounds import Explanation
 from driftcli.statistics.grades import Grades, more_prompts
 from driftcli.statistics.intervals import Bootstrap, Mapped, tokens_a_round, unseen_share, within
 from driftcli.statistics.walks import MINIMAL_PROMPTS, Floats, Sums, ratio
 
 Standing = Literal["as filed", "otherwise", "undecided"]
+ALIKE = 0.8  # share of units below which other rounds than foreseen are no rounding (chosen by us)
 MOST_UNITS = 400  # units up to which is looked for how many would tell
 GRADES = Grades()
 
@@ -53,6 +56,17 @@ class Judged:
     decay: Estimate | Absent
     more: int | None = None
     drafted: float | None = None
+
+    @property
+    def is_puzzling(self) -> bool:
+        """Whether single rounds are worth asking for: it is otherwise, or too many replies take other rounds than foreseen."""
+        return self.standing == "otherwise" or self.same < ALIKE * self.units
+
+    def settled_by(self, explanation: Explanation) -> Judged:
+        """The same once single rounds were asked for: a wiring that explains them shows that the server is otherwise."""
+        if explanation.best is None or self.standing == "otherwise" or isinstance(self.lost, Absent):
+            return self
+        return replace(self, standing="otherwise", severity=_severity(self.lost), more=None)
 
     @property
     def decays(self) -> bool:
@@ -103,7 +117,7 @@ def _standing(lost: Estimate | Absent) -> tuple[Standing, int | None]:
     """What the loss says, and about how many more prompts would settle it."""
     if isinstance(lost, Absent):
         return "undecided", max(1, MINIMAL_PROMPTS - (lost.n_prompts or 0))
-    if lost.low > GRADES.mild or lost.high < -GRADES.mild:
+    if abs(lost.value) >= GRADES.mild and (lost.low > 0 or lost.high < 0):
         return "otherwise", None
     if lost.high < GRADES.moderate and lost.low > -GRADES.moderate:
         return "as filed", None

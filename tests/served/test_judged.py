@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from driftcli.domain import Absent, Estimate
 from driftcli.served.asking import Observed
+from driftcli.served.foreseen import Otherwise
 from driftcli.served.judged import Judged, judged
+from driftcli.served.rounds import Explanation, Fit
 from driftcli.served.server import Counts
 
 
@@ -78,6 +82,24 @@ def test_acceptance_that_falls_in_the_second_half_decays() -> None:
 def test_decay_is_not_judged_on_few_prompts() -> None:
     decay = judged(observed([(20, 20)] * 15), 4, 0).decay
     assert isinstance(decay, Absent) and "15 prompts are too few" in decay.reason
+
+
+def test_a_difference_that_is_shown_and_counts_is_otherwise_though_its_interval_begins_below_what_counts() -> None:
+    found = judged(observed([(24 if number % 3 else 20, 20) for number in range(12)]), 4, 0)
+    assert 0 < loss(found).low < 0.15 and loss(found).value >= 0.05
+    assert (found.standing, found.severity) == ("otherwise", "mild")
+
+
+def test_a_small_difference_is_as_filed_unless_single_rounds_fit_another_wiring() -> None:
+    small = judged(observed([(20 + number % 2, 20) for number in range(24)]), 4, 0)
+    assert small.standing == "as filed" and loss(small).value == pytest.approx(1 - (60 / 20.5 - 1) / 2)
+    assert small.is_puzzling and not judged(observed([(20, 20)] * 24), 4, 0).is_puzzling
+    sure, filed = Estimate(1.0, 0.9, 1.0, 24), Estimate(0.7, 0.6, 0.8, 24)
+    fit = Fit(Otherwise("wiring-rope-default", "the default rotation", "ROPE-MISMATCH", "", {}), sure, Estimate(0.3, 0.2, 0.4, 24))
+    explained = Explanation(96, filed, filed, (fit,))
+    assert (small.settled_by(explained).standing, small.settled_by(explained).severity) == ("otherwise", "mild")
+    unsure = replace(explained, fits=(replace(fit, more=Estimate(0.1, -0.1, 0.3, 24)),))
+    assert small.settled_by(unsure) == small.settled_by(replace(explained, fits=())) == small
 
 
 def test_a_server_whose_draft_length_changes_is_never_as_filed() -> None:
