@@ -10,6 +10,7 @@ from typing import Literal, NoReturn
 import typer
 
 from driftcli.cli.outputs import Output, deliver
+from driftcli.cli.page import Page, write_page
 from driftcli.domain import Verdict
 from driftcli.gate.verdict import outcome_of
 from driftcli.printable import printable
@@ -22,7 +23,7 @@ from driftcli.traces.reader import Run
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How the person asked a command to end."""
+    """How the person asked a command to end. page: where one goes; without it into the run's folder, over an earlier one."""
 
     command: Literal["diagnose", "report"]
     format: str
@@ -30,12 +31,16 @@ class Ending:
     fail_on: FailOn
     strict: bool
     outputs: Sequence[Output] = ()
+    page: Page | None = None
 
 
 def end(run: Run, verdict: Verdict, asked: Ending) -> NoReturn:
     """Print the report and, where a gate was asked for, its sentence; write the outputs; leave by the exit code of the verdict."""
     with suppress(BrokenPipeError):  # whoever reads the first lines only still gets the verdict's exit code
-        show(run, verdict, asked.format, full=asked.full)
+        if asked.format == "html":
+            write_page(run, verdict, asked.page or Page(force=True))
+        else:
+            show(run, verdict, asked.format, full=asked.full)
     if line := gate_line(verdict, asked.fail_on, strict=asked.strict):
         typer.echo(printable(line), err=True)
     if asked.outputs:

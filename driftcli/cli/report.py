@@ -10,7 +10,7 @@ import typer
 from driftcli.cli.formats import FormatChoice
 from driftcli.cli.outputs import OutputChoice, outputs_asked
 from driftcli.printable import printable
-from driftcli.report.choices import FAILS, FULL, STRICT, FailOn
+from driftcli.report.choices import ALL_PROMPTS, FAILS, FULL, OPEN, PAGE_FORCE, PAGE_OUT, STRICT, FailOn
 
 
 def report(
@@ -21,14 +21,20 @@ def report(
     probe: Annotated[list[str] | None, typer.Option(help="A probe of your own that RUN was measured with, as package.module:NAME.")] = None,
     output: OutputChoice = None,
     full: Annotated[bool, typer.Option("--full", help=FULL)] = False,
+    out: Annotated[Path | None, typer.Option(help=PAGE_OUT)] = None,
+    force: Annotated[bool, typer.Option("--force", help=PAGE_FORCE)] = False,
+    opened: Annotated[bool, typer.Option("--open", help=OPEN)] = False,
+    all_prompts: Annotated[bool, typer.Option("--all-prompts", help=ALL_PROMPTS)] = False,
 ) -> None:
     """Print what the probes found in RUN. Of probes that are not driftcli's own only those are run that --probe names."""
     from driftcli.cli.battery import trusted_battery
     from driftcli.cli.gate import Ending, end
+    from driftcli.cli.page import Page, asked_page
     from driftcli.report.verdict import judge
     from driftcli.traces.reader import read_run
 
-    asked = Ending("report", format, full, fail_on, strict, outputs_asked(output, format))
+    format, page = asked_page(format, Page(out, force, opened, all_prompts))
+    asked = Ending("report", format, full, fail_on, strict, outputs_asked(output, format), page)
     found = read_run(run)
     battery, strangers = trusted_battery(found.probe_names, probe or [])
     for name in strangers:

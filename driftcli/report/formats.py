@@ -15,6 +15,7 @@ from driftcli.plugins import Failed, Group, Loaded, loaded, named, offered
 from driftcli.report import json, markdown, model_card, terminal
 from driftcli.report.choices import OutputFormat
 from driftcli.report.console import put
+from driftcli.report.html import page
 from driftcli.suggestions import meant
 from driftcli.traces.reader import Run
 
@@ -25,6 +26,7 @@ RENDERERS: dict[OutputFormat, Renderer] = {
     "json": json.render,
     "markdown": markdown.render,
     "model-card": model_card.render,
+    "html": page.render,
 }
 
 

@@ -79,12 +79,15 @@ def _items(run: Run, name: str) -> Sequence[object]:
     return items
 
 
-def pointers(run: Run, verdict: Verdict, *, brief: bool = False) -> list[str]:
-    """Where to go on from here: the whole report, why, all numbers, the raw rows. brief: the reader has not seen the whole report."""
+def pointers(run: Run, verdict: Verdict, *, brief: bool = False, looking: bool = False) -> list[str]:
+    """Where to go on from here: the whole report, why, all numbers, the raw rows. brief: the reader has not seen the whole report. looking:
+    somebody sits before it, who may want the page.
+    """
     path = printable(shlex.quote(str(run.path)))
     whole = [f"everything:   driftcli report {path} --full"] if brief else []
+    page = [f"as a page:    driftcli report {path} --open"] if looking else []
     why = [f"why:          driftcli explain {verdict.findings[0].code}"] if verdict.findings else []
-    return [*whole, *why, f"all numbers:  driftcli report {path} --format json", f"traces:       {path}/steps/"]
+    return [*page, *whole, *why, f"all numbers:  driftcli report {path} --format json", f"traces:       {path}/steps/"]
 
 
 def last_line(verdict: Verdict) -> str:

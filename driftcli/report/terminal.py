@@ -63,7 +63,13 @@ class Shown:
             return len(console.render_lines(shown, options))
 
         width = options.max_width
-        blocks = _whole(self.run, self.verdict, width) if self.full else _brief(self.run, self.verdict, width, height)
+        looking = options.is_terminal
+        whole = self.full
+        blocks = (
+            _whole(self.run, self.verdict, width, looking=looking)
+            if whole
+            else _brief(self.run, self.verdict, width, height, looking=looking)
+        )
         for number, block in enumerate(block for block in blocks if block):
             yield from [*([Text()] if number else []), *block]
 
@@ -78,13 +84,13 @@ def whole(run: Run, verdict: Verdict) -> RenderableType:
     return Shown(run, verdict, full=True)
 
 
-def _brief(run: Run, verdict: Verdict, width: int, height: Callable[[RenderableType], int]) -> list[list[RenderableType]]:
+def _brief(run: Run, verdict: Verdict, width: int, height: Callable[[RenderableType], int], *, looking: bool) -> list[list[RenderableType]]:
     found = remedies.tried(run)
     head = [
         *_head(run, verdict, width),
         by_depth("depth", [curve.row(run) for curve in evidence.main_curves(run) if not curve.detail], width),
     ]
-    tail = [_dim([*notes.pointers(run, verdict, brief=True), notes.last_line(verdict)])]
+    tail = [_dim([*notes.pointers(run, verdict, brief=True, looking=looking), notes.last_line(verdict)])]
     used = sum(height(item) for block in (*head, *tail) for item in block) + len(head) + len(tail) - 1
     parts = [
         Part("FINDINGS", _findings(verdict.findings, width)),
@@ -115,7 +121,7 @@ def _fitting(heights: Sequence[int], room: float) -> int:
     return sum(total <= room - 1 for total in accumulate(heights))
 
 
-def _whole(run: Run, verdict: Verdict, width: int) -> list[list[RenderableType]]:
+def _whole(run: Run, verdict: Verdict, width: int, *, looking: bool) -> list[list[RenderableType]]:
     heading, attention = evidence.attention_curves(run)
     found = remedies.tried(run)
     return [
@@ -127,7 +133,7 @@ def _whole(run: Run, verdict: Verdict, width: int) -> list[list[RenderableType]]
         _block("WHAT TO DO", advice.advice_lines(run, verdict, found)),
         _block("ALSO", [*notes.axis_lines(verdict), *notes.remarks(run)]),
         *_remedies(run, verdict, found, width),
-        _dim([*notes.pointers(run, verdict), notes.last_line(verdict)]),
+        _dim([*notes.pointers(run, verdict, looking=looking), notes.last_line(verdict)]),
     ]
 
 

@@ -14,10 +14,12 @@ from driftcli.traces.schema import PIECES, TABLES
 
 MANIFEST, FINDINGS_FILE, COSTS_FILE, LOCK_FILE = "run.json", "findings.json", "costs.json", "run.lock"
 PIECES_FILE = f"{PIECES}.parquet"
-FILES = (MANIFEST, FINDINGS_FILE, COSTS_FILE, LOCK_FILE, PIECES_FILE)
+PAGE_FILE = "report.html"
+FILES = (MANIFEST, FINDINGS_FILE, COSTS_FILE, LOCK_FILE, PIECES_FILE, PAGE_FILE)
 CONDITION = r"[A-Za-z0-9][A-Za-z0-9._+-]*"  # a condition's name, which its files carry
 CELL = rf"(?P<condition>{CONDITION})-(?P<batch>[0-9a-f]{{12}})\.parquet"
-ASIDE = rf"(?:(?:run|findings|costs)(?:\.json\.[0-9a-f]{{8}})?|{PIECES}\.parquet\.[0-9a-f]{{8}})\.tmp"  # without digits: older versions
+# of half-written files; without the digits as older versions wrote them
+ASIDE = rf"(?:(?:run|findings|costs)(?:\.json\.[0-9a-f]{{8}})?|(?:{PIECES}\.parquet|report\.html)\.[0-9a-f]{{8}})\.tmp"
 CELL_ASIDE = rf"(?:{CELL}\.[0-9a-f]{{8}}|{CONDITION}-[0-9a-f]{{12}})\.tmp"
 HEAD = 4096  # bytes of a manifest by which it is recognised (chosen by us); the schema stands first in it
 

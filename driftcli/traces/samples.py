@@ -154,19 +154,34 @@ def _rounds(run: Run, head: ReplyHead, ids: Sequence[int], reader: Reader) -> It
 
 def chain(run: Run, prompt: str, turn: int, anchor: int) -> Chain:
     """The forced chain from an anchor, its controls beside it; raises RunError where the run has no such reply or anchor."""
+    (found,) = chains(run, prompt, turn, [anchor])
+    return found
+
+
+def chains(run: Run, prompt: str, turn: int, anchors: Sequence[int]) -> list[Chain]:
+    """The same from several anchors of one reply, in ascending order; the reply is read once."""
     head, text = _found(run, prompt, turn)
-    rows = run.steps_of(prompt, turn)
-    own = {(row["feed"], row["depth"]): row for row in rows.filter(pc.field("anchor") == anchor).to_pylist()}
-    depths = sorted(depth for feed, depth in own if feed == "forced")
-    if not depths:
-        raise RunError(f"{run.path}: {_no_anchor(head, rows, anchor)}")
-    reader, steps = run.vocabulary.reader().read(text["ids"][: anchor + 1])[1], list[ChainStep]()
-    for depth in depths:
+    rows, ids = run.steps_of(prompt, turn), text["ids"]
+    own: dict[int, dict[tuple[str, int], Mapping[str, Any]]] = {anchor: {} for anchor in anchors}
+    for row in rows.filter(pc.field("anchor").isin(list(anchors))).to_pylist():
+        own[row["anchor"]][row["feed"], row["depth"]] = row
+    reader, read, found = run.vocabulary.reader(), 0, list[Chain]()
+    for anchor in anchors:
+        if not any(feed == "forced" for feed, _ in own[anchor]):
+            raise RunError(f"{run.path}: {_no_anchor(head, rows, anchor)}")
+        _, reader = reader.read(ids[read : anchor + 1])
+        read = anchor + 1
+        found.append(Chain(anchor, tuple(_steps(own[anchor], ids, anchor, reader))))
+    return found
+
+
+def _steps(own: Mapping[tuple[str, int], Mapping[str, Any]], ids: Sequence[int], anchor: int, reader: Reader) -> Iterator[ChainStep]:
+    """The steps of a chain; own: its rows by feed and depth; reader: behind its anchor."""
+    for depth in sorted(depth for feed, depth in own if feed == "forced"):
         forced, control = own["forced", depth], own.get(("fresh", depth))
         wanted = None if forced["wanted"] is None else reader.piece(forced["wanted"])
-        steps.append(ChainStep(depth, wanted, _query(forced, reader), None if control is None else _query(control, reader)))
-        _, reader = reader.read(text["ids"][anchor + depth : anchor + depth + 1])
-    return Chain(anchor, tuple(steps))
+        yield ChainStep(depth, wanted, _query(forced, reader), None if control is None else _query(control, reader))
+        _, reader = reader.read(ids[anchor + depth : anchor + depth + 1])
 
 
 def _query(row: Mapping[str, Any], reader: Reader) -> Query:
