@@ -60,13 +60,10 @@ class ServedVerdict:
         found = self.explanation
         if found is None or not isinstance(found.first, Estimate) or not isinstance(found.filed, Estimate):
             return None
-        return (
-            "decoding"
-            if found.filed.value >= FITS + GRADES.mild and found.best is None
-            else "first"
-            if found.first.value < FITS + GRADES.mild
-            else "later"
-        )
+        if found.best is not None:
+            return "later" if found.best.other.code == "FEEDBACK-MODE" else "first"
+        enough = FITS + GRADES.mild
+        return "decoding" if found.filed.value >= enough else "first" if found.first.value < enough else "later"
 
     @property
     def headline(self) -> str:
