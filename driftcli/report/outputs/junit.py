@@ -23,8 +23,8 @@ def render(outcome: Outcome) -> str:
         "errors": str(len(of_status(outcome, "undecided"))),
     }
     name = f"driftcli {outcome.command}"
-    top = xml.Element("testsuites", name=name, **totals)
-    suite = xml.SubElement(top, "testsuite", name=name, **totals, skipped=str(len(of_status(outcome, "skipped"))))
+    top = xml.Element("testsuites", {"name": name, **totals})
+    suite = xml.SubElement(top, "testsuite", {"name": name, **totals, "skipped": str(len(of_status(outcome, "skipped")))})
     about = xml.SubElement(suite, "properties")
     for key, value in (("pair", outcome.subject), ("run", outcome.where), ("result", outcome.headline)):
         xml.SubElement(about, "property", name=key, value=printable(value))
