@@ -128,7 +128,7 @@ const charts = (() => {
     return Plot.plot({
       width,
       height: 40 + rows.length / regions.length * 17,
-      marginLeft: 70, marginRight: 12, marginTop: 4, marginBottom: 34,
+      marginLeft: 70, marginRight: 48, marginTop: 14, marginBottom: 34,
       x: { domain: [0, 1], tickFormat: TICKS.share, label: "share of attention", labelAnchor: "center", labelArrow: "none", tickSize: 0, ticks: 5 },
       y: { type: "band", domain: feeds, label: null, padding: 0.12, tickSize: 0 },
       fy: { label: "depth", labelAnchor: "top", padding: 0.18 },
