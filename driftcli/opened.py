@@ -67,7 +67,7 @@ PANDAS = "data frames: pandas is not installed, expected it for them; pip instal
 
 def as_frame(table: pa.Table) -> pd.DataFrame:
     """A table as a data frame; ImportError where pandas is not installed."""
-    return table.to_pandas()  # type: ignore[no-any-return]
+    return table.to_pandas()
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def test_the_readme_stays_short() -> None:
 def test_ci_runs_exactly_the_readmes_test_command() -> None:
     commands = [line for line in README.splitlines() if line.startswith("pip install") and "pytest" in line]
     assert len(commands) == 1
-    assert "not real and not slow and not vllm" in commands[0]
+    assert "not real and not slow and not vllm and not browser" in commands[0]
     assert "grep '^pip install.*pytest' README.md" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
@@ -39,7 +39,7 @@ def test_every_flag_that_the_readme_names_exists() -> None:
     called = [sys.executable, "-c", "from driftcli.cli.main import main; main()"]
     offered = "".join(
         subprocess.run([*called, name, "--help"], capture_output=True, text=True, check=True).stdout
-        for name in ("diagnose", "report", "scan")
+        for name in ("diagnose", "report", "scan", "plan", "compare", "check", "inspect", "server")
     )
     own = {
         flag

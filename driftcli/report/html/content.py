@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from driftcli.codes import BY_NAME, CODES, Code
 from driftcli.conditions import BASELINE
-from driftcli.domain import AXES, SEVERITIES, SYSTEM_NAMES, Axis, AxisVerdict, Finding, Verdict
+from driftcli.domain import AXES, SEVERITIES, SYSTEM_NAMES, Axis, AxisState, AxisVerdict, Finding, Verdict
 from driftcli.mitigations.trials import Outcome
 from driftcli.report import advice, evidence, notes, remedies, speeds
 from driftcli.report.html import curves, forests
@@ -22,7 +22,7 @@ from driftcli.traces.reader import Run
 from driftcli.traces.sums import cells
 from driftcli.traces.writer import Plain
 
-PLACES: dict[Axis, str] = {  # the section that shows what an axis is judged by
+PLACES: dict[str, str] = {  # the section that shows what an axis is judged by
     "wiring": "wiring",
     "drift": "depth",
     "template": "conditions",
@@ -151,7 +151,9 @@ def content(run: Run, verdict: Verdict) -> Parts:
         payoff=speeds.payoff_lines(run),
         wired=_wired(run, report),
         findings=_found(verdict),
-        **_axes(verdict),
+        sound=_axes(verdict, "healthy"),
+        unsettled=_axes(verdict, "open", "inconclusive"),
+        unjudged=_axes(verdict, "not applicable", "not measured"),
         failed=list(run.failed.items()),
         remarks=notes.remarks(run),
         exports=list(report["exports"].items()),
@@ -197,7 +199,7 @@ def _keys(run: Run, report: Node, baseline: Node) -> list[Key]:
 
 def _speed_key(report: Node) -> Key:
     """What decoding gains at the batch size that decides."""
-    (first, *_) = [*report["payoff"], None]
+    first: Node = next(iter(report["payoff"]), None)
     if first is None:
         return Key("expected speed", "–", "", "no step was timed in this run")
     beside = f"plain decoding, at draft length {first['best_draft_length']}" if "best_draft_length" in first else "plain decoding"
@@ -228,11 +230,9 @@ def _found(verdict: Verdict) -> list[Found]:
     return list(found.values())
 
 
-def _axes(verdict: Verdict) -> dict[str, Sequence[tuple[Axis, AxisVerdict]]]:
-    """The axes without a finding, by whether they are sound, unsettled, or not judged at all."""
-    kinds = {"sound": ("healthy",), "unsettled": ("open", "inconclusive"), "unjudged": ("not applicable", "not measured")}
-    named = [(axis, verdict.axes[axis]) for axis in AXES if axis in verdict.axes]
-    return {kind: [(axis, one) for axis, one in named if one.state in states] for kind, states in kinds.items()}
+def _axes(verdict: Verdict, *states: AxisState) -> list[tuple[Axis, AxisVerdict]]:
+    """The axes that stand so, in order."""
+    return [(axis, verdict.axes[axis]) for axis in AXES if axis in verdict.axes and verdict.axes[axis].state in states]
 
 
 def _wired(run: Run, report: Node) -> Wired:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +61,9 @@ def _heat(run: Run, change: Cube, heads: list[tuple[int, int]], depths: list[int
     layers = {layer for layer, _ in heads}
     names = [f"head {head}" if len(layers) == 1 else f"layer {layer}, head {head}" for layer, head in heads]
     shown: list[Share] = [name for name in SHARES if name != "sink" or run.sink_texts[0]]
-    grids = {name: [[None if np.isnan(one) else float(one) for one in row] for row in change[:, :, SHARES.index(name)]] for name in shown}
+    grids: dict[str, Sequence[Sequence[float | None]]] = {
+        name: [[None if np.isnan(one) else float(one) for one in row] for row in change[:, :, SHARES.index(name)]] for name in shown
+    }
     what = "change against the control, in percentage points" if controlled else "share of attention"
     return Heat("heads", f"Attention by head and depth: {what}", names, list(map(str, depths)), grids, "points" if controlled else "share")
 
