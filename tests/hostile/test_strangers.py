@@ -22,6 +22,7 @@ from driftcli.sources.files import Source
 from driftcli.target.facts import check_declared
 from driftcli.target.language_model import LanguageModel, load_language_model
 from driftcli.texts.rendering import render
+from driftcli.traces.schema import VERSION
 from driftcli.traces.writer import open_run
 from tests.edits import edit_config
 from tests.report.synthetic import DRIFTING, Recipe, write_run
@@ -165,7 +166,13 @@ def test_a_tokenizer_of_other_weights_is_told_by_its_first_strange_token(
 def test_a_changed_checkpoint_says_which_files_changed(tmp_path: Path) -> None:
     def begun(weights: str) -> dict[str, object]:
         card = {"name": "t", "files": {"config.json": "a", "model.safetensors": weights, "tokenizer.json": "c"}}
-        return {"schema": 4, "complete": False, "request": {"target": weights, "conditions": []}, "pair": {"target": card}, "batches": []}
+        return {
+            "schema": VERSION,
+            "complete": False,
+            "request": {"target": weights, "conditions": []},
+            "pair": {"target": card},
+            "batches": [],
+        }
 
     open_run(tmp_path / "r", begun("b"), [], 4, force=False)  # type: ignore[arg-type]
     with pytest.raises(RunError, match=r"holds another request \(the target's files changed: model\.safetensors\); name another folder"):

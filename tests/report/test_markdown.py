@@ -39,10 +39,10 @@ def test_the_markdown_of_a_drifting_head_reads_as_agreed(judged: Judged, golden:
     golden("report_drift.md", render(*judged(DRIFT)) + "\n")
 
 
-@pytest.mark.parametrize("recipe", [Recipe(DRIFTING), Recipe(WITHOUT_STATE)])
-def test_every_line_of_a_table_has_as_many_cells_as_its_head(judged: Judged, recipe: Recipe) -> None:
+@pytest.mark.parametrize(("recipe", "tables"), [(DRIFT, 2), (Recipe(WITHOUT_STATE), 1)])
+def test_every_line_of_a_table_has_as_many_cells_as_its_head(judged: Judged, recipe: Recipe, tables: int) -> None:
     blocks = [block.split("\n") for block in render(*judged(recipe)).split("\n\n") if block.startswith("|")]
-    assert len(blocks) >= 2
+    assert len(blocks) >= tables
     for block in blocks:
         assert {line.count("|") for line in block} == {block[0].count("|")}
 
