@@ -199,7 +199,7 @@ def _keys(run: Run, report: Node, baseline: Node) -> list[Key]:
 
 def _speed_key(report: Node) -> Key:
     """What decoding gains at the batch size that decides."""
-    first: Node = next(iter(report["payoff"]), None)
+    first: Node | None = next(iter(report["payoff"]), None)
     if first is None:
         return Key("expected speed", "–", "", "no step was timed in this run")
     beside = f"plain decoding, at draft length {first['best_draft_length']}" if "best_draft_length" in first else "plain decoding"
