@@ -25,6 +25,11 @@ def one_line(text: str, longest: int) -> str:
     return line if len(line) <= longest else f"{line[:longest]}..."
 
 
+def counted(number: int, noun: str, several: str = "") -> str:
+    """`1 prompt`, `2 prompts`; `several` where it is more than an s."""
+    return f"{number} {noun if number == 1 else several or f'{noun}s'}"
+
+
 def counted_names(names: Sequence[str], one: str, more: str) -> str:
     """Tensors that something is true of: `tensor x is missing`, `4 tensors are missing (a, b, c ...)`."""
     return f"tensor {names[0]} {one}" if len(names) == 1 else f"{len(names)} tensors {more} ({few(names, 3)})"

@@ -26,6 +26,7 @@ LAYERS = (  # each imports from its own and from those before it
         "driftcli.terms",
         "driftcli.durations",
         "driftcli.suggestions",
+        "driftcli.toml",
         "driftcli.printable",
         "driftcli.plugins",
     },

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 
+import typer
+
 from driftcli.errors import ProbeError, UsageError
 from driftcli.mitigations.probe import Mitigations
 from driftcli.plugins import Failed, Group, Loaded, Plugin, loaded, named, offered
+from driftcli.printable import printable
 from driftcli.probe import Probe, lacking
 from driftcli.suggestions import meant
+from driftcli.traces.reader import Run
 from probes import BATTERY
 
 WHOLE: tuple[Probe, ...] = (*BATTERY, Mitigations())  # what runs where nothing is named; mitigations look at what the others measured
@@ -30,6 +34,14 @@ def trusted_battery(names: Sequence[str], trusted: Sequence[str]) -> tuple[tuple
     """
     found = {name: _load(name) if name in OWN or name in trusted else _installed(name) for name in dict.fromkeys(names)}
     return tuple(one for one in found.values() if one is not None), [name for name, one in found.items() if one is None]
+
+
+def battery_of(run: Run, trusted: Sequence[str]) -> tuple[Probe, ...]:
+    """The probes of a run that may be asked, those that are left out said on stderr; raises as `trusted_battery` does."""
+    battery, strangers = trusted_battery(run.probe_names, trusted)
+    for name in strangers:
+        typer.echo(printable(f"{name} is left out: code that a run folder names is run only if --probe {name} says so too"), err=True)
+    return battery
 
 
 def probe_names(battery: Sequence[Probe], asked: Sequence[str]) -> list[str]:

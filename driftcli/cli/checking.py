@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from driftcli.cli.battery import trusted_battery
+from driftcli.cli.battery import battery_of
 from driftcli.cli.outputs import Output, deliver
 from driftcli.cli.today import today
 from driftcli.errors import DriftError, SourceError, UsageError
@@ -24,7 +24,6 @@ from driftcli.gate.policy import Policy, selecting, why_no_code
 from driftcli.gate.policy_file import read_policy
 from driftcli.gate.regression import change_checks
 from driftcli.outcome import Outcome
-from driftcli.printable import printable
 from driftcli.report.choices import FailOn
 from driftcli.report.console import put
 from driftcli.report.verdict import judge
@@ -51,9 +50,7 @@ def outcome(folder: Path, asked: Asked) -> Outcome:
     policy = policy_of(asked)
     run = read_run(folder)
     _check_known(run, policy)
-    battery, strangers = trusted_battery(run.probe_names, asked.probes)
-    for name in strangers:
-        typer.echo(printable(f"{name} is left out: code that a run folder names is run only if --probe {name} says so too"), err=True)
+    battery = battery_of(run, asked.probes)
     changes = [] if asked.baseline is None else change_checks(read_run(asked.baseline), run, policy)
     fail_on = policy.fail_on or ("none" if policy.limits or changes else "mild")
     return checked(Held(run, judge(run, battery), policy, fail_on, today(), changes))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +24,10 @@ from typer.core import TyperCommand, TyperOption
 from driftcli.errors import UsageError
 from driftcli.printable import one_line, printable
 from driftcli.suggestions import meant
+from driftcli.toml import LARGEST, read_toml
 
 PREFIX = "DRIFTCLI"
 FOUND, PROJECT, SECTION = Path("drift.toml"), Path("pyproject.toml"), ("tool", "driftcli")
-LARGEST = 1 << 20  # bytes of a file of options (chosen by us)
 ABOUT = {"plan": "diagnose"}  # commands that are about another one
 OURS = ("config", "show_config", "help")
 WIDEST = 40  # columns of a value (chosen by us)
@@ -139,14 +138,13 @@ def read_settings(named: Path | None) -> Settings | None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            held = file.read(LARGEST + 1)
-        if len(held) > LARGEST:
-            raise UsageError(f"{path}: holds more than {LARGEST >> 10} KiB, expected a file of options")
-        return tomllib.loads(held.decode("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        held = read_toml(path)
+    except (OSError, ValueError, RecursionError) as error:
         said = one_line(str(getattr(error, "strerror", None) or error), 120)
         raise UsageError(f"{path}: cannot be read as TOML ({said}), expected options as key = value; correct it") from error
+    if held is None:
+        raise UsageError(f"{path}: holds more than {LARGEST >> 10} KiB, expected a file of options")
+    return held
 
 
 def _section(content: dict[str, Any], path: Path) -> dict[str, Any]:

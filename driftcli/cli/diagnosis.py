@@ -26,9 +26,9 @@ from driftcli.errors import RunError, UsageError
 from driftcli.families.mtp.head import MtpModules
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.mitigations.probe import MITIGATED
-from driftcli.printable import masked
+from driftcli.printable import counted, masked
 from driftcli.probe import Probe
-from driftcli.report.evidence import counted, spent
+from driftcli.report.evidence import spent
 from driftcli.report.json import finding_json
 from driftcli.report.verdict import judge
 from driftcli.statistics.costs import Costs, costs_json, read_costs

@@ -9,7 +9,6 @@ import typer
 
 from driftcli.cli.formats import FormatChoice
 from driftcli.cli.outputs import OutputChoice, outputs_asked
-from driftcli.printable import printable
 from driftcli.report.choices import ALL_PROMPTS, FAILS, FULL, OPEN, PAGE_FORCE, PAGE_OUT, STRICT, FailOn
 
 
@@ -27,7 +26,7 @@ def report(
     all_prompts: Annotated[bool, typer.Option("--all-prompts", help=ALL_PROMPTS)] = False,
 ) -> None:
     """Print what the probes found in RUN. Of probes that are not driftcli's own only those are run that --probe names."""
-    from driftcli.cli.battery import trusted_battery
+    from driftcli.cli.battery import battery_of
     from driftcli.cli.gate import Ending, end
     from driftcli.cli.page import Page, asked_page
     from driftcli.report.verdict import judge
@@ -36,7 +35,4 @@ def report(
     format, page = asked_page(format, Page(out, force, opened, all_prompts))
     asked = Ending("report", format, full, fail_on, strict, outputs_asked(output, format), page)
     found = read_run(run)
-    battery, strangers = trusted_battery(found.probe_names, probe or [])
-    for name in strangers:
-        typer.echo(printable(f"{name} is left out: code that a run folder names is run only if --probe {name} says so too"), err=True)
-    end(found, judge(found, battery), asked)
+    end(found, judge(found, battery_of(found, probe or [])), asked)

@@ -55,14 +55,17 @@ class Comparison:
         return [self.length, *self.others, *self.effects]
 
 
-def comparable(runs: Sequence[Run], *, force: bool, any_depth: bool = False) -> list[Difference]:
-    """What differs between runs; raises RunError where that refuses a comparison, unless `force`."""
+DO = "measure both alike, or compare them all the same with --force"
+
+
+def comparable(runs: Sequence[Run], *, force: bool = False, any_depth: bool = False, do: str = DO) -> list[Difference]:
+    """What differs between runs; raises RunError where that refuses a comparison, unless `force`; do: what to do then."""
     found = differences(runs, any_depth=any_depth)
     refusing = [one for one in found if one.effect == "refuses"]
     if refusing and not force:
         what = "; ".join(map(str, refusing))
         where = ", ".join(str(run.path) for run in runs)
-        raise RunError(f"{where}: not comparable, they differ in {what}; measure both alike, or compare them all the same with --force")
+        raise RunError(f"{where}: not comparable, they differ in {what}; {do}")
     return found
 
 

@@ -9,7 +9,7 @@ Source: Klein, Wright and Wieczorek 2020 (J. R. Stat. Soc. A 183), with interval
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -23,7 +23,7 @@ from driftcli.comparison.pairwise import comparable
 from driftcli.comparison.speeds import fastest, taken, untold
 from driftcli.domain import Absent, Estimate
 from driftcli.statistics.grades import more_prompts
-from driftcli.statistics.intervals import Bootstrap, Statistic
+from driftcli.statistics.intervals import Bootstrap, Statistic, mirrored
 from driftcli.statistics.payoff import speed
 from driftcli.statistics.pooled import dealt
 from driftcli.statistics.walks import Floats, Sums
@@ -138,14 +138,13 @@ def _placed(entrants: Sequence[Entrant], drawn: Callable[[int], Bootstrap]) -> l
     for one, other in pairs:
         first, second = entrants[one], entrants[other]
         gaps[one, other] = draws.compared(first.sums, second.sums, first.statistic, np.subtract, len(pairs), other=second.statistic)
-        gaps[other, one] = mirrored(gaps[one, other])
+        gaps[other, one] = _mirrored(gaps[one, other])
     found = [_place(place, entrants, gaps, draws.estimate(own.sums, own.statistic)) for place, own in enumerate(entrants)]
     return sorted(found, key=lambda own: (-(own.value.value or 0.0), own.first, own.name))
 
 
-def mirrored(gap: Estimate | Absent) -> Estimate | Absent:
-    """The same difference seen from the other side."""
-    return gap if isinstance(gap, Absent) else replace(gap, value=-gap.value, low=-gap.high, high=-gap.low)
+def _mirrored(gap: Estimate | Absent) -> Estimate | Absent:
+    return gap if isinstance(gap, Absent) else mirrored(gap)
 
 
 def _place(place: int, entrants: Sequence[Entrant], gaps: Gaps, value: Estimate | Absent) -> Place:

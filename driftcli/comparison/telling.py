@@ -8,7 +8,7 @@ from driftcli.comparison.changes import Change
 from driftcli.comparison.pairing import Pairing
 from driftcli.comparison.pairwise import Comparison
 from driftcli.domain import Absent, Estimate
-from driftcli.printable import printable
+from driftcli.printable import counted, printable
 
 
 def banner(comparison: Comparison) -> str:
@@ -22,7 +22,7 @@ def headline(comparison: Comparison) -> str:
     what = f"{one.number.words} {_value(one.after)} against {_value(one.before)}"
     if isinstance(one.difference, Absent):
         return f"{second} against {first}: {what}; {one.difference.reason}{_more(one)}"
-    seen = f"{what}, {shown_change(one)} on {_prompts(one.difference.n_prompts)}"
+    seen = f"{what}, {shown_change(one)} on {counted(one.difference.n_prompts, 'prompt')}"
     if one.word in ("improved", "regressed"):
         return f"{second} accepts {'more' if one.word == 'improved' else 'fewer'} draft tokens than {first}: {seen}"
     if one.word == "equal":
@@ -36,7 +36,7 @@ def reason(one: Change, names: Sequence[str]) -> str:
     if isinstance(one.difference, Absent):
         return f"{one.number.words}: {one.word}, {one.difference.reason}{_more(one)}"
     both = f"{_value(one.after, one)} ({names[1]}) against {_value(one.before, one)} ({names[0]})"
-    return f"{one.number.words}: {one.word}, {both}, {shown_change(one)} on {_prompts(one.difference.n_prompts)}{_more(one)}"
+    return f"{one.number.words}: {one.word}, {both}, {shown_change(one)} on {counted(one.difference.n_prompts, 'prompt')}{_more(one)}"
 
 
 def shown_change(one: Change) -> str:
@@ -76,7 +76,9 @@ def facts(comparison: Comparison) -> str:
 def shared(pairing: Pairing) -> str:
     """How many prompts are compared, and of how many where the runs do not share all."""
     own = [len(run.prompts) for run in pairing.runs]
-    return _prompts(pairing.shared) if set(own) == {pairing.shared} else f"{pairing.shared} shared of {' / '.join(map(str, own))} prompts"
+    if set(own) == {pairing.shared}:
+        return counted(pairing.shared, "prompt")
+    return f"{pairing.shared} shared of {' / '.join(map(str, own))} prompts"
 
 
 def pairing_words(pairing: Pairing) -> str:
@@ -118,10 +120,6 @@ def _value(value: Estimate | Absent, of: Change | None = None) -> str:
     if value.value is None:
         return "-"
     return f"{value.value:z.0%}" if of is not None and of.number.scale == "points" else f"{value.value:.2f}"
-
-
-def _prompts(number: int) -> str:
-    return f"{number} prompt{'s' * (number != 1)}"
 
 
 def _percent(share: float) -> str:

@@ -12,11 +12,11 @@ not matter, 2% unless asked otherwise; it lies alike on both sides of 0, so that
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 from driftcli.domain import Absent, Estimate
 from driftcli.statistics.grades import Grades, more_prompts
+from driftcli.statistics.intervals import mirrored
 from driftcli.statistics.walks import MINIMAL_PROMPTS
 
 Better = Literal["higher", "lower"]
@@ -45,5 +45,5 @@ def prompts_to_settle(change: Estimate | Absent, word: Word, band: float) -> int
         return None if change.n_prompts is None else max(1, MINIMAL_PROMPTS - change.n_prompts)
     if word not in ("no difference seen", "cannot tell"):
         return None
-    upwards = change if change.value >= 0 else replace(change, value=-change.value, low=-change.high, high=-change.low)
+    upwards = change if change.value >= 0 else mirrored(change)
     return more_prompts(upwards, 0.0, band if word == "no difference seen" else WIDE * band, change.n_prompts)

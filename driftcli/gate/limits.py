@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
 from typing import Literal
 
 from driftcli.domain import Absent, Estimate
 from driftcli.gate.numbers import value_of, why_not_applicable
 from driftcli.outcome import Check
-from driftcli.statistics.grades import ENOUGH, MOST_TIMES
-from driftcli.statistics.intervals import NORMAL
+from driftcli.statistics.grades import more_to_show
 from driftcli.statistics.walks import MINIMAL_PROMPTS
 from driftcli.traces.reader import Run
 
@@ -79,12 +77,7 @@ def more_to_settle(number: Estimate, limit: float) -> int | None:
     where only more than ten times as many as there are would.
     """
     half = number.value - number.low if number.value > limit else number.high - number.value
-    room = abs(number.value - limit)
-    times = (half * (1 + ENOUGH / NORMAL) / room) ** 2 if room else float("inf")
-    if times > MOST_TIMES:
-        return None
-    more = max(1, ceil((times - 1) * number.n_prompts))
-    return more if more < 20 else 10 * ceil(more / 10)
+    return more_to_show(half, abs(number.value - limit), number.n_prompts)
 
 
 def _plain(value: float) -> str:

@@ -21,7 +21,6 @@ until = 2026-12-31
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -36,12 +35,12 @@ from driftcli.gate.policy import LEVELS, Accepted, Policy, Rule, Selector, why_n
 from driftcli.printable import one_line
 from driftcli.report.choices import FailOn
 from driftcli.suggestions import meant
+from driftcli.toml import LARGEST, read_toml
 
 KEYS = ("fail-on", "strict", "limits", "rules", "accepted")
 SELECTING = ("code", "axis", "category", "condition", "rule")
 Row = TypeVar("Row")
 SIDES: tuple[Side, ...] = ("min", "max")
-LARGEST = 1 << 20  # bytes of a policy (chosen by us)
 LONGEST_SHOWN = 60  # characters of a wrong value that an error repeats (chosen by us)
 
 
@@ -63,15 +62,14 @@ def _loaded(path: Path) -> dict[str, object]:
     try:
         if path.exists() and not path.is_file():  # reading a pipe would wait for ever
             raise SourceError(f"{path}: is no plain file, expected a policy in TOML; name the file")
-        with path.open("rb") as file:
-            held = file.read(LARGEST + 1)
-        if len(held) > LARGEST:
-            raise SourceError(f"{path}: is larger than {LARGEST} bytes, expected a policy in TOML; check the name")
-        return tomllib.loads(held.decode("utf-8"))
+        held = read_toml(path)
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror or error}), expected a policy in TOML; check the name") from error
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{path}: no TOML ({error}), expected a policy; correct it") from error
+    if held is None:
+        raise SourceError(f"{path}: is larger than {LARGEST} bytes, expected a policy in TOML; check the name")
+    return held
 
 
 def _limits(where: str, given: object) -> list[Limit]:

@@ -6,10 +6,10 @@ import shlex
 from dataclasses import replace
 
 from driftcli.comparison.changes import Change
-from driftcli.comparison.comparability import Difference, differences
+from driftcli.comparison.comparability import Difference
 from driftcli.comparison.gate import outcome_of
 from driftcli.comparison.names import names
-from driftcli.comparison.pairwise import compare
+from driftcli.comparison.pairwise import comparable, compare
 from driftcli.comparison.words import BAND
 from driftcli.domain import Absent, Estimate
 from driftcli.errors import RunError
@@ -28,10 +28,7 @@ def change_checks(baseline: Run, run: Run, policy: Policy) -> list[Check]:
     """The changes of a run against a baseline; raises RunError for a baseline that is dead, and for runs that are not comparable."""
     refuse_dead(baseline)
     runs = (baseline, run)
-    found = differences(runs)
-    if refusing := [str(one) for one in found if one.effect == "refuses"]:
-        what = "; ".join(refusing)
-        raise RunError(f"{baseline.path}, {run.path}: not comparable, they differ in {what}; name a baseline that was measured alike")
+    found = comparable(runs, do="name a baseline that was measured alike")
     if few := [one for one in runs if one.n_prompts < MINIMAL_PROMPTS]:
         return [_too_few(one) for one in few[:1]]
     comparison = compare(runs, _names(runs), BAND)

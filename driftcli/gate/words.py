@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from driftcli.outcome import Check, Status
-from driftcli.printable import few
-from driftcli.report.evidence import counted
+from driftcli.printable import counted, few
 
 HEADS: dict[Status, str] = {"failed": "failed", "undecided": "cannot tell"}
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
-from driftcli.report.evidence import counted, facts_line, pair_line
+from driftcli.printable import counted
+from driftcli.report.evidence import facts_line, pair_line
 from driftcli.report.tables import listed
 from driftcli.traces.reader import Run
 from driftcli.traces.schema import COLUMNS, VERSION, Column

@@ -9,13 +9,14 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from driftcli.comparison.changes import Change
+from driftcli.comparison.comparability import Difference
 from driftcli.comparison.pairing import Pairing
 from driftcli.comparison.pairwise import Comparison
 from driftcli.comparison.telling import banner, facts, headline, remarks, rows, shown_times
 from driftcli.comparison.words import Word
-from driftcli.domain import Absent, Estimate
 from driftcli.report.choices import CompareFormat
-from driftcli.report.markdown import escaped
+from driftcli.report.json import estimate_json
+from driftcli.report.markdown import escaped, table
 from driftcli.report.tables import hanging, listed
 from driftcli.traces.writer import Plain
 
@@ -62,10 +63,10 @@ def markdown(comparison: Comparison) -> str:
         [*map(escaped, row[:-1]), escaped(shown_times(one)), row[-1], str(one.more_prompts or "")]
         for one, row in zip(comparison.changes, rows(comparison.changes), strict=True)
     ]
-    table = [f"| {' | '.join(row)} |" for row in (head, ["---", *["--:"] * 4, "---", "--:"], *body)]
+    changes = table(head, ["---", *["--:"] * 4, "---", "--:"], body)
     said = [f"- {escaped(line)}" for line in remarks(comparison)]
     return "\n\n".join(
-        [f"## {banner(comparison)}: {escaped(headline(comparison))}", escaped(facts(comparison)), "\n".join(table), "\n".join(said)]
+        [f"## {banner(comparison)}: {escaped(headline(comparison))}", escaped(facts(comparison)), "\n".join(changes), "\n".join(said)]
     )
 
 
@@ -83,12 +84,10 @@ def _plain(one: Comparison) -> Mapping[str, Plain]:
         "runs": [_run_json(one, place) for place in (0, 1)],
         "band": one.band,
         "paired_by": _paired_by(pairing),
-        "prompts": prompts_json(pairing),
-        "replies": {"shared": pairing.replies, "same_text": pairing.alike},
-        "depth": pairing.depth,
+        **pairing_json(pairing),
         "changes": [{"decides": change is one.length, **_change_json(change)} for change in one.changes],
         "missing": [{"number": gone.words, "reason": gone.reason} for gone in one.missing],
-        "differences": [{"what": other.what, "seen": list(other.seen), "effect": other.effect} for other in one.differences],
+        "differences": differences_json(one.differences),
         "forced": bool(one.forced),
     }
 
@@ -99,10 +98,21 @@ def _paired_by(pairing: Pairing) -> list[Plain]:
     return ["prompt", "turn", *rendered, *(["anchor"] if pairing.alike == pairing.replies else [])]
 
 
-def prompts_json(pairing: Pairing) -> Mapping[str, Plain]:
-    """How many prompts are compared, as how many units, of how many each run has, and how many are rendered to the same text."""
+def pairing_json(pairing: Pairing) -> Mapping[str, Plain]:
+    """On what runs are compared: how many prompts, as how many units, of how many each run has, and how many are rendered to the same text;
+    how many replies, and how many are the same text; the depth.
+    """
     own: list[Plain] = [len(run.prompts) for run in pairing.runs]
-    return {"shared": pairing.shared, "units": pairing.units.count, "own": own, "rendered_alike": pairing.rendered}
+    return {
+        "prompts": {"shared": pairing.shared, "units": pairing.units.count, "own": own, "rendered_alike": pairing.rendered},
+        "replies": {"shared": pairing.replies, "same_text": pairing.alike},
+        "depth": pairing.depth,
+    }
+
+
+def differences_json(found: Sequence[Difference]) -> list[Plain]:
+    """What differs between runs besides their drafters."""
+    return [{"what": one.what, "seen": list(one.seen), "effect": one.effect} for one in found]
 
 
 def _run_json(one: Comparison, place: int) -> Mapping[str, Plain]:
@@ -131,13 +141,6 @@ def _change_json(one: Change) -> Mapping[str, Plain]:
         "word": one.word,
         "more_prompts": one.more_prompts,
     }
-
-
-def estimate_json(value: Estimate | Absent) -> Mapping[str, Plain]:
-    """A number with its interval, or why it has none."""
-    if isinstance(value, Absent):
-        return {"value": value.value, "low": None, "high": None, "n_prompts": value.n_prompts, "reason": value.reason}
-    return {"value": value.value, "low": value.low, "high": value.high, "n_prompts": value.n_prompts}
 
 
 RENDERERS: Mapping[CompareFormat, Callable[[Comparison], str | RenderableType]] = {

@@ -13,7 +13,7 @@ from typing import Literal
 from driftcli.conditions import BASELINE
 from driftcli.domain import SHARES, SYSTEM_NAMES, SYSTEMS, Absent, Estimate, Finding, Verdict
 from driftcli.mitigations.probe import MITIGATED
-from driftcli.printable import printable
+from driftcli.printable import counted, printable
 from driftcli.report.tables import Row
 from driftcli.report.verdict import GRADED
 from driftcli.statistics import curves
@@ -223,11 +223,6 @@ def length_name(run: Run) -> str:
 def grade(finding: Finding) -> str:
     """A finding's severity in the word that reports show, with a plus where more than that is most likely."""
     return "note" if finding.severity == "healthy" else f"{finding.severity}{'+' * (finding.likely not in (None, finding.severity))}"
-
-
-def counted(number: int, noun: str, several: str = "") -> str:
-    """`1 prompt`, `2 prompts`; `several` where it is more than an s."""
-    return f"{number} {noun if number == 1 else several or f'{noun}s'}"
 
 
 def _own_count(run: Run, value: Estimate | Absent) -> str:

@@ -14,7 +14,7 @@ import yaml
 
 from driftcli.domain import BUNDLED, Absent, Estimate, Verdict
 from driftcli.errors import RunError
-from driftcli.printable import printable
+from driftcli.printable import counted, printable
 from driftcli.report import evidence
 from driftcli.report.markdown import escaped, table
 from driftcli.report.verdict import GRADED
@@ -115,7 +115,7 @@ def _prompts(run: Run) -> str:
     asked = run.manifest.get("asked")
     given = asked.get("prompts") if isinstance(asked, dict) else None
     which = f"of {PurePosixPath(str(given)).name}" if given else "of driftcli's own" if asked else "of their own"
-    return printable(f"{evidence.counted(len(run.prompts), 'prompt')} {which}")
+    return printable(f"{counted(len(run.prompts), 'prompt')} {which}")
 
 
 def _text(run: Run, verdict: Verdict, found: list[Metric]) -> str:

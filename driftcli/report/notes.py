@@ -9,8 +9,8 @@ import shlex
 from collections.abc import Sequence
 
 from driftcli.domain import AXES, SEVERITIES, AxisState, Verdict
-from driftcli.printable import few, printable
-from driftcli.report.evidence import banner, counted
+from driftcli.printable import counted, few, printable
+from driftcli.report.evidence import banner
 from driftcli.report.switches import disagreements
 from driftcli.traces.reader import Run
 

@@ -6,8 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from driftcli.printable import printable
-from driftcli.report.evidence import counted
+from driftcli.printable import counted, printable
 
 SCHEMA = 1
 UNITS = ("B", "KB", "MB", "GB", "TB")

@@ -11,8 +11,9 @@ from rich.text import Text
 from driftcli.comparison.answers import answer, facts, remarks, rows
 from driftcli.comparison.ranking import Place, Ranking
 from driftcli.report.choices import CompareFormat
-from driftcli.report.comparison import estimate_json, prompts_json
-from driftcli.report.markdown import escaped
+from driftcli.report.comparison import differences_json, pairing_json
+from driftcli.report.json import estimate_json
+from driftcli.report.markdown import escaped, table
 from driftcli.report.tables import hanging, listed
 from driftcli.traces.writer import Plain
 
@@ -58,8 +59,7 @@ def markdown(ranking: Ranking) -> str:
 
 
 def _lines(heads: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    cells = [[escaped(cell) for cell in row] for row in body]
-    return [f"| {' | '.join(row)} |" for row in ([head.lower() for head in heads], ["---"] * len(heads), *cells)]
+    return table([head.lower() for head in heads], ["---"] * len(heads), [[escaped(cell) for cell in row] for row in body])
 
 
 def as_json(ranking: Ranking) -> str:
@@ -69,9 +69,7 @@ def as_json(ranking: Ranking) -> str:
         "schema": SCHEMA,
         "answer": answer(ranking),
         "runs": [{"name": name, "path": str(run.path)} for name, run in zip(ranking.names, pairing.runs, strict=True)],
-        "prompts": prompts_json(pairing),
-        "replies": {"shared": pairing.replies, "same_text": pairing.alike},
-        "depth": pairing.depth,
+        **pairing_json(pairing),
         "by_speed": None if ranking.untimed else [_place(one) for one in ranking.by_speed],
         "no_speed": ranking.untimed or None,
         "by_acceptance_length": [_place(one) for one in ranking.by_length],
@@ -80,7 +78,7 @@ def as_json(ranking: Ranking) -> str:
             for name, one in zip(ranking.names[1:], ranking.against_first, strict=True)
         ],
         "band": ranking.band,
-        "differences": [{"what": one.what, "seen": list(one.seen), "effect": one.effect} for one in ranking.differences],
+        "differences": differences_json(ranking.differences),
         "forced": bool(ranking.forced),
     }
     return json.dumps(plain, indent=2, allow_nan=False)

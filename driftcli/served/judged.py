@@ -17,7 +17,7 @@ from driftcli.domain import Absent, Estimate, Severity
 from driftcli.served.asking import Observed
 from driftcli.served.rounds import Explanation
 from driftcli.statistics.grades import Grades, more_prompts
-from driftcli.statistics.intervals import Bootstrap, Mapped, tokens_a_round, unseen_share, within
+from driftcli.statistics.intervals import Bootstrap, Mapped, mirrored, tokens_a_round, unseen_share, within
 from driftcli.statistics.walks import MINIMAL_PROMPTS, Floats, Sums, ratio
 
 Standing = Literal["as filed", "otherwise", "undecided"]
@@ -125,8 +125,8 @@ def _standing(lost: Estimate | Absent) -> tuple[Standing, int | None]:
         return "undecided", next(
             (n - lost.n_prompts for n in range(lost.n_prompts + 1, MOST_UNITS) if unseen_share(n) < GRADES.moderate), None
         )
-    mirrored = lost if lost.value > 0 else Estimate(-lost.value, -lost.high, -lost.low, lost.n_prompts)
-    return "undecided", more_prompts(mirrored, GRADES.mild, GRADES.moderate, lost.n_prompts)
+    change = lost if lost.value > 0 else mirrored(lost)
+    return "undecided", more_prompts(change, GRADES.mild, GRADES.moderate, lost.n_prompts)
 
 
 def _severity(lost: Estimate | Absent) -> Severity:

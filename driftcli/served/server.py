@@ -105,3 +105,11 @@ def completed(client: Client, asked: Mapping[str, object]) -> tuple[object, tupl
             f"{client.url}/v1/completions: the reply holds no token ids, expected a server that returns them; a newer version does"
         )
     return answer, tokens
+
+
+def kept_at_least(histogram: tuple[int, ...] | None, rounds: int, drafts: int) -> tuple[int, ...] | None:
+    """Rounds that kept at least 1, 2, ... draft tokens, from rounds by how many they kept; None where those are not all."""
+    if histogram is None or sum(histogram) != rounds or any(histogram[drafts + 1 :]):
+        return None
+    padded = (*histogram, *(0,) * drafts)
+    return tuple(sum(padded[place:]) for place in range(1, drafts + 1))

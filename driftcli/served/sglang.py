@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from driftcli.errors import ServerError
 from driftcli.served.http import Client, child, text, whole, wholes
-from driftcli.served.server import Counts, Facts, Reply, Totals, named_model
-from driftcli.served.vllm import kept_at_least
+from driftcli.served.server import Counts, Facts, Reply, Totals, kept_at_least, named_model
 
 
 @dataclass(frozen=True, slots=True)

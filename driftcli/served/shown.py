@@ -11,6 +11,7 @@ from rich.text import Text
 from driftcli.domain import Absent, Estimate, Finding
 from driftcli.outcome import Outcome
 from driftcli.printable import few, printable
+from driftcli.report.json import estimate_json, finding_json
 from driftcli.report.tables import Row, by_depth, hanging
 from driftcli.served.judged import Judged, Position
 from driftcli.served.rounds import Explanation
@@ -207,21 +208,8 @@ def _explained(found: Explanation | None) -> Mapping[str, Plain] | None:
 
 
 def _finding(finding: Finding) -> dict[str, Plain]:
-    return {
-        "code": finding.code,
-        "severity": finding.severity,
-        "claim": finding.claim,
-        "estimate": finding.estimate.value,
-        "low": finding.estimate.low,
-        "high": finding.estimate.high,
-        "unit": finding.unit,
-        "n_prompts": finding.estimate.n_prompts,
-        "condition": finding.condition,
-        "fix": finding.fix or None,
-    }
+    return {**finding_json(finding), "fix": finding.fix or None}
 
 
 def _estimate(number: Estimate | Absent) -> dict[str, Plain]:
-    if isinstance(number, Absent):
-        return {"value": number.value, "low": None, "high": None, "n_prompts": number.n_prompts, "reason": number.reason}
-    return {"value": number.value, "low": number.low, "high": number.high, "n_prompts": number.n_prompts, "reason": None}
+    return {"reason": None, **estimate_json(number)}

@@ -8,10 +8,12 @@ from typing import Literal
 
 from driftcli.domain import SEVERITIES, Absent, Estimate, Finding, Severity
 from driftcli.outcome import Check, Outcome, Status
+from driftcli.printable import counted
 from driftcli.report.choices import FailOn
 from driftcli.served.judged import GRADES, Judged
 from driftcli.served.rounds import FITS, Explanation
 from driftcli.served.server import Facts
+from driftcli.statistics.intervals import mirrored
 
 OF_DRAFTS = "share of accepted draft tokens"
 Place = Literal["first", "later", "decoding"]
@@ -113,7 +115,7 @@ class ServedVerdict:
     def undecided(self) -> str:
         """Why nothing is decided, and what would."""
         lost, more = self.judged.lost, self.judged.more
-        tell = f"; about {more} more prompt{'s' * (more != 1)} would tell" if more else "; more prompts would hardly tell"
+        tell = f"; about {counted(more, 'more prompt')} would tell" if more else "; more prompts would hardly tell"
         if isinstance(lost, Absent):
             return f"{lost.reason}{tell}"
         if self.judged.drafted is not None and abs(self.judged.drafted - self.facts.drafts) > GRADES.mild * self.facts.drafts:
@@ -144,7 +146,7 @@ def difference(lost: Estimate) -> str:
             if lost.value > 0
             else f"as many draft tokens are accepted, and {-lost.high:.0%} to {-lost.low:+.0%} is not excluded"
         )
-    return f"{percent(Estimate(-lost.value, -lost.high, -lost.low, lost.n_prompts))} more draft tokens are accepted"
+    return f"{percent(mirrored(lost))} more draft tokens are accepted"
 
 
 def percent(number: Estimate | Absent) -> str:

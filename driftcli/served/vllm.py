@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from driftcli.errors import ServerError
 from driftcli.served.http import Client, child, text, whole, wholes
 from driftcli.served.metrics import Samples, read_metrics
-from driftcli.served.server import Counts, Facts, Reply, Totals, completed, named_model
+from driftcli.served.server import Counts, Facts, Reply, Totals, completed, kept_at_least, named_model
 
 PREFIX, SPEC = "vllm:", "vllm:spec_decode_num_"
 
@@ -76,11 +76,3 @@ def _own_counts(told: object, drafts: int) -> Counts | None:
         whole(child(told, "num_draft_tokens")),
     )
     return None if rounds is None else Counts(rounds, kept_at_least(kept, rounds, drafts), drafted)
-
-
-def kept_at_least(histogram: tuple[int, ...] | None, rounds: int, drafts: int) -> tuple[int, ...] | None:
-    """Rounds that kept at least 1, 2, ... draft tokens, from rounds by how many they kept; None where those are not all."""
-    if histogram is None or sum(histogram) != rounds or any(histogram[drafts + 1 :]):
-        return None
-    padded = (*histogram, *(0,) * drafts)
-    return tuple(sum(padded[place:]) for place in range(1, drafts + 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, inf
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -88,9 +88,14 @@ def more_prompts(loss: Estimate, floor: float, limit: float, of: int) -> int | N
     """
     half = loss.high - loss.value
     room = max(limit - max(0.0, loss.value - half / NORMAL), loss.value - floor)
-    if room <= 0 or half <= 0:
-        return None
-    times = (half * (1 + ENOUGH / NORMAL) / room) ** 2
+    return None if half <= 0 else more_to_show(half, room, of)
+
+
+def more_to_show(half: float, room: float, of: int) -> int | None:
+    """About how many more prompts than `of` would show in four of five runs that a number lies `room` off a bound, if half its interval is
+    `half` wide now; None where only more than ten times as many would.
+    """
+    times = (half * (1 + ENOUGH / NORMAL) / room) ** 2 if room > 0 else inf
     return _rounded(max(1, ceil((times - 1) * of))) if times <= MOST_TIMES else None
 
 

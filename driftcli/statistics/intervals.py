@@ -10,7 +10,7 @@ from: the interval is then what so many units cannot exclude.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TypeAlias
 
@@ -180,6 +180,11 @@ def _pool_all(counts: Floats) -> Floats:
 def ratio_reach(value: float, share: float) -> tuple[float, float]:
     """What a ratio of two conditions may be if a share of all units lost everything under the one or under the other."""
     return value * (1 - share), value / (1 - share)
+
+
+def mirrored(number: Estimate) -> Estimate:
+    """A difference seen from the other side."""
+    return replace(number, value=-number.value, low=-number.high, high=-number.low)
 
 
 def too_few(n_units: int, least: int = MINIMAL_PROMPTS) -> str:

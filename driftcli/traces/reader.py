@@ -67,6 +67,7 @@ class Run(Pooled):
     _feeds: dict[tuple[str, tuple[int, int]], dict[Feed, Grid | None]] = field(default_factory=dict)  # by condition and span
     _plans: dict[tuple[Plan, tuple[int, int]], Sums] = field(default_factory=dict)
     _steps: dict[tuple[str, str, int], pa.Table] = field(default_factory=dict)  # by reference, prompt and turn
+    _texts: dict[tuple[str, str], pa.Table] = field(default_factory=dict)  # by reference and condition
 
     @property
     def probe_names(self) -> list[str]:
@@ -144,8 +145,11 @@ class Run(Pooled):
 
     def _texts_of(self, condition: str) -> pa.Table:
         """Trajectories of the texts that a condition drafts on, without their token lists."""
-        holder = condition if cells(self.path / "trajectories", condition) else self.reference
-        return read_table(self.path / "trajectories", TEXT_COLUMNS, holder)
+        key = (self.reference, condition)
+        if key not in self._texts:
+            holder = condition if cells(self.path / "trajectories", condition) else self.reference
+            self._texts[key] = read_table(self.path / "trajectories", TEXT_COLUMNS, holder)
+        return self._texts[key]
 
     def _texts_with_ids(self) -> pa.Table:
         """The reference's texts that have an anchor, token by token."""

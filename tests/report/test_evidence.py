@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from driftcli.domain import AxisVerdict, Verdict
-from driftcli.report.evidence import Curve, banner, counted, facts_line
+from driftcli.printable import counted
+from driftcli.report.evidence import Curve, banner, facts_line
 from driftcli.report.notes import axis_lines
 from driftcli.report.tables import shown_depths
 from driftcli.statistics.walks import Floats, Sums

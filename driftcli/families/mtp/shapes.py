@@ -155,8 +155,7 @@ def sizes_of(
     """The sizes of a module, `heads` and `size` being what the config says; raises FormatError for shapes that do not fit together."""
     shapes = {part: tensors[stored].shape for part, stored in parts.items()}
     if cut:
-        shapes |= {f"{part}.weight": (cut.parts * rows, *shapes[f"{FUSED}.weight"][1:]) for part, rows in zip(PARTS, cut.rows, strict=True)}
-        parts = {**parts, **{f"{part}.weight": parts[f"{FUSED}.weight"] for part in PARTS}}
+        shapes, parts = _apart(shapes, parts, cut)
 
     def shape(part: str, *expected: int | None) -> tuple[int, ...]:
         found = shapes[f"{part}.weight"]
@@ -193,6 +192,13 @@ def sizes_of(
     _parted(where, parts["self_attn.v_proj.weight"], shape("self_attn.v_proj", None, width)[0], keys)
     shape("self_attn.o_proj", width, None)
     return Sizes(found, size, size, False, sparse)
+
+
+def _apart(shapes: Mapping[str, tuple[int, ...]], parts: Mapping[str, str], cut: Cut) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """Shapes and stored names with those of queries, keys and values, as if the matrix that holds them were three."""
+    name = f"{FUSED}.weight"
+    own = {f"{part}.weight": (cut.parts * rows, *shapes[name][1:]) for part, rows in zip(PARTS, cut.rows, strict=True)}
+    return {**shapes, **own}, {**parts, **dict.fromkeys(own, parts[name])}
 
 
 def _parted(where: str, stored: str, rows: int, by: int) -> int:

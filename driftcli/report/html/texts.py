@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from driftcli.domain import SHARES
-from driftcli.printable import printable
-from driftcli.report.evidence import counted
+from driftcli.printable import counted, printable
 from driftcli.traces.pieces import Piece
 from driftcli.traces.reader import Run
 from driftcli.traces.samples import Chain, Query, Reply, ReplyHead, chains, losing, reply, reply_heads

@@ -41,5 +41,8 @@ def of_report(run: Run, verdict: Verdict, outcome: Outcome) -> Own:
         for kind, render in RENDERERS.items()
         if kind in ("markdown", "html")
     }
-    whole = {**report_json.report(run, verdict), "outcome": outcome_json.outcome_json(outcome)}
-    return {**pages, "json": lambda: json.dumps(whole, indent=2, allow_nan=False)}
+
+    def whole() -> str:
+        return json.dumps({**report_json.report(run, verdict), "outcome": outcome_json.outcome_json(outcome)}, indent=2, allow_nan=False)
+
+    return {**pages, "json": whole}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from driftcli.codes import BY_NAME
 from driftcli.domain import A_SHARE
 from driftcli.outcome import Check, Outcome, Status
-from driftcli.printable import printable
+from driftcli.printable import counted, printable
 
 STATUS_WORDS: dict[Status, str] = {
     "failed": "failed",
@@ -58,7 +58,7 @@ def measured(check: Check) -> str:
     if (found := check.estimate) is None:
         return ""
     interval = f"{written(found.value, check.unit)} [{written(found.low, check.unit)}, {written(found.high, check.unit)}]"
-    prompts = f"{found.n_prompts} prompt{'s' * (found.n_prompts != 1)}"
+    prompts = counted(found.n_prompts, "prompt")
     unit = "" if check.unit.startswith(POINTS) else check.unit.removeprefix(A_SHARE).strip()
     return printable(f"{interval}{f' {unit}' * bool(unit)}, {prompts}")
 
@@ -71,7 +71,7 @@ def limit(check: Check) -> str:
 def needed(check: Check) -> str:
     """How many more prompts would settle an undecided check; empty where that is not known."""
     more = check.more_prompts
-    return f"about {more} more prompt{'s' * (more != 1)} would tell" if more else ""
+    return f"about {counted(more, 'more prompt')} would tell" if more else ""
 
 
 def written(value: float, unit: str) -> str:
