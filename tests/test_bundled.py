@@ -70,7 +70,7 @@ def test_with_no_pair_the_bundled_one_is_diagnosed_as_the_readme_shows(
     codes = r"^([A-Z]+(?:-[A-Z]+)+) +(\w+\+?)"
     assert re.findall(codes, printed, flags=re.MULTILINE) == re.findall(codes, shown, flags=re.MULTILINE)
     assert set(without_numbers(shown)) - set(without_numbers(printed)) == {
-        "(speed, mitigations and what to type depend on the machine: left out here)"
+        "(speed, mitigations and what to type depend on the machine and are left out here; so does payoff below)"
     }
 
 
