@@ -16,11 +16,12 @@ import typer
 from transformers.utils import logging as transformers_logging
 
 from driftcli.sources.files import resolve
+from driftcli.sources.fingerprint import fingerprint
 from driftcli.target.language_model import choose_device, load_language_model
 from training import options
 from training.card import write_card
 from training.command import run
-from training.eagle3 import Head, export
+from training.eagle3 import Head, begin_as, drafted_by, export
 from training.layer import HeadShape
 from training.learning import Plan, Run, chosen_precision, optimiser_of, train
 from training.losses import TargetHead
@@ -46,6 +47,10 @@ def main(
     minutes: options.Minutes = 0.0,
     tokens: options.Tokens = 2048,
     rate: options.Rate = 1e-3,
+    begin: Annotated[
+        str | None,
+        typer.Option("--from", help="Folder of a head to go on from that this wrote, instead of nothing; its draft vocabulary is kept."),
+    ] = None,
     draft_vocabulary_size: Annotated[int, typer.Option(min=1, help="Most frequent reply tokens that the head can propose.")] = 4096,
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -56,16 +61,22 @@ def main(
     transformers_logging.disable_progress_bar()
     options.require_one_length(plain_steps, minutes)
     model = load_language_model(resolve(target), choose_device(device), dtype)
-    shape = HeadShape.of(model, draft_vocabulary_size)
-    data = streams_of(model, cache, replies, Request(write, wave, user_tokens, reply_tokens, length, seed), prompts)
-    ids = data.frequent(shape.draft_vocab_size, shape.vocab_size)
+    begun = resolve(begin) if begin else None
+    kept = drafted_by(begun) if begun else None
+    shape = HeadShape.of(model, draft_vocabulary_size if kept is None else len(kept))
     torch.manual_seed(seed)
     head = Head(shape, post_norm=norm == "post").to(model.device)
-    with torch.no_grad():
-        head.lm_head.weight.copy_(model.head[ids.to(model.head.device)])
+    if begun:
+        begin_as(head, begun)
+    data = streams_of(model, cache, replies, Request(write, wave, user_tokens, reply_tokens, length, seed), prompts)
+    ids = data.frequent(shape.draft_vocab_size, shape.vocab_size) if kept is None else kept
+    if not begun:
+        with torch.no_grad():
+            head.lm_head.weight.copy_(model.head[ids.to(model.head.device)])
     out.mkdir(parents=True, exist_ok=True)
     precision = precision or chosen_precision(model.device)
-    plan = Plan(norm, unroll, plain_steps, steps, tokens, rate, seed, len(ids), precision, data.held, minutes=minutes)
+    start = f"{begun.folder.name} {fingerprint(begun)}" if begun else "random"
+    plan = Plan(norm, unroll, plain_steps, steps, tokens, rate, seed, len(ids), precision, data.held, start, minutes)
     training = Run(head, optimiser_of(head, rate), out, plan)
     training.restore()
     train(training, data, model, TargetHead.of(model, ids, precision))

@@ -16,7 +16,7 @@ One decoder layer, draft vocabulary of {vocabulary:,} tokens, bfloat16, SafeAILa
 {data}
 - **Training**: `examples/train_eagle3.py --norm {norm} --unroll {unroll} --plain-steps {plain} --steps {steps} --tokens {batch}
   --rate {rate:g} --seed {seed} --draft-vocabulary-size {vocabulary}`, about {passes:.1f} passes; cross-entropy against the target's
-  distribution over the draft vocabulary, weighted by 0.8 an unrolled step. Embeddings are the target's.
+  distribution over the draft vocabulary, weighted by 0.8 an unrolled step. Embeddings are the target's. {began}
 - **Held-out loss** at unrolled steps 1 to {unroll}: {nats} nats; agreement with the target's choice within the draft vocabulary:
   {agreement} (`loss.csv` has the curve).
 """
@@ -38,7 +38,7 @@ DATA = """- **Target**: {target}.
 BEGAN = {
     "last": "The layer and its final norm began as\n  the target's last ones, adding a sixteenth of what those add, "
     "the projection as the sum of its two normed inputs.",
-    "random": "The layer began\n  from nothing.",
+    "random": "The layer\n  began from nothing.",
 }
 FEEDBACK = {
     "pre": "raw state and has no norm in front of `fc`, as EAGLE-3 does",
@@ -60,7 +60,7 @@ def write_card(out: Path, target: str, data: Streams, plan: Plan) -> None:
         "title": plan.head.capitalize(),
         "target": Path(target).name,
         "feedback": FEEDBACK.get(plan.head),
-        "began": BEGAN[plan.start],
+        "began": BEGAN.get(plan.start, f"It went\n  on from {plan.start.rpartition(' ')[0]}."),
         "over": _scored(plan.vocabulary),
         "drawn": f", on {plan.rows} reply tokens\n  drawn from each batch, held-out ones too" if plan.rows else "",
         "count": len(lengths),

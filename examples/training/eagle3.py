@@ -7,9 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from driftcli.errors import FormatError
+from driftcli.sources.files import Source, read_config, weight_files
 from training.layer import HeadShape, Layer, stored_name
 from training.streams import Batch
 
@@ -50,13 +52,40 @@ class Head(Layer):
         return self.lm_head.weight
 
 
+def drafted_by(begun: Source) -> Tensor:
+    """The ids that a head in a folder can propose, ascending; raises FormatError for one that `export` did not write."""
+    (file,) = weight_files(begun)
+    stored = load_file(file)
+    if "d2t" not in stored:
+        raise FormatError(f"{begun.name}: has no d2t, expected an EAGLE-3 head that train_eagle3.py wrote")
+    return stored["d2t"] + torch.arange(len(stored["d2t"]))
+
+
+def begin_as(head: Head, begun: Source) -> None:
+    """Give a head the weights of one that `export` wrote; raises FormatError where the two differ in norm or sizes."""
+    (file,) = weight_files(begun)
+    stored, names = load_file(file), {_stored(name): name for name in head.state_dict()}
+    theirs = {name: tuple(tensor.shape) for name, tensor in stored.items() if name not in ("d2t", "t2d")}
+    ours = {_stored(name): tuple(tensor.shape) for name, tensor in head.state_dict().items()}
+    fed = bool(read_config(begun).get("norm_output"))
+    if theirs != ours or fed != head.post_norm:
+        apart = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+        raise FormatError(
+            f"{begun.name}: norm_output is {fed} and tensors of other names or sizes are {', '.join(apart[:3]) or 'none'}; expected "
+            f"{head.post_norm} and none, a head that train_eagle3.py wrote for this target and --norm"
+        )
+    head.load_state_dict({names[name]: stored[name].to(head.fc.weight.dtype) for name in theirs})
+
+
+def _stored(name: str) -> str:
+    """A tensor of the head as SafeAILab's layout names it."""
+    return name if name.startswith(("fc", "norm", "lm_head")) else f"midlayer.{stored_name(name)}"
+
+
 def export(head: Head, ids: Tensor, out: Path) -> None:
     """`config.json` and `model.safetensors` in SafeAILab's layout with the EAGLE 3.1 fields, weights in bfloat16."""
-    outer, vocabulary = ("fc", "norm", "lm_head"), head.shape.vocab_size
-    tensors = {
-        name if name.startswith(outer) else f"midlayer.{stored_name(name)}": value.detach().bfloat16().cpu().contiguous()
-        for name, value in head.state_dict().items()
-    }
+    vocabulary = head.shape.vocab_size
+    tensors = {_stored(name): value.detach().bfloat16().cpu().contiguous() for name, value in head.state_dict().items()}
     tensors["d2t"] = ids - torch.arange(len(ids))
     tensors["t2d"] = torch.zeros(vocabulary, dtype=torch.bool).index_fill(0, ids, True)
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})

@@ -39,8 +39,8 @@ class Plan:
     learned by in a fraction of the time; vocabulary: draft tokens, of an MTP head those that the loss is over, 0 for all; held: what the
     streams are of.
 
-    start: where the layer begins. minutes: that the steps were made to fill, 0 where they were given. rows: counted of each batch, 0 for
-    all.
+    start: where the layer begins: as the target's `last` one, `random`, or as an older head, by its name and fingerprint. minutes: that
+    the steps were made to fill, 0 where they were given. rows: counted of each batch, 0 for all.
     """
 
     head: Literal["pre", "post", "mtp"]
@@ -53,7 +53,7 @@ class Plan:
     vocabulary: int
     precision: Precision
     held: dict[str, str]
-    start: Literal["last", "random"] = "random"
+    start: str = "random"
     minutes: float = 0.0
     rows: int = 0
 

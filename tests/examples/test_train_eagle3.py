@@ -71,6 +71,23 @@ def test_plain_steps_come_first_and_are_those_of_a_head_that_never_unrolls(train
     assert float(both[0]["loss_1"]) == pytest.approx(float(alone["loss_1"]), abs=0.1)  # the rate falls over all steps, so not to the digit
 
 
+def test_training_goes_on_from_an_older_head_of_the_same_norm(trained: Path, tmp_path: Path) -> None:
+    old = trained / "trained-pre"
+    train(trained, tmp_path / "same", norm="pre", begin=str(old), steps=1, rate=0.0)
+    whole, same = (load_file(folder / "model.safetensors") for folder in (old, tmp_path / "same"))
+    assert whole.keys() == same.keys() and all(whole[name].equal(same[name]) for name in whole)  # its 200 draft tokens, not the 50 asked
+    assert "It went\n  on from trained-pre." in (tmp_path / "same" / "README.md").read_text()
+    train(trained, tmp_path / "more", norm="pre", begin=str(old), steps=100, rate=1e-3, unroll=3)
+    before, after = (
+        float(list(csv.DictReader((folder / "loss.csv").open()))[-1]["held_out_loss_1"]) for folder in (old, tmp_path / "more")
+    )
+    assert after < before
+    with pytest.raises(FormatError, match=r"trained-pre: norm_output is False and tensors .* are fc_norm.0.weight, .*; expected True"):
+        train(trained, tmp_path / "other", begin=str(old))
+    with pytest.raises(FormatError, match="has no d2t, expected an EAGLE-3 head that train_eagle3"):
+        train(trained, tmp_path / "other", begin=str(trained / "target"))
+
+
 def test_the_target_writes_its_own_replies_inside_its_template(models: Path, tmp_path: Path) -> None:
     train(
         models,
