@@ -21,9 +21,9 @@ from driftcli.domain import REWIRED, Prompt
 from driftcli.engine.agenda import Agenda
 from driftcli.engine.amounts import Amounts, Speed, Texts, amounts
 from driftcli.engine.budget import Budgeted, fit, left_out
-from driftcli.engine.calibration import calibrated
+from driftcli.engine.calibration import calibrated, checking
 from driftcli.engine.footprint import disk, held_rows, memory, program_size
-from driftcli.engine.forecast import ending, takes, texts_ahead
+from driftcli.engine.forecast import ending, looking_ahead, takes, texts_ahead
 from driftcli.engine.left_out import on_some
 from driftcli.engine.load import core_share, since_start
 from driftcli.engine.timing import free_memory
@@ -115,7 +115,9 @@ def _plan(request: Request, ahead: _Ahead, offered: int, notes: Sequence[str]) -
     usual, most = ahead.counted(texts.usual), ahead.counted(texts.most, later)
     conditions = ahead.agenda.conditions()
     itemsize = ahead.dtype.itemsize
-    begin = since_start() + (sum(outline.target.stored.values()) + sum(outline.drafter.stored.values())) / READ
+    weights = sum(outline.target.stored.values()) + sum(outline.drafter.stored.values())
+    begin = since_start() + weights / READ + checking(weights) / ahead.share
+    begin += looking_ahead(ahead.speed, min(request.spec.batch_size, len(ahead.prompts)))
     end = ending(ahead.agenda, ahead.speed, len(conditions))
     parts = {"beginning": begin, **ahead.speed.parts(usual), "timing and judging": end}
     held = memory(outline, texts, max(texts.longest, *(one.text.length + texts.most for one in conditions)), itemsize)

@@ -6,6 +6,7 @@ What is counted stands here once for all who ask ahead: `plan`, which times rand
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from math import ceil
@@ -164,11 +165,14 @@ class _Counted:
     batch_size: int
 
     @property
+    def _turns(self) -> list[Turn]:
+        return [turn for turn in self.run.turns if not (self.settings.length and turn.before)]
+
+    @property
     def sizes(self) -> list[tuple[float, int]]:
         """Tokens of each text's prompt, and of its reply."""
-        alone = [turn for turn in self.run.turns if not (self.settings.length and turn.before)]
-        prompts = [max(self.settings.length, turn.prompt + turn.before * self.reply) for turn in alone]
-        return [(prompt, self.reply if turn.given is None else turn.given) for prompt, turn in zip(prompts, alone, strict=True)]
+        prompts = [max(self.settings.length, turn.prompt + turn.before * self.reply) for turn in self._turns]
+        return [(prompt, self.reply if turn.given is None else turn.given) for prompt, turn in zip(prompts, self._turns, strict=True)]
 
     @property
     def batches(self) -> int:
@@ -183,18 +187,19 @@ class _Counted:
         return read if self.settings.replayed else read + self._writing()
 
     def _writing(self) -> Amounts:
-        asked = [size for size, turn in zip(self.sizes, self.run.turns, strict=False) if turn.given is None or self.settings.length]
-        count = self.share * len(asked)
-        longest = self.reply if self.reply >= self.run.most else min(self.run.most, LONGEST * self.reply)
-        calls = count if self.settings.alone else self.batches * count / max(1.0, self.share * self.run.prompts)
-        steps = calls * (self.reply if self.settings.alone else longest)
-        return Amounts(
-            texts=count,
-            written=count * self.reply,
-            steps=steps,
-            stepped=steps * (1 if self.settings.alone else count / max(calls, 1e-9)),
-            read=self.share * sum(prompt for prompt, _ in asked),
-        )
+        asked = [pair for pair in zip(self._turns, self.sizes, strict=True) if pair[0].given is None or self.settings.length]
+        found = Amounts(texts=self.share * len(asked), written=self.share * len(asked) * self.reply)
+        found += Amounts(read=self.share * sum(prompt for _, (prompt, _) in asked))
+        for count in Counter(turn.before for turn, _ in asked).values():  # prompts are answered together, one turn after the other
+            texts = self.share * count
+            calls = texts if self.settings.alone else min(ceil(texts), self.batches)
+            longest = self._longest(texts / calls)
+            found += Amounts(steps=calls * longest, stepped=texts * longest)
+        return found
+
+    def _longest(self, together: float) -> float:
+        """Tokens of the longest of some replies that are written together."""
+        return self.reply if together <= 1 or self.reply >= self.run.most else min(self.run.most, LONGEST * self.reply)
 
     def condition(self, card: PairCard, spec: RunSpec, condition: Condition) -> Amounts:
         """What drafting on them takes."""

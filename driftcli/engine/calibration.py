@@ -7,6 +7,7 @@ the pairs that ship (chosen by us), so the seconds are rough: within about a thi
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -61,6 +62,18 @@ class _Machine:
         whole = sum(map(prod, shapes))
         return sum(self._product(shape, rows, whole) * count for shape, count in Counter(shapes).items())
 
+    def attended(self, network: Network, batch: int) -> float:
+        """Seconds in which a layer puts a row of each sequence to its cache and attends to it, keys and values for every query head."""
+        past = torch.rand(batch, network.keys, KEYS, network.size, device=self.device).to(self.pool.dtype)
+        one = past[:, :, :1]
+        query, groups = one.repeat_interleave(network.heads // network.keys, dim=1), network.heads // network.keys
+
+        def attend() -> None:
+            keys, values = (torch.cat([past, one], dim=2).repeat_interleave(groups, dim=1) for _ in range(2))
+            F.scaled_dot_product_attention(query, keys, values)
+
+        return own_seconds(attend, self.device, 3)
+
     def line(self, shapes: Sequence[Shape], few: int = FEW, many: int = MANY) -> Line:
         """Seconds of these products by their rows."""
         return Line.through((1, few, self.products(shapes, few)), (1, many, self.products(shapes, many)))
@@ -78,6 +91,15 @@ class _Machine:
                 F.linear(x, weight)
 
         return own_seconds(multiply, self.device) / copies * outputs / part
+
+
+def checking(weights: int) -> float:
+    """Seconds in which weights of so many bytes are hashed and looked through before anything is measured, by a few MiB of noise."""
+    noise = torch.rand(NUMBERS)
+    data = noise.numpy().tobytes()
+    hashed = own_seconds(lambda: hashlib.sha256(data), CPU, 3)
+    looked = own_seconds(lambda: torch.isfinite(noise).all(), CPU, 3)
+    return weights * (2 * hashed + looked) / len(data)  # for each file, and for all of them
 
 
 @torch.inference_mode()
@@ -108,7 +130,9 @@ def _decoding(machine: _Machine, network: Network, batch: int) -> Line:
     """A forward over one row of each sequence."""
     shapes = (*network.products, network.head)
     products = machine.line(shapes, 1, batch) if batch > 1 else Line(machine.products(shapes, 1), 0.0)
-    return Line(products.call + (network.layers * LAYER + STEP) * machine.small, products.each + network.head[0] * machine.number)
+    attended = network.layers * machine.attended(network, batch) / batch
+    each = products.each + network.head[0] * machine.number + attended
+    return Line(products.call + (network.layers * LAYER + STEP) * machine.small, each)
 
 
 def _writing(machine: _Machine) -> tuple[Line, float]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from driftcli.conditions import BASELINE, Condition, DraftSettings
@@ -20,6 +21,7 @@ from driftcli.engine.chains import Drafted
 from driftcli.engine.load import core_share, own_seconds
 from driftcli.engine.rows import CellRows, cell_rows
 from driftcli.engine.run import Job
+from driftcli.engine.serving import ServedTarget, uncut_layers
 from driftcli.engine.texts import Text, foreseen
 from driftcli.engine.timing import SECONDS, TURNS, step_lengths
 from driftcli.engine.trajectories import Trajectory, read_text
@@ -89,11 +91,21 @@ def texts_ahead(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], t
     return Texts(found, len(prompts), usual_reply(target, spec.max_new_tokens), spec.max_new_tokens, spec.batch_size)
 
 
+def looking_ahead(speed: Speed, batch: int) -> float:
+    """Seconds that `timed_speed` itself takes of a pair of some speed, each thing twice or more as `_Timed` has it."""
+    each, read, drafted, kept = 0.0, 3, 5, 3
+    for length in (SHORT, LONG):
+        anchors = length - PROMPT - TIMED
+        each += speed.read.of(read, read * length) + speed.fresh.of(drafted, drafted * length) + speed.link.of(3, 3 * anchors)
+        each += speed.rows.of(kept * TIMED, (kept + 2 * (MORE + 1)) * TIMED * anchors) + 8 * speed.file
+    return each + speed.read.of(2, 2 * LONG) + speed.step.of(4, 2 * (1 + batch))
+
+
 def timed_speed(pair: LoadedPair, prompts: Sequence[Prompt], batch_size: int) -> Speed:
     """The speed of a loaded pair on two texts of random tokens, and of writing what is measured of them."""
     target, size = pair.target, min(batch_size, len(prompts))
     short, long = (_Timed(pair, _text(target, prompts[0], length)) for length in (SHORT, LONG))
-    one, many = (own_seconds(lambda size=size: _step(target, size), target.device) for size in (1, size))  # type: ignore[misc]
+    one, many = (own_seconds(_decoding(target, size), target.device) for size in (1, size))
     made = Line.through((TIMED, short.n_rows, short.made), (TIMED, long.n_rows, long.made))
     speed = Speed(
         read=Line.through((1, SHORT, short.read), (1, LONG, long.read)),
@@ -136,9 +148,25 @@ def _drafted(pair: LoadedPair, trajectory: Trajectory, depth: int) -> Drafted:
     return draft(pair, trajectory, DraftSettings(depth), TIMED, free=False)
 
 
+def _decoding(target: LanguageModel, size: int) -> Callable[[], object]:
+    """A step of so many sequences, behind a text where the target's cache can be cut back to it."""
+    one = torch.zeros(size, 1, dtype=torch.long, device=target.device)
+    if uncut_layers(target):
+        return lambda: _alone(target, one)
+    served = ServedTarget(target)
+    served.read(torch.zeros(1, LONG, dtype=torch.long, device=target.device), 1)
+    served.repeat(size)
+
+    def step() -> None:
+        served.read(one, 1)
+        served.crop(LONG)
+
+    return step
+
+
 @torch.inference_mode()
-def _step(target: LanguageModel, size: int) -> None:
-    target.model(torch.zeros(size, 1, dtype=torch.long, device=target.device), use_cache=False)
+def _alone(target: LanguageModel, tokens: Tensor) -> None:
+    target.model(tokens, use_cache=False)
 
 
 def _keep(rows: CellRows) -> None:

@@ -31,7 +31,7 @@ class LmCache:
     """A language model that reads on from its cache."""
 
     def __init__(self, lm: LanguageModel) -> None:
-        if kinds := set(getattr(lm.config, "layer_types", None) or ()) - CROPPABLE:
+        if kinds := uncut_layers(lm):
             raise RunError(
                 f"{lm.source.name}: layers of type {', '.join(sorted(kinds))} cannot take read tokens back, "
                 "expected attention in every layer; give the costs of its steps by --costs"
@@ -59,6 +59,11 @@ class LmCache:
     def repeat(self, size: int) -> None:
         """One sequence becomes a batch of `size` alike."""
         self._cache.batch_repeat_interleave(size)
+
+
+def uncut_layers(lm: LanguageModel) -> set[str]:
+    """Types of layers whose cache cannot take read tokens back."""
+    return set(getattr(lm.config, "layer_types", None) or ()) - CROPPABLE
 
 
 @dataclass(frozen=True, slots=True)
