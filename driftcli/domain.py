@@ -167,6 +167,10 @@ class Estimate:
     high: float
     n_prompts: int
 
+    def __format__(self, form: str) -> str:
+        """The number with its interval, each in a form of floats: `12% [10%, 14%]` for `.0%`."""
+        return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}]"
+
 
 @dataclass(frozen=True, slots=True)
 class Absent:

@@ -233,7 +233,7 @@ def _own_count(run: Run, value: Estimate | Absent) -> str:
 def _interval(value: Estimate | Absent, form: str) -> str:
     if isinstance(value, Absent):
         return f"unknown ({value.reason})" if value.value is None else f"{value.value:{form}} ({TOO_FEW})"
-    return f"{value.value:{form}} [{value.low:{form}}, {value.high:{form}}]"
+    return f"{value:{form}}"
 
 
 _FORMS: dict[Form, Callable[[Estimate | Absent], str]] = {

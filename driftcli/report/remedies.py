@@ -100,7 +100,7 @@ def training_lines(run: Run, verdict: Verdict) -> list[str]:
 def _most(one: Advice) -> str:
     if isinstance(one.most, Absent):
         return f"unknown, {one.most.reason}"
-    return f"{one.most.value:.0%} [{one.most.low:.0%}, {one.most.high:.0%}], {one.unit}"
+    return f"{one.most:.0%}, {one.unit}"
 
 
 def training_json(run: Run, verdict: Verdict, number: Callable[[Estimate | Absent], Plain]) -> list[Plain]:

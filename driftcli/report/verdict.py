@@ -156,7 +156,7 @@ def _drift_headline(severity: Severity, drift: AxisVerdict, trace: Trace) -> str
     damage = trace.by_depth(compounding)[-1]
     if not isinstance(damage, Estimate):
         return "no loss found on the axes that were judged"
-    lost = f"{damage.value:z.0%} [{damage.low:z.0%}, {damage.high:z.0%}] of its accuracy at depth {trace.spec.depth}"
+    lost = f"{damage:z.0%} of its accuracy at depth {trace.spec.depth}"
     if severity == "healthy":
         counts = "which is not shown to matter" if drift.state == "open" else "too little to matter"
         return f"no drift found: beyond the hand-off the head loses {lost} by feeding on its own hidden state, {counts}"

@@ -127,4 +127,4 @@ def lost(kept: Estimate) -> Estimate:
 
 def drafts_lost(loss: Estimate) -> str:
     """A loss of accepted draft tokens in words."""
-    return f"{loss.value:z.0%} [{loss.low:z.0%}, {loss.high:z.0%}] of the accepted draft tokens are lost"
+    return f"{loss:z.0%} of the accepted draft tokens are lost"

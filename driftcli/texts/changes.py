@@ -92,7 +92,7 @@ def _told(trace: Trace, loss: Estimate | Absent) -> str:
     if isinstance(loss, Absent):
         return f"an unknown share ({loss.reason})"
     few = "" if loss.n_prompts == trace.n_prompts else f" ({loss.n_prompts} prompts)"
-    return f"{loss.value:z.0%} [{loss.low:z.0%}, {loss.high:z.0%}]{few}"
+    return f"{loss:z.0%}{few}"
 
 
 @dataclass(frozen=True)
