@@ -120,7 +120,7 @@ TERMS: tuple[Term, ...] = (
     Term(
         "regions",
         "Where a guess's attention goes: the sink (a first row that draws much of it), chat template, prompt content, verified "
-        "reply, and `ahead`, the drafter's own draft tokens. They sum to 1; `recent` is the last four keys, whatever their "
+        "reply, and ahead: the drafter's own draft tokens. They sum to 1; recent is the last four keys, whatever their "
         "region.",
         ("sink", "ahead", "verified", "recent", "template region"),
     ),

@@ -133,9 +133,8 @@ def _check_modules(pair: LoadedPair, spec: RunSpec) -> None:
 def _left_out(request: Request, job: Job) -> list[str]:
     """What of the request is not run: what `--quick` and `--limit` leave, and how to have more; what a probe, or a budget, says."""
     by = "--limit" if request.limit else "--quick; --no-quick or --limit for more"
-    told_elsewhere = request.budget is not None and not request.limit and not request.spec.quick
-    fewer = len(job.prompts) < (job.offered or 0) and not told_elsewhere
-    prompts = [f"{len(job.prompts)} of {job.offered} prompts ({by})"] if fewer else []
+    kept = len(job.prompts) if job.budget is None else job.budget.offered
+    prompts = [f"{kept} of {job.offered} prompts ({by})"] if kept < (job.offered or 0) else []
     short = request.spec.quick and not request.probes
     unasked = ", ".join(probe.name for probe in WHOLE if probe.name not in QUICK)
     battery = [f"{unasked} and parts of other probes left out (--quick; --no-quick for all)"] if short else []

@@ -103,8 +103,8 @@ def _notes(request: Request, ahead: _Ahead, before: int) -> list[str]:
     agenda, battery = ahead.agenda, ahead.agenda.battery
     said = [line for probe in battery if isinstance(probe, Cutting) for line in probe.left_out(agenda.card, agenda.spec)]
     if request.budget is not None:
-        budget = Budgeted(request.budget, tuple(agenda.dropped), len(ahead.prompts))
-        said += left_out(budget, agenda.asked(), before)
+        budget = Budgeted(request.budget, tuple(agenda.dropped), len(ahead.prompts), before)
+        said += left_out(budget, agenda.asked())
     usual, most = ahead.texts.usual, ahead.texts.most
     length = f"replies are taken to be {usual} tokens long{'' if usual == most else f', of up to {most}'}; shorter ones take less"
     return [*said, *on_some(agenda.conditions(), len(ahead.prompts)), length]

@@ -31,14 +31,15 @@ ENOUGH_PROMPTS = 24  # down to which prompts go before the short battery does: t
 
 @dataclass(frozen=True)
 class Budgeted:
-    """What was left out to keep to a time, decided once: names of conditions, and how many prompts were kept of those that there were.
+    """What was left out to keep to a time, decided once: names of conditions, and how many prompts were kept of so many offered.
 
     seconds: the time that was given.
     """
 
     seconds: int
-    dropped: tuple[str, ...] = ()
-    prompts: int = 0
+    dropped: tuple[str, ...]
+    prompts: int
+    offered: int
 
 
 def fit(seconds: int, agenda: Agenda, prompts: int, takes: Callable[[Agenda, int], float]) -> Budgeted:
@@ -60,7 +61,7 @@ def fit(seconds: int, agenda: Agenda, prompts: int, takes: Callable[[Agenda, int
             f"--budget of {told(seconds)}: the baseline and the search for the wiring on {kept} prompts, which always stay, take about "
             f"{told(round(takes(found, kept)))} here; allow that much, or ask for shorter replies (--max-new-tokens)"
         )
-    return Budgeted(seconds, tuple(found.dropped), kept)
+    return Budgeted(seconds, tuple(found.dropped), kept, prompts)
 
 
 def _steps(agenda: Agenda) -> tuple[list[list[Condition]], list[list[Condition]]]:
@@ -91,18 +92,19 @@ def budget_of(folder: Path, seconds: int) -> Budgeted | None:
     """What the run in a folder left out to keep to the same time, None where there is no such run or it cannot be read."""
     try:
         request = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["request"]["budget"]
-        found = Budgeted(request["seconds"], tuple(map(str, request["dropped"])), request["prompts"])
+        found = Budgeted(request["seconds"], tuple(map(str, request["dropped"])), request["prompts"], request["offered"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return found if found.seconds == seconds and type(found.prompts) is int and found.prompts > 0 else None
+    counts = (found.prompts, found.offered)
+    return found if found.seconds == seconds and all(type(count) is int and count > 0 for count in counts) else None
 
 
-def left_out(budget: Budgeted, conditions: Sequence[Condition], prompts: int) -> list[str]:
+def left_out(budget: Budgeted, conditions: Sequence[Condition]) -> list[str]:
     """What a budget left out and why, a line a probe, and how many of the prompts it kept."""
     by_probe: dict[str, list[str]] = {}
     for condition in conditions:
         if condition.name in budget.dropped:
             by_probe.setdefault(condition.probe, []).append(condition.name)
     lines = [f"{probe}: {few(names)} left out to keep to {told(budget.seconds)} (--budget)" for probe, names in by_probe.items()]
-    fewer = f"{budget.prompts} of {prompts} prompts to keep to {told(budget.seconds)} (--budget): intervals are wider"
-    return [*lines, *([fewer] if budget.prompts < prompts else [])]
+    fewer = f"{budget.prompts} of {budget.offered} prompts to keep to {told(budget.seconds)} (--budget): intervals are wider"
+    return [*lines, *([fewer] if budget.prompts < budget.offered else [])]

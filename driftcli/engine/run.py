@@ -80,7 +80,7 @@ class Job:
         """
         cut = [line for probe in self.battery if isinstance(probe, Cutting) for line in probe.left_out(self.pair.card, self.spec)]
         if self.budget is not None:
-            cut += left_out(self.budget, self.agenda.asked(), max(self.budget.prompts, self.offered or 0))
+            cut += left_out(self.budget, self.agenda.asked())
         return [*cut, *on_some(self.conditions(), len(self.prompts)), *cramped(self.pair, self.prompts, self.spec)]
 
     def begun(self) -> dict[str, Plain]:

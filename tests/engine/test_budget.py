@@ -37,7 +37,7 @@ def probes_of(names: tuple[str, ...]) -> set[str]:
 
 
 def test_what_fits_is_left_alone() -> None:
-    assert fit(10**6, AGENDA, 80, takes) == Budgeted(10**6, (), 80)
+    assert fit(10**6, AGENDA, 80, takes) == Budgeted(10**6, (), 80, 80)
 
 
 def test_noise_goes_first_and_whole_since_its_texts_are_shared() -> None:
@@ -70,9 +70,10 @@ def test_a_run_of_few_prompts_keeps_them() -> None:
 
 
 def test_what_is_left_out_is_said_a_line_a_probe_with_the_time() -> None:
-    lines = left_out(fit(len(AGENDA.conditions()) * 80 - 1, AGENDA, 80, takes), AGENDA.asked(), 80)
+    lines = left_out(fit(len(AGENDA.conditions()) * 80 - 1, AGENDA, 80, takes), AGENDA.asked())
     assert len(lines) == 1 and lines[0].startswith("noise: ") and lines[0].endswith("(--budget)")
-    assert "40 of 80 prompts to keep to 20m" in left_out(Budgeted(1200, (), 40), [], 80)[0]
+    assert "40 of 80 prompts to keep to 20m" in left_out(Budgeted(1200, (), 40, 80), [])[0]
+    assert left_out(Budgeted(1200, (), 24, 24), []) == []
 
 
 @pytest.mark.parametrize(
@@ -84,15 +85,15 @@ def test_a_folder_without_a_run_of_that_budget_has_decided_nothing(content: str,
 
 
 def test_what_a_run_left_out_is_left_out_again_for_the_same_time_alone(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text(json.dumps({"request": {"budget": {"seconds": 60, "dropped": ["a"], "prompts": 9}}}))
-    assert budget_of(tmp_path, 60) == Budgeted(60, ("a",), 9)
+    (tmp_path / "run.json").write_text(json.dumps({"request": {"budget": {"seconds": 60, "dropped": ["a"], "prompts": 9, "offered": 12}}}))
+    assert budget_of(tmp_path, 60) == Budgeted(60, ("a",), 9, 12)
     assert budget_of(tmp_path, 61) is None
 
 
 def test_a_dropped_condition_is_absent_with_its_reason_and_the_decision_is_part_of_the_request(models: Path, tmp_path: Path) -> None:
     pair, out = load_pair(str(models / "target"), str(models / "pre"), torch.device("cpu"), "float32"), tmp_path / "r"
     asked = [condition.name for condition in InputNoise().conditions(pair.card, job(pair, out).spec)]
-    made = job(pair, out, prompts(2), battery=(InputNoise(),), probe_names=["noise"], budget=Budgeted(60, tuple(asked[1:]), 2))
+    made = job(pair, out, prompts(2), battery=(InputNoise(),), probe_names=["noise"], budget=Budgeted(60, tuple(asked[1:]), 2, 2))
     measure(made, silent)
     run = read_run(out)
     assert run.failed == dict.fromkeys(asked[1:], "left out to keep to 1m (--budget)")
