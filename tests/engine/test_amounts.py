@@ -39,7 +39,7 @@ def test_the_baseline_on_two_turns_of_three_prompts_is_counted_as_by_hand() -> N
 def test_prompts_answered_together_wait_for_the_longest_reply_and_one_alone_for_its_own() -> None:
     some = replace(TEXTS, turns=[*TEXTS.turns, Turn(5, 2)], usual=5)
     found = amounts(agenda(), [FULL], some, 5)
-    assert found.steps == 2 * 10 + 2 * 10 + 5  # three prompts in two batches at two turns each, where the longest is twice the mean; one more
+    assert found.steps == 2 * 10 + 2 * 10 + 5  # two batches at two turns each, the longest twice the mean, and one alone
     assert found.stepped == 3 * 10 + 3 * 10 + 5
     alone = replace(FULL, text=TextSettings(alone=True))
     assert amounts(agenda(), [alone], some, 5).steps == 7 * 5
