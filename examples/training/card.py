@@ -60,7 +60,7 @@ def write_card(out: Path, target: str, data: Streams, plan: Plan) -> None:
         "title": plan.head.capitalize(),
         "target": Path(target).name,
         "feedback": FEEDBACK.get(plan.head),
-        "began": BEGAN.get(plan.start, f"It went\n  on from {plan.start.rpartition(' ')[0]}."),
+        "began": BEGAN.get(plan.start, f"It went\n  on from {plan.start.rpartition(' ')[0]} (`--from`)."),
         "over": _scored(plan.vocabulary),
         "drawn": f", on {plan.rows} reply tokens\n  drawn from each batch, held-out ones too" if plan.rows else "",
         "count": len(lengths),

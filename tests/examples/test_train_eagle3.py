@@ -76,7 +76,7 @@ def test_training_goes_on_from_an_older_head_of_the_same_norm(trained: Path, tmp
     train(trained, tmp_path / "same", norm="pre", begin=str(old), steps=1, rate=0.0)
     whole, same = (load_file(folder / "model.safetensors") for folder in (old, tmp_path / "same"))
     assert whole.keys() == same.keys() and all(whole[name].equal(same[name]) for name in whole)  # its 200 draft tokens, not the 50 asked
-    assert "It went\n  on from trained-pre." in (tmp_path / "same" / "README.md").read_text()
+    assert "It went\n  on from trained-pre (`--from`)." in (tmp_path / "same" / "README.md").read_text()
     train(trained, tmp_path / "more", norm="pre", begin=str(old), steps=100, rate=1e-3, unroll=3)
     before, after = (
         float(list(csv.DictReader((folder / "loss.csv").open()))[-1]["held_out_loss_1"]) for folder in (old, tmp_path / "more")
