@@ -29,6 +29,7 @@ REGION_MEANING: dict[str, str] = {
     "recent": "last 4 keys, any region",
 }
 KEPT = "accepted draft tokens, against the baseline's"  # heading of what conditions keep
+AGAINST_FIRST = "accepted draft tokens, against the same replies' first tokens"  # heading of what later parts of replies keep
 TOO_FEW = "too few prompts for an interval"  # in place of one; how many there are stands beside what is not judged for that reason
 Form = Literal["percent", "low", "high", "times", "number", "points"]
 

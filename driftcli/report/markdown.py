@@ -66,6 +66,8 @@ def _parts(run: Run, verdict: Verdict, found: Sequence[Outcome], todo: Sequence[
     trials = [list(map(escaped, (name, state, words, gain))) for state, name, words, gain in remedies.remedy_rows(run, found)]
     answer = [escaped(one) for one in (remedies.answer(run, verdict, found),) if one]
     typed = [escaped(line) for line in remedies.settable(remedies.typed(run, found))]
+    positions = [list(map(escaped, row)) for row in evidence.position_rows(run)]
+    by_position = ("reply tokens", "replies", evidence.length_name(run), evidence.AGAINST_FIRST)
     speed = _by_depth(run, "draft length", speeds.speed_rows(run)) if speeds.speed_rows(run) else []
     return [
         Part("Findings", table(("code", "severity", "claim"), ["---"] * 3, findings), 2, bool(findings)),
@@ -74,6 +76,7 @@ def _parts(run: Run, verdict: Verdict, found: Sequence[Outcome], todo: Sequence[
         Part("Mitigations", table(("trial", "", "best option", "gain"), ("---", "---", "---", "--:"), trials), 2, bool(trials)),
         Part("What to type", _bullets([*answer, *typed]), 0, bool(answer or typed)),
         Part("Conditions", table(("probe", "condition", evidence.length_name(run), evidence.KEPT), CELLS, conditions), 2, bool(conditions)),
+        Part("Position in the reply", table(by_position, CELLS, positions), 2, bool(positions)),
         Part("Also", _bullets(map(escaped, notes.remarks(run))), 0, bool(notes.remarks(run))),
     ]
 
@@ -104,12 +107,6 @@ def _by_depth(run: Run, corner: str, rows: Sequence[Row]) -> list[str]:
     head = [corner, *map(str, shown), ""]
     body = [[escaped(row.name.strip()), *(escaped(row.cells[depth - 1]) for depth in shown), escaped(row.remark)] for row in rows]
     return table(head, ["---", *["--:"] * (len(head) - 2), "---"], body)
-
-
-def _conditions(run: Run) -> list[list[str]]:
-    rows = [list(map(escaped, row)) for row in evidence.condition_rows(run)]
-    head = ["probe", "condition", evidence.length_name(run), evidence.KEPT]
-    return [["### Conditions"], table(head, ["---", "---", "--:", "--:"], rows)] if rows else []
 
 
 def table(head: Sequence[str], rule: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:

@@ -129,6 +129,7 @@ def _whole(run: Run, verdict: Verdict, width: int, *, looking: bool) -> list[lis
         by_depth("depth", [curve.row(run) for curve in evidence.main_curves(run)], width),
         [Text(heading, style="dim"), *by_depth("depth", [curve.row(run) for curve in attention], width)],
         _conditions(run, width),
+        _positions(run, width),
         [Text("FINDINGS", style="bold"), *_findings(verdict.findings, width)] if verdict.findings else [Text("No findings.", style="bold")],
         _block("WHAT TO DO", advice.advice_lines(run, verdict, found)),
         _block("ALSO", [*notes.axis_lines(verdict), *notes.remarks(run)]),
@@ -175,6 +176,11 @@ def _conditions(run: Run, width: int) -> list[RenderableType]:
         for number, (_, *own) in enumerate(rows_of_probe)
     ]
     return listed(("CONDITIONS", "", evidence.length_name(run), evidence.KEPT), cells, 3, width)
+
+
+def _positions(run: Run, width: int) -> list[RenderableType]:
+    rows = [tuple(map(Text, row)) for row in evidence.position_rows(run)]
+    return listed(("REPLY TOKENS", "replies", evidence.length_name(run), evidence.AGAINST_FIRST), rows, 3, width) if rows else []
 
 
 def _findings(findings: Sequence[Finding], width: int) -> list[RenderableType]:
