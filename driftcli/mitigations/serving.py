@@ -58,11 +58,6 @@ def sglang_draft_tokens(drafts: int) -> int:
     return drafts + 1
 
 
-def drafts_of_sglang(draft_tokens: int) -> int:
-    """Proposals of a chain that SGLang counts as `draft_tokens`."""
-    return draft_tokens - 1
-
-
 def by_batch_size(best: Sequence[tuple[int, int]], *, self_feeding: bool = True) -> dict[Engine, str]:
     """A number of proposals by batch size, 0 for none. best: batch sizes that were measured, each with its number, which holds up to the
     next one; ValueError without any or for one that is named twice.

@@ -101,8 +101,6 @@ def test_sglang_counts_the_root_among_the_draft_tokens(drafts: int) -> None:
     flags = dict(zip(*[iter(text.split())] * 2, strict=True))
     steps, tokens = int(flags["--speculative-num-steps"]), int(flags["--speculative-num-draft-tokens"])
     assert (steps, tokens, flags["--speculative-eagle-topk"]) == (drafts, drafts + 1, "1")
-    assert serving.drafts_of_sglang(tokens) == drafts
-    assert serving.sglang_draft_tokens(serving.drafts_of_sglang(tokens)) == tokens
 
 
 def test_the_others_count_proposals() -> None:
