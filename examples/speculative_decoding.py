@@ -25,13 +25,13 @@ from transformers.utils import logging as transformers_logging
 
 from driftcli.domain import BUNDLED, Absent, Estimate
 from driftcli.engine.serving import ServedDrafter, ServedTarget, serve
-from driftcli.engine.texts import plain_decoding
 from driftcli.engine.timing import StepTimer, source
 from driftcli.errors import DriftError
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.statistics.costs import StepCosts
 from driftcli.statistics.intervals import Bootstrap
 from driftcli.statistics.payoff import speed
+from driftcli.target.in_process import plain_decoding
 from driftcli.target.language_model import choose_device
 from driftcli.texts.prompts import builtin_prompts, bundled_prompts, limited
 from driftcli.texts.rendering import render

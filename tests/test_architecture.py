@@ -43,7 +43,10 @@ LAYERS = (  # each imports from its own and from those before it
 BRINGS_TORCH = (  # the only modules that name torch or transformers when they are loaded, and those that import them
     "driftcli.sources.pickles",
     "driftcli.sources.tensors",
+    "driftcli.target.capture",
+    "driftcli.target.in_process",
     "driftcli.target.language_model",
+    "driftcli.target.target",
     "driftcli.texts.pieces",
     "driftcli.texts.rendering",
     "driftcli.texts.system_prompts",

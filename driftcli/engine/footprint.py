@@ -13,8 +13,8 @@ from pathlib import Path
 from driftcli.conditions import Condition
 from driftcli.engine.agenda import Agenda, sharing_texts
 from driftcli.engine.amounts import Amounts, Texts, amounts
-from driftcli.engine.texts import CHUNK
 from driftcli.loading.outline import Network, Outline
+from driftcli.target.in_process import CHUNK
 
 STEP_ROW, STEP_FILE = 43.2, 24_000  # bytes on disk of a row of `steps` and of a file beside its rows
 HEAD_ROW, HEAD_FILE = 35.6, 1_000  # the same of `heads`

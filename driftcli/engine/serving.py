@@ -16,12 +16,12 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from driftcli.engine.attention import sdpa
-from driftcli.engine.capture import StreamCapture
-from driftcli.engine.texts import CHUNK
 from driftcli.errors import RunError
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.families.mtp.head import MtpModules
 from driftcli.families.self_feeding import DrafterLayer, Projected, SelfFeedingDrafter
+from driftcli.target.capture import StreamCapture
+from driftcli.target.in_process import CHUNK
 from driftcli.target.language_model import LanguageModel
 
 CROPPABLE = {"full_attention", "sliding_attention", "chunked_attention"}  # layers whose cache loses its last tokens by being cut

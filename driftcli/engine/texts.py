@@ -14,17 +14,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import Tensor
-from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+from transformers import PreTrainedTokenizerBase
 
 from driftcli.conditions import TextSettings
 from driftcli.domain import Message, Prompt
 from driftcli.errors import PromptError
-from driftcli.target.language_model import LanguageModel
+from driftcli.target.target import Target, Writing
 from driftcli.texts.prompts import content_hash
 from driftcli.texts.rendering import OWN, REPLY, Rendered, render
 
-CHUNK = 512  # tokens of a text that the target reads at once: masks and activations of a long one would not fit (chosen by us)
 UNWRITTEN = "..."  # of a reply, so that a template that wants roles to alternate sees them do so
 OTHER_SETTINGS = {"eos_token_id", "pad_token_id", "bos_token_id", "transformers_version", "_from_model_config", "use_cache"}
 
@@ -59,31 +57,14 @@ class Text:
         return max(0, len(self.ids) - horizon - self.prompt_length)
 
 
-def ignored_settings(target: LanguageModel) -> tuple[str, ...]:
+def ignored_settings(target: Target) -> tuple[str, ...]:
     """What the target's generation config asks for and plain greedy decoding sets aside, as `name=value`."""
-    own = target.model.generation_config.to_diff_dict()
+    own = target.generation_config.to_diff_dict()
     return tuple(f"{key}={value}" for key, value in sorted(own.items()) if key not in OTHER_SETTINGS and value not in (None, False))
 
 
-@contextmanager
-def plain_decoding(target: LanguageModel) -> Iterator[GenerationConfig]:
-    """The target decodes greedily to its own end tokens inside; transformers would fill what is left open from the model's own config."""
-    own = target.model.generation_config
-    end = own.eos_token_id if own.eos_token_id is not None else target.tokenizer.eos_token_id
-    first_end = end[0] if isinstance(end, list) else end
-    known = range(len(target.embedding))  # what stands before a short prompt is masked, but its embedding is looked up
-    pad = next((token for token in (own.pad_token_id, first_end) if token in known), 0)
-    plain = GenerationConfig(eos_token_id=end, pad_token_id=pad, bos_token_id=own.bos_token_id)  # type: ignore[no-untyped-call]
-    target.model.generation_config = plain
-    try:
-        yield plain
-    finally:
-        target.model.generation_config = own
-
-
-@torch.inference_mode()
 def write_texts(
-    target: LanguageModel,
+    target: Target,
     prompts: Sequence[Prompt],
     max_new_tokens: int,
     settings: TextSettings = OWN,
@@ -103,7 +84,7 @@ def write_texts(
     while open_turns:
         rendered = [_rendered(target.tokenizer, prompt, turn, replies, settings) for prompt, replies in open_turns]
         with seeded(target, f"{seed} {turn} {' '.join(content_hash(prompt) for prompt, _ in open_turns)}"):
-            writing = _Writing(max_new_tokens, settings.temperature, None if say is None else partial(say, turn))
+            writing = Writing(max_new_tokens, settings.temperature, None if say is None else partial(say, turn))
             made = _replies(target, [prompt for prompt, _ in open_turns], rendered, writing)
         following = []
         for (prompt, replies), text, reply in zip(open_turns, rendered, made, strict=True):
@@ -114,7 +95,7 @@ def write_texts(
     return found
 
 
-def lengthened(target: LanguageModel, prompts: Sequence[Prompt], said: Sequence[Text], length: int) -> list[Prompt]:
+def lengthened(target: Target, prompts: Sequence[Prompt], said: Sequence[Text], length: int) -> list[Prompt]:
     """The prompts as the last turn of long conversations: others stand before them, each user's first words and the reply to them, as many
     as `length` tokens of rendered prompt admit, some again where there are too few. A prompt that is too long by itself stays alone.
 
@@ -137,7 +118,7 @@ def lengthened(target: LanguageModel, prompts: Sequence[Prompt], said: Sequence[
     return found
 
 
-def replay_texts(target: LanguageModel, texts: Sequence[Text], settings: TextSettings) -> list[Text]:
+def replay_texts(target: Target, texts: Sequence[Text], settings: TextSettings) -> list[Text]:
     """The same replies behind the same prompts rendered as `settings` want them; no reply counts as written by the target there."""
     replies = {(text.prompt.id, text.turn): text.ids[text.prompt_length :] for text in texts}
     found = []
@@ -158,7 +139,7 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, turn: int, rep
     return render(tokenizer, prompt.id, _conversation(prompt, turn, replies), prompt.text, settings)
 
 
-def _said(target: LanguageModel, reply: Sequence[int]) -> str:
+def _said(target: Target, reply: Sequence[int]) -> str:
     """A reply as the conversation of a later turn holds it."""
     return str(target.tokenizer.decode(list(reply), skip_special_tokens=True))
 
@@ -176,7 +157,7 @@ def _conversation(prompt: Prompt, turn: int, replies: tuple[str, ...]) -> list[M
 
 
 @contextmanager
-def seeded(target: LanguageModel, drawn_for: str) -> Iterator[None]:
+def seeded(target: Target, drawn_for: str) -> Iterator[None]:
     """What is drawn inside depends on `drawn_for` alone; the random state is put back after it."""
     devices = [target.device] if target.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
@@ -189,67 +170,18 @@ def seed_for(drawn_for: str) -> int:
     return int.from_bytes(hashlib.sha256(drawn_for.encode()).digest()[:8]) >> 1
 
 
-@dataclass(frozen=True)
-class _Writing:
-    """How replies are written, and who is told their number of tokens meanwhile."""
-
-    most: int
-    temperature: float
-    say: Callable[[int], None] | None
-
-
-class _Told(StoppingCriteria):
-    """Stops nothing: tells how many tokens were written, which `generate` lets nobody else see."""
-
-    def __init__(self, before: int, say: Callable[[int], None]) -> None:
-        self._before, self._say = before, say
-
-    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: object) -> Tensor:
-        self._say(input_ids.shape[1] - self._before)
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-
-
-def _replies(target: LanguageModel, prompts: list[Prompt], rendered: list[Rendered], writing: _Writing) -> list[list[int]]:
+def _replies(target: Target, prompts: list[Prompt], rendered: list[Rendered], writing: Writing) -> list[list[int]]:
     """The reply to each rendered prompt: its given response, or what the target writes, all in one batch."""
     given = [None if prompt.response is None else _given(target, prompt) for prompt in prompts]
     asked = [text for text, response in zip(rendered, given, strict=True) if response is None]
-    written = iter(_generate(target, asked, writing) if asked else ())
+    written = iter(target.write([text.ids for text in asked], writing) if asked else ())
     return [next(written) if response is None else response for response in given]
 
 
-def _given(target: LanguageModel, prompt: Prompt) -> list[int]:
+def _given(target: Target, prompt: Prompt) -> list[int]:
     reply = list(target.tokenizer(prompt.response, add_special_tokens=False).input_ids)
     if not reply:
         raise PromptError(
             f"prompt {prompt.id}: its response has no tokens, expected some text; leave `response` out to let the target answer"
         )
     return reply
-
-
-def _generate(target: LanguageModel, rendered: list[Rendered], writing: _Writing) -> list[list[int]]:
-    longest = max(len(text.ids) for text in rendered)
-    pads = [longest - len(text.ids) for text in rendered]
-    with plain_decoding(target) as settings:
-        padded = [[settings.pad_token_id] * pad + text.ids for pad, text in zip(pads, rendered, strict=True)]
-        mask = [[0] * pad + [1] * len(text.ids) for pad, text in zip(pads, rendered, strict=True)]
-        out = target.model.generate(  # type: ignore[operator]
-            torch.tensor(padded, device=target.device),
-            attention_mask=torch.tensor(mask, device=target.device),
-            max_new_tokens=writing.most,
-            prefill_chunk_size=CHUNK,
-            stopping_criteria=StoppingCriteriaList([] if writing.say is None else [_Told(longest, writing.say)]),
-            **choosing(writing.temperature),
-        )
-    ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
-    return [_until(reply, ends) for reply in out[:, longest:].tolist()]
-
-
-def choosing(temperature: float) -> dict[str, bool | int | float]:
-    """How `generate` chooses tokens: from the whole distribution at a temperature, or greedily at 0."""
-    return {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
-
-
-def _until(reply: list[int], ends: Sequence[int | None]) -> list[int]:
-    """A reply up to its first end token, that included."""
-    stop = next((place for place, token in enumerate(reply) if token in ends), len(reply))
-    return reply[: stop + 1]

@@ -6,7 +6,7 @@ company. Captured streams cover positions `0 .. N - 2`: the last token is never 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,10 +14,8 @@ import torch
 from torch import Tensor
 
 from driftcli.domain import Prompt
-from driftcli.engine.attention import MASKED
-from driftcli.engine.capture import StreamCapture
-from driftcli.engine.texts import CHUNK, Text
-from driftcli.target.language_model import LanguageModel
+from driftcli.engine.texts import Text
+from driftcli.target.target import Target
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Trajectory:
     target_prob: Tensor
     target_entropy: Tensor
     agrees: Tensor
-    streams: dict[int, Tensor]
+    streams: Mapping[int, Tensor]
     temperature: float = 1.0
 
     @property
@@ -65,35 +63,7 @@ class Trajectory:
         return self.text.n_anchors(horizon)
 
 
-@torch.inference_mode()
-def read_text(target: LanguageModel, text: Text, boundaries: Sequence[int], temperature: float = 1.0) -> Trajectory:
-    """The target's streams at `boundaries` on a text, and its probability and entropy at every reply token: one teacher-forced pass."""
-    whole, start = torch.tensor(text.ids), text.prompt_length
-    probs, entropies, agrees, cache = [], [], [], None
-    with StreamCapture(target.decoder, target.layers, boundaries, len(whole)) as capture:
-        for at in range(0, len(whole) - 1, CHUNK):
-            chunk = whole[at : min(at + CHUNK, len(whole) - 1)]
-            out = target.model(
-                chunk[None].to(target.device),
-                use_cache=len(whole) - 1 > CHUNK,
-                logits_to_keep=max(1, min(len(chunk), at + len(chunk) - start + 1)),
-                **target.continuing(cache),
-            )
-            cache = out.past_key_values
-            wanted = whole[at + 1 : at + 1 + len(chunk)][-out.logits.shape[1] :].to(out.logits.device)
-            if at + len(chunk) < start:
-                continue
-            prob, entropy = _prob_and_entropy(out.logits[0] / temperature, wanted)
-            probs.append(prob.cpu())
-            entropies.append(entropy.cpu())
-            agrees.append((out.logits[0].argmax(-1) == wanted).cpu())
-        streams = {boundary: stream[0] for boundary, stream in capture.take().items()}
-    return Trajectory(text, torch.cat(probs), torch.cat(entropies), torch.cat(agrees), streams, temperature)
-
-
-def _prob_and_entropy(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Probability of the wanted tokens and entropy in nats; (query, vocabulary) -> (query,) each."""
-    gaps = (logits.float() - logits.amax(-1, keepdim=True)).clamp_(min=MASKED)  # finite also for a token that is ruled out
-    weights = gaps.exp()
-    total = weights.sum(-1)
-    return weights.gather(-1, wanted[:, None])[:, 0] / total, total.log() - weights.mul_(gaps).sum(-1) / total
+def read_text(target: Target, text: Text, boundaries: Sequence[int], temperature: float = 1.0) -> Trajectory:
+    """The target's streams at `boundaries` on a text, and its probability and entropy at every reply token."""
+    read = target.read(text.ids, text.prompt_length, boundaries, temperature)
+    return Trajectory(text, read.probs, read.entropies, read.agrees, read.streams, temperature)

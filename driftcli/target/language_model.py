@@ -25,6 +25,7 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoTokenizer,
     Cache,
+    GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -36,6 +37,8 @@ from driftcli.sources.checkpoint import stored_tensors
 from driftcli.sources.files import Json, Source, holds_weights, read_config, reason, weight_files
 from driftcli.sources.tensors import require_finite
 from driftcli.target.facts import TargetFacts, check_declared
+from driftcli.target.in_process import read, written
+from driftcli.target.target import Reading, Writing
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 ROOM_ON_A_GPU = 0.8  # share of a GPU's free memory that weights may fill before the model is spread; the rest is for caches (chosen by us)
@@ -114,6 +117,19 @@ class LanguageModel:
     def device(self) -> torch.device:
         """Where tokens go in."""
         return self.embedding.device
+
+    @property
+    def generation_config(self) -> GenerationConfig:
+        """How it is to be decoded by its files, of which the end tokens are used."""
+        return cast(GenerationConfig, self.model.generation_config)
+
+    def write(self, prompts: Sequence[Sequence[int]], writing: Writing) -> list[list[int]]:
+        """As the contract of a target, all in one batch."""
+        return written(self, prompts, writing)
+
+    def read(self, ids: Sequence[int], prompt_length: int, boundaries: Sequence[int], temperature: float = 1.0) -> Reading:
+        """As the contract of a target, alone and in chunks: what a drafter sees of a text is the same in whatever company."""
+        return read(self, ids, prompt_length, boundaries, temperature)
 
     def continuing(self, cache: Cache | None) -> dict[str, Cache | None]:
         """The argument by which the model goes on from a cache: transformers 5.24 renamed it, and warns of the old name."""

@@ -18,10 +18,10 @@ import typer
 from torch import Tensor
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
-from driftcli.engine.texts import choosing, plain_decoding
 from driftcli.errors import PromptError, RunError, SourceError
 from driftcli.families.causal_lm.loading import sliding_window
 from driftcli.sources.fingerprint import fingerprint
+from driftcli.target.in_process import choosing, plain_decoding
 from driftcli.target.language_model import LanguageModel
 from driftcli.texts.prompts import read_prompts
 from driftcli.traces.writer import write_json

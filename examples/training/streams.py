@@ -13,9 +13,9 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from driftcli.engine.capture import StreamCapture
 from driftcli.errors import RunError
 from driftcli.sources.fingerprint import fingerprint
+from driftcli.target.capture import StreamCapture
 from driftcli.target.language_model import LanguageModel
 from driftcli.traces.writer import write_json
 from training.conversations import Conversation, digest, packed

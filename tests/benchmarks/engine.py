@@ -39,13 +39,14 @@ from driftcli.engine import chains, run
 from driftcli.engine.attention import CANDIDATES, LABELS, Keys, Masses, Sight
 from driftcli.engine.chains import draft_chains
 from driftcli.engine.run import Job, measure
-from driftcli.engine.texts import plain_decoding, write_texts
+from driftcli.engine.texts import write_texts
 from driftcli.engine.trajectories import Trajectory, read_text
 from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.self_feeding import RopeTables
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.report.json import render
 from driftcli.report.verdict import judge
+from driftcli.target.in_process import plain_decoding
 from driftcli.texts.prompts import builtin_prompts, content_hash, limited
 from driftcli.traces.reader import read_run
 from driftcli.traces.writer import RunFolder

@@ -52,8 +52,7 @@ def test_a_continuation_in_a_batch_is_the_plain_greedy_one_with_its_probabilitie
 def test_prompts_read_in_chunks_give_the_same_text_and_streams(target: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = [Prompt(f"p{n}", (Message("user", "say ab " * n),)) for n in (1, 4, 9)]  # the short ones are padded over whole chunks
     whole = trajectories(target, asked, BOUNDARIES, 12)
-    for module in ("texts", "trajectories"):
-        monkeypatch.setattr(f"driftcli.engine.{module}.CHUNK", 7)
+    monkeypatch.setattr("driftcli.target.in_process.CHUNK", 7)
     for one, other in zip(whole, trajectories(target, asked, BOUNDARIES, 12), strict=True):
         assert one.ids.tolist() == other.ids.tolist()
         torch.testing.assert_close(one.target_entropy, other.target_entropy, rtol=1e-4, atol=1e-5)
@@ -97,7 +96,7 @@ def test_several_user_turns_are_filled_by_the_targets_replies(target: LanguageMo
 
 @torch.inference_mode()
 def test_a_given_response_is_read_in_chunks_as_if_the_target_had_written_it(target: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("driftcli.engine.trajectories.CHUNK", 7)
+    monkeypatch.setattr("driftcli.target.in_process.CHUNK", 7)
     ascii_prompt = Prompt("a", (Message("user", "say ab"),), response="hello there")
     (given,) = trajectories(target, [ascii_prompt], BOUNDARIES, 10)
     assert target.tokenizer.decode(given.ids[given.prompt_length :]) == "hello there"

@@ -1,0 +1,94 @@
+"""What is asked of a verifying model, whatever runs it: it writes replies, and it reads texts and hands out its streams on the way.
+
+Boundary `b` is its residual stream after `b` decoder layers: 0 the embeddings, `L` the stream before the final norm, `L + 1` behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
+
+from driftcli.sources.files import Source
+from driftcli.target.facts import TargetFacts
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How replies are written: of so many tokens at most, at a temperature, greedily at 0. say: told how many tokens each has meanwhile."""
+
+    most: int
+    temperature: float = 0.0
+    say: Callable[[int], None] | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a target says of a text that it has read.
+
+    probs: of each reply token (reply token,); entropies: of its distribution there, in nats; agrees: it is the target's own first choice.
+    streams: by boundary, (position - 1, width), since the last token needs no state.
+    """
+
+    probs: Tensor
+    entropies: Tensor
+    agrees: Tensor
+    streams: Mapping[int, Tensor]
+
+
+class Target(Protocol):
+    """A verifying model with its tokenizer; `unread` names the tensors that nothing has a place for."""
+
+    @property
+    def source(self) -> Source:
+        """Where it comes from."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Its tokenizer, which tells character offsets."""
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Names of stored tensors that its class has no place for."""
+
+    @property
+    def config(self) -> PretrainedConfig:
+        """The text model's settings, also of a multimodal model."""
+
+    @property
+    def generation_config(self) -> GenerationConfig:
+        """How it is to be decoded by its files, of which the end tokens are used."""
+
+    @property
+    def facts(self) -> TargetFacts:
+        """What a drafter's checkpoint is held against."""
+
+    @property
+    def has_rotary_positions(self) -> bool:
+        """Whether positions are rotations, which can be computed beyond those that the config admits."""
+
+    @property
+    def embedding(self) -> Tensor:
+        """Input embeddings (vocabulary, width)."""
+
+    @property
+    def head(self) -> Tensor:
+        """Output projection (vocabulary, width); a drafter computes in its dtype and beside it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the embeddings are."""
+
+    @property
+    def device_name(self) -> str:
+        """What it runs on, in the device's own words."""
+
+    def write(self, prompts: Sequence[Sequence[int]], writing: Writing) -> list[list[int]]:
+        """The reply to each rendered prompt, up to its first end token, that included; what is drawn depends on torch's random state."""
+
+    def read(self, ids: Sequence[int], prompt_length: int, boundaries: Sequence[int], temperature: float = 1.0) -> Reading:
+        """Its streams at `boundaries` on a text, and its probability and entropy at every token behind the prompt."""
