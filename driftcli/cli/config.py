@@ -35,6 +35,7 @@ ASKED_FOR = {  # what a file that was only found may not say, and why
     "trust-remote-code": "runs Python that comes with a checkpoint",
     "force": "overwrites runs",
     "output": "writes files",
+    "engine-args": "may have an engine run code of others",
 }
 SOURCES = {"COMMANDLINE": "command line", "ENVIRONMENT": "environment", "DEFAULT_MAP": "file", "DEFAULT": "default"}
 

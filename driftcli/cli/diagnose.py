@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from driftcli.cli.engine import checked_engine
 from driftcli.cli.formats import FormatChoice
 from driftcli.cli.outputs import OutputChoice, outputs_asked
-from driftcli.cli.request import DtypeChoice, Request
+from driftcli.cli.request import DtypeChoice, EngineChoice, Request
 from driftcli.domain import BUNDLED, RunSpec
 from driftcli.durations import duration
 from driftcli.errors import UsageError
@@ -32,6 +33,8 @@ OUT = "Run folder; the same request resumes it. Default: the last unfinished run
 TEMPERATURE = "Temperature at which the target draws its replies, and of all probabilities; 0 decodes greedily."
 SEED = "Seed of the intervals' resampling, and of replies drawn at a temperature."
 BATCH_SIZES = "Sequences that are decoded together: steps are timed at 1,8,...; the first decides."
+ENGINE = "What runs the target: transformers in this process, or vLLM, which measures it as served (needs driftcli[vllm])."
+ENGINE_ARGS = 'Arguments of vLLM\'s engine as JSON, such as \'{"tensor_parallel_size": 2, "quantization": "fp8"}\'.'
 BUDGET = "Leave out what tells least until the run takes about so long, as 90s, 20m, 1h30m; says what. driftcli plan tells before."
 COLDEST, HOTTEST = 0.01, 10.0  # of a temperature; at a lower one servers decode greedily, above there is nothing but noise (chosen by us)
 BUNDLED_PAIR = (f"{BUNDLED}target", f"{BUNDLED}pre-norm")
@@ -61,6 +64,8 @@ def diagnose(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help=THREADS)] = None,
     dtype: Annotated[DtypeChoice, typer.Option(help="auto: float32 on a CPU, the config's on a GPU.")] = "auto",
+    engine: Annotated[EngineChoice, typer.Option(help=ENGINE)] = "transformers",
+    engine_args: Annotated[str | None, typer.Option(help=ENGINE_ARGS)] = None,
     reading: Annotated[
         ReadingChoice, typer.Option(help="Whose way to compute a head's step; declared: vLLM's, where it can run the file.")
     ] = "declared",
@@ -77,7 +82,7 @@ def diagnose(
     """Measure a drafter/target pair: curves by depth, drift and its cost, findings, what to do."""
     request = requested(
         target, drafter, prompts, probe, quick, depth, max_new_tokens, lengths, limit, temperature, batch_size, batch_sizes, costs, seed,
-        device, threads, dtype, reading, trust_remote_code, out, force, budget,
+        device, threads, dtype, engine, engine_args, reading, trust_remote_code, out, force, budget,
     )  # fmt: skip
     from driftcli.cli.diagnosis import diagnose_pair
     from driftcli.cli.gate import Ending, end
@@ -89,8 +94,8 @@ def diagnose(
 def requested(
     target: str | None, drafter: str | None, prompts: Path | None, probe: list[str] | None, quick: bool | None, depth: int,
     max_new_tokens: int, lengths: str | None, limit: int | None, temperature: float, batch_size: int, batch_sizes: str,
-    costs: Path | None, seed: int, device: str, threads: int | None, dtype: DtypeChoice, reading: ReadingChoice, trust_remote_code: bool,
-    out: Path | None, force: bool, budget: str | None,
+    costs: Path | None, seed: int, device: str, threads: int | None, dtype: DtypeChoice, engine: EngineChoice, engine_args: str | None,
+    reading: ReadingChoice, trust_remote_code: bool, out: Path | None, force: bool, budget: str | None,
 ) -> Request:  # fmt: skip
     """What options of `diagnose` ask for; UsageError for those that cannot be."""
     quick = (target is None and drafter is None) if quick is None else quick
@@ -98,10 +103,12 @@ def requested(
     seconds = None if budget is None else duration(budget)
     lengths_asked, drawn_at = whole_numbers("--lengths", lengths, "512,1024"), checked_temperature(temperature)
     spec = RunSpec(depth, max_new_tokens, batch_size, seed, quick, lengths_asked, drawn_at)
+    args = checked_engine(engine, engine_args, drawn_at)
     sizes, asked = whole_numbers("--batch-sizes", batch_sizes, "1,8,32"), probe or []
     return Request(
-        target, drafter, prompts, asked, spec, limit, device, dtype, reading, trust_remote_code, out, force, costs, sizes, threads, seconds
-    )
+        target, drafter, prompts, asked, spec, limit, device, dtype, reading, trust_remote_code, out, force, costs, sizes, threads, seconds,
+        engine, args,
+    )  # fmt: skip
 
 
 def whole_numbers(option: str, asked: str | None, example: str) -> tuple[int, ...]:

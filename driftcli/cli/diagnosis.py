@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
@@ -24,7 +25,7 @@ from driftcli.engine.run import Job, measure
 from driftcli.engine.timing import measure_costs
 from driftcli.errors import RunError, UsageError
 from driftcli.families.mtp.head import MtpModules
-from driftcli.loading.pair import LoadedPair, load_pair
+from driftcli.loading.pair import InVllm, LoadedPair, load_pair
 from driftcli.mitigations.probe import MITIGATED
 from driftcli.printable import counted, masked
 from driftcli.probe import Probe
@@ -34,7 +35,7 @@ from driftcli.report.verdict import judge
 from driftcli.statistics.costs import Costs, costs_json, read_costs
 from driftcli.target.language_model import choose_device
 from driftcli.texts.prompts import builtin_prompts, bundled_prompts, limited, read_prompts
-from driftcli.traces.layout import COSTS_FILE, FINDINGS_FILE
+from driftcli.traces.layout import COSTS_FILE, ENGINE_FOLDER, FINDINGS_FILE
 from driftcli.traces.reader import Run, read_run
 from driftcli.traces.writer import Plain, resumes, write_json
 from probes import QUICK
@@ -66,7 +67,8 @@ def _asked(request: Request) -> dict[str, Plain]:
     pair = {"target": masked(request.target), "drafter": masked(request.drafter)}
     prompts = None if request.prompts is None else str(request.prompts)
     asked = {**pair, **named, **asdict(request.spec), "prompts": prompts, "probes": list(request.probes)}
-    return {**asked, "budget": request.budget}  # older runs name none, which counts as none
+    engine = None if request.engine == "transformers" else {"name": request.engine, "args": request.engine_args}
+    return {**asked, "budget": request.budget, "engine": engine}  # older runs name none, which counts as none
 
 
 def _diagnose(request: Request, battery: Sequence[Probe], out: Path, told: Told, *, taken_up: bool) -> tuple[Run, Verdict]:
@@ -74,29 +76,41 @@ def _diagnose(request: Request, battery: Sequence[Probe], out: Path, told: Told,
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     given = None if request.costs is None else read_costs(request.costs, request.spec.depth)
-    job = _job(request, battery, out, told)
-    if not taken_up:
-        return _measured(request, job, given, told)
-    if resumes(out, job.begun(), job.hashes):
-        told.say(f"going on with {out}, an unfinished run of the same request; --force or another --out begins anew")
-        return _measured(request, job, given, told)
-    with run_folder(None, request.drafter) as new, Resumable(new):
-        told.say(f"{out} is an unfinished run of the same command on other files or prompts, so a new one begins")
-        return _measured(request, replace(job, out=new), given, told)
-
-
-def _job(request: Request, battery: Sequence[Probe], out: Path, told: Told) -> Job:
-    """What is to be measured, with the pair loaded."""
     offered = asked_prompts(request)
-    prompts = limited(offered, request.limit or (QUICK_PROMPTS if request.spec.quick else None))
-    check_room(prompts, request.spec)
+    check_room(_used(request, offered), request.spec)
+    pair = _pair(request, out, told)
+    with closing(pair.target):
+        job = _job(request, pair, battery, out, offered, told)
+        if not taken_up:
+            return _measured(request, job, given, told)
+        if resumes(out, job.begun(), job.hashes):
+            told.say(f"going on with {out}, an unfinished run of the same request; --force or another --out begins anew")
+            return _measured(request, job, given, told)
+        with run_folder(None, request.drafter) as new, Resumable(new):
+            told.say(f"{out} is an unfinished run of the same command on other files or prompts, so a new one begins")
+            return _measured(request, replace(job, out=new), given, told)
+
+
+def _used(request: Request, offered: Sequence[Prompt]) -> list[Prompt]:
+    return limited(offered, request.limit or (QUICK_PROMPTS if request.spec.quick else None))
+
+
+def _pair(request: Request, out: Path, told: Told) -> LoadedPair:
+    """The pair, loaded; out: the run's folder, in which an engine has one of its own."""
     device = choose_device(request.device)
     if request.target.startswith(BUNDLED) and request.drafter.startswith(BUNDLED):
         told.say("the pair that ships with driftcli; --target and --drafter name your own")
-    loading = f"loading {request.target} and {request.drafter} on {device}"
+    vllm = InVllm(request.engine_args, out / ENGINE_FOLDER) if request.engine == "vllm" else None
+    loading = f"loading {request.target}{' into vLLM' if vllm else ''} and {request.drafter} on {device}"
     told.say(loading, loading)
     reading = None if request.reading == "declared" else request.reading
-    pair = load_pair(request.target, request.drafter, device, request.dtype, remote_code=request.remote_code, reading=reading)
+    code = request.remote_code
+    return load_pair(request.target, request.drafter, device, request.dtype, remote_code=code, reading=reading, vllm=vllm)
+
+
+def _job(request: Request, pair: LoadedPair, battery: Sequence[Probe], out: Path, offered: Sequence[Prompt], told: Told) -> Job:
+    """What is to be measured."""
+    prompts = _used(request, offered)
     _check_modules(pair, request.spec)
     names = probe_names(battery, names_asked(request))
     job = Job(pair, prompts, battery, request.spec, out, names, request.force, _asked(request), len(offered))

@@ -34,6 +34,7 @@ from driftcli.report.plan import Machine, Plan, Range
 from driftcli.target.language_model import choose_device, choose_dtype
 from driftcli.texts.prompts import limited
 
+SERVED = "time and memory are those of transformers; vLLM takes less time, and the memory that it is given"
 READ = 1e9  # bytes of weights a second that a disk gives, rough (chosen by us)
 
 
@@ -107,7 +108,8 @@ def _notes(request: Request, ahead: _Ahead, before: int) -> list[str]:
         said += left_out(budget, agenda.asked())
     usual, most = ahead.texts.usual, ahead.texts.most
     length = f"replies are taken to be {usual} tokens long{'' if usual == most else f', of up to {most}'}; shorter ones take less"
-    return [*said, *on_some(agenda.conditions(), len(ahead.prompts)), length]
+    served = [SERVED] if request.engine == "vllm" else []
+    return [*said, *on_some(agenda.conditions(), len(ahead.prompts)), length, *served]
 
 
 def _plan(request: Request, ahead: _Ahead, offered: int, notes: Sequence[str]) -> Plan:

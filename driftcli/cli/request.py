@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from driftcli.domain import RunSpec
 from driftcli.report.choices import ReadingChoice
+from driftcli.sources.files import Json
 
 DtypeChoice = Literal["auto", "float32", "bfloat16", "float16"]
+EngineChoice = Literal["transformers", "vllm"]
 
 
 @dataclass(frozen=True)
 class Request:
-    """What `diagnose` was asked; budget: seconds that the run may take."""
+    """What `diagnose` was asked; budget: seconds that the run may take. engine: what runs the target; engine_args: of vLLM's."""
 
     target: str
     drafter: str
@@ -33,3 +35,5 @@ class Request:
     batch_sizes: Sequence[int] = (1,)
     threads: int | None = None
     budget: int | None = None
+    engine: EngineChoice = "transformers"
+    engine_args: Mapping[str, Json] = field(default_factory=dict)

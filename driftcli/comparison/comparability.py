@@ -61,6 +61,16 @@ def _asked(run: Run, name: str) -> str:
     return str(request.get(name, "unknown"))
 
 
+def _engine(run: Run) -> str:
+    """What ran the target, and with which weights; the same engine of another version computes alike but for rounding."""
+    request = run.manifest["request"]
+    assert isinstance(request, Mapping)
+    engine = request.get("engine")
+    if not isinstance(engine, Mapping):
+        return "transformers"
+    return " ".join(filter(None, (str(engine.get("engine")), str(engine.get("version")), str(engine.get("quantisation") or ""))))
+
+
 def _told(run: Run, name: str) -> str:
     return str(run.manifest.get(name, "unknown"))
 
@@ -113,6 +123,7 @@ FACTS: tuple[Fact, ...] = (
     Fact("longest reply in tokens", lambda run: str(run.spec.max_new_tokens), "refuses"),
     Fact(DEPTH, lambda run: str(run.spec.depth), "refuses"),
     Fact("dtype", lambda run: _asked(run, "dtype"), "refuses"),
+    Fact("engine", _engine, "is told"),
     Fact("device", device_class, "withholds speeds"),
     Fact("machine", lambda run: _told(run, "device_name"), "withholds speeds"),
     Fact("threads", lambda run: _asked(run, "threads"), "withholds speeds"),

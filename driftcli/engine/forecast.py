@@ -28,6 +28,7 @@ from driftcli.engine.trajectories import Trajectory, read_text
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.loading.pair import LoadedPair
 from driftcli.target.language_model import LanguageModel
+from driftcli.target.target import Target, Writing
 from driftcli.texts.rendering import REPLY
 from driftcli.traces.writer import write_parquet
 
@@ -138,7 +139,7 @@ class _Timed:
         self.file = max(0.0, few - self.kept * self.n_rows) / 2
 
 
-def _text(target: LanguageModel, prompt: Prompt, length: int) -> Text:
+def _text(target: Target, prompt: Prompt, length: int) -> Text:
     ids = torch.randint(0, target.config.vocab_size, (length,), generator=torch.Generator().manual_seed(0))
     labels = [1] * PROMPT + [REPLY] * (length - PROMPT)
     return Text(prompt, 0, tuple(ids.tolist()), tuple(labels), PROMPT, True, 0, "")
@@ -148,8 +149,10 @@ def _drafted(pair: LoadedPair, trajectory: Trajectory, depth: int) -> Drafted:
     return draft(pair, trajectory, DraftSettings(depth), TIMED, free=False)
 
 
-def _decoding(target: LanguageModel, size: int) -> Callable[[], object]:
+def _decoding(target: Target, size: int) -> Callable[[], object]:
     """A step of so many sequences, behind a text where the target's cache can be cut back to it."""
+    if not isinstance(target, LanguageModel):
+        return lambda: target.write([[0]] * size, Writing(most=1))
     one = torch.zeros(size, 1, dtype=torch.long, device=target.device)
     if uncut_layers(target):
         return lambda: _alone(target, one)

@@ -21,6 +21,12 @@ def on_some(conditions: Sequence[Condition], whole: int) -> list[str]:
     return [f"{probe}: {some} of {whole} prompts for {few(names)}" for (probe, some), names in cut.items()]
 
 
+def untold(pair: LoadedPair) -> list[str]:
+    """What the engine that serves the target does not tell of it."""
+    served = pair.target.served
+    return [] if served is None else [f"{served.engine} does not tell the entropy of the target, so target_entropy is null in the traces"]
+
+
 def cramped(pair: LoadedPair, prompts: Sequence[Prompt], spec: RunSpec) -> list[str]:
     """A note on prompts that may run past the target's positions with their reply; PromptError where none are computed beyond them, or for
     tokens that the target does not know.

@@ -206,13 +206,19 @@ def trajectory_columns(trajectory: Trajectory, horizon: int, sink: int | None, r
         "rounds_to_end": [rounds],
         "sink_row": [sink],
         "target_prob": [trajectory.target_prob.tolist()],
-        "target_entropy": [trajectory.target_entropy.tolist()],
+        "target_entropy": [_entropies(trajectory)],
         "argmax_share": [float(trajectory.agrees.float().mean())],
         "generated": [trajectory.text.generated],
         "unlocated": [trajectory.text.unlocated],
         "prefix_length": [trajectory.text.prefix_length],
         "rendered_sha256": [trajectory.text.rendered_sha256],
     }
+
+
+def _entropies(trajectory: Trajectory) -> Sequence[float | None]:
+    """The target's entropy at each reply token, null where its engine does not tell it."""
+    told = trajectory.target_entropy
+    return [None] * len(trajectory.target_prob) if told is None else told.tolist()
 
 
 @torch.inference_mode()

@@ -24,7 +24,7 @@ from driftcli.durations import told
 from driftcli.engine.agenda import Agenda, on, sharing_texts
 from driftcli.engine.budget import Budgeted, left_out
 from driftcli.engine.cells import Batch, Holders, Work, measure_cells, tables_of
-from driftcli.engine.left_out import cramped, on_some
+from driftcli.engine.left_out import cramped, on_some, untold
 from driftcli.engine.texts import ignored_settings
 from driftcli.errors import PromptError, RunError
 from driftcli.loading.pair import LoadedPair
@@ -81,7 +81,7 @@ class Job:
         cut = [line for probe in self.battery if isinstance(probe, Cutting) for line in probe.left_out(self.pair.card, self.spec)]
         if self.budget is not None:
             cut += left_out(self.budget, self.agenda.asked())
-        return [*cut, *on_some(self.conditions(), len(self.prompts)), *cramped(self.pair, self.prompts, self.spec)]
+        return [*cut, *on_some(self.conditions(), len(self.prompts)), *untold(self.pair), *cramped(self.pair, self.prompts, self.spec)]
 
     def begun(self) -> dict[str, Plain]:
         """The manifest of the run as it begins, but for the facts of the day."""
@@ -101,6 +101,7 @@ class Job:
             "probes": list(self.probe_names),
             "conditions": list(map(_plain, self.conditions())),
             "budget": None if self.budget is None else {**asdict(self.budget), "dropped": list(self.budget.dropped)},
+            "engine": None if self.pair.target.served is None else asdict(self.pair.target.served),
         }
 
 

@@ -24,6 +24,7 @@ from driftcli.loading.pair import LoadedPair
 from driftcli.statistics.costs import Costs, StepCosts
 from driftcli.statistics.turns import Turns
 from driftcli.target.language_model import LanguageModel
+from driftcli.target.target import Target
 
 TURNS, FEWEST, SECONDS = 25, 6, 30.0  # most and fewest turns, and the time after which there are no more (chosen by us): half of them judge
 READ = 5  # newly verified tokens of the longer of the first steps that are timed (chosen by us)
@@ -40,9 +41,20 @@ def measure_costs(
     Medians of some turns; context: at least 2. say: told which turn is timed. Raises RunError for a model whose cache cannot take tokens
     back, or has no room for so many.
     """
+    target = in_process(pair.target)
     for size in batch_sizes:
-        _check_memory(pair.target, size, depth, context)
-    return Costs(source(pair.target), context, tuple(_step_costs(StepTimer(pair, size, depth, context), say) for size in batch_sizes))
+        _check_memory(target, size, depth, context)
+    return Costs(source(target), context, tuple(_step_costs(StepTimer(pair, size, depth, context), say) for size in batch_sizes))
+
+
+def in_process(target: Target) -> LanguageModel:
+    """A target whose own steps can be taken here; RunError for one that an engine serves."""
+    if not isinstance(target, LanguageModel):
+        served = "an engine" if target.served is None else target.served.engine
+        raise RunError(
+            f"{target.source.name}: {served} takes the target's steps, which are not timed from here; give --costs of its server"
+        )
+    return target
 
 
 def _check_memory(target: LanguageModel, size: int, depth: int, context: int) -> None:
@@ -107,11 +119,12 @@ class StepTimer:
     def __init__(self, pair: LoadedPair, size: int, depth: int, context: int) -> None:
         assert context >= 2 and depth >= 1
         self.size, self._context, self._lengths = size, context, step_lengths(depth)
+        target = in_process(pair.target)
         self._reads = 1, min(READ, context)  # newly verified tokens that first steps read, in turn
         self._drafter = serve(pair.drafter, context + READ + CHAIN)
-        self._target = ServedTarget(pair.target, self._drafter.boundaries)
+        self._target = ServedTarget(target, self._drafter.boundaries)
         random = torch.Generator().manual_seed(0)
-        ids = torch.randint(0, pair.target.config.vocab_size, (1, max(context, depth + 1)), generator=random).to(pair.target.device)
+        ids = torch.randint(0, target.config.vocab_size, (1, max(context, depth + 1)), generator=random).to(target.device)
         streams = self._target.read(ids[:, :context], 1).streams
         self._drafter.read(ids[:, :context], streams)
         self._target.repeat(size)

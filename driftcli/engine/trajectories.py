@@ -22,13 +22,14 @@ from driftcli.target.target import Target
 class Trajectory:
     """A text with what was captured of the target.
 
-    target_prob and target_entropy (reply token,), the latter in nats; agrees (reply token,): it is the target's own first choice; streams
-    by boundary, (position - 1, width). temperature: of probabilities, the target's and those of whoever drafts on it.
+    target_prob and target_entropy (reply token,), the latter in nats, None where the target's engine does not tell it; agrees (reply
+    token,): it is the target's own first choice; streams by boundary, (position - 1, width). temperature: of
+    probabilities, the target's and those of whoever drafts on it.
     """
 
     text: Text
     target_prob: Tensor
-    target_entropy: Tensor
+    target_entropy: Tensor | None
     agrees: Tensor
     streams: Mapping[int, Tensor]
     temperature: float = 1.0

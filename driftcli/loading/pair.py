@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -28,10 +30,11 @@ from driftcli.families.mtp.scan import left_open
 from driftcli.printable import counted_names, masked
 from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, tensor_names
-from driftcli.sources.files import Source, resolve
+from driftcli.sources.files import Json, Source, resolve
 from driftcli.sources.fingerprint import hashes
 from driftcli.target.facts import read_facts
 from driftcli.target.language_model import Dtype, LanguageModel, load_language_model
+from driftcli.target.target import Target
 from driftcli.texts.rendering import CLOCK, TODAY, rendering_facts
 
 BY_DEPTH = "each depth has its own weights, so there is no chain of one head on its own state"
@@ -42,20 +45,74 @@ NO_STATE = "a causal language model feeds no state to its next step, so on the t
 class LoadedPair:
     """A pair on its devices, and its card."""
 
-    target: LanguageModel
+    target: Target
     drafter: Eagle3 | Eagle | Mtp | MtpModules | CausalLm
     card: PairCard
 
+    @property
+    def boundaries(self) -> list[int]:
+        """Of the target's streams that the drafter reads, in its own wiring or any other that its files leave open."""
+        if isinstance(self.drafter, CausalLm):
+            return []
+        return sorted({*self.drafter.boundaries, *(boundary for one in self.card.alternatives for boundary in one.capture or ())})
+
+
+@dataclass(frozen=True)
+class InVllm:
+    """A target in vLLM: arguments of its engine, and the folder for its files, which is made and removed."""
+
+    args: Mapping[str, Json]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How models are loaded: on what device, in what dtype, with code of their own or not; vllm: where vLLM runs the target, None for
+    transformers in this process.
+    """
+
+    device: torch.device
+    dtype: Dtype
+    remote_code: bool = False
+    vllm: InVllm | None = None
+
+    def target(self, source: Source) -> Target:
+        """The verifying model."""
+        if self.vllm is None:
+            return self.model(source)
+        from driftcli.target.vllm import prepare
+
+        return prepare(source, self.device, self.dtype, self.vllm.args, self.vllm.folder, remote_code=self.remote_code)
+
+    def model(self, source: Source) -> LanguageModel:
+        """A model whose weights are here."""
+        return load_language_model(source, self.device, self.dtype, remote_code=self.remote_code)
+
 
 def load_pair(
-    target_name: str, drafter_name: str, device: torch.device, dtype: Dtype, *, remote_code: bool = False, reading: System | None = None
+    target_name: str,
+    drafter_name: str,
+    device: torch.device,
+    dtype: Dtype,
+    *,
+    remote_code: bool = False,
+    reading: System | None = None,
+    vllm: InVllm | None = None,
 ) -> LoadedPair:
     """Load both models; raises a DriftError naming what does not fit. The drafter's headers are read before the target's weights.
 
-    reading: whose way to compute a head's step is taken, None for the declared one.
+    reading: whose way to compute a head's step is taken, None for the declared one. vllm: where vLLM runs the target, whose engine is
+    started last; `pair.target.close()` ends it.
     """
+    pair = _loaded(target_name, drafter_name, Loading(device, dtype, remote_code, vllm), reading)
+    pair.target.start(pair.boundaries)
+    return pair
+
+
+def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: System | None) -> LoadedPair:
+    remote_code = loading.remote_code
     if drafter_name == OWN_HEAD:
-        return _with_own_head(resolve(target_name, remote_code=remote_code), device, dtype, remote_code=remote_code, reading=reading)
+        return _with_own_head(resolve(target_name, remote_code=remote_code), loading, reading)
     opened = open_drafter(resolve(drafter_name, remote_code=remote_code))
     if isinstance(opened, Unread):
         raise FormatError(opened.refusal)
@@ -64,16 +121,16 @@ def load_pair(
     require_no_head(source)
     facts = read_facts(source)  # what can be refused without the target's weights is refused before they are read
     if format.family == "mtp":
-        return _with_mtp(declare_mtp(checkpoint, facts, apart=True), source, device, dtype, remote_code=remote_code, reading=reading)
+        return _with_mtp(declare_mtp(checkpoint, facts, apart=True), source, loading, reading)
     if format.family != "causal-lm":
         declare(checkpoint, format, facts)
-    target = load_language_model(source, device, dtype, remote_code=remote_code)
+    target = loading.target(source)
     if format.family == "causal-lm":
         if reading is not None:
             raise UsageError(
                 f"--reading {reading}: {drafter_name} is a causal language model, which every system computes alike; leave it out"
             )
-        return _with_language_model(target, checkpoint, device, dtype, remote_code=remote_code)
+        return _with_language_model(target, checkpoint, loading)
     declaration = declare(checkpoint, format, target.facts)
     drafter, record = read_eagle(declaration, target, reading)
     card = PairCard(
@@ -91,10 +148,8 @@ def load_pair(
     return LoadedPair(target, drafter, card)
 
 
-def _with_language_model(
-    target: LanguageModel, checkpoint: Checkpoint, device: torch.device, dtype: Dtype, *, remote_code: bool
-) -> LoadedPair:
-    lm = load_language_model(checkpoint.source, device, dtype, remote_code=remote_code)
+def _with_language_model(target: Target, checkpoint: Checkpoint, loading: Loading) -> LoadedPair:
+    lm = loading.model(checkpoint.source)
     drafter = read_causal_lm(lm, target)
     slides = f"free chains are left out where the text outgrows the drafter's sliding window of {drafter.window}"
     card = PairCard(
@@ -115,18 +170,16 @@ def _with_language_model(
     return LoadedPair(target, drafter, card)
 
 
-def _with_own_head(source: Source, device: torch.device, dtype: Dtype, *, remote_code: bool, reading: System | None) -> LoadedPair:
+def _with_own_head(source: Source, loading: Loading, reading: System | None) -> LoadedPair:
     """A target that drafts with the MTP head that it carries."""
     declaration = declare_mtp(open_checkpoint(source), read_facts(source))
-    return _with_mtp(declaration, source, device, dtype, remote_code=remote_code, reading=reading)
+    return _with_mtp(declaration, source, loading, reading)
 
 
-def _with_mtp(
-    d: MtpDeclaration, source: Source, device: torch.device, dtype: Dtype, *, remote_code: bool, reading: System | None
-) -> LoadedPair:
+def _with_mtp(d: MtpDeclaration, source: Source, loading: Loading, reading: System | None) -> LoadedPair:
     """A target with an MTP head, its own or one in another folder."""
     d.served(reading)  # refused before the weights are read
-    target = load_language_model(source, device, dtype, remote_code=remote_code)
+    target = loading.target(source)
     drafter, record = read_mtp(d, target, reading)
     one, apart = _card(source, target.config.model_type), d.checkpoint.source != source
     own = replace(one, name=f"{one.name}, its MTP head")
@@ -157,7 +210,7 @@ def require_no_head(target: Source) -> None:
         )
 
 
-def _unread(model: LanguageModel, *, own_head: bool = False) -> tuple[str, ...]:
+def _unread(model: Target, *, own_head: bool = False) -> tuple[str, ...]:
     """Which drafters a model carries, but for its own MTP head where that drafts, and what else its class has no place for."""
     names = tensor_names(model.source)
     heads = carried(names, model.facts.model_type)
@@ -168,7 +221,7 @@ def _unread(model: LanguageModel, *, own_head: bool = False) -> tuple[str, ...]:
     return (*(f"the target carries {head}" for head in beside), *([f"{model.source.name}: {said}"] if left else []))
 
 
-def _dated(target: LanguageModel) -> tuple[str, ...]:
+def _dated(target: Target) -> tuple[str, ...]:
     """That the template writes the date, and which."""
     if CLOCK not in str(target.tokenizer.chat_template):
         return ()

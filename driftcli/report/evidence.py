@@ -84,7 +84,7 @@ def facts_line(run: Run) -> str:
         _prompts(run),
         f"depth {run.spec.depth}",
         _decoding(run),
-        f"{request['dtype']} on {request['device']}",
+        f"{request['dtype']} on {request['device']}{_engine(request.get('engine'))}",
         *_duration(run),
     ]
     feedback, norms = run.pair.record.get("feedback"), run.pair.record.get("pre_fc_norm")
@@ -92,6 +92,14 @@ def facts_line(run: Run) -> str:
     facts += [f"reading: {SYSTEM_NAMES[str(reading.value)]}"] if reading and reading.value != SYSTEMS[0] else []
     facts += [f"{feedback.value} feedback", f"fc norm {norms.value}"] if feedback and norms else []
     return printable(" · ".join(facts))
+
+
+def _engine(served: object) -> str:
+    """What served the target, where that was an engine."""
+    if not isinstance(served, Mapping):
+        return ""
+    scheme = served.get("quantisation")
+    return f" in {served.get('engine')} {served.get('version')}{f', {scheme}' if scheme else ''}"
 
 
 def _decoding(run: Run) -> str:

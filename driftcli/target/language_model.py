@@ -79,7 +79,7 @@ class LanguageModel:
     @property
     def device_name(self) -> str:
         """What the model runs on, in the device's own words."""
-        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else platform.processor() or platform.machine()
+        return name_of(self.device)
 
     @property
     def decoder(self) -> nn.Module:
@@ -123,6 +123,17 @@ class LanguageModel:
         """How it is to be decoded by its files, of which the end tokens are used."""
         return cast(GenerationConfig, self.model.generation_config)
 
+    @property
+    def served(self) -> None:
+        """No engine: transformers runs it in this process."""
+        return None
+
+    def start(self, boundaries: Sequence[int]) -> None:
+        """As the contract of a target: it is loaded, and any stream can be read."""
+
+    def close(self) -> None:
+        """As the contract of a target: it holds memory alone."""
+
     def write(self, prompts: Sequence[Sequence[int]], writing: Writing) -> list[list[int]]:
         """As the contract of a target, all in one batch."""
         return written(self, prompts, writing)
@@ -135,6 +146,11 @@ class LanguageModel:
         """The argument by which the model goes on from a cache: transformers 5.24 renamed it, and warns of the old name."""
         renamed = "cache" in signature(type(self.model).forward).parameters
         return {"cache" if renamed else "past_key_values": cache}
+
+
+def name_of(device: torch.device) -> str:
+    """A device in its own words."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
 
 
 def choose_device(name: str) -> torch.device:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
-from driftcli.sources.files import Source
+from driftcli.sources.files import Json, Source
 from driftcli.target.facts import TargetFacts
 
 
@@ -30,14 +30,24 @@ class Writing:
 class Reading:
     """What a target says of a text that it has read.
 
-    probs: of each reply token (reply token,); entropies: of its distribution there, in nats; agrees: it is the target's own first choice.
-    streams: by boundary, (position - 1, width), since the last token needs no state.
+    probs: of each reply token (reply token,); entropies: of its distribution there, in nats, None where the engine does not tell them;
+    agrees: it is the target's own first choice. streams: by boundary, (position - 1, width), since the last token needs no state.
     """
 
     probs: Tensor
-    entropies: Tensor
+    entropies: Tensor | None
     agrees: Tensor
     streams: Mapping[int, Tensor]
+
+
+@dataclass(frozen=True)
+class Served:
+    """The engine that serves a target, its version, the scheme of quantised weights, and the arguments that it was given."""
+
+    engine: str
+    version: str
+    quantisation: str | None
+    args: Mapping[str, Json]
 
 
 class Target(Protocol):
@@ -86,6 +96,16 @@ class Target(Protocol):
     @property
     def device_name(self) -> str:
         """What it runs on, in the device's own words."""
+
+    @property
+    def served(self) -> Served | None:
+        """The engine that serves it, None for transformers in this process."""
+
+    def start(self, boundaries: Sequence[int]) -> None:
+        """Be ready to write, and to read with the streams at these boundaries."""
+
+    def close(self) -> None:
+        """Give back what it holds besides memory; it writes and reads no more."""
 
     def write(self, prompts: Sequence[Sequence[int]], writing: Writing) -> list[list[int]]:
         """The reply to each rendered prompt, up to its first end token, that included; what is drawn depends on torch's random state."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 
@@ -15,6 +15,8 @@ from driftcli.traces.schema import PIECES, TABLES
 MANIFEST, FINDINGS_FILE, COSTS_FILE, LOCK_FILE = "run.json", "findings.json", "costs.json", "run.lock"
 PIECES_FILE = f"{PIECES}.parquet"
 PAGE_FILE = "report.html"
+ENGINE_FOLDER = "engine"  # of files that an engine hands over while a run is under way
+HANDED_OVER = "*.safetensors"  # in it
 FILES = (MANIFEST, FINDINGS_FILE, COSTS_FILE, LOCK_FILE, PIECES_FILE, PAGE_FILE)
 CONDITION = r"[A-Za-z0-9][A-Za-z0-9._+-]*"  # a condition's name, which its files carry
 CELL = rf"(?P<condition>{CONDITION})-(?P<batch>[0-9a-f]{{12}})\.parquet"
@@ -56,7 +58,9 @@ def begun_here(path: Path) -> bool:
 
 
 def _is_own(entry: Path) -> bool:
-    return (entry.is_dir() and entry.name in TABLES) or (entry.is_file() and (entry.name in FILES or bool(re.fullmatch(ASIDE, entry.name))))
+    return (entry.is_dir() and entry.name in (*TABLES, ENGINE_FOLDER)) or (
+        entry.is_file() and (entry.name in FILES or bool(re.fullmatch(ASIDE, entry.name)))
+    )
 
 
 def cell_files(path: Path) -> Iterator[tuple[Path, re.Match[str]]]:
@@ -73,3 +77,7 @@ def remove_leftovers(path: Path) -> None:
         for file in folder.glob("*.tmp"):
             if re.fullmatch(pattern, file.name):
                 file.unlink(missing_ok=True)
+    for file in (path / ENGINE_FOLDER).glob(HANDED_OVER):
+        file.unlink(missing_ok=True)
+    with suppress(OSError):  # it is not there, or holds something else
+        (path / ENGINE_FOLDER).rmdir()

@@ -78,7 +78,12 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ),
         Column("sink_row", pa.int32(), "row", "the sink; null when no row has enough attention, or there is no anchor", nullable=True),
         Column("target_prob", pa.list_(pa.float32()), "probability", "the target's, of each reply token"),
-        Column("target_entropy", pa.list_(pa.float32()), "nats", "of the target's distribution at each reply token"),
+        Column(
+            "target_entropy",
+            pa.list_(pa.float32()),
+            "nats",
+            "of the target's distribution at each reply token; null where its engine does not tell it",
+        ),
         Column("argmax_share", pa.float32(), "share", "reply tokens that are the target's own argmax when it reads the text in one pass"),
         Column("generated", pa.bool_(), "", "the target wrote the reply (false: it was given)"),
         Column("unlocated", pa.int16(), "messages", "messages whose content the template rewrote; their tokens count as template"),

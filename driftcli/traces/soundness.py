@@ -16,6 +16,7 @@ from driftcli.traces.schema import COLUMNS, VERSION
 CAME_LATER: Mapping[str, object] = {
     "temperature": 0.0,
     "budget": None,
+    "engine": None,
 }  # settings of a request that older runs do not name, and what they were then
 SETTINGS_CAME_LATER: Mapping[str, object] = {"held": False}  # the same of how a condition drafts
 

@@ -26,11 +26,13 @@ BINS = 10  # of a probability, equally wide
 
 
 def target_sums(texts: pa.Table, units: Units) -> dict[str, Floats]:
-    """Reply tokens of each unit, the target's entropy over them in nats, and how many it would choose itself, read in one pass."""
+    """Reply tokens of each unit, the target's entropy over them in nats, NaN where its engine does not tell it, and how many it would
+    choose itself, read in one pass.
+    """
     texts = of_units(texts, units)
     index = units.unit[places(texts["prompt"], units.prompts)]
     tokens = texts["length"].to_numpy() - texts["prompt_length"].to_numpy()
-    total = [sum(values) for values in texts["target_entropy"].to_pylist()]
+    total = [sum(np.nan if value is None else value for value in values) for values in texts["target_entropy"].to_pylist()]
     return {
         "reply_tokens": np.bincount(index, tokens, minlength=units.count).astype(np.float64),
         "target_entropy": np.bincount(index, total, minlength=units.count).astype(np.float64),

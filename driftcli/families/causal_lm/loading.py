@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerBase
 from driftcli.errors import FormatError, PairError
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.target.language_model import LanguageModel
+from driftcli.target.target import Target
 
 PROBE_STRINGS = (
     "The quick brown fox, 3.14159!",
@@ -17,7 +18,7 @@ PROBE_STRINGS = (
 )
 
 
-def read_causal_lm(lm: LanguageModel, target: LanguageModel) -> CausalLm:
+def read_causal_lm(lm: LanguageModel, target: Target) -> CausalLm:
     """The drafter that a language model is; raises FormatError for attention that nobody can look into, PairError for another tokenizer."""
     require_measurable(lm)
     return CausalLm(lm, shared_vocabulary(target, lm), sliding_window(lm))
@@ -38,7 +39,7 @@ def sliding_window(lm: LanguageModel) -> int | None:
     return int(window) if slides and window is not None else None
 
 
-def shared_vocabulary(target: LanguageModel, drafter: LanguageModel) -> int:
+def shared_vocabulary(target: Target, drafter: LanguageModel) -> int:
     """Number of tokens that both tokenizers know, proved by their tables and by probe strings; raises PairError at the first difference."""
     ours, theirs = target.tokenizer.get_vocab(), drafter.tokenizer.get_vocab()
     if ours != theirs:

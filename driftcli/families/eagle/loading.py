@@ -26,7 +26,7 @@ from driftcli.families.rope import latent_scale
 from driftcli.families.rope_config import rope_config
 from driftcli.families.vocabulary import DraftVocabulary
 from driftcli.sources.tensors import read_tensors, require_bounded
-from driftcli.target.language_model import LanguageModel
+from driftcli.target.target import Target
 
 SHARED = Sourced("target's", "default:vLLM, SGLang and SafeAILab, where the tensor is absent")
 
@@ -38,7 +38,7 @@ class _Parts:
     tensors: Mapping[str, Tensor]
     declaration: Declaration
     reading: Reading
-    target: LanguageModel
+    target: Target
 
     def gain(self, name: str) -> Tensor:
         """A norm's gain, 1 where the tensor is not there."""
@@ -54,7 +54,7 @@ class _Parts:
         return Linear(self.tensors[f"{name}.weight"], self.tensors.get(f"{name}.bias") if biased else None)
 
 
-def read_eagle(declaration: Declaration, target: LanguageModel, system: System | None = None) -> tuple[Eagle3 | Eagle, dict[str, Sourced]]:
+def read_eagle(declaration: Declaration, target: Target, system: System | None = None) -> tuple[Eagle3 | Eagle, dict[str, Sourced]]:
     """The drafter and its record, ready to draft for `target`; raises FormatError for tensors that are not finite."""
     stored = read_tensors(declaration.checkpoint.source)
     like = target.head

