@@ -121,7 +121,7 @@ class LanguageModel:
     @property
     def generation_config(self) -> GenerationConfig:
         """How it is to be decoded by its files, of which the end tokens are used."""
-        return cast(GenerationConfig, self.model.generation_config)
+        return self.model.generation_config
 
     @property
     def served(self) -> None:
