@@ -108,7 +108,13 @@ def test_what_a_file_says_wrong_is_one_sentence_and_a_usage_error(content: str, 
 
 @pytest.mark.parametrize(
     "content",
-    ["trust-remote-code = true", "[diagnose]\nforce = true", '[diagnose]\nprobe = ["own_probe:PROBE"]', '[report]\nprobe = ["a.b:C"]'],
+    [
+        "trust-remote-code = true",
+        "[diagnose]\nengine-args = '{}'",
+        "[diagnose]\nforce = true",
+        '[diagnose]\nprobe = ["own_probe:PROBE"]',
+        '[report]\nprobe = ["a.b:C"]',
+    ],
 )
 def test_a_file_that_was_only_found_brings_no_code_and_overwrites_nothing(content: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("drift.toml").write_text(content)

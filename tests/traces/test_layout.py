@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from driftcli.errors import RunError
-from driftcli.traces.layout import begun_here, refuse_foreign, remove_leftovers, written_aside
+from driftcli.traces.layout import ENGINE_FOLDER, begun_here, refuse_foreign, remove_leftovers, written_aside
 from driftcli.traces.schema import TABLES
 from tests.report.synthetic import write_run
 
@@ -69,3 +69,22 @@ def test_leftovers_go_and_nothing_else_does(tmp_path: Path) -> None:
         path.touch()
     remove_leftovers(run)
     assert set(run.rglob("*")) == before | set(theirs)
+
+
+def test_what_an_engine_had_handed_over_when_it_was_killed_goes_and_somebody_elses_files_stay(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "r")
+    handed = run / ENGINE_FOLDER
+    handed.mkdir()
+    (handed / "0-1a2b3c.safetensors").write_bytes(b"half of a tensor")
+    (handed / "mine.txt").write_text("mine")
+    remove_leftovers(run)
+    assert [path.name for path in handed.iterdir()] == ["mine.txt"]
+    (handed / "mine.txt").unlink()
+    remove_leftovers(run)
+    assert not handed.exists()
+
+
+def test_a_folder_in_which_an_engine_alone_has_left_something_was_begun_here(tmp_path: Path) -> None:
+    (tmp_path / ENGINE_FOLDER).mkdir()
+    (tmp_path / ENGINE_FOLDER / "0.safetensors").touch()
+    assert begun_here(tmp_path)
