@@ -65,6 +65,7 @@ OURS = {  # arguments that driftcli gives
     "enable_prefix_caching": "",
     "generation_config": "",
     "skip_tokenizer_init": "",
+    "hf_token": "HF_TOKEN in the environment",  # which no run may hold
 }
 FAILURES = (ValueError, RuntimeError, OSError, LookupError, TypeError, AttributeError, ImportError, AssertionError, ArithmeticError)
 

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow.dataset as ds
 import pytest
 
+from driftcli.statistics.curves import walk_acceptance_length
 from driftcli.traces.layout import ENGINE_FOLDER
 from driftcli.traces.reader import read_run
 from tests.vllm.test_rounds import ROOT, named
@@ -102,4 +103,40 @@ def test_the_record_says_what_served_the_target_and_nothing_is_left_behind(case:
     assert (theirs["request"]["engine"]["engine"], theirs["request"]["dtype"]) == ("vLLM", "float32")
     assert any("does not tell the entropy" in note for note in theirs["notes"])
     assert not (case[1] / ENGINE_FOLDER).exists()
-    assert read_run(case[1]).acceptance_length() == read_run(case[0]).acceptance_length()
+    one, other = (read_run(run).estimate(walk_acceptance_length) for run in case)
+    assert one.value is not None and one == other
+
+
+SEVERAL = """
+import json, sys
+from driftcli.cli.main import main
+for args in json.load(sys.stdin):
+    try:
+        main(["diagnose", "--device", "cpu", "--engine", "vllm", "--engine-args", args, "--out", sys.argv[1]])
+    except SystemExit as ended:
+        print(f"ended with {ended.code}", file=sys.stderr, flush=True)
+"""
+REFUSED = {  # arguments of the engine, how the command ends, and what it says
+    '{"tensor_paralel_size": 2}': (2, "did you mean tensor_parallel_size?"),
+    '{"model": "another"}': (2, "model is not to be given, since --target says it"),
+    '{"hf_token": "a secret"}': (2, "since HF_TOKEN in the environment says it"),
+    '{"quantization": "no such scheme"}': (3, "does not run this target as asked"),
+}
+
+
+def test_arguments_that_the_engine_does_not_have_or_may_not_be_given_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [named("DRIFTCLI_VLLM"), "-c", SEVERAL, str(tmp_path / "out")],
+        input=json.dumps(list(REFUSED)),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(ROOT)},
+    )
+    said = done.stderr.split("ended with ")
+    assert len(said) == len(REFUSED) + 1, done.stderr[-4000:]
+    for place, (code, words) in enumerate(REFUSED.values()):
+        assert said[place + 1].startswith(str(code)), said[place]
+        assert words in " ".join(said[place].split()), said[place]
+    assert "a secret" not in done.stderr and done.stdout == ""
+    assert not (tmp_path / "out").exists()
