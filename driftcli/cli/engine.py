@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from driftcli.cli.request import EngineChoice
 from driftcli.errors import UsageError
 from driftcli.printable import one_line
-from driftcli.sources.files import Json
+
+if TYPE_CHECKING:
+    from driftcli.sources.files import Json  # which brings the hub
 
 EXAMPLE = '{"tensor_parallel_size": 2}'
 

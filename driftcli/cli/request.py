@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from driftcli.domain import RunSpec
 from driftcli.report.choices import ReadingChoice
-from driftcli.sources.files import Json
+
+if TYPE_CHECKING:
+    from driftcli.sources.files import Json  # which brings the hub
 
 DtypeChoice = Literal["auto", "float32", "bfloat16", "float16"]
 EngineChoice = Literal["transformers", "vllm"]
