@@ -14,6 +14,7 @@ import typer
 from driftcli.cli.battery import battery_of
 from driftcli.cli.outputs import Output, deliver
 from driftcli.cli.today import today
+from driftcli.comparison.words import why_no_band
 from driftcli.errors import DriftError, SourceError, UsageError
 from driftcli.gate import json
 from driftcli.gate.checked import Held, checked
@@ -35,6 +36,8 @@ class Asked:
     """What the command line says."""
 
     baseline: Path | None
+    band: float | None
+    force: bool
     policy: Path | None
     least: Sequence[str]
     most: Sequence[str]
@@ -50,8 +53,9 @@ def outcome(folder: Path, asked: Asked) -> Outcome:
     policy = policy_of(asked)
     run = read_run(folder)
     _check_known(run, policy)
+    policy = policy.of(run)
     battery = battery_of(run, asked.probes)
-    changes = [] if asked.baseline is None else change_checks(read_run(asked.baseline), run, policy)
+    changes = [] if asked.baseline is None else change_checks(read_run(asked.baseline), run, policy, force=asked.force)
     fail_on = policy.fail_on or ("none" if policy.limits or changes else "mild")
     return checked(Held(run, judge(run, battery), policy, fail_on, today(), changes))
 
@@ -59,6 +63,8 @@ def outcome(folder: Path, asked: Asked) -> Outcome:
 def policy_of(asked: Asked) -> Policy:
     """The policy of the file, with what the command line says over it."""
     held = read_policy(asked.policy) if asked.policy is not None else Policy()
+    if asked.band is not None and (why := why_no_band(asked.band)):
+        raise UsageError(f"--band: {why}")
     for option, patterns in (("--select", asked.select), ("--ignore", asked.ignore)):
         if odd := next((pattern for pattern in patterns if why_no_code(pattern)), None):
             raise UsageError(f"{option} {odd}: {why_no_code(odd)}")
@@ -67,14 +73,15 @@ def policy_of(asked: Asked) -> Policy:
         raise UsageError(f"--{twice.side} {twice.number}: is given twice, expected one number; leave one out")
     kept = [one for one in held.limits if one.rule not in {limit.rule for limit in own}]
     rules = [*held.rules, *selecting(asked.select, asked.ignore)]
-    return replace(held, fail_on=asked.fail_on or held.fail_on, strict=asked.strict or held.strict, limits=[*kept, *own], rules=rules)
+    over = replace(held, fail_on=asked.fail_on or held.fail_on, strict=asked.strict or held.strict, band=asked.band or held.band)
+    return replace(over, limits=[*kept, *own], rules=rules)
 
 
 def limit(side: Side, given: str) -> Limit:
     """A limit as `--min` and `--max` take it; raises UsageError for anything else."""
-    name, equals, value = given.partition("=")
+    name, equals, value = _halves(given)
     if why := why_unknown(name):
-        raise UsageError(f"--{side} {given}: {name or 'nothing'} is {why}")
+        raise UsageError(f"--{side} {given}: {why}")
     try:
         number = float(value) if equals else float("nan")
     except ValueError:
@@ -82,6 +89,14 @@ def limit(side: Side, given: str) -> Limit:
     if not isfinite(number):
         raise UsageError(f"--{side} {given}: {value!r} is no finite number, expected NAME=NUMBER, as {name}=0.5")
     return Limit(side, name, number, f"--{side} {given}")
+
+
+def _halves(given: str) -> tuple[str, str, str]:
+    """`NAME=NUMBER` cut where the number begins: a name may end in `[category=code]`."""
+    if "[" not in given:
+        return given.partition("=")
+    name, equals, value = given.rpartition("]=")
+    return (f"{name}]", equals, value) if equals else (given, "", "")
 
 
 def _check_known(run: Run, policy: Policy) -> None:

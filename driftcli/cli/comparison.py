@@ -15,6 +15,7 @@ from driftcli.comparison.gate import outcome_of
 from driftcli.comparison.names import names
 from driftcli.comparison.pairwise import Comparison, compare
 from driftcli.comparison.ranking import Ranking, rank
+from driftcli.comparison.words import why_no_band
 from driftcli.errors import UsageError
 from driftcli.outcome import FAILED, UNDECIDED
 from driftcli.printable import printable
@@ -28,8 +29,8 @@ def compared(folders: Sequence[Path], band: float, *, force: bool) -> Comparison
     """Two runs in these folders held against one another, or more of them ranked; raises UsageError for what cannot be asked for."""
     if len(folders) < 2:
         raise UsageError("compare: one run was named, expected two or more; name the run to compare with first")
-    if not 0 < band < 1:
-        raise UsageError(f"--band {band:g}: is no band, expected a share between 0 and 1; 0.02 stands for 2%")
+    if why := why_no_band(band):
+        raise UsageError(f"--band: {why}")
     runs = [read_run(folder) for folder in folders]
     called = names(runs)
     if len(runs) > 2:

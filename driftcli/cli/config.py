@@ -33,7 +33,7 @@ OURS = ("config", "show_config", "help")
 WIDEST = 40  # columns of a value (chosen by us)
 ASKED_FOR = {  # what a file that was only found may not say, and why
     "trust-remote-code": "runs Python that comes with a checkpoint",
-    "force": "overwrites runs",
+    "force": "overwrites runs, or compares what is not comparable",
     "output": "writes files",
     "engine-args": "may have an engine run code of others",
 }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from driftcli.comparison.contestants import NONE
 from driftcli.comparison.ranking import Place, Ranking
-from driftcli.comparison.telling import pairing_words, shared, shown_change
+from driftcli.comparison.telling import forced_words, pairing_words, shared, shown_change
 from driftcli.domain import Absent
 from driftcli.printable import few, printable
 
@@ -64,8 +64,7 @@ def facts(ranking: Ranking) -> str:
 
 def remarks(ranking: Ranking) -> list[str]:
     """What was forced, what differs, why there are no speeds, how each is to the first, and how places come about."""
-    forced = ranking.forced
-    lines = [f"ranked all the same (--force), though the runs differ in {'; '.join(map(str, forced))}"] if forced else []
+    lines = [forced_words("ranked", ranking.forced)] if ranking.forced else []
     lines += [f"the runs also differ in {one}" for one in ranking.differences if one.effect == "is told"]
     lines += [f"speeds are not ranked: {ranking.untimed}"] if ranking.untimed else []
     against = [f"{name} {one.word} ({shown_change(one)})" for name, one in zip(ranking.names[1:], ranking.against_first, strict=True)]

@@ -1,8 +1,8 @@
 """What differs between runs besides their drafters, and what that does to a comparison: refuse it, withhold speeds, or be told.
 
-What changes the texts or what is asked of a drafter on them refuses: then the drafters were not held to the same thing. A device changes
-step times, and touches guesses by rounding alone: speeds are withheld and the rest is compared. How a head is read is often the question
-itself: it is told.
+What changes the texts or what is asked of a drafter on them refuses, and so does what computes them, the dtype and the class of device:
+then the drafters were not held to the same thing. Another machine of that class changes step times: speeds are withheld and the rest is
+compared. How a head is read is often the question itself: it is told.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ class Difference:
     what: str
     seen: tuple[str, ...]
     effect: Effect
+
+    @property
+    def of_times(self) -> bool:
+        """Whether step times cannot be held against one another."""
+        return self.effect == "withholds speeds" or self.what == DEVICE
 
     def __str__(self) -> str:
         return f"{self.what} ({' / '.join(self.seen)})"
@@ -112,7 +117,7 @@ def _batches(run: Run) -> str:
     return "none" if run.costs is None else str(run.costs.deciding.batch_size)
 
 
-DEPTH = "depth"
+DEPTH, DEVICE = "depth", "device class"
 FACTS: tuple[Fact, ...] = (
     Fact("target", lambda run: f"{run.pair.target.name} {run.pair.target.fingerprint}", "refuses"),
     Fact("chat template", lambda run: _told(run, "chat_template_sha256"), "refuses"),
@@ -124,7 +129,7 @@ FACTS: tuple[Fact, ...] = (
     Fact(DEPTH, lambda run: str(run.spec.depth), "refuses"),
     Fact("dtype", lambda run: _asked(run, "dtype"), "refuses"),
     Fact("engine", _engine, "is told"),
-    Fact("device", device_class, "withholds speeds"),
+    Fact(DEVICE, device_class, "refuses"),
     Fact("machine", lambda run: _told(run, "device_name"), "withholds speeds"),
     Fact("threads", lambda run: _asked(run, "threads"), "withholds speeds"),
     Fact("step times", _times, "withholds speeds"),

@@ -43,7 +43,7 @@ def untold(pairing: Pairing, found: Sequence[Difference]) -> str:
     """Why no speeds are compared, empty where they are."""
     if any(run.costs is None for run in pairing.runs):
         return "not every run has step times; the mitigations probe times them"
-    if withheld := [one for one in found if one.effect == "withholds speeds"]:
+    if withheld := [one for one in found if one.of_times]:
         return f"the step times are not alike: {'; '.join(map(str, withheld))}"
     if doubt := next((run.costs.deciding.doubt for run in pairing.runs if run.costs is not None and run.costs.deciding.doubt), ""):
         return doubt

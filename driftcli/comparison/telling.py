@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from driftcli.comparison.changes import Change
+from driftcli.comparison.comparability import Difference
 from driftcli.comparison.pairing import Pairing
 from driftcli.comparison.pairwise import Comparison
 from driftcli.domain import Absent, Estimate
@@ -92,13 +93,17 @@ def pairing_words(pairing: Pairing) -> str:
 
 def remarks(comparison: Comparison) -> list[str]:
     """What a reader must know besides: what was forced, what differs, what is withheld, how several numbers are treated."""
-    forced = comparison.forced
-    lines = [f"compared all the same (--force), though the runs differ in {'; '.join(map(str, forced))}"] if forced else []
+    lines = [forced_words("compared", comparison.forced)] if comparison.forced else []
     lines += [f"the runs also differ in {one}" for one in comparison.differences if one.effect == "is told"]
     for why in dict.fromkeys(one.reason for one in comparison.missing):
         lines.append(f"not compared: {', '.join(one.words for one in comparison.missing if one.reason == why)} ({why})")
     lines.append(_multiplicity(comparison))
     return list(map(printable, lines))
+
+
+def forced_words(done: str, forced: Sequence[Difference]) -> str:
+    """That runs were compared, or ranked, though they differ in what would have refused it."""
+    return f"{done} all the same (--force), though the runs differ in {'; '.join(map(str, forced))}"
 
 
 def _multiplicity(comparison: Comparison) -> str:

@@ -26,6 +26,11 @@ BAND = 0.02  # of the number itself, or in points of a share; chosen by us: what
 WIDE = Grades().mild / BAND  # bands that an interval may reach while a loss that counts, 5%, is excluded
 
 
+def why_no_band(band: float) -> str:
+    """Why a share is no band, empty where it is one."""
+    return "" if 0 < band < 1 else f"{band:g} is no band, expected a share between 0 and 1; 0.02 stands for 2%"
+
+
 def word_of(change: Estimate | Absent, better: Better, band: float) -> Word:
     """What a change is called. band: half its width, in the unit of the change."""
     if isinstance(change, Absent):

@@ -13,7 +13,7 @@ from datetime import date
 from driftcli.codes import BY_NAME
 from driftcli.domain import Axis, AxisVerdict, Finding, Verdict
 from driftcli.gate.limits import limit_check, too_few_by
-from driftcli.gate.policy import About, Accepted, Policy, lapsed, levelled
+from driftcli.gate.policy import About, Accepted, Policy, about_limit, lapsed, levelled
 from driftcli.gate.verdict import as_bad_as, axis_check, finding_check, finding_rule, verdict_checks
 from driftcli.gate.words import headline
 from driftcli.outcome import Check, Outcome, Status
@@ -36,6 +36,10 @@ class Held:
     today: date
     changes: Sequence[Check] = ()
 
+    def about(self, finding: Finding) -> About:
+        """What a finding of the run is about."""
+        return about(self.run, finding)
+
     def singled_out(self, about: About) -> bool:
         """Whether the policy says how this counts, or accepts it for now."""
         accepted = self.policy.accepts(about)
@@ -49,7 +53,8 @@ class Held:
 def checked(held: Held) -> Outcome:
     """How the run ends, by every rule that there is."""
     checks = [
-        *(held.levelled(check, About(check.rule)) for check in (*held.changes, *_limits(held))),
+        *(held.levelled(check, About(check.rule)) for check in held.changes),
+        *_limits(held),
         *_by_severity(held),
         *_singly(held),
     ]
@@ -57,10 +62,10 @@ def checked(held: Held) -> Outcome:
     return Outcome("check", pair_line(held.run), str(held.run.path), headline(checks), checks)
 
 
-def about(finding: Finding) -> About:
+def about(run: Run, finding: Finding) -> About:
     """What a finding is about."""
-    axis, note = BY_NAME[finding.code].axis, finding.severity == "healthy"
-    return About(finding_rule(finding), finding.code, axis, finding.category, finding.condition, note)
+    axis, note, length = BY_NAME[finding.code].axis, finding.severity == "healthy", run.context_length(finding.condition)
+    return About(finding_rule(finding), finding.code, axis, finding.category, finding.condition, str(length) if length else None, note)
 
 
 def _of_axis(axis: Axis) -> About:
@@ -69,15 +74,15 @@ def _of_axis(axis: Axis) -> About:
 
 def _limits(held: Held) -> list[Check]:
     worst_fix = next((one.fix for one in held.verdict.findings if one.severity != "healthy"), "")
-    return [limit_check(held.run, limit, worst_fix) for limit in held.policy.limits]
+    return [held.levelled(limit_check(held.run, limit, worst_fix), about_limit(limit)) for limit in held.policy.limits]
 
 
 def _by_severity(held: Held) -> list[Check]:
     """What counts as it does under `--fail-on`, with what the verdict would be if the rest were not there."""
-    counted = [finding for finding in held.verdict.findings if not held.singled_out(about(finding))]
+    counted = [finding for finding in held.verdict.findings if not held.singled_out(held.about(finding))]
     axes = {axis: _counted(held, axis, one, counted) for axis, one in held.verdict.axes.items()}
     checks = verdict_checks(narrowed(held.verdict, counted, axes), held.fail_on, strict=held.policy.strict)
-    abouts = {one.rule: one for one in map(about, counted)} | {one.rule: one for one in map(_of_axis, axes)}
+    abouts = {one.rule: one for one in map(held.about, counted)} | {one.rule: one for one in map(_of_axis, axes)}
     left_out = {_of_axis(axis).rule for axis, one in axes.items() if one is NOT_COUNTED}
     return [held.levelled(check, abouts.get(check.rule, About(check.rule))) for check in checks if check.rule not in left_out]
 
@@ -96,17 +101,17 @@ def _graded(held: Held, axis: Axis) -> bool:
 
 def _singly(held: Held) -> list[Check]:
     """What the policy names, finding by finding, and the axes that it names and that have none."""
-    findings = [finding for finding in held.verdict.findings if held.singled_out(about(finding))]
+    findings = [finding for finding in held.verdict.findings if held.singled_out(held.about(finding))]
     axes = [axis for axis in held.verdict.axes if held.singled_out(_of_axis(axis)) and not _graded(held, axis)]
     return [
-        *(held.levelled(finding_check(finding, _alone(held, finding)), about(finding)) for finding in findings),
+        *(held.levelled(finding_check(finding, _alone(held, finding)), held.about(finding)) for finding in findings),
         *(held.levelled(axis_check(axis, held.verdict.axes[axis], _unsettled(held, axis)), _of_axis(axis)) for axis in axes),
     ]
 
 
 def _alone(held: Held, finding: Finding) -> Status:
     """How a finding ends that is named, if it is neither a warning nor accepted: a note fails only where a rule means it."""
-    rule = held.policy.rule_for(about(finding))
+    rule = held.policy.rule_for(held.about(finding))
     if finding.severity == "healthy":
         return "failed" if rule is not None else "passed"
     enough = rule is None or rule.level != "error" or held.fail_on == "none" or as_bad_as(finding, held.fail_on)
@@ -124,7 +129,7 @@ def _unsettled(held: Held, axis: Axis) -> Status:
 
 def _unused(held: Held) -> list[Check]:
     """Acceptances of what is not there any more, so that a policy does not outlive what it excuses."""
-    seen = [*map(about, held.verdict.findings), *map(_of_axis, held.verdict.axes), *(About(limit.rule) for limit in held.policy.limits)]
+    seen = [*map(held.about, held.verdict.findings), *map(_of_axis, held.verdict.axes), *map(about_limit, held.policy.limits)]
     seen += [About(check.rule) for check in held.changes]
     idle = [one for one in held.policy.accepted if not any(one.selector.matches(found) for found in seen)]
     return [Check(f"accepted:{one.selector}", "skipped", _idle(one, held.today)) for one in idle]

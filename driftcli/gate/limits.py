@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from driftcli.domain import Absent, Estimate
-from driftcli.gate.numbers import value_of, why_not_applicable
+from driftcli.gate.numbers import CATEGORY, each, taken_apart, value_of, why_not_applicable
 from driftcli.outcome import Check
 from driftcli.statistics.grades import more_to_show
 from driftcli.statistics.walks import MINIMAL_PROMPTS
 from driftcli.traces.reader import Run
 
 Side = Literal["min", "max"]
+Level = Literal["off", "warn", "error"]
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The least or the most that a number may be; where: who set it, for errors."""
+    """The least or the most that a number may be; where: who set it, for errors; level: how it counts, unless a rule says otherwise."""
 
     side: Side
     number: str
     value: float
     where: str
+    level: Level = "error"
 
     @property
     def rule(self) -> str:
         """Its id."""
         return f"{self.side}:{self.number}"
+
+    @property
+    def prompts(self) -> str:
+        """What more of would tell."""
+        return "prompts of this category" if taken_apart(self.number).part == CATEGORY else "prompts"
+
+
+def spread(run: Run, limits: Sequence[Limit]) -> list[Limit]:
+    """Limits by pattern as one for each part of the run that fits; of several on the very same number the last decides."""
+    found = {one.rule: one for limit in limits for one in (replace(limit, number=name) for name in each(run, limit.number))}
+    return list(found.values())
 
 
 def limit_check(run: Run, limit: Limit, fix: str) -> Check:
@@ -50,7 +64,7 @@ def _judged(limit: Limit, number: Estimate, unit: str, fix: str) -> Check:
     if wrong:
         return Check(limit.rule, "failed", f"{seen}, expected {asked}", None, number, unit, limit.value, fix)
     more = more_to_settle(number, limit.value)
-    tell = f"about {more} more prompts would tell" if more else "more prompts would hardly tell"
+    tell = f"about {more} more {limit.prompts} would tell" if more else f"more {limit.prompts} would hardly tell"
     reason = f"{seen} lies on either side of {limit.value:g}; {tell}"
     return Check(limit.rule, "undecided", reason, None, number, unit, limit.value, more_prompts=more)
 
@@ -62,7 +76,7 @@ def _seen(limit: Limit, number: Estimate) -> str:
 def _untold(limit: Limit, number: Absent) -> Check:
     seen = "cannot be told" if number.value is None else f"{_plain(number.value)}, but without an interval"
     more = None if number.n_prompts is None else too_few_by(number.n_prompts)
-    needed = f"; at least {more} more prompts are needed" if more else ""
+    needed = f"; at least {more} more {limit.prompts} are needed" if more else ""
     reason = f"{limit.number} {seen}: {number.reason}{needed}"
     return Check(limit.rule, "undecided", reason, limit=limit.value, more_prompts=more)
 

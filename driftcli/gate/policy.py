@@ -10,28 +10,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import get_args
 
 from driftcli.codes import BY_NAME, CODES, CodeAxis
 from driftcli.domain import AXES, Axis
-from driftcli.gate.limits import Limit
+from driftcli.gate.limits import Level, Limit, spread
+from driftcli.gate.numbers import CATEGORY, LENGTH, taken_apart
 from driftcli.outcome import Check
 from driftcli.report.choices import FailOn
 from driftcli.suggestions import meant
+from driftcli.traces.reader import Run
 
-Level = Literal["off", "warn", "error"]
-LEVELS: tuple[Level, ...] = ("off", "warn", "error")
+LEVELS: tuple[Level, ...] = get_args(Level)
+SELECTING = ("code", "axis", "category", "condition", "length", "rule")
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a rule of an outcome is about, as a policy picks it: a finding, an axis, a limit or a comparison; absent parts match nothing."""
+    """What a rule of an outcome is about, as a policy picks it: a finding, an axis, a limit or a comparison; absent parts match nothing.
+
+    length: tokens that the prompts were filled up to, in digits.
+    """
 
     rule: str
     code: str | None = None
     axis: CodeAxis | None = None
     category: str | None = None
     condition: str | None = None
+    length: str | None = None
     note: bool = False
 
 
@@ -43,22 +49,24 @@ class Selector:
     axis: Axis | None = None
     category: str | None = None
     condition: str | None = None
+    length: str | None = None
     rule: str | None = None
 
     def matches(self, about: About) -> bool:
         """Whether all that is given fits."""
         return (self.axis is None or self.axis == about.axis) and all(
-            pattern is None or (given is not None and fnmatchcase(given, pattern))
+            pattern is None or (given is not None and (given == pattern or fnmatchcase(given, pattern)))
             for pattern, given in (
                 (self.code, about.code),
                 (self.category, about.category),
                 (self.condition, about.condition),
+                (self.length, about.length),
                 (self.rule, about.rule),
             )
         )
 
     def __str__(self) -> str:
-        given = ((name, getattr(self, name)) for name in ("code", "axis", "category", "condition", "rule"))
+        given = ((name, getattr(self, name)) for name in SELECTING)
         return ",".join(f"{name}={value}" for name, value in given if value is not None)
 
     @property
@@ -95,10 +103,11 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """All that is asked of a run. fail_on: None where nobody said."""
+    """All that is asked of a run. fail_on, band: None where nobody said."""
 
     fail_on: FailOn | None = None
     strict: bool = False
+    band: float | None = None
     limits: Sequence[Limit] = ()
     rules: Sequence[Rule] = ()
     accepted: Sequence[Accepted] = ()
@@ -107,9 +116,21 @@ class Policy:
         """The last rule that matches, None where none does; a note is meant only where its code is named, or where it is turned off."""
         return next((rule for rule in reversed(self.rules) if rule.selector.matches(about) and _means(rule, about)), None)
 
+    def of(self, run: Run) -> Policy:
+        """What it asks of this very run: limits by pattern one by one, and their levels as the first rules, before those that it lists."""
+        limits = spread(run, self.limits)
+        levels = [Rule(Selector(rule=one.rule), one.level, one.where) for one in limits if one.level != "error"]
+        return replace(self, limits=limits, rules=[*levels, *self.rules])
+
     def accepts(self, about: About) -> Accepted | None:
         """The acceptance that lasts longest of those that match, None without any."""
         return max((one for one in self.accepted if one.selector.matches(about)), key=lambda one: one.until, default=None)
+
+
+def about_limit(limit: Limit) -> About:
+    """What a limit is about."""
+    part, own = taken_apart(limit.number)[2:]
+    return About(limit.rule, category=own if part == CATEGORY else None, length=own if part == LENGTH else None)
 
 
 def why_no_code(pattern: str) -> str:

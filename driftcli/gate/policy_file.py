@@ -1,14 +1,17 @@
 """A policy read from a TOML file; what is wrong with one is a sentence that names the file and the key.
 
 ```toml
-fail-on = "moderate"                 # as --fail-on; strict = true as --strict
+fail-on = "moderate"                 # as --fail-on; strict = true as --strict, band = 0.02 as --band
 
 [limits]                             # as --min and --max
 acceptance-length = { min = 2.5 }
 "joint@3" = { min = 0.3 }
+"acceptance-length[category=*]" = { min = 2.0 }                        # on the prompts of each category; the last one that fits decides
+"acceptance-length[category=code-*]" = { min = 1.8, level = "warn" }   # off, warn or error
+"acceptance-length[length=2048]" = { min = 1.5 }                       # on prompts that were filled up to so many tokens
 
-[[rules]]                            # the last one that matches decides
-axis = "capacity"                    # or code, category, condition, rule: patterns with * and ?, and all that are given must match
+[[rules]]                            # the last one that matches decides, limits among them
+axis = "capacity"                    # or code, category, condition, length, rule: patterns with * and ?, all that are given must match
 level = "error"                      # off, warn or error
 
 [[accepted]]                         # does not fail until the end of that day
@@ -27,18 +30,18 @@ from pathlib import Path
 from sys import float_info
 from typing import TypeVar, get_args
 
+from driftcli.comparison.words import why_no_band
 from driftcli.domain import AXES
 from driftcli.errors import SourceError
 from driftcli.gate.limits import Limit, Side
 from driftcli.gate.numbers import why_unknown
-from driftcli.gate.policy import LEVELS, Accepted, Policy, Rule, Selector, why_no_code
+from driftcli.gate.policy import LEVELS, SELECTING, Accepted, Policy, Rule, Selector, why_no_code
 from driftcli.printable import one_line
 from driftcli.report.choices import FailOn
 from driftcli.suggestions import meant
 from driftcli.toml import LARGEST, read_toml
 
-KEYS = ("fail-on", "strict", "limits", "rules", "accepted")
-SELECTING = ("code", "axis", "category", "condition", "rule")
+KEYS = ("fail-on", "strict", "band", "limits", "rules", "accepted")
 Row = TypeVar("Row")
 SIDES: tuple[Side, ...] = ("min", "max")
 LONGEST_SHOWN = 60  # characters of a wrong value that an error repeats (chosen by us)
@@ -55,7 +58,10 @@ def read_policy(path: Path) -> Policy:
     accepted = _each(f"{path}, accepted", held.get("accepted", []), _accepted)
     _refuse_twice([(rule.where, rule.selector) for rule in rules])
     _refuse_twice([(one.where, one.selector) for one in accepted])
-    return Policy(fail_on, strict, _limits(f"{path}, limits", held.get("limits", {})), rules, accepted)  # type: ignore[arg-type]
+    band = None if "band" not in held else _number(f"{path}, band", held["band"])
+    if band is not None and (why := why_no_band(band)):
+        raise SourceError(f"{path}, band: {why}; correct it")
+    return Policy(fail_on, strict, band, _limits(f"{path}, limits", held.get("limits", {})), rules, accepted)  # type: ignore[arg-type]
 
 
 def _loaded(path: Path) -> dict[str, object]:
@@ -73,15 +79,16 @@ def _loaded(path: Path) -> dict[str, object]:
 
 
 def _limits(where: str, given: object) -> list[Limit]:
-    """`NAME = { min = 0.3, max = 0.5 }`, either of them or both."""
+    """`NAME = { min = 0.3, max = 0.5 }`, either of them or both, and how they count."""
     return [limit for name, sides in _table(where, given).items() for limit in _sides(f"{where}.{name}", name, sides)]
 
 
 def _sides(where: str, name: str, given: object) -> list[Limit]:
     if why := why_unknown(name):
         raise SourceError(f"{where}: {why}; correct the name")
-    sides = _table(where, given, SIDES)
-    found = [Limit(side, name, _number(f"{where}.{side}", sides[side]), where) for side in SIDES if side in sides]
+    sides = _table(where, given, (*SIDES, "level"))
+    level = _one_of(f"{where}.level", sides.get("level", "error"), LEVELS)
+    found = [Limit(side, name, _number(f"{where}.{side}", sides[side]), where, level) for side in SIDES if side in sides]  # type: ignore[arg-type]
     if not found:
         raise _wrong(where, given, "min or max, as { min = 0.3 }")
     if len(found) == 2 and found[0].value > found[1].value:

@@ -10,6 +10,7 @@ from driftcli.comparison.comparability import Difference
 from driftcli.comparison.gate import outcome_of
 from driftcli.comparison.names import names
 from driftcli.comparison.pairwise import comparable, compare
+from driftcli.comparison.telling import forced_words
 from driftcli.comparison.words import BAND
 from driftcli.domain import Absent, Estimate
 from driftcli.errors import RunError
@@ -24,14 +25,16 @@ from driftcli.traces.reader import Run
 DEAD = 1.05  # acceptance length that is no drafter's: one draft token in twenty rounds (chosen by us)
 
 
-def change_checks(baseline: Run, run: Run, policy: Policy) -> list[Check]:
-    """The changes of a run against a baseline; raises RunError for a baseline that is dead, and for runs that are not comparable."""
+def change_checks(baseline: Run, run: Run, policy: Policy, *, force: bool = False) -> list[Check]:
+    """The changes of a run against a baseline; raises RunError for a baseline that is dead, and for runs that are not comparable, unless
+    `force`, which then warns.
+    """
     refuse_dead(baseline)
     runs = (baseline, run)
-    found = comparable(runs, do="name a baseline that was measured alike")
+    found = comparable(runs, force=force, do="name a baseline that was measured alike, or compare them all the same with --force")
     if few := [one for one in runs if one.n_prompts < MINIMAL_PROMPTS]:
         return [_too_few(one) for one in few[:1]]
-    comparison = compare(runs, _names(runs), BAND)
+    comparison = compare(runs, _names(runs), policy.band or BAND, force=force)
     checks = [_with_fix(check, runs) for check in outcome_of(comparison, strict=policy.strict).checks]
     named = [_named(check, one, policy) for check, one in zip(checks, comparison.changes, strict=True)]
     return [*named, *_told(found)]
@@ -84,6 +87,9 @@ def _with_fix(check: Check, runs: tuple[Run, Run]) -> Check:
 
 
 def _told(found: list[Difference]) -> list[Check]:
-    """What else differs between the runs, which changes nothing but is to be known."""
-    what = "; ".join(str(one) for one in found)
-    return [Check("compare:differences", "skipped", f"the runs also differ in {what}")] if found else []
+    """What else differs between the runs: what was forced warns, the rest changes nothing but is to be known."""
+    forced, others = ([one for one in found if (one.effect == "refuses") == refuses] for refuses in (True, False))
+    return [
+        *([Check("compare:forced", "warned", forced_words("compared", forced))] if forced else []),
+        *([Check("compare:differences", "skipped", f"the runs also differ in {'; '.join(map(str, others))}")] if others else []),
+    ]

@@ -120,7 +120,9 @@ def _check_condition(where: str, given: object) -> None:
     if settings:
         _depth(f"{where}.settings.depth", _item(settings, "depth", f"{where}.settings."))
         wiring_of(settings.get("wiring", {}), f"{where}.settings.wiring")
+        _built(f"{where}.settings.window", int | None, settings.get("window"))
     _built(f"{where}.text.temperature", float, text.get("temperature", 0))
+    _built(f"{where}.text.length", int, text.get("length", 0))
 
 
 def wiring_of(given: object, where: str = "wiring") -> Wiring:

@@ -18,7 +18,7 @@ from driftcli.errors import RunError
 from driftcli.statistics.costs import Costs, read_costs
 from driftcli.statistics.curves import emitted_per_round
 from driftcli.statistics.intervals import Mapped
-from driftcli.statistics.pooled import Pooled
+from driftcli.statistics.pooled import NO_ANCHORS, Pooled
 from driftcli.statistics.positions import Replies, no_replies
 from driftcli.statistics.walks import EXACT_TEXT, Floats, Sums
 from driftcli.traces.layout import COSTS_FILE, cell_files
@@ -186,11 +186,32 @@ class Run(Pooled):
 
     def within_category(self, category: str) -> np.ndarray:
         """Which units are of a category, as all their prompts are; (unit,)."""
-        return np.array([all(self._category_of[prompt] == category for prompt in unit) for unit in self.units.members], dtype=bool)
+        return self._within(self.units, category)
+
+    def _within(self, units: Units, category: str) -> np.ndarray:
+        return np.array([all(self._category_of[prompt] == category for prompt in unit) for unit in units.members], dtype=bool)
 
     def of_category(self, category: str) -> Run:
         """The same run with the prompts of a category alone."""
         return replace(self, _category=category)
+
+    @cached_property
+    def context_lengths(self) -> Mapping[int, str]:
+        """Prompt lengths in tokens that prompts were filled up to, shortest first, each with the condition that drafts there in full."""
+        found: dict[int, str] = {}
+        for one in self._measured:
+            if (length := self.context_length(one["name"])) and one.get("settings", {}).get("window") is None:
+                found.setdefault(length, one["name"])
+        return dict(sorted(found.items()))
+
+    def context_length(self, condition: str) -> int | None:
+        """The length that a condition's prompts are filled up to, None where they are as they were given."""
+        text: dict[str, Any] = next((one.get("text", {}) for one in self._measured if one["name"] == condition), {})
+        return text.get("length") or None
+
+    def at_context_length(self, length: int) -> Run:
+        """The same run on its prompts of that length, all of whose numbers that take controls are absent."""
+        return replace(self, _reference=self.context_lengths[length], _sums={}, _feeds={}, _plans={}, _texts={})
 
     @property
     def too_short(self) -> tuple[str, ...]:
@@ -255,10 +276,14 @@ class Run(Pooled):
             if texts is None and self._drafts_as_reference(condition):
                 floor = {"favourite_right": replace(self, _category=None).sums(self.reference)["favourite_right"]}
             self._sums[key] = {**sums, **target_sums(self._texts_of(condition), self.units), **floor}
+        return self._of_own(self._sums[key])
+
+    def _of_own(self, sums: Sums) -> Sums:
+        """Sums of the units of the category that the run is narrowed to."""
         if self._category is None:
-            return self._sums[key]
+            return sums
         own = self.within_category(self._category)
-        return Mapped(self._sums[key], lambda values: values[own])
+        return Mapped(sums, lambda values: values[own])
 
     def _drafts_as_reference(self, condition: str) -> bool:
         """Whether a condition drafts from the very anchors of the reference."""
@@ -320,7 +345,10 @@ class Run(Pooled):
         if texts["rounds_to_end"].null_count:
             return Absent("this run was measured before rounds were counted to the end of each reply")
         units = Units.of(texts)
-        return self._draws(units.count).estimate(ending_sums(texts, units), emitted_per_round)
+        some = np.arange(units.count) if self._category is None else np.flatnonzero(self._within(units, self._category))
+        if not len(some):
+            return Absent(NO_ANCHORS)
+        return self._draws(len(some)).estimate(Mapped(ending_sums(texts, units), lambda values: values[some]), emitted_per_round)
 
     def cannot_plan(self, plan: Plan) -> Absent | None:
         """Why decoding by a plan cannot be counted, None where it can."""
@@ -334,7 +362,7 @@ class Run(Pooled):
             feeds = self._grids(plan.condition)
             assert feeds["forced"] is not None
             self._plans[key] = plan_sums(feeds["forced"], feeds["free"], plan)
-        return self._plans[key]
+        return self._of_own(self._plans[key])
 
     def _grids(self, condition: str) -> dict[Feed, Grid | None]:
         """The rows of a condition; those of the reference are kept, since every plan is held against them."""

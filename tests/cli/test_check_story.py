@@ -77,7 +77,29 @@ def test_a_baseline_that_was_asked_otherwise_is_refused(runs: Path, capsys: pyte
     (other / "run.json").write_text(json.dumps(manifest))
     capsys.readouterr()
     assert against_base(runs, "other") == 3
-    assert "they differ in longest reply in tokens (14 / 15); name a baseline that was measured alike" in capsys.readouterr().err
+    said = "they differ in longest reply in tokens (14 / 15); name a baseline that was measured alike, or compare them all the same with --force"
+    assert said in capsys.readouterr().err
+    assert against_base(runs, "other", "--force", "--format", "json") == 0
+    (forced,) = [check for check in json.loads(capsys.readouterr().out)["checks"] if check["rule"] == "compare:forced"]
+    assert forced["status"] == "warned"
+    assert forced["reason"] == "compared all the same (--force), though the runs differ in longest reply in tokens (14 / 15)"
+
+
+def test_a_dead_baseline_is_refused_though_it_is_forced(runs: Path) -> None:
+    assert ended(["check", str(runs / "base"), "--baseline", str(runs / "dead"), "--force"]) == 3
+
+
+def test_inside_a_wide_band_a_worse_drafter_is_equal_and_the_command_line_comes_before_the_policy(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (runs / "band.toml").write_text("band = 0.99\n")
+    assert against_base(runs, "worse") == 4
+    capsys.readouterr()
+    for asked in (["--band", "0.99"], ["--policy", str(runs / "band.toml")]):
+        assert against_base(runs, "worse", "--format", "json", *asked) == 0
+        (length,) = [one for one in json.loads(capsys.readouterr().out)["checks"] if one["rule"] == "compare:acceptance_length"]
+        assert length["status"] == "passed" and ": equal, " in length["reason"]
+    assert against_base(runs, "worse", "--policy", str(runs / "band.toml"), "--band", "0.02") == 4
 
 
 def test_a_regression_is_accepted_by_name_until_its_day(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ EDITS: dict[str, Edit] = {  # one for each fact that a manifest alone holds
     "longest reply in tokens": lambda held: held["request"].update(max_new_tokens=32),
     "depth": lambda held: held["request"].update(depth=4),
     "dtype": lambda held: held["request"].update(dtype="float16"),
-    "device": lambda held: held["request"].update(device="cpu"),
+    "device class": lambda held: held["request"].update(device="cpu"),
     "machine": lambda held: held.update(device_name="Another GPU"),
     "threads": lambda held: held["request"].update(threads=8),
     "reading of the head": lambda held: held["pair"]["record"]["reading"].update(value="as_trained"),
@@ -60,4 +60,9 @@ def test_what_changes_the_question_refuses_unless_forced(run: Run, tmp_path: Pat
 
 def test_another_machine_withholds_speeds_and_nothing_else(run: Run, tmp_path: Path) -> None:
     (one,) = comparable([run, linked(run.path, tmp_path / "other", EDITS["machine"])], force=False)
-    assert (one.what, one.effect) == ("machine", "withholds speeds")
+    assert (one.what, one.effect, one.of_times) == ("machine", "withholds speeds", True)
+
+
+def test_speeds_stay_withheld_where_another_class_of_device_is_forced(run: Run, tmp_path: Path) -> None:
+    (one,) = comparable([run, linked(run.path, tmp_path / "other", EDITS["device class"])], force=True)
+    assert (one.what, one.effect, one.of_times) == ("device class", "refuses", True)

@@ -16,7 +16,7 @@ from driftcli.report.choices import FailOn
 from driftcli.report.verdict import exit_code, judge
 from driftcli.traces.reader import Run, read_run
 from tests.gate.test_verdict import NUMBER, judged
-from tests.report.synthetic import WITHOUT_STATE, Recipe, write_run
+from tests.report.synthetic import WITHOUT_STATE, Life, Recipe, write_run
 
 TODAY = date(2026, 6, 15)
 NOTHING = Policy()
@@ -98,6 +98,15 @@ def test_by_the_condition_a_length_is_let_off(run: Run) -> None:
     verdict = judged(found("LENGTH-LOSS", "severe", condition="context-2048"), axes=("drift", "context"))
     assert held(run, verdict, Policy(rules=[rule("off", condition="context-*")])).exit_code == 0
     assert held(run, verdict, Policy(rules=[rule("off", condition="context-1*")])).exit_code == 4
+
+
+def test_by_the_tokens_of_context_a_finding_is_let_off_whatever_its_condition_is_called(tmp_path: Path) -> None:
+    recipe = Recipe(extra={"long": ("context-length", Life())}, lengths={"long": 2048})
+    long = read_run(write_run(tmp_path / "run", recipe))
+    verdict = judged(found("LENGTH-LOSS", "severe", condition="long"), axes=("drift", "context"))
+    assert held(long, verdict, Policy(rules=[rule("warn", length="2*")])).exit_code == 0
+    assert held(long, verdict, Policy(rules=[rule("warn", length="1*")])).exit_code == 4
+    assert held(long, judged(DRIFT), Policy(rules=[rule("off", length="*")])).exit_code == 4  # it is of no length
 
 
 def test_an_axis_that_never_raises_a_verdict_fails_where_a_policy_says_so_from_the_severity_asked_for_on(run: Run) -> None:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from driftcli.domain import Absent, Estimate
-from driftcli.gate.numbers import NUMBERS, value_of, why_not_applicable, why_not_in, why_unknown
+from driftcli.gate.numbers import NUMBERS, each, value_of, why_not_applicable, why_not_in, why_unknown
 from driftcli.report.json import report
 from driftcli.report.verdict import judge
+from driftcli.statistics.costs import StepCosts
 from driftcli.traces.reader import Run, read_run
 from tests.report.synthetic import DRIFTING, WITHOUT_STATE, Life, Recipe, write_run
 
@@ -56,13 +58,25 @@ def test_of_a_condition_it_is_what_it_keeps_of_the_accepted_draft_tokens(run: Ru
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("aceptance-length", "no such number; did you mean acceptance-length? expected one of acceptance-length"),
-        ("", "no such number; expected one of"),
+        ("aceptance-length", "aceptance-length is no such number; did you mean acceptance-length? expected one of acceptance-length"),
+        ("", "nothing is no such number; expected one of"),
         ("handoff@2", "handoff is one number for all depths"),
         ("joint@0", "'0' is no depth"),
         ("joint@", "'' is no depth"),
         ("joint@²", "'²' is no depth"),
         ("joint@3@4", "'3@4' is no depth"),
+        ("condition:no-bos@3", "condition:no-bos is one number for all depths"),
+        (
+            "joint@3[kategory=code]",
+            "[kategory=code] names no part of a run, expected [category=PATTERN] or [length=PATTERN] at the end, as joint@3[",
+        ),
+        ("joint[category]@3", "[category]@3 names no part of a run"),
+        ("joint[category=]", "[category=] names no part of a run"),
+        ("joint[category=code", "[category=code names no part of a run"),
+        ("jiont[category=code]", "jiont is no such number; did you mean joint?"),
+        ("handoff@2[category=code]", "handoff is one number for all depths"),
+        ("compounding@2[length=2048]", "compounding is measured on the run's own prompts alone, expected one of acceptance-length, "),
+        ("condition:no-bos[length=2048]", "condition:no-bos is measured on the run's own prompts alone"),
     ],
 )
 def test_a_name_that_is_none_is_answered_with_what_was_meant(name: str, said: str) -> None:
@@ -79,3 +93,60 @@ def test_what_is_of_its_own_state_does_not_apply_to_a_drafter_without_one(run: R
     other = read_run(write_run(tmp_path / "run", Recipe(WITHOUT_STATE)))
     assert "feeds no state" in why_not_applicable(other, "compounding@3")
     assert not why_not_applicable(other, "joint@3") and not why_not_applicable(run, "compounding")
+
+
+CODE = tuple(f"code-{number:02}" for number in range(10))
+MATHS = tuple(f"maths-{number:02}" for number in range(8))
+PARTED = Recipe(
+    DRIFTING,
+    prompts=(*CODE, *MATHS),
+    categories={**dict.fromkeys(CODE, "code-python"), **dict.fromkeys(MATHS, "[maths] = x")},
+    extra={
+        "no-bos": ("template", Life(fresh=0.5)),
+        "context-512": ("context-length", Life(fresh=0.6)),
+        "context-2048": ("context-length", Life(fresh=0.4)),
+        "context-2048-window-256": ("context-length", Life(fresh=0.6)),
+    },
+    lengths={"context-512": 512, "context-2048": 2048, "context-2048-window-256": 2048},
+    costs=[StepCosts(1, 0.1, 0.1, (1.0,) * 9)],
+)
+
+
+@pytest.fixture(scope="module")
+def parted(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Prompts of two categories, one of them a name that could be taken for a pattern; and of two lengths of context."""
+    return read_run(write_run(tmp_path_factory.mktemp("runs") / "parted", PARTED))
+
+
+@pytest.mark.parametrize("name", [*(number.name for number in NUMBERS), "joint@3", "condition:no-bos"])
+def test_of_a_category_it_is_the_number_of_a_run_on_those_prompts_alone(parted: Run, tmp_path: Path, name: str) -> None:
+    alone = read_run(write_run(tmp_path / "code", replace(PARTED, prompts=CODE)))
+    assert value_of(parted, f"{name}[category=code-python]") == value_of(alone, name)
+
+
+def test_of_a_length_it_is_the_number_of_the_report_for_that_condition(parted: Run) -> None:
+    shown = {one["name"]: one for one in report(parted, judge(parted, ()))["conditions"]}  # type: ignore[union-attr,index,call-overload]
+    for length in (512, 2048):
+        number, _ = value_of(parted, f"acceptance-length[length={length}]")
+        assert isinstance(number, Estimate)
+        said = shown[f"context-{length}"]["acceptance_length"]  # type: ignore[call-overload,index]
+        assert (number.value, number.low, number.high) == (said["value"], said["low"], said["high"])  # type: ignore[call-overload,index]
+
+
+def test_a_pattern_stands_for_each_part_that_fits_and_a_name_with_marks_of_a_pattern_for_itself(parted: Run) -> None:
+    assert each(parted, "joint@3[category=*]") == ["joint@3[category=[maths] = x]", "joint@3[category=code-python]"]
+    assert each(parted, "joint@3[category=c*]") == ["joint@3[category=code-python]"]
+    assert each(parted, "joint@3[category=[maths] = x]") == ["joint@3[category=[maths] = x]"]
+    assert each(parted, "joint[length=*]") == ["joint[length=512]", "joint[length=2048]"]
+    assert each(parted, "joint@3") == ["joint@3"]
+
+
+def test_a_part_that_the_run_has_not_is_refused_with_those_that_it_has(run: Run, parted: Run) -> None:
+    has = "expected one of [maths] = x (8 prompts), code-python (10 prompts)"
+    assert why_not_in(parted, "joint[category=code-pyhton]") == (
+        f"this run has no category that fits 'code-pyhton'; did you mean code-python? {has}"
+    )
+    assert why_not_in(parted, "joint[length=4*]") == "this run has no context length that fits '4*', expected one of 512, 2048"
+    assert why_not_in(run, "joint[category=*]") == "no prompt of this run has a category"
+    assert "context-length probe" in why_not_in(run, "joint[length=2048]")
+    assert not why_not_in(parted, "joint[category=code-*]") and not why_not_in(parted, "joint[length=2048]")

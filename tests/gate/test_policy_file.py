@@ -27,6 +27,9 @@ def test_the_example_of_the_documentation_is_read_whole(tmp_path: Path) -> None:
     assert found.limits == [
         Limit("min", "acceptance-length", 2.5, f"{path}, limits.acceptance-length"),
         Limit("min", "joint@3", 0.3, f"{path}, limits.joint@3"),
+        Limit("min", "acceptance-length[category=*]", 2.0, f"{path}, limits.acceptance-length[category=*]"),
+        Limit("min", "acceptance-length[category=code-*]", 1.8, f"{path}, limits.acceptance-length[category=code-*]", "warn"),
+        Limit("min", "acceptance-length[length=2048]", 1.5, f"{path}, limits.acceptance-length[length=2048]"),
     ]
     assert [(rule.selector, rule.level) for rule in found.rules] == [(Selector(axis="capacity"), "error")]
     (accepted,) = found.accepted
@@ -49,8 +52,8 @@ WRONG = {
     "fail-on = ['mild']": ", fail-on: saw ['mild']; expected one of",
     "strict = 1": ", strict: saw 1, expected true or false",
     "limits = 3": ", limits: saw 3, expected a table",
-    "[limits]\naceptance-length = {min = 2}": "limits.aceptance-length: no such number; did you mean acceptance-length?",
-    "[limits]\nhandoff = 2": "limits.handoff: saw 2, expected a table with min, max",
+    "[limits]\naceptance-length = {min = 2}": "limits.aceptance-length: aceptance-length is no such number; did you mean acceptance-length?",
+    "[limits]\nhandoff = 2": "limits.handoff: saw 2, expected a table with min, max, level",
     "[limits]\nhandoff = {}": "limits.handoff: saw {}, expected min or max",
     "[limits]\nhandoff = {least = 2}": "limits.handoff: unknown key least",
     "[limits]\nhandoff = {min = '2'}": "limits.handoff.min: saw 2, expected a finite number",
@@ -58,8 +61,13 @@ WRONG = {
     "[limits]\nhandoff = {min = nan}": "limits.handoff.min: saw nan, expected a finite number",
     f"[limits]\nhandoff = {{min = 1{'0' * 400}}}": "limits.handoff.min: saw 1000",
     "[limits]\nhandoff = {min = 2, max = 1}": "limits.handoff: min 2 is above max 1, which nothing could pass",
+    "[limits]\nhandoff = {min = 2, level = 'eror'}": "limits.handoff.level: saw eror; did you mean error? expected one of off, warn",
+    "[limits]\n'handoff[domain=x]' = {min = 2}": "limits.handoff[domain=x]: [domain=x] names no part of a run",
+    "band = 2": ", band: 2 is no band, expected a share between 0 and 1; 0.02 stands for 2%",
+    "band = '2%'": ", band: saw 2%, expected a finite number",
+    "force = true": ": unknown key force; expected only fail-on, strict, band",
     "rules = 'x'": ", rules: saw x, expected tables, each begun by [[rules]]",
-    "rules = ['x']": ", rules[0]: saw x, expected a table with code, axis, category, condition, rule, level",
+    "rules = ['x']": ", rules[0]: saw x, expected a table with code, axis, category, condition, length, rule, level",
     RULE: ", rules[0]: says not what it is about, expected one or more of code, axis",
     "[[rules]]\naxis = 'drift'": ", rules[0]: has no level",
     f"{RULE}axis = 'drifts'": ", rules[0].axis: saw drifts; did you mean drift? expected one of wiring, drift",

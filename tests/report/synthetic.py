@@ -61,6 +61,8 @@ class Recipe:
     extra: dict[str, tuple[str, Life]] = field(default_factory=dict)  # further conditions: name -> (probe, how the head fares)
     costs: Sequence[StepCosts] = ()  # of a run that tried mitigations
     groups: Mapping[str, str] = field(default_factory=dict)  # by prompt
+    categories: Mapping[str, str] = field(default_factory=dict)  # by prompt
+    lengths: Mapping[str, int] = field(default_factory=dict)  # of further conditions: tokens that prompts are filled up to
     token: int = 5  # of which replies are made
     rendered: str = "0"  # character that fills up the mark of every rendered prompt
 
@@ -82,7 +84,8 @@ def write_run(path: Path, recipe: Recipe = Recipe()) -> Path:
         _write_baseline(folder, recipe, batch)
         for name, (probe, other) in recipe.extra.items():
             parts = [part for prompt in batch if prompt in recipe.prompts for part in _chain(recipe, other, prompt, probe, name)]
-            folder.write_cell(name, batch, {"steps": parts})
+            texts = {"trajectories": [_trajectory(recipe, prompt) for prompt in batch]} if name in recipe.lengths else {}
+            folder.write_cell(name, batch, {"steps": parts, **texts})
     if recipe.costs:
         write_json(path / COSTS_FILE, costs_json(Costs("by hand", 100, tuple(recipe.costs))))
     folder.write_manifest({**begun, "complete": True})
@@ -90,7 +93,11 @@ def write_run(path: Path, recipe: Recipe = Recipe()) -> Path:
 
 
 def _request(recipe: Recipe) -> dict[str, Plain]:
-    conditions = [{"name": "baseline", "probe": "baseline"}, *({"name": name, "probe": probe} for name, (probe, _) in recipe.extra.items())]
+    further: list[dict[str, Plain]] = [
+        {"name": name, "probe": probe, **({"text": {"length": recipe.lengths[name]}} if name in recipe.lengths else {})}
+        for name, (probe, _) in recipe.extra.items()
+    ]
+    conditions: list[Plain] = [{"name": "baseline", "probe": "baseline"}, *further]
     return {
         "target": "0" * 16,
         "drafter": "1" * 16,
@@ -142,7 +149,7 @@ def _trajectory(recipe: Recipe, prompt: str) -> Columns:
     return {
         "prompt": [prompt],
         "turn": [0],
-        "category": [None],
+        "category": [recipe.categories.get(prompt)],
         "group": [recipe.groups.get(prompt)],
         "prompt_length": [PROMPT_LENGTH],
         "length": [PROMPT_LENGTH + reply],
