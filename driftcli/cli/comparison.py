@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import typer
 from rich.console import RenderableType
 
 from driftcli.cli.outputs import Output, deliver
+from driftcli.comparison import answers, telling
 from driftcli.comparison.gate import outcome_of
 from driftcli.comparison.names import names
 from driftcli.comparison.pairwise import Comparison, compare
 from driftcli.comparison.ranking import Ranking, rank
 from driftcli.comparison.words import why_no_band
 from driftcli.errors import UsageError
-from driftcli.outcome import FAILED, UNDECIDED
+from driftcli.outcome import FAILED, UNDECIDED, Outcome
 from driftcli.printable import printable
 from driftcli.report import comparison, ranking
 from driftcli.report.choices import CompareFailOn, CompareFormat
 from driftcli.report.console import put
+from driftcli.report.outputs import html
 from driftcli.traces.reader import read_run
 
 
@@ -44,13 +46,22 @@ def end(
     """Print it, say on stderr what the gate came to where one was asked for, write the outputs, and leave by its exit code."""
     with suppress(BrokenPipeError):  # whoever reads the first lines only still gets the exit code
         put(shown(found, format))
-    outcome = outcome_of(found, strict=strict)
-    deliver(outputs, outcome, {"json": lambda: str(shown(found, "json")), "markdown": lambda: str(shown(found, "markdown"))})
+    outcome = outcome_of(found, gated=fail_on != "none", strict=strict)
+    deliver(outputs, outcome, {kind: lambda kind=kind: _other(found, outcome, kind) for kind in ("json", "markdown", "html")})  # type: ignore[misc]
     if fail_on == "none":
         raise typer.Exit
     what = {0: "passed", FAILED: "failed", UNDECIDED: "undecided"}[outcome.exit_code]
     typer.echo(printable(f"--fail-on {fail_on}{' --strict' * strict}: {what}, {outcome.headline}"), err=True)
     raise typer.Exit(outcome.exit_code)
+
+
+def _other(found: Comparison | Ranking, outcome: Outcome, kind: Literal["json", "markdown", "html"]) -> str:
+    """What a comparison shows better than its outcome alone."""
+    if kind != "html":
+        return str(shown(found, kind))
+    tables = ranking.tables(found) if isinstance(found, Ranking) else comparison.tables(found)
+    told = answers if isinstance(found, Ranking) else telling
+    return html.render(outcome, told.facts(found), tables, told.remarks(found))
 
 
 def shown(found: Comparison | Ranking, format: CompareFormat) -> str | RenderableType:

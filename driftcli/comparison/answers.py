@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from driftcli.comparison.contestants import NONE
 from driftcli.comparison.ranking import Place, Ranking
-from driftcli.comparison.telling import forced_words, pairing_words, shared, shown_change
+from driftcli.comparison.telling import forced_words, pairing_words, shared, shown_change, timed_words
 from driftcli.domain import Absent
 from driftcli.printable import few, printable
 
@@ -71,7 +71,8 @@ def remarks(ranking: Ranking) -> list[str]:
     lines.append(f"acceptance lengths are at draft length {ranking.pairing.depth} for all, so that a round verifies as many tokens of each")
     lines.append(f"acceptance length at draft length {ranking.pairing.depth} against {ranking.names[0]}'s: {', '.join(against)}")
     if ranking.by_speed:
-        lines.append("speeds: draft lengths are chosen on one half of the prompts and judged on the other; a lookup costs no draft step")
+        lines.append(f"speeds: {timed_words(ranking.pairing)}; a lookup by those of the first, without a draft step")
+        lines.append("speeds: draft lengths are chosen on one half of the prompts and judged on the other")
     lines.append("places are shared where no difference is shown, with intervals for all pairs at once; lookup: the last 1 to 3 tokens")
     return list(map(printable, lines))
 

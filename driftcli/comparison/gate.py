@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from driftcli.comparison.answers import answer
 from driftcli.comparison.changes import Change
 from driftcli.comparison.pairwise import Comparison
@@ -10,13 +12,21 @@ from driftcli.comparison.telling import banner, headline, reason
 from driftcli.domain import Estimate
 from driftcli.outcome import Check, Outcome, Status
 
+ENDING: tuple[Status, ...] = ("failed", "undecided")
 ASIDE: dict[str, Status] = {"regressed": "warned", "cannot tell": "skipped"}  # of numbers that are for reading
 
 
-def outcome_of(found: Comparison | Ranking, *, strict: bool = False) -> Outcome:
+def outcome_of(found: Comparison | Ranking, *, gated: bool = True, strict: bool = False) -> Outcome:
     """The acceptance length fails where it regressed against RUN0 and is undecided where nothing can be told, strict: or no difference was
-    seen. Any other number that regressed warns, and one that cannot be told is skipped.
+    seen; where nobody asked for a gate it warns and nothing fails. Any other number that regressed warns, and one that cannot be told is
+    skipped.
     """
+    outcome = _gated(found, strict=strict)
+    ended = [replace(check, status="warned") if check.status in ENDING and not gated else check for check in outcome.checks]
+    return replace(outcome, checks=ended)
+
+
+def _gated(found: Comparison | Ranking, *, strict: bool) -> Outcome:
     if isinstance(found, Ranking):
         return _of_ranking(found, strict=strict)
     first, second = found.names

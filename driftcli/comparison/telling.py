@@ -8,6 +8,7 @@ from driftcli.comparison.changes import Change
 from driftcli.comparison.comparability import Difference
 from driftcli.comparison.pairing import Pairing
 from driftcli.comparison.pairwise import Comparison
+from driftcli.comparison.speeds import SPEED
 from driftcli.domain import Absent, Estimate
 from driftcli.printable import counted, printable
 
@@ -97,6 +98,8 @@ def remarks(comparison: Comparison) -> list[str]:
     lines += [f"the runs also differ in {one}" for one in comparison.differences if one.effect == "is told"]
     for why in dict.fromkeys(one.reason for one in comparison.missing):
         lines.append(f"not compared: {', '.join(one.words for one in comparison.missing if one.reason == why)} ({why})")
+    if any(one.number.name == SPEED for one in comparison.others):
+        lines.append(f"expected speed is over plain decoding, {timed_words(comparison.pairing)}, on the half of the prompts that judges")
     lines.append(_multiplicity(comparison))
     return list(map(printable, lines))
 
@@ -104,6 +107,13 @@ def remarks(comparison: Comparison) -> list[str]:
 def forced_words(done: str, forced: Sequence[Difference]) -> str:
     """That runs were compared, or ranked, though they differ in what would have refused it."""
     return f"{done} all the same (--force), though the runs differ in {'; '.join(map(str, forced))}"
+
+
+def timed_words(pairing: Pairing) -> str:
+    """By which step times speeds are told, of runs that all have some."""
+    costs = [run.costs for run in pairing.runs if run.costs is not None]
+    sources, contexts = (" / ".join(dict.fromkeys(own)) for own in ([one.source for one in costs], [str(one.context) for one in costs]))
+    return f"each run by the times of its own steps ({sources}, after {contexts} tokens, batch {costs[0].deciding.batch_size})"
 
 
 def _multiplicity(comparison: Comparison) -> str:

@@ -35,9 +35,9 @@ def change_checks(baseline: Run, run: Run, policy: Policy, *, force: bool = Fals
     if few := [one for one in runs if one.n_prompts < MINIMAL_PROMPTS]:
         return [_too_few(one) for one in few[:1]]
     comparison = compare(runs, _names(runs), policy.band or BAND, force=force)
-    checks = [_with_fix(check, runs) for check in outcome_of(comparison, strict=policy.strict).checks]
+    checks = outcome_of(comparison, strict=policy.strict).checks
     named = [_named(check, one, policy) for check, one in zip(checks, comparison.changes, strict=True)]
-    return [*named, *_told(found)]
+    return [*(_with_fix(check, runs) for check in named), *_told(found)]
 
 
 def _too_few(run: Run) -> Check:
@@ -81,7 +81,9 @@ def _named(check: Check, change: Change, policy: Policy) -> Check:
 
 
 def _with_fix(check: Check, runs: tuple[Run, Run]) -> Check:
-    """A change with where to look for what it comes from, which a comparison need not say."""
+    """A change that counts with where to look for what it comes from, which a comparison need not say."""
+    if check.status in ("passed", "skipped"):
+        return check
     where = shlex.join(["driftcli", "compare", *(str(run.path) for run in runs)])
     return replace(check, fix=check.fix or f"see what changed: {where}")
 

@@ -44,6 +44,12 @@ class Shown:
         yield from map(hanging, remarks(one))
 
 
+def tables(comparison: Comparison) -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
+    """Heads and rows: the numbers of the headline, what decides first, then the effects of texts."""
+    of_drafter, of_texts = (list(rows(changes)) for changes in ([comparison.length, *comparison.others], comparison.effects))
+    return [(("number", *HEADS[:-1], "change"), of_drafter), *([(("effect", *HEADS[:-1], "change"), of_texts)] if of_texts else [])]  # type: ignore[list-item]
+
+
 def _table(head: str, changes: Sequence[Change], width: int) -> list[RenderableType]:
     cells = [
         (*map(Text, row[:-1]), Text(row[-1], style=COLOURS.get(one.word, ""))) for one, row in zip(changes, rows(changes), strict=True)

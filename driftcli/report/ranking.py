@@ -29,16 +29,16 @@ class Shown:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Text(answer(self.ranking), style="bold", overflow="fold")
         yield Text(facts(self.ranking), style="dim", overflow="fold")
-        for heads, body in _tables(self.ranking):
+        for heads, body in tables(self.ranking):
             yield Text()
             yield from listed(heads, [tuple(map(Text, row)) for row in body], 1, options.max_width)
         yield Text()
         yield from map(hanging, remarks(self.ranking))
 
 
-def _tables(ranking: Ranking) -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
+def tables(ranking: Ranking) -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
     """Heads and rows: by speed where that is known, and by accepted draft tokens at the same draft length."""
-    by_speed = [(("PLACE", "BY SPEED", "of plain decoding", "draft length", "family"), list(rows(ranking.by_speed, timed=True)))]
+    by_speed = [(("PLACE", "BY SPEED", "times plain decoding", "draft length", "family"), list(rows(ranking.by_speed, timed=True)))]
     by_length = (
         ("PLACE", "BY ACCEPTED DRAFT TOKENS", "acceptance length", "drafts accepted", "family"),
         list(rows(ranking.by_length, timed=False)),
@@ -53,9 +53,9 @@ def terminal(ranking: Ranking) -> RenderableType:
 
 def markdown(ranking: Ranking) -> str:
     """The same for an issue or a pull request, without a trailing newline."""
-    tables = ["\n".join(_lines(heads, body)) for heads, body in _tables(ranking)]
+    shown = ["\n".join(_lines(heads, body)) for heads, body in tables(ranking)]
     said = "\n".join(f"- {escaped(line)}" for line in remarks(ranking))
-    return "\n\n".join([f"## {escaped(answer(ranking))}", escaped(facts(ranking)), *tables, said])
+    return "\n\n".join([f"## {escaped(answer(ranking))}", escaped(facts(ranking)), *shown, said])
 
 
 def _lines(heads: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:

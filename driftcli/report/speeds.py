@@ -14,7 +14,7 @@ from driftcli.report.evidence import written
 from driftcli.report.tables import Row
 from driftcli.statistics.costs import StepCosts, break_even_length, pays_from
 from driftcli.statistics.curves import length_by_draft_length
-from driftcli.statistics.payoff import advised_length, best_length, equally_fast, priced, speed, withheld
+from driftcli.statistics.payoff import advised_length, best_length, equally_fast, priced, speed, undecided, withheld
 from driftcli.statistics.walks import EXACT_TEXT
 from driftcli.traces.reader import Run
 from driftcli.traces.writer import Plain
@@ -87,6 +87,13 @@ def payoff_lines(run: Run) -> list[str]:
     if lines and run.costs:
         lines.append(f"step times: {run.costs.source}, after {run.costs.context} tokens of context{_turns(run.costs.deciding)}")
     return list(map(printable, lines))
+
+
+def why_none(run: Run) -> str:
+    """Why no expected speed is drawn, empty where one is."""
+    if run.costs is None:
+        return "no step was timed in this run"
+    return printable(undecided(run)) or ("" if priced(run) else "the step times cannot be true, see below")
 
 
 def shorter_draft(run: Run) -> str:

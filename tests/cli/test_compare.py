@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from lxml import html
 
 from driftcli.cli.main import main
 from tests.comparison.runs import written
@@ -45,6 +46,17 @@ def test_the_gate_follows_the_word_that_is_printed(runs: Path, second: str, code
     assert json.loads(said.out)["word"] == {4: "regressed", 0: "equal"}[code]
     assert said.err.startswith(f"--fail-on regressed: {'failed, REGRESSED' if code else 'passed, EQUAL'}: ")
     assert ended(runs, "base", second) == 0  # without a gate nothing fails
+
+
+@pytest.mark.parametrize(("gate", "said"), [((), "exit code 0"), (("--fail-on", "regressed"), "exit code 4")])
+def test_its_page_has_the_tables_and_the_very_exit_code(runs: Path, tmp_path: Path, gate: tuple[str, ...], said: str) -> None:
+    for asked, row in ((("base", "worse"), "acceptance length"), (("base", "worse", "again"), "plain decoding")):
+        page = tmp_path / f"{len(asked)}.html"
+        assert ended(runs, *asked, *gate, "--output", f"kind=html,path={page}") == int(said[-1])
+        shown = html.document_fromstring(page.read_text())
+        assert said in shown.find(".//p").text_content()
+        assert any(row in line.text_content() for table in shown.iter("table") for line in table.iter("tr"))
+        assert any("band: 2%" in line.text_content() or "places are shared" in line.text_content() for line in shown.iter("li"))
 
 
 def test_three_prompts_cannot_tell_which_a_gate_calls_undecided(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,6 +31,14 @@ def test_the_acceptance_length_fails_and_whatever_else_regressed_warns(tmp_path:
     assert outcome.where.endswith("b")
 
 
+def test_without_a_gate_what_would_have_ended_one_warns(tmp_path: Path) -> None:
+    runs = [written(tmp_path, recipe, name) for name, recipe in {"a": BASE, "b": Recipe(DRIFTING), "c": BASE}.items()]
+    for found in (compare((runs[0], runs[1]), ("old", "new"), 0.02), rank(runs, ("a", "b", "c"), 0.02)):
+        gated, told = outcome_of(found), outcome_of(found, gated=False)
+        assert (gated.exit_code, told.exit_code) == (4, 0)
+        assert [check.status for check in told.checks] == ["warned" if check.status == "failed" else check.status for check in gated.checks]
+
+
 def test_an_improvement_passes(tmp_path: Path) -> None:
     assert held(written(tmp_path, Recipe(WORSE), "a"), written(tmp_path, BASE, "b"))["compare:acceptance_length"] == "passed"
 

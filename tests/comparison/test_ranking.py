@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from driftcli.comparison.answers import answer
+from driftcli.comparison.answers import answer, remarks
 from driftcli.comparison.contestants import LOOKUP, NONE
 from driftcli.comparison.ranking import Place, Ranking, rank
 from driftcli.domain import Absent
@@ -90,7 +90,11 @@ def test_without_step_times_speeds_are_not_ranked_and_it_says_why(three: tuple[R
 def test_by_speed_each_drafts_as_many_as_are_fastest_for_it_and_none_is_plain_decoding(tmp_path: Path) -> None:
     timed = replace(BASE, costs=(TIMES,))
     lives = {"good": SOUND, "worst": WORST, "middle": WORSE}
-    places = by_name(list(ranked(*(written(tmp_path, replace(timed, life=life), name) for name, life in lives.items())).by_speed))
+    ranking = ranked(*(written(tmp_path, replace(timed, life=life), name) for name, life in lives.items()))
+    places = by_name(list(ranking.by_speed))
+    assert any(
+        line.startswith("speeds: each run by the times of its own steps (by hand, after 100 tokens, batch 1)") for line in remarks(ranking)
+    )
     assert places["worst"].drafts < places["good"].drafts
     assert (places[NONE].value.value, places[NONE].drafts) == (1.0, 0)
     assert places[LOOKUP].value.value == pytest.approx(9 * 0.01 / 0.0108)  # eight right drafts for one step over nine tokens

@@ -102,6 +102,7 @@ class Parts:
     trials: str
     further: Sequence[tuple[str, Sequence[str]]]
     speeds: Sequence[Lines]
+    no_speed: str
     payoff: Sequence[str]
     wired: Wired
     findings: Sequence[Found]
@@ -148,6 +149,7 @@ def content(run: Run, verdict: Verdict) -> Parts:
         trials=remedies.heading(run, found) if found else "",
         further=remedies.further_parts(run, verdict, found),
         speeds=curves.speeds(report),
+        no_speed=speeds.why_none(run),
         payoff=speeds.payoff_lines(run),
         wired=_wired(run, report),
         findings=_found(verdict),
@@ -194,14 +196,14 @@ def _keys(run: Run, report: Node, baseline: Node) -> list[Key]:
     if run.pair.no_recursion is None:
         tax = read(baseline["self_feeding_tax"])
         keys.append(_key("lost to self-feeding, at most", tax, "percent", "of the draft tokens that could be accepted"))
-    return [*keys, _speed_key(report)]
+    return [*keys, _speed_key(run, report)]
 
 
-def _speed_key(report: Node) -> Key:
+def _speed_key(run: Run, report: Node) -> Key:
     """What decoding gains at the batch size that decides."""
     first: Node | None = next(iter(report["payoff"]), None)
     if first is None:
-        return Key("expected speed", "–", "", "no step was timed in this run")
+        return Key("expected speed", "–", "", speeds.why_none(run))
     beside = f"plain decoding, at draft length {first['best_draft_length']}" if "best_draft_length" in first else "plain decoding"
     return _key("expected speed", read(first["speed_up"]), "times", f"{beside}, batch {first['batch_size']}")
 

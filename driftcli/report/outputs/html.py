@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -9,14 +10,18 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from driftcli.outcome import Outcome
 from driftcli.printable import printable
-from driftcli.report.outputs.words import STATUS_WORDS, facts, worst_first
+from driftcli.report.outputs.words import STATUS_WORDS, facts, of_status
+
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # heads and rows
 
 
-def render(outcome: Outcome) -> str:
-    """The page, without a trailing newline."""
-    checks = [(check.status, STATUS_WORDS[check.status], facts(check)) for check in worst_first(outcome)]
+def render(outcome: Outcome, on: str = "", tables: Sequence[Table] = (), remarks: Sequence[str] = ()) -> str:
+    """The page, without a trailing newline. on, tables, remarks: what a comparison is on, its numbers, and what must be known besides."""
+    by_status = [(status, word, list(map(facts, of_status(outcome, status)))) for status, word in STATUS_WORDS.items()]
     about = {"subject": printable(outcome.subject), "where": printable(outcome.where), "headline": printable(outcome.headline)}
-    return _template().render(**about, command=outcome.command, exit_code=outcome.exit_code, checks=checks)
+    shown = [(list(map(printable, heads)), [list(map(printable, row)) for row in rows]) for heads, rows in tables]
+    beside = {"on": printable(on), "tables": shown, "remarks": list(map(printable, remarks))}
+    return _template().render(**about, **beside, command=outcome.command, exit_code=outcome.exit_code, by_status=by_status)
 
 
 @cache

@@ -6,6 +6,7 @@ All text leaves this module printable, on one line a fact: names, claims and pat
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import floor, log10
 
 from driftcli.codes import BY_NAME
 from driftcli.domain import A_SHARE
@@ -20,7 +21,7 @@ STATUS_WORDS: dict[Status, str] = {
     "skipped": "skipped",
 }
 POINTS = "points"  # begins the unit of a difference of shares
-LARGE = 999.5  # from which on a number has no decimals
+CHANGE = "compare:"  # begins the rules on changes between runs
 
 
 def worst_first(outcome: Outcome) -> list[Check]:
@@ -39,8 +40,8 @@ def facts(check: Check) -> list[tuple[str, str]]:
     said = [
         ("rule", check.rule),
         ("why", check.reason),
-        ("measured", measured(check)),
-        ("limit", limit(check)),
+        ("change" if is_change(check) else "measured", measured(check)),
+        ("band" if is_change(check) else "limit", limit(check)),
         ("what to do", check.fix),
         ("to settle it", needed(check)),
         ("accepted", check.accepted),
@@ -57,15 +58,23 @@ def measured(check: Check) -> str:
     """The estimate with its interval, its unit and how many prompts it is of; empty without one."""
     if (found := check.estimate) is None:
         return ""
-    interval = f"{written(found.value, check.unit)} [{written(found.low, check.unit)}, {written(found.high, check.unit)}]"
+    sign = "+" if is_change(check) else ""
+    digits = decimals(max(abs(found.value), abs(found.low), abs(found.high)))
+    value, low, high = (written(one, check.unit, digits, sign) for one in (found.value, found.low, found.high))
+    interval = f"{value} [{low}, {high}]"
     prompts = counted(found.n_prompts, "prompt")
     unit = "" if check.unit.startswith(POINTS) else check.unit.removeprefix(A_SHARE).strip()
     return printable(f"{interval}{f' {unit}' * bool(unit)}, {prompts}")
 
 
 def limit(check: Check) -> str:
-    """What the estimate was held against; empty where nothing is known of it."""
-    return "" if check.limit is None else written(check.limit, check.unit)
+    """What the estimate was held against, of a change the band to either side of none; empty where nothing is known of it."""
+    return "" if check.limit is None else f"{'±' * is_change(check)}{written(check.limit, check.unit, decimals(check.limit))}"
+
+
+def is_change(check: Check) -> bool:
+    """Whether a check is on how a number changed, not on the number."""
+    return check.rule.startswith(CHANGE)
 
 
 def needed(check: Check) -> str:
@@ -74,13 +83,18 @@ def needed(check: Check) -> str:
     return f"about {counted(more, 'more prompt')} would tell" if more else ""
 
 
-def written(value: float, unit: str) -> str:
-    """A number of three digits, shares in percent and their differences in points."""
+def decimals(largest: float) -> int:
+    """Digits behind the point that give a number, and smaller ones beside it, three digits in all."""
+    return 2 if not largest else max(0, 2 - floor(log10(abs(largest)) + 1e-4))
+
+
+def written(value: float, unit: str, digits: int, sign: str = "") -> str:
+    """A number with so many digits behind the point; shares in percent and their differences in points, with one. sign: `+` shows it."""
     if unit.startswith(POINTS):
-        return f"{100 * value:z.1f} pp"
+        return f"{100 * value:{sign}z.1f} pp"
     if unit.startswith(A_SHARE) or unit.endswith(A_SHARE):
-        return f"{value:z.1%}"
-    return f"{value:z,.0f}" if abs(value) >= LARGE else f"{value:z#.3g}".rstrip(".")
+        return f"{value:{sign}z.1%}"
+    return f"{value:{sign}z,.{digits}f}"
 
 
 def meaning(check: Check) -> str:

@@ -12,12 +12,15 @@ import pytest
 
 from driftcli.cli.battery import load_battery
 from driftcli.report.html.page import render
+from driftcli.report.outputs import html
 from driftcli.report.verdict import judge
 from driftcli.statistics.costs import StepCosts
 from driftcli.traces.reader import read_run
+from tests.report.outputs.outcomes import ALL
 from tests.report.synthetic import DRIFTING, WITHOUT_STATE, Life, Recipe, write_run
 
 pytestmark = pytest.mark.browser
+OUTCOME = "outcome"  # of a gate, with a table
 PROMPTS = ("<script>alert(1)</script>", "\u202egnp.exe", *"cdefgh")
 RECIPES = {
     "drifting": Recipe(
@@ -40,7 +43,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         page = folder / f"{name}.html"
         page.write_text(render(run, judge(run, load_battery(run.probe_names))), encoding="utf-8")
         found[name] = page.as_uri()
-    return found
+    outcome = folder / "outcome.html"
+    table = ("number", "RUN0", "difference"), [("a number of many words", "1.25", f"+{number}.25 [+1.25, +2.75]") for number in range(20)]
+    outcome.write_text(html.render(ALL, "on 3 prompts", [table], ["a remark"]), encoding="utf-8")
+    return {**found, OUTCOME: outcome.as_uri()}
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +117,7 @@ def test_a_script_in_a_page_that_its_policy_does_not_name_does_not_run(chromium:
 
 
 @pytest.mark.parametrize("width", [390, 1440])
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [*RECIPES, OUTCOME])
 def test_a_page_is_never_wider_than_its_window(chromium: Any, files: dict[str, str], name: str, width: int) -> None:
     with Tab(chromium, files[name], width=width) as tab:
         tab.page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
@@ -119,7 +125,7 @@ def test_a_page_is_never_wider_than_its_window(chromium: Any, files: dict[str, s
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [*RECIPES, OUTCOME])
 def test_axe_finds_no_serious_fault(chromium: Any, files: dict[str, str], name: str, theme: str) -> None:
     axe = os.environ.get("DRIFTCLI_AXE")
     if not axe:

@@ -170,3 +170,10 @@ def test_the_bundled_libraries_are_those_that_their_list_names() -> None:
     listed = re.findall(r"^\| `(\S+)` \|.*\| `([0-9a-f]{64})` \|$", (folder / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert {name: sha256((folder / name).read_bytes()).hexdigest() for name, _ in listed} == dict(listed)
     assert {file.name for file in folder.glob("*.js")} == {name for name, _ in listed}
+
+
+@pytest.mark.parametrize(
+    ("costs", "said"), [((), "no step was timed in this run"), (COSTS, "8 prompts with a chain, at least 16 are needed")]
+)
+def test_why_no_speed_is_drawn_is_what_the_run_lacks(page: Callable[[Recipe], str], costs: tuple[StepCosts, ...], said: str) -> None:
+    assert f"Not drawn: {said}." in page(small(costs=costs))

@@ -4,6 +4,7 @@ import re
 
 from lxml import html
 
+from driftcli.printable import printable
 from driftcli.report.outputs.html import render
 from tests.report.outputs.outcomes import ALL, BAD, FAILED
 
@@ -19,6 +20,21 @@ def test_every_check_is_a_section_the_worst_first_with_all_that_is_known() -> No
         "2.50",
         "serve the drafter before this one",
     ]
+
+
+def test_what_passed_and_what_was_skipped_is_folded_away_under_its_count() -> None:
+    page = html.document_fromstring(render(ALL))
+    assert [one.findtext("summary") for one in page.iter("details")] == ["passed: 2", "skipped: 1"]
+    assert [len(list(one.iter("section"))) for one in page.iter("details")] == [2, 1]
+
+
+def test_a_comparison_stands_there_as_a_table_with_its_remarks_and_hostile_names_are_text() -> None:
+    page = html.document_fromstring(render(ALL, "on 3 prompts", [(("number", "RUN0"), [(BAD.subject, "1.5")])], [BAD.headline]))
+    assert [head.text for head in page.iter("th")] == ["number", "RUN0", printable(BAD.subject)]
+    assert [cell.text for cell in page.iter("td")] == ["1.5"]
+    assert [line.text for line in page.iter("li")] == [printable(BAD.headline)]
+    assert "on 3 prompts" in page.find(".//p").text_content()
+    assert not list(page.iter("img", "script"))
 
 
 def test_hostile_text_is_no_element_and_nothing_is_fetched_or_run() -> None:
