@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from driftcli.domain import Verdict
 from driftcli.mitigations.trials import Outcome
@@ -16,6 +17,7 @@ from driftcli.traces.reader import Run
 LINKED = r"@(?=\w)|\b[A-Za-z][\w+.-]*:(?=//)|\bwww(?=\.)|#(?=\d)|\bGH-(?=\d)|\bmailto:"
 LINES = 60  # of the report (chosen by us)
 HEAD, MORE = 3, 2  # lines of a part besides its own: blank, heading, blank; of the count of what is left out
+NAMED = 2  # lines that name the parts without room
 CELLS = ("---", "---", "--:", "--:")
 BREAK = "<!-- -->"  # shows nothing and ends what a forge would link
 
@@ -82,16 +84,23 @@ def _parts(run: Run, verdict: Verdict, found: Sequence[Outcome], todo: Sequence[
 
 
 def _fitted(parts: Sequence[Part], room: int) -> Iterator[list[str]]:
-    """The parts in so many lines, each behind a blank one; the first item of every part goes before the rest of any."""
+    """The parts in so many lines; the first item of every part goes before the rest of any, and parts that not even their first item has
+    room for are named at the end.
+    """
     shown = [part for part in parts if part.held]
-    for number, part in enumerate(shown):
-        kept = sum(HEAD + one.fixed + min(1 + MORE, len(one.lines) - one.fixed) for one in shown[number + 1 :])
+    least = [HEAD + part.fixed + min(1 + MORE, len(part.lines) - part.fixed) for part in shown]
+    count = len(shown) if sum(least) <= room else sum(total <= room - NAMED for total in accumulate(least))
+    room -= NAMED * (count < len(shown))
+    for number, part in enumerate(shown[:count]):
+        kept = sum(least[number + 1 : count])
         items = len(part.lines) - part.fixed
-        fitting = items if HEAD + part.fixed + items <= room - kept else max(0, room - kept - HEAD - part.fixed - MORE)
+        fitting = items if HEAD + part.fixed + items <= room - kept else room - kept - HEAD - part.fixed - MORE
         more = ["", f"and {items - fitting} more: `driftcli report RUN --full`"] if fitting < items else []
         block = [f"### {part.head}", "", *part.lines[: part.fixed + fitting], *more]
         room -= len(block) + 1
         yield block
+    if rest := [part.head.lower() for part in shown[count:]]:
+        yield [f"No room here for: {', '.join(rest)}. `driftcli report RUN --full` has them."]
 
 
 def escaped(text: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from markdown_it import MarkdownIt  # comes with rich
 
 from driftcli.domain import Estimate, Finding, Verdict
-from driftcli.report.markdown import BREAK, LINES, escaped, render
+from driftcli.report.markdown import BREAK, LINES, Part, _fitted, escaped, render
 from tests.report.conftest import Judged
 from tests.report.synthetic import DRIFTING, WITHOUT_STATE, Recipe
 from tests.report.test_page import NOTES, RECIPES, crowded
@@ -78,3 +78,14 @@ def test_text_from_outside_stays_text_and_stays_in_its_cell(judged: Judged) -> N
     report = render(run, Verdict("severe", EVIL, verdict.axes, (finding,)))
     assert all(character.isprintable() or character == "\n" for character in report)
     assert plain(report).count(SHOWN) == 8  # target, drafter, headline, claim, fix, prompt, note, setting
+
+
+def test_no_part_stands_without_an_item_and_those_without_room_are_named() -> None:
+    parts = [Part(f"Part {number}", ["head", "rule", *("item" for _ in range(9))], 2, held=True) for number in range(8)]
+    for room in range(2, 130):
+        blocks = list(_fitted(parts, room))
+        shown = [block for block in blocks if block[0].startswith("### ")]
+        assert sum(len(block) + 1 for block in blocks) <= room
+        assert all("item" in block for block in shown)
+        named = [word for block in blocks if block not in shown for word in block[0].split("`")[0].split(": ")[1].rstrip(". ").split(", ")]
+        assert [block[0].removeprefix("### ").lower() for block in shown] + named == [part.head.lower() for part in parts]
