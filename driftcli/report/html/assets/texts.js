@@ -75,7 +75,7 @@
   function reply() {
     const { prompt, pieces, rounds, counts } = data.replies[chosen.reply];
     const asked = make("details", { class: "prompt" }, make("summary", {}, `Prompt, ${counts[0]} tokens`),
-      make("p", { class: "text" }, ...prompt.map(([kind, text]) => make("span", { class: kind ? "content" : "template" }, foreign(visible(text))))));
+      make("div", { class: "text", role: "region", tabindex: "0", "aria-label": "The prompt" }, ...prompt.map(([kind, text]) => make("span", { class: kind ? "content" : "template" }, foreign(visible(text))))));
     const key = make("p", { class: "key small" },
       make("span", { class: "kept" }, "kept draft"), " ", make("span", { class: "own" }, "the target's own token"), " ", make("s", { class: "missed" }, "missed draft"),
       " A round is a box: choose one by click or with the arrow keys.");
