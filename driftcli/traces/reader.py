@@ -20,13 +20,15 @@ from driftcli.statistics.curves import emitted_per_round
 from driftcli.statistics.intervals import Mapped
 from driftcli.statistics.pooled import NO_ANCHORS, Pooled
 from driftcli.statistics.positions import Replies, no_replies
-from driftcli.statistics.walks import EXACT_TEXT, Floats, Sums
-from driftcli.traces.layout import COSTS_FILE, cell_files
+from driftcli.statistics.walks import EXACT_TEXT, Sums
+from driftcli.traces.layout import COSTS_FILE
 from driftcli.traces.manifest import read_manifest, wiring_of
 from driftcli.traces.pieces import Vocabulary, read_vocabulary
 from driftcli.traces.plans import fresh_band, lacks_for_stop, plan_sums
 from driftcli.traces.positions import reply_sums
 from driftcli.traces.schema import COLUMNS
+from driftcli.traces.soundness import check_cells
+from driftcli.traces.streams import stream_sums
 from driftcli.traces.sums import (
     WHOLE,
     Grid,
@@ -34,8 +36,6 @@ from driftcli.traces.sums import (
     condition_sums,
     ending_sums,
     grids,
-    of_units,
-    places,
     read_rows,
     read_table,
     target_sums,
@@ -381,17 +381,10 @@ class Run(Pooled):
 
     def by_stream(self) -> dict[str, tuple[Estimate | Absent, Estimate | Absent]]:
         """For each captured stream in order, and the fused input: RMS, and the RMS of what it adds to the fused input."""
-        columns = ["prompt", "stream", "place", "rows", "rms", "added_rms"]
-        table = of_units(read_table(self.path / "streams", columns, self.reference), self.units)
         found: dict[str, tuple[Estimate | Absent, Estimate | Absent]] = {}
-        for place in sorted(set(table["place"].to_pylist())):
-            rows = table.filter(pc.field("place") == place)
-            index = self.units.unit[places(rows["prompt"], self.units.prompts)]
-            counts = rows["rows"].to_numpy().astype(np.float64)
-            sums: dict[str, Floats] = {"rows": np.bincount(index, counts, self.units.count).astype(np.float64)}
-            sums |= {name: np.bincount(index, counts * rows[name].to_numpy()).astype(np.float64) for name in ("rms", "added_rms")}
+        for stream, sums in stream_sums(self.path, self.reference, self.units).items():
             both = [self._draws(self.units.count).estimate(sums, lambda s, name=name: s[name] / s["rows"]) for name in ("rms", "added_rms")]  # type: ignore[misc]
-            found[rows["stream"][0].as_py()] = (both[0], both[1])
+            found[stream] = (both[0], both[1])
         return found
 
 
@@ -401,17 +394,7 @@ def read_run(path: Path, *, finished: bool = True) -> Run:
     if finished and not found.complete:
         raise RunError(f"{path}: this run is not finished; repeat its diagnose command with --out {path} to resume it")
     if finished and "batches" in found.content:
-        _check_cells(path, found.content["batches"])
+        batches = found.content["batches"]
+        assert isinstance(batches, list)
+        check_cells(path, {batch_key(batch) for batch in batches})
     return Run(path, found.content, found.pair, found.spec)
-
-
-def _check_cells(path: Path, batches: Plain) -> None:
-    """RunError for a cell of no batch of the run, whose rows would count twice, or for one that is gone, without which some would lack."""
-    assert isinstance(batches, list)
-    keys, files = {batch_key(batch) for batch in batches}, list(cell_files(path))
-    if strange := next((file for file, name in files if name["batch"] not in keys), None):
-        raise RunError(f"{strange}: belongs to no batch of this run, so it is a copy or another run's; take it out of the folder")
-    steps = {file.name for file, _ in files if file.parent.name == "steps"}
-    wanted = {file.name for file, _ in files if file.parent.name == "trajectories"} | {f"{BASELINE}-{key}.parquet" for key in keys}
-    if gone := sorted(wanted - steps):
-        raise RunError(f"{path}/steps/{gone[0]}: is not there, though the run is complete; repeat the diagnosis, which measures it again")

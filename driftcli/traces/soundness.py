@@ -1,4 +1,6 @@
-"""Whether a cell's file is whole and is what its name says, told by its footer alone: whose cell of which request it is stands in it."""
+"""Whether a cell's file is whole and is what its name says, told by its footer alone: whose cell of which request it is stands in it; and
+whether all cells of a run are there.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from driftcli.conditions import BASELINE
+from driftcli.errors import RunError
+from driftcli.traces.layout import cell_files
 from driftcli.traces.schema import COLUMNS, VERSION
 
 CAME_LATER: Mapping[str, object] = {
@@ -75,3 +80,17 @@ def _strangers(found: pq.ParquetFile, file: Path, prompts: Collection[str]) -> s
     if strange := held.get("condition", set()) - {file.stem[:-13]}:
         return f"it holds the condition {sorted(map(str, strange))[0]}"
     return ""
+
+
+def check_cells(path: Path, keys: Collection[str]) -> None:
+    """RunError for a cell of no batch of the run, whose rows would count twice, or for one that is gone, without which some would lack.
+
+    keys: of the batches of a complete run.
+    """
+    files = list(cell_files(path))
+    if strange := next((file for file, name in files if name["batch"] not in keys), None):
+        raise RunError(f"{strange}: belongs to no batch of this run, so it is a copy or another run's; take it out of the folder")
+    steps = {file.name for file, _ in files if file.parent.name == "steps"}
+    wanted = {file.name for file, _ in files if file.parent.name == "trajectories"} | {f"{BASELINE}-{key}.parquet" for key in keys}
+    if gone := sorted(wanted - steps):
+        raise RunError(f"{path}/steps/{gone[0]}: is not there, though the run is complete; repeat the diagnosis, which measures it again")

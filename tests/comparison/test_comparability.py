@@ -23,6 +23,7 @@ EDITS: dict[str, Edit] = {  # one for each fact that a manifest alone holds
     "longest reply in tokens": lambda held: held["request"].update(max_new_tokens=32),
     "depth": lambda held: held["request"].update(depth=4),
     "dtype": lambda held: held["request"].update(dtype="float16"),
+    "engine": lambda held: held["request"].update(engine={"engine": "vLLM", "version": "0.32.0", "quantisation": None, "args": {}}),
     "device class": lambda held: held["request"].update(device="cpu"),
     "machine": lambda held: held.update(device_name="Another GPU"),
     "threads": lambda held: held["request"].update(threads=8),
