@@ -23,6 +23,7 @@ from typer.core import TyperCommand, TyperOption
 
 from driftcli.errors import UsageError
 from driftcli.printable import one_line, printable
+from driftcli.served.key import KEY
 from driftcli.suggestions import meant
 from driftcli.toml import LARGEST, read_toml
 
@@ -117,7 +118,7 @@ class Configured(TyperCommand):
         """UsageError for a variable that begins as this command's do and is none of them."""
         prefix = f"{PREFIX}_{str(self.name).upper()}_"
         known = [variable(str(self.name), option) for option in self._own()]
-        if odd := next((name for name in sorted(os.environ) if name.startswith(prefix) and name not in known), None):
+        if odd := next((name for name in sorted(os.environ) if name.startswith(prefix) and name not in (*known, KEY)), None):
             raise UsageError(f"{odd}: a variable of no option; {meant(odd, known)}unset it, or see driftcli {self.name} --help")
 
 

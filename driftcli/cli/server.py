@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from driftcli.cli.outputs import OutputChoice, outputs_asked
 from driftcli.report.choices import FailOn, ScanFormat
 
 FAILS = "Exit 4 when the server is otherwise, or decays, at this severity or above, 5 when nothing is decided."
@@ -23,19 +24,18 @@ def server(
     own_sampling: Annotated[bool, typer.Option("--own-sampling", help="Ask once more as the server samples unless told.")] = False,
     format: Annotated[ScanFormat, typer.Option(help="How to print.")] = "terminal",
     fail_on: Annotated[FailOn, typer.Option(help=FAILS)] = "none",
+    output: OutputChoice = None,
 ) -> None:
     """Hold the acceptance of a running server against RUN: as the files say, or where it departs and what explains it.
 
     The run's prompts are sent as token ids and decoded greedily. A key is read from DRIFTCLI_SERVER_KEY alone, and never shown or stored.
     """
     from driftcli.cli.main import tell
-    from driftcli.report.console import put
+    from driftcli.cli.serving import end
     from driftcli.served.held import hold
     from driftcli.served.http import client
-    from driftcli.served.shown import render, render_json
     from driftcli.traces.reader import read_run
 
+    outputs = outputs_asked(output, format)
     found = hold(client(url, timeout), read_run(run), limit, concurrency, tell, own_sampling=own_sampling)
-    outcome = found.outcome(fail_on)
-    put(render_json(found, outcome) if format == "json" else render(found))
-    raise typer.Exit(outcome.exit_code)
+    end(found, format, fail_on, outputs)

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 from driftcli.errors import ServerError, UsageError
 from driftcli.printable import one_line
+from driftcli.served.key import KEY
 
-KEY = "DRIFTCLI_SERVER_KEY"  # environment variable; OPENAI_API_KEY is not read, so that one meant for another service never leaves
 LONGEST_ANSWER = 32 << 20  # bytes of an answer; metrics of a large server are 1 MiB (chosen by us)
 QUOTED = 160  # characters of a server's own words in a message
 DEEPEST_MOST = 64 << 10  # bytes of an error's body that are looked at

@@ -19,6 +19,8 @@ from driftcli.served.verdict import Asked, ServedVerdict, percent
 from driftcli.traces.writer import Plain
 
 SCHEMA = 1
+PREFIX_CACHE = "prefix cache"  # as the kinds of servers say it
+NOT_SAMPLED = "tokens a round as the server samples unless told: not asked for (--own-sampling)"
 WIDTH = 100  # characters of the table by position
 SHOWN = 6  # wirings of which the fit is shown
 STYLES = {"as filed": "bold green", "otherwise": "bold red", "undecided": "bold yellow"}
@@ -98,8 +100,8 @@ def _facts(found: ServedVerdict) -> list[str]:
         else "",
         f"the longest text has {asked.over[0]} tokens, and the drafter's config declares {asked.over[1]} positions" if asked.over else "",
         _decay(judged),
-        f"tokens a round as the server samples unless told: {_number(found.sampled)}" if found.sampled else "",
-        *(f"{name}: {value}" for name, value in (facts.said or {}).items()),
+        f"tokens a round as the server samples unless told: {_number(found.sampled)}" if found.sampled else NOT_SAMPLED,
+        *(f"{name}: {value}" for name, value in {PREFIX_CACHE: "the server does not say", **(facts.said or {})}.items()),
         *found.notes,
     ]
     return [line for line in lines if line]
@@ -151,7 +153,7 @@ def render_json(found: ServedVerdict, outcome: Outcome) -> str:
             "draft_tokens": facts.drafts,
             "drafted_a_round": found.judged.drafted,
             "longest": facts.longest,
-            **{name.replace(" ", "_"): value for name, value in (facts.said or {}).items()},
+            **{name.replace(" ", "_"): value for name, value in {PREFIX_CACHE: None, **(facts.said or {})}.items()},
         },
         "asked": _asked(found.asked),
         "tokens_a_round": {"server": _estimate(found.judged.server), "run": _estimate(found.judged.run)},

@@ -109,7 +109,18 @@ class ServedVerdict:
         if self.judged.standing == "undecided":
             status: Status = "warned" if fail_on == "none" else "undecided"
             checks.insert(0, Check("served", status, self.undecided, more_prompts=self.judged.more))
-        return Outcome("server", self.pair, self.run, f"{self.headline.lower()}: {self.url}", checks)
+        if not self.judged.decays:
+            checks.append(self._steady())
+        who = f"{self.facts.kind} {self.facts.version}, {self.facts.model}, {self.facts.drafts} draft tokens a round"
+        return Outcome("server", self.pair, self.run, f"{self.headline.lower()}: {self.url} ({who})", checks)
+
+    def _steady(self) -> Check:
+        """That no decay over time is shown, or why it is not judged."""
+        decay = self.judged.decay
+        if isinstance(decay, Absent):
+            return Check("SERVED-DECAYS", "skipped", decay.reason, "SERVED-DECAYS")
+        reason = f"no decay over time: in the second half of the requests {percent(decay)} more is lost than in the first"
+        return Check("SERVED-DECAYS", "passed", reason, "SERVED-DECAYS", decay, OF_DRAFTS)
 
     @property
     def undecided(self) -> str:

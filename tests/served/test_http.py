@@ -14,7 +14,8 @@ import pytest
 
 from driftcli.errors import DriftError, ServerError, UsageError
 from driftcli.served import http
-from driftcli.served.http import KEY, Client, as_json, client, whole, wholes
+from driftcli.served.http import Client, as_json, client, whole, wholes
+from driftcli.served.key import KEY
 from driftcli.served.servers import connect
 from tests.served.world import Answers, AsVllm, served
 
