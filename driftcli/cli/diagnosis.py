@@ -32,7 +32,8 @@ from driftcli.probe import Probe
 from driftcli.report.evidence import spent
 from driftcli.report.json import finding_json
 from driftcli.report.verdict import judge
-from driftcli.statistics.costs import Costs, costs_json, read_costs
+from driftcli.statistics.costs import Costs
+from driftcli.statistics.costs_file import costs_json, read_costs
 from driftcli.target.language_model import choose_device
 from driftcli.texts.prompts import builtin_prompts, bundled_prompts, limited, read_prompts
 from driftcli.traces.layout import COSTS_FILE, ENGINE_FOLDER, FINDINGS_FILE

@@ -16,6 +16,7 @@ import typer
 from driftcli.cli.check import check
 from driftcli.cli.compare import compare
 from driftcli.cli.config import Configured
+from driftcli.cli.costs import costs
 from driftcli.cli.diagnose import diagnose
 from driftcli.cli.explain import explain
 from driftcli.cli.inspect import inspect
@@ -55,6 +56,7 @@ app.command(cls=Configured)(compare)
 app.command(cls=Configured)(inspect)
 app.command(cls=Configured)(scan)
 app.command(cls=Configured)(server)
+app.command(cls=Configured)(costs)
 app.command(cls=Configured)(explain)
 app.command(cls=Configured)(probes)
 

@@ -1,6 +1,7 @@
 """Who is ranked: the drafter of each run, and on the very same anchors a lookup of the last tokens in the text and no drafter at all.
 
-A lookup costs no step of a drafter; where it finds nothing it sends nothing, so such a round is a plain step. No drafter is one token a
+A lookup costs no step of a drafter; where it finds nothing it sends nothing, so such a round is a plain step. Where only whole rounds of a
+drafter were timed, what a lookup's would take is not known. No drafter is one token a
 step, at the speed of plain decoding.
 """
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from driftcli.comparison.pairing import Pairing
 from driftcli.errors import RunError
-from driftcli.statistics.costs import StepCosts
+from driftcli.statistics.costs import BatchCosts, StepCosts
 from driftcli.statistics.walks import EXACT_TEXT, Sums, walk_counts
 from driftcli.traces.floors import lookup
 from driftcli.traces.plans import sent_sums
@@ -33,7 +34,7 @@ class Contestant:
     family: str
     lengths: Sums
     plan: Callable[[int], Sums]
-    costs: StepCosts | None
+    costs: BatchCosts | None
     drafts: bool = True
 
 
@@ -45,8 +46,8 @@ def contestants(pairing: Pairing, names: Sequence[str]) -> list[Contestant]:
         )
     found = [_drafter(pairing, place, name) for place, name in enumerate(names)]
     costs = next((one.costs for one in found if one.costs is not None), None)
-    free = None if costs is None else replace(costs, draft_first=0.0, draft_step=0.0, draft_read=0.0, turns=None)
-    return [*found, _lookup(pairing, free), _none(found[0].lengths, free)]
+    free = replace(costs, draft_first=0.0, draft_step=0.0, draft_read=0.0, turns=None) if isinstance(costs, StepCosts) else None
+    return [*found, _lookup(pairing, free), _none(found[0].lengths, free or costs)]
 
 
 def _drafter(pairing: Pairing, place: int, name: str) -> Contestant:
@@ -55,7 +56,7 @@ def _drafter(pairing: Pairing, place: int, name: str) -> Contestant:
     return Contestant(name, run.pair.family, pairing.sums[place], lambda drafts: pairing.plan(place, drafts), costs)
 
 
-def _lookup(pairing: Pairing, costs: StepCosts | None) -> Contestant:
+def _lookup(pairing: Pairing, costs: BatchCosts | None) -> Contestant:
     grid = pairing.grids[0]["forced"]
     assert grid is not None
     drafted, accepted = _found(grid, pairing.tokens[0], pairing.depth)
@@ -77,7 +78,7 @@ def _found(grid: Grid, texts: Mapping[tuple[str, int], Sequence[int]], depth: in
     return drafted, accepted
 
 
-def _none(lengths: Sums, costs: StepCosts | None) -> Contestant:
+def _none(lengths: Sums, costs: BatchCosts | None) -> Contestant:
     """One token a round: as many rounds as a drafter's tokens, none kept."""
     rounds = lengths["rounds_by_length"] + lengths["kept_by_length"]
     own = {"rounds_by_length": rounds, "kept_by_length": np.zeros_like(rounds)}

@@ -93,7 +93,7 @@ def rank(runs: Sequence[Run], names: tuple[str, ...], band: float, *, force: boo
     asked = contestants(pairing, names)
     lengths = [_walking(one, pairing.depth) for one in asked]
     untimed = untold(pairing, found)
-    speeds = [] if untimed else [_timed(one, pairing) for one in asked]
+    speeds = [] if untimed else [_timed(one, pairing) for one in asked if one.costs is not None or not one.drafts]
     by_length, by_speed = (_placed(entrants, pairing.drawn) for entrants in (lengths, speeds))
     return Ranking(pairing, names, by_length, by_speed, untimed, _against_first(pairing, band), band, found)
 

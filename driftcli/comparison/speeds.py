@@ -14,7 +14,7 @@ from driftcli.comparison.comparability import Difference
 from driftcli.comparison.numbers import Number
 from driftcli.comparison.pairing import Pairing
 from driftcli.domain import Half
-from driftcli.statistics.costs import StepCosts
+from driftcli.statistics.costs import BatchCosts
 from driftcli.statistics.intervals import Mapped, too_few
 from driftcli.statistics.payoff import speed
 from driftcli.statistics.pooled import dealt
@@ -52,7 +52,7 @@ def untold(pairing: Pairing, found: Sequence[Difference]) -> str:
     return too_few(pairing.units.count, 2 * MINIMAL_PROMPTS) if pairing.units.count < 2 * MINIMAL_PROMPTS else ""
 
 
-def fastest(plans: dict[int, Sums], costs: StepCosts, half: Half = "selecting") -> int:
+def fastest(plans: dict[int, Sums], costs: BatchCosts, half: Half = "selecting") -> int:
     """The draft length with the largest expected speed on the half that selects."""
     some = dealt(next(iter(plans.values()))["anchors"] > 0, half)
     values = {

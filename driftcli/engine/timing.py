@@ -17,11 +17,12 @@ from time import perf_counter
 
 import numpy as np
 import torch
+import transformers
 
 from driftcli.engine.serving import ServedTarget, serve
 from driftcli.errors import RunError
 from driftcli.loading.pair import LoadedPair
-from driftcli.statistics.costs import Costs, StepCosts
+from driftcli.statistics.costs import TRANSFORMERS, Costs, StepCosts, TimedIn
 from driftcli.statistics.turns import Turns
 from driftcli.target.language_model import LanguageModel
 from driftcli.target.target import Target
@@ -44,7 +45,8 @@ def measure_costs(
     target = in_process(pair.target)
     for size in batch_sizes:
         _check_memory(target, size, depth, context)
-    return Costs(source(target), context, tuple(_step_costs(StepTimer(pair, size, depth, context), say) for size in batch_sizes))
+    steps = tuple(_step_costs(StepTimer(pair, size, depth, context), say) for size in batch_sizes)
+    return Costs(source(target), context, steps, timed_in(target))
 
 
 def in_process(target: Target) -> LanguageModel:
@@ -85,6 +87,13 @@ def step_lengths(depth: int) -> list[int]:
     """Numbers of tokens whose target step is timed: all of the first nine, then every fourth, and `depth + 1`."""
     deepest = depth + 1
     return sorted({*range(1, min(EACH, deepest) + 1), *range(EACH, deepest, 4), deepest})
+
+
+def timed_in(target: LanguageModel) -> TimedIn:
+    """The engine that steps are timed in here: transformers, which is no server."""
+    threads = torch.get_num_threads() if target.device.type == "cpu" else None
+    dtype = str(target.head.dtype).removeprefix("torch.")
+    return TimedIn(TRANSFORMERS, transformers.__version__, target.device_name, dtype, threads)
 
 
 def source(target: LanguageModel) -> str:

@@ -23,7 +23,7 @@ from driftcli.mitigations.serving import draft_length
 from driftcli.mitigations.trials import Outcome, best_option, helps_where_chosen, judged
 from driftcli.mitigations.wiring_repair import WiringRepair
 from driftcli.probe import Trace
-from driftcli.statistics.costs import StepCosts, pays_from
+from driftcli.statistics.costs import BatchCosts, pays_from
 from driftcli.statistics.grades import Grades, lost
 from driftcli.statistics.payoff import best_length, deciding, undecided
 
@@ -73,7 +73,7 @@ class Mitigations:
         else:
             yield Skipped("payoff", "inconclusive", f"no speed is told: {trace.costs.deciding.doubt}; time the steps again")
 
-    def _worth(self, trace: Trace, costs: StepCosts) -> Said:
+    def _worth(self, trace: Trace, costs: BatchCosts) -> Said:
         plan, worth = best_length(trace, costs)
         if isinstance(worth, Absent):
             return Skipped("payoff", "inconclusive", worth.reason)

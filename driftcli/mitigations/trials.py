@@ -11,7 +11,7 @@ from driftcli.conditions import Plan
 from driftcli.domain import Absent, Estimate, Half
 from driftcli.mitigations.mitigation import Kind, Option, Trial
 from driftcli.probe import Trace
-from driftcli.statistics.costs import StepCosts
+from driftcli.statistics.costs import BatchCosts
 from driftcli.statistics.payoff import MINIMAL_GAIN, speed
 from driftcli.statistics.walks import Floats, Sums, acceptance_length, ratio
 
@@ -42,7 +42,7 @@ def verified_in_vain(sums: Sums) -> Floats:
     return ratio(sent - sums["kept"], rounds.sum(axis=-1) + sums["kept"])
 
 
-def judged(trace: Trace, trials: Sequence[tuple[Kind, Trial]], costs: StepCosts | None) -> list[Outcome]:
+def judged(trace: Trace, trials: Sequence[tuple[Kind, Trial]], costs: BatchCosts | None) -> list[Outcome]:
     """Every trial's outcome, in the order given; a trial that no number tells anything of is absent with the reason."""
     chosen = [(kind, trial, best_option(trace, trial, costs)) for kind, trial in trials]
     tries = max(1, sum(isinstance(option, Option) for _, _, option in chosen))
@@ -59,7 +59,7 @@ def judged(trace: Trace, trials: Sequence[tuple[Kind, Trial]], costs: StepCosts 
     return found
 
 
-def best_option(trace: Trace, trial: Trial, costs: StepCosts | None) -> Option | Absent:
+def best_option(trace: Trace, trial: Trial, costs: BatchCosts | None) -> Option | Absent:
     """The option with the largest gain on the half that selects; the first of several."""
     able = [one for one in trial.options if costs or (one.plan.drafts == one.over.drafts and one.plan.stop is None)]
     if not able:
@@ -79,12 +79,12 @@ def helps_where_chosen(trace: Trace, option: Option, tries: int) -> bool:
     return isinstance(gain, Estimate) and gain.low > 1 and gain.value >= MINIMAL_GAIN
 
 
-def _gain(trace: Trace, option: Option, costs: StepCosts | None, half: Half, tries: int = 1) -> Estimate | Absent:
+def _gain(trace: Trace, option: Option, costs: BatchCosts | None, half: Half, tries: int = 1) -> Estimate | Absent:
     """How many times the speed, or the tokens a round where no costs are known; turns of the steps go by halves as prompts do."""
     return trace.planned(speed(costs, half) if costs else tokens_a_round, option.plan, option.over, half, tries)
 
 
-def _fallen(trace: Trace, options: Sequence[Option], costs: StepCosts | None) -> set[tuple[str, Plan]]:
+def _fallen(trace: Trace, options: Sequence[Option], costs: BatchCosts | None) -> set[tuple[str, Plan]]:
     """The options that surely do something, by the hypotheses that fall one after the other; every interval that is shown is for all of
     them at once, since those of a step-down are not. Source: Holm 1979.
     """

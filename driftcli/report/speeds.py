@@ -12,13 +12,18 @@ from driftcli.mitigations.trials import tokens_a_round
 from driftcli.printable import printable
 from driftcli.report.evidence import written
 from driftcli.report.tables import Row
-from driftcli.statistics.costs import StepCosts, break_even_length, pays_from
+from driftcli.statistics.costs import TRANSFORMERS, BatchCosts, RoundCosts, break_even_length, pays_from
+from driftcli.statistics.costs_file import engine_json
 from driftcli.statistics.curves import length_by_draft_length
 from driftcli.statistics.payoff import advised_length, best_length, equally_fast, priced, speed, undecided, withheld
 from driftcli.statistics.walks import EXACT_TEXT
 from driftcli.traces.reader import Run
 from driftcli.traces.writer import Plain
 
+NO_SERVER = (
+    "these are steps of transformers, not of a server, whose best draft length may be another: time rounds in the engine that serves with "
+    "driftcli costs --engine vllm, and give them by --costs"
+)
 ENOUGH_GAIN = 0.9  # where no step was timed a shorter draft is advised when it keeps this share of the accepted drafts (chosen by us)
 
 
@@ -37,7 +42,7 @@ def speed_rows(run: Run) -> list[Row]:
     return rows
 
 
-def _break_even(costs: StepCosts, drafts: int) -> str:
+def _break_even(costs: BatchCosts, drafts: int) -> str:
     length = break_even_length(costs, drafts)
     return f"{length:.2f}" if length <= drafts + 1 else "never"
 
@@ -50,10 +55,12 @@ def payoff_json(run: Run, number: Callable[[Estimate | Absent], Plain]) -> list[
     return [*(_batch_json(run, costs, number) for costs in priced(run)), *absent]
 
 
-def _batch_json(run: Run, costs: StepCosts, number: Callable[[Estimate | Absent], Plain]) -> Plain:
+def _batch_json(run: Run, costs: BatchCosts, number: Callable[[Estimate | Absent], Plain]) -> Plain:
     plan, worth = best_length(run, costs)
     return {
         "batch_size": costs.batch_size,
+        "timed": "rounds" if isinstance(costs, RoundCosts) else "steps",
+        "engine": None if run.costs is None or run.costs.engine is None else engine_json(run.costs.engine),
         "best_draft_length": plan.drafts,
         "speed_up": number(worth),
         "advised_draft_length": advised_length(run, costs),
@@ -62,7 +69,7 @@ def _batch_json(run: Run, costs: StepCosts, number: Callable[[Estimate | Absent]
     }
 
 
-def _length_json(run: Run, costs: StepCosts, drafts: int, number: Callable[[Estimate | Absent], Plain]) -> Plain:
+def _length_json(run: Run, costs: BatchCosts, drafts: int, number: Callable[[Estimate | Absent], Plain]) -> Plain:
     plan, pays = Plan(run.reference, drafts), break_even_length(costs, drafts)
     return {
         "drafts": drafts,
@@ -85,7 +92,9 @@ def payoff_lines(run: Run) -> list[str]:
     for costs, why in withheld(run):
         lines.append(f"batch {costs.batch_size}: no speed is told: {why}; time the steps again, or give others (--costs)")
     if lines and run.costs:
-        lines.append(f"step times: {run.costs.source}, after {run.costs.context} tokens of context{_turns(run.costs.deciding)}")
+        what = "round" if isinstance(run.costs.deciding, RoundCosts) else "step"
+        lines.append(f"{what} times: {run.costs.source}, after {run.costs.context} tokens of context{_turns(run.costs.deciding)}")
+        lines += [NO_SERVER] if run.costs.engine is not None and run.costs.engine.name == TRANSFORMERS else []
     return list(map(printable, lines))
 
 
@@ -119,7 +128,7 @@ def _listed(lengths: Sequence[int]) -> str:
     return f"{', '.join(map(str, lengths[:-1]))} and {lengths[-1]}"
 
 
-def _turns(costs: StepCosts) -> str:
+def _turns(costs: BatchCosts) -> str:
     """In how many turns the steps were timed, where that is known."""
     return ", taken as exact" if costs.turns is None else f", {len(costs.turns)} repetitions"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from driftcli.conditions import Plan
 from driftcli.domain import Absent, Estimate, Half
 from driftcli.probe import Trace
-from driftcli.statistics.costs import StepCosts, speed_up_of
+from driftcli.statistics.costs import BatchCosts, speed_up_of
 from driftcli.statistics.intervals import too_few
 from driftcli.statistics.walks import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums
 
@@ -22,30 +22,30 @@ def undecided(trace: Trace) -> str:
     return too_few(trace.n_prompts, 2 * MINIMAL_PROMPTS) if trace.n_prompts < 2 * MINIMAL_PROMPTS else ""
 
 
-def priced(trace: Trace) -> tuple[StepCosts, ...]:
+def priced(trace: Trace) -> tuple[BatchCosts, ...]:
     """The costs by batch size, that which decides first, but for those that cannot be true; none where they are unknown or nothing can be
     decided.
     """
     return () if trace.costs is None or undecided(trace) else tuple(one for one in trace.costs.by_batch if not one.doubt)
 
 
-def deciding(trace: Trace) -> StepCosts | None:
+def deciding(trace: Trace) -> BatchCosts | None:
     """The costs of the batch size that decides, None where they are unknown or cannot be true."""
     known = None if trace.costs is None else trace.costs.deciding
     return None if known is None or known.doubt else known
 
 
-def withheld(trace: Trace) -> list[tuple[StepCosts, str]]:
+def withheld(trace: Trace) -> list[tuple[BatchCosts, str]]:
     """The batch sizes of which no speed is told, and why."""
     return [] if trace.costs is None else [(one, one.doubt) for one in trace.costs.by_batch if one.doubt]
 
 
-def speed(costs: StepCosts, half: Half | None = None) -> Callable[[Sums], Floats]:
+def speed(costs: BatchCosts, half: Half | None = None) -> Callable[[Sums], Floats]:
     """Expected speed over plain decoding by these costs, of one half of the turns in which they were timed or of all."""
     return lambda sums: speed_up_of(sums["rounds_by_sent"], sums["kept"], costs, half)
 
 
-def best_length(trace: Trace, costs: StepCosts) -> tuple[Plan, Estimate | Absent]:
+def best_length(trace: Trace, costs: BatchCosts) -> tuple[Plan, Estimate | Absent]:
     """The draft length with the largest expected speed on the half that selects, and its speed on the other half."""
     plans = [Plan(trace.reference, drafts) for drafts in range(1, trace.spec.depth + 1)]
     speeds = [(plan, trace.planned(speed(costs, "selecting"), plan, half="selecting")) for plan in plans]
@@ -54,7 +54,7 @@ def best_length(trace: Trace, costs: StepCosts) -> tuple[Plan, Estimate | Absent
     return best, trace.planned(speed(costs, "judging"), best, half="judging")
 
 
-def equally_fast(trace: Trace, costs: StepCosts) -> tuple[int, ...]:
+def equally_fast(trace: Trace, costs: BatchCosts) -> tuple[int, ...]:
     """The draft lengths that cannot be told from the best one by speed, that among them: prompts and turns of the half that judges, the
     intervals for all lengths at once.
     """
@@ -65,13 +65,13 @@ def equally_fast(trace: Trace, costs: StepCosts) -> tuple[int, ...]:
     return tuple(sorted({best.drafts, *(held.keys() - told_apart)}))
 
 
-def paying_length(trace: Trace, costs: StepCosts) -> int:
+def paying_length(trace: Trace, costs: BatchCosts) -> int:
     """The best draft length, 0 where even that is surely slower than plain decoding."""
     plan, worth = best_length(trace, costs)
     return 0 if surely_slower(worth) else plan.drafts
 
 
-def advised_length(trace: Trace, costs: StepCosts) -> int:
+def advised_length(trace: Trace, costs: BatchCosts) -> int:
     """As `paying_length`, but the run's own length unless the best one is surely faster, by enough to change a setting for."""
     drafts, deepest = paying_length(trace, costs), trace.spec.depth
     if drafts in (0, deepest):

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from driftcli.conditions import BASELINE, Plan, StopMeasure, Wiring
 from driftcli.domain import REWIRED, Absent, Estimate, Feed, PairCard, RunSpec
 from driftcli.errors import RunError
-from driftcli.statistics.costs import Costs, read_costs
+from driftcli.statistics.costs import Costs
+from driftcli.statistics.costs_file import read_costs
 from driftcli.statistics.curves import emitted_per_round
 from driftcli.statistics.intervals import Mapped
 from driftcli.statistics.pooled import NO_ANCHORS, Pooled

@@ -30,7 +30,18 @@ def as_a_process(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_help_of_every_command_reads_as_agreed(golden: Callable[[str, str], None]) -> None:
     shown = [
         as_a_process(*command, "--help").stdout
-        for command in ((), ("diagnose",), ("plan",), ("report",), ("check",), ("scan",), ("server",), ("explain",), ("probes",))
+        for command in (
+            (),
+            ("diagnose",),
+            ("plan",),
+            ("report",),
+            ("check",),
+            ("scan",),
+            ("server",),
+            ("costs",),
+            ("explain",),
+            ("probes",),
+        )
     ]
     lines = "\n".join(shown).replace("Usage: -c ", "Usage: driftcli ").split("\n")
     golden("help.txt", "\n".join(line.rstrip() for line in lines))

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftcli.domain import ModelCard, PairCard, RunSpec, Sourced, System
-from driftcli.statistics.costs import Costs, StepCosts, costs_json
+from driftcli.statistics.costs import BatchCosts, Costs, TimedIn
+from driftcli.statistics.costs_file import costs_json
 from driftcli.statistics.walks import leading_matches, walk
 from driftcli.traces.layout import COSTS_FILE
 from driftcli.traces.writer import Columns, Plain, RunFolder, card_json, manifest_of, open_run, write_json
@@ -59,7 +60,8 @@ class Recipe:
     argmax_share: float = 1.0
     seed: int = 7
     extra: dict[str, tuple[str, Life]] = field(default_factory=dict)  # further conditions: name -> (probe, how the head fares)
-    costs: Sequence[StepCosts] = ()  # of a run that tried mitigations
+    costs: Sequence[BatchCosts] = ()  # of a run that tried mitigations
+    timed_in: TimedIn | None = None  # the engine of the costs
     groups: Mapping[str, str] = field(default_factory=dict)  # by prompt
     categories: Mapping[str, str] = field(default_factory=dict)  # by prompt
     lengths: Mapping[str, int] = field(default_factory=dict)  # of further conditions: tokens that prompts are filled up to
@@ -87,7 +89,7 @@ def write_run(path: Path, recipe: Recipe = Recipe()) -> Path:
             texts = {"trajectories": [_trajectory(recipe, prompt) for prompt in batch]} if name in recipe.lengths else {}
             folder.write_cell(name, batch, {"steps": parts, **texts})
     if recipe.costs:
-        write_json(path / COSTS_FILE, costs_json(Costs("by hand", 100, tuple(recipe.costs))))
+        write_json(path / COSTS_FILE, costs_json(Costs("by hand", 100, tuple(recipe.costs), recipe.timed_in)))
     folder.write_manifest({**begun, "complete": True})
     return path
 

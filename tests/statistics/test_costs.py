@@ -10,17 +10,8 @@ import numpy as np
 import pytest
 
 from driftcli.errors import SourceError, UsageError
-from driftcli.statistics.costs import (
-    Costs,
-    StepCosts,
-    break_even_length,
-    costs_json,
-    costs_of_json,
-    interpolated,
-    pays_from,
-    read_costs,
-    speed_up_of,
-)
+from driftcli.statistics.costs import Costs, StepCosts, break_even_length, interpolated, pays_from, speed_up_of
+from driftcli.statistics.costs_file import costs_json, costs_of_json, read_costs
 from driftcli.statistics.turns import Turns
 from driftcli.statistics.walks import Floats
 
