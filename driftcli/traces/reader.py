@@ -48,7 +48,6 @@ TEXT_COLUMNS = [
     *("prompt", "turn", "category", "group", "prompt_length", "length", "anchors", "sink_row", "argmax_share", "generated", "unlocated"),
     *("target_entropy", "rendered_sha256"),
 ]
-
 ANCHOR = ("prompt", "turn", "anchor")
 KEPT_REPLIES = 8  # whose rows are kept once read (chosen by us): chain after chain of one reply is asked for
 
