@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from driftcli.engine.budget import budget_of
 from driftcli.engine.forecast import fitted, forecast
 from driftcli.engine.run import Job, measure
 from driftcli.engine.timing import measure_costs
+from driftcli.engine.twin_check import check_pair, check_request
 from driftcli.errors import RunError, UsageError
 from driftcli.families.mtp.head import MtpModules
 from driftcli.loading.pair import InVllm, LoadedPair, load_pair
@@ -38,14 +39,17 @@ from driftcli.target.language_model import choose_device
 from driftcli.texts.prompts import builtin_prompts, bundled_prompts, limited, read_prompts
 from driftcli.traces.layout import COSTS_FILE, ENGINE_FOLDER, FINDINGS_FILE
 from driftcli.traces.reader import Run, read_run
+from driftcli.traces.soundness import mark
 from driftcli.traces.writer import Plain, resumes, write_json
 from probes import QUICK
+from probes.target_shift import TARGET_SHIFT
 
 QUICK_PROMPTS = 24  # that --quick takes where --limit names no number (chosen by us)
 
 
 def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
     """Load, measure, judge; the findings are written beside the traces. Raises DriftError with one sentence for anything that cannot be."""
+    request, twin = with_twin(request)
     battery = load_battery(names_asked(request))
     found = () if request.out or request.force else unfinished_runs(_asked(request))
     with (
@@ -54,12 +58,28 @@ def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
         Resumable(out),
         threads(request.threads or allowed_threads()),
     ):
-        return _diagnose(request, battery, out, told, taken_up=out in found)
+        return _diagnose(request, battery, twin, out, told, taken_up=out in found)
+
+
+def with_twin(request: Request) -> tuple[Request, Run | None]:
+    """A request whose run is marked as held against that of the target's twin, and the latter, where it names one; RunError for one that
+    is not finished, or was asked otherwise.
+    """
+    if request.against_target is None:
+        return request, None
+    twin = read_run(request.against_target)
+    check_request(twin, request.spec, _used(request, asked_prompts(request)))
+    asked = twin.manifest["request"]
+    assert isinstance(asked, Mapping)
+    return replace(request, spec=replace(request.spec, against=mark(asked))), twin
 
 
 def names_asked(request: Request) -> Sequence[str]:
-    """The probes that are asked for, none for all."""
-    return request.probes or (QUICK if request.spec.quick else ())
+    """The probes that are asked for, none for all; what is lost against a twin is asked wherever one is named, and nowhere else."""
+    names = request.probes or (QUICK if request.spec.quick else ())
+    if TARGET_SHIFT in names and request.against_target is None:
+        raise UsageError(f"--probe {TARGET_SHIFT}: a target is held against its twin; name the run of that with --against-target RUN")
+    return [*names, TARGET_SHIFT] if names and request.against_target is not None and TARGET_SHIFT not in names else names
 
 
 def _asked(request: Request) -> dict[str, Plain]:
@@ -68,11 +88,14 @@ def _asked(request: Request) -> dict[str, Plain]:
     pair = {"target": masked(request.target), "drafter": masked(request.drafter)}
     prompts = None if request.prompts is None else str(request.prompts)
     asked = {**pair, **named, **asdict(request.spec), "prompts": prompts, "probes": list(request.probes)}
+    twin = None if request.against_target is None else str(request.against_target)
     engine = None if request.engine == "transformers" else {"name": request.engine, "args": request.engine_args}
-    return {**asked, "budget": request.budget, "engine": engine}  # older runs name none, which counts as none
+    return {**asked, "budget": request.budget, "engine": engine, "against_target": twin}  # older runs name none, which counts as none
 
 
-def _diagnose(request: Request, battery: Sequence[Probe], out: Path, told: Told, *, taken_up: bool) -> tuple[Run, Verdict]:
+def _diagnose(
+    request: Request, battery: Sequence[Probe], twin: Run | None, out: Path, told: Told, *, taken_up: bool
+) -> tuple[Run, Verdict]:
     """The same in a folder that is this process's alone. taken_up: an unfinished run that nobody named."""
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -81,7 +104,9 @@ def _diagnose(request: Request, battery: Sequence[Probe], out: Path, told: Told,
     check_room(_used(request, offered), request.spec)
     pair = _pair(request, out, told)
     with closing(pair.target):
-        job = _job(request, pair, battery, out, offered, told)
+        job = replace(_job(request, pair, battery, out, offered, told), twin=twin)
+        if twin is not None:
+            check_pair(twin, pair, job.prompts)
         if not taken_up:
             return _measured(request, job, given, told)
         if resumes(out, job.begun(), job.hashes):

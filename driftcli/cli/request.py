@@ -19,7 +19,9 @@ EngineChoice = Literal["transformers", "vllm"]
 
 @dataclass(frozen=True)
 class Request:
-    """What `diagnose` was asked; budget: seconds that the run may take. engine: what runs the target; engine_args: of vLLM's."""
+    """What `diagnose` was asked; budget: seconds that the run may take. engine: what runs the target; engine_args: of vLLM's.
+    against_target: the run of the target's twin that this one is held against.
+    """
 
     target: str
     drafter: str
@@ -39,3 +41,4 @@ class Request:
     budget: int | None = None
     engine: EngineChoice = "transformers"
     engine_args: Mapping[str, Json] = field(default_factory=dict)
+    against_target: Path | None = None

@@ -27,8 +27,10 @@ from driftcli.engine.cells import Batch, Holders, Work, measure_cells, tables_of
 from driftcli.engine.left_out import cramped, on_some, untold
 from driftcli.engine.texts import ignored_settings
 from driftcli.errors import PromptError, RunError
+from driftcli.families.quantisation import quantisation
 from driftcli.loading.pair import LoadedPair
 from driftcli.probe import Cutting, Probe
+from driftcli.sources.checkpoint import open_checkpoint
 from driftcli.texts.pieces import piece_columns
 from driftcli.texts.prompts import content_hash
 from driftcli.traces.reader import Run, read_run
@@ -52,11 +54,12 @@ class Job:
     asked: Mapping[str, Plain] = field(default_factory=dict)  # the request in the words of whoever asked
     offered: int | None = None  # prompts that there were, where not all are used
     budget: Budgeted | None = None  # what a budget left out
+    twin: Run | None = None  # of the target's twin, which it is held against
 
     @property
     def work(self) -> Work:
         """What its cells are measured with."""
-        return Work(self.pair, self.spec)
+        return Work(self.pair, self.spec, self.twin)
 
     @cached_property
     def agenda(self) -> Agenda:
@@ -253,6 +256,8 @@ def _facts(job: Job) -> dict[str, Plain]:
         "notes": [*card.notes, *job.left_out],
         "dropped": _dropped(job),
         "asked": job.asked,
+        "target_quantisation": None if (scheme := quantisation(open_checkpoint(target.source))) is None else str(scheme.value),
+        "twin": None if job.twin is None else asdict(job.twin.as_twin),
     }
 
 
