@@ -12,6 +12,7 @@ import torch
 
 from driftcli.conditions import BASELINE, Condition, DraftSettings, TextSettings
 from driftcli.domain import Prompt, RunSpec
+from driftcli.engine.block_chains import draft_blocks
 from driftcli.engine.chains import Drafted, draft_chains
 from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.module_chains import draft_modules
@@ -19,6 +20,7 @@ from driftcli.engine.rows import cell_rows, find_sink, rounds_to_end, stream_col
 from driftcli.engine.texts import Text, lengthened, replay_texts, write_texts
 from driftcli.engine.trajectories import Trajectory, read_texts
 from driftcli.errors import RunError
+from driftcli.families.block.drafter import Block
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.families.mtp.head import MtpModules
 from driftcli.loading.pair import LoadedPair
@@ -190,4 +192,6 @@ def draft(
         return draft_lm_chains(pair.drafter, trajectory, settings, horizon, free=free, to_end=to_end)
     if isinstance(pair.drafter, MtpModules):
         return draft_modules(pair.drafter, trajectory, settings, horizon, to_end=to_end, kept=kept)
+    if isinstance(pair.drafter, Block):
+        return draft_blocks(pair.drafter, trajectory, settings, horizon, free=free, to_end=to_end, kept=kept)
     return draft_chains(pair.drafter, trajectory, settings, horizon, free=free, to_end=to_end, kept=kept, sinks=sinks)
