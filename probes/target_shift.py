@@ -1,9 +1,8 @@
 """What does the drafter lose because the target is another than its twin, such as the float model that it was trained on?
 
-Asked where a run is held against that of the twin (`--against-target`). Three acceptance lengths part the loss: the twin's on its own
-replies; on the same replies with this target's streams, where nothing but the drafts can differ; and this target's on its own replies. From
-the first to the second the streams cost, from the second to the third the target's tokens: wanted ones that differ, and all text behind
-them. The two add up to the whole, which is graded as a share of the accepted drafts.
+Asked where a run is held against that of the twin (`--against-target`). The loss is graded as a share of the accepted drafts of each target
+on its own replies. Its parts (`driftcli.statistics.shift`) say whether the drafter guesses otherwise because it reads other streams, or the
+target wants other tokens.
 """
 
 from __future__ import annotations
@@ -14,14 +13,12 @@ from dataclasses import dataclass, field
 from driftcli.conditions import Condition, DraftSettings, TextSettings
 from driftcli.domain import Absent, Axis, Estimate, Finding, PairCard, RunSpec, Said, Skipped, Sound
 from driftcli.probe import Trace
-from driftcli.statistics.curves import accepted_drafts, against_twin
 from driftcli.statistics.grades import Grades, drafts_lost, lost
-from driftcli.statistics.shift import TWIN, TWIN_REPLIES, Shift, parted_share, signed
-from driftcli.statistics.walks import EXACT_TEXT
+from driftcli.statistics.shift import PARTS, TWIN, TWIN_REPLIES, Shift, parted_share, signed
 
 TARGET_SHIFT = "target-shift"
-RETRAIN = "train the drafter on this target's own replies and streams, or serve the twin"
-KEEP = "keep the target's layers whose streams the drafter reads, and those before them, in higher precision, or train it on these streams"
+RETRAIN = "train the drafter on this target's own replies and hidden states, or serve the twin"
+KEEP = "keep the target's layers up to the last one that the drafter reads in higher precision, or train it on this target's hidden states"
 
 
 @dataclass(frozen=True)
@@ -46,44 +43,42 @@ class TargetShift:
         if not trace.spec.against:
             return
         shift = trace.shift
-        why = "the twin's replies were not measured here" if shift is None else self._not_comparable(trace, shift)
-        kept = Absent(why) if why else trace.ratio(accepted_drafts, trace.reference, over=TWIN)
-        if shift is None or isinstance(kept, Absent):
-            yield Skipped("domain", "inconclusive", f"not held against the twin: {kept.reason if isinstance(kept, Absent) else why}")
-        elif shift.same:
-            yield Sound("domain", f"the twin is the same target, computed alike: {_seen(trace, shift, lost(kept))}")
+        if shift is None:
+            yield Skipped("domain", "inconclusive", "not held against the twin: its replies were not measured here")
+        elif shift.other_wiring:
+            yield Skipped("domain", "inconclusive", f"not held against the twin: the head is put together otherwise, {shift.other_wiring}")
+        elif isinstance(kept := shift.kept(), Absent):
+            yield Skipped("domain", "inconclusive", f"not held against the twin: {kept.reason}")
         else:
-            yield self._judged(trace, shift, lost(kept))
+            yield self._judged(shift, lost(kept))
 
-    @staticmethod
-    def _not_comparable(trace: Trace, shift: Shift) -> str:
-        """Why nothing can be said, empty where something can."""
-        if shift.other_wiring:
-            return f"the head is put together otherwise, {shift.other_wiring}"
-        return "the replies of this run are not the target's own" if trace.argmax_share < EXACT_TEXT else ""
-
-    def _judged(self, trace: Trace, shift: Shift, loss: Estimate) -> Said:
+    def _judged(self, shift: Shift, loss: Estimate) -> Said:
         standing, _ = self.grades.standing({TWIN: loss})
-        seen = f"no shift seen {_seen(trace, shift, loss)}" if loss.low <= 0 <= loss.high else _seen(trace, shift, loss)
+        seen = _seen(shift, loss)
+        if shift.same:
+            differs = "and nothing differs" if shift.nothing_differs else f"so what differs is rounding: {seen}"
+            return Sound("domain", f"the twin is the same target, computed alike, {differs}")
         if standing == "sound":
             return Sound("domain", f"{seen}; a loss of {loss.high:.0%} or more is excluded")
         if standing != "found":
             return self.grades.unsettled("domain", standing, seen, loss)
-        fix = KEEP if _streams_cost_more(trace) else RETRAIN
         unit, likely = "share of accepted drafts", self.grades.likely(loss)
-        return Finding("TARGET-SHIFT", self.grades.of(loss), seen, loss, unit, fix, likely=likely)
+        return Finding("TARGET-SHIFT", self.grades.of(loss), seen, loss, unit, _fix(shift), likely=likely)
 
 
-def _streams_cost_more(trace: Trace) -> bool:
-    """Whether more of the loss comes from other streams than from other tokens."""
-    _, streams, tokens = against_twin(trace)
-    return streams.value is not None and tokens.value is not None and streams.value < tokens.value
+def _fix(shift: Shift) -> str:
+    """What to do first, by what costs more."""
+    streams, tokens = shift.change("twin", "streams"), shift.change("streams", "here")
+    streams_cost_more = streams.value is not None and tokens.value is not None and streams.value < tokens.value
+    return KEEP if streams_cost_more else RETRAIN
 
 
-def _seen(trace: Trace, shift: Shift, loss: Estimate) -> str:
+def _seen(shift: Shift, loss: Estimate) -> str:
     """The loss, its parts in tokens a round, and how many replies differ."""
-    whole, streams, tokens = map(signed, against_twin(trace))
+    known = [(words, shift.change(before, after).value) for words, before, after in PARTS]
+    parts = ", ".join(f"{value:+z.2f} by {words}" for words, value in known if value is not None)
     parted = shift.estimate(parted_share)
     differ = "" if parted.value is None else f"; {parted.value:.0%} of the replies differ"
-    parts = f"acceptance length {whole}: {streams} by other streams, {tokens} by other tokens"
-    return f"against {shift.twin} {drafts_lost(loss)} ({parts}){differ}"
+    none = "no shift seen, " if loss.low <= 0 <= loss.high else ""
+    whole = f"acceptance length {signed(shift.change('twin', 'here'))}: {parts}"
+    return f"{none}against {shift.twin} {drafts_lost(loss)} ({whole}){differ}"

@@ -35,9 +35,7 @@ SEED = "Seed of the intervals' resampling, and of replies drawn at a temperature
 BATCH_SIZES = "Sequences that are decoded together: steps are timed at 1,8,...; the first decides."
 ENGINE = "What runs the target: transformers in this process, or vLLM, which measures it as served (needs driftcli[vllm])."
 ENGINE_ARGS = 'Arguments of vLLM\'s engine as JSON, such as \'{"tensor_parallel_size": 2, "quantization": "fp8"}\'.'
-AGAINST = (
-    "A finished run of the same prompts with the target's twin, mostly the float model that this one is a quantised copy of: what is lost?"
-)
+AGAINST = "A finished run of the same prompts with the target's twin, such as its float model: says what the drafter loses against that."
 BUDGET = "Leave out what tells least until the run takes about so long, as 90s, 20m, 1h30m; says what. driftcli plan tells before."
 COLDEST, HOTTEST = 0.01, 10.0  # of a temperature; at a lower one servers decode greedily, above there is nothing but noise (chosen by us)
 BUNDLED_PAIR = (f"{BUNDLED}target", f"{BUNDLED}pre-norm")

@@ -176,7 +176,7 @@ def _left_out(request: Request, job: Job) -> list[str]:
     kept = len(job.prompts) if job.budget is None else job.budget.offered
     prompts = [f"{kept} of {job.offered} prompts ({by})"] if kept < (job.offered or 0) else []
     short = request.spec.quick and not request.probes
-    unasked = ", ".join(probe.name for probe in WHOLE if probe.name not in QUICK)
+    unasked = ", ".join(probe.name for probe in WHOLE if probe.name not in (*QUICK, TARGET_SHIFT))
     battery = [f"{unasked} and parts of other probes left out (--quick; --no-quick for all)"] if short else []
     return [*prompts, *battery, *job.left_out]
 

@@ -71,6 +71,11 @@ class Drafted:
         """The fresh queries that the chain queries of `depth` are held against: those of the anchors `d - 1` later."""
         return self.fresh.pick(torch.arange(self.n_anchors, device=self.fresh.guesses.drafted.device) + depth - 1)
 
+    def ahead(self, queries: Queries, depth: int, *, fresh: bool) -> int | None:
+        """How many of a query's last keys lie beyond the anchor that it is cut at, None where its own chain's keys are told apart."""
+        is_fresh_pass = fresh or queries.state is None  # a causal LM's forced queries are fresh ones
+        return depth - 1 if is_fresh_pass else None
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:

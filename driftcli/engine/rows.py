@@ -15,6 +15,7 @@ from driftcli.domain import RECENT_KEYS, SHARES, Feed
 from driftcli.engine.attention import LABELS, Masses
 from driftcli.engine.chains import Drafted, Queries, state_cosine, state_rms
 from driftcli.engine.trajectories import Trajectory
+from driftcli.families.block.drafter import Block
 from driftcli.families.mtp.head import MtpModules
 from driftcli.families.self_feeding import SelfFeedingDrafter
 from driftcli.statistics.walks import leading_matches, walk, walk_counts
@@ -107,8 +108,7 @@ class _Cell:
     def rows(self, feed: Feed, depth: int) -> tuple[Columns, Columns]:
         """Columns of `steps` and of `heads` of one feed at one depth."""
         queries = self._queries(feed, depth)
-        is_fresh_pass = feed == "fresh" or (feed == "forced" and queries.state is None)  # a causal LM's forced queries are fresh ones
-        ahead = depth - 1 if is_fresh_pass else None
+        ahead = None if feed == "free" else self.drafted.ahead(queries, depth, fresh=feed == "fresh")
         shares = region_shares(queries.masses, self.sink, self.labels, ahead)
         return self._step_columns(feed, depth, queries, shares), self._head_columns(feed, depth, queries, shares)
 
@@ -207,6 +207,7 @@ def trajectory_columns(trajectory: Trajectory, horizon: int, sink: int | None, r
         "sink_row": [sink],
         "target_prob": [trajectory.target_prob.tolist()],
         "target_entropy": [_entropies(trajectory)],
+        "choices": [trajectory.choices.tolist()],
         "argmax_share": [float(trajectory.agrees.float().mean())],
         "generated": [trajectory.text.generated],
         "unlocated": [trajectory.text.unlocated],
@@ -222,7 +223,7 @@ def _entropies(trajectory: Trajectory) -> Sequence[float | None]:
 
 
 @torch.inference_mode()
-def stream_columns(trajectory: Trajectory, drafter: SelfFeedingDrafter | MtpModules, condition: Condition) -> Columns:
+def stream_columns(trajectory: Trajectory, drafter: SelfFeedingDrafter | MtpModules | Block, condition: Condition) -> Columns:
     """Rows of `streams`: each stream that the drafter captures, and the fused input."""
     boundaries = drafter.boundaries
     rows = {boundary: trajectory.streams[boundary] for boundary in boundaries}

@@ -34,6 +34,7 @@ from driftcli.sources.checkpoint import open_checkpoint
 from driftcli.texts.pieces import piece_columns
 from driftcli.texts.prompts import content_hash
 from driftcli.traces.reader import Run, read_run
+from driftcli.traces.shift import twin_card
 from driftcli.traces.writer import Plain, RunFolder, card_json, manifest_of, open_run
 
 Progress = Callable[[float, int, str], None]  # prompts x conditions done, a part of one too; of how many; what runs now, if anything
@@ -257,7 +258,7 @@ def _facts(job: Job) -> dict[str, Plain]:
         "dropped": _dropped(job),
         "asked": job.asked,
         "target_quantisation": None if (scheme := quantisation(open_checkpoint(target.source))) is None else str(scheme.value),
-        "twin": None if job.twin is None else asdict(job.twin.as_twin),
+        "twin": None if (twin := job.twin) is None else asdict(twin_card(twin.path.name, twin.manifest, twin.pair.target, twin.wiring)),
     }
 
 

@@ -17,6 +17,7 @@ from transformers import DynamicCache
 
 from driftcli.engine.attention import sdpa
 from driftcli.errors import RunError
+from driftcli.families.block.drafter import Block
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.families.mtp.head import MtpModules
 from driftcli.families.self_feeding import DrafterLayer, Projected, SelfFeedingDrafter
@@ -122,10 +123,12 @@ class ServedDrafter(Protocol):
         """One sequence becomes a batch of `size` alike."""
 
 
-def serve(drafter: SelfFeedingDrafter | MtpModules | CausalLm, rows: int) -> ServedDrafter:
-    """A drafter with an empty cache; rows: the most that it will hold, a round's own included. RunError for one module a depth."""
+def serve(drafter: SelfFeedingDrafter | MtpModules | Block | CausalLm, rows: int) -> ServedDrafter:
+    """A drafter with an empty cache; rows: the most that it will hold, a round's own included. RunError for modules by depth, or blocks."""
     if isinstance(drafter, MtpModules):
         raise RunError("a head with one module a depth is not stepped here yet, expected one that is run again; give --costs of its server")
+    if isinstance(drafter, Block):
+        raise RunError("blocks are not stepped here yet, expected a drafter that guesses token by token; give --costs of its server")
     return ServedLm(drafter) if isinstance(drafter, CausalLm) else ServedHead(drafter, rows)
 
 

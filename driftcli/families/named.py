@@ -141,16 +141,6 @@ NAMED: tuple[Named, ...] = (
         config=("speculators_model_type=dspark", "architectures=Qwen3DSparkModel", "architectures=Gemma4DSparkModel"),
     ),
     Named(
-        "DFlash",
-        "a DFlash drafter",
-        BLOCK,
-        NO_STATE,
-        "vLLM's method dflash and SGLang's DFLASH",
-        COUNTERS,
-        tensors=(r"^(model\.)?hidden_norm\.weight$", r"^(model\.)?fc\.weight$"),
-        config=("speculators_model_type=dflash", "architectures=DFlashDraftModel", "dflash_config"),
-    ),
-    Named(
         "Gemma 4 assistant",
         "a Gemma 4 assistant",
         "reads the target's keys and values and feeds its last hidden state back",

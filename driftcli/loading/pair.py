@@ -10,6 +10,11 @@ import torch
 
 from driftcli.domain import ModelCard, PairCard, Sourced, System
 from driftcli.errors import FormatError, SourceError, UsageError
+from driftcli.families.block.alternatives import alternatives as block_wirings
+from driftcli.families.block.declaration import BlockDeclaration, declare_block
+from driftcli.families.block.drafter import Block
+from driftcli.families.block.loading import read_block
+from driftcli.families.block.scan import pitfalls as block_pitfalls
 from driftcli.families.carried import carried
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.families.causal_lm.loading import read_causal_lm
@@ -38,6 +43,7 @@ from driftcli.target.target import Target
 from driftcli.texts.rendering import CLOCK, TODAY, rendering_facts
 
 BY_DEPTH = "each depth has its own weights, so there is no chain of one head on its own state"
+ONE_PASS = "it guesses a block of tokens in one pass and feeds no state of its own back"
 NO_STATE = "a causal language model feeds no state to its next step, so on the target's tokens chain and control are one computation"
 
 
@@ -46,7 +52,7 @@ class LoadedPair:
     """A pair on its devices, and its card."""
 
     target: Target
-    drafter: Eagle3 | Eagle | Mtp | MtpModules | CausalLm
+    drafter: Eagle3 | Eagle | Mtp | MtpModules | Block | CausalLm
     card: PairCard
 
     @property
@@ -80,7 +86,7 @@ class Loading:
         """The verifying model."""
         if self.vllm is None:
             return self.model(source)
-        from driftcli.target.vllm import prepare
+        from driftcli.target.vllm.target import prepare
 
         return prepare(source, self.device, self.dtype, self.vllm.args, self.vllm.folder, remote_code=self.remote_code)
 
@@ -122,6 +128,8 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
     facts = read_facts(source)  # what can be refused without the target's weights is refused before they are read
     if format.family == "mtp":
         return _with_mtp(declare_mtp(checkpoint, facts, apart=True), source, loading, reading)
+    if format.family == "block":
+        return _with_block(declare_block(checkpoint, format, facts), source, loading, reading)
     if format.family != "causal-lm":
         declare(checkpoint, format, facts)
     target = loading.target(source)
@@ -194,6 +202,27 @@ def _with_mtp(d: MtpDeclaration, source: Source, loading: Loading, reading: Syst
         readings=d.differences(reading),
         notes=(*said, *left_open(d, reading), *_unread(target, own_head=not apart), *_dated(target)),
         alternatives=other_wirings(d, reading),
+        rendering=rendering_facts(target.tokenizer),
+        target_positions=target.facts.positions,
+    )
+    return LoadedPair(target, drafter, card)
+
+
+def _with_block(d: BlockDeclaration, source: Source, loading: Loading, reading: System | None) -> LoadedPair:
+    """A target with a drafter of blocks."""
+    d.reading(reading)  # refused before the weights are read
+    target = loading.target(source)
+    drafter, record = read_block(d, target, reading)
+    card = PairCard(
+        target=_card(source, target.config.model_type),
+        drafter=_card(d.checkpoint.source, str(d.checkpoint.config.get("model_type", "not named"))),
+        family="block",
+        record=record,
+        token_offset=0,
+        no_recursion=ONE_PASS,
+        readings=d.differences(reading),
+        notes=(*block_pitfalls(d), *_unread(target), *_dated(target)),
+        alternatives=block_wirings(d, reading),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
     )

@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from driftcli.errors import UsageError
+from driftcli.families.block.declaration import declare_block
+from driftcli.families.block.scan import scan_block
 from driftcli.families.carried import carried
 from driftcli.families.causal_lm.scan import scan_causal_lm
 from driftcli.families.eagle.scan import scan_eagle
@@ -34,6 +36,8 @@ def scan_checkpoint(drafter: str, target: str | None) -> Scan | Unread:
     facts = NO_TARGET if source is None else read_facts(source)
     if format.family == "mtp":
         return scan_mtp(declare_mtp(checkpoint, facts if source else read_facts(checkpoint.source), apart=True), apart=True)
+    if format.family == "block":
+        return scan_block(declare_block(checkpoint, format, facts))
     found = (scan_causal_lm if format.family == "causal-lm" else scan_eagle)(checkpoint, format, facts)
     heads = () if source is None else carried(tensor_names(source), facts.model_type)
     return replace(found, checks=(*found.checks, *(Check("target", "note", f"the target carries {head}") for head in heads)))

@@ -8,9 +8,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from driftcli.printable import printable
-from driftcli.report.speeds import NO_SERVER
+from driftcli.report.speeds import whose
 from driftcli.report.tables import Row, by_depth, hanging
-from driftcli.statistics.costs import TRANSFORMERS, BatchCosts, Costs, RoundCosts, break_even_length
+from driftcli.statistics.costs import BatchCosts, Costs, RoundCosts, break_even_length
 
 WIDTH = 100  # characters of a table by draft length
 
@@ -20,7 +20,7 @@ def render(costs: Costs, path: str) -> RenderableType:
     tables = [line for one in costs.by_batch for line in (*_table(one), Text())]
     told = [
         f"{costs.source}, after {costs.context} tokens of context",
-        *([NO_SERVER] if costs.engine is not None and costs.engine.name == TRANSFORMERS else []),
+        *whose(costs),
         *(f"batch {one.batch_size}: no speed would be told: {one.doubt}; time again" for one in costs.by_batch if one.doubt),
         f"written to {path}; driftcli diagnose --costs {path} tells speeds by them",
     ]

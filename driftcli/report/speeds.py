@@ -12,7 +12,7 @@ from driftcli.mitigations.trials import tokens_a_round
 from driftcli.printable import printable
 from driftcli.report.evidence import written
 from driftcli.report.tables import Row
-from driftcli.statistics.costs import TRANSFORMERS, BatchCosts, RoundCosts, break_even_length, pays_from
+from driftcli.statistics.costs import TRANSFORMERS, BatchCosts, Costs, RoundCosts, break_even_length, pays_from
 from driftcli.statistics.costs_file import engine_json
 from driftcli.statistics.curves import length_by_draft_length
 from driftcli.statistics.payoff import advised_length, best_length, equally_fast, priced, speed, undecided, withheld
@@ -23,6 +23,10 @@ from driftcli.traces.writer import Plain
 NO_SERVER = (
     "these are steps of transformers, not of a server, whose best draft length may be another: time rounds in the engine that serves with "
     "driftcli costs --engine vllm, and give them by --costs"
+)
+UNKNOWN_ENGINE = (
+    "the costs do not say which engine was timed, and a server's best draft length may be another: time rounds in the engine that serves "
+    "with driftcli costs --engine vllm"
 )
 ENOUGH_GAIN = 0.9  # where no step was timed a shorter draft is advised when it keeps this share of the accepted drafts (chosen by us)
 
@@ -94,8 +98,15 @@ def payoff_lines(run: Run) -> list[str]:
     if lines and run.costs:
         what = "round" if isinstance(run.costs.deciding, RoundCosts) else "step"
         lines.append(f"{what} times: {run.costs.source}, after {run.costs.context} tokens of context{_turns(run.costs.deciding)}")
-        lines += [NO_SERVER] if run.costs.engine is not None and run.costs.engine.name == TRANSFORMERS else []
+        lines += whose(run.costs)
     return list(map(printable, lines))
+
+
+def whose(costs: Costs) -> list[str]:
+    """That the times are not a server's, or that nothing says whose; nothing where they are."""
+    if costs.engine is None:
+        return [UNKNOWN_ENGINE]
+    return [NO_SERVER] if costs.engine.name == TRANSFORMERS else []
 
 
 def why_none(run: Run) -> str:

@@ -15,7 +15,6 @@ from driftcli.conditions import BASELINE
 from driftcli.domain import REGIONS, SHARES, Absent, Estimate, Share
 from driftcli.probe import Trace
 from driftcli.statistics.intervals import tokens_a_round, within
-from driftcli.statistics.shift import TWIN, TWIN_REPLIES
 from driftcli.statistics.walks import Floats, Sums, acceptance_length, ratio
 
 EVERY = 1 << 31  # entries, of a statistic that no prompt moves where it has no spread: shares that the layout of a text settles
@@ -218,15 +217,6 @@ def estimate_tax(trace: Trace) -> Estimate | Absent:
     if fresh.value is not None and fresh.value < MINIMAL_FRESH_ACCEPTED:
         return Absent(f"only {fresh.value:.2f} fresh drafts are accepted an anchor, below {MINIMAL_FRESH_ACCEPTED} the tax is noise")
     return trace.estimate(self_feeding_tax)
-
-
-def against_twin(trace: Trace) -> tuple[Estimate | Absent, Estimate | Absent, Estimate | Absent]:
-    """Acceptance length less that of the twin, and its two parts, which add up to it: what other streams change on the twin's own replies,
-    and what the target's own tokens change from there.
-    """
-    steps = ((trace.reference, TWIN), (TWIN_REPLIES, TWIN), (trace.reference, TWIN_REPLIES))
-    whole, streams, tokens = (trace.gain(walk_acceptance_length, condition, over) for condition, over in steps)
-    return whole, streams, tokens
 
 
 def vocabulary_lost(trace: Trace) -> bool:

@@ -5,7 +5,7 @@ Boundary `b` is its residual stream after `b` decoder layers: 0 the embeddings, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,17 +26,30 @@ class Writing:
     say: Callable[[int], None] | None = None
 
 
+class Unread(Protocol):
+    """A text that the target is to read."""
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """Its token ids, the reply's behind those of the prompt."""
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens of the prompt."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """What a target says of a text that it has read.
 
     probs: of each reply token (reply token,); entropies: of its distribution there, in nats, None where the engine does not tell them;
-    agrees: it is the target's own first choice. streams: by boundary, (position - 1, width), since the last token needs no state.
+    choices: the target's own first choice there, as token id. streams: by boundary, (position - 1, width), since the last token needs no
+    state.
     """
 
     probs: Tensor
     entropies: Tensor | None
-    agrees: Tensor
+    choices: Tensor
     streams: Mapping[int, Tensor]
 
 
@@ -110,5 +123,7 @@ class Target(Protocol):
     def write(self, prompts: Sequence[Sequence[int]], writing: Writing) -> list[list[int]]:
         """The reply to each rendered prompt, up to its first end token, that included; what is drawn depends on torch's random state."""
 
-    def read(self, ids: Sequence[int], prompt_length: int, boundaries: Sequence[int], temperature: float = 1.0) -> Reading:
-        """Its streams at `boundaries` on a text, and its probability and entropy at every token behind the prompt."""
+    def read_all(self, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float = 1.0) -> Iterator[Reading]:
+        """Of each text, in their order, its streams at `boundaries` and the target's probability and entropy at every token behind the
+        prompt. What is said of a text is the same in whatever company, to rounding; what was not asked for yet need not be read yet.
+        """

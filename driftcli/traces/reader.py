@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from driftcli.conditions import BASELINE, Plan, StopMeasure, Wiring
-from driftcli.domain import REWIRED, Absent, Estimate, Feed, PairCard, RunSpec, TwinCard
+from driftcli.domain import REWIRED, Absent, Estimate, Feed, PairCard, RunSpec
 from driftcli.errors import RunError
 from driftcli.statistics.costs import Costs
 from driftcli.statistics.costs_file import read_costs
@@ -248,13 +248,8 @@ class Run(Pooled):
     @cached_property
     def shift(self) -> Shift | None:
         """What changes against the twin that this run is held against; None without one, or where its texts were not measured."""
-        here, units = self.as_twin, self.units
-        return shift_of(self.path, self.manifest, here, units, self.spec, self.reference) if self.n_prompts else None
-
-    @property
-    def as_twin(self) -> TwinCard:
-        """Its target as another run tells it that is held against this one."""
-        return twin_card(self.path.name, self.manifest, self.pair.target, self.wiring)
+        here = twin_card(self.path.name, self.manifest, self.pair.target, self.wiring)
+        return shift_of(self.path, self.manifest, here, self.units, self.spec, self.reference) if self.n_prompts else None
 
     @property
     def argmax_share(self) -> float:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from driftcli.conditions import Wiring
 from driftcli.domain import ModelCard, RunSpec, TwinCard
 from driftcli.errors import RunError
 from driftcli.statistics.shift import TWIN, TWIN_REPLIES, Shift, parting
-from driftcli.statistics.walks import Floats
+from driftcli.statistics.walks import Floats, leading_matches, walk
 from driftcli.traces.manifest import twin_of
 from driftcli.traces.sums import of_units, places, read_table
 from driftcli.traces.units import Units
 
-KEYS = ("prompt", "turn", "anchor", "depth")
 Key = tuple[str, int]  # prompt and turn
 Text = tuple[Sequence[int], Sequence[int]]  # token ids of a prompt and of the reply to it
 
@@ -56,9 +54,14 @@ def computed(card: TwinCard) -> str:
 
 
 def shift_sums(path: Path, reference: str, units: Units, depth: int) -> dict[str, Floats]:
-    """All counts of a run that is held against its twin: drafts on the twin's replies, and the replies of both."""
-    twin, here = (_drafted(path, name, units) for name in (TWIN, TWIN_REPLIES))
-    return {**parted_sums(texts(path, TWIN), texts(path, reference), units), **drafts_sums(twin, here, units, depth)}
+    """All counts of a run that is held against its twin."""
+    there, here, own = (_guesses(path, name, units, depth) for name in (TWIN, TWIN_REPLIES, reference))
+    wanted = here.wanted_by(_choices(path))
+    return {
+        **parted_sums(texts(path, TWIN), texts(path, reference), units),
+        **guess_sums(there, here, wanted),
+        **_walked("here", own, own.drafted == own.wanted),
+    }
 
 
 def texts(path: Path, condition: str) -> dict[Key, Text]:
@@ -87,32 +90,97 @@ def _partings(first: Mapping[Key, Text], second: Mapping[Key, Text], units: Unit
             yield unit_of[key[0]], parting(reply, second[key][1])
 
 
-def _drafted(path: Path, condition: str, units: Units) -> pa.Table:
-    """What a condition's chains drafted, in order."""
-    table = of_units(read_table(path / "steps", [*KEYS, "feed", "drafted", "match"], condition), units)
-    table = table.filter(pc.field("feed") == "forced").drop_columns("feed")
-    return table.set_column(0, "prompt", table["prompt"].cast(pa.string())).sort_by([(key, "ascending") for key in KEYS])
+def _choices(path: Path) -> dict[Key, Sequence[int]]:
+    """What this target chooses at each token of the twin's replies, by prompt and turn."""
+    table = read_table(path / "trajectories", ["prompt", "turn", "choices"], TWIN_REPLIES)
+    return {(row["prompt"], row["turn"]): row["choices"] for row in table.to_pylist()}
 
 
-def drafts_sums(first: pa.Table, second: pa.Table, units: Units, depth: int) -> dict[str, Floats]:
-    """Anchors, (unit,), and draft tokens that differ, that the first alone guesses right and that the second alone does, (unit, depth).
+@dataclass(frozen=True)
+class Guesses:
+    """The chains of a condition as drafted and wanted token ids, (anchor, depth), ordered by prompt, turn and anchor.
 
-    The tables hold the same chains in the same order: prompt, turn, anchor, depth, drafted and match.
+    prompt: its place among the prompts of `units`; turn; anchor; (anchor,) each.
     """
-    if not first.select(list(KEYS)).equals(second.select(list(KEYS))):
-        raise RunError("the twin's replies have other chains here than in its own run; run the diagnosis again with --force")
-    unit = units.unit[places(first["prompt"], units.prompts)]
-    column = first["depth"].to_numpy().astype(np.int64) - 1
-    drafted, match = ([table[name].to_numpy() for table in (first, second)] for name in ("drafted", "match"))
 
-    def counted(those: np.ndarray) -> Floats:
-        found: Floats = np.zeros((units.count, depth))
-        np.add.at(found, (unit, column), those)
+    drafted: np.ndarray
+    wanted: np.ndarray
+    prompt: np.ndarray
+    turn: np.ndarray
+    anchor: np.ndarray
+    units: Units
+
+    def is_of(self, other: Guesses) -> bool:
+        """Whether both are of the same anchors of the same texts."""
+        names = ("prompt", "turn", "anchor", "wanted")
+        return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in names)
+
+    @property
+    def unit(self) -> np.ndarray:
+        """The unit of each anchor; (anchor,)."""
+        found: np.ndarray = self.units.unit[self.prompt]
         return found
 
-    return {
-        "anchors": counted(np.ones(len(unit)))[:, 0],
-        "other_drafts": counted(drafted[0] != drafted[1]),
-        "lost": counted(match[0] & ~match[1]),
-        "gained": counted(~match[0] & match[1]),
+    @property
+    def replies(self) -> list[slice]:
+        """The anchors of each reply, the first of which is its first token."""
+        begins = np.flatnonzero((np.diff(self.prompt, prepend=-1) != 0) | (np.diff(self.turn, prepend=-1) != 0)).tolist()
+        return [slice(start, stop) for start, stop in zip(begins, [*begins[1:], len(self.prompt)], strict=False)]
+
+    def wanted_by(self, choices: Mapping[Key, Sequence[int]]) -> np.ndarray:
+        """What a target that chooses so wants at each place of the same text; (anchor, depth)."""
+        found = np.empty_like(self.wanted)
+        for reply in self.replies:
+            own = np.asarray(choices[self.units.prompts[self.prompt[reply.start]], int(self.turn[reply.start])])
+            place = self.anchor[reply, None] - self.anchor[reply.start] + np.arange(1, self.wanted.shape[1] + 1)
+            found[reply] = own[place]
+        return found
+
+    def total(self, values: np.ndarray) -> Floats:
+        """Sum over the anchors of each unit; (anchor, ...) -> (unit, ...)."""
+        out = np.zeros((self.units.count, *values.shape[1:]))
+        np.add.at(out, self.unit, values)
+        return out
+
+
+def _guesses(path: Path, condition: str, units: Units, depth: int) -> Guesses:
+    names = ["prompt", "turn", "anchor", "depth", "feed", "drafted", "wanted"]
+    table = of_units(read_table(path / "steps", names, condition), units).filter(pc.field("feed") == "forced")
+    prompt = places(table["prompt"], units.prompts)
+    turn, anchor, at, drafted, wanted = (table[name].to_numpy() for name in ("turn", "anchor", "depth", "drafted", "wanted"))
+    order = np.lexsort((at, anchor, turn, prompt)).reshape(-1, depth)
+    first = order[:, 0]
+    return Guesses(drafted[order], wanted[order], prompt[first], turn[first], anchor[first], units)
+
+
+def guess_sums(there: Guesses, here: Guesses, wanted: np.ndarray) -> dict[str, Floats]:
+    """What differs on the twin's replies, and what that costs. there, here: drafts on the twin's and on this target's streams; wanted: what
+    this target wants there, (anchor, depth).
+    """
+    if not there.is_of(here):
+        raise RunError("the twin's replies have other chains here than in its own run; run the diagnosis again with --force")
+    right = there.drafted == there.wanted, here.drafted == wanted
+    other = {"drafted": there.drafted != here.drafted, "wanted": there.wanted != wanted}
+    by_cause = {
+        "drafted": other["drafted"] & ~other["wanted"],
+        "wanted": other["wanted"] & ~other["drafted"],
+        "both": other["wanted"] & other["drafted"],
     }
+    return {
+        "anchors": there.total(np.ones(len(there.anchor))),
+        **{name: there.total(those) for name, those in other.items()},
+        **{f"lost_{cause}": there.total(those & right[0] & ~right[1]) for cause, those in by_cause.items()},
+        **{f"gained_{cause}": there.total(those & right[1] & ~right[0]) for cause, those in by_cause.items()},
+        **_walked("twin", there, right[0]),
+        **_walked("streams", there, np.where(other["wanted"], right[0], right[1])),
+        **_walked("tokens", there, right[1]),
+    }
+
+
+def _walked(stage: str, guesses: Guesses, right: np.ndarray) -> dict[str, Floats]:
+    """Rounds of the walk over each reply where these guesses are right, and drafts kept in them; (unit,) each."""
+    kept = leading_matches(right)
+    on_walk = np.zeros(len(kept), dtype=bool)
+    for reply in guesses.replies:
+        on_walk[reply] = walk(kept[reply])
+    return {f"{stage}_rounds": guesses.total(on_walk), f"{stage}_kept": guesses.total(kept * on_walk)}

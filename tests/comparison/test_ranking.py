@@ -12,7 +12,7 @@ from driftcli.comparison.contestants import LOOKUP, NONE
 from driftcli.comparison.ranking import Place, Ranking, rank
 from driftcli.domain import Absent
 from driftcli.errors import RunError
-from driftcli.statistics.costs import StepCosts
+from driftcli.statistics.costs import RoundCosts, StepCosts
 from driftcli.statistics.walks import walk
 from driftcli.traces.reader import Run
 from tests.comparison.runs import SOUND, WORSE, written
@@ -99,6 +99,14 @@ def test_by_speed_each_drafts_as_many_as_are_fastest_for_it_and_none_is_plain_de
     assert (places[NONE].value.value, places[NONE].drafts) == (1.0, 0)
     assert places[LOOKUP].value.value == pytest.approx(9 * 0.01 / 0.0108)  # eight right drafts for one step over nine tokens
     assert places["good"].value.value == pytest.approx(_speed(tmp_path / "good", places["good"].drafts))
+
+
+def test_where_whole_rounds_were_timed_a_lookup_has_no_speed_and_it_is_said(tmp_path: Path) -> None:
+    """A round of a drafter holds its drafting, which a lookup's would not."""
+    timed = replace(BASE, costs=(RoundCosts(1, tuple(0.01 + 0.002 * drafts for drafts in range(9))),))
+    ranking = ranked(*(written(tmp_path, replace(timed, life=life), name) for name, life in {"a": SOUND, "b": WORSE, "c": WORST}.items()))
+    assert {one.name for one in ranking.by_speed} == {"a", "b", "c", NONE}
+    assert any(line.endswith("whole rounds of a drafter do not say what its own would take") for line in remarks(ranking))
 
 
 def _speed(run: Path, drafts: int) -> float:

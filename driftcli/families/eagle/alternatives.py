@@ -15,9 +15,9 @@ from driftcli.domain import System
 from driftcli.errors import FormatError
 from driftcli.families.eagle.declaration import Declaration
 from driftcli.families.eagle.readings import Reading
-from driftcli.families.eagle.vocab_map import sound_maps
 from driftcli.families.rope import DEFAULT_THETA, Rope, rope_settings
 from driftcli.families.rope_config import rope_config
+from driftcli.families.vocab_map import sound_maps
 
 OTHER: dict[Feedback, Feedback] = {"raw": "normed", "normed": "raw"}
 NORMS: tuple[Norm, ...] = ("embedding", "hidden", "fusion", "mlp", "final", "every")

@@ -14,11 +14,11 @@ from driftcli.domain import Sourced, System
 from driftcli.errors import DriftError, FormatError, UsageError
 from driftcli.families.eagle.anatomy import Anatomy
 from driftcli.families.eagle.dissection import DEEPSEEK, LLAMA, canonical, dissect
-from driftcli.families.eagle.layer_config import layer_config
 from driftcli.families.eagle.readings import Head, Reading, asks_for_joint_norm, asks_for_stream_norms, declared, readings
-from driftcli.families.eagle.vocab_map import target_ids
+from driftcli.families.layer_config import layer_config
 from driftcli.families.layout import Format
 from driftcli.families.record import Record
+from driftcli.families.vocab_map import target_ids
 from driftcli.sources.checkpoint import Checkpoint
 from driftcli.target.facts import TargetFacts
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from driftcli.domain import Sourced
 from driftcli.errors import FormatError
-from driftcli.families.eagle.vocab_map import target_ids
 from driftcli.families.record import Record
+from driftcli.families.vocab_map import target_ids
 from driftcli.sources.checkpoint import open_checkpoint
 from driftcli.sources.files import Source
 from tests.edits import refused

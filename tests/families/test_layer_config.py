@@ -4,7 +4,7 @@ import pytest
 from transformers import LlamaConfig, Qwen3Config
 
 from driftcli.errors import FormatError
-from driftcli.families.eagle.layer_config import CLASS_DEFAULTS, CLASS_NAMES, NEST, SILENT_CLASS, layer_config
+from driftcli.families.layer_config import CLASS_DEFAULTS, CLASS_NAMES, NEST, SILENT_CLASS, layer_config
 from driftcli.families.record import Record
 from driftcli.sources.files import Json
 from tests.edits import refused

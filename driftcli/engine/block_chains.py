@@ -1,0 +1,140 @@
+"""Blocks of every anchor of a trajectory at once, on keys of the verified positions that all of them share.
+
+A block drafter guesses a block in one pass, so nothing is fed back: the forced chain of an anchor is its block, and so is the free one.
+The control of its depth `d` is the first guess of the block anchored `d - 1` positions later: the same text to guess with the target's own
+tokens, and its streams, in front of it. In a block whose rows see one another the number of rows moves every guess, so a draft length is
+drafted by itself and never cut from a longer block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from driftcli.conditions import DraftSettings
+from driftcli.engine.attention import LABELS, Keys, Masses
+from driftcli.engine.block_attention import BlockSight, attend_blocks
+from driftcli.engine.chains import Drafted, Guesses, Queries, Rows, kept_inside
+from driftcli.engine.trajectories import Trajectory
+from driftcli.families.block.drafter import Block, BlockLayer
+from driftcli.families.self_feeding import RopeTables
+
+TOGETHER = 2048  # rows of blocks that go through the layers at once (chosen by us: their MLPs' inner numbers stay below 200 MB)
+
+
+@dataclass(frozen=True, slots=True)
+class DraftedBlocks(Drafted):
+    """What the blocks of one trajectory gave; `fresh` are the first guesses of the anchors `P .. N-2`. own: whether a query's own key is of
+    a mask token, so ahead of the anchor whatever it is held against.
+    """
+
+    own_masked: bool = True
+
+    def control(self, depth: int) -> Queries:
+        """The first guesses of the blocks anchored `d - 1` later, their attention cut at the anchor of the query that they control."""
+        places = torch.arange(self.n_anchors, device=self.fresh.guesses.drafted.device) + depth - 1
+        found, skip = self.fresh.pick(places), int(self.own_masked)
+        return replace(found, masses=_cut_back(found.masses, skip, depth - 1))
+
+    def ahead(self, queries: Queries, depth: int, *, fresh: bool) -> int | None:
+        """Nothing is left to cut."""
+        return None
+
+
+def _cut_back(masses: Masses, skip: int, count: int) -> Masses:
+    """Attention with the mass of `count` of the last keys, behind the first `skip` of them, moved from the verified tokens to the chain."""
+    moved = masses.tail[..., skip : skip + count].sum(-1)
+    label = masses.label.clone()
+    label[..., LABELS.index("chain")] += moved
+    label[..., LABELS.index("verified")] = (label[..., LABELS.index("verified")] - moved).clamp(min=0)
+    return replace(masses, label=label)
+
+
+@torch.inference_mode()
+def draft_blocks(
+    drafter: Block,
+    trajectory: Trajectory,
+    settings: DraftSettings,
+    horizon: int,
+    *,
+    free: bool,
+    to_end: bool = False,
+    kept: Sequence[int] = (),
+) -> Drafted:
+    """The blocks of every anchor whose guesses up to `horizon` lie inside the trajectory; as `draft_chains` otherwise."""
+    drafter = drafter.wired(settings.wiring)
+    rows, first = len(trajectory.ids) - 2, trajectory.prompt_length
+    fused = drafter.fuse({boundary: trajectory.streams[boundary][:rows] for boundary in drafter.boundaries})
+    n_anchors, n_all = trajectory.n_anchors(horizon), trajectory.n_anchors(1)
+    index = torch.arange(rows, device=fused.device)
+    tables = drafter.rope(rows + drafter.rows(settings.depth) + 1)
+    run = _Blocks(drafter, trajectory, settings, tables, Rows.of(kept, (), 0.0, index).kept)
+    every = run.guess(*run.through(fused, first + torch.arange(n_all, device=fused.device)))
+    behind = kept_inside(every, run.ids, first)[n_anchors:] if to_end else None
+    chain = [queries.pick(torch.arange(n_anchors, device=fused.device)) for queries in every] if n_anchors else []
+    return DraftedBlocks(n_anchors, every[0], chain, chain if free else [], behind, drafter.guessing(1) == 1)
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """The drafting of one trajectory under one setting; seen: context rows that a window does not hide."""
+
+    drafter: Block
+    trajectory: Trajectory
+    settings: DraftSettings
+    rope: RopeTables
+    seen: Tensor | None
+
+    @property
+    def ids(self) -> Tensor:
+        """The text's tokens."""
+        return self.trajectory.ids.to(self.rope.cos.device)
+
+    def through(self, fused: Tensor, anchors: Tensor) -> tuple[Tensor, Masses]:
+        """What the output head reads of every guessing row (anchor, depth, width), and these rows' attention, anchor after anchor."""
+        context, index = self.drafter.context(fused), torch.arange(len(fused), device=fused.device)
+        keys = [Keys(step.key, step.value) for step in (one.layer.project(context, index, self.rope) for one in self.drafter.layers)]
+        size = max(1, TOGETHER // self.drafter.rows(self.settings.depth))
+        parts = [self._some(keys, some) for some in torch.split(anchors, size)]
+        return torch.cat([output for output, _ in parts]), Masses.joined([masses for _, masses in parts], dim=2)
+
+    def _some(self, keys: Sequence[Keys], anchors: Tensor) -> tuple[Tensor, Masses]:
+        """The same of a few anchors."""
+        rows, depth = self.drafter.rows(self.settings.depth), self.settings.depth
+        stream = self.drafter.embed(self.ids[anchors], rows).flatten(0, 1)
+        positions = (anchors[:, None] + torch.arange(rows, device=anchors.device)).flatten()
+        guessing = torch.tensor([self.drafter.guessing(one) for one in range(1, depth + 1)], device=anchors.device)
+        asked = (torch.arange(len(anchors), device=anchors.device)[:, None] * rows + guessing).flatten()
+        parts = []
+        for layer, context in zip(self.drafter.layers, keys, strict=True):
+            flow = layer.layer.enter(stream)
+            step = layer.layer.project(flow.inputs, positions, self.rope)
+            sight, labels = self._sight(layer, anchors, rows), self.trajectory.labels.to(anchors.device)
+            attended, masses = attend_blocks(step, context, sight, labels, layer.layer, depth)
+            parts.append(masses.pick(asked))
+            stream = layer.layer.leave(flow.residual, attended)
+        output = self.drafter.finish(stream)[asked]
+        return output.view(len(anchors), depth, -1), Masses.joined(parts, dim=0)
+
+    def _sight(self, layer: BlockLayer, anchors: Tensor, rows: int) -> BlockSight:
+        """The condition's window, counted from a query's own row, in place of the layer's own."""
+        own, window = layer.layer, self.settings.window
+        if window is not None:
+            return BlockSight(anchors, rows, layer.causal, window, False, self.seen)
+        return BlockSight(anchors, rows, layer.causal, own.window, own.from_anchor, self.seen)
+
+    def guess(self, output: Tensor, masses: Masses) -> list[Queries]:
+        """Every depth's queries over all anchors; past the text's end stand guesses that nobody reads."""
+        count, depth, _ = output.shape
+        first, ids = self.trajectory.prompt_length, torch.cat([self.ids, self.ids.new_zeros(self.settings.depth)])
+        places = torch.arange(count, device=ids.device) * depth
+        found = []
+        for place in range(depth):
+            probs = (self.drafter.logits(output[:, place]) / self.trajectory.temperature).softmax(-1)
+            wanted = self.drafter.to_draft(ids[first + place + 1 : first + place + 1 + count])
+            guesses = Guesses.of(probs, self.drafter.to_target(probs.argmax(-1)), wanted)
+            found.append(Queries(guesses, masses.pick(places + place)))
+        return found

@@ -1,0 +1,158 @@
+"""What a block drafter is made of, told from the names and shapes of its tensors: every one has a place, or the file is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from driftcli.errors import FormatError
+from driftcli.families.layout import Format
+from driftcli.families.quantisation import FLOATS
+from driftcli.families.record import Record
+from driftcli.printable import counted_names
+from driftcli.sources.checkpoint import Checkpoint
+from driftcli.target.facts import TargetFacts
+
+Shape = tuple[int, ...]
+MAPS = ("d2t", "t2d")
+UNREAD = re.compile(r"rotary_emb\.inv_freq$")  # which every class computes anew
+LAYER = re.compile(r"^layers\.(\d+)\.")
+NORMS = ("input_layernorm", "post_attention_layernorm")
+FIRST_QUERY = "layers.0.self_attn.q_proj.weight"
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """Stored names by canonical ones, and sizes. heads, keys: query and key heads of `size` numbers; streams: of the target's, each
+    `target_width` wide.
+    """
+
+    names: Mapping[str, str]
+    layers: int
+    width: int
+    heads: int
+    keys: int
+    size: int
+    inner: int
+    streams: int
+    target_width: int
+    vocabulary: int
+    draft_vocabulary: int
+
+
+def dissect(checkpoint: Checkpoint, format: Format, layers: Record, target: TargetFacts) -> Anatomy:
+    """The sizes of a block drafter; raises FormatError for tensors that are missing, have no place or do not fit together."""
+    names = {format.canonical(stored): stored for stored in checkpoint.tensors if not UNREAD.search(stored)}
+    count = 1 + max((int(found[1]) for name in names if (found := LAYER.match(name))), default=-1)
+    _require(layers.where, names, count)
+    shapes = {name: checkpoint.tensors[stored].shape for name, stored in names.items()}
+    anatomy = _measured(layers, names, shapes, count, target)
+    _check_shapes(layers.where, anatomy, shapes)
+    _check_dtypes(checkpoint, names)
+    return anatomy
+
+
+def required(layers: int) -> set[str]:
+    """Names without which there is no such drafter."""
+    found = {"fc.weight", "hidden_norm.weight", "norm.weight"}
+    for number in range(layers):
+        at = f"layers.{number}."
+        found |= {f"{at}self_attn.{part}_proj.weight" for part in "qkvo"} | {f"{at}self_attn.{part}_norm.weight" for part in "qk"}
+        found |= {f"{at}mlp.{part}_proj.weight" for part in ("gate", "up", "down")} | {f"{at}{norm}.weight" for norm in NORMS}
+    return found
+
+
+def expected_shapes(a: Anatomy) -> dict[str, Shape]:
+    """Shape of every tensor that a drafter of these sizes may have."""
+    found: dict[str, Shape] = {
+        "fc.weight": (a.width, a.streams * a.target_width),
+        "hidden_norm.weight": (a.width,),
+        "norm.weight": (a.width,),
+        "embed_tokens.weight": (a.vocabulary, a.width),
+        "lm_head.weight": (a.draft_vocabulary, a.width),
+        "d2t": (a.draft_vocabulary,),
+        "t2d": (a.vocabulary,),
+    }
+    for number in range(a.layers):
+        found |= {f"layers.{number}.{name}": shape for name, shape in _layer_shapes(a).items()}
+    return found
+
+
+def _layer_shapes(a: Anatomy) -> dict[str, Shape]:
+    queries, keys = a.heads * a.size, a.keys * a.size
+    rows = {"q": queries, "k": keys, "v": keys, "o": a.width}
+    return {
+        **{f"self_attn.{name}_proj.weight": (rows[name], queries if name == "o" else a.width) for name in rows},
+        **{f"self_attn.{name}_proj.bias": (rows[name],) for name in rows},
+        **{f"self_attn.{name}_norm.weight": (a.size,) for name in "qk"},
+        **{f"mlp.{name}_proj.weight": (a.inner, a.width) for name in ("gate", "up")},
+        "mlp.down_proj.weight": (a.width, a.inner),
+        **{f"{norm}.weight": (a.width,) for norm in NORMS},
+    }
+
+
+def _require(where: str, names: Mapping[str, str], layers: int) -> None:
+    missing = sorted(required(max(1, layers)) - names.keys())
+    if missing:
+        said = counted_names(missing, "is missing", "are missing")
+        raise FormatError(f"{where}: holds a block drafter, {said}, expected a whole one; export it again")
+
+
+def _measured(layers: Record, names: Mapping[str, str], shapes: Mapping[str, Shape], count: int, target: TargetFacts) -> Anatomy:
+    """Sizes by the shapes of a few tensors, to which all others are held afterwards."""
+    where, (width, fused) = layers.where, _matrix(layers.where, names, shapes, "fc.weight")
+    queries, entered = _matrix(where, names, shapes, FIRST_QUERY)
+    keys, _ = _matrix(where, names, shapes, "layers.0.self_attn.k_proj.weight")
+    inner, _ = _matrix(where, names, shapes, "layers.0.mlp.gate_proj.weight")
+    size = shapes["layers.0.self_attn.q_norm.weight"][0] if len(shapes["layers.0.self_attn.q_norm.weight"]) == 1 else 0
+    if entered != width or not size or queries % size or keys % size or queries % max(1, keys):
+        raise FormatError(
+            f"{where}: {names[FIRST_QUERY]} has shape {shapes[FIRST_QUERY]}, expected whole heads of {size} numbers, {width} wide, "
+            f"for {keys} numbers of keys; export it again"
+        )
+    target_width = _target_width(layers, target, width)
+    if fused % target_width:
+        raise FormatError(
+            f"{where}: {names['fc.weight']} reads {fused} numbers, expected whole streams of {target_width}; is it for another target?"
+        )
+    said = _vocabulary(layers, target)
+    drafted = shapes.get("lm_head.weight", shapes.get("d2t", (said,)))[0]
+    return Anatomy(names, count, width, queries // size, keys // size, size, inner, fused // target_width, target_width, said, drafted)
+
+
+def _matrix(where: str, names: Mapping[str, str], shapes: Mapping[str, Shape], name: str) -> tuple[int, int]:
+    shape = shapes[name]
+    if len(shape) != 2 or not all(shape):
+        raise FormatError(f"{where}: {names[name]} has shape {shape}, expected a matrix; export it again")
+    return shape[0], shape[1]
+
+
+def _target_width(layers: Record, target: TargetFacts, width: int) -> int:
+    """Of a stream: the target's, as far as it is known, else what the config says, else the drafter's own."""
+    said = layers.get("target_hidden_size")
+    return target.width or (said if isinstance(said, int) and not isinstance(said, bool) and said > 0 else width)
+
+
+def _vocabulary(layers: Record, target: TargetFacts) -> int:
+    return target.vocabulary or layers.integer("vocabulary", "vocab_size", None, "a block drafter's class")
+
+
+def _check_shapes(where: str, a: Anatomy, shapes: Mapping[str, Shape]) -> None:
+    expected = expected_shapes(a)
+    if strangers := sorted(a.names[name] for name in shapes if name not in expected):
+        said = counted_names(strangers, "has no place", "have no place")
+        raise FormatError(f"{where}: {said} in a block drafter that is measured; it is not run")
+    for name, shape in shapes.items():
+        if shape != expected[name]:
+            raise FormatError(
+                f"{where}: {a.names[name]} has shape {shape}, expected {expected[name]}; config or file is of another drafter"
+            )
+
+
+def _check_dtypes(checkpoint: Checkpoint, names: Mapping[str, str]) -> None:
+    for name, stored in names.items():
+        if name not in MAPS and (dtype := checkpoint.tensors[stored].dtype) not in FLOATS:
+            raise FormatError(
+                f"{checkpoint.source.name}: {stored} is stored as {dtype}, expected floats of 16, 32 or 64 bits; measure it unquantised"
+            )

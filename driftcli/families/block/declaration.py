@@ -1,0 +1,151 @@
+"""What the file of a block drafter declares, before any weight is read: sizes, block, vocabulary map and every system's reading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from driftcli.domain import Sourced, System
+from driftcli.errors import DriftError, FormatError, UsageError
+from driftcli.families.block.anatomy import Anatomy, dissect
+from driftcli.families.block.readings import Head, Reading, declared, readings
+from driftcli.families.layer_config import layer_config
+from driftcli.families.layout import Format
+from driftcli.families.record import Record
+from driftcli.families.vocab_map import target_ids
+from driftcli.sources.checkpoint import Checkpoint
+from driftcli.target.facts import TargetFacts
+
+QWEN3 = "transformers Qwen3Config"
+OWN_CONFIG = "dflash_config"
+MASK_KEYS = ("mask_token_id", "dspark_noise_token_id", "pard_token", "ptd_token_id")  # in the order in which vLLM looks
+LARGEST_BLOCK = 512  # rows (chosen by us): published blocks have 4 to 16
+EPS = (1e-30, 1.0)  # below it float32 rounds to 0; above it nothing is left of a state (chosen by us)
+
+
+@dataclass(frozen=True)
+class BlockDeclaration:
+    """A checkpoint understood. block_size: rows of a block in training. mask: the id whose embedding fills a block's rows behind the
+    anchor's. to_target: target id of each draft id. system: whose reading stands for the file.
+    """
+
+    checkpoint: Checkpoint
+    head: Head
+    block_size: int
+    mask: int
+    to_target: np.ndarray
+    eps: float
+    positions: int
+    readings: Mapping[System, Reading | DriftError]
+    system: System
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """Sizes and tensors."""
+        return self.head.anatomy
+
+    @property
+    def guesses(self) -> int:
+        """Draft tokens of a block as it was trained."""
+        return self.block_size - 1
+
+    def reading(self, system: System | None = None) -> Reading:
+        """The reading of `system`, the declared one for None; raises why it cannot run the file."""
+        found = self.readings.get(system or self.system)
+        if found is None:
+            raise UsageError(f"--reading {system}: not known to run block drafters; expected declared or one of {', '.join(self.readings)}")
+        if isinstance(found, DriftError):
+            raise found
+        return found
+
+    def record(self, system: System | None = None) -> dict[str, Sourced]:
+        """Every field with its source, in the reading of `system`."""
+        chosen = Sourced(system or self.system, "assumed:asked for" if system else "default:vLLM where it can, else who trained it")
+        return {"reading": chosen, **self.head.record.fields, **self.reading(system).fields()}
+
+    def others(self, system: System | None = None) -> dict[str, dict[str, Sourced]]:
+        """Every other system's fields; `refused` alone where it cannot run the file."""
+        return {
+            other: {"refused": Sourced(str(found), f"default:{other}")} if isinstance(found, DriftError) else found.fields()
+            for other, found in self.readings.items()
+            if other != (system or self.system)
+        }
+
+    def differences(self, system: System | None = None) -> dict[str, dict[str, Sourced]]:
+        """For each other system the fields that it computes otherwise, and why it cannot run the file where it cannot."""
+        ours = self.reading(system).fields()
+        found = {
+            other: {name: field for name, field in theirs.items() if name == "refused" or field.value != ours[name].value}
+            for other, theirs in self.others(system).items()
+        }
+        return {other: theirs for other, theirs in found.items() if theirs}
+
+
+def declare_block(checkpoint: Checkpoint, format: Format, target: TargetFacts) -> BlockDeclaration:
+    """What the checkpoint is, held against what is known of its target; raises a DriftError for what cannot be run by anybody."""
+    record = Record(checkpoint.source.name, checkpoint.config)
+    record.note("format", format.name, "tensor")
+    layers, own = layer_config(record, format.producer), record.within(OWN_CONFIG)
+    anatomy = dissect(checkpoint, format, layers, target)
+    _note_sizes(record, anatomy, len(checkpoint.tensors))
+    head = Head(record, own, layers, format, anatomy, target)
+    activation = layers.text("activation", "hidden_act", "silu", QWEN3)
+    if activation != "silu":
+        raise layers.wrong("hidden_act", activation, "silu, the only one that block drafters are served with")
+    to_target = target_ids(checkpoint, anatomy.draft_vocabulary, anatomy.vocabulary, record)
+    if "d2t" not in anatomy.names and anatomy.draft_vocabulary != anatomy.vocabulary:
+        raise FormatError(
+            f"{record.where}: {anatomy.names['lm_head.weight']} has {anatomy.draft_vocabulary} rows for a target of {anatomy.vocabulary} "
+            "tokens, and no d2t says which; export it again"
+        )
+    found = readings(head)
+    return BlockDeclaration(
+        checkpoint,
+        head,
+        _block_size(head),
+        _mask(head),
+        to_target,
+        _eps(layers),
+        layers.integer("max_position_embeddings", "max_position_embeddings", 32768, QWEN3),
+        found,
+        declared(found),
+    )
+
+
+def _note_sizes(record: Record, a: Anatomy, tensors: int) -> None:
+    for name, value in (("layers", a.layers), ("width", a.width), ("heads", a.heads), ("keys", a.keys), ("size", a.size)):
+        record.note(name, value, "tensor")
+    record.note("streams", a.streams, "tensor")
+    record.note("draft_vocabulary", a.draft_vocabulary, "tensor")
+    record.note("tensors", tensors, "tensor")
+
+
+def _block_size(head: Head) -> int:
+    value, source = head.value("block_size")
+    if value is None:
+        value, source = 8 if head.is_speculators else 16, f"default:{'speculators' if head.is_speculators else 'z-lab DFlashDraftModel'}"
+    if isinstance(value, bool) or not isinstance(value, int) or not 2 <= value <= LARGEST_BLOCK:
+        raise head.record.wrong("block_size", value, f"a whole number from 2 to {LARGEST_BLOCK}")
+    head.record.note("block_size", value, source)
+    return value
+
+
+def _mask(head: Head) -> int:
+    for key in MASK_KEYS:
+        value, source = head.value(key)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < head.anatomy.vocabulary:
+            raise head.record.wrong(key, value, f"a token of the target's {head.anatomy.vocabulary}")
+        head.record.note("mask_token", value, source)
+        return value
+    raise FormatError(f"{head.record.where}/config.json: mask_token_id is missing, and no class has a safe default; add it as in training")
+
+
+def _eps(layers: Record) -> float:
+    eps = layers.number("rms_norm_eps", "rms_norm_eps", 1e-6, QWEN3)
+    if not EPS[0] <= eps <= EPS[1]:
+        raise layers.wrong("rms_norm_eps", eps, f"a number from {EPS[0]} to {EPS[1]}: norms are computed in float32")
+    return eps

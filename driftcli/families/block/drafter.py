@@ -1,0 +1,125 @@
+"""A block drafter: one pass over an anchor and mask tokens guesses a block, each row reading the target's streams of all that is verified.
+
+    c = norm(fc(streams))                                  a row for every verified position before the anchor, as keys and values alone
+    y = embedding(anchor), embedding(mask), ...            the block, whose rows see c and, unless causal, one another
+    logits = head(norm(layers(y)))                         of the rows behind the anchor, each at its own position
+
+Sources: DFlash as z-lab, speculators and vLLM compute it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import LlamaConfig
+
+from driftcli.conditions import Wiring
+from driftcli.families.layers import DecoderLayer, rms_norm
+from driftcli.families.others import Others
+from driftcli.families.rotary import rope_tables
+from driftcli.families.self_feeding import RopeTables
+from driftcli.families.vocabulary import DraftVocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class BlockLayer:
+    """A decoder layer, and whether a row of the block sees those behind it alone. Its window counts a query's own row, or, counted from
+    the anchor, the context rows alone.
+    """
+
+    layer: DecoderLayer
+    causal: bool
+
+
+@dataclass(frozen=True)
+class Block:
+    """A loaded drafter; `boundaries` are the target's streams that it reads, in the order of the columns of `fusion`.
+
+    mask: (width,), the embedding of the rows that guess. block_size: rows of a block in training; as_trained: it is run with as many
+    whatever is drafted. scales: of embeddings, of scores, and the bound on scores, 0 for none.
+    """
+
+    boundaries: tuple[int, ...]
+    fusion: Tensor
+    hidden_gain: Tensor
+    layers: tuple[BlockLayer, ...]
+    final_gain: Tensor
+    embedding: Tensor
+    mask: Tensor
+    head: Tensor
+    vocabulary: DraftVocabulary
+    eps: float
+    rope_config: LlamaConfig
+    block_size: int
+    as_trained: bool
+    scales: tuple[float, float, float]
+    others: Others = field(default_factory=Others)
+
+    @property
+    def guesses(self) -> int:
+        """Draft tokens of a block as it was trained; those of no other are known to be any good."""
+        return self.block_size - 1
+
+    def rows(self, depth: int) -> int:
+        """Rows of a block that drafts so many tokens."""
+        return self.block_size if self.as_trained else depth + 1
+
+    def guessing(self, depth: int) -> int:
+        """The row that guesses the token of a depth."""
+        return depth
+
+    def wired(self, wiring: Wiring) -> Block:
+        """The same weights, put together otherwise; KeyError for a rotation that is not among its `others`."""
+        layers = self.layers
+        if wiring.rotation is not None:
+            layers = tuple(replace(one, layer=one.layer.turned_as(wiring.rotation)) for one in layers)
+        return replace(
+            self,
+            boundaries=wiring.capture or self.boundaries,
+            rope_config=self.others.ropes[wiring.rope] if wiring.rope else self.rope_config,
+            layers=layers,
+        )
+
+    def rope(self, rows: int) -> RopeTables:
+        """RoPE tables for rows `0 .. rows - 1`."""
+        return rope_tables(self.rope_config, rows, self.head.device)
+
+    def fuse(self, streams: Mapping[int, Tensor]) -> Tensor:
+        """The fused streams of every row, (row, target width) each -> (row, width)."""
+        return F.linear(torch.cat([streams[boundary].to(self.head) for boundary in self.boundaries], dim=-1), self.fusion)
+
+    def contributions(self, streams: Mapping[int, Tensor]) -> list[Tensor]:
+        """What each stream adds to the fused input, in capture order; they sum to `fuse`."""
+        parts = self.fusion.chunk(len(self.boundaries), dim=1)
+        return [F.linear(streams[boundary].to(self.head), part) for boundary, part in zip(self.boundaries, parts, strict=True)]
+
+    def context(self, fused: Tensor) -> Tensor:
+        """What the layers make keys and values of, (row, width), without a layer's own norm."""
+        return rms_norm(fused, self.hidden_gain, self.eps)
+
+    def embed(self, anchors: Tensor, rows: int) -> Tensor:
+        """Blocks of so many rows behind the tokens of anchors, (anchor,) -> (anchor, row, width)."""
+        first = F.embedding(anchors, self.embedding)[:, None]
+        return torch.cat([first, self.mask.expand(len(anchors), rows - 1, -1)], dim=1) * self.scales[0]
+
+    def finish(self, stream: Tensor) -> Tensor:
+        """What the output head reads."""
+        return rms_norm(stream, self.final_gain, self.eps)
+
+    def logits(self, output: Tensor) -> Tensor:
+        """Scores over the draft vocabulary in float32, (step, draft vocabulary)."""
+        _, scale, bound = self.scales
+        found = F.linear(output, self.head).float() * scale
+        return torch.tanh(found / bound) * bound if bound else found
+
+    def to_target(self, guesses: Tensor) -> Tensor:
+        """Target ids of draft ids."""
+        return self.vocabulary.to_target[guesses]
+
+    def to_draft(self, tokens: Tensor) -> Tensor:
+        """Draft ids of target ids, -1 where the draft vocabulary lacks the token."""
+        return self.vocabulary.to_draft[tokens]

@@ -1,0 +1,73 @@
+"""What can be said of a block drafter without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from driftcli.domain import Sourced
+from driftcli.families.block.declaration import BlockDeclaration
+from driftcli.families.block.readings import SLIDING, TRAINED, VLLM, Reading
+from driftcli.families.rope import rope_settings
+from driftcli.scanned import Check, Scan
+
+
+def scan_block(d: BlockDeclaration) -> Scan:
+    """The scan of a drafter; the refusals stand behind its declaration."""
+    dtypes = sorted({stored.dtype for stored in d.checkpoint.tensors.values()})
+    record = {**d.record(), "stored_as": Sourced(", ".join(dtypes), "tensor")}
+    target = d.head.target.named
+    return Scan(d.checkpoint.source.name, target, d.head.format.name, record, d.others(), tuple(_checks(d)), pitfalls(d))
+
+
+def _checks(d: BlockDeclaration) -> Iterator[Check]:
+    a, reading = d.anatomy, d.reading()
+    block = f"{d.block_size} rows guess {d.guesses} tokens at once: nothing is fed back, so drift is not defined for it"
+    yield Check("block", "note", block)
+    if not all(reading.causal.value):
+        yield Check(
+            "draft length", "note", "rows of a block see one another, so each draft length gives other guesses; none is cut from another"
+        )
+    own = [name for name in ("embed_tokens", "lm_head") if f"{name}.weight" in a.names]
+    yield Check("embedding, head", "ok", f"{' and '.join(own)} its own, the rest the target's" if own else "the target's")
+    if a.draft_vocabulary != a.vocabulary:
+        yield Check("vocabulary", "ok", f"drafts from {a.draft_vocabulary} of {a.vocabulary} tokens")
+    yield from _rope(d)
+    yield from _positions(d)
+
+
+def _rope(d: BlockDeclaration) -> Iterator[Check]:
+    ours, target = d.reading().rope.value, d.head.target
+    if target.config and (theirs := rope_settings(target.config, target.name)) != ours:
+        said = f"turns by {ours.get('rope_theta')}, the target by {theirs.get('rope_theta')}; it needs what it was trained with"
+        yield Check("rope", "note" if ours.get("rope_type") == theirs.get("rope_type") else "warning", said)
+
+
+def _positions(d: BlockDeclaration) -> Iterator[Check]:
+    target = d.head.target.positions
+    if target is not None and d.positions < target:
+        yield Check(
+            "positions", "note", f"declares {d.positions} positions, the target {target}: longer texts are beyond its table in vLLM"
+        )
+
+
+def pitfalls(d: BlockDeclaration) -> tuple[str, ...]:
+    """The known traps that a file walks into."""
+    return tuple(_traps(d))
+
+
+def _traps(d: BlockDeclaration) -> Iterator[str]:
+    served, trained = d.readings[VLLM], d.readings[TRAINED]
+    if isinstance(served, Reading) and isinstance(trained, Reading):
+        if served.causal.value != trained.causal.value:
+            yield (
+                "vLLM runs layers causally that were trained to see the whole block, or the other way round (vllm#56692): acceptance falls "
+                "in vLLM alone; set sliding_window_non_causal or dflash_config.causal as in training"
+            )
+        if served.scales.value != trained.scales.value:
+            yield "vLLM's class reads no input_embedding_scale, output_multiplier or final_logit_softcapping, which training used"
+        if served.window_from.value != trained.window_from.value and any(served.windows.value):
+            yield "trained with a window counted from the anchor, served with one counted from each row: the last rows see less of the text"
+        if sorted(served.capture.value) != list(trained.capture.value):
+            yield "trained on streams in another order, or on another side of the final norm, than servers hand out"
+    if isinstance(trained, Reading) and SLIDING in str(d.head.layers.get("layer_types")) and not any(trained.windows.value):
+        yield "layers slide by layer_types, but without use_sliding_window no window is left: trained without one, refused by vLLM"

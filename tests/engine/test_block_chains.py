@@ -1,0 +1,173 @@
+"""Blocks as the engine drafts them equal what the producers' own classes compute (`make_block_steps.py`), and their attention is whole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from driftcli.conditions import DraftSettings, Wiring
+from driftcli.domain import REGIONS, System
+from driftcli.engine.block_chains import draft_blocks
+from driftcli.engine.chains import Drafted
+from driftcli.engine.rows import region_shares
+from driftcli.engine.trajectories import Trajectory
+from driftcli.families.block.declaration import declare_block
+from driftcli.families.block.drafter import Block
+from driftcli.families.block.loading import read_block
+from driftcli.families.formats import detect
+from driftcli.sources.checkpoint import open_checkpoint
+from driftcli.sources.files import Source
+from driftcli.target.language_model import LanguageModel, load_language_model
+from tests.families.block.cases import CASES, write
+from tests.golden.steps.seeds import seeded_ids, seeded_stream
+from tests.layouts import write_layout_target
+from tests.tiny import WIDTH, bare_trajectory
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "steps" / "block"
+FIRST, ANCHORS = 4, 6
+TOLERANCE = 1e-4  # of the RMS
+TRAINED: System = "as_trained"
+VLLM: System = "as_served:vllm"
+ASKED: list[tuple[str, System, int]] = [
+    *((name, TRAINED, 4) for name in CASES),
+    *((name, VLLM, depth) for name in CASES if "scaled" not in name and not name.startswith("speculators-sliding") for depth in (2, 4)),
+]
+
+
+class Listened:
+    """A drafter that keeps the logits of every guess, depth by depth."""
+
+    def __init__(self, drafter: Block) -> None:
+        self._drafter = drafter
+        self.heard: list[Tensor] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._drafter, name)
+
+    def wired(self, wiring: Wiring) -> Listened:
+        """Put together otherwise, and still heard."""
+        self._drafter = self._drafter.wired(wiring)
+        return self
+
+    def logits(self, output: Tensor) -> Tensor:
+        self.heard.append(self._drafter.logits(output))
+        return self.heard[-1]
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    folder = write_layout_target(tmp_path_factory.mktemp("golden") / "target")
+    return load_language_model(Source("target", folder), torch.device("cpu"), "float32")
+
+
+def read(name: str, target: LanguageModel, folder: Path, system: System = TRAINED) -> Block:
+    """The drafter of a case in one system's reading."""
+    checkpoint = open_checkpoint(Source(name, write(CASES[name], folder / name)))
+    format = detect(checkpoint.source, checkpoint.config, checkpoint.shapes)
+    return read_block(declare_block(checkpoint, format, target.facts), target, system)[0]
+
+
+def trajectory(boundaries: tuple[int, ...]) -> Trajectory:
+    """The golden text: rows that no block of the golden anchors may see hold noise."""
+    noise = torch.randn(5, WIDTH, generator=torch.Generator().manual_seed(1)) * 100
+    return bare_trajectory("golden", seeded_ids(), FIRST, {one: torch.cat([seeded_stream(one), noise[:4]]) for one in boundaries})
+
+
+def draft(drafter: Block, depth: int) -> tuple[list[Tensor], Drafted]:
+    listened = Listened(drafter)
+    drafted = draft_blocks(listened, trajectory(drafter.boundaries), DraftSettings(depth), depth, free=False)  # type: ignore[arg-type]
+    return [logits[:ANCHORS] for logits in listened.heard], drafted
+
+
+def off(found: list[Tensor], golden: Tensor) -> float:
+    """The largest difference, relative to the RMS of each row."""
+    apart = torch.stack(
+        [(one - golden[:, place]).abs().amax(-1) / golden[:, place].square().mean(-1).sqrt() for place, one in enumerate(found)]
+    )
+    return float(apart.max())
+
+
+@pytest.mark.parametrize(("name", "system", "depth"), ASKED)
+def test_blocks_of_every_anchor_equal_the_producers_class(
+    name: str, system: System, depth: int, target: LanguageModel, tmp_path: Path
+) -> None:
+    golden = load_file(GOLDEN / f"{name}.safetensors")
+    found, _ = draft(read(name, target, tmp_path, system), depth)
+    assert off(found, golden[f"rows.{depth + 1}"]) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("zlab", lambda block: replace(block, layers=tuple(replace(one, causal=True) for one in block.layers))),
+        ("zlab", lambda block: replace(block, block_size=4)),
+        ("zlab", lambda block: replace(block, mask=block.embedding[3])),
+        ("zlab", lambda block: replace(block, fusion=block.fusion.roll(WIDTH, dims=1))),
+        ("zlab", lambda block: block.wired(Wiring(rotation="pairs"))),
+        ("zlab-causal", lambda block: replace(block, layers=tuple(replace(one, causal=False) for one in block.layers))),
+        ("zlab-sliding", lambda block: windowed(block, 3)),
+        ("zlab-sliding", lambda block: windowed(block, 5)),
+        ("zlab-sliding-open", lambda block: windowed(block, None)),
+        ("speculators-sliding", lambda block: windowed(block, 4, from_anchor=False)),
+        ("speculators-sliding-open", lambda block: windowed(block, 3, from_anchor=True)),
+        ("zlab-scaled", lambda block: replace(block, scales=(1.7, 0.6, 0.0))),
+    ],
+)
+def test_a_block_put_together_otherwise_is_told_from_it(name: str, wrong: object, target: LanguageModel, tmp_path: Path) -> None:
+    assert callable(wrong)
+    found, _ = draft(wrong(read(name, target, tmp_path)), 3 if name == "zlab" else 4)
+    assert off(found, load_file(GOLDEN / f"{name}.safetensors")["rows.5"]) > 100 * TOLERANCE
+
+
+def windowed(block: Block, window: int | None, *, from_anchor: bool = False) -> Block:
+    """The same with another window in its first layer."""
+    first, *others = block.layers
+    return replace(block, layers=(replace(first, layer=replace(first.layer, window=window, from_anchor=from_anchor)), *others))
+
+
+def test_the_rows_of_a_block_change_every_guess_and_those_of_a_causal_one_none(target: LanguageModel, tmp_path: Path) -> None:
+    whole, causal = (read(name, target, tmp_path, VLLM) for name in ("zlab", "zlab-causal"))
+    assert (draft(whole, 2)[0][0] - draft(whole, 4)[0][0]).abs().max() > 0.1
+    torch.testing.assert_close(draft(causal, 2)[0][0], draft(causal, 4)[0][0])
+
+
+@pytest.mark.parametrize("name", ["zlab", "zlab-sliding", "speculators-sliding"])
+def test_regions_of_blocks_and_of_their_controls_sum_to_one_and_are_cut_alike(name: str, target: LanguageModel, tmp_path: Path) -> None:
+    block = read(name, target, tmp_path)
+    _, drafted = draft(block, 4)
+    labels = trajectory(block.boundaries).labels
+    for depth in range(1, 5):
+        for queries, fresh in ((drafted.forced[depth - 1], False), (drafted.control(depth), True)):
+            shares = region_shares(queries.masses, None, labels, drafted.ahead(queries, depth, fresh=fresh))
+            total = sum(shares[region] for region in REGIONS if region in shares)
+            torch.testing.assert_close(total, torch.ones_like(total))  # type: ignore[arg-type]
+    torch.testing.assert_close(drafted.control(1).masses.label, drafted.forced[0].masses.label)
+
+
+def test_attention_of_one_block_is_what_plain_attention_gives(target: LanguageModel, tmp_path: Path) -> None:
+    """The first layer's shares, counted key by key from its own projections."""
+    block = read("zlab", target, tmp_path)
+    text, (_, drafted) = trajectory(block.boundaries), draft(block, 4)
+    anchor, layer = 7, block.layers[0].layer
+    context, rope = block.context(block.fuse(text.streams))[:anchor], block.rope(20)
+    keys = layer.project(context, torch.arange(anchor), rope).key
+    step = layer.project(layer.enter(block.embed(text.ids[anchor : anchor + 1], 5)[0]).inputs, torch.arange(anchor, anchor + 5), rope)
+    every = torch.cat([keys, step.key], dim=1).repeat_interleave(2, dim=0)
+    weights = (step.query @ every.transpose(1, 2) * layer.scale).softmax(-1)
+    for depth in (1, 3):
+        own = drafted.forced[depth - 1].masses.pick(torch.tensor([anchor - FIRST]))
+        row = weights[:, depth]
+        found = torch.stack(
+            [row[:, :1].sum(-1), row[:, 1:FIRST].sum(-1), row[:, FIRST : anchor + 1].sum(-1), row[:, anchor + 1 :].sum(-1)], -1
+        )
+        torch.testing.assert_close(own.label[0, :, 0], found)
+        torch.testing.assert_close(own.tail[0, :, 0, :4], row[:, anchor + depth - 3 : anchor + depth + 1].flip(-1))
+        torch.testing.assert_close(own.entropy[0, :, 0], torch.special.entr(row).sum(-1))
+    control, first = drafted.control(3).masses.pick(torch.tensor([anchor - FIRST - 2])), weights[:, 1]
+    ahead = first[:, anchor - 1 :].sum(-1)  # anchored two positions later, and cut at the anchor of the query that it controls
+    torch.testing.assert_close(control.label[0, :, 0, 3], ahead)

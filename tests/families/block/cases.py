@@ -1,0 +1,116 @@
+"""Tiny block drafters in every layout and with every switch that is measured: seeded tensors, and what their files declare."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from driftcli.sources.files import Json
+from tests.layouts import VOCABULARY, Shapes, attention, seeded
+from tests.tiny import WIDTH
+
+SIZE, INNER, LAYERS, ROWS, MASK = 12, 96, 2, 5, 259
+IDS = (1, 4, 6)  # layers whose outputs are read: boundaries 2, 5 and 7
+REDUCED = 120
+QWEN3: dict[str, Json] = {
+    "model_type": "qwen3", "vocab_size": VOCABULARY, "hidden_size": WIDTH, "intermediate_size": INNER, "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": SIZE, "max_position_embeddings": 512, "rms_norm_eps": 1e-6,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}, "hidden_act": "silu", "tie_word_embeddings": False,
+}  # fmt: skip
+SLIDING: dict[str, Json] = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 4, "use_sliding_window": True}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A drafter: its config, its tensors, and the boundaries that it reads in the order of its fusion."""
+
+    name: str
+    config: dict[str, Json]
+    tensors: dict[str, Tensor] = field(repr=False)
+    boundaries: tuple[int, ...] = (2, 5, 7)
+
+
+def shapes() -> Shapes:
+    """Of a DFlash drafter of the tiny target's width."""
+    found: Shapes = {"fc.weight": (WIDTH, len(IDS) * WIDTH), "hidden_norm.weight": (WIDTH,), "norm.weight": (WIDTH,)}
+    for number in range(LAYERS):
+        at = f"layers.{number}"
+        found = {
+            **found,
+            **attention(f"{at}.self_attn", WIDTH, head_dim=SIZE),
+            **{f"{at}.self_attn.{part}_norm.weight": (SIZE,) for part in "qk"},
+            **{f"{at}.mlp.{part}_proj.weight": (INNER, WIDTH) for part in ("gate", "up")},
+            f"{at}.mlp.down_proj.weight": (WIDTH, INNER),
+            **{f"{at}.{norm}.weight": (WIDTH,) for norm in ("input_layernorm", "post_attention_layernorm")},
+        }
+    return found
+
+
+def zlab(name: str, own: Mapping[str, Json] | None = None, **changes: Json) -> Case:
+    """In z-lab's layout."""
+    inside: dict[str, Json] = {"mask_token_id": MASK, "target_layer_ids": list(IDS), **(own or {})}
+    config: dict[str, Json] = {
+        **QWEN3,
+        "architectures": ["DFlashDraftModel"],
+        "block_size": ROWS,
+        "num_target_layers": 8,
+        "dflash_config": inside,
+    }
+    return Case(name, {**config, **changes}, seeded(shapes(), 21))
+
+
+def speculators(name: str, layers: Mapping[str, Json] | None = None, *, reduced: bool = False, **changes: Json) -> Case:
+    """In speculators' layout."""
+    config: dict[str, Json] = {
+        "architectures": ["DFlashSpeculator"],
+        "speculators_model_type": "dflash",
+        "block_size": ROWS,
+        "mask_token_id": MASK,
+        "aux_hidden_state_layer_ids": [layer + 1 for layer in IDS],
+        "draft_vocab_size": REDUCED if reduced else VOCABULARY,
+        "transformer_layer_config": {**QWEN3, **(layers or {})},
+        "speculators_config": {
+            "algorithm": "dflash",
+            "default_proposal_method": "greedy",
+            "proposal_methods": [{"proposal_type": "greedy", "speculative_tokens": ROWS - 1}],
+            "verifier": {"architectures": ["LlamaForCausalLM"], "name_or_path": None},
+        },
+        **changes,
+    }
+    tensors = seeded(shapes(), 22)
+    if reduced:
+        kept = torch.arange(REDUCED) * 2 + 1
+        marks = torch.zeros(VOCABULARY, dtype=torch.bool).index_fill(0, kept, True)
+        tensors |= {**seeded({"lm_head.weight": (REDUCED, WIDTH)}, 23), "d2t": kept - torch.arange(REDUCED), "t2d": marks}
+    return Case(name, config, tensors)
+
+
+SCALED: dict[str, Json] = {"input_embedding_scale": 1.7, "output_multiplier": 0.6, "final_logit_softcapping": 2.5}
+CASES = {
+    case.name: case
+    for case in (
+        zlab("zlab"),
+        zlab("zlab-sliding", None, **SLIDING),
+        zlab("zlab-sliding-open", None, **SLIDING, is_causal=False),
+        zlab("zlab-causal", is_causal=True),
+        zlab("zlab-scaled", SCALED),
+        speculators("speculators"),
+        speculators("speculators-sliding", SLIDING),
+        speculators("speculators-sliding-open", SLIDING, sliding_window_non_causal=True),
+        speculators("speculators-reduced", reduced=True),
+    )
+}
+
+
+def write(case: Case, folder: Path) -> Path:
+    """The drafter as its producer would save it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(case.config))
+    save_file({name: tensor.contiguous() for name, tensor in case.tensors.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder

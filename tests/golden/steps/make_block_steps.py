@@ -1,0 +1,90 @@
+"""Writes the golden steps of block drafters: what the producers' own classes compute for the tiny drafters of `tests.families.block`.
+
+Run once, from the repository root, with transformers 5.19, speculators 0.9.0 and z-lab's dflash 0.1.0:
+
+    PYTHONPATH=. python -m tests.golden.steps.make_block_steps
+
+A file holds the logits of the guessing rows for blocks of as many rows as training had and of fewer, at every anchor: `rows.R` (anchor,
+guess, vocabulary).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from dflash.model import DFlashDraftModel
+from safetensors.torch import save_file
+from speculators.models.dflash.config import DFlashSpeculatorConfig
+from speculators.models.dflash.core import DFlashDraftModel as Speculator
+from torch import Tensor, nn
+
+from tests.families.block.cases import CASES, MASK, ROWS, Case, write
+from tests.golden.steps.seeds import seeded_ids, seeded_stream
+from tests.layouts import EMBEDDING, HEAD, VOCABULARY
+
+HERE = Path(__file__).parent / "block"
+ANCHORS = range(4, 10)
+SHORTER = 3  # rows of a block that drafts two tokens
+Rows = Callable[[Case, Tensor, Tensor, int, int], Tensor]
+
+
+def zlab(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int) -> Tensor:
+    """z-lab's class on one block."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = DFlashDraftModel.from_pretrained(write(case, Path(folder))).eval()
+    head = nn.Linear(EMBEDDING.shape[1], VOCABULARY, bias=False)
+    head.weight.copy_(HEAD)
+    block = torch.tensor([int(ids[anchor]), *[MASK] * (rows - 1)])
+    scale = case.config["dflash_config"].get("input_embedding_scale", 1.0)  # type: ignore[union-attr]
+    states = model(
+        position_ids=torch.arange(anchor + rows)[None], noise_embedding=EMBEDDING[block][None] * scale, target_hidden=streams[None, :anchor]
+    )
+    return model.compute_logits(states[:, 1:], head)[0]
+
+
+def speculators(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int) -> Tensor:
+    """speculators' class on one block, which it cuts out of a text as in training."""
+    config = DFlashSpeculatorConfig(**{**case.config, "block_size": rows})
+    config.transformer_layer_config._attn_implementation = "eager"
+    model = Speculator(config).eval()
+    own = {"embed_tokens.weight": EMBEDDING, "lm_head.weight": HEAD, **case.tensors}
+    missing, unexpected = model.load_state_dict(own, strict=False)
+    assert not unexpected and all("verifier" in name or name in ("t2d", "d2t") or "rotary" in name for name in missing), (
+        missing,
+        unexpected,
+    )
+    length = anchor + rows + 1  # an anchor is taken only where its whole block lies inside the text
+    padded, asked = torch.zeros(1, length, streams.shape[1]), torch.zeros(1, length)
+    padded[0, :anchor], asked[0, anchor] = streams[:anchor], 1
+    _, logits, *_, places = model._backbone_forward(
+        hidden_states=padded,
+        input_ids=torch.cat([ids, ids])[None, :length],
+        loss_mask=asked,
+        verifier_last_hidden_states=torch.zeros(1, length, EMBEDDING.shape[1]),
+        document_ids=torch.zeros(1, length, dtype=torch.long),
+        max_anchors=1,
+    )
+    assert int(places.flatten()[0]) == anchor, places
+    return logits[0, 1:rows]
+
+
+@torch.no_grad()
+def golden(case: Case, produced: Rows) -> dict[str, Tensor]:
+    """Logits by rows of a block."""
+    ids, streams = seeded_ids(), torch.cat([seeded_stream(boundary) for boundary in case.boundaries], dim=-1)
+    return {
+        f"rows.{rows}": torch.stack([produced(case, ids, streams, anchor, rows) for anchor in ANCHORS]).contiguous()
+        for rows in (ROWS, SHORTER)
+    }
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    HERE.mkdir(exist_ok=True)
+    for name, case in CASES.items():
+        path = HERE / f"{name}.safetensors"
+        save_file(golden(case, zlab if name.startswith("zlab") else speculators), path)
+        path.chmod(0o644)
