@@ -43,7 +43,7 @@ FACTORS: dict[str, Factor] = {
     ),
     "feedback": Factor("FEEDBACK-MODE", "a {} state fed back", "set norm_output to what the head was trained with"),
     "residual": Factor("NORM-MISMATCH", "a {} residual", "set norm_before_residual to what the head was trained with"),
-    "ones": Factor("NORM-MISMATCH", "gains of 1 in its {} norms", "export the norms as they were trained"),
+    "ones": Factor("NORM-MISMATCH", "gains of 1 in its norms ({})", "export the norms as they were trained"),
     "vocabulary": Factor("VOCAB-MAP", "d2t read as {}", "write d2t as offsets: target id minus draft id"),
     "rope": Factor("ROPE-MISMATCH", "the {} rotation", "correct rope_theta and rope_scaling in the drafter's config"),
     "embedding": Factor(

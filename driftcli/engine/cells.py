@@ -5,7 +5,7 @@ The texts of a batch are written once, with the first cell that holds them; what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -18,7 +18,7 @@ from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.module_chains import draft_modules
 from driftcli.engine.rows import cell_rows, find_sink, rounds_to_end, stream_columns, trajectory_columns
 from driftcli.engine.texts import Text, lengthened, replay_texts, write_texts
-from driftcli.engine.trajectories import Trajectory, read_text
+from driftcli.engine.trajectories import Trajectory, read_texts
 from driftcli.errors import RunError
 from driftcli.families.block.drafter import Block
 from driftcli.families.causal_lm.drafter import CausalLm
@@ -78,10 +78,10 @@ def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Seque
     try:
         written = 0.0 if folder.is_done(holders.texts, batch.names) else WRITING
         texts = _texts(work, folder, batch, conditions[0].text, holders.texts, say)
-        sinks = _sinks(folder, batch, holders.sinks)
-        for number, text in enumerate(texts, 1):
+        sinks, trajectories = _sinks(folder, batch, holders.sinks), _trajectories(work, texts, conditions)
+        for number in range(1, len(texts) + 1):
             say(f"drafting on text {number} of {len(texts)}", written + (1 - written) * (number - 1) / len(texts))
-            _draft_text(work, text, ordered, holders.sinks, sinks, tables)
+            _draft_text(work, next(trajectories), ordered, holders.sinks, sinks, tables)
     except torch.OutOfMemoryError as error:
         raise RunError(
             f"{', '.join(tables)}: no memory is left ({reason(error)}), expected room for one text's chains; use a smaller --batch-size, "
@@ -125,12 +125,16 @@ def tables_of(condition: Condition) -> tuple[str, ...]:
     return ("steps", "heads") if condition.text == TextSettings() else ("trajectories", "steps", "heads")
 
 
-def _draft_text(work: Work, text: Text, conditions: Sequence[Condition], finder: str, sinks: Sinks, tables: Tables) -> None:
-    """Add one text's rows of every condition to its tables; the condition `finder` finds the sink, if it is among them."""
+def _trajectories(work: Work, texts: Sequence[Text], conditions: Sequence[Condition]) -> Iterator[Trajectory]:
+    """The texts as the target reads them, one after the other."""
     temperature = work.spec.temperature_of(conditions[0].text) or 1.0  # of greedy replies the models' own probabilities are told
-    trajectory = read_text(work.pair.target, text, _boundaries(work, conditions), temperature)
+    return read_texts(work.pair.target, texts, _boundaries(work, conditions), temperature)
+
+
+def _draft_text(work: Work, trajectory: Trajectory, conditions: Sequence[Condition], finder: str, sinks: Sinks, tables: Tables) -> None:
+    """Add one text's rows of every condition to its tables; the condition `finder` finds the sink, if it is among them."""
     offset, drafter = work.pair.card.token_offset, work.pair.drafter
-    sink = sinks.get((text.prompt.id, text.turn))
+    sink = sinks.get((trajectory.prompt.id, trajectory.turn))
     for condition in conditions:
         into, drafted = tables[condition.name], _drafted(work, trajectory, condition, sink)
         if drafted is not None and drafted.n_anchors:

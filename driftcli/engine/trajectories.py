@@ -6,7 +6,7 @@ company. Captured streams cover positions `0 .. N - 2`: the last token is never 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -64,7 +64,13 @@ class Trajectory:
         return self.text.n_anchors(horizon)
 
 
+def read_texts(target: Target, texts: Sequence[Text], boundaries: Sequence[int], temperature: float = 1.0) -> Iterator[Trajectory]:
+    """Of each text the target's streams at `boundaries`, and its probability and entropy at every reply token; read as they are taken."""
+    for text, read in zip(texts, target.read_all(texts, boundaries, temperature), strict=True):
+        yield Trajectory(text, read.probs, read.entropies, read.agrees, read.streams, temperature)
+
+
 def read_text(target: Target, text: Text, boundaries: Sequence[int], temperature: float = 1.0) -> Trajectory:
-    """The target's streams at `boundaries` on a text, and its probability and entropy at every reply token."""
-    read = target.read(text.ids, text.prompt_length, boundaries, temperature)
-    return Trajectory(text, read.probs, read.entropies, read.agrees, read.streams, temperature)
+    """The same of one text."""
+    (trajectory,) = read_texts(target, [text], boundaries, temperature)
+    return trajectory

@@ -86,7 +86,7 @@ class Loading:
         """The verifying model."""
         if self.vllm is None:
             return self.model(source)
-        from driftcli.target.vllm import prepare
+        from driftcli.target.vllm.target import prepare
 
         return prepare(source, self.device, self.dtype, self.vllm.args, self.vllm.folder, remote_code=self.remote_code)
 

@@ -7,7 +7,7 @@ CPU and the config's elsewhere; a model that does not fit on one GPU is spread o
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pickle import UnpicklingError
@@ -38,7 +38,7 @@ from driftcli.sources.files import Json, Source, holds_weights, read_config, rea
 from driftcli.sources.tensors import require_finite
 from driftcli.target.facts import TargetFacts, check_declared
 from driftcli.target.in_process import read, written
-from driftcli.target.target import Reading, Writing
+from driftcli.target.target import Reading, Unread, Writing
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 ROOM_ON_A_GPU = 0.8  # share of a GPU's free memory that weights may fill before the model is spread; the rest is for caches (chosen by us)
@@ -138,9 +138,9 @@ class LanguageModel:
         """As the contract of a target, all in one batch."""
         return written(self, prompts, writing)
 
-    def read(self, ids: Sequence[int], prompt_length: int, boundaries: Sequence[int], temperature: float = 1.0) -> Reading:
+    def read_all(self, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float = 1.0) -> Iterator[Reading]:
         """As the contract of a target, alone and in chunks: what a drafter sees of a text is the same in whatever company."""
-        return read(self, ids, prompt_length, boundaries, temperature)
+        return (read(self, text.ids, text.prompt_length, boundaries, temperature) for text in texts)
 
     def continuing(self, cache: Cache | None) -> dict[str, Cache | None]:
         """The argument by which the model goes on from a cache: transformers 5.24 renamed it, and warns of the old name."""

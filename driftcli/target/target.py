@@ -5,7 +5,7 @@ Boundary `b` is its residual stream after `b` decoder layers: 0 the embeddings, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +24,18 @@ class Writing:
     most: int
     temperature: float = 0.0
     say: Callable[[int], None] | None = None
+
+
+class Unread(Protocol):
+    """A text that the target is to read."""
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """Its token ids, the reply's behind those of the prompt."""
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens of the prompt."""
 
 
 @dataclass(frozen=True)
@@ -110,5 +122,7 @@ class Target(Protocol):
     def write(self, prompts: Sequence[Sequence[int]], writing: Writing) -> list[list[int]]:
         """The reply to each rendered prompt, up to its first end token, that included; what is drawn depends on torch's random state."""
 
-    def read(self, ids: Sequence[int], prompt_length: int, boundaries: Sequence[int], temperature: float = 1.0) -> Reading:
-        """Its streams at `boundaries` on a text, and its probability and entropy at every token behind the prompt."""
+    def read_all(self, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float = 1.0) -> Iterator[Reading]:
+        """Of each text, in their order, its streams at `boundaries` and the target's probability and entropy at every token behind the
+        prompt. What is said of a text is the same in whatever company, to rounding; what was not asked for yet need not be read yet.
+        """

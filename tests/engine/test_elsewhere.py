@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +21,7 @@ from driftcli.report.json import report
 from driftcli.report.verdict import judge
 from driftcli.statistics.curves import target_entropy
 from driftcli.target.language_model import LanguageModel
-from driftcli.target.target import Reading, Served, Target, Writing
+from driftcli.target.target import Reading, Served, Target, Unread, Writing
 from driftcli.traces.reader import read_run
 from probes.sampling import Sampling
 from tests.tiny import prompts
@@ -47,8 +47,8 @@ class Elsewhere:
             raise RunError("replies are not drawn there, expected greedy ones; use another engine")
         return self._lm.write(asked, writing)
 
-    def read(self, ids: Sequence[int], prompt_length: int, boundaries: Sequence[int], temperature: float = 1.0) -> Reading:
-        return replace(self._lm.read(ids, prompt_length, boundaries, temperature), entropies=None)
+    def read_all(self, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float = 1.0) -> Iterator[Reading]:
+        return (replace(read, entropies=None) for read in self._lm.read_all(texts, boundaries, temperature))
 
 
 def elsewhere(pair: LoadedPair) -> LoadedPair:

@@ -1,0 +1,267 @@
+"""A target that vLLM runs in this process: what is measured of it is the target as served, with that engine's kernels and quantisation.
+
+Replies come by continuous batching, and so do readings: a text is a request of its own that holds prompt and reply, its streams are handed
+over by vLLM's `extract_hidden_states`, its probabilities are log-probabilities of the prompt.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
+from vllm import SamplingParams
+from vllm import __version__ as VERSION
+from vllm.sampling_params import RequestOutputKind
+
+from driftcli.errors import FormatError, RunError
+from driftcli.sources.files import Json, Source
+from driftcli.target.facts import TargetFacts
+from driftcli.target.in_process import until_end
+from driftcli.target.language_model import Dtype, LanguageModel, choose_dtype, name_of, outline_language_model
+from driftcli.target.parts import Parts, read_parts
+from driftcli.target.target import Reading, Served, Unread, Writing
+from driftcli.target.vllm.engine import Engine, Request, Settings, check_args, check_device, dtype_computed, start
+from driftcli.target.vllm.streams import HandedOver
+
+SHARE = 0.7  # of a GPU's memory that vLLM may take, which leaves room for the drafter (chosen by us)
+CPU_CACHE = 1 << 30  # bytes of its cache on a CPU (chosen by us)
+AHEAD = 1 << 29  # bytes of streams that may wait on the disk for texts that are read together (chosen by us)
+TOLD = 1 << 10  # bytes a token of what vLLM says of it, about
+STEPS = 64  # of the engine within which a finished request's streams must be there (chosen by us: one or two are enough)
+
+
+class VllmTarget:
+    """A target whose engine runs once it is told which streams it is asked for; `outline` has its config and tokenizer, no numbers."""
+
+    def __init__(self, outline: LanguageModel, parts: Parts, settings: Settings, args: Mapping[str, Json], folder: Path) -> None:
+        self._outline, self._parts, self._settings, self._args = outline, parts, settings, args
+        self._streams = HandedOver(folder, ())
+        self._engine: Engine | None = None
+
+    @property
+    def source(self) -> Source:
+        """Where it comes from."""
+        return self._outline.source
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Its tokenizer."""
+        return self._outline.tokenizer
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """None: what has no place in the model is vLLM's to refuse."""
+        return ()
+
+    @property
+    def config(self) -> PretrainedConfig:
+        """The text model's settings."""
+        return self._outline.config
+
+    @property
+    def facts(self) -> TargetFacts:
+        """What a drafter's checkpoint is held against."""
+        return self._outline.facts
+
+    @property
+    def generation_config(self) -> GenerationConfig:
+        """How it is to be decoded by its files."""
+        if (self.source.folder / "generation_config.json").is_file():
+            return GenerationConfig.from_pretrained(self.source.folder)
+        return self._outline.generation_config
+
+    @property
+    def has_rotary_positions(self) -> bool:
+        """As its config has it."""
+        return self._outline.has_rotary_positions
+
+    @property
+    def embedding(self) -> Tensor:
+        """Input embeddings (vocabulary, width), from its files."""
+        return self._parts.embedding
+
+    @property
+    def head(self) -> Tensor:
+        """Output projection (vocabulary, width), from its files."""
+        return self._parts.head
+
+    @property
+    def device(self) -> torch.device:
+        """Where its drafter is."""
+        return self._parts.embedding.device
+
+    @property
+    def device_name(self) -> str:
+        """What vLLM runs on, in the device's own words."""
+        return name_of(self.device)
+
+    @property
+    def served(self) -> Served:
+        """The engine, and how it was told to run the target."""
+        return Served("vLLM", VERSION, self._running().quantisation, dict(self._args))
+
+    def start(self, boundaries: Sequence[int]) -> None:
+        """Run the engine, ready to hand out the streams at these boundaries; SourceError where vLLM cannot."""
+        layers = self._layers()
+        self._streams = replace(self._streams, boundaries=tuple(sorted({min(boundary, layers) for boundary in boundaries})))
+        self._streams.clear()  # of a run that was killed
+        self._engine = start(self.source.name, {**self._settings, **self._streams.settings()})
+
+    def close(self) -> None:
+        """End the engine; its files go."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+        self._streams.clear()
+
+    def write(self, prompts: Sequence[Sequence[int]], writing: Writing) -> list[list[int]]:
+        """As the contract of a target, by continuous batching; RunError for drawn replies, and for those beyond the engine's room."""
+        if writing.temperature:
+            raise RunError(
+                f"replies at temperature {writing.temperature:g} are not drawn in vLLM yet, expected greedy ones; use --engine transformers"
+            )
+        self._require_room(max(map(len, prompts)) + writing.most)
+        ends = self._ends()
+        sampling = SamplingParams(temperature=0.0, max_tokens=writing.most, ignore_eos=True, stop_token_ids=ends, detokenize=False)
+        answers = self._running().answers([Request(ids, sampling) for ids in prompts], _saying(writing))
+        return [until_end(list(answer.outputs[0].token_ids), ends) for answer in answers]
+
+    def read_all(self, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float = 1.0) -> Iterator[Reading]:
+        """As the contract of a target, without entropies, as many texts together as may wait on the disk; RunError for streams that the
+        engine was not started for.
+        """
+        layers = self._layers()
+        lost = sorted({min(boundary, layers) for boundary in boundaries} - set(self._streams.boundaries))
+        if lost or temperature != 1.0:
+            what = f"streams at boundaries {', '.join(map(str, lost))}" if lost else f"probabilities at temperature {temperature:g}"
+            raise RunError(f"{what} are not among what vLLM was started for; use --engine transformers")
+        for some in parted([len(text.ids) for text in texts], self._ahead(boundaries)):
+            yield from self._read_together(texts[some], boundaries)
+
+    def _ahead(self, boundaries: Sequence[int]) -> int:
+        """Tokens of texts that are read together."""
+        streams = len(self._streams.boundaries) * self.embedding.shape[1] * self.embedding.itemsize if boundaries else 0
+        return AHEAD // (streams + TOLD)
+
+    def _read_together(self, texts: Sequence[Unread], boundaries: Sequence[int]) -> Iterator[Reading]:
+        """What the target says of texts that the engine runs together; no file is left of those that nobody asks for any more."""
+        self._require_room(max(len(text.ids) for text in texts))
+        asked = self._streams.asked(boundaries)
+        last = RequestOutputKind.FINAL_ONLY
+        sampling = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=1, detokenize=False, extra_args=asked, output_kind=last)
+        answers = self._running().answers([Request(text.ids, sampling) for text in texts])
+        try:
+            for text, answer in zip(texts, answers, strict=True):
+                yield self._reading(text, answer, boundaries)
+        finally:
+            if boundaries:
+                for answer in answers:
+                    _file(answer).unlink(missing_ok=True)
+
+    @torch.inference_mode()
+    def _reading(self, text: Unread, answer: Any, boundaries: Sequence[int]) -> Reading:
+        start = text.prompt_length
+        told = [(found[token], found) for token, found in zip(text.ids[start:], answer.prompt_logprobs[start:], strict=True)]
+        probs = torch.tensor([own.logprob for own, _ in told]).exp()
+        agrees = torch.tensor([own.logprob >= max(one.logprob for one in found.values()) for own, found in told])
+        return Reading(probs, None, agrees, self._taken(answer, len(text.ids) - 1, boundaries) if boundaries else {})
+
+    def _taken(self, answer: Any, rows: int, boundaries: Sequence[int]) -> dict[int, Tensor]:
+        """The streams of a request that is done, and its file is gone."""
+        path, engine = _file(answer), self._running()
+        for _ in range(STEPS):
+            if path.exists():
+                break
+            engine.step()  # the last request's streams are written with the engine's next step
+        else:
+            raise RunError(
+                f"{path}: vLLM wrote no streams there, expected those of a text; is the folder on a disk that all its workers see?"
+            )
+        found = {boundary: stream.to(self.device) for boundary, stream in self._streams.take(path, rows).items()}
+        return {boundary: self._normed(found[self._layers()]) if boundary > self._layers() else found[boundary] for boundary in boundaries}
+
+    def _normed(self, last: Tensor) -> Tensor:
+        """The stream behind the final norm, boundary L + 1, from the one before it, which is the last that vLLM hands out."""
+        if self._parts.final_norm is None:
+            raise FormatError(f"{self.source.name}: its decoder has no final norm by a known name, expected one; use --engine transformers")
+        normed: Tensor = self._parts.final_norm(last)
+        return normed
+
+    def _layers(self) -> int:
+        layers = self.facts.layers
+        assert layers is not None, "an outline's layers are known"
+        return layers
+
+    def _ends(self) -> list[int]:
+        own = self.generation_config.eos_token_id
+        end = self.tokenizer.eos_token_id if own is None else own
+        return [int(token) for token in (end if isinstance(end, list) else [end]) if token is not None]
+
+    def _running(self) -> Engine:
+        assert self._engine is not None, "the target was started"
+        return self._engine
+
+    def _require_room(self, tokens: int) -> None:
+        """RunError for a text of more tokens than the engine has positions; one more is kept free, for the token that ends a reading."""
+        room = self._running().room
+        if tokens + 1 > room:
+            raise RunError(
+                f"a text of up to {tokens} tokens does not fit the {room} positions of vLLM's engine, with one kept free; shorten it, "
+                "or give the engine more memory, or --engine-args '{\"max_model_len\": ...}'"
+            )
+
+
+def _file(answer: Any) -> Path:
+    """Where a request's streams are handed over."""
+    return Path(answer.kv_transfer_params["hidden_states_path"])
+
+
+def _saying(writing: Writing) -> Callable[[Sequence[int]], None] | None:
+    """What tells how many tokens a reply has on average, one that is done as many as it might have had."""
+    say = writing.say
+    return None if say is None else lambda counts: say(sum(counts) // len(counts))
+
+
+def parted(lengths: Sequence[int], most: int) -> list[slice]:
+    """Texts of these lengths in parts of at most so many tokens, or of one text, in their order."""
+    starts, held = [0], 0
+    for place, length in enumerate(lengths):
+        if held and held + length > most:
+            starts.append(place)
+            held = 0
+        held += length
+    return [slice(start, end) for start, end in itertools.pairwise([*starts, len(lengths)])]
+
+
+def prepare(
+    source: Source, device: torch.device, dtype: Dtype, args: Mapping[str, Json], folder: Path, *, remote_code: bool = False
+) -> VllmTarget:
+    """A target that is ready to be started: what of it can be refused before the engine runs is refused.
+
+    args: of vLLM's engine. folder: for its files, made and removed here. Raises UsageError for arguments or a device that cannot be, and
+    SourceError for a target that vLLM does not run.
+    """
+    check_args(args)
+    check_device(device)
+    outline = outline_language_model(source, remote_code=remote_code)
+    on_cpu = device.type == "cpu"
+    chosen = choose_dtype(dtype, device)
+    settings = {
+        "max_model_len": -1,  # as much as the memory has room for, up to what the config admits
+        "enforce_eager": on_cpu,
+        "seed": 0,
+        **({"kv_cache_memory_bytes": CPU_CACHE} if on_cpu else {"gpu_memory_utilization": SHARE}),
+        **args,
+        "model": str(source.folder),
+        "dtype": chosen if isinstance(chosen, str) else str(chosen).removeprefix("torch."),
+        "trust_remote_code": remote_code,
+        "enable_prefix_caching": False,  # a text that was seen before would give neither streams nor probabilities of what is cached
+        "generation_config": "vllm",
+    }
+    return VllmTarget(outline, read_parts(outline, device, dtype_computed(source.name, settings)), settings, args, folder)
