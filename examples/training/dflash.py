@@ -91,9 +91,9 @@ def block_losses(
     whose wanted token is part of the reply. unroll: how many guesses a block has.
     """
     places, anchors = drawn.of(batch.replied.roll(-1, dims=1), unroll).nonzero().unbind(-1)
-    out = head.blocks(batch, embed, places, anchors)
+    out, replied = head.blocks(batch, embed, places, anchors), F.pad(batch.replied, (0, unroll))
     for guess in range(unroll):
-        counted = batch.replied[places, anchors + guess + 1]
+        counted = replied[places, anchors + guess + 1]
         truth = target.probabilities(batch.tops[places[counted], anchors[counted] + guess], among)
         states = out[counted, guess]
         guessed = (TargetHead(target.rows[among.ids], target.config) if among else target).logits(states)
