@@ -26,6 +26,7 @@ from driftcli.engine.processes import Processes, joined
 from driftcli.engine.run import Job, measure
 from driftcli.engine.timing import measure_costs
 from driftcli.errors import RunError, UsageError
+from driftcli.families.block.drafter import Block
 from driftcli.families.mtp.head import MtpModules
 from driftcli.loading.pair import InVllm, LoadedPair, load_pair
 from driftcli.mitigations.probe import MITIGATED
@@ -187,7 +188,12 @@ def check_room(prompts: Sequence[Prompt], spec: RunSpec) -> None:
 
 
 def _check_modules(pair: LoadedPair, spec: RunSpec) -> None:
-    """UsageError for chains deeper than a head has modules, one a depth."""
+    """UsageError for chains deeper than a head has modules, one a depth, or than a block has guesses."""
+    if isinstance(pair.drafter, Block) and spec.depth > pair.drafter.guesses:
+        raise UsageError(
+            f"--depth {spec.depth}: {pair.card.drafter.name} was trained to guess {pair.drafter.guesses} tokens a block, and nobody "
+            f"knows what longer ones give; use --depth {pair.drafter.guesses}"
+        )
     count = len(pair.drafter.modules) if isinstance(pair.drafter, MtpModules) else spec.depth
     if spec.depth > count:
         raise UsageError(
