@@ -74,7 +74,7 @@ def plan_of(request: Request) -> Plan:
     """What `diagnose` would take, on this machine. Raises the same refusals, as far as configs and headers tell."""
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    request, _ = with_twin(request)
+    request = with_twin(request)
     with threads(request.threads or allowed_threads()):
         offered = asked_prompts(request)
         ahead = _ahead(request, limited(offered, request.limit or (QUICK_PROMPTS if request.spec.quick else None)))

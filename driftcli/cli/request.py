@@ -20,7 +20,9 @@ EngineChoice = Literal["transformers", "vllm"]
 @dataclass(frozen=True)
 class Request:
     """What `diagnose` was asked; budget: seconds that the run may take. engine: what runs the target; engine_args: of vLLM's.
-    against_target: the run of the target's twin that this one is held against.
+
+    num_processes: that share the run, None for as many as there are GPUs for. against_target: the run of the target's twin that this one is
+    held against.
     """
 
     target: str
@@ -41,4 +43,5 @@ class Request:
     budget: int | None = None
     engine: EngineChoice = "transformers"
     engine_args: Mapping[str, Json] = field(default_factory=dict)
+    num_processes: int | None = None
     against_target: Path | None = None

@@ -34,7 +34,7 @@ def check_request(twin: Run, spec: RunSpec, prompts: Sequence[Prompt]) -> None:
             raise RunError(f"{_of(twin)} was asked with {option} {there:g}, this one with {here:g}; {DO}")
     if spec.temperature:
         raise RunError(f"{_of(twin)}: replies drawn at temperature {spec.temperature:g} part by chance, expected greedy ones; {DO}, at 0")
-    if given := twin.trajectories.filter(~pc.field("generated"))["prompt"].to_pylist():
+    if given := sorted(twin.trajectories.filter(~pc.field("generated"))["prompt"].to_pylist()):
         raise RunError(f"{_of(twin)} has given replies ({few(given)}), expected those that its target wrote; leave `response` out")
     _check_prompts(twin, prompts)
 
