@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from driftcli.cli.diagnosis import diagnose_pair
 from driftcli.cli.main import main
 from driftcli.cli.planning import plan_of
 from driftcli.domain import RunSpec
 from driftcli.errors import RunError, UsageError
 from driftcli.traces.reader import read_run
-from tests.cli.test_diagnosis import diagnose_pair, request
+from tests.cli.test_diagnosis import request
 from tests.edits import refused
 from tests.quantised import write_rounded
 from tests.tiny import write_target
