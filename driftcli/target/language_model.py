@@ -191,9 +191,9 @@ class _Loading:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if isinstance(error, torch.OutOfMemoryError):
             raise MachineError(
-                f"{self._where}: its weights do not fit on the device ({reason(error)}), expected room for them and for caches; one process "
-                "spreads them over all GPUs that it sees (--num-processes 1), --engine vllm with tensor_parallel_size too, --dtype bfloat16 "
-                "halves float32, and --device cpu takes the host's memory"
+                f"{self._where}: its weights do not fit on the device ({reason(error)}), expected room for them and for caches; one "
+                "process spreads them over all GPUs that it sees (--num-processes 1), --engine vllm with tensor_parallel_size too, "
+                "--dtype bfloat16 halves float32, and --device cpu takes the host's memory"
             ) from error
         if error is not None and (kind is Exception or isinstance(error, LOADING_ERRORS)):
             raise SourceError(

@@ -211,7 +211,7 @@ def test_a_tokenizer_without_character_offsets_is_refused(copy: Callable[[str], 
 
 
 def test_a_model_that_does_not_fit_is_refused(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "_placement", lambda *_: {"": "meta"})
+    monkeypatch.setattr(loading, "_placement", lambda *_, **__: {"": "meta"})
     refused(SourceError, lambda: load(models / "target"), "target", "does not fit", "expected room for all of it", "--device cpu")
 
 
