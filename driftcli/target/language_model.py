@@ -128,6 +128,11 @@ class LanguageModel:
         """No engine: transformers runs it in this process."""
         return None
 
+    @property
+    def untold(self) -> None:
+        """Nothing: its logits are here."""
+        return None
+
     def start(self, boundaries: Sequence[int]) -> None:
         """As the contract of a target: it is loaded, and any stream can be read."""
 
