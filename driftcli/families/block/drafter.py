@@ -2,9 +2,10 @@
 
     c = norm(fc(streams))                                  a row for every verified position before the anchor, as keys and values alone
     y = embedding(anchor), embedding(mask), ...            the block, whose rows see c and, unless causal, one another
-    logits = head(norm(layers(y)))                         of the rows behind the anchor, each at its own position
+    logits = head(norm(layers(y)))                         of the rows behind the anchor, each at its own position, or of all for the next
+                                                           (DSpark), biased by the token before where there is a correction
 
-Sources: DFlash as z-lab, speculators and vLLM compute it.
+Sources: DFlash as z-lab, speculators and vLLM compute it, DSpark as DeepSpec, speculators and vLLM do.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 from transformers import LlamaConfig
 
 from driftcli.conditions import Wiring
+from driftcli.families.block.correction import Markov
 from driftcli.families.layers import DecoderLayer, rms_norm
 from driftcli.families.others import Others
 from driftcli.families.rotary import rope_tables
@@ -40,7 +42,8 @@ class Block:
     """A loaded drafter; `boundaries` are the target's streams that it reads, in the order of the columns of `fusion`.
 
     mask: (width,), the embedding of the rows that guess. block_size: rows of a block in training; as_trained: it is run with as many
-    whatever is drafted. scales: of embeddings, of scores, and the bound on scores, 0 for none.
+    whatever is drafted. scales: of embeddings, of scores, and the bound on scores, 0 for none. anchor_first: a row guesses the place behind
+    it, the anchor's row too. correction: what biases scores by the token before.
     """
 
     boundaries: tuple[int, ...]
@@ -57,20 +60,22 @@ class Block:
     block_size: int
     as_trained: bool
     scales: tuple[float, float, float]
+    anchor_first: bool = False
+    correction: Markov | None = None
     others: Others = field(default_factory=Others)
 
     @property
     def guesses(self) -> int:
         """Draft tokens of a block as it was trained; those of no other are known to be any good."""
-        return self.block_size - 1
+        return self.block_size - (not self.anchor_first)
 
     def rows(self, depth: int) -> int:
         """Rows of a block that drafts so many tokens."""
-        return self.block_size if self.as_trained else depth + 1
+        return self.block_size if self.as_trained else depth + (not self.anchor_first)
 
     def guessing(self, depth: int) -> int:
         """The row that guesses the token of a depth."""
-        return depth
+        return depth - self.anchor_first
 
     def wired(self, wiring: Wiring) -> Block:
         """The same weights, put together otherwise; KeyError for a rotation that is not among its `others`."""
