@@ -25,7 +25,7 @@ from driftcli.families.mtp.alternatives import alternatives as other_wirings
 from driftcli.families.mtp.declaration import MtpDeclaration, declare_mtp
 from driftcli.families.mtp.kinds import OWN_HEAD
 from driftcli.families.mtp.shapes import UNREAD
-from driftcli.loading.pair import BY_DEPTH, NO_STATE, ONE_PASS, require_no_head
+from driftcli.loading.pair import BY_DEPTH, NO_STATE, ONE_PASS, require_no_head, special_ids
 from driftcli.printable import masked
 from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, stored_tensors
@@ -151,7 +151,7 @@ def _with_block(d: BlockDeclaration, source: Source, *, remote_code: bool, readi
         parameters=_count(shapes.values()),
         stored=_stored(d.checkpoint),
     )
-    told = _Told("block", d.record(reading), d.differences(reading), block_wirings(d, reading), ONE_PASS)
+    told = _Told("block", d.record(reading), d.differences(reading), block_wirings(d, reading, special_ids(model.tokenizer)), ONE_PASS)
     return Outline(model, _of_model(model), network, _card(model, d.checkpoint, told), a.streams)
 
 

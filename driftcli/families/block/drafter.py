@@ -36,6 +36,13 @@ class BlockLayer:
     layer: DecoderLayer
     causal: bool
 
+    def wired(self, wiring: Wiring, window: int | None) -> BlockLayer:
+        """The layer put together otherwise; window: the config's."""
+        layer = self.layer if wiring.rotation is None else self.layer.turned_as(wiring.rotation)
+        if wiring.window is not None:
+            layer = replace(layer, window=window if wiring.window == "configured" else None)
+        return BlockLayer(layer, self.causal if wiring.seen is None else wiring.seen == "causal")
+
 
 @dataclass(frozen=True)
 class Block:
@@ -43,7 +50,8 @@ class Block:
 
     mask: (width,), the embedding of the rows that guess. block_size: rows of a block in training; as_trained: it is run with as many
     whatever is drafted. scales: of embeddings, of scores, and the bound on scores, 0 for none. anchor_first: a row guesses the place behind
-    it, the anchor's row too. correction: what biases scores by the token before.
+    it, the anchor's row too. correction: what biases scores by the token before. window: that the config has, whether or not a
+    layer keeps it.
     """
 
     boundaries: tuple[int, ...]
@@ -62,6 +70,7 @@ class Block:
     scales: tuple[float, float, float]
     anchor_first: bool = False
     correction: Markov | None = None
+    window: int | None = None
     others: Others = field(default_factory=Others)
 
     @property
@@ -79,14 +88,13 @@ class Block:
 
     def wired(self, wiring: Wiring) -> Block:
         """The same weights, put together otherwise; KeyError for a rotation that is not among its `others`."""
-        layers = self.layers
-        if wiring.rotation is not None:
-            layers = tuple(replace(one, layer=one.layer.turned_as(wiring.rotation)) for one in layers)
         return replace(
             self,
             boundaries=wiring.capture or self.boundaries,
             rope_config=self.others.ropes[wiring.rope] if wiring.rope else self.rope_config,
-            layers=layers,
+            layers=tuple(one.wired(wiring, self.window) for one in self.layers),
+            mask=self.mask if wiring.mask is None else self.embedding[wiring.mask],
+            anchor_first=self.anchor_first if wiring.slots is None else wiring.slots == "the place behind them",
         )
 
     def rope(self, rows: int) -> RopeTables:

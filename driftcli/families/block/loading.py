@@ -12,6 +12,7 @@ from torch import Tensor
 
 from driftcli.domain import Sourced, System
 from driftcli.errors import PairError
+from driftcli.families.block.alternatives import configured_window, other_ropes
 from driftcli.families.block.anatomy import MAPS
 from driftcli.families.block.correction import Markov
 from driftcli.families.block.declaration import BlockDeclaration
@@ -19,6 +20,7 @@ from driftcli.families.block.drafter import Block, BlockLayer
 from driftcli.families.block.readings import ANCHOR, ANCHOR_FIRST, BLOCK, Reading
 from driftcli.families.block.readings import SHARED as SHARED_ROWS
 from driftcli.families.layers import DecoderLayer, GatedMlp, GroupedAttention, Linear
+from driftcli.families.others import Others
 from driftcli.families.rope_config import rope_config
 from driftcli.families.vocabulary import DraftVocabulary
 from driftcli.sources.tensors import read_some, require_bounded
@@ -70,6 +72,8 @@ def read_block(d: BlockDeclaration, target: Target, system: System | None = None
         scales=reading.scales.value,
         anchor_first=reading.slots.value == ANCHOR_FIRST,
         correction=_correction(parts) if a.rank else None,
+        window=configured_window(d),
+        others=Others(ropes=other_ropes(d, system)),
     )
     return drafter, {**d.record(system), "embedding": _owner(own, target.embedding), "head": _owner(head, like[to_target])}
 
