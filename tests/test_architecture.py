@@ -61,6 +61,8 @@ BRINGS_TORCH = (  # the only modules that name torch or transformers when they a
     "driftcli.families.self_feeding",
     "driftcli.families.unscaling",
     "driftcli.families.vocabulary",
+    "driftcli.families.block.alternatives",
+    "driftcli.families.block.correction",
     "driftcli.families.block.drafter",
     "driftcli.families.block.loading",
     "driftcli.families.causal_lm.drafter",
