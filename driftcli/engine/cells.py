@@ -6,7 +6,8 @@ The texts of a batch are written once, with the first cell that holds them; what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import torch
 
@@ -16,6 +17,7 @@ from driftcli.engine.block_chains import draft_blocks
 from driftcli.engine.chains import Drafted, draft_chains
 from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.module_chains import draft_modules
+from driftcli.engine.room import Room
 from driftcli.engine.rows import cell_rows, find_sink, rounds_to_end, stream_columns, trajectory_columns
 from driftcli.engine.texts import Text, lengthened, replay_texts, write_texts
 from driftcli.engine.trajectories import Trajectory, read_texts
@@ -64,10 +66,13 @@ class Holders:
 
 @dataclass(frozen=True)
 class Work:
-    """The pair that drafts, what was asked of the run, and the run of the target's twin that it is held against, None for none."""
+    """The pair that drafts, what was asked of the run, how much there is room for at once, and the run of the target's twin that it is held
+    against, None for none.
+    """
 
     pair: LoadedPair
     spec: RunSpec
+    room: Room = field(default_factory=Room)
     twin: Run | None = None
 
     @property
@@ -95,8 +100,8 @@ def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Seque
             _draft_text(work, next(trajectories), ordered, holders.sinks, sinks, tables)
     except torch.OutOfMemoryError as error:
         raise RunError(
-            f"{', '.join(tables)}: no memory is left ({reason(error)}), expected room for one text's chains; use a smaller --batch-size, "
-            "shorter texts or another --device"
+            f"{', '.join(tables)}: no memory is left ({reason(error)}), expected room for one text and its chains; use shorter texts or "
+            "another --device"
         ) from error
     return tables
 
@@ -119,7 +124,8 @@ def _texts(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, 
 
     continued = lengthened(target, prompts, own, settings.length) if own else prompts
     drawn = replace(settings, temperature=work.spec.temperature_of(settings))
-    return write_texts(target, continued, most, drawn, work.spec.seed, told)
+    parts = work.room.in_parts(lambda some: write_texts(target, some, most, drawn, work.spec.seed, told), continued, "writing")
+    return parts[0] if len(parts) == 1 else sorted(chain.from_iterable(parts), key=lambda text: text.turn)
 
 
 def _sinks(folder: RunFolder, batch: Batch, holder: str) -> Sinks:

@@ -25,6 +25,7 @@ from driftcli.engine.cells import Work
 from driftcli.engine.left_out import cramped, on_some, untold
 from driftcli.engine.measuring import Measuring, Progress, now, plain
 from driftcli.engine.processes import ALONE, Processes
+from driftcli.engine.room import Room
 from driftcli.engine.texts import ignored_settings
 from driftcli.families.quantisation import quantisation
 from driftcli.loading.pair import LoadedPair
@@ -54,11 +55,6 @@ class Job:
     offered: int | None = None  # prompts that there were, where not all are used
     budget: Budgeted | None = None  # what a budget left out
     twin: Run | None = None  # of the target's twin, which it is held against
-
-    @property
-    def work(self) -> Work:
-        """What its cells are measured with."""
-        return Work(self.pair, self.spec, self.twin)
 
     @cached_property
     def agenda(self) -> Agenda:
@@ -117,7 +113,8 @@ def measure(job: Job, progress: Progress, processes: Processes = ALONE) -> Path:
     begun = {**job.begun(), **_facts(job), "processes": processes.count}
     folder = processes.agreed(lambda: _opened(job, begun, sorted(by_hash)))
     total = len(by_hash) * len(job.conditions())
-    running = Measuring(job.work, job.agenda, folder, by_hash, begun, progress, total, processes)
+    work = Work(job.pair, job.spec, Room(dict(folder.room)), job.twin)
+    running = Measuring(work, job.agenda, folder, by_hash, begun, progress, total, processes)
     wiring, agenda = Wiring(), job.agenda
     if agenda.searches:
         running.add(agenda.opening(), BASELINE)
