@@ -134,7 +134,8 @@ def wiring_of(given: object, where: str = "wiring") -> Wiring:
 
 def twin_of(held: Mapping[str, object]) -> TwinCard | None:
     """The twin that a manifest's run is held against, None where it is held against none; raises Misfit naming the place."""
-    return cast("TwinCard | None", _built("twin", TwinCard | None, held.get("twin")))
+    given = held.get("twin")
+    return None if given is None else cast("TwinCard", _built("twin", TwinCard, given))
 
 
 def _pair(given: object) -> PairCard:

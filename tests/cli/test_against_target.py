@@ -12,6 +12,7 @@ import pytest
 from driftcli.cli.diagnosis import diagnose_pair
 from driftcli.cli.main import main
 from driftcli.cli.planning import plan_of
+from driftcli.comparison.twins import told
 from driftcli.domain import RunSpec
 from driftcli.errors import RunError, UsageError
 from driftcli.traces.reader import read_run
@@ -72,6 +73,40 @@ def test_a_run_without_a_twin_tells_nothing_of_one(found: tuple[Path, Path], cap
     assert json.loads(shown(found[0], capsys, "--format", "json"))["target_shift"] is None
     for options in (("--full",), ("--format", "markdown"), ("--format", "html")):
         assert "Against the" not in shown(found[0], capsys, *options).replace("AGAINST", "Against")
+
+
+def compared(first: Path, second: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int | str | None, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", str(first), str(second), "--format", "markdown"])
+    return ended.value.code, *capsys.readouterr()
+
+
+def test_the_two_runs_compare_without_a_model_in_the_words_of_the_report(
+    found: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = compared(*found, capsys)
+    shift = read_run(found[1]).shift
+    assert code == 0 and shift is not None
+    assert all(line.split(" (")[0] in out.replace("\\]", "]").replace("\\_", "_") for line in told(shift)[2:])
+    assert "the runs also differ in target" in out
+
+
+def test_runs_of_two_targets_that_were_not_held_against_one_another_do_not_compare(
+    found: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = compared(found[1], found[0], capsys)
+    assert (code, out) == (3, "")
+    assert "they differ in target (/" in err and f"driftcli diagnose --against-target {found[1]}, or compare them all the same" in err
+
+
+def test_a_manifest_whose_twin_is_no_twin_is_refused_by_its_place(found: tuple[Path, Path], tmp_path: Path) -> None:
+    run = Path(shutil.copytree(found[1], tmp_path / "r"))
+    manifest = json.loads((run / "run.json").read_text())
+    for key, value in (("dtype", 32), ("target", None), ("wiring", {"no": "such"}), ("quantisation", [])):
+        (run / "run.json").write_text(json.dumps({**manifest, "twin": {**manifest["twin"], key: value}}))
+        refused(RunError, lambda: read_run(run), f"twin.{key}")
+    (run / "run.json").write_text(json.dumps({**manifest, "target_quantisation": 4}))
+    refused(RunError, lambda: read_run(run), "target_quantisation")
 
 
 @pytest.fixture(scope="module")

@@ -89,13 +89,13 @@ def walked(right: dict[tuple[Any, ...], bool], depth: int) -> tuple[int, int]:
     return rounds, kept
 
 
-def by_loop(own: Path, twin: Path, choices: dict[tuple[Any, ...], list[int]]) -> dict[str, Any]:
+def by_loop(own: Path, twin: Path, choices: dict[tuple[Any, ...], list[int]], deepest: int = SPEC.depth) -> dict[str, Any]:
     """All counts, from the two runs' own files alone and what a target chooses on the twin's replies."""
     theirs, ours, replayed = chains(twin, "baseline"), chains(own, "baseline"), chains(own, "twin-replies")
     assert theirs.keys() == replayed.keys()
     starts = {key: row["prompt_length"] for key, row in texts(twin, "baseline").items()}
-    found: dict[str, Any] = {name: [0] * SPEC.depth for name in ("drafted", "wanted")}
-    found |= {f"{what}_{cause}": [0] * SPEC.depth for what in ("lost", "gained") for cause in CAUSES}
+    found: dict[str, Any] = {name: [0] * deepest for name in ("drafted", "wanted")}
+    found |= {f"{what}_{cause}": [0] * deepest for what in ("lost", "gained") for cause in CAUSES}
     right: dict[str, dict[tuple[Any, ...], bool]] = {stage: {} for stage in STAGES}
     for key, row in theirs.items():
         prompt, turn, anchor, depth = key
@@ -110,9 +110,9 @@ def by_loop(own: Path, twin: Path, choices: dict[tuple[Any, ...], list[int]]) ->
         right["twin"][key], right["tokens"][key] = there, here
         right["streams"][key] = there if other_wanted else here
     right["here"] = {key: row["drafted"] == row["wanted"] for key, row in ours.items()}
-    walks = {stage: walked(guesses, SPEC.depth) for stage, guesses in right.items()}
+    walks = {stage: walked(guesses, deepest) for stage, guesses in right.items()}
     found |= {f"{stage}_{name}": walk[place] for stage, walk in walks.items() for place, name in enumerate(("rounds", "kept"))}
-    return {**found, **parted(texts(twin, "baseline"), texts(own, "baseline")), "anchors": len(theirs) // SPEC.depth}
+    return {**found, **parted(texts(twin, "baseline"), texts(own, "baseline")), "anchors": len(theirs) // deepest}
 
 
 def parted(theirs: Rows, ours: Rows) -> dict[str, int]:
