@@ -47,6 +47,7 @@ BRINGS_TORCH = (  # the only modules that name torch or transformers when they a
     "driftcli.target.gpus",
     "driftcli.target.in_process",
     "driftcli.target.language_model",
+    "driftcli.target.output",
     "driftcli.target.parts",
     "driftcli.target.target",
     "driftcli.target.vllm",
