@@ -230,6 +230,19 @@ CODES: tuple[Code, ...] = (
         ("train with a deeper unroll", "train on more of the target's own replies", "draft fewer tokens"),
     ),
     Code(
+        "BLOCK-GAP",
+        "capacity",
+        "A block drafter guesses its tokens side by side, none knowing the others, and that costs right guesses: once the tokens before "
+        "are verified, the first guess of a new block gets the same token right more often.",
+        "A weak drafter: there the first guess of every block is poor too. Rows of another number than in training, or a wrong mask token, "
+        "attention or window: `wiring` looks for those first.",
+        (
+            "draft fewer tokens: the run tells each draft length of blocks apart",
+            "take a drafter that corrects its block token by token (DSpark, DFlash2)",
+            "train with more weight on the later tokens of a block",
+        ),
+    ),
+    Code(
         "LOW-CAPACITY",
         "capacity",
         "Already the first draft token, guessed on the target's hidden state, is often wrong: there is little that any cure of drift could "

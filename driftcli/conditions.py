@@ -7,6 +7,7 @@ from math import inf
 from typing import Literal
 
 BASELINE = "baseline"
+DRAFTING = "drafting-"  # and a number of tokens: the condition that drafts as many, where they are no beginning of more
 Feedback = Literal["raw", "normed"]
 Owner = Literal["own", "target's"]
 Norm = Literal["embedding", "hidden", "fusion", "mlp", "final", "every"]  # whose gains: the inputs', fc's, the layers', the last one's

@@ -36,6 +36,7 @@ System = Literal[  # whose way to compute a head's step
 ]
 SYSTEMS: tuple[System, ...] = ("as_served:vllm", "as_served:sglang", "as_trained", "as_served:vllm-v1")  # that run EAGLE heads
 TRAINED = "as trained"
+APART = "each its own"  # how draft lengths stand to one another where none is the beginning of a longer one
 SYSTEM_NAMES = {
     "as_served:vllm": "vLLM 0.33",
     "as_served:vllm-v1": "vLLM 0.33, V1 runner",
@@ -135,6 +136,17 @@ class PairCard:
     alternatives: tuple[Wiring, ...] = ()
     rendering: RenderingFacts = RenderingFacts()
     target_positions: int | None = None
+
+    @property
+    def guesses_side_by_side(self) -> bool:
+        """Whether all draft tokens of a round are guessed in one pass, none knowing the others."""
+        return self.family == "block"
+
+    @property
+    def lengths_apart(self) -> bool:
+        """Whether each draft length gives other guesses, as in a block whose rows see one another: none is cut from a longer one."""
+        field = self.record.get("draft_lengths")
+        return field is not None and field.value == APART
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,12 @@ TERMS: tuple[Term, ...] = (
         "The draft tokens that are proposed from one anchor, each from the one before.",
     ),
     Term(
+        "block independence",
+        "Share of the right guesses that a block drafter loses because it guesses its tokens side by side: by depth, what the block's "
+        "guess loses against the first guess of a block that begins right before the same token.",
+        ("lost side by side", "first of a block", "in its block", "block"),
+    ),
+    Term(
         "walk",
         "The anchors that real decoding visits: each round goes on behind what the one before kept. Numbers over the walk are "
         "what a server counts; numbers over all anchors have more data and no bias towards easy stretches.",

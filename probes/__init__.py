@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from driftcli.probe import Probe
+from probes.block_independence import BlockIndependence
 from probes.chain_length import ChainLength
 from probes.confidence import Confidence
 from probes.context_length import ContextLength
@@ -26,6 +27,7 @@ BATTERY: tuple[Probe, ...] = (
     PositionRange(),
     Controls(),
     ChainLength(),
+    BlockIndependence(),
     Streams(),
     TemplateChanges(),
     SystemPrompt(),
@@ -46,6 +48,7 @@ QUICK = (
     "position-range",
     "controls",
     "chain-length",
+    "block-independence",
     "streams",
     "template",
     "reply-position",

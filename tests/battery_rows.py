@@ -60,6 +60,7 @@ SHORT_RANGE = recorded(max_position_embeddings=Sourced(64, "config:max_position_
 SWITCHED = replace(pair_card(), family="mtp", readings={"as_served:sglang": {"feedback": Sourced("normed", "default")}})
 REWIRABLE = replace(recorded(capture=Sourced((2, 4, 5), "default:vLLM")), alternatives=(Wiring(rope="default"),))
 LM = pair_card(no_recursion="it hands on no state")
+BLOCKS = replace(LM, family="block")
 
 
 def of(probe: str, pair: PairCard, value: Estimate) -> dict[str, Estimate | Absent]:
@@ -112,6 +113,8 @@ ROWS = (
     Row("controls", {}),
     Row("chain-length", {"head": Head(forced=(80, 72, 64, 56), growth=(1, 1.2, 1.4, 1.6))}, ("DRIFT-STATE",)),  # 24/80 less 8/80
     Row("chain-length", {}),
+    Row("block-independence", {"pair": BLOCKS, "head": Head(forced=(80, 60, 50, 40))}, ("BLOCK-GAP",)),  # 80 as the first of a block
+    Row("block-independence", {"head": Head(forced=(80, 60, 50, 40))}),  # a head that guesses one after the other
     Row("streams", {"streams": {"2": (share(1), share(0.5)), "8": (share(1), share(20))}}, ("STREAM-IMBALANCE",)),
     Row("streams", {"streams": {"2": (share(1), share(0.5)), "8": (share(1), share(2))}}),
     Row("template", {"pair": RENDERED, "ratios": of("template", RENDERED, share(0.7))}, ("TEMPLATE-SENSITIVE",)),

@@ -38,12 +38,13 @@ LAYERS = (  # each imports from its own and from those before it
     {"driftcli.comparison"},
     {"driftcli.engine", "driftcli.mitigations", "driftcli.report", "driftcli.inspection", "driftcli.gate", "driftcli.served"},
     {"driftcli.testing"},
-    {"driftcli.cli", "driftcli.opened"},
+    {"driftcli.cli", "driftcli.opened", "driftcli.__main__"},
 )
 BRINGS_TORCH = (  # the only modules that name torch or transformers when they are loaded, and those that import them
     "driftcli.sources.pickles",
     "driftcli.sources.tensors",
     "driftcli.target.capture",
+    "driftcli.target.gpus",
     "driftcli.target.in_process",
     "driftcli.target.language_model",
     "driftcli.target.parts",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from driftcli.cli.engine import checked_engine
 from driftcli.cli.formats import FormatChoice
+from driftcli.cli.launching import diagnose_together
 from driftcli.cli.outputs import OutputChoice, outputs_asked
 from driftcli.cli.request import DtypeChoice, EngineChoice, Request
 from driftcli.domain import BUNDLED, RunSpec
@@ -29,6 +31,10 @@ QUICK = (
 )
 LENGTHS = "Prompt lengths of context-length, as 512,1024,...; default: up to 2048 as far as admitted."
 THREADS = "Threads on a CPU. Default: the cores that this process may use, or OMP_NUM_THREADS."
+NUM_PROCESSES = (
+    "Processes that share the run, each with a GPU of its own; accelerate launch and torchrun begin theirs. Default: one for each GPU "
+    "where the target fits one, else 1; on a CPU 1, and each of several takes --threads."
+)
 OUT = "Run folder; the same request resumes it. Default: the last unfinished run of the same command in runs, else a new one there."
 TEMPERATURE = "Temperature at which the target draws its replies, and of all probabilities; 0 decodes greedily."
 SEED = "Seed of the intervals' resampling, and of replies drawn at a temperature."
@@ -41,6 +47,7 @@ BUNDLED_PAIR = (f"{BUNDLED}target", f"{BUNDLED}pre-norm")
 
 
 def diagnose(
+    context: typer.Context,
     target: Annotated[
         str | None,
         typer.Option(help="The model that verifies: hub id, id@revision or folder. Default, with no --drafter: the bundled pair."),
@@ -63,6 +70,7 @@ def diagnose(
     seed: Annotated[int, typer.Option(min=0, help=SEED)] = DEFAULTS.seed,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help=THREADS)] = None,
+    num_processes: Annotated[int | None, typer.Option(min=1, help=NUM_PROCESSES)] = None,
     dtype: Annotated[DtypeChoice, typer.Option(help="auto: float32 on a CPU, the config's on a GPU.")] = "auto",
     engine: Annotated[EngineChoice, typer.Option(help=ENGINE)] = "transformers",
     engine_args: Annotated[str | None, typer.Option(help=ENGINE_ARGS)] = None,
@@ -82,20 +90,22 @@ def diagnose(
     """Measure a drafter/target pair: curves by depth, drift and its cost, findings, what to do."""
     request = requested(
         target, drafter, prompts, probe, quick, depth, max_new_tokens, lengths, limit, temperature, batch_size, batch_sizes, costs, seed,
-        device, threads, dtype, engine, engine_args, reading, trust_remote_code, out, force, budget,
+        device, threads, dtype, engine, engine_args, reading, trust_remote_code, out, force, budget, num_processes,
     )  # fmt: skip
+    diagnose_together(request, context.obj or sys.argv[1:])
     from driftcli.cli.diagnosis import diagnose_pair
     from driftcli.cli.gate import Ending, end
 
     ending = Ending("diagnose", format, full, fail_on, strict, outputs_asked(output, format))
-    end(*diagnose_pair(request), ending)
+    if (judged := diagnose_pair(request)) is not None:
+        end(*judged, ending)
 
 
 def requested(
     target: str | None, drafter: str | None, prompts: Path | None, probe: list[str] | None, quick: bool | None, depth: int,
     max_new_tokens: int, lengths: str | None, limit: int | None, temperature: float, batch_size: int, batch_sizes: str,
     costs: Path | None, seed: int, device: str, threads: int | None, dtype: DtypeChoice, engine: EngineChoice, engine_args: str | None,
-    reading: ReadingChoice, trust_remote_code: bool, out: Path | None, force: bool, budget: str | None,
+    reading: ReadingChoice, trust_remote_code: bool, out: Path | None, force: bool, budget: str | None, num_processes: int | None,
 ) -> Request:  # fmt: skip
     """What options of `diagnose` ask for; UsageError for those that cannot be."""
     quick = (target is None and drafter is None) if quick is None else quick
@@ -107,7 +117,7 @@ def requested(
     sizes, asked = whole_numbers("--batch-sizes", batch_sizes, "1,8,32"), probe or []
     return Request(
         target, drafter, prompts, asked, spec, limit, device, dtype, reading, trust_remote_code, out, force, costs, sizes, threads, seconds,
-        engine, args,
+        engine, args, num_processes,
     )  # fmt: skip
 
 

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 
+import torch
 from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
 from driftcli.cli.battery import WHOLE, load_battery, probe_names
-from driftcli.cli.folder import run_folder, unfinished_runs
+from driftcli.cli.folder import RUNS, run_folder, unfinished_runs
 from driftcli.cli.net import Resumable
 from driftcli.cli.progress import Told
 from driftcli.cli.request import Request
 from driftcli.cli.threads import allowed_threads, threads
 from driftcli.codes import BY_NAME
 from driftcli.domain import BUNDLED, Prompt, RunSpec, Verdict
-from driftcli.engine.budget import budget_of
+from driftcli.engine.budget import Budgeted, budget_of
 from driftcli.engine.forecast import fitted, forecast
+from driftcli.engine.processes import Processes, joined
 from driftcli.engine.run import Job, measure
 from driftcli.engine.timing import measure_costs
 from driftcli.errors import RunError, UsageError
+from driftcli.families.block.drafter import Block
 from driftcli.families.mtp.head import MtpModules
 from driftcli.loading.pair import InVllm, LoadedPair, load_pair
 from driftcli.mitigations.probe import MITIGATED
@@ -44,17 +47,63 @@ from probes import QUICK
 QUICK_PROMPTS = 24  # that --quick takes where --limit names no number (chosen by us)
 
 
-def diagnose_pair(request: Request) -> tuple[Run, Verdict]:
-    """Load, measure, judge; the findings are written beside the traces. Raises DriftError with one sentence for anything that cannot be."""
+def diagnose_pair(request: Request) -> tuple[Run, Verdict] | None:
+    """Load, measure, judge; the findings are written beside the traces. None in those of several processes that only help to measure.
+
+    Raises DriftError with one sentence for anything that cannot be.
+    """
     battery = load_battery(names_asked(request))
-    found = () if request.out or request.force else unfinished_runs(_asked(request))
     with (
-        Told(Console(stderr=True, highlight=False, markup=False)) as told,
-        run_folder(request.out, request.drafter, found, told.say) as out,
-        Resumable(out),
+        joined(request.device, request.num_processes) as (processes, device),
         threads(request.threads or allowed_threads()),
+        Told(Console(stderr=True, highlight=False, markup=False, quiet=not processes.first)) as told,
     ):
-        return _diagnose(request, battery, out, told, taken_up=out in found)
+        here = Here(processes, choose_device(device), told)
+        if processes.first:
+            return _first(request, battery, here)
+        _helping(request, battery, here)
+    return None
+
+
+@dataclass(frozen=True)
+class Here:
+    """This process: one of those that share the run, on its device; told: what shows how far they are."""
+
+    processes: Processes
+    device: torch.device
+    told: Told
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What the first process settles for all: the folder, and what a budget leaves out."""
+
+    out: Path
+    budget: Budgeted | None
+
+
+def _first(request: Request, battery: Sequence[Probe], here: Here) -> tuple[Run, Verdict]:
+    """Measure with the others, and judge."""
+    found = () if request.out or request.force else unfinished_runs(_asked(request))
+    with run_folder(request.out, request.drafter, found, here.told.say) as out, Resumable(out):
+        return _diagnose(request, battery, out, here, taken_up=out in found)
+
+
+def _helping(request: Request, battery: Sequence[Probe], here: Here) -> None:
+    """Measure with the others what the first has settled."""
+    offered = asked_prompts(request)
+    pair = _pair(request, RUNS, here)
+    with closing(pair.target):
+        job = _job(request, pair, battery, RUNS, offered)
+        settled = here.processes.agreed(lambda: Settled(job.out, None))
+        with Resumable(settled.out):
+            measure(_settled(job, settled), here.told, here.processes)
+
+
+def _settled(job: Job, settled: Settled) -> Job:
+    """A job as the first process has settled it."""
+    prompts = job.prompts if settled.budget is None else limited(job.prompts, settled.budget.prompts)
+    return replace(job, out=settled.out, budget=settled.budget, prompts=prompts)
 
 
 def names_asked(request: Request) -> Sequence[str]:
@@ -72,59 +121,61 @@ def _asked(request: Request) -> dict[str, Plain]:
     return {**asked, "budget": request.budget, "engine": engine}  # older runs name none, which counts as none
 
 
-def _diagnose(request: Request, battery: Sequence[Probe], out: Path, told: Told, *, taken_up: bool) -> tuple[Run, Verdict]:
+def _diagnose(request: Request, battery: Sequence[Probe], out: Path, here: Here, *, taken_up: bool) -> tuple[Run, Verdict]:
     """The same in a folder that is this process's alone. taken_up: an unfinished run that nobody named."""
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     given = None if request.costs is None else read_costs(request.costs, request.spec.depth)
-    offered = asked_prompts(request)
+    offered, told = asked_prompts(request), here.told
     check_room(_used(request, offered), request.spec)
-    pair = _pair(request, out, told)
+    pair = _pair(request, out, here)
     with closing(pair.target):
-        job = _job(request, pair, battery, out, offered, told)
+        job = _within(_job(request, pair, battery, out, offered), request.budget, told)
         if not taken_up:
-            return _measured(request, job, given, told)
+            return _measured(request, job, given, here)
         if resumes(out, job.begun(), job.hashes):
             told.say(f"going on with {out}, an unfinished run of the same request; --force or another --out begins anew")
-            return _measured(request, job, given, told)
+            return _measured(request, job, given, here)
         with run_folder(None, request.drafter) as new, Resumable(new):
             told.say(f"{out} is an unfinished run of the same command on other files or prompts, so a new one begins")
-            return _measured(request, replace(job, out=new), given, told)
+            return _measured(request, replace(job, out=new), given, here)
 
 
 def _used(request: Request, offered: Sequence[Prompt]) -> list[Prompt]:
     return limited(offered, request.limit or (QUICK_PROMPTS if request.spec.quick else None))
 
 
-def _pair(request: Request, out: Path, told: Told) -> LoadedPair:
+def _pair(request: Request, out: Path, here: Here) -> LoadedPair:
     """The pair, loaded; out: the run's folder, in which an engine has one of its own."""
-    device = choose_device(request.device)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     if request.target.startswith(BUNDLED) and request.drafter.startswith(BUNDLED):
-        told.say("the pair that ships with driftcli; --target and --drafter name your own")
+        here.told.say("the pair that ships with driftcli; --target and --drafter name your own")
     vllm = InVllm(request.engine_args, out / ENGINE_FOLDER) if request.engine == "vllm" else None
-    loading = f"loading {request.target}{' into vLLM' if vllm else ''} and {request.drafter} on {device}"
-    told.say(loading, loading)
+    several = f", by {here.processes.count} processes" if here.processes.count > 1 else ""
+    loading = f"loading {request.target}{' into vLLM' if vllm else ''} and {request.drafter} on {here.device}{several}"
+    here.told.say(loading, loading)
     reading = None if request.reading == "declared" else request.reading
-    code = request.remote_code
-    return load_pair(request.target, request.drafter, device, request.dtype, remote_code=code, reading=reading, vllm=vllm)
+    code, spread = request.remote_code, here.processes.count == 1
+    return load_pair(
+        request.target, request.drafter, here.device, request.dtype, remote_code=code, reading=reading, vllm=vllm, spread=spread
+    )
 
 
-def _job(request: Request, pair: LoadedPair, battery: Sequence[Probe], out: Path, offered: Sequence[Prompt], told: Told) -> Job:
-    """What is to be measured."""
-    prompts = _used(request, offered)
+def _job(request: Request, pair: LoadedPair, battery: Sequence[Probe], out: Path, offered: Sequence[Prompt]) -> Job:
+    """What is to be measured, were there no budget."""
     _check_modules(pair, request.spec)
     names = probe_names(battery, names_asked(request))
-    job = Job(pair, prompts, battery, request.spec, out, names, request.force, _asked(request), len(offered))
-    return job if request.budget is None else _within(job, request.budget, told)
+    return Job(pair, _used(request, offered), battery, request.spec, out, names, request.force, _asked(request), len(offered))
 
 
-def _within(job: Job, seconds: int, told: Told) -> Job:
+def _within(job: Job, seconds: int | None, told: Told) -> Job:
     """A job that keeps to a time. What a run in its folder left out for the same time is left out again, however fast things are today."""
+    if seconds is None:
+        return job
     before = None if job.force else budget_of(job.out, seconds)
     if before is None:
         told.now("timing a few tokens")
         before = fitted(job, seconds)
-    return replace(job, prompts=limited(job.prompts, before.prompts), budget=before)
+    return _settled(job, Settled(job.out, before))
 
 
 def check_room(prompts: Sequence[Prompt], spec: RunSpec) -> None:
@@ -137,7 +188,12 @@ def check_room(prompts: Sequence[Prompt], spec: RunSpec) -> None:
 
 
 def _check_modules(pair: LoadedPair, spec: RunSpec) -> None:
-    """UsageError for chains deeper than a head has modules, one a depth."""
+    """UsageError for chains deeper than a head has modules, one a depth, or than a block has guesses."""
+    if isinstance(pair.drafter, Block) and spec.depth > pair.drafter.guesses:
+        raise UsageError(
+            f"--depth {spec.depth}: {pair.card.drafter.name} was trained to guess {pair.drafter.guesses} tokens a block, and nobody "
+            f"knows what longer ones give; use --depth {pair.drafter.guesses}"
+        )
     count = len(pair.drafter.modules) if isinstance(pair.drafter, MtpModules) else spec.depth
     if spec.depth > count:
         raise UsageError(
@@ -156,12 +212,14 @@ def _left_out(request: Request, job: Job) -> list[str]:
     return [*prompts, *battery, *job.left_out]
 
 
-def _measured(request: Request, job: Job, given: Costs | None, told: Told) -> tuple[Run, Verdict]:
-    """Measure, time, judge."""
+def _measured(request: Request, job: Job, given: Costs | None, here: Here) -> tuple[Run, Verdict]:
+    """Measure with all processes, then time and judge."""
+    told, processes = here.told, here.processes
     for line in _left_out(request, job):
         told.say(line)
-    told.say(f"{plan_line(job)}; traces go to {job.out}", "measuring")
-    measure(job, told)
+    told.say(f"{plan_line(job, processes.count)}; traces go to {job.out}", "measuring")
+    processes.agreed(lambda: Settled(job.out, job.budget))
+    measure(job, told, processes)
     if any(probe.name == MITIGATED for probe in job.battery):
         _note_costs(request, job.pair, read_run(job.out), given, told)
     told.now("judging")
@@ -191,12 +249,13 @@ def _note_costs(request: Request, pair: LoadedPair, run: Run, given: Costs | Non
     write_json(run.path / COSTS_FILE, costs_json(costs))
 
 
-def plan_line(job: Job) -> str:
+def plan_line(job: Job, processes: int = 1) -> str:
     """What is going to be run: counts, the drafter's tokens, and a rough time."""
     ahead = forecast(job)
     asked = f"{counted(len(job.prompts), 'prompt')}, {counted(len(job.conditions()), 'condition')}, depth {job.spec.depth}"
     drafted = f"up to {counted(ahead.texts, 'reply', 'replies')} and {ahead.drafter_tokens / 1000:,.0f}k drafter tokens"
-    return f"{asked}: {drafted}, roughly {f'{ahead.seconds / 60:.0f} min' if ahead.seconds >= 120 else spent(ahead.seconds)}"
+    seconds = ahead.seconds / processes
+    return f"{asked}: {drafted}, roughly {f'{seconds / 60:.0f} min' if seconds >= 120 else spent(seconds)}"
 
 
 def asked_prompts(request: Request) -> list[Prompt]:

@@ -84,7 +84,7 @@ def _ended(words: list[str]) -> int | str | None:
     """Run one command line to its end; the exit code."""
     try:
         with Net():
-            app(args=words)
+            app(args=words, obj=words)
     except Stopped as stop:
         tell(f"{'' if stop.exit_code == INTERRUPTED else 'error: '}{stop}; {going_on(words, stop.folder)}")
         return stop.exit_code

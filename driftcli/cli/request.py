@@ -19,7 +19,10 @@ EngineChoice = Literal["transformers", "vllm"]
 
 @dataclass(frozen=True)
 class Request:
-    """What `diagnose` was asked; budget: seconds that the run may take. engine: what runs the target; engine_args: of vLLM's."""
+    """What `diagnose` was asked; budget: seconds that the run may take. engine: what runs the target; engine_args: of vLLM's.
+
+    num_processes: that share the run, None for as many as there are GPUs for.
+    """
 
     target: str
     drafter: str
@@ -39,3 +42,4 @@ class Request:
     budget: int | None = None
     engine: EngineChoice = "transformers"
     engine_args: Mapping[str, Json] = field(default_factory=dict)
+    num_processes: int | None = None

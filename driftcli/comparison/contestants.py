@@ -27,7 +27,8 @@ LOOKUP, NONE = "lookup", "none"
 @dataclass(frozen=True)
 class Contestant:
     """One way to draft. lengths: `rounds_by_length` and `kept_by_length`, (unit, depth); plan: sums of decoding with so many draft tokens;
-    costs: of its steps, None where they are unknown; drafts: whether it proposes anything.
+    costs: of its steps, None where they are unknown; drafts: whether it proposes anything; told: the draft lengths that its run tells, none
+    for all.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Contestant:
     plan: Callable[[int], Sums]
     costs: BatchCosts | None
     drafts: bool = True
+    told: tuple[int, ...] = ()
 
 
 def contestants(pairing: Pairing, names: Sequence[str]) -> list[Contestant]:
@@ -53,7 +55,9 @@ def contestants(pairing: Pairing, names: Sequence[str]) -> list[Contestant]:
 def _drafter(pairing: Pairing, place: int, name: str) -> Contestant:
     run: Run = pairing.runs[place]
     costs = None if run.costs is None or run.costs.deciding.doubt else run.costs.deciding
-    return Contestant(name, run.pair.family, pairing.sums[place], lambda drafts: pairing.plan(place, drafts), costs)
+    return Contestant(
+        name, run.pair.family, pairing.sums[place], lambda drafts: pairing.plan(place, drafts), costs, told=tuple(pairing.lengths(place))
+    )
 
 
 def _lookup(pairing: Pairing, costs: BatchCosts | None) -> Contestant:

@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from driftcli.conditions import Plan
 from driftcli.domain import Feed
 from driftcli.errors import RunError
 from driftcli.statistics.intervals import Bootstrap, Mapped
+from driftcli.statistics.payoff import at_length
 from driftcli.statistics.walks import MINIMAL_PROMPTS, Sums, walk
 from driftcli.traces.plans import plan_sums
 from driftcli.traces.reader import Run
@@ -72,7 +72,12 @@ class Pairing:
     @cached_property
     def grids(self) -> tuple[dict[Feed, Grid | None], ...]:
         """The rows of each run's reference, by feed, on the anchors and depths that all runs have."""
-        return tuple(self._cut(run, run.reference, ends) for run, ends in zip(self.runs, self._ends, strict=True))
+        return tuple(self._drafting(run, self.depth, ends) for run, ends in zip(self.runs, self._ends, strict=True))
+
+    def lengths(self, place: int) -> list[int]:
+        """The draft lengths of one run that its chains tell, up to the depth that all runs have."""
+        run = self.runs[place]
+        return [drafts for drafts in range(1, self.depth + 1) if at_length(run, drafts).condition in (run.reference, *run.measured)]
 
     @cached_property
     def sums(self) -> tuple[Sums, ...]:
@@ -86,9 +91,10 @@ class Pairing:
 
     def plan(self, place: int, drafts: int) -> Sums:
         """Sums of one run's decoding with chains of so many draft tokens."""
-        forced = self.grids[place]["forced"]
+        run = self.runs[place]
+        forced = (self._drafting(run, drafts, self._ends[place]) if run.pair.lengths_apart else self.grids[place])["forced"]
         assert forced is not None
-        return plan_sums(forced, None, Plan(self.runs[place].reference, drafts))
+        return plan_sums(forced, None, at_length(run, drafts))
 
     @cached_property
     def endings(self) -> tuple[Units, tuple[Sums, ...]] | None:
@@ -126,6 +132,16 @@ class Pairing:
         own = [{key: row["prompt_length"] + row["anchors"] for key, row in _by_key(texts, *PLACES).items()} for texts in self.texts]
         same = _alike(self.texts)
         return [{key: min(one[key] for one in own) if key in same else end for key, end in ends.items()} for ends in own]
+
+    def _drafting(self, run: Run, drafts: int, ends: Mapping[Key, int]) -> dict[Feed, Grid | None]:
+        """The rows of a run's chains of so many draft tokens or more; RunError where these were not drafted and no others begin so."""
+        name = at_length(run, drafts).condition
+        if name not in (run.reference, *run.measured):
+            raise RunError(
+                f"{run.path}: blocks of {drafts} draft tokens are none of its conditions, and those of {run.spec.depth} do not begin so; "
+                f"diagnose with --depth {drafts}, or with --probe mitigations"
+            )
+        return self._cut(run, name, ends)
 
     def _cut(self, run: Run, condition: str, ends: Mapping[Key, int]) -> dict[Feed, Grid | None]:
         feeds = grids(run.path, condition, self.units)

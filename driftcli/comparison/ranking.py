@@ -123,7 +123,7 @@ def _timed(one: Contestant, pairing: Pairing) -> Entrant:
     if not one.drafts:
         return Entrant(one, 0, taken(one.plan(0), judging), plain)
     assert one.costs is not None
-    plans = {drafts: one.plan(drafts) for drafts in range(1, pairing.depth + 1)}
+    plans = {drafts: one.plan(drafts) for drafts in one.told or range(1, pairing.depth + 1)}
     best = fastest(plans, one.costs)
     return Entrant(one, best, taken(plans[best], judging), speed(one.costs, "judging"))
 

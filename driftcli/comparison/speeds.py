@@ -28,7 +28,7 @@ def speed_change(pairing: Pairing, found: Sequence[Difference]) -> Callable[[Sca
     if why := untold(pairing, found):
         return why
     costs = [run.costs.deciding for run in pairing.runs if run.costs is not None]
-    plans = [{drafts: pairing.plan(place, drafts) for drafts in range(1, pairing.depth + 1)} for place in range(len(costs))]
+    plans = [{drafts: pairing.plan(place, drafts) for drafts in pairing.lengths(place)} for place in range(len(costs))]
     best = [fastest(own, price) for own, price in zip(plans, costs, strict=True)]
     judging = dealt(np.ones(pairing.units.count), "judging")
     sums = [taken(own[drafts], judging) for own, drafts in zip(plans, best, strict=True)]

@@ -42,7 +42,7 @@ class Name(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Number:
     """A number of a run. of: it at every depth, or the only one; of_state: it takes a drafter that feeds on its own state; at_lengths: it
-    is measured on prompts of other lengths too, where no controls are.
+    is measured on prompts of other lengths too, where no controls are; of_blocks: it takes a drafter that guesses side by side.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Number:
     by_depth: bool = False
     of_state: bool = False
     at_lengths: bool = False
+    of_blocks: bool = False
 
 
 def _only(statistic: Statistic) -> Callable[[Run], Sequence[Estimate | Absent]]:
@@ -86,6 +87,7 @@ NUMBERS: tuple[Number, ...] = (
     Number("joint", SHARE, _every(curves.joint), by_depth=True, at_lengths=True),
     Number("joint-walk", SHARE, _every(curves.joint_walk), by_depth=True, at_lengths=True),
     Number("compounding", SHARE, _every(curves.compounding), by_depth=True, of_state=True),
+    Number("block-independence", SHARE, _every(curves.block_independence), by_depth=True, of_blocks=True),
     Number("rms-ratio", "times", _every(curves.rms_ratio), by_depth=True, of_state=True),
     Number("state-cosine", "", _every(curves.state_cosine), by_depth=True, of_state=True),
     Number("attention-drift", SHARE, _every(curves.attention_drift), by_depth=True, of_state=True),
@@ -160,6 +162,8 @@ def value_of(run: Run, name: str) -> tuple[Estimate | Absent, str]:
 def why_not_applicable(run: Run, name: str) -> str:
     """Why the number means nothing for such a drafter, empty where it does."""
     number = BY_NAME.get(taken_apart(name).number)
+    if number is not None and number.of_blocks and not run.pair.guesses_side_by_side:
+        return curves.IN_TURN
     return run.pair.no_recursion or "" if number is not None and number.of_state else ""
 
 

@@ -74,13 +74,14 @@ class InVllm:
 @dataclass(frozen=True)
 class Loading:
     """How models are loaded: on what device, in what dtype, with code of their own or not; vllm: where vLLM runs the target, None for
-    transformers in this process.
+    transformers in this process. spread: over all GPUs where they do not fit on one.
     """
 
     device: torch.device
     dtype: Dtype
     remote_code: bool = False
     vllm: InVllm | None = None
+    spread: bool = True
 
     def target(self, source: Source) -> Target:
         """The verifying model."""
@@ -92,7 +93,7 @@ class Loading:
 
     def model(self, source: Source) -> LanguageModel:
         """A model whose weights are here."""
-        return load_language_model(source, self.device, self.dtype, remote_code=self.remote_code)
+        return load_language_model(source, self.device, self.dtype, remote_code=self.remote_code, spread=self.spread)
 
 
 def load_pair(
@@ -104,13 +105,14 @@ def load_pair(
     remote_code: bool = False,
     reading: System | None = None,
     vllm: InVllm | None = None,
+    spread: bool = True,
 ) -> LoadedPair:
     """Load both models; raises a DriftError naming what does not fit. The drafter's headers are read before the target's weights.
 
     reading: whose way to compute a head's step is taken, None for the declared one. vllm: where vLLM runs the target, whose engine is
-    started last; `pair.target.close()` ends it.
+    started last; `pair.target.close()` ends it. spread: over all GPUs where a model does not fit on one.
     """
-    pair = _loaded(target_name, drafter_name, Loading(device, dtype, remote_code, vllm), reading)
+    pair = _loaded(target_name, drafter_name, Loading(device, dtype, remote_code, vllm, spread), reading)
     pair.target.start(pair.boundaries)
     return pair
 

@@ -1,15 +1,16 @@
-"""Fewer proposals a chain: every draft length from the one deep chain, on its own walk."""
+"""Fewer proposals a chain: every draft length from the one deep chain, on its own walk, or, where they are other guesses, drafted apart."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from driftcli.conditions import Condition, Plan
+from driftcli.conditions import DRAFTING, Condition, DraftSettings
 from driftcli.domain import PairCard, RunSpec
+from driftcli.mitigations.block_serving import length_typed
 from driftcli.mitigations.mitigation import Kind, Option, Trial, usual
-from driftcli.mitigations.serving import draft_length
 from driftcli.probe import Trace
+from driftcli.statistics.payoff import at_length
 
 
 @dataclass(frozen=True)
@@ -20,15 +21,16 @@ class DraftLength:
     kind: Kind = "deployable"
 
     def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
-        """None: a shorter chain is the beginning of a deeper one."""
-        return ()
+        """None where a shorter chain is the beginning of a deeper one, else each length."""
+        lengths = range(1, spec.depth) if pair.lengths_apart else ()
+        return [Condition(f"{DRAFTING}{length}", DraftSettings(length)) for length in lengths]
 
     def trials(self, trace: Trace) -> Sequence[Trial]:
         """All shorter drafts."""
-        own = trace.pair.no_recursion is None
-        lengths = range(1, trace.spec.depth)
+        plans = [at_length(trace, length) for length in range(1, trace.spec.depth)]
         options = [
-            Option(f"draft length {length}", Plan(trace.reference, length), usual(trace), draft_length(length, self_feeding=own))
-            for length in lengths
+            Option(f"draft length {plan.drafts}", plan, usual(trace), length_typed(plan.drafts, trace.pair))
+            for plan in plans
+            if plan.condition in trace.measured
         ]
         return [Trial(self.name, options)] if options else []

@@ -12,6 +12,7 @@ from typing import Any
 from driftcli.conditions import Condition, DraftSettings, Plan
 from driftcli.domain import Absent, Axis, Finding, PairCard, RunSpec, Said, Skipped, Sound
 from driftcli.mitigations.attention import AttentionRegularisation
+from driftcli.mitigations.block_serving import length_typed
 from driftcli.mitigations.diagnostics import Diagnostics
 from driftcli.mitigations.draft_length import DraftLength
 from driftcli.mitigations.draft_window import DraftWindow
@@ -19,7 +20,6 @@ from driftcli.mitigations.early_stop import EarlyStop
 from driftcli.mitigations.held_state import HeldState
 from driftcli.mitigations.mitigation import Kind, Mitigation, Option, Trial, usual
 from driftcli.mitigations.rendering_repair import RenderingRepair
-from driftcli.mitigations.serving import draft_length
 from driftcli.mitigations.trials import Outcome, best_option, helps_where_chosen, judged
 from driftcli.mitigations.wiring_repair import WiringRepair
 from driftcli.probe import Trace
@@ -116,9 +116,9 @@ def _together(trace: Trace) -> list[tuple[Kind, Trial]]:
         return []
     condition = TOGETHER if TOGETHER in trace.measured else changes[0].plan.condition
     words = " and ".join(one.words for one in (changes if condition == TOGETHER else changes[:1]))
-    own = trace.pair.no_recursion is None
+    lengths = (trace.spec.depth,) if trace.pair.lengths_apart else range(1, trace.spec.depth + 1)
     options = [
-        Option(f"{words}, draft length {length}", Plan(condition, length), usual(trace), draft_length(length, self_feeding=own))
-        for length in range(1, trace.spec.depth + 1)
+        Option(f"{words}, draft length {length}", Plan(condition, length), usual(trace), length_typed(length, trace.pair))
+        for length in lengths
     ]
     return [("needs code", Trial(TOGETHER, options))]

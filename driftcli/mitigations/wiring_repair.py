@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 from driftcli.conditions import BASELINE, Condition, Plan
 from driftcli.domain import PairCard, RunSpec
+from driftcli.mitigations.block_serving import block_wiring
 from driftcli.mitigations.mitigation import Kind, Option, Trial, usual
 from driftcli.mitigations.mtp_serving import mtp_wiring
 from driftcli.mitigations.serving import wiring
 from driftcli.probe import Trace
+
+MADE = {"mtp": mtp_wiring, "block": block_wiring}
 
 
 @dataclass(frozen=True)
@@ -30,5 +33,5 @@ class WiringRepair:
             return []
         words, declared = f"wire it as {trace.wiring}", Plan(BASELINE, trace.spec.depth)
         changes, pair = trace.wiring.changes, trace.pair
-        settings = mtp_wiring(changes) if pair.family == "mtp" else wiring(changes, target_type=pair.target.model_type)
+        settings = MADE[pair.family](changes) if pair.family in MADE else wiring(changes, target_type=pair.target.model_type)
         return [Trial(self.name, [Option(words, usual(trace), declared, settings)])]

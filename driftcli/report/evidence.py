@@ -159,11 +159,14 @@ def sampled_length(run: Run, condition: str) -> Estimate | Absent:
     return run.estimate(curves.sampled_length, condition)
 
 
+OF_ALL = "of the draft tokens"
+
+
 def main_curves(run: Run) -> list[Curve]:
     """Accuracy on either state, what is lost between them, and what the state does; for a drafter without recursion only its accuracy."""
     kept = Curve("accepted to this depth", curves.joint_walk, "percent", "of verify rounds")
     if run.pair.no_recursion is not None:
-        return [Curve("accuracy", curves.forced_accuracy, "percent", "of the draft tokens"), kept]
+        return [*(_of_blocks() if run.pair.guesses_side_by_side else [Curve("accuracy", curves.forced_accuracy, "percent", OF_ALL)]), kept]
     handed = run.estimate(curves.handoff)
     cost = "" if handed.value is None else f"the hand-off costs {handed.value:z.0%}"
     ends = [
@@ -178,6 +181,20 @@ def main_curves(run: Run) -> list[Curve]:
         kept,
         Curve("hidden state RMS", curves.rms_ratio, "times", "over the target-fed state"),
         Curve("hidden state cosine", curves.state_cosine, "number", "with the target-fed state", detail=True),
+    ]
+
+
+def _of_blocks() -> list[Curve]:
+    """What a block guesses right, beside what it does once the tokens before are known."""
+    ends = [
+        Curve("  95% low", curves.block_independence, "low", detail=True),
+        Curve("  95% high", curves.block_independence, "high", detail=True),
+    ]
+    return [
+        Curve("accuracy, first of a block", curves.fresh_accuracy, "percent", "the same token, those before it verified"),
+        Curve("accuracy in its block", curves.forced_accuracy, "percent", OF_ALL),
+        Curve("lost side by side", curves.block_independence, "percent", "of the right guesses: none knows the others"),
+        *ends,
     ]
 
 

@@ -11,7 +11,7 @@ from driftcli.report.evidence import sampled_length
 from driftcli.report.remedies import exports_json, remedies_json, training_json
 from driftcli.report.speeds import payoff_json
 from driftcli.report.verdict import GRADED
-from driftcli.statistics.curves import BY_DEPTH, estimate_tax, handoff, walk_acceptance_length
+from driftcli.statistics.curves import BY_DEPTH, IN_TURN, estimate_tax, handoff, walk_acceptance_length
 from driftcli.statistics.positions import PAIRED
 from driftcli.statistics.walks import EXACT_TEXT
 from driftcli.traces.reader import Run
@@ -22,6 +22,11 @@ AGAINST_CONTROL = {  # what is 0 by construction, and so says nothing, where cha
     *("accuracy_gap", "compounding", "rms_ratio", "state_cosine", "attention_drift", "prompt_side_change"),
     *(f"{name}_change" for name in SHARES),
 }
+
+
+def against_control(run: Run) -> set[str]:
+    """What says nothing of a drafter without recursion; a block has a control of its accuracy all the same."""
+    return AGAINST_CONTROL - ({"accuracy_gap"} if run.pair.guesses_side_by_side else set())
 
 
 def render(run: Run, verdict: Verdict) -> str:
@@ -162,7 +167,9 @@ def _of_state(run: Run, name: str, value: Estimate | Absent) -> Estimate | Absen
 
 def _judged(name: str, place: int, run: Run, value: Estimate | Absent) -> Estimate | Absent:
     """The number, or why there is none in words of its own."""
-    if run.pair.no_recursion and (name in AGAINST_CONTROL or name.endswith("rms")):
+    if name == "block_independence" and not run.pair.guesses_side_by_side:
+        return Absent(IN_TURN)
+    if run.pair.no_recursion and name != "block_independence" and (name in against_control(run) or name.endswith("rms")):
         return Absent(run.pair.no_recursion)
     if value.value is not None:
         return value

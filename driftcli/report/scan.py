@@ -16,7 +16,7 @@ from driftcli.report.tables import hanging
 from driftcli.scanned import Scan, Unread
 
 SCHEMA = 1
-WHICH = ("capture", "pre_fc_norm", "residual", "feedback", "first_row", "rotation", "rope")  # shown even where all agree
+WHICH = ("capture", "pre_fc_norm", "residual", "feedback", "first_row", "rotation", "rope", "causal", "rows")  # shown even where all agree
 VLLM, V1, TRAINED = "as_served:vllm", "as_served:vllm-v1", "as_trained"
 SERVED_AS = {V1: VLLM}  # whose class the runner builds
 SOURCED = ("capture", "residual", "feedback", "rope")  # shown above; here only whence

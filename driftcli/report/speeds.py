@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import isfinite
 
-from driftcli.conditions import Plan
 from driftcli.domain import Absent, Estimate
 from driftcli.mitigations.serving import ENGINES, by_batch_size
 from driftcli.mitigations.trials import tokens_a_round
@@ -14,8 +13,7 @@ from driftcli.report.evidence import written
 from driftcli.report.tables import Row
 from driftcli.statistics.costs import TRANSFORMERS, BatchCosts, Costs, RoundCosts, break_even_length, pays_from
 from driftcli.statistics.costs_file import engine_json
-from driftcli.statistics.curves import length_by_draft_length
-from driftcli.statistics.payoff import advised_length, best_length, equally_fast, priced, speed, undecided, withheld
+from driftcli.statistics.payoff import advised_length, at_length, best_length, equally_fast, priced, speed, undecided, withheld
 from driftcli.statistics.walks import EXACT_TEXT
 from driftcli.traces.reader import Run
 from driftcli.traces.writer import Plain
@@ -36,9 +34,9 @@ def speed_rows(run: Run) -> list[Row]:
     if not priced(run):
         return []
     lengths = range(1, run.spec.depth + 1)
-    rows = [Row("acceptance length", written([run.planned(tokens_a_round, Plan(run.reference, one)) for one in lengths], "number"))]
+    rows = [Row("acceptance length", written([run.planned(tokens_a_round, at_length(run, one)) for one in lengths], "number"))]
     for costs in priced(run):
-        speeds = [run.planned(speed(costs), Plan(run.reference, one)) for one in lengths]
+        speeds = [run.planned(speed(costs), at_length(run, one)) for one in lengths]
         rows += [
             Row(f"batch {costs.batch_size}, break-even", [_break_even(costs, one) for one in lengths], "acceptance length"),
             Row("  expected speed", written(speeds, "times"), "over plain decoding"),
@@ -74,7 +72,7 @@ def _batch_json(run: Run, costs: BatchCosts, number: Callable[[Estimate | Absent
 
 
 def _length_json(run: Run, costs: BatchCosts, drafts: int, number: Callable[[Estimate | Absent], Plain]) -> Plain:
-    plan, pays = Plan(run.reference, drafts), break_even_length(costs, drafts)
+    plan, pays = at_length(run, drafts), break_even_length(costs, drafts)
     return {
         "drafts": drafts,
         "acceptance_length": number(run.planned(tokens_a_round, plan)),
@@ -120,7 +118,7 @@ def shorter_draft(run: Run) -> str:
     """Advice to draft fewer tokens where no step was timed: the shortest draft length that keeps nearly all of the gain; empty where it is
     the run's own, or no acceptance is claimed.
     """
-    lengths = run.by_depth(length_by_draft_length)
+    lengths = [run.planned(tokens_a_round, at_length(run, one)) for one in range(1, run.spec.depth + 1)]
     gains = [length.value - 1 for length in lengths if isinstance(length, Estimate)]
     if run.argmax_share < EXACT_TEXT or len(gains) < run.spec.depth or gains[-1] <= 0:
         return ""

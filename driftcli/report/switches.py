@@ -24,6 +24,9 @@ SWITCHES = {
     "first_row": "embedding of row 0",
     "rotation": "numbers turned together",
     "modules": "modules",
+    "causal": "attention in a block",
+    "rows": "rows of a block",
+    "scales": "scales",
 }
 
 

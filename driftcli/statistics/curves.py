@@ -18,6 +18,7 @@ from driftcli.statistics.intervals import tokens_a_round, within
 from driftcli.statistics.walks import Floats, Sums, acceptance_length, ratio
 
 EVERY = 1 << 31  # entries, of a statistic that no prompt moves where it has no spread: shares that the layout of a text settles
+IN_TURN = "its draft tokens are guessed one after the other"  # why a drafter has no independence of a block
 MINIMAL_FRESH_ACCEPTED = 0.1  # below this many accepted fresh drafts the tax is a ratio of noise (design rule)
 
 
@@ -205,6 +206,12 @@ def compounding(sums: Sums) -> Floats:
     return lost
 
 
+@within(-1, 1, exact=1)
+def block_independence(sums: Sums) -> Floats:
+    """Share of right guesses that guessing side by side costs a block, against guesses of the same token that know those before it."""
+    return ratio(accuracy_gap(sums), fresh_accuracy(sums))
+
+
 @within(-1, 1)
 def self_feeding_tax(sums: Sums) -> Floats:
     """Share of accepted fresh drafts that self-feeding loses: an upper bound on what curing it can give; (draw,)."""
@@ -281,6 +288,7 @@ BY_DEPTH: dict[str, Callable[[Sums], Floats]] = {
     "fresh_accuracy": fresh_accuracy,
     "accuracy_gap": accuracy_gap,
     "compounding": compounding,
+    "block_independence": block_independence,
     "rms": rms("forced"),
     "rms_ratio": rms_ratio,
     "state_cosine": state_cosine,

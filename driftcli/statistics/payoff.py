@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from driftcli.conditions import Plan
+from driftcli.conditions import DRAFTING, Plan
 from driftcli.domain import Absent, Estimate, Half
 from driftcli.probe import Trace
 from driftcli.statistics.costs import BatchCosts, speed_up_of
@@ -45,9 +45,17 @@ def speed(costs: BatchCosts, half: Half | None = None) -> Callable[[Sums], Float
     return lambda sums: speed_up_of(sums["rounds_by_sent"], sums["kept"], costs, half)
 
 
+def at_length(trace: Trace, drafts: int) -> Plan:
+    """Decoding by so many draft tokens: by the beginning of the reference's chains, or by the condition that drafts as many where these are
+    other guesses.
+    """
+    own = trace.pair.lengths_apart and drafts < trace.spec.depth
+    return Plan(f"{DRAFTING}{drafts}" if own else trace.reference, drafts)
+
+
 def best_length(trace: Trace, costs: BatchCosts) -> tuple[Plan, Estimate | Absent]:
     """The draft length with the largest expected speed on the half that selects, and its speed on the other half."""
-    plans = [Plan(trace.reference, drafts) for drafts in range(1, trace.spec.depth + 1)]
+    plans = [at_length(trace, drafts) for drafts in range(1, trace.spec.depth + 1)]
     speeds = [(plan, trace.planned(speed(costs, "selecting"), plan, half="selecting")) for plan in plans]
     known = [(plan, one.value) for plan, one in speeds if isinstance(one, Estimate)]
     best = max(known, key=lambda pair: pair[1])[0] if known else plans[-1]
@@ -59,7 +67,7 @@ def equally_fast(trace: Trace, costs: BatchCosts) -> tuple[int, ...]:
     intervals for all lengths at once.
     """
     best = best_length(trace, costs)[0]
-    others = {drafts: Plan(trace.reference, drafts) for drafts in range(1, trace.spec.depth + 1) if drafts != best.drafts}
+    others = {drafts: at_length(trace, drafts) for drafts in range(1, trace.spec.depth + 1) if drafts != best.drafts}
     held = {drafts: trace.planned(speed(costs, "judging"), one, best, "judging", len(others)) for drafts, one in others.items()}
     told_apart = {drafts for drafts, gain in held.items() if isinstance(gain, Absent) or not gain.low <= 1 <= gain.high}
     return tuple(sorted({best.drafts, *(held.keys() - told_apart)}))
@@ -76,7 +84,7 @@ def advised_length(trace: Trace, costs: BatchCosts) -> int:
     drafts, deepest = paying_length(trace, costs), trace.spec.depth
     if drafts in (0, deepest):
         return drafts
-    plans = Plan(trace.reference, drafts), Plan(trace.reference, deepest)
+    plans = at_length(trace, drafts), at_length(trace, deepest)
     gain = trace.planned(speed(costs, "judging"), *plans, "judging", MOST_TRIALS)
     return drafts if isinstance(gain, Estimate) and gain.low > 1 and gain.value >= MINIMAL_GAIN else deepest
 

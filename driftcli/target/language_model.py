@@ -34,14 +34,14 @@ from transformers import (
 from driftcli.errors import FormatError, SourceError, UsageError
 from driftcli.printable import counted_names
 from driftcli.sources.checkpoint import stored_tensors
-from driftcli.sources.files import Json, Source, holds_weights, read_config, reason, weight_files
+from driftcli.sources.files import Json, Source, holds_weights, read_config, reason
 from driftcli.sources.tensors import require_finite
 from driftcli.target.facts import TargetFacts, check_declared
+from driftcli.target.gpus import fits
 from driftcli.target.in_process import read, written
 from driftcli.target.target import Reading, Unread, Writing
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-ROOM_ON_A_GPU = 0.8  # share of a GPU's free memory that weights may fill before the model is spread; the rest is for caches (chosen by us)
 LOADING_ERRORS = (
     OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError, ArithmeticError, AssertionError, EOFError,
     UnpicklingError, SafetensorError, StrictDataclassError,
@@ -196,8 +196,10 @@ class _Loading:
             ) from error
 
 
-def load_language_model(source: Source, device: torch.device, dtype: Dtype, *, remote_code: bool = False) -> LanguageModel:
-    """Weights and tokenizer of `source`, in evaluation mode.
+def load_language_model(
+    source: Source, device: torch.device, dtype: Dtype, *, remote_code: bool = False, spread: bool = True
+) -> LanguageModel:
+    """Weights and tokenizer of `source`, in evaluation mode. spread: over all GPUs where it does not fit on one.
 
     Raises SourceError when transformers cannot read the folder, or only by code that the folder brings, and FormatError when weights are
     truncated, missing, of another shape or not finite.
@@ -206,7 +208,11 @@ def load_language_model(source: Source, device: torch.device, dtype: Dtype, *, r
     check_declared(source.name, config, {name: stored.shape for name, stored in stored_tensors(source).items()})
     with _Loading(source.name):
         tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=remote_code)
-        settings = {"dtype": choose_dtype(dtype, device), "device_map": _placement(source, device), "trust_remote_code": remote_code}
+        settings = {
+            "dtype": choose_dtype(dtype, device),
+            "device_map": _placement(source, device, spread=spread),
+            "trust_remote_code": remote_code,
+        }
         model, report = _model(source, settings)
     _check_whole(source, model, report)
     if not tokenizer.is_fast:
@@ -275,9 +281,8 @@ def _check_whole(source: Source, model: PreTrainedModel, report: dict[str, Any])
     require_finite(source.name, dict(model.named_parameters()))
 
 
-def _placement(source: Source, device: torch.device) -> str | dict[str, torch.device]:
-    if device.type != "cuda" or torch.cuda.device_count() < 2:
+def _placement(source: Source, device: torch.device, *, spread: bool) -> str | dict[str, torch.device]:
+    if device.type != "cuda" or torch.cuda.device_count() < 2 or not spread:
         return {"": device}
-    size = sum(path.stat().st_size for path in weight_files(source))
     free, _ = torch.cuda.mem_get_info(device)
-    return "auto" if size > ROOM_ON_A_GPU * free else {"": device}
+    return {"": device} if fits(source, free) else "auto"

@@ -55,9 +55,13 @@ class RunFolder:
         files = {table: self._file(table, condition, batch) for table in tables}
         sound = not any(damage(file, table, self.request, prompts) for table, file in files.items())
         if not sound:
-            for table in TABLES:
-                self._file(table, condition, batch).unlink(missing_ok=True)
+            self.drop(condition, batch)
         return sound
+
+    def drop(self, condition: str, batch: Sequence[str]) -> None:
+        """Remove one cell."""
+        for table in sorted(TABLES, key=lambda name: name != "steps"):
+            self._file(table, condition, batch).unlink(missing_ok=True)
 
     def write_cell(self, condition: str, batch: Sequence[str], tables: Mapping[str, Sequence[Columns]]) -> None:
         """Write the tables of one cell, steps last."""

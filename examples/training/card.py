@@ -32,6 +32,19 @@ behind the final norm, feeds back its own behind `shared_head.norm`, and shares 
 - **Held-out loss** at unrolled steps 1 to {unroll}: {nats} nats; agreement with the target's choice:
   {agreement} (`loss.csv` has the curve).
 """
+DFLASH = """# DFlash drafter for {target}
+
+{start}, in z-lab's layout, bfloat16. A block is the anchor's token and {unroll} mask tokens, which it guesses in one pass, each row reading
+the target's streams of all before the anchor and the whole block. Embedding and output head are the target's.
+
+{data}
+- **Training**: `examples/train_dflash.py --block-size {block} --steps {steps} --tokens {batch} --rows {rows} --rate {rate:g}
+  --seed {seed}`, about {passes:.1f} passes; cross-entropy against the target's distribution over its whole
+  vocabulary, weighted by 0.8 a guess, on blocks behind {rows} reply tokens drawn from each batch, held-out ones too. The layers began from
+  nothing.
+- **Held-out loss** of guesses 1 to {unroll}: {nats} nats; agreement with the target's choice:
+  {agreement} (`loss.csv` has the curve).
+"""
 DATA = """- **Target**: {target}.
 - **Data**: {count:,} conversations: {tokens:,} tokens, {said:,} of them replies. Half have more than {median}
   tokens, the longest has {longest:,}; {held_out} conversations are held out."""
@@ -69,12 +82,13 @@ def write_card(out: Path, target: str, data: Streams, plan: Plan) -> None:
         "median": lengths[len(lengths) // 2],
         "longest": lengths[-1],
         "held_out": len(kept),
+        "block": plan.unroll + 1,
         "batch": plan.tokens,
         "passes": plan.steps * plan.tokens / (sum(lengths) * len(trained) / len(lengths)),
         "nats": _shown(last, "held_out_loss"),
         "agreement": _shown(last, "held_out_agreement"),
     }
-    card = MTP if plan.head == "mtp" else EAGLE3
+    card = {"mtp": MTP, "dflash": DFLASH}.get(plan.head, EAGLE3)
     (out / "README.md").write_text(card.format(**said, data=DATA.format(**said)), encoding="utf-8")
 
 

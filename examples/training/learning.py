@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from driftcli.errors import FormatError, RunError
 from driftcli.target.language_model import LanguageModel
 from training.conversations import Conversation, packed
-from training.layer import Layer
 from training.losses import Loss, Precision, TargetHead, pooled, unrolled_losses
 from training.sampling import Among, Drawn
 from training.streams import Streams
@@ -43,7 +42,7 @@ class Plan:
     the steps were made to fill, 0 where they were given. rows: counted of each batch, 0 for all.
     """
 
-    head: Literal["pre", "post", "mtp"]
+    head: Literal["pre", "post", "mtp", "dflash"]
     unroll: int
     plain: int
     steps: int
@@ -103,7 +102,7 @@ def chosen_precision(device: torch.device) -> Precision:
     return "float32" if device.type == "cpu" else "bfloat16"
 
 
-def optimiser_of(head: Layer, rate: float) -> torch.optim.AdamW:
+def optimiser_of(head: nn.Module, rate: float) -> torch.optim.AdamW:
     """The optimiser of every head here."""
     return torch.optim.AdamW(head.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.01)
 
@@ -112,7 +111,7 @@ def optimiser_of(head: Layer, rate: float) -> torch.optim.AdamW:
 class Run:
     """The head, its optimiser, and where it stands in its plan."""
 
-    head: Layer
+    head: nn.Module
     optimiser: torch.optim.AdamW
     folder: Path
     plan: Plan
@@ -155,10 +154,18 @@ class Run:
         self.step += 1
 
 
-def train(run: Run, data: Streams, target: LanguageModel, read: TargetHead, frequent: Tensor | None = None) -> None:
+def train(
+    run: Run,
+    data: Streams,
+    target: LanguageModel,
+    read: TargetHead,
+    frequent: Tensor | None = None,
+    losses: Callable[..., Iterator[Loss]] = unrolled_losses,
+) -> None:
     """Train to the last step of the plan, printing progress, writing `loss.csv` and the state now and then.
 
-    frequent: tokens that the loss is over, beside some drawn for each batch; all by default.
+    frequent: tokens that the loss is over, beside some drawn for each batch; all by default. losses: of a batch, one an unrolled step or
+    guess, as `unrolled_losses` has them.
     """
     device, embed = target.device, target.embedding.float()
     lengths = [len(talk.ids) for talk in data.conversations]
@@ -170,7 +177,7 @@ def train(run: Run, data: Streams, target: LanguageModel, read: TargetHead, freq
 
     def losses_of(rows: Sequence[int], unroll: int, drawn: Drawn, among: Among | None = None) -> list[Loss]:
         with torch.autocast(device.type, torch.bfloat16, enabled=run.plan.precision == "bfloat16"):
-            return list(unrolled_losses(run.head, embed, read, data.batch(rows, device), unroll, drawn, among))
+            return list(losses(run.head, embed, read, data.batch(rows, device), unroll, drawn, among))
 
     def learned_from(rows: Sequence[int], unroll: int, seed: int) -> list[Loss]:
         among = None if frequent is None else Among.drawn(frequent, len(read.rows), seed).to(device)
@@ -183,7 +190,7 @@ def train(run: Run, data: Streams, target: LanguageModel, read: TargetHead, freq
 
     while run.step < run.plan.steps:
         unroll = 1 if run.step < run.plan.plain else run.plan.unroll
-        run.learn(losses := learned_from(order[run.step], unroll, run.plan.seed + run.step))
+        run.learn(found := learned_from(order[run.step], unroll, run.plan.seed + run.step))
         if run.plan.minutes and run.step == MEASURED:
             learned = time.time()
             checked()
@@ -195,11 +202,11 @@ def train(run: Run, data: Streams, target: LanguageModel, read: TargetHead, freq
         left = (time.time() - started) / (run.step - first) * (run.plan.steps - run.step)
         shown = " ".join(f"{share:.3f}" for share in right)
         typer.echo(
-            f"step {run.step} of {run.plan.steps}: loss {losses[0].nats.item():.3f}, held out {nats[0].item():.3f}, "
+            f"step {run.step} of {run.plan.steps}: loss {found[0].nats.item():.3f}, held out {nats[0].item():.3f}, "
             f"agreement by step {shown}, {left:.0f} s left",
             err=True,
         )
-        said = [loss.nats.item() for loss in losses]
+        said = [loss.nats.item() for loss in found]
         note(run.folder / "loss.csv", run.step, [*said, *[None] * (run.plan.unroll - len(said)), *nats.tolist(), *right.tolist()])
         run.save()
 

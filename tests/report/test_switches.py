@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import get_args
 
 from driftcli.domain import SYSTEM_NAMES, SYSTEMS, Sourced, System
+from driftcli.families.block.readings import Reading as OfBlocks
 from driftcli.families.eagle.readings import Reading
 from driftcli.report.evidence import facts_line
 from driftcli.report.notes import remarks
@@ -14,7 +15,7 @@ from tests.report.synthetic import Recipe, write_run
 
 def test_every_switch_of_a_reading_and_every_system_has_a_name() -> None:
     of_mtp = {"first_row", "rotation", "modules"}  # besides what both families have
-    assert SWITCHES.keys() == Reading.__dataclass_fields__.keys() | of_mtp
+    assert SWITCHES.keys() == Reading.__dataclass_fields__.keys() | of_mtp | OfBlocks.__dataclass_fields__.keys()
     assert SYSTEM_NAMES.keys() == set(get_args(System)) > set(SYSTEMS)
 
 

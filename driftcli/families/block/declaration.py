@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driftcli.domain import Sourced, System
+from driftcli.domain import APART, Sourced, System
 from driftcli.errors import DriftError, FormatError, UsageError
 from driftcli.families.block.anatomy import Anatomy, dissect
-from driftcli.families.block.readings import Head, Reading, declared, readings
+from driftcli.families.block.readings import DRAFTS, Head, Reading, declared, readings
 from driftcli.families.layer_config import layer_config
 from driftcli.families.layout import Format
 from driftcli.families.record import Record
@@ -63,7 +63,10 @@ class BlockDeclaration:
     def record(self, system: System | None = None) -> dict[str, Sourced]:
         """Every field with its source, in the reading of `system`."""
         chosen = Sourced(system or self.system, "assumed:asked for" if system else "default:vLLM where it can, else who trained it")
-        return {"reading": chosen, **self.head.record.fields, **self.reading(system).fields()}
+        reading = self.reading(system)
+        apart = reading.rows.value == DRAFTS and not all(reading.causal.value)
+        lengths = Sourced(APART if apart else "one the beginning of another", "tensor")
+        return {"reading": chosen, **self.head.record.fields, **reading.fields(), "draft_lengths": lengths}
 
     def others(self, system: System | None = None) -> dict[str, dict[str, Sourced]]:
         """Every other system's fields; `refused` alone where it cannot run the file."""

@@ -27,7 +27,7 @@ TRAINED: Final = "as_trained"
 RUN_BY: tuple[System, ...] = (VLLM, SGLANG, TRAINED)
 SLIDING, FULL = "sliding_attention", "full_attention"
 OWN_ROW, ANCHOR = "query", "anchor"
-DRAFTS, BLOCK = "draft tokens", "block size"
+DRAFTS, BLOCK = "1 + draft tokens", "as in training"
 ZLAB = "z-lab DFlashDraftModel"
 PLAIN = (1.0, 1.0, 0.0)  # scales of embeddings and scores, and no bound on scores
 SCALES = ("input_embedding_scale", "output_multiplier", "final_logit_softcapping")
@@ -76,7 +76,7 @@ def _plain(name: str, value: object) -> str | tuple[int, ...]:
         case "windows":
             return ", ".join("all rows" if window is None else str(window) for window in value)  # type: ignore[attr-defined]
         case "causal":
-            return ", ".join("causal" if one else "whole block" for one in value)  # type: ignore[attr-defined]
+            return ", ".join("causal" if one else "both ways" for one in value)  # type: ignore[attr-defined]
         case "scales":
             assert isinstance(value, tuple)
             embedding, scores, bound = value

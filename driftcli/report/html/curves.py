@@ -31,7 +31,14 @@ GUESSES = (
     Named("forced_accuracy", "accuracy, own state", 1),
     Named("joint_walk", "accepted to this depth", 2),
 )
+OF_BLOCKS = (
+    Named("fresh_accuracy", "accuracy, first of a block", 0),
+    Named("forced_accuracy", "accuracy, in its block", 1),
+    GUESSES[2],
+)
 MEANINGS = {
+    "accuracy, first of a block": "the same token, those before it verified",
+    "accuracy, in its block": "what guessing side by side leaves",
     "accuracy, target state": "fresh: the head at its best",
     "accuracy, own state": "forced: what feeding on itself leaves",
     "accepted to this depth": "kept: share of verify rounds",
@@ -44,6 +51,8 @@ def by_depth(run: Run, baseline: Node) -> Lines:
     rows: Sequence[Node] = baseline["by_depth"]
     alone = run.pair.no_recursion is not None
     named = [Named("forced_accuracy", "accuracy", 1), GUESSES[2]] if alone else GUESSES
+    if run.pair.guesses_side_by_side:
+        named = OF_BLOCKS
     series = [_series(rows, one) for one in named]
     if HELD in run.measured and not alone:
         series.insert(2, Series(HELD_NAME, _held(run), 3, MEANINGS[HELD_NAME]))

@@ -1,0 +1,215 @@
+"""Measuring: conditions on every batch, each cell written as soon as it is there, by one process or by several that share the cells.
+
+The first process alone writes `run.json` and removes what nothing asks for; each writes its own cells, and all wait for one another before
+anything rests on them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from time import monotonic
+
+from driftcli.conditions import BASELINE, Condition, TextSettings
+from driftcli.domain import Prompt
+from driftcli.engine.agenda import Agenda
+from driftcli.engine.cells import Batch, Holders, Work, measure_cells, tables_of
+from driftcli.engine.processes import ALONE, Processes
+from driftcli.engine.shares import Unit, stages
+from driftcli.errors import PromptError, RunError
+from driftcli.traces.reader import Run, read_run
+from driftcli.traces.writer import Plain, RunFolder
+
+Progress = Callable[[float, int, str], None]  # prompts x conditions done, a part of one too; of how many; what runs now, if anything
+LOOKED = 1.0  # seconds between two looks at what other processes have written (chosen by us)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a condition could not be measured, and on which batch, by its place."""
+
+    batch: int
+    reason: str
+
+
+@dataclass
+class Measuring:
+    """A run under way: the conditions measured so far, those that failed and why, and how many prompts x conditions of how many known.
+
+    total: of all processes, as far as it is known; done: of this one, and what it has seen of the others.
+    """
+
+    work: Work
+    agenda: Agenda
+    folder: RunFolder
+    prompts: Mapping[str, Prompt]
+    begun: Mapping[str, Plain]
+    progress: Progress
+    total: int
+    processes: Processes = ALONE
+    done: int = 0
+    conditions: list[Condition] = field(default_factory=list)
+    failed: dict[str, Failure] = field(default_factory=dict)
+    elsewhere: list[Unit] = field(default_factory=list)
+    looked: float = 0.0
+
+    def add(self, conditions: Sequence[Condition], reference: str, *, foreseen: bool = True) -> None:
+        """Measure these on every batch, in whose texts they keep the sink of `reference`; cells of the same name and other settings go."""
+        self.agenda.checked([*self.conditions, *conditions])
+        if not foreseen or reference != BASELINE:
+            self.total += len(self.prompts) * (len(conditions) if not foreseen else 1)
+        changed = [one.name for one in conditions if self.folder.known.get(one.name, plain(one)) != plain(one)]
+        self._forget(changed)
+        self._note(conditions)
+        for units in stages(conditions, len(self.folder.batches), self.processes.count):
+            while self._measure(units, reference):
+                pass
+        self.conditions += conditions
+        self._note()
+
+    def so_far(self) -> Run:
+        """The run as far as it is measured, for a probe that asks further by what it sees there."""
+        self.progress(self.done, self.total, "looking at what was measured")
+        return read_run(self.folder.path, finished=False)
+
+    def finish(self) -> None:
+        """Cells that nothing asks for any more go, and the manifest says that the run is complete."""
+        self._forget((self.folder.known.keys() - {condition.name for condition in self.conditions}) | self.failed.keys())
+        self._write({"finished": now(), "complete": True})
+
+    def _measure(self, units: Sequence[Unit], reference: str) -> bool:
+        """Measure this process's part of a stage and wait for the others; whether some of it must be measured again, since a condition
+        failed in another process on which what came after it rested here.
+        """
+        before, failed = self.done, dict(self.failed)
+        count, rank = self.processes.count, self.processes.rank
+        self.elsewhere = [unit for place, unit in enumerate(units) if place % count != rank]
+        for unit in units[rank::count]:
+            self._add_group(unit, reference)
+        if count == 1:
+            return False
+        self._gather_failures()
+        self.done = before + sum(map(self._weight, units))
+        self.progress(self.done, self.total, "")
+        if self.failed == failed:
+            return False
+        self.done = before
+        self._drop_what_rests_on(self.failed.keys() - failed.keys(), units)
+        return True
+
+    def _gather_failures(self) -> None:
+        """Let every process know what failed in any, a condition by the first batch on which it did."""
+        found = [item for one in self.processes.gathered(self.failed, self._look) for item in one.items()]
+        self.failed = dict(sorted(found, key=lambda item: -item[1].batch))
+        self.elsewhere = []
+
+    def _drop_what_rests_on(self, names: set[str], units: Sequence[Unit]) -> None:
+        """Remove cells that were measured beside a condition which had failed on an earlier batch."""
+        for unit in units if self.processes.first else ():
+            held = [self.failed[one.name].batch for one in unit.conditions if one.name in names]
+            for one in unit.conditions if held and unit.batch > min(held) else ():
+                self.folder.drop(one.name, self.folder.batches[unit.batch])
+        self.processes.agreed(lambda: None)
+
+    def _look(self) -> None:
+        """Count what other processes have written meanwhile, as far as this one is waited for by a person."""
+        if not self.processes.first or monotonic() - self.looked < LOOKED:
+            return
+        self.looked = monotonic()
+        seen = [unit for unit in self.elsewhere if self._is_written(unit)]
+        self.done += sum(map(self._weight, seen))
+        self.elsewhere = [unit for unit in self.elsewhere if unit not in seen]
+        if seen:
+            self.progress(self.done, self.total, "")
+
+    def _is_written(self, unit: Unit) -> bool:
+        names = self.folder.batches[unit.batch]
+        return all(one.name in self.failed or self.folder.is_done(one.name, names) for one in unit.conditions)
+
+    def _weight(self, unit: Unit) -> int:
+        """Prompts x conditions of a unit."""
+        return len(self.folder.batches[unit.batch]) * len(unit.conditions)
+
+    def _batch(self, unit: Unit) -> Batch:
+        """A batch with those of its prompts that the unit asks."""
+        names = self.folder.batches[unit.batch]
+        before = sum(len(batch) for batch in self.folder.batches[: unit.batch])
+        some = names[: max(0, unit.limit - before)] if unit.limit else names
+        whole = len(self.prompts)
+        return Batch(names, [self.prompts[name] for name in some], before, min(unit.limit or whole, whole))
+
+    def _forget(self, conditions: Sequence[str] | set[str]) -> None:
+        """Remove every cell of these, before any process measures on."""
+        for name in conditions if self.processes.first else ():
+            self.folder.forget(name)
+        self.processes.agreed(lambda: None)
+
+    def _note(self, begun: Sequence[Condition] = ()) -> None:
+        """Set down what is measured on every batch, and what else there may be cells of: from before, or because it is begun now."""
+        others = {**self.folder.known, **{condition.name: plain(condition) for condition in begun}}
+        self._write({"other_conditions": list(others.values())})
+
+    def _write(self, more: Mapping[str, Plain]) -> None:
+        if self.processes.first:
+            self.folder.write_manifest({**self.begun, **self._told(), **more})
+
+    def _told(self) -> dict[str, Plain]:
+        told = [(one, self.failed[one.name].reason) for one in self.conditions if one.name in self.failed]
+        failed = [{"probe": one.probe, "name": one.name, "reason": reason} for one, reason in told]
+        return {"conditions": [plain(one) for one in self.conditions if one.name not in self.failed], "failed": failed}
+
+    def _add_group(self, unit: Unit, reference: str) -> None:
+        """Measure the conditions on the same texts that have no cell yet and did not fail before."""
+        batch, group = self._batch(unit), unit.conditions
+        able = [condition for condition in group if condition.name not in self.failed]
+        asked = {prompt.id for prompt in batch.prompts}
+        open = [condition for condition in able if not self.folder.keeps(condition.name, batch.names, tables_of(condition), asked)]
+        self.done += len(batch.names) * (len(group) - len(open) * bool(batch.prompts))
+        if open and batch.prompts:
+            own = open[0].text == TextSettings()
+            self._attempt(unit, batch, open, Holders(BASELINE, reference) if own else Holders(able[0].name, able[0].name))
+        self.progress(self.done, self.total, "")
+
+    def _attempt(self, unit: Unit, batch: Batch, conditions: Sequence[Condition], holders: Holders) -> None:
+        """Measure and write them together, or one by one where that fails; one that fails alone is left out of the run with its reason, but
+        for those on which the others rest.
+        """
+
+        def say(now: str, share: float) -> None:
+            self._look()
+            self.progress(self.done + share * len(batch.names) * len(conditions), self.total, now)
+
+        try:
+            measured = measure_cells(self.work, self.folder, batch, conditions, holders, say)
+        except (PromptError, RunError) as error:
+            if len(conditions) == 1:
+                self._fail(conditions[0], unit, error)
+                self.done += len(batch.names)
+            else:
+                for condition in conditions:
+                    self._attempt(unit, batch, [condition], holders)
+            return
+        for condition in conditions:
+            try:
+                self.folder.write_cell(condition.name, batch.names, measured[condition.name])
+            except RunError as error:
+                self._fail(condition, unit, error)
+        self.done += len(batch.names) * len(conditions)
+
+    def _fail(self, condition: Condition, unit: Unit, error: PromptError | RunError) -> None:
+        if condition.full:
+            raise error
+        self.failed[condition.name] = Failure(unit.batch, str(error))
+
+
+def plain(condition: Condition) -> Plain:
+    """A condition as `run.json` holds it."""
+    found: Plain = json.loads(json.dumps(asdict(condition)))
+    return found
+
+
+def now() -> str:
+    """The time of day, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,46 @@
+"""What engines call a change of a block drafter: draft lengths that its block follows, and wirings that its config says.
+
+Read in vLLM 0.33 (v1/worker/gpu/spec_decode/dflash, model_executor/models/qwen3_dflash.py), SGLang 0.5.23 (models/dflash.py) and z-lab's
+dflash 0.1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from driftcli.conditions import worded
+from driftcli.domain import PairCard
+from driftcli.mitigations.serving import NO_SWITCH, Engine, draft_length
+
+IN_CONFIG = "in the drafter's config.json"
+NOT_SERVED = f"{NO_SWITCH}: not known to serve block drafters"
+
+
+def length_typed(drafts: int, pair: PairCard) -> dict[Engine, str]:
+    """Rounds of `drafts` proposals, as an engine is told them for this pair's drafter."""
+    if not pair.guesses_side_by_side:
+        return draft_length(drafts, self_feeding=pair.no_recursion is None)
+    return {
+        "vllm": f"--speculative-config: {json.dumps({'num_speculative_tokens': drafts})[1:-1]}",
+        "sglang": f"{NO_SWITCH}: its block has as many rows as block_size says",
+        "tensorrt-llm": NOT_SERVED,
+        "transformers": NOT_SERVED,
+    }
+
+
+def _layer_ids(value: object) -> str:
+    assert isinstance(value, tuple)
+    ids = json.dumps({"target_layer_ids": [boundary - 1 for boundary in value]})[1:-1]
+    return f"{ids} in dflash_config, or {json.dumps({'aux_hidden_state_layer_ids': list(value)})[1:-1]} in speculators' layout, {IN_CONFIG}"
+
+
+def _rotation(value: object) -> str:
+    return f"{json.dumps({'is_neox_style': value == 'halves'})[1:-1]} {IN_CONFIG}"
+
+
+def block_wiring(changes: Mapping[str, object]) -> dict[Engine, str]:
+    """What to write into a block drafter's config, given `Wiring.changes`."""
+    made = {"capture": _layer_ids, "rotation": _rotation}
+    text = "; ".join(made[name](value) if name in made else f"{name} {worded(value)}" for name, value in changes.items())
+    return {"vllm": text, "sglang": text, "tensorrt-llm": NOT_SERVED, "transformers": NOT_SERVED}

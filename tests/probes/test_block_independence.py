@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from driftcli.testing import Head, compute_probe, pair_card
+from probes.block_independence import BlockIndependence
+
+BLOCKS = replace(pair_card(no_recursion="it guesses a block in one pass"), family="block")
+
+
+@pytest.mark.parametrize(
+    ("forced", "severity"),
+    [((80, 70, 60, 40), "severe"), ((80, 76, 70, 64), "moderate"), ((80, 79, 78, 78), None)],  # 50%, 20% and 2% of 80 are lost
+)
+def test_what_guessing_side_by_side_costs_is_graded_at_the_deepest_guess(forced: tuple[int, ...], severity: str | None) -> None:
+    found = compute_probe(BlockIndependence(), head=Head(forced=forced), pair=BLOCKS).findings.values()
+    assert [finding.severity for finding in found] == ([severity] if severity else [])
+    for finding in found:
+        assert finding.code == "BLOCK-GAP"
+        assert f"{forced[-1]}% in the block, 80% as the first of one" in finding.claim
+
+
+def test_nothing_is_said_of_chains_or_of_a_drafter_that_knows_too_little() -> None:
+    loss = Head(forced=(80, 60, 40, 20))
+    assert compute_probe(BlockIndependence(), head=loss, pair=pair_card()).codes == []
+    assert compute_probe(BlockIndependence(), head=loss, pair=pair_card(no_recursion="a causal language model")).codes == []
+    weak = Head(fresh=(8, 8, 8, 8), forced=(8, 6, 4, 2))
+    assert compute_probe(BlockIndependence(), head=weak, pair=BLOCKS).codes == []
