@@ -23,8 +23,10 @@ def on_some(conditions: Sequence[Condition], whole: int) -> list[str]:
 
 def untold(pair: LoadedPair) -> list[str]:
     """What the engine that serves the target does not tell of it."""
-    served = pair.target.served
-    return [] if served is None else [f"{served.engine} does not tell the entropy of the target, so target_entropy is null in the traces"]
+    served, why = pair.target.served, pair.target.untold
+    if served is None or why is None:
+        return []
+    return [f"{served.engine} does not tell the entropy of the target ({why}), so target_entropy is null in the traces"]
 
 
 def cramped(pair: LoadedPair, prompts: Sequence[Prompt], spec: RunSpec) -> list[str]:

@@ -136,7 +136,7 @@ def read(target: Weights, ids: Sequence[int], prompt_length: int, boundaries: Se
             wanted = whole[at + 1 : at + 1 + len(chunk)][-out.logits.shape[1] :].to(out.logits.device)
             if at + len(chunk) < start:
                 continue
-            prob, entropy = _prob_and_entropy(out.logits[0] / temperature, wanted)
+            prob, entropy = prob_and_entropy(out.logits[0] / temperature, wanted)
             probs.append(prob.cpu())
             entropies.append(entropy.cpu())
             agrees.append((out.logits[0].argmax(-1) == wanted).cpu())
@@ -144,7 +144,7 @@ def read(target: Weights, ids: Sequence[int], prompt_length: int, boundaries: Se
     return Reading(torch.cat(probs), torch.cat(entropies), torch.cat(agrees), streams)
 
 
-def _prob_and_entropy(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def prob_and_entropy(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Probability of the wanted tokens and entropy in nats; (query, vocabulary) -> (query,) each."""
     gaps = (logits.float() - logits.amax(-1, keepdim=True)).clamp_(min=LEAST)
     weights = gaps.exp()

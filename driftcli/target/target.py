@@ -113,6 +113,10 @@ class Target(Protocol):
     def served(self) -> Served | None:
         """The engine that serves it, None for transformers in this process."""
 
+    @property
+    def untold(self) -> str | None:
+        """Why its entropies, and its probabilities at a temperature, are not told; None where they are."""
+
     def start(self, boundaries: Sequence[int]) -> None:
         """Be ready to write, and to read with the streams at these boundaries."""
 

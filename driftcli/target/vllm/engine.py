@@ -40,6 +40,7 @@ OURS = {  # arguments that driftcli gives
     "spec_model": "",
     "spec_tokens": "",
     "kv_transfer_config": "",
+    "scheduler_cls": "",
     "enable_prefix_caching": "",
     "generation_config": "",
     "skip_tokenizer_init": "",
@@ -132,6 +133,9 @@ def start(name: str, settings: Settings) -> Engine:
     try:
         with loading(name), prints_aside():
             return Engine(name, LLM(**settings), bool(settings["enforce_eager"]))
+    except SourceError:
+        cleanup_dist_env_and_memory()
+        raise
     finally:
         torch.set_num_threads = kept
 
