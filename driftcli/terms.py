@@ -190,6 +190,17 @@ TERMS: tuple[Term, ...] = (
         ("same replies",),
     ),
     Term(
+        "engine",
+        "What runs the target. By default transformers in this process; by --engine vllm it is vLLM (driftcli[vllm]), which measures the "
+        "target as served, with that engine's kernels, precision and quantisation. --engine-args holds the arguments of vLLM's engine as "
+        'JSON. All GPUs of a machine: \'{"tensor_parallel_size": 8}\', with "enable_expert_parallel": true where the target has experts. '
+        "Two machines of 8 GPUs: begin a Ray cluster (`ray start --head` on one, `ray start --address HOST:6379` on the other), then on "
+        'the first \'{"tensor_parallel_size": 16, "distributed_executor_backend": "ray"}\'; driftcli is installed on both, in the '
+        "same place, and --out lies on a disk that both see. pipeline_parallel_size is refused for drafters that read the target's "
+        "hidden states, which vLLM does not hand out of stages; data_parallel_size is refused, since it takes a process a replica.",
+        ("engines", "vllm", "engine-args", "tensor parallel", "several GPUs", "several machines", "ray"),
+    ),
+    Term(
         "95% interval",
         "Prompts are drawn again and again from those of the run; the number lies inside for 95 of 100 such runs on other prompts "
         "like these.",
