@@ -3,11 +3,12 @@
 A checkpoint whose capture layers, feedback, norms, map or rotation are read otherwise than they were trained mimics drift, so this comes
 first. Every other wiring is scored by the log-likelihood of the same wanted tokens, prompt by prompt against the declared one: at depth 1,
 where nothing is fed back yet, but for the feedback, which counts from depth 2 on, and over whole blocks where tokens are guessed side by
-side; readings of the vocabulary map by right guesses, since they cover different tokens. One change at a time; what helps most on one half of the prompts is judged on the other, and taken over; then
-again from there, until nothing helps. A round judges one change, so no correction for many tries is due. Where the halves do not settle it,
-all prompts together decide: a gain that they show leaves the wiring undecided, one that they do not exclude leaves it open, and either
-comes before any other advice. A head that guesses no better than the most frequent token gains by whatever makes it less sure, so such a
-gain is none; and gains of 1 in a norm make any head less sure, so they must give right guesses too.
+side; readings of the vocabulary map by right guesses, since they cover different tokens. One change at a time; what helps most on one half
+of the prompts is judged on the other, and taken over; then again from there, until nothing helps. A round judges one change, so no
+correction for many tries is due. Where the halves do not settle it, all prompts together decide: a gain that they show leaves the wiring
+undecided, one that they do not exclude leaves it open, and either comes before any other advice. A head that guesses no better than the
+most frequent token gains by whatever makes it less sure, so such a gain is none; and gains of 1 in a norm make any head less sure, so they
+must give right guesses too.
 """
 
 from __future__ import annotations

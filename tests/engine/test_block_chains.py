@@ -16,6 +16,7 @@ from driftcli.engine.block_chains import draft_blocks
 from driftcli.engine.chains import Drafted
 from driftcli.engine.rows import region_shares
 from driftcli.engine.trajectories import Trajectory
+from driftcli.families.block.alternatives import alternatives
 from driftcli.families.block.declaration import declare_block
 from driftcli.families.block.drafter import Block
 from driftcli.families.block.loading import read_block
@@ -163,6 +164,18 @@ def windowed(block: Block, window: int | None, *, from_anchor: bool = False) -> 
     """The same with another window in its first layer."""
     first, *others = block.layers
     return replace(block, layers=(replace(first, layer=replace(first.layer, window=window, from_anchor=from_anchor)), *others))
+
+
+@pytest.mark.parametrize("name", ["zlab", "zlab-sliding", "deepspec-vanilla"])
+def test_every_wiring_that_the_files_leave_open_gives_other_scores(name: str, target: LanguageModel, tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(Source(name, write(CASES[name], tmp_path / name)))
+    declaration = declare_block(checkpoint, detect(checkpoint.source, checkpoint.config, checkpoint.shapes), target.facts)
+    block, _ = read_block(declaration, target)
+    plain, _ = draft(block, 4)
+    for wiring in alternatives(declaration, None, (1, 2)):
+        if wiring.capture is None:  # other layers are other streams, which the golden text does not have
+            other, _ = draft(block.wired(wiring), 4)
+            assert off(other, torch.stack(plain, dim=1)) > 100 * TOLERANCE, str(wiring)
 
 
 def test_the_rows_of_a_block_change_every_guess_and_those_of_a_causal_one_none(target: LanguageModel, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def read_block(d: BlockDeclaration, target: Target, system: System | None = None
     stored = read_some(d.checkpoint.source, wanted.values())
     held = {name: stored[raw].to(like) for name, raw in wanted.items()}
     require_bounded(f"{d.checkpoint.source.name} as {like.dtype}", {wanted[name]: tensor for name, tensor in held.items()})
-    shared = reading.rows_of.value == SHARED_ROWS and "d2t" not in a.names
+    shared = reading.rows_of.value == SHARED_ROWS
     own, head = (None if shared else held.get(f"{name}.weight") for name in ("embed_tokens", "lm_head"))
     _require_width(d, target, own is None or head is None)
     to_target = torch.from_numpy(d.to_target).to(like.device)

@@ -28,7 +28,7 @@ RUN_BY: tuple[System, ...] = (VLLM, SGLANG, TRAINED)
 SLIDING, FULL = "sliding_attention", "full_attention"
 OWN_ROW, ANCHOR = "query", "anchor"
 FILL_IN, ANCHOR_FIRST = "their own place", "the place behind them"  # what a row guesses
-OWN, SHARED = "own, where the file has it", "target's"
+OWN, SHARED = "own where the file has it", "target's"
 DRAFTS, BLOCK = "as drafted", "as in training"
 ZLAB = "z-lab DFlashDraftModel"
 PLAIN = (1.0, 1.0, 0.0)  # scales of embeddings and scores, and no bound on scores
@@ -106,6 +106,11 @@ class Head:
         return self.format.name.startswith("DSpark")
 
     @property
+    def owns_rows(self) -> bool:
+        """Whether it has embeddings or output rows of its own."""
+        return any(f"{name}.weight" in self.anatomy.names for name in ("embed_tokens", "lm_head"))
+
+    @property
     def is_speculators(self) -> bool:
         """Whether its fields are named as speculators names them."""
         return self.format.producer == "speculators"
@@ -156,7 +161,7 @@ def _read(system: System, head: Head) -> Reading | DriftError:
         rotation=_rotation(system, head),
         scales=_scales(system, head),
         slots=_slots(system, head),
-        rows_of=Said(SHARED if system == SGLANG else OWN, f"default:{system}"),
+        rows_of=Said(SHARED if system == SGLANG or not head.owns_rows else OWN, f"default:{system}"),
         rope=Said(settings, f"config:{', '.join(head.layers.inside + key for key in given)}" if given else "default:Qwen3Config"),
     )
 
