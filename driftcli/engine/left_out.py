@@ -41,12 +41,13 @@ def cramped(pair: LoadedPair, prompts: Sequence[Prompt], spec: RunSpec) -> list[
                 f"prompt {prompt.id}: its tokenizer gives token {max(ids)}, the target's embedding has {len(target.embedding)} rows; "
                 "the tokenizer is not that of these weights, so fetch it again"
             )
+        if target.room is not None and len(ids) + replies > target.room:
+            whose = "the target has" if target.served is None else f"{target.served.engine}'s engine has for a text"
+            raise PromptError(
+                f"prompt {prompt.id}: takes {len(ids)} tokens as rendered and up to {replies} for what is replied, {whose} {target.room} "
+                "positions; shorten it, leave it out, or ask for shorter replies (--max-new-tokens)"
+            )
         if room is not None and len(ids) + replies > room:
-            if not target.has_rotary_positions:
-                raise PromptError(
-                    f"prompt {prompt.id}: takes {len(ids)} tokens as rendered and up to {replies} for what is replied, the target "
-                    f"has {room} positions; shorten it, leave it out, or ask for shorter replies (--max-new-tokens)"
-                )
             long.append(prompt.id)
     if not long:
         return []

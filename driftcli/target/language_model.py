@@ -72,9 +72,9 @@ class LanguageModel:
         )
 
     @property
-    def has_rotary_positions(self) -> bool:
-        """Whether positions are rotations, which can be computed beyond those that the config admits; a table of embeddings ends there."""
-        return getattr(self.config, "rope_parameters", None) is not None
+    def room(self) -> int | None:
+        """Positions of a table of embeddings, None where they are rotations, which can be computed beyond those that the config admits."""
+        return None if getattr(self.config, "rope_parameters", None) is not None else self.facts.positions
 
     @property
     def device_name(self) -> str:

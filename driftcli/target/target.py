@@ -90,8 +90,8 @@ class Target(Protocol):
         """What a drafter's checkpoint is held against."""
 
     @property
-    def has_rotary_positions(self) -> bool:
-        """Whether positions are rotations, which can be computed beyond those that the config admits."""
+    def room(self) -> int | None:
+        """Positions that a text may have at most, None where they can be computed beyond those that the config admits."""
 
     @property
     def embedding(self) -> Tensor:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,12 +62,13 @@ def is_equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
 Case = tuple[Path, Path]
 PAIRS: dict[str, Callable[[], list[str]]] = {
     "bundled": lambda: ["--drafter", "bundled:post-norm", "--limit", "4", "--max-new-tokens", "24"],
+    "bundled, which drafts for itself": lambda: ["--drafter", "bundled:target", "--limit", "4", "--max-new-tokens", "24"],
     "SmolLM2 post-norm": lambda: ["--target", named("DRIFTCLI_SMOLLM2"), "--drafter", str(REAL / "post-norm"), "--limit", "2"],
     "SmolLM2 MTP": lambda: ["--target", named("DRIFTCLI_SMOLLM2"), "--drafter", str(REAL / "mtp"), "--limit", "2", "--depth", "4"],
 }
 
 
-@pytest.fixture(scope="module", params=[name for name in PAIRS if name == "bundled" or os.environ.get("DRIFTCLI_SMOLLM2")])
+@pytest.fixture(scope="module", params=[name for name in PAIRS if name.startswith("bundled") or os.environ.get("DRIFTCLI_SMOLLM2")])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """The same request by transformers and by vLLM, the target's replies written by each."""
     folder, python = tmp_path_factory.mktemp("engines"), named("DRIFTCLI_VLLM")
@@ -158,6 +161,43 @@ def test_replies_are_drawn_from_those_probabilities(drawn: Case) -> None:
     assert abs(sum(surprise)) < 4 * math.sqrt(sum(one * one for one in surprise))  # a sum of differences whose mean is 0
 
 
+INTERRUPTED = ["--engine", "vllm", "--drafter", "bundled:post-norm", "--limit", "12", "--batch-size", "4", "--max-new-tokens", "24"]
+
+
+def cells(run: Path) -> int:
+    return len(list((run / "steps").glob("*.parquet")))
+
+
+def ended(out: Path, number: int, options: list[str]) -> tuple[int, str]:
+    """How a run ends that gets a signal as soon as one more batch is measured, and what it says."""
+    asked, before = ["diagnose", "--out", str(out), "--device", "cpu", "--dtype", "float32", *options], cells(out)
+    quiet = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(ROOT)}
+    command = [named("DRIFTCLI_VLLM"), "-c", COMMAND, *asked]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, **quiet}) as run:
+        while run.poll() is None and cells(out) == before:
+            time.sleep(0.005)
+        run.send_signal(number)
+        _, said = run.communicate()
+    return run.returncode, " ".join(said.split())
+
+
+def test_a_run_that_is_interrupted_and_then_killed_goes_on_to_the_same_rows_and_leaves_no_stream_behind(tmp_path: Path) -> None:
+    options, out = [*INTERRUPTED, "--probe", "vocabulary", "--no-quick"], tmp_path / "stopped"
+    code, said = ended(out, signal.SIGINT, options)
+    assert code == 130 and "this goes on from there: driftcli diagnose" in said, said[-2000:]
+    assert cells(out) == 1 and not (out / ENGINE_FOLDER).exists()
+    assert ended(out, signal.SIGKILL, options)[0] == -signal.SIGKILL
+    assert cells(out) == 2
+    (out / ENGINE_FOLDER).mkdir(exist_ok=True)
+    (out / ENGINE_FOLDER / "driftcli-1-0.safetensors").write_bytes(b"left behind")
+    diagnosed(named("DRIFTCLI_VLLM"), out, *options)
+    assert not (out / ENGINE_FOLDER).exists()
+    whole = diagnosed(named("DRIFTCLI_VLLM"), tmp_path / "whole", *options)
+    for name in ("trajectories", "steps", "heads", "streams"):
+        one, other = (ds.dataset(sorted((run / name).glob("*.parquet"))).to_table() for run in (out, whole))
+        assert one.equals(other)
+
+
 SEVERAL = """
 import json, sys
 from driftcli.cli.main import main
@@ -171,6 +211,9 @@ REFUSED = {  # arguments of the engine, how the command ends, and what it says
     '{"tensor_paralel_size": 2}': (2, "did you mean tensor_parallel_size?"),
     '{"model": "another"}': (2, "model is not to be given, since --target says it"),
     '{"hf_token": "a secret"}': (2, "since HF_TOKEN in the environment says it"),
+    '{"data_parallel_size": 2}': (2, "spread that one by tensor_parallel_size"),
+    '{"pipeline_parallel_size": 2}': (2, "spread the target by tensor_parallel_size, also over machines"),
+    '{"max_model_len": 130}': (3, "vLLM's engine has for a text 129 positions; shorten it"),
     '{"quantization": "no such scheme"}': (3, "does not run this target as asked"),
 }
 

@@ -149,6 +149,11 @@ def dtype_computed(name: str, settings: Settings) -> torch.dtype:
 
 def check_args(args: Mapping[str, Json]) -> None:
     """UsageError for arguments that vLLM's engine does not have, or that are not the user's to give."""
+    if args.get("data_parallel_size", 1) != 1:
+        raise UsageError(
+            "--engine-args: data_parallel_size above 1 needs a process of its own for each replica of the target, and "
+            "driftcli runs one; spread that one by tensor_parallel_size, with enable_expert_parallel where there are experts"
+        )
     known = {field.name for field in fields(EngineArgs)}
     for name in args:
         if name in OURS:

@@ -19,7 +19,7 @@ from vllm import SamplingParams
 from vllm import __version__ as VERSION
 from vllm.sampling_params import RequestOutputKind
 
-from driftcli.errors import FormatError, RunError, SourceError
+from driftcli.errors import FormatError, RunError, SourceError, UsageError
 from driftcli.sources.files import Json, Source
 from driftcli.target.facts import TargetFacts
 from driftcli.target.in_process import until_end
@@ -32,7 +32,7 @@ from driftcli.target.vllm.streams import HandedOver
 
 SHARE = 0.7  # of a GPU's memory that vLLM may take, which leaves room for the drafter (chosen by us)
 CPU_CACHE = 1 << 30  # bytes of its cache on a CPU (chosen by us)
-AHEAD = 1 << 29  # bytes of streams that may wait on the disk for texts that are read together (chosen by us)
+AHEAD = 1 << 29  # bytes of what is said of texts that are read together, for a moment on the disk, then in memory (chosen by us)
 TOLD = 1 << 10  # bytes a token of what vLLM says of it, about
 CHECKED = (
     "Speculative decoding lets a small model draft a few tokens, which the large one verifies at once: 12 * 7 = 84, and "
@@ -95,9 +95,9 @@ class VllmTarget:
         return self._outline.generation_config
 
     @property
-    def has_rotary_positions(self) -> bool:
-        """As its config has it."""
-        return self._outline.has_rotary_positions
+    def room(self) -> int:
+        """Positions of the engine, but for one that is kept free for the token that ends a reading."""
+        return self._running().room - 1
 
     @property
     def embedding(self) -> Tensor:
@@ -135,6 +135,11 @@ class VllmTarget:
         """
         layers = self._layers()
         needed = {min(boundary, layers) for boundary in boundaries}
+        if needed and self._settings.get("pipeline_parallel_size", 1) != 1:
+            raise UsageError(
+                f"--engine-args: vLLM {VERSION} hands out no streams of a target in stages (pipeline_parallel_size); leave it out, and "
+                "spread the target by tensor_parallel_size, also over machines"
+            )
         self._streams.clear()  # of a run that was killed
         try:
             self._run(needed | ({layers} if self._output is not None else set()))
@@ -168,7 +173,7 @@ class VllmTarget:
         return [until_end(list(answer.outputs[0].token_ids), ends) for answer in answers]
 
     def read_all(self, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float = 1.0) -> Iterator[Reading]:
-        """As the contract of a target, as many texts together as may wait on the disk; RunError for streams that the engine was not
+        """As the contract of a target, many texts together within a bound on memory and disk; RunError for streams that the engine was not
         started for, and for probabilities that are not told.
         """
         layers = self._layers()
@@ -187,18 +192,15 @@ class VllmTarget:
         return AHEAD // (len(self._streams.boundaries) * self.embedding.shape[1] * self.embedding.itemsize + TOLD)
 
     def _heard(self, texts: Sequence[Sequence[int]]) -> Iterator[_Heard]:
-        """What the engine says of texts that it runs together; no file is left, also of those that nobody asks for any more."""
+        """What the engine says of texts that it runs together, whose streams are taken from the disk before the first is looked at."""
         self._require_room(max(map(len, texts)))
         asked, last = self._streams.asked(), RequestOutputKind.FINAL_ONLY
         sampling = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=1, detokenize=False, extra_args=asked, output_kind=last)
         answers = self._running().answers([Request(ids, sampling) for ids in texts])
-        try:
-            for ids, answer in zip(texts, answers, strict=True):
-                told = [{token: one.logprob for token, one in some.items()} for some in answer.prompt_logprobs[1:]]
-                yield _Heard(told, self._taken(answer, len(ids) - 1) if asked else {})
-        finally:
-            for answer in answers if asked else []:
-                _file(answer).unlink(missing_ok=True)
+        streams = [self._taken(answer, len(ids) - 1) if asked else {} for ids, answer in zip(texts, answers, strict=True)]
+        for answer, taken in zip(answers, streams, strict=True):
+            told = [{token: one.logprob for token, one in some.items()} for some in answer.prompt_logprobs[1:]]
+            yield _Heard(told, {boundary: stream.to(self.device) for boundary, stream in taken.items()})
 
     @torch.inference_mode()
     def _reading(self, text: Unread, heard: _Heard, boundaries: Sequence[int], temperature: float) -> Reading:
@@ -228,7 +230,7 @@ class VllmTarget:
 
     def _taken(self, answer: Any, rows: int) -> dict[int, Tensor]:
         """The streams of a request that is done, and its file is gone."""
-        path, engine = _file(answer), self._running()
+        path, engine = Path(answer.kv_transfer_params["hidden_states_path"]), self._running()
         for _ in range(STEPS):
             if path.exists():
                 break
@@ -237,7 +239,7 @@ class VllmTarget:
             raise RunError(
                 f"{path}: vLLM wrote no streams there, expected those of a text; is the folder on a disk that all its workers see?"
             )
-        return {boundary: stream.to(self.device) for boundary, stream in self._streams.take(path, rows).items()}
+        return self._streams.take(path, rows)
 
     def _normed(self, last: Tensor) -> Tensor:
         """The stream behind the final norm, boundary L + 1, from the one before it, which is the last that vLLM hands out."""
@@ -261,18 +263,12 @@ class VllmTarget:
         return self._engine
 
     def _require_room(self, tokens: int) -> None:
-        """RunError for a text of more tokens than the engine has positions; one more is kept free, for the token that ends a reading."""
-        room = self._running().room
-        if tokens + 1 > room:
+        """RunError for a text of more tokens than there is room for."""
+        if tokens > self.room:
             raise RunError(
-                f"a text of up to {tokens} tokens does not fit the {room} positions of vLLM's engine, with one kept free; shorten it, "
-                "or give the engine more memory, or --engine-args '{\"max_model_len\": ...}'"
+                f"a text of up to {tokens} tokens does not fit the {self.room} positions that vLLM's engine has for it; ask for shorter "
+                "ones, give the engine more memory, or --engine-args '{\"max_model_len\": ...}'"
             )
-
-
-def _file(answer: Any) -> Path:
-    """Where a request's streams are handed over."""
-    return Path(answer.kv_transfer_params["hidden_states_path"])
 
 
 def _saying(writing: Writing) -> Callable[[Sequence[int]], None] | None:
