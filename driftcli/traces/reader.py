@@ -350,7 +350,9 @@ class Run(Pooled):
 
     def cannot_plan(self, plan: Plan) -> Absent | None:
         """Why decoding by a plan cannot be counted, None where it can."""
-        reason = lacks_for_stop(plan.condition, self._grids(plan.condition)["free"], plan.stop) if plan.stop else ""
+        reason = "" if plan.condition in (self.reference, *self.measured) else f"{plan.condition} is none of the run's conditions"
+        if not reason and plan.stop and plan.condition not in self.failed:
+            reason = lacks_for_stop(plan.condition, self._grids(plan.condition)["free"], plan.stop)
         return Absent(reason) if reason else None
 
     def plan_sums(self, plan: Plan) -> Sums:
