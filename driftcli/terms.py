@@ -179,6 +179,12 @@ TERMS: tuple[Term, ...] = (
         ("improved", "regressed", "equal", "no difference seen", "cannot tell", "equivalence band", "band"),
     ),
     Term(
+        "twin",
+        "The target of another run of the same prompts that this one is held against (--against-target), mostly the float model of which "
+        "this target is a quantised copy.",
+        ("twin-replies", "twin target"),
+    ),
+    Term(
         "replayed",
         "The run's own reply put behind a changed prompt, so that the text to predict stays the same.",
         ("same replies",),

@@ -1,6 +1,7 @@
 """Blocks of every anchor of a trajectory at once, on keys of the verified positions that all of them share.
 
-A block drafter guesses a block in one pass, so nothing is fed back: the forced chain of an anchor is its block, and so is the free one.
+A block drafter guesses a block in one pass, so nothing is fed back: the forced chain of an anchor is its block, and so is the free one,
+unless each token's scores are corrected by the token before it, the text's or its own.
 The control of its depth `d` is the first guess of the block anchored `d - 1` positions later: the same text to guess with the target's own
 tokens, and its streams, in front of it. In a block whose rows see one another the number of rows moves every guess, so a draft length is
 drafted by itself and never cut from a longer block.
@@ -72,10 +73,13 @@ def draft_blocks(
     index = torch.arange(rows, device=fused.device)
     tables = drafter.rope(rows + drafter.rows(settings.depth) + 1)
     run = _Blocks(drafter, trajectory, settings, tables, Rows.of(kept, (), 0.0, index).kept)
-    every = run.guess(*run.through(fused, first + torch.arange(n_all, device=fused.device)))
+    outputs, masses = run.through(fused, first + torch.arange(n_all, device=fused.device))
+    every = run.guess(outputs, masses, forced=True)
     behind = kept_inside(every, run.ids, first)[n_anchors:] if to_end else None
-    chain = [queries.pick(torch.arange(n_anchors, device=fused.device)) for queries in every] if n_anchors else []
-    return DraftedBlocks(n_anchors, every[0], chain, chain if free else [], behind, drafter.guessing(1) == 1)
+    own = run.guess(outputs, masses, forced=False) if free and drafter.correction else every
+    places = torch.arange(n_anchors, device=fused.device)
+    chain, deployed = ([queries.pick(places) for queries in found] if n_anchors else [] for found in (every, own))
+    return DraftedBlocks(n_anchors, every[0], chain, deployed if free else [], behind, drafter.guessing(1) == 1)
 
 
 @dataclass(frozen=True)
@@ -126,14 +130,22 @@ class _Blocks:
             return BlockSight(anchors, rows, layer.causal, window, False, self.seen)
         return BlockSight(anchors, rows, layer.causal, own.window, own.from_anchor, self.seen)
 
-    def guess(self, output: Tensor, masses: Masses) -> list[Queries]:
-        """Every depth's queries over all anchors; past the text's end stand guesses that nobody reads."""
+    def guess(self, output: Tensor, masses: Masses, *, forced: bool) -> list[Queries]:
+        """Every depth's queries over all anchors, a correction following the text or the guesses themselves; past the text's end stand
+        guesses that nobody reads.
+        """
         count, depth, _ = output.shape
         first, ids = self.trajectory.prompt_length, torch.cat([self.ids, self.ids.new_zeros(self.settings.depth)])
         places = torch.arange(count, device=ids.device) * depth
-        found = []
+        correction, found, state = self.drafter.correction, list[Queries](), output.new_zeros(0)
         for place in range(depth):
-            probs = (self.drafter.logits(output[:, place]) / self.trajectory.temperature).softmax(-1)
+            before = ids[first + place : first + place + count] if forced or not found else found[-1].guesses.drafted
+            logits = self.drafter.logits(output[:, place])
+            if correction is not None:
+                state = state if found else correction.begin(count)
+                bias, state = correction.step(output[:, place], before, state)
+                logits = logits + bias
+            probs = (logits / self.trajectory.temperature).softmax(-1)
             wanted = self.drafter.to_draft(ids[first + place + 1 : first + place + 1 + count])
             guesses = Guesses.of(probs, self.drafter.to_target(probs.argmax(-1)), wanted)
             found.append(Queries(guesses, masses.pick(places + place)))

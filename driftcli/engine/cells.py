@@ -6,7 +6,8 @@ The texts of a batch are written once, with the first cell that holds them; what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import torch
 
@@ -16,15 +17,18 @@ from driftcli.engine.block_chains import draft_blocks
 from driftcli.engine.chains import Drafted, draft_chains
 from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.module_chains import draft_modules
+from driftcli.engine.room import Room
 from driftcli.engine.rows import cell_rows, find_sink, rounds_to_end, stream_columns, trajectory_columns
 from driftcli.engine.texts import Text, lengthened, replay_texts, write_texts
 from driftcli.engine.trajectories import Trajectory, read_texts
+from driftcli.engine.twin import texts_of, twin_tables, twin_texts
 from driftcli.errors import RunError
 from driftcli.families.block.drafter import Block
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.families.mtp.head import MtpModules
 from driftcli.loading.pair import LoadedPair
 from driftcli.sources.files import reason
+from driftcli.traces.reader import Run
 from driftcli.traces.schema import TABLES
 from driftcli.traces.writer import Columns, RunFolder
 
@@ -62,10 +66,20 @@ class Holders:
 
 @dataclass(frozen=True)
 class Work:
-    """The pair that drafts, and what was asked of the run."""
+    """The pair that drafts, what was asked of the run, how much there is room for at once, and the run of the target's twin that it is held
+    against, None for none.
+    """
 
     pair: LoadedPair
     spec: RunSpec
+    room: Room = field(default_factory=Room)
+    twin: Run | None = None
+
+    @property
+    def held_against(self) -> Run:
+        """The twin's run, where there is one."""
+        assert self.twin is not None, "conditions of a twin are asked for where there is one"
+        return self.twin
 
 
 def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Sequence[Condition], holders: Holders, say: Say) -> Tables:
@@ -73,6 +87,8 @@ def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Seque
 
     Raises PromptError where the prompts cannot be rendered so, and RunError where memory does not suffice.
     """
+    if conditions[0].text.twin == "rows":
+        return {condition.name: twin_tables(work.held_against, batch.prompts, condition) for condition in conditions}
     tables: Tables = {condition.name: {name: [] for name in tables_of(condition)} for condition in conditions}
     ordered = sorted(conditions, key=lambda one: one.name != holders.sinks)
     try:
@@ -84,8 +100,8 @@ def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Seque
             _draft_text(work, next(trajectories), ordered, holders.sinks, sinks, tables)
     except torch.OutOfMemoryError as error:
         raise RunError(
-            f"{', '.join(tables)}: no memory is left ({reason(error)}), expected room for one text's chains; use a smaller --batch-size, "
-            "shorter texts or another --device"
+            f"{', '.join(tables)}: no memory is left ({reason(error)}), expected room for one text and its chains; use shorter texts or "
+            "another --device"
         ) from error
     return tables
 
@@ -93,10 +109,9 @@ def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Seque
 def _texts(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, holder: str, say: Say) -> list[Text]:
     """The batch's texts as the cell of `holder` has them, so that all conditions see the same; before it is written, they are made."""
     if folder.is_done(holder, batch.names):
-        by_id = {prompt.id: prompt for prompt in batch.prompts}
-        names = [field.name for field in fields(Text) if field.name != "prompt"]
-        rows = [row for row in folder.written_texts(holder, batch.names) if row["prompt"] in by_id]
-        return [Text(by_id[row["prompt"]], **{name: row[name] for name in names}) for row in rows]
+        return texts_of(folder.written_texts(holder, batch.names), batch.prompts)
+    if settings.twin == "replies":
+        return twin_texts(work.held_against, batch.prompts)
     target, prompts, most = work.pair.target, batch.prompts, work.spec.max_new_tokens
     own = _texts(work, folder, batch, TextSettings(), BASELINE, say) if settings.length or settings.replayed else []
     if settings.replayed:
@@ -109,7 +124,8 @@ def _texts(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, 
 
     continued = lengthened(target, prompts, own, settings.length) if own else prompts
     drawn = replace(settings, temperature=work.spec.temperature_of(settings))
-    return write_texts(target, continued, most, drawn, work.spec.seed, told)
+    parts = work.room.in_parts(lambda some: write_texts(target, some, most, drawn, work.spec.seed, told), continued, "writing")
+    return parts[0] if len(parts) == 1 else sorted(chain.from_iterable(parts), key=lambda text: text.turn)
 
 
 def _sinks(folder: RunFolder, batch: Batch, holder: str) -> Sinks:

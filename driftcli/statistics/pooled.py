@@ -84,7 +84,7 @@ class Pooled(ABC):
         """
         plans = [plan] if over is None else [plan, over]
         unknown = (self.cannot_plan(one) for one in plans)
-        if lacking := self._lacking(*(one.condition for one in plans)) or next(filter(None, unknown), None):
+        if lacking := next(filter(None, unknown), None) or self._lacking(*(one.condition for one in plans)):
             return lacking
         sums = [self.plan_sums(one) for one in plans]
         some = dealt(np.all([one["anchors"] > 0 for one in sums], axis=0), half)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import Cache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
 from driftcli.target.capture import StreamCapture
+from driftcli.target.decoding import decodable, decoded
 from driftcli.target.target import Reading, Writing
 
 CHUNK = 512  # tokens of a text that the target reads at once: masks and activations of a long one would not fit (chosen by us)
@@ -82,21 +83,28 @@ class _Told(StoppingCriteria):
 @torch.inference_mode()
 def written(target: Weights, prompts: Sequence[Sequence[int]], writing: Writing) -> list[list[int]]:
     """The reply to each prompt, all in one batch, up to its first end token, that included."""
+    with plain_decoding(target) as settings:
+        ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
+        if decodable(target.model):
+            return decoded(target, prompts, writing, ends, CHUNK)
+        return [until_end(reply, ends) for reply in _generated(target, prompts, writing, settings)]
+
+
+def _generated(target: Weights, prompts: Sequence[Sequence[int]], writing: Writing, settings: GenerationConfig) -> list[list[int]]:
+    """What transformers' own loop writes behind each prompt, all padded to the longest, until the last one ends."""
     longest = max(len(ids) for ids in prompts)
     pads = [longest - len(ids) for ids in prompts]
-    with plain_decoding(target) as settings:
-        padded = [[settings.pad_token_id] * pad + list(ids) for pad, ids in zip(pads, prompts, strict=True)]
-        mask = [[0] * pad + [1] * len(ids) for pad, ids in zip(pads, prompts, strict=True)]
-        out = target.model.generate(  # type: ignore[operator]
-            torch.tensor(padded, device=target.device),
-            attention_mask=torch.tensor(mask, device=target.device),
-            max_new_tokens=writing.most,
-            prefill_chunk_size=CHUNK,
-            stopping_criteria=StoppingCriteriaList([] if writing.say is None else [_Told(longest, writing.say)]),
-            **choosing(writing.temperature),
-        )
-    ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
-    return [until_end(reply, ends) for reply in out[:, longest:].tolist()]
+    padded = [[settings.pad_token_id] * pad + list(ids) for pad, ids in zip(pads, prompts, strict=True)]
+    mask = [[0] * pad + [1] * len(ids) for pad, ids in zip(pads, prompts, strict=True)]
+    out = target.model.generate(  # type: ignore[operator]
+        torch.tensor(padded, device=target.device),
+        attention_mask=torch.tensor(mask, device=target.device),
+        max_new_tokens=writing.most,
+        prefill_chunk_size=CHUNK,
+        stopping_criteria=StoppingCriteriaList([] if writing.say is None else [_Told(longest, writing.say)]),
+        **choosing(writing.temperature),
+    )
+    return [list(reply) for reply in out[:, longest:].tolist()]
 
 
 def choosing(temperature: float) -> dict[str, bool | int | float]:
@@ -114,7 +122,7 @@ def until_end(reply: list[int], ends: Sequence[int | None]) -> list[int]:
 def read(target: Weights, ids: Sequence[int], prompt_length: int, boundaries: Sequence[int], temperature: float) -> Reading:
     """The target's streams at `boundaries` on a text, and its probability and entropy at every reply token: one pass, in chunks."""
     whole, start = torch.tensor(ids), prompt_length
-    probs, entropies, agrees, cache = [], [], [], None
+    probs, entropies, choices, cache = [], [], [], None
     with StreamCapture(target.decoder, target.layers, boundaries, len(whole)) as capture:
         for at in range(0, len(whole) - 1, CHUNK):
             chunk = whole[at : min(at + CHUNK, len(whole) - 1)]
@@ -131,9 +139,9 @@ def read(target: Weights, ids: Sequence[int], prompt_length: int, boundaries: Se
             prob, entropy = prob_and_entropy(out.logits[0] / temperature, wanted)
             probs.append(prob.cpu())
             entropies.append(entropy.cpu())
-            agrees.append((out.logits[0].argmax(-1) == wanted).cpu())
+            choices.append(out.logits[0].argmax(-1).cpu())
         streams = {boundary: stream[0] for boundary, stream in capture.take().items()}
-    return Reading(torch.cat(probs), torch.cat(entropies), torch.cat(agrees), streams)
+    return Reading(torch.cat(probs), torch.cat(entropies), torch.cat(choices), streams)
 
 
 def prob_and_entropy(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
