@@ -42,6 +42,7 @@ TEXT_COLUMNS = [
 ]
 ANCHOR = ("prompt", "turn", "anchor")
 KEPT_REPLIES = 8  # whose rows are kept once read (chosen by us): chain after chain of one reply is asked for
+ENDINGS = ["prompt", "turn", "group", "rendered_sha256", "prompt_length", "length", "rounds_to_end"]  # columns that tell rounds to the end
 
 
 @dataclass(frozen=True)
@@ -338,8 +339,7 @@ class Run(Pooled):
         """
         if self.argmax_share < EXACT_TEXT:
             return Absent(f"the given replies are the target's own choice at only {self.argmax_share:.1%} of their tokens")
-        columns = ["prompt", "turn", "group", "rendered_sha256", "prompt_length", "length", "rounds_to_end"]
-        texts = read_table(self.path / "trajectories", columns, self.reference)
+        texts = read_table(self.path / "trajectories", ENDINGS, self.reference)
         if texts["rounds_to_end"].null_count:
             return Absent("this run was measured before rounds were counted to the end of each reply")
         units = Units.of(texts)
@@ -357,8 +357,7 @@ class Run(Pooled):
 
     def plan_sums(self, plan: Plan) -> Sums:
         """Sums by unit of decoding by a plan."""
-        key = (plan, self._span)
-        if key not in self._plans:
+        if (key := (plan, self._span)) not in self._plans:
             feeds = self._grids(plan.condition)
             assert feeds["forced"] is not None
             self._plans[key] = plan_sums(feeds["forced"], feeds["free"], plan)
@@ -366,8 +365,7 @@ class Run(Pooled):
 
     def _grids(self, condition: str) -> dict[Feed, Grid | None]:
         """The rows of a condition; those of the reference are kept, since every plan is held against them."""
-        key = (condition, self._span)
-        found = self._feeds.get(key) or grids(self.path, condition, self.units, self._span)
+        found = self._feeds.get(key := (condition, self._span)) or grids(self.path, condition, self.units, self._span)
         if condition == self.reference:
             self._feeds[key] = found
         return found

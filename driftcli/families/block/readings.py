@@ -81,7 +81,8 @@ def _plain(name: str, value: object) -> str | tuple[int, ...]:
         case "windows":
             return ", ".join("all rows" if window is None else str(window) for window in value)  # type: ignore[attr-defined]
         case "causal":
-            return ", ".join("causal" if one else "both ways" for one in value)  # type: ignore[attr-defined]
+            words = ["causal" if one else "both ways" for one in value]  # type: ignore[attr-defined]
+            return words[0] if len(set(words)) == 1 else ", ".join(words)
         case "scales":
             assert isinstance(value, tuple)
             embedding, scores, bound = value
