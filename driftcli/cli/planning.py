@@ -12,7 +12,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from driftcli.cli.battery import load_battery
-from driftcli.cli.diagnosis import QUICK_PROMPTS, asked_prompts, check_room, names_asked
+from driftcli.cli.diagnosis import QUICK_PROMPTS, asked_prompts, check_room, names_asked, with_twin
 from driftcli.cli.folder import RUNS
 from driftcli.cli.request import Request
 from driftcli.cli.threads import allowed_threads, threads
@@ -74,6 +74,7 @@ def plan_of(request: Request) -> Plan:
     """What `diagnose` would take, on this machine. Raises the same refusals, as far as configs and headers tell."""
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    request = with_twin(request)
     with threads(request.threads or allowed_threads()):
         offered = asked_prompts(request)
         ahead = _ahead(request, limited(offered, request.limit or (QUICK_PROMPTS if request.spec.quick else None)))

@@ -122,7 +122,7 @@ def until_end(reply: list[int], ends: Sequence[int | None]) -> list[int]:
 def read(target: Weights, ids: Sequence[int], prompt_length: int, boundaries: Sequence[int], temperature: float) -> Reading:
     """The target's streams at `boundaries` on a text, and its probability and entropy at every reply token: one pass, in chunks."""
     whole, start = torch.tensor(ids), prompt_length
-    probs, entropies, agrees, cache = [], [], [], None
+    probs, entropies, choices, cache = [], [], [], None
     with StreamCapture(target.decoder, target.layers, boundaries, len(whole)) as capture:
         for at in range(0, len(whole) - 1, CHUNK):
             chunk = whole[at : min(at + CHUNK, len(whole) - 1)]
@@ -139,9 +139,9 @@ def read(target: Weights, ids: Sequence[int], prompt_length: int, boundaries: Se
             prob, entropy = prob_and_entropy(out.logits[0] / temperature, wanted)
             probs.append(prob.cpu())
             entropies.append(entropy.cpu())
-            agrees.append((out.logits[0].argmax(-1) == wanted).cpu())
+            choices.append(out.logits[0].argmax(-1).cpu())
         streams = {boundary: stream[0] for boundary, stream in capture.take().items()}
-    return Reading(torch.cat(probs), torch.cat(entropies), torch.cat(agrees), streams)
+    return Reading(torch.cat(probs), torch.cat(entropies), torch.cat(choices), streams)
 
 
 def prob_and_entropy(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
