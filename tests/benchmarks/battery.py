@@ -20,6 +20,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -126,6 +127,7 @@ def measured(options: Sequence[str]) -> dict[str, Any]:
 
     from driftcli.cli.main import main
 
+    import_module("driftcli.cli.diagnosis")  # before the clock starts
     stages = Stages(perf_counter if torch.cuda.is_available() else process_time)
     with TemporaryDirectory() as folder, ExitStack() as stack:
         for name, where in STAGES.items():
