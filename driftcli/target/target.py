@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from driftcli.sources.files import Json, Source
@@ -93,6 +93,10 @@ class Target(Protocol):
     @property
     def room(self) -> int | None:
         """Positions that a text may have at most, None where they can be computed beyond those that the config admits."""
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """The decoder layers in order, without their numbers where an engine has those."""
 
     @property
     def embedding(self) -> Tensor:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from driftcli.errors import FormatError
 from driftcli.printable import counted_names
-from driftcli.target.language_model import LanguageModel
 from driftcli.target.target import Target
 
 PLACES = ("mlp", "moe", "mixer", "feed_forward")  # where decoder layers keep their experts
@@ -54,11 +53,7 @@ def experts_like(where: str, target: Target, tensors: Mapping[str, Tensor]) -> C
 
 def _empty(where: str, target: Target) -> nn.Module:
     """A copy of the target's module with nothing in it: no number is copied."""
-    if not isinstance(target, LanguageModel):
-        raise FormatError(
-            f"{where}: its MTP head has experts, which are built after the target's modules in this process; use --engine transformers"
-        )
-    for layer in reversed(list(target.layers)):
+    for layer in reversed(target.layers):
         for place in PLACES:
             module = getattr(layer, place, None)
             if module is not None and getattr(module, "experts", None) is not None:
@@ -66,16 +61,22 @@ def _empty(where: str, target: Target) -> nn.Module:
                 weights = {
                     id(tensor): nn.Parameter(torch.empty_like(tensor, device="meta"), requires_grad=False) for tensor in module.parameters()
                 }
-                kept = {id(buffer): buffer for buffer in _unsaved(module)}
+                kept = {id(buffer): buffer for buffer in _unsaved(where, module)}
                 made: nn.Module = copy.deepcopy(module, {**bare, **weights, **kept})
                 return made
     raise FormatError(f"{where}: its MTP head has experts and none of the target's layers has; head and target do not belong together")
 
 
-def _unsaved(module: nn.Module) -> list[Tensor]:
-    """Buffers that no file holds, which are the class's own."""
-    saved = {tensor.data_ptr() for tensor in module.state_dict().values()}
-    return [buffer for buffer in module.buffers() if buffer.data_ptr() not in saved]
+def _unsaved(where: str, module: nn.Module) -> list[Tensor]:
+    """Buffers that no file holds, which are the class's own; FormatError where the target's modules are here without their numbers."""
+    saved = module.state_dict().keys()
+    found = {name: buffer for name, buffer in module.named_buffers() if name not in saved}
+    if any(buffer.is_meta for buffer in found.values()):
+        raise FormatError(
+            f"{where}: the experts of its MTP head are computed with {', '.join(found)}, which {type(module).__name__} makes "
+            "as it is loaded and no file holds; use --engine transformers"
+        )
+    return list(found.values())
 
 
 def _renamed(stored: str) -> str:

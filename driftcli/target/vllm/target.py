@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 from vllm import SamplingParams
 from vllm import __version__ as VERSION
@@ -98,6 +98,11 @@ class VllmTarget:
     def room(self) -> int:
         """Positions of the engine, but for one that is kept free for the token that ends a reading."""
         return self._running().room - 1
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """The decoder layers as transformers builds them, without numbers."""
+        return self._outline.layers
 
     @property
     def embedding(self) -> Tensor:
