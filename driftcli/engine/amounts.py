@@ -211,7 +211,9 @@ class _Counted:
         horizon = max(spec.depth, depth)
         anchors = [max(0, reply - horizon) for _, reply in self.sizes]
         drafting = sum(bool(count) for count in anchors)
-        chains = free if card.family == "causal-lm" else 1 + free  # whose forced chain is the pass itself
+        chains = (
+            free if card.family == "causal-lm" else 1 if card.guesses_side_by_side else 1 + free
+        )  # whose forced chain is the pass itself
         behind = condition.full * min(depth, spec.depth) * drafting  # anchors of a text whose chains reach past its end
         tables = len(TABLES) if condition.full else 2 + (condition.text != TextSettings())
         return Amounts(

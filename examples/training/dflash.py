@@ -118,6 +118,7 @@ def export(head: DFlash, target: LanguageModel, out: Path) -> None:
         "num_hidden_layers": len(head.layers),
         "rms_norm_eps": shape.rms_norm_eps,
         "rope_parameters": {"rope_type": "default", "rope_theta": shape.rope_theta},
+        "max_position_embeddings": shape.max_position_embeddings,
         "hidden_act": "silu",
         "tie_word_embeddings": False,
         "num_target_layers": depth,

@@ -9,6 +9,7 @@ from driftcli.errors import SourceError
 from driftcli.loading.outline import outline_pair
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.target.language_model import LanguageModel
+from tests.families.block.cases import CASES, write
 from tests.layouts import LAYOUTS
 
 CPU = torch.device("cpu")
@@ -33,6 +34,12 @@ def assert_same_card(pair: LoadedPair, target: str, drafter: str) -> None:
 @pytest.mark.parametrize("layout", [each.name for each in LAYOUTS])
 def test_headers_tell_the_card_of_a_head_that_loading_it_tells(layout: str, layouts: Path) -> None:
     target, drafter = str(layouts / "target"), str(layouts / layout)
+    assert_same_card(load_pair(target, drafter, CPU, "float32"), target, drafter)
+
+
+@pytest.mark.parametrize("name", ["zlab-sliding", "deepspec-vanilla", "speculators-reduced"])
+def test_headers_tell_the_card_of_a_block_drafter_that_loading_it_tells(name: str, models: Path, tmp_path: Path) -> None:
+    target, drafter = str(models / "target"), str(write(CASES[name], tmp_path / name))
     assert_same_card(load_pair(target, drafter, CPU, "float32"), target, drafter)
 
 

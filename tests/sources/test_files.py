@@ -94,7 +94,7 @@ def test_what_the_hub_answers_is_told_apart_from_no_answer(kind: type[HfHubHTTPE
 
 
 def test_a_bundled_name_written_wrong_is_suggested() -> None:
-    refused(SourceError, lambda: resolve("bundled:prenorm"), "did you mean pre-norm? expected one of bundled:mtp")
+    refused(SourceError, lambda: resolve("bundled:prenorm"), "did you mean pre-norm? expected one of bundled:dflash")
 
 
 @pytest.mark.parametrize(("name", "ref"), [("org/name", "main"), ("org/name@v2", "v2"), ("org/name@refs/pr/3", "refs/pr/3")])

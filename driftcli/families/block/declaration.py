@@ -20,6 +20,7 @@ from driftcli.target.facts import TargetFacts
 
 QWEN3 = "transformers Qwen3Config"
 OWN_CONFIG = "dflash_config"
+OWN_MASK = "mask_embedding.pt"  # beside the weights of some, in the place of the target's row
 MASK_KEYS = ("mask_token_id", "dspark_noise_token_id", "pard_token", "ptd_token_id")  # in the order in which vLLM looks
 LARGEST_BLOCK = 512  # rows (chosen by us): published blocks have 4 to 16
 EPS = (1e-30, 1.0)  # below it float32 rounds to 0; above it nothing is left of a state (chosen by us)
@@ -93,6 +94,8 @@ def declare_block(checkpoint: Checkpoint, format: Format, target: TargetFacts) -
     record = Record(checkpoint.source.name, checkpoint.config)
     record.note("format", format.name, "tensor")
     layers, own = layer_config(record, format.producer), record.within(OWN_CONFIG)
+    if (checkpoint.source.folder / OWN_MASK).is_file():
+        raise FormatError(f"{record.where}: {OWN_MASK} holds the mask's embedding, which is not read here yet; vLLM and SGLang serve it")
     anatomy = dissect(checkpoint, format, layers, target)
     _note_sizes(record, anatomy, len(checkpoint.tensors))
     head = Head(record, own, layers, format, anatomy, target)

@@ -137,6 +137,12 @@ def test_a_config_that_cannot_be_meant_is_refused(own: dict[str, Json], says: st
     refused(FormatError, lambda: declared(edited(tmp_path / "z", **own), facts), says)
 
 
+def test_a_mask_with_an_embedding_of_its_own_is_refused(facts: TargetFacts, tmp_path: Path) -> None:
+    folder = write(CASES["zlab"], tmp_path / "z")
+    (folder / "mask_embedding.pt").write_bytes(b"x")
+    refused(FormatError, lambda: declared(folder, facts), "mask_embedding.pt holds the mask's embedding")
+
+
 def test_layers_beyond_the_targets_belong_to_another_target(facts: TargetFacts, tmp_path: Path) -> None:
     refused(PairError, lambda: declared(edited(tmp_path / "z", target_layer_ids=[1, 4, 8]), facts), "has 8 layers")
 
