@@ -49,6 +49,7 @@ BRINGS_TORCH = (  # the only modules that name torch or transformers when they a
     "driftcli.target.language_model",
     "driftcli.target.parts",
     "driftcli.target.target",
+    "driftcli.target.together",
     "driftcli.target.vllm",
     "driftcli.texts.pieces",
     "driftcli.texts.rendering",
