@@ -66,6 +66,45 @@ CODES: tuple[Code, ...] = (
         ("raise max_position_embeddings if the head was trained so far", "serve shorter texts", "retrain on longer ones"),
     ),
     Code(
+        "MASK-TOKEN",
+        "wiring",
+        "The weights of a block drafter fit another token in the rows that guess than the one that its config names, whose embedding they "
+        "would then not know.",
+        "A weak drafter: there no other token does better in their place.",
+        (
+            "set mask_token_id to the token of training",
+            "ask who trained it which row of the target's table its mask has",
+        ),
+    ),
+    Code(
+        "BLOCK-ATTENTION",
+        "wiring",
+        "The weights of a block drafter fit rows that see one another otherwise than they are run: each the ones before it, or all.",
+        "What guessing side by side costs: there the first guess of a block is as good as it gets.",
+        (
+            "set dflash_config.causal, or is_causal, to what training had",
+            "look at sliding_window_non_causal, which vLLM takes for every layer",
+        ),
+    ),
+    Code(
+        "WINDOW-MISMATCH",
+        "wiring",
+        "The weights of a block drafter fit a sliding window that is not served, or none where one is.",
+        "A loss with the length of the text: a window that is not served shows on texts longer than it.",
+        ("make layer_types, sliding_window and use_sliding_window say what training had", "check that the server reads the window"),
+    ),
+    Code(
+        "BLOCK-SLOTS",
+        "wiring",
+        "The rows of a block guess another place than they are taken for: their own, or the one behind, so that every draft token is "
+        "late or early by one.",
+        "A lost head or embedding: there too hardly a token is right.",
+        (
+            "set sample_from_anchor to what training had",
+            "serve it with the method of its family: dflash fills in, dspark begins at the anchor",
+        ),
+    ),
+    Code(
         "VOCAB-MAP",
         "wiring",
         "d2t is not what servers take it for: they add its entries to the draft ids, and these are the target ids themselves, or zeros "

@@ -36,7 +36,8 @@ class Wiring:
     capture: boundaries of the target's streams, in the order of fc's column blocks. feedback: what is handed on. residual: what goes around
     the attention. ones: norms whose gains are left at 1. vocabulary: how d2t is read. rope: whose rotation, `default` with base 10000.
     embedding, head: whose rows. Of MTP heads: order, of the projection's halves; gains, as stored or one more; first_row, the embedding of
-    row 0; rotation and turned, which numbers of a head turn together, and how many do.
+    row 0; rotation and turned, which numbers of a head turn together, and how many do. Of blocks: mask, whose embedding their rows have;
+    seen, which of them each sees; window, whether the config's is kept; slots, what a row guesses.
     """
 
     capture: tuple[int, ...] | None = None
@@ -52,6 +53,10 @@ class Wiring:
     first_row: Literal["kept", "zeroed"] | None = None
     rotation: Rotation | None = None
     turned: Turned | None = None
+    mask: int | None = None
+    seen: Literal["causal", "both ways"] | None = None
+    window: Literal["dropped", "configured"] | None = None
+    slots: Literal["their own place", "the place behind them"] | None = None
 
     @property
     def changes(self) -> dict[str, str | tuple[int, ...]]:
@@ -65,7 +70,7 @@ class Wiring:
     def __str__(self) -> str:
         """Its changes in the letters of a condition's name, such as `capture-3-5-6+feedback-raw`."""
         words = [(name, "-".join(map(str, value)) if isinstance(value, tuple) else value) for name, value in self.changes.items()]
-        return "+".join(f"{name}-{value}".replace("'s", "") for name, value in words)
+        return "+".join(f"{name}-{value}".replace("'s", "").replace(" ", "-") for name, value in words)
 
 
 def worded(value: object) -> str:

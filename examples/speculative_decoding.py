@@ -71,7 +71,7 @@ def decode_plainly(pair: LoadedPair, prompt: list[int], longest: int) -> Decoded
 
 def decode_speculatively(pair: LoadedPair, prompt: list[int], longest: int, drafts: int) -> Decoded:
     """The same reply by rounds of `drafts` drafts."""
-    drafter, ends = serve(pair.drafter, len(prompt) + longest + 2 * drafts), end_tokens(pair)
+    drafter, ends = serve(pair.drafter, len(prompt) + longest + 2 * drafts, drafts), end_tokens(pair)
     target, device = ServedTarget(pair.target, drafter.boundaries), pair.target.device
     read, behind = target.read(torch.tensor([prompt], device=device), 1), len(prompt) - drafter.token_offset
     ids, kept = [*prompt, *read.choices[0].tolist()], list[int]()

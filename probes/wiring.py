@@ -2,12 +2,13 @@
 
 A checkpoint whose capture layers, feedback, norms, map or rotation are read otherwise than they were trained mimics drift, so this comes
 first. Every other wiring is scored by the log-likelihood of the same wanted tokens, prompt by prompt against the declared one: at depth 1,
-where nothing is fed back yet, but for the feedback, which counts from depth 2 on; readings of the vocabulary map by right guesses, since
-they cover different tokens. One change at a time; what helps most on one half of the prompts is judged on the other, and taken over; then
-again from there, until nothing helps. A round judges one change, so no correction for many tries is due. Where the halves do not settle it,
-all prompts together decide: a gain that they show leaves the wiring undecided, one that they do not exclude leaves it open, and either
-comes before any other advice. A head that guesses no better than the most frequent token gains by whatever makes it less sure, so such a
-gain is none; and gains of 1 in a norm make any head less sure, so they must give right guesses too.
+where nothing is fed back yet, but for the feedback, which counts from depth 2 on, and over whole blocks where tokens are guessed side by
+side; readings of the vocabulary map by right guesses, since they cover different tokens. One change at a time; what helps most on one half
+of the prompts is judged on the other, and taken over; then again from there, until nothing helps. A round judges one change, so no
+correction for many tries is due. Where the halves do not settle it, all prompts together decide: a gain that they show leaves the wiring
+undecided, one that they do not exclude leaves it open, and either comes before any other advice. A head that guesses no better than the
+most frequent token gains by whatever makes it less sure, so such a gain is none; and gains of 1 in a norm make any head less sure, so they
+must give right guesses too.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from driftcli.probe import Trace
 from driftcli.statistics.curves import forced_accuracy, log_likelihood, over_favourite, vocabulary_lost
 from driftcli.statistics.grades import more_prompts
 from driftcli.statistics.intervals import too_few
-from driftcli.statistics.walks import MINIMAL_PROMPTS, Floats, Sums
+from driftcli.statistics.walks import MINIMAL_PROMPTS, Floats, Sums, ratio
 
 ORDERED = 3  # streams up to which every order is tried; of more only the reverse, since there are too many (chosen by us)
 
@@ -57,6 +58,10 @@ FACTORS: dict[str, Factor] = {
     "first_row": Factor("NORM-MISMATCH", "the embedding of position 0 {}", "serve it with an engine that leaves it so"),
     "rotation": Factor("ROPE-MISMATCH", "{} of each head turned together", "permute the rows of q_proj and k_proj, or correct the class"),
     "turned": Factor("ROPE-MISMATCH", "{} of each head's numbers turned", "correct partial_rotary_factor in the config"),
+    "mask": Factor("MASK-TOKEN", "token {} as the mask of its blocks", "set mask_token_id to the token of training"),
+    "seen": Factor("BLOCK-ATTENTION", "{} attention in its blocks", "set dflash_config.causal, or is_causal, to what training had"),
+    "window": Factor("WINDOW-MISMATCH", "a sliding window {}", "say in layer_types and use_sliding_window what training had"),
+    "slots": Factor("BLOCK-SLOTS", "rows of a block that guess {}", "set sample_from_anchor to what training had"),
 }
 OF_MTP: dict[str, Factor] = {  # where an MTP head's files and servers name it otherwise
     "capture": Factor(
@@ -92,6 +97,11 @@ def first_likelihood(sums: Sums) -> Floats:
 def deeper_likelihood(sums: Sums) -> Floats:
     """The same at depth 2, where the drafter's own state is read; (draw,)."""
     return log_likelihood(sums)[:, 1]
+
+
+def block_likelihood(sums: Sums) -> Floats:
+    """The same of all tokens of a block, since its rows may go wrong where its first does not; (draw,)."""
+    return ratio(sums["forced_log_prob"].sum(axis=-1), sums["forced_covered"].sum(axis=-1))
 
 
 def first_hits(sums: Sums) -> Floats:
@@ -193,7 +203,7 @@ class WiringSearch:
 
     def _round(self, pair: PairCard, spec: RunSpec, current: Wiring) -> tuple[Condition, ...]:
         """Every change of a field that has not been changed yet, and the other orders of the streams."""
-        depth = min(2, spec.depth)
+        depth = spec.depth if pair.guesses_side_by_side else min(2, spec.depth)
         found = [current.then(one) for one in pair.alternatives if not set(one.changes) & set(current.changes) and _reaches(one, depth)]
         found += [current.then(Wiring(capture=order)) for order in _orders(current.capture or _declared_capture(pair))]
         return tuple(Condition(_named(wiring), DraftSettings(depth, wiring=wiring), self.name) for wiring in dict.fromkeys(found))
@@ -278,7 +288,8 @@ def _named(wiring: Wiring) -> str:
 def _step(trace: Trace, before: Wiring, after: Wiring, half: Half | None, tries: int = 1) -> Step | None:
     """The change from one wiring to another with what it gains on all or half of the prompts; None where that has no number."""
     field = next(name for name in after.changes if after.changes[name] != before.changes.get(name))
-    statistic = first_hits if field in BY_HITS else deeper_likelihood if field == "feedback" else first_likelihood
+    likelihood = block_likelihood if trace.pair.guesses_side_by_side else first_likelihood
+    statistic = first_hits if field in BY_HITS else deeper_likelihood if field == "feedback" else likelihood
     gain = trace.gain(statistic, _named(after), _named(before), half, tries)
     return None if isinstance(gain, Absent) else Step(before, after, field, gain, trace.pair.family)
 

@@ -113,7 +113,7 @@ def requested(
     seconds = None if budget is None else duration(budget)
     lengths_asked, drawn_at = whole_numbers("--lengths", lengths, "512,1024"), checked_temperature(temperature)
     spec = RunSpec(depth, max_new_tokens, batch_size, seed, quick, lengths_asked, drawn_at)
-    args = checked_engine(engine, engine_args, drawn_at)
+    args = checked_engine(engine, engine_args)
     sizes, asked = whole_numbers("--batch-sizes", batch_sizes, "1,8,32"), probe or []
     return Request(
         target, drafter, prompts, asked, spec, limit, device, dtype, reading, trust_remote_code, out, force, costs, sizes, threads, seconds,

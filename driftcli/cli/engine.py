@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 EXAMPLE = '{"tensor_parallel_size": 2}'
 
 
-def checked_engine(engine: EngineChoice, args: str | None, temperature: float) -> Mapping[str, Json]:
+def checked_engine(engine: EngineChoice, args: str | None) -> Mapping[str, Json]:
     """The arguments of the target's engine, none for transformers; UsageError for an engine that is not here or cannot do what is asked."""
     if engine == "transformers":
         if args is not None:
@@ -25,8 +25,6 @@ def checked_engine(engine: EngineChoice, args: str | None, temperature: float) -
         return {}
     if find_spec("vllm") is None:
         raise UsageError("--engine vllm: vllm is not installed here; install driftcli[vllm], or use --engine transformers")
-    if temperature:
-        raise UsageError(f"--temperature {temperature:g}: replies in vLLM are greedy yet; leave it out, or use --engine transformers")
     return {} if args is None else _read(args)
 
 

@@ -206,7 +206,7 @@ def attend(
     """
     steps = 0 if chain is None else chain.key.shape[2]
     outputs, parts = [], []
-    for block in _blocks(queries, len(query), max(sight.reach) + steps):
+    for block in attention_blocks(queries, len(query), max(sight.reach) + steps):
         some, items = block.packing, block.items
         scaled = some.side_by_side(query[:, items].float() * scale, 1).transpose(0, 1)
         own = None if chain is None else Keys(*(some.side_by_side(part[:, items], 1).transpose(0, 1) for part in (chain.key, chain.value)))
@@ -219,7 +219,7 @@ def attend(
 def attend_unmeasured(query: Tensor, queries: Packing, shared: Shared, sight: Sight, scale: float, sinks: Tensor | None = None) -> Tensor:
     """Attention output (query, head * value size) of packed queries that nothing is asked of but their place under further layers."""
     outputs = [shared.value.new_empty(0, len(query) * shared.size)]
-    for block in _blocks(queries, len(query), max(sight.reach)):
+    for block in attention_blocks(queries, len(query), max(sight.reach)):
         keys = shared.part(block.texts, sight.reach)
         seen = ~sight.part(block).hidden(keys.key.shape[2])[:, None]
         padded = block.packing.side_by_side(query[:, block.items], 1).transpose(0, 1)
@@ -242,8 +242,8 @@ def sdpa(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, scale: 
     return F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=scale, enable_gqa=True)
 
 
-def _blocks(queries: Packing, heads: int, keys: int) -> Iterator[Block]:
-    """The queries in blocks whose scores fit."""
+def attention_blocks(queries: Packing, heads: int, keys: int) -> Iterator[Block]:
+    """The queries in blocks of which as many scores are computed at once as should be, each query having so many keys."""
     scores = BLOCK if queries.device.type != "cpu" else BLOCK_ON_CPU
     return queries.blocks(scores // (heads * keys))
 

@@ -1,6 +1,7 @@
 """Blocks of every anchor of a trajectory at once, on keys of the verified positions that all of them share.
 
-A block drafter guesses a block in one pass, so nothing is fed back: the forced chain of an anchor is its block, and so is the free one.
+A block drafter guesses a block in one pass, so nothing is fed back: the forced chain of an anchor is its block, and so is the free one,
+unless each token's scores are corrected by the token before it, the text's or its own.
 The control of its depth `d` is the first guess of the block anchored `d - 1` positions later: the same text to guess with the target's own
 tokens, and its streams, in front of it. In a block whose rows see one another the number of rows moves every guess, so a draft length is
 drafted by itself and never cut from a longer block.
@@ -72,11 +73,14 @@ def draft_blocks(
     n_anchors, n_all = trajectory.n_anchors(horizon), trajectory.n_anchors(1)
     tables = drafter.rope(rows + drafter.rows(settings.depth) + 1)
     run = _Blocks(drafter, trajectory, settings, tables, marked(Packing((rows,), fused.device), [kept])[0] if kept else None)
-    every = run.guess(*run.through(fused, first + torch.arange(n_all, device=fused.device)))
+    outputs, masses = run.through(fused, first + torch.arange(n_all, device=fused.device))
+    every = run.guess(outputs, masses, forced=True)
     behind = run.kept_behind(every, n_anchors) if to_end else None
-    chain = [queries.pick(torch.arange(n_anchors, device=fused.device)) for queries in every] if n_anchors else []
+    own = run.guess(outputs, masses, forced=False) if free and drafter.correction else every
+    places = torch.arange(n_anchors, device=fused.device)
+    chain, deployed = ([queries.pick(places) for queries in found] if n_anchors else [] for found in (every, own))
     all_of_it, anchors = (Packing((count,), fused.device) for count in (n_all, n_anchors))
-    return DraftedBlocks(all_of_it, anchors, every[0], chain, chain if free else [], behind, drafter.guessing(1) == 1)
+    return DraftedBlocks(all_of_it, anchors, every[0], chain, deployed if free else [], behind, drafter.guessing(1) == 1)
 
 
 @dataclass(frozen=True)
@@ -133,15 +137,23 @@ class _Blocks:
         drafted = torch.stack([queries.guesses.drafted[first:] for queries in every], dim=1)
         return kept_inside(drafted, F.pad(self.ids, (0, len(every))), anchors, len(self.ids) - 1 - anchors)
 
-    def guess(self, output: Tensor, masses: Masses) -> list[Queries]:
-        """Every depth's queries over all anchors; past the text's end stand guesses that nobody reads."""
+    def guess(self, output: Tensor, masses: Masses, *, forced: bool) -> list[Queries]:
+        """Every depth's queries over all anchors, a correction following the text or the guesses themselves; past the text's end stand
+        guesses that nobody reads.
+        """
         count, depth, _ = output.shape
         first, ids = self.trajectory.prompt_length, torch.cat([self.ids, self.ids.new_zeros(self.settings.depth)])
         places = torch.arange(count, device=ids.device) * depth
-        found = []
+        correction, found, state = self.drafter.correction, list[Queries](), output.new_zeros(0)
         for place in range(depth):
+            before = ids[first + place : first + place + count] if forced or not found else found[-1].guesses.drafted
+            logits = self.drafter.logits(output[:, place])
+            if correction is not None:
+                state = state if found else correction.begin(count)
+                bias, state = correction.step(output[:, place], before, state)
+                logits = logits + bias
             wanted = self.drafter.to_draft(ids[first + place + 1 : first + place + 1 + count])
-            guesses = Guesses.of(self.drafter.logits(output[:, place]), wanted, self.trajectory.temperature)
+            guesses = Guesses.of(logits, wanted, self.trajectory.temperature)
             guesses = replace(guesses, drafted=self.drafter.to_target(guesses.drafted))
             found.append(Queries(guesses, masses.pick(places + place)))
         return found

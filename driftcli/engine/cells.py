@@ -6,8 +6,8 @@ The texts of a batch are written once, with the first cell that holds them; what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from itertools import islice
+from dataclasses import dataclass, field, fields, replace
+from itertools import chain, islice
 
 import torch
 
@@ -18,6 +18,7 @@ from driftcli.engine.chains import draft_together
 from driftcli.engine.drafted import Apart, Drafted
 from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.module_chains import draft_modules
+from driftcli.engine.room import Room
 from driftcli.engine.rows import cell_rows, find_sinks, rounds_to_end, stream_columns, trajectory_columns
 from driftcli.engine.texts import Text, lengthened, replay_texts, write_texts
 from driftcli.engine.trajectories import Trajectory, read_texts
@@ -70,10 +71,11 @@ class Holders:
 
 @dataclass(frozen=True)
 class Work:
-    """The pair that drafts, and what was asked of the run."""
+    """The pair that drafts, what was asked of the run, and how much there is room for at once."""
 
     pair: LoadedPair
     spec: RunSpec
+    room: Room = field(default_factory=Room)
 
 
 def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Sequence[Condition], holders: Holders, say: Say) -> Tables:
@@ -93,8 +95,8 @@ def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Seque
             measured += len(places)
     except torch.OutOfMemoryError as error:
         raise RunError(
-            f"{', '.join(one.name for one in conditions)}: no memory is left ({reason(error)}), expected room for one text's chains; "
-            "use a smaller --batch-size, shorter texts or another --device"
+            f"{', '.join(one.name for one in conditions)}: no memory is left ({reason(error)}), expected room for one text and its "
+            "chains; use shorter texts or another --device"
         ) from error
     return into.tables
 
@@ -103,7 +105,7 @@ def _texts(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, 
     """The batch's texts as the cell of `holder` has them, so that all conditions see the same; before it is written, they are made."""
     if folder.is_done(holder, batch.names):
         by_id = {prompt.id: prompt for prompt in batch.prompts}
-        names = [field.name for field in fields(Text) if field.name != "prompt"]
+        names = [one.name for one in fields(Text) if one.name != "prompt"]
         rows = [row for row in folder.written_texts(holder, batch.names) if row["prompt"] in by_id]
         return [Text(by_id[row["prompt"]], **{name: row[name] for name in names}) for row in rows]
     target, prompts, most = work.pair.target, batch.prompts, work.spec.max_new_tokens
@@ -118,7 +120,8 @@ def _texts(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, 
 
     continued = lengthened(target, prompts, own, settings.length) if own else prompts
     drawn = replace(settings, temperature=work.spec.temperature_of(settings))
-    return write_texts(target, continued, most, drawn, work.spec.seed, told)
+    parts = work.room.in_parts(lambda some: write_texts(target, some, most, drawn, work.spec.seed, told), continued, "writing")
+    return parts[0] if len(parts) == 1 else sorted(chain.from_iterable(parts), key=lambda text: text.turn)
 
 
 def _sinks(folder: RunFolder, batch: Batch, holder: str) -> Sinks:

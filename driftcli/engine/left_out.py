@@ -23,8 +23,10 @@ def on_some(conditions: Sequence[Condition], whole: int) -> list[str]:
 
 def untold(pair: LoadedPair) -> list[str]:
     """What the engine that serves the target does not tell of it."""
-    served = pair.target.served
-    return [] if served is None else [f"{served.engine} does not tell the entropy of the target, so target_entropy is null in the traces"]
+    served, why = pair.target.served, pair.target.untold
+    if served is None or why is None:
+        return []
+    return [f"{served.engine} does not tell the entropy of the target ({why}), so target_entropy is null in the traces"]
 
 
 def cramped(pair: LoadedPair, prompts: Sequence[Prompt], spec: RunSpec) -> list[str]:
@@ -39,12 +41,13 @@ def cramped(pair: LoadedPair, prompts: Sequence[Prompt], spec: RunSpec) -> list[
                 f"prompt {prompt.id}: its tokenizer gives token {max(ids)}, the target's embedding has {len(target.embedding)} rows; "
                 "the tokenizer is not that of these weights, so fetch it again"
             )
+        if target.room is not None and len(ids) + replies > target.room:
+            whose = "the target has" if target.served is None else f"{target.served.engine}'s engine has for a text"
+            raise PromptError(
+                f"prompt {prompt.id}: takes {len(ids)} tokens as rendered and up to {replies} for what is replied, {whose} {target.room} "
+                "positions; shorten it, leave it out, or ask for shorter replies (--max-new-tokens)"
+            )
         if room is not None and len(ids) + replies > room:
-            if not target.has_rotary_positions:
-                raise PromptError(
-                    f"prompt {prompt.id}: takes {len(ids)} tokens as rendered and up to {replies} for what is replied, the target "
-                    f"has {room} positions; shorten it, leave it out, or ask for shorter replies (--max-new-tokens)"
-                )
             long.append(prompt.id)
     if not long:
         return []

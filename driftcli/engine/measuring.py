@@ -51,6 +51,7 @@ class Measuring:
     processes: Processes = ALONE
     done: int = 0
     conditions: list[Condition] = field(default_factory=list)
+    adding: Sequence[Condition] = ()
     failed: dict[str, Failure] = field(default_factory=dict)
     elsewhere: list[Unit] = field(default_factory=list)
     looked: float = 0.0
@@ -62,11 +63,13 @@ class Measuring:
             self.total += len(self.prompts) * (len(conditions) if not foreseen else 1)
         changed = [one.name for one in conditions if self.folder.known.get(one.name, plain(one)) != plain(one)]
         self._forget(changed)
-        self._note(conditions)
+        self.adding = conditions
+        self._note()
         for units in stages(conditions, len(self.folder.batches), self.processes.count):
             while self._measure(units, reference):
                 pass
         self.conditions += conditions
+        self.adding = ()
         self._note()
 
     def so_far(self) -> Run:
@@ -100,9 +103,12 @@ class Measuring:
         return True
 
     def _gather_failures(self) -> None:
-        """Let every process know what failed in any, a condition by the first batch on which it did."""
-        found = [item for one in self.processes.gathered(self.failed, self._look) for item in one.items()]
+        """Let every process know what failed in any, a condition by the first batch on which it did, and for how much there was room."""
+        told = self.processes.gathered((self.failed, self.work.room.most), self._look)
+        found = [item for failed, _ in told for item in failed.items()]
         self.failed = dict(sorted(found, key=lambda item: -item[1].batch))
+        for _, most in told:
+            self.work.room.learn(most)
         self.elsewhere = []
 
     def _drop_what_rests_on(self, names: set[str], units: Sequence[Unit]) -> None:
@@ -146,14 +152,21 @@ class Measuring:
             self.folder.forget(name)
         self.processes.agreed(lambda: None)
 
-    def _note(self, begun: Sequence[Condition] = ()) -> None:
+    def _note(self) -> None:
         """Set down what is measured on every batch, and what else there may be cells of: from before, or because it is begun now."""
-        others = {**self.folder.known, **{condition.name: plain(condition) for condition in begun}}
+        others = {**self.folder.known, **{condition.name: plain(condition) for condition in self.adding}}
         self._write({"other_conditions": list(others.values())})
 
     def _write(self, more: Mapping[str, Plain]) -> None:
         if self.processes.first:
-            self.folder.write_manifest({**self.begun, **self._told(), **more})
+            self.folder.write_manifest({**self.begun, **self._told(), **self._room(), **more})
+
+    def _room(self) -> dict[str, Plain]:
+        """For how much there was room at once, of what there was not as asked, and the notes that say so."""
+        notes = self.begun["notes"]
+        assert isinstance(notes, Sequence)
+        room = self.work.room
+        return {"room": dict(room.most), "notes": [*notes, *room.notes(self.work.spec.batch_size)]}
 
     def _told(self) -> dict[str, Plain]:
         told = [(one, self.failed[one.name].reason) for one in self.conditions if one.name in self.failed]
@@ -181,6 +194,7 @@ class Measuring:
             self._look()
             self.progress(self.done + share * len(batch.names) * len(conditions), self.total, now)
 
+        room = dict(self.work.room.most)
         try:
             measured = measure_cells(self.work, self.folder, batch, conditions, holders, say)
         except (PromptError, RunError) as error:
@@ -191,6 +205,8 @@ class Measuring:
                 for condition in conditions:
                     self._attempt(unit, batch, [condition], holders)
             return
+        if self.work.room.most != room:
+            self._note()  # before the first cell that was measured so
         for condition in conditions:
             try:
                 self.folder.write_cell(condition.name, batch.names, measured[condition.name])

@@ -25,6 +25,7 @@ from driftcli.engine.cells import Work
 from driftcli.engine.left_out import cramped, on_some, untold
 from driftcli.engine.measuring import Measuring, Progress, now, plain
 from driftcli.engine.processes import ALONE, Processes
+from driftcli.engine.room import Room
 from driftcli.engine.texts import ignored_settings
 from driftcli.loading.pair import LoadedPair
 from driftcli.probe import Cutting, Probe, Rounds, Search
@@ -49,11 +50,6 @@ class Job:
     asked: Mapping[str, Plain] = field(default_factory=dict)  # the request in the words of whoever asked
     offered: int | None = None  # prompts that there were, where not all are used
     budget: Budgeted | None = None  # what a budget left out
-
-    @property
-    def work(self) -> Work:
-        """What its cells are measured with."""
-        return Work(self.pair, self.spec)
 
     @cached_property
     def agenda(self) -> Agenda:
@@ -112,7 +108,7 @@ def measure(job: Job, progress: Progress, processes: Processes = ALONE) -> Path:
     begun = {**job.begun(), **_facts(job), "processes": processes.count}
     folder = processes.agreed(lambda: _opened(job, begun, sorted(by_hash)))
     total = len(by_hash) * len(job.conditions())
-    running = Measuring(job.work, job.agenda, folder, by_hash, begun, progress, total, processes)
+    running = Measuring(Work(job.pair, job.spec, Room(dict(folder.room))), job.agenda, folder, by_hash, begun, progress, total, processes)
     wiring, agenda = Wiring(), job.agenda
     if agenda.searches:
         running.add(agenda.opening(), BASELINE)

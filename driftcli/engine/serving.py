@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from driftcli.engine.attention import sdpa
+from driftcli.engine.block_serving import ServedBlock
 from driftcli.errors import RunError
 from driftcli.families.block.drafter import Block
 from driftcli.families.causal_lm.drafter import CausalLm
@@ -123,12 +124,15 @@ class ServedDrafter(Protocol):
         """One sequence becomes a batch of `size` alike."""
 
 
-def serve(drafter: SelfFeedingDrafter | MtpModules | Block | CausalLm, rows: int) -> ServedDrafter:
-    """A drafter with an empty cache; rows: the most that it will hold, a round's own included. RunError for modules by depth, or blocks."""
+def serve(drafter: SelfFeedingDrafter | MtpModules | Block | CausalLm, rows: int, drafts: int) -> ServedDrafter:
+    """A drafter with an empty cache; rows: the most that it will hold, a round's own included; drafts: tokens of a round.
+
+    RunError for one module a depth.
+    """
     if isinstance(drafter, MtpModules):
         raise RunError("a head with one module a depth is not stepped here yet, expected one that is run again; give --costs of its server")
     if isinstance(drafter, Block):
-        raise RunError("blocks are not stepped here yet, expected a drafter that guesses token by token; give --costs of its server")
+        return ServedBlock(drafter, rows, drafts)
     return ServedLm(drafter) if isinstance(drafter, CausalLm) else ServedHead(drafter, rows)
 
 

@@ -130,7 +130,7 @@ class StepTimer:
         self.size, self._context, self._lengths = size, context, step_lengths(depth)
         target = in_process(pair.target)
         self._reads = 1, min(READ, context)  # newly verified tokens that first steps read, in turn
-        self._drafter = serve(pair.drafter, context + READ + CHAIN)
+        self._drafter = serve(pair.drafter, context + READ + CHAIN, depth)
         self._target = ServedTarget(target, self._drafter.boundaries)
         random = torch.Generator().manual_seed(0)
         ids = torch.randint(0, target.config.vocab_size, (1, max(context, depth + 1)), generator=random).to(target.device)

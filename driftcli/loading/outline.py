@@ -16,6 +16,8 @@ from torch import nn
 from driftcli.conditions import Wiring
 from driftcli.domain import ModelCard, PairCard, Sourced, System
 from driftcli.errors import FormatError, SourceError, UsageError
+from driftcli.families.block.alternatives import alternatives as block_wirings
+from driftcli.families.block.declaration import BlockDeclaration, declare_block
 from driftcli.families.eagle.alternatives import alternatives
 from driftcli.families.eagle.declaration import Declaration, declare
 from driftcli.families.formats import open_drafter
@@ -23,7 +25,7 @@ from driftcli.families.mtp.alternatives import alternatives as other_wirings
 from driftcli.families.mtp.declaration import MtpDeclaration, declare_mtp
 from driftcli.families.mtp.kinds import OWN_HEAD
 from driftcli.families.mtp.shapes import UNREAD
-from driftcli.loading.pair import BY_DEPTH, NO_STATE, require_no_head
+from driftcli.loading.pair import BY_DEPTH, NO_STATE, ONE_PASS, require_no_head, special_ids
 from driftcli.printable import masked
 from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, stored_tensors
@@ -101,6 +103,8 @@ def outline_pair(target_name: str, drafter_name: str, *, remote_code: bool = Fal
         require_no_head(source)
     if format.family == "mtp":
         return _with_mtp(declare_mtp(checkpoint, read_facts(source), apart=True), source, remote_code=remote_code, reading=reading)
+    if format.family == "block":
+        return _with_block(declare_block(checkpoint, format, read_facts(source)), source, remote_code=remote_code, reading=reading)
     if format.family == "causal-lm":
         if reading is not None:
             raise UsageError(f"--reading {reading}: {drafter_name} is a causal language model, computed alike everywhere; leave it out")
@@ -128,6 +132,26 @@ def _with_eagle(d: Declaration, model: LanguageModel, reading: System | None) ->
         stored=_stored(d.checkpoint),
     )
     told = _Told(a.family, d.record(reading), d.differences(reading), alternatives(d, reading))
+    return Outline(model, _of_model(model), network, _card(model, d.checkpoint, told), a.streams)
+
+
+def _with_block(d: BlockDeclaration, source: Source, *, remote_code: bool, reading: System | None) -> Outline:
+    d.reading(reading)
+    model = outline_language_model(source, remote_code=remote_code)
+    a, tensors = d.anatomy, d.checkpoint.tensors
+    shapes = {name: tensors[stored].shape for name, stored in a.names.items()}
+    network = Network(
+        products=_shapes(shape for name, shape in shapes.items() if name.startswith("layers.")),
+        first=_shapes([shapes["fc.weight"]]),
+        head=(a.draft_vocabulary, a.width),
+        layers=a.layers,
+        heads=a.heads,
+        keys=a.keys,
+        size=a.size,
+        parameters=_count(shapes.values()),
+        stored=_stored(d.checkpoint),
+    )
+    told = _Told("block", d.record(reading), d.differences(reading), block_wirings(d, reading, special_ids(model.tokenizer)), ONE_PASS)
     return Outline(model, _of_model(model), network, _card(model, d.checkpoint, told), a.streams)
 
 
@@ -168,7 +192,7 @@ def _card(model: LanguageModel, checkpoint: Checkpoint, facts: _Told) -> PairCar
         drafter=ModelCard(masked(drafter.name), drafter.revision, str(checkpoint.config.get("model_type", "not named")), ""),
         family=facts.family,
         record=facts.record,
-        token_offset=0 if facts.family == "causal-lm" else 1,
+        token_offset=0 if facts.family in ("causal-lm", "block") else 1,
         no_recursion=facts.no_recursion,
         readings=facts.readings,
         alternatives=facts.alternatives,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from driftcli.domain import ModelCard, PairCard, Sourced, System
 from driftcli.errors import FormatError, SourceError, UsageError
@@ -224,11 +225,17 @@ def _with_block(d: BlockDeclaration, source: Source, loading: Loading, reading: 
         no_recursion=ONE_PASS,
         readings=d.differences(reading),
         notes=(*block_pitfalls(d), *_unread(target), *_dated(target)),
-        alternatives=block_wirings(d, reading),
+        alternatives=block_wirings(d, reading, special_ids(target.tokenizer)),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
     )
     return LoadedPair(target, drafter, card)
+
+
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The tokens of a tokenizer that a mask can be mistaken for, each once."""
+    named = (tokenizer.mask_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id)
+    return tuple(dict.fromkeys(one for one in named if isinstance(one, int)))
 
 
 def require_no_head(target: Source) -> None:

@@ -7,7 +7,7 @@ dflash 0.1.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from driftcli.conditions import worded
 from driftcli.domain import PairCard
@@ -29,6 +29,19 @@ def length_typed(drafts: int, pair: PairCard) -> dict[Engine, str]:
     }
 
 
+LINES = {
+    "mask": '"mask_token_id": {} in the drafter\'s config.json',
+    "seen": "dflash_config.causal, or is_causal, for {} attention in the drafter's config.json",
+    "window": "layer_types, sliding_window and use_sliding_window for a window that is {}, in the drafter's config.json",
+    "slots": "sample_from_anchor for rows that guess {}, in the drafter's config.json",
+    "rope": "rope_theta and rope_parameters in the drafter's config.json: {}",
+}
+
+
+def _of(line: str) -> Callable[[object], str]:
+    return lambda value: line.format(worded(value))
+
+
 def _layer_ids(value: object) -> str:
     assert isinstance(value, tuple)
     ids = json.dumps({"target_layer_ids": [boundary - 1 for boundary in value]})[1:-1]
@@ -41,6 +54,6 @@ def _rotation(value: object) -> str:
 
 def block_wiring(changes: Mapping[str, object]) -> dict[Engine, str]:
     """What to write into a block drafter's config, given `Wiring.changes`."""
-    made = {"capture": _layer_ids, "rotation": _rotation}
-    text = "; ".join(made[name](value) if name in made else f"{name} {worded(value)}" for name, value in changes.items())
+    made = {"capture": _layer_ids, "rotation": _rotation, **{name: _of(line) for name, line in LINES.items()}}
+    text = "; ".join(made[name](value) for name, value in changes.items())
     return {"vllm": text, "sglang": text, "tensorrt-llm": NOT_SERVED, "transformers": NOT_SERVED}

@@ -216,7 +216,7 @@ def condition_rows(run: Run) -> list[tuple[str, str, str, str]]:
     """
     rows = []
     for probe, name in run.conditions:
-        if name == run.reference or run.depth_of(name) != run.spec.depth or probe == MITIGATED:
+        if name == run.reference or run.depth_of(name) != run.spec.depth or probe in (MITIGATED, "wiring"):
             continue
         length, kept = run.estimate(curves.walk_acceptance_length, name), run.ratio_to_baseline(curves.accepted_drafts, name)
         sampled = run.is_sampled(name)

@@ -27,6 +27,8 @@ SWITCHES = {
     "causal": "attention in a block",
     "rows": "rows of a block",
     "scales": "scales",
+    "slots": "rows of a block guess",
+    "rows_of": "embedding and head",
 }
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import Cache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
 from driftcli.target.capture import StreamCapture
+from driftcli.target.decoding import decodable, decoded
 from driftcli.target.target import Reading, Unread, Writing
 from driftcli.target.together import at_once, room, together
 
@@ -85,21 +86,28 @@ class _Told(StoppingCriteria):
 @torch.inference_mode()
 def written(target: Weights, prompts: Sequence[Sequence[int]], writing: Writing) -> list[list[int]]:
     """The reply to each prompt, all in one batch, up to its first end token, that included."""
+    with plain_decoding(target) as settings:
+        ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
+        if decodable(target.model):
+            return decoded(target, prompts, writing, ends, CHUNK)
+        return [until_end(reply, ends) for reply in _generated(target, prompts, writing, settings)]
+
+
+def _generated(target: Weights, prompts: Sequence[Sequence[int]], writing: Writing, settings: GenerationConfig) -> list[list[int]]:
+    """What transformers' own loop writes behind each prompt, all padded to the longest, until the last one ends."""
     longest = max(len(ids) for ids in prompts)
     pads = [longest - len(ids) for ids in prompts]
-    with plain_decoding(target) as settings:
-        padded = [[settings.pad_token_id] * pad + list(ids) for pad, ids in zip(pads, prompts, strict=True)]
-        mask = [[0] * pad + [1] * len(ids) for pad, ids in zip(pads, prompts, strict=True)]
-        out = target.model.generate(  # type: ignore[operator]
-            torch.tensor(padded, device=target.device),
-            attention_mask=torch.tensor(mask, device=target.device),
-            max_new_tokens=writing.most,
-            prefill_chunk_size=CHUNK,
-            stopping_criteria=StoppingCriteriaList([] if writing.say is None else [_Told(longest, writing.say)]),
-            **choosing(writing.temperature),
-        )
-    ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
-    return [until_end(reply, ends) for reply in out[:, longest:].tolist()]
+    padded = [[settings.pad_token_id] * pad + list(ids) for pad, ids in zip(pads, prompts, strict=True)]
+    mask = [[0] * pad + [1] * len(ids) for pad, ids in zip(pads, prompts, strict=True)]
+    out = target.model.generate(  # type: ignore[operator]
+        torch.tensor(padded, device=target.device),
+        attention_mask=torch.tensor(mask, device=target.device),
+        max_new_tokens=writing.most,
+        prefill_chunk_size=CHUNK,
+        stopping_criteria=StoppingCriteriaList([] if writing.say is None else [_Told(longest, writing.say)]),
+        **choosing(writing.temperature),
+    )
+    return [list(reply) for reply in out[:, longest:].tolist()]
 
 
 def choosing(temperature: float) -> dict[str, bool | int | float]:
@@ -197,7 +205,7 @@ def _said(logits: Tensor, wanted: Tensor, temperature: float) -> Tensor:
     parts = []
     for some, tokens in zip(torch.split(logits, few), torch.split(wanted, few), strict=True):
         agrees = some.argmax(-1) == tokens
-        parts.append(torch.stack([*_prob_and_entropy(some if temperature == 1 else some / temperature, tokens), agrees.float()]))
+        parts.append(torch.stack([*prob_and_entropy(some if temperature == 1 else some / temperature, tokens), agrees.float()]))
     return torch.cat(parts, dim=1)
 
 
@@ -206,7 +214,7 @@ def _reading(number: int, length: int, said: Tensor, streams: Mapping[int, Tenso
     return Reading(said[0], said[1], said[2] > 0, {boundary: stream[number, : length - 1] for boundary, stream in streams.items()})
 
 
-def _prob_and_entropy(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def prob_and_entropy(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Probability of the wanted tokens and entropy in nats; (query, vocabulary) -> (query,) each."""
     gaps = (logits.float() - logits.amax(-1, keepdim=True)).clamp_(min=LEAST)
     weights = gaps.exp()

@@ -31,7 +31,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from driftcli.errors import FormatError, SourceError, UsageError
+from driftcli.errors import FormatError, MachineError, SourceError, UsageError
 from driftcli.printable import counted_names
 from driftcli.sources.checkpoint import stored_tensors
 from driftcli.sources.files import Json, Source, holds_weights, read_config, reason
@@ -72,9 +72,9 @@ class LanguageModel:
         )
 
     @property
-    def has_rotary_positions(self) -> bool:
-        """Whether positions are rotations, which can be computed beyond those that the config admits; a table of embeddings ends there."""
-        return getattr(self.config, "rope_parameters", None) is not None
+    def room(self) -> int | None:
+        """Positions of a table of embeddings, None where they are rotations, which can be computed beyond those that the config admits."""
+        return None if getattr(self.config, "rope_parameters", None) is not None else self.facts.positions
 
     @property
     def device_name(self) -> str:
@@ -126,6 +126,11 @@ class LanguageModel:
     @property
     def served(self) -> None:
         """No engine: transformers runs it in this process."""
+        return None
+
+    @property
+    def untold(self) -> None:
+        """Nothing: its logits are here."""
         return None
 
     def start(self, boundaries: Sequence[int]) -> None:
@@ -189,6 +194,12 @@ class _Loading:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise MachineError(
+                f"{self._where}: its weights do not fit on the device ({reason(error)}), expected room for them and for caches; one "
+                "process spreads them over all GPUs that it sees (--num-processes 1), --engine vllm with tensor_parallel_size too, "
+                "--dtype bfloat16 halves float32, and --device cpu takes the host's memory"
+            ) from error
         if error is not None and (kind is Exception or isinstance(error, LOADING_ERRORS)):
             raise SourceError(
                 f"{self._where}: transformers cannot load this as a causal language model ({reason(error)}), "

@@ -90,8 +90,8 @@ class Target(Protocol):
         """What a drafter's checkpoint is held against."""
 
     @property
-    def has_rotary_positions(self) -> bool:
-        """Whether positions are rotations, which can be computed beyond those that the config admits."""
+    def room(self) -> int | None:
+        """Positions that a text may have at most, None where they can be computed beyond those that the config admits."""
 
     @property
     def embedding(self) -> Tensor:
@@ -112,6 +112,10 @@ class Target(Protocol):
     @property
     def served(self) -> Served | None:
         """The engine that serves it, None for transformers in this process."""
+
+    @property
+    def untold(self) -> str | None:
+        """Why its entropies, and its probabilities at a temperature, are not told; None where they are."""
 
     def start(self, boundaries: Sequence[int]) -> None:
         """Be ready to write, and to read with the streams at these boundaries."""

@@ -33,13 +33,14 @@ Plain: TypeAlias = "None | bool | int | float | str | Sequence[Plain] | Mapping[
 @dataclass(frozen=True)
 class RunFolder:
     """A folder that holds one run, opened for writing; `known` holds the conditions that it had cells of, by name, and `request` is the
-    hash of what was asked, which every cell carries.
+    hash of what was asked, which every cell carries. room: for how much at once there was room in what it holds, where not as asked.
     """
 
     path: Path
     batches: tuple[tuple[str, ...], ...]
     known: Mapping[str, Plain] = field(default_factory=dict)
     request: str = ""
+    room: Mapping[str, int] = field(default_factory=dict)
 
     def is_done(self, condition: str, batch: Sequence[str]) -> bool:
         """Whether the cell's last file, its steps, is there."""
@@ -106,7 +107,7 @@ def open_run(path: Path, begun: Mapping[str, Plain], prompts: Sequence[str], bat
     request = begun["request"]
     assert isinstance(request, Mapping)
     refuse_foreign(path)
-    old, conditions = ((), ()) if force else _kept(path, begun, prompts)
+    old, conditions, room = ((), (), {}) if force else _kept(path, begun, prompts)
     path.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path)
     _keep_cells(path, old)
@@ -114,9 +115,9 @@ def open_run(path: Path, begun: Mapping[str, Plain], prompts: Sequence[str], bat
     new = [prompt for prompt in prompts if prompt not in kept]
     grown = tuple(tuple(new[at : at + batch_size]) for at in range(0, len(new), batch_size))
     known = {str(condition["name"]): condition_in_full(condition) for condition in conditions if isinstance(condition, Mapping)}
-    folder = RunFolder(path, (*old, *grown), known, mark(request))
+    folder = RunFolder(path, (*old, *grown), known, mark(request), room)
     folder.write_manifest(
-        {**begun, "conditions": [], "other_conditions": conditions}
+        {**begun, "conditions": [], "other_conditions": conditions, "room": room}
     )  # before anything else: a kill leaves a run, not a riddle
     (path / FINDINGS_FILE).unlink(missing_ok=True)
     for name in TABLES:
@@ -141,7 +142,7 @@ def _keep_cells(path: Path, batches: Sequence[Sequence[str]]) -> None:
             file.unlink()
 
 
-Kept: TypeAlias = tuple[tuple[tuple[str, ...], ...], Sequence[Plain]]
+Kept: TypeAlias = tuple[tuple[tuple[str, ...], ...], Sequence[Plain], Mapping[str, int]]
 
 
 def _kept(path: Path, begun: Mapping[str, Plain], prompts: Sequence[str]) -> Kept:
@@ -150,17 +151,18 @@ def _kept(path: Path, begun: Mapping[str, Plain], prompts: Sequence[str]) -> Kep
         return _to_keep(path / MANIFEST, begun, prompts)
     if next(cell_files(path), None):
         raise RunError(f"{path}: holds cells of a run but no run.json; name another folder with --out or overwrite it with --force")
-    return (), ()
+    return (), (), {}
 
 
 def _to_keep(manifest: Path, begun: Mapping[str, Plain], prompts: Sequence[str]) -> Kept:
-    """The batches of the run that is there and all conditions that it may hold cells of, those that were measured last."""
+    """The batches of the run that is there, all conditions that it may hold cells of, those that were measured last, and its room."""
     wanted = json.loads(json.dumps(begun["request"]))
     try:
         before = json.loads(manifest.read_text(encoding="utf-8"))
         schema = before["schema"]
         asked, batches = in_full(before["request"]), tuple(tuple(map(_text, batch)) for batch in before["batches"])
         conditions: list[Plain] = [*before.get("other_conditions", ()), *before.get("conditions", asked["conditions"])]
+        room = {str(what): int(most) for what, most in before.get("room", {}).items()}
         changed = sorted(key for key in wanted.keys() | asked.keys() if wanted.get(key) != asked.get(key))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(
@@ -181,7 +183,7 @@ def _to_keep(manifest: Path, begun: Mapping[str, Plain], prompts: Sequence[str])
             f"{manifest.parent}: holds {len(lost)} prompts that are not asked for now; "
             "name another folder with --out or overwrite it with --force"
         )
-    return batches, conditions
+    return batches, conditions, room
 
 
 def _changed(key: str, before: Mapping[str, Any], begun: Mapping[str, Any]) -> str:

@@ -43,7 +43,7 @@ class Counting(TorchDispatchMode):
     """Context that counts operations by the stage under way."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.counts, self.stage = Counter[str](), "else"
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
@@ -96,7 +96,8 @@ def counted(job: Job) -> Counter[str]:
             for name in names:
                 stack.enter_context(patch.object(cells, name, counting.watched(stage, getattr(cells, name))))
         measure(job, lambda *_: None)
-    return counting.counts
+    found: Counter[str] = counting.counts
+    return found
 
 
 def baseline(pair: LoadedPair, limit: int, depth: int, folder: Path) -> Job:

@@ -15,6 +15,7 @@ from driftcli.domain import REGIONS, System
 from driftcli.engine.block_chains import draft_blocks
 from driftcli.engine.drafted import Drafted
 from driftcli.engine.trajectories import Trajectory
+from driftcli.families.block.alternatives import alternatives
 from driftcli.families.block.declaration import declare_block
 from driftcli.families.block.drafter import Block
 from driftcli.families.block.loading import read_block
@@ -33,18 +34,38 @@ FIRST, ANCHORS = 4, 6
 TOLERANCE = 1e-4  # of the RMS
 TRAINED: System = "as_trained"
 VLLM: System = "as_served:vllm"
+ALIKE = [  # cases that vLLM computes as their producers do, whatever the rows
+    name for name in CASES if not any(part in name for part in ("scaled", "speculators-sliding", "gated", "rnn"))
+]
 ASKED: list[tuple[str, System, int]] = [
-    *((name, TRAINED, 4) for name in CASES),
-    *((name, VLLM, depth) for name in CASES if "scaled" not in name and not name.startswith("speculators-sliding") for depth in (2, 4)),
+    *((name, TRAINED, 5) for name in CASES),
+    *((name, VLLM, rows) for name in ALIKE for rows in (3, 5)),
 ]
 
 
 class Listened:
-    """A drafter that keeps the logits of every guess, depth by depth."""
+    """A drafter that keeps the scores of every guess, depth by depth, corrected ones where it corrects."""
 
     def __init__(self, drafter: Block) -> None:
         self._drafter = drafter
         self.heard: list[Tensor] = []
+
+    @property
+    def correction(self) -> Listened | None:
+        """Itself, which adds the bias to what was heard last."""
+        return None if self._drafter.correction is None else self
+
+    def begin(self, blocks: int) -> Tensor:
+        """The correction's."""
+        assert self._drafter.correction is not None
+        return self._drafter.correction.begin(blocks)
+
+    def step(self, output: Tensor, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The correction's, and heard."""
+        assert self._drafter.correction is not None
+        bias, state = self._drafter.correction.step(output, tokens, state)
+        self.heard[-1] = self.heard[-1] + bias
+        return bias, state
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._drafter, name)
@@ -78,9 +99,9 @@ def trajectory(boundaries: tuple[int, ...]) -> Trajectory:
     return bare_trajectory("golden", seeded_ids(), FIRST, {one: torch.cat([seeded_stream(one), noise[:4]]) for one in boundaries})
 
 
-def draft(drafter: Block, depth: int) -> tuple[list[Tensor], Drafted]:
+def draft(drafter: Block, depth: int, *, free: bool = False) -> tuple[list[Tensor], Drafted]:
     listened = Listened(drafter)
-    drafted = draft_blocks(listened, trajectory(drafter.boundaries), DraftSettings(depth), depth, free=False)  # type: ignore[arg-type]
+    drafted = draft_blocks(listened, trajectory(drafter.boundaries), DraftSettings(depth), depth, free=free)  # type: ignore[arg-type]
     return [logits[:ANCHORS] for logits in listened.heard], drafted
 
 
@@ -92,13 +113,26 @@ def off(found: list[Tensor], golden: Tensor) -> float:
     return float(apart.max())
 
 
-@pytest.mark.parametrize(("name", "system", "depth"), ASKED)
+@pytest.mark.parametrize(("name", "system", "rows"), ASKED)
 def test_blocks_of_every_anchor_equal_the_producers_class(
-    name: str, system: System, depth: int, target: LanguageModel, tmp_path: Path
+    name: str, system: System, rows: int, target: LanguageModel, tmp_path: Path
 ) -> None:
-    golden = load_file(GOLDEN / f"{name}.safetensors")
-    found, _ = draft(read(name, target, tmp_path, system), depth)
-    assert off(found, golden[f"rows.{depth + 1}"]) < TOLERANCE
+    golden, block = load_file(GOLDEN / f"{name}.safetensors"), read(name, target, tmp_path, system)
+    found, _ = draft(block, rows - (not block.anchor_first))
+    assert off(found, golden[f"rows.{rows}"]) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("deepspec")])
+def test_a_free_block_is_corrected_along_its_own_guesses(name: str, target: LanguageModel, tmp_path: Path) -> None:
+    golden, block = load_file(GOLDEN / f"{name}.safetensors"), read(name, target, tmp_path)
+    found, drafted = draft(block, 5, free=True)
+    own = golden["own.5"]
+    assert off(found[-5:], own) < TOLERANCE
+    count = drafted.n_anchors
+    guessed = torch.stack([queries.guesses.drafted for queries in drafted.free], dim=1)
+    torch.testing.assert_close(guessed, own[:count].argmax(-1))
+    if name != "deepspec-none":
+        assert off(found[:5], own) > 100 * TOLERANCE
 
 
 @pytest.mark.parametrize(
@@ -115,6 +149,8 @@ def test_blocks_of_every_anchor_equal_the_producers_class(
         ("zlab-sliding-open", lambda block: windowed(block, None)),
         ("speculators-sliding", lambda block: windowed(block, 4, from_anchor=False)),
         ("speculators-sliding-open", lambda block: windowed(block, 3, from_anchor=True)),
+        ("deepspec-vanilla", lambda block: replace(block, correction=None)),
+        ("deepspec-rnn", lambda block: replace(block, correction=replace(block.correction, joint=None))),
         ("zlab-scaled", lambda block: replace(block, scales=(1.7, 0.6, 0.0))),
     ],
 )
@@ -128,6 +164,18 @@ def windowed(block: Block, window: int | None, *, from_anchor: bool = False) -> 
     """The same with another window in its first layer."""
     first, *others = block.layers
     return replace(block, layers=(replace(first, layer=replace(first.layer, window=window, from_anchor=from_anchor)), *others))
+
+
+@pytest.mark.parametrize("name", ["zlab", "zlab-sliding", "deepspec-vanilla"])
+def test_every_wiring_that_the_files_leave_open_gives_other_scores(name: str, target: LanguageModel, tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(Source(name, write(CASES[name], tmp_path / name)))
+    declaration = declare_block(checkpoint, detect(checkpoint.source, checkpoint.config, checkpoint.shapes), target.facts)
+    block, _ = read_block(declaration, target)
+    plain, _ = draft(block, 4)
+    for wiring in alternatives(declaration, None, (1, 2)):
+        if wiring.capture is None:  # other layers are other streams, which the golden text does not have
+            other, _ = draft(block.wired(wiring), 4)
+            assert off(other, torch.stack(plain, dim=1)) > 100 * TOLERANCE, str(wiring)
 
 
 def test_the_rows_of_a_block_change_every_guess_and_those_of_a_causal_one_none(target: LanguageModel, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ class Elsewhere:
     """The tiny target as an engine would have it: greedy replies, no entropies, no weights to get at."""
 
     served = Served("vLLM", "0.1", "fp8", {"tensor_parallel_size": 2})
+    untold = "its head is elsewhere"
 
     def __init__(self, lm: LanguageModel) -> None:
         self._lm = lm
@@ -92,7 +93,7 @@ def test_the_record_says_what_served_the_target_what_is_not_told_and_what_could_
     assert here["request"]["engine"] is None
     assert there["request"]["engine"] == {"engine": "vLLM", "version": "0.1", "quantisation": "fp8", "args": {"tensor_parallel_size": 2}}
     assert [note for note in there["notes"] if note not in here["notes"]] == [
-        "vLLM does not tell the entropy of the target, so target_entropy is null in the traces"
+        "vLLM does not tell the entropy of the target (its head is elsewhere), so target_entropy is null in the traces"
     ]
     assert (here["failed"], {one["name"] for one in there["failed"]}) == ([], {"temperature-0.7", "temperature-1"})
     assert all("replies are not drawn there" in one["reason"] for one in there["failed"])

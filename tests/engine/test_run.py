@@ -934,7 +934,7 @@ def test_prompts_beyond_the_targets_positions_are_named_and_refused_where_none_c
     asked = [Prompt("too-long", text="x" * 600), *prompts(3)]  # a token a character
     notes = json.loads((measure(job(pair("pre"), tmp_path / "named", asked), silent) / "run.json").read_text())["notes"]
     assert "1 prompt may run past the target's 512 positions with what is replied, where servers would cut or refuse: too-long" in notes
-    monkeypatch.setattr(LanguageModel, "has_rotary_positions", False)
+    monkeypatch.setattr(LanguageModel, "room", 512)
     with pytest.raises(PromptError, match=r"prompt too-long: takes 60\d tokens as rendered .*, the target has 512 positions; shorten it"):
         measure(job(pair("pre"), tmp_path / "refused", asked), silent)
     assert not (tmp_path / "refused").exists()

@@ -10,18 +10,21 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from driftcli.conditions import DraftSettings
+from driftcli.engine.block_chains import draft_blocks
 from driftcli.engine.chains import draft_chains
 from driftcli.engine.drafted import Drafted
 from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.serving import ServedTarget, serve
 from driftcli.engine.trajectories import Trajectory
 from driftcli.errors import RunError
+from driftcli.families.block.drafter import Block
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.sources.files import Source
 from driftcli.statistics.walks import leading_matches, walk
 from driftcli.target.language_model import LanguageModel
 from examples.speculative_decoding import decode_plainly, decode_speculatively, some
+from tests.families.block.cases import CASES, write
 from tests.tiny import prompts, tokenizer, trajectories
 
 DEPTH = 4
@@ -35,8 +38,14 @@ LAYERED = (  # two and three layers, windows from the query and from the anchor,
 )
 
 
+@pytest.fixture
+def blocks(models: Path, tmp_path: Path) -> LoadedPair:
+    drafter = write(CASES["deepspec-rnn"], tmp_path / "block")
+    return load_pair(str(models / "target"), str(drafter), torch.device("cpu"), "float32")
+
+
 def drafted(pair: LoadedPair, trajectory: Trajectory, depth: int, *, free: bool) -> Drafted:
-    chains = draft_lm_chains if isinstance(pair.drafter, CausalLm) else draft_chains
+    chains = {CausalLm: draft_lm_chains, Block: draft_blocks}.get(type(pair.drafter), draft_chains)
     return chains(pair.drafter, trajectory, DraftSettings(depth), depth, free=free)  # type: ignore[operator]
 
 
@@ -46,7 +55,7 @@ def boundaries(pair: LoadedPair) -> Sequence[int]:
 
 def served_chains(pair: LoadedPair, trajectory: Trajectory, depth: int, places: Sequence[int]) -> Tensor:
     """The chains of some anchors, drafted by one server that reads on from each to the next; (place, depth)."""
-    drafter, ids, found, rows = serve(pair.drafter, len(trajectory.ids) + depth), trajectory.ids[None], [], 0
+    drafter, ids, found, rows = serve(pair.drafter, len(trajectory.ids) + depth, depth), trajectory.ids[None], [], 0
     for place in places:
         last = trajectory.prompt_length + place + 1
         end = last - drafter.token_offset  # rows that hold the tokens up to the anchor's
@@ -79,16 +88,22 @@ def test_served_chains_of_every_layer_kind_equal_those_of_the_engine(name: str, 
     assert_served_equal_drafted(load_pair(*folders, torch.device("cpu"), "float32", reading=reading))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["trained-post", "lm"])
-def test_sequences_of_a_batch_draft_as_each_alone(name: str, pair: Callable[[str], LoadedPair]) -> None:
-    loaded = pair(name)
+@pytest.mark.parametrize("name", ["zlab", "zlab-sliding", "zlab-causal", "speculators-sliding", "deepspec-vanilla", "deepspec-rnn"])
+def test_served_blocks_equal_those_of_the_engine(name: str, models: Path, tmp_path: Path) -> None:
+    drafter = str(write(CASES[name], tmp_path / name))
+    assert_served_equal_drafted(load_pair(str(models / "target"), drafter, torch.device("cpu"), "float32", reading="as_trained"))
+
+
+@pytest.mark.parametrize("name", ["trained-post", "lm", "block"])
+def test_sequences_of_a_batch_draft_as_each_alone(name: str, pair: Callable[[str], LoadedPair], blocks: LoadedPair) -> None:
+    loaded = blocks if name == "block" else pair(name)
     texts = trajectories(loaded.target, [prompts(4)[1], prompts(4)[3]], boundaries(loaded), 16)
     length = min(len(text.ids) for text in texts) - 2
-    alone, together = [], serve(loaded.drafter, length + DEPTH)
+    alone, together = [], serve(loaded.drafter, length + DEPTH, DEPTH)
     tokens = torch.stack([text.ids[together.token_offset : length] for text in texts])
     streams = [some({b: s[None] for b, s in text.streams.items()}, slice(0, tokens.shape[1])) for text in texts]
     for sequence, of_one in zip(tokens, streams, strict=True):
-        drafter = serve(loaded.drafter, length + DEPTH)
+        drafter = serve(loaded.drafter, length + DEPTH, DEPTH)
         alone.append([drafter.read(sequence[None], of_one)])
         alone[-1] += [drafter.follow(alone[-1][0])]
     chain = [together.read(tokens, {b: torch.cat([one[b] for one in streams]) for b in streams[0]})]
@@ -96,13 +111,15 @@ def test_sequences_of_a_batch_draft_as_each_alone(name: str, pair: Callable[[str
     assert torch.equal(torch.stack(chain, dim=1), torch.stack([torch.cat(one) for one in alone]))
 
 
-@pytest.mark.parametrize("name", ["trained-pre", "lm"])
-def test_a_repeated_sequence_goes_on_in_every_place_as_it_would_alone(name: str, pair: Callable[[str], LoadedPair]) -> None:
-    loaded = pair(name)
+@pytest.mark.parametrize("name", ["trained-pre", "lm", "block"])
+def test_a_repeated_sequence_goes_on_in_every_place_as_it_would_alone(
+    name: str, pair: Callable[[str], LoadedPair], blocks: LoadedPair
+) -> None:
+    loaded = blocks if name == "block" else pair(name)
     (text,) = trajectories(loaded.target, prompts(1), boundaries(loaded), 16)
     found, rows = [], text.prompt_length
     for size in (1, 3):
-        drafter, target = serve(loaded.drafter, len(text.ids) + DEPTH), ServedTarget(loaded.target)
+        drafter, target = serve(loaded.drafter, len(text.ids) + DEPTH, DEPTH), ServedTarget(loaded.target)
         tokens = text.ids[None, drafter.token_offset :]
         streams = {boundary: stream[None] for boundary, stream in text.streams.items()}
         drafter.read(tokens[:, :rows], some(streams, slice(0, rows)))

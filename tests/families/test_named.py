@@ -31,7 +31,8 @@ def family(config: dict[str, Json], names: list[str]) -> str | None:
     ("names", "called"),
     [
         (["fc.weight", "hidden_norm.weight", "norm.weight", "layers.0.self_attn.q_proj.weight"], "DFlash in z-lab layout"),
-        (["fc.weight", "hidden_norm.weight", "markov_head.markov_w1.weight"], "DSpark"),
+        (["fc.weight", "hidden_norm.weight", "layers.0.mlp.up_proj.weight", "markov_head.markov_w1.weight"], "DSpark in DeepSpec layout"),
+        (["fc.weight", "markov_head.markov_w1.weight", "layers.0.layer_scalar"], "DSpark of Gemma 4"),
         (["fc.weight", "hidden_norm.weight", "candidate_selector.hidden_projection.weight"], "DFlash2"),
         (["fc.weight", "hidden_norm.weight", "prefix_gru.weight_ih_l0"], "Domino"),
         (["fc.weight", "hidden_norm.weight", "refiner_head.token_embed.weight"], "XPress"),
@@ -55,8 +56,8 @@ def test_tensors_name_a_family_whatever_the_config_says(names: list[str], called
     [
         ({"dflash_config": {"mask_token_id": 1}}, None),
         ({"dflash_config": {"projector_type": "domino"}}, "Domino"),
-        ({"speculators_model_type": "dspark"}, "DSpark"),
-        ({"architectures": ["Qwen3DSparkModel"]}, "DSpark"),
+        ({"speculators_model_type": "dspark"}, None),
+        ({"architectures": ["Gemma4DSparkModel"]}, "DSpark of Gemma 4"),
         ({"medusa_num_heads": 5}, "Medusa"),
         ({"model_type": "mlp_speculator"}, "MLPSpeculator"),
         ({"speculators_model_type": "mtp"}, "MTP head"),

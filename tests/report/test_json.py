@@ -118,7 +118,12 @@ def test_what_is_zero_by_construction_without_recursion_is_null_with_the_reason(
 
 def test_without_a_sink_its_share_alone_is_null(judged: Judged) -> None:
     row = parsed(render(*judged(Recipe(Life(sink=False)))))["baseline"]["by_depth"][1]
-    assert {name for name in row["absent"] if name not in ("compounding", "block_independence")} == {"sink", "control_sink", "sink_change", "free_sink"}
+    assert {name for name in row["absent"] if name not in ("compounding", "block_independence")} == {
+        "sink",
+        "control_sink",
+        "sink_change",
+        "free_sink",
+    }
     assert row["absent"]["sink"] == "no trajectory of this run has a sink"
     assert row["prompt_side_change"] == pytest.approx(0)
 

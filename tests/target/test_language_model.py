@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
-from driftcli.errors import DriftError, FormatError, SourceError, UsageError
+from driftcli.errors import DriftError, FormatError, MachineError, SourceError, UsageError
 from driftcli.sources.files import Json, Source
 from driftcli.target import language_model as loading
 from driftcli.target.language_model import Dtype, LanguageModel, choose_device, choose_dtype, load_language_model
@@ -211,7 +211,7 @@ def test_a_tokenizer_without_character_offsets_is_refused(copy: Callable[[str], 
 
 
 def test_a_model_that_does_not_fit_is_refused(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "_placement", lambda *_: {"": "meta"})
+    monkeypatch.setattr(loading, "_placement", lambda *_, **__: {"": "meta"})
     refused(SourceError, lambda: load(models / "target"), "target", "does not fit", "expected room for all of it", "--device cpu")
 
 
@@ -240,3 +240,34 @@ def test_auto_is_float32_on_a_cpu_and_the_configs_own_elsewhere() -> None:
     assert choose_dtype("auto", CPU) == torch.float32
     assert choose_dtype("auto", torch.device("cuda")) == "auto"
     assert choose_dtype("bfloat16", CPU) == torch.bfloat16
+
+
+# ---- where it goes
+
+
+def test_a_target_that_has_no_room_on_the_device_is_refused_with_what_can_be_done(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(loading, "_model", full)
+    with pytest.raises(MachineError) as refused:
+        load(models / "target")
+    said = str(refused.value)
+    assert said.startswith(
+        "target: its weights do not fit on the device (OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB)"
+    )
+    assert all(way in said for way in ("--num-processes 1", "--engine vllm", "--dtype bfloat16", "--device cpu"))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "free", "spread", "expected"),
+    [(2, 1 << 40, True, "one"), (2, 1 << 10, True, "all"), (2, 1 << 10, False, "one"), (1, 1 << 10, True, "one")],
+)
+def test_a_model_goes_on_one_gpu_or_on_all_where_it_must_and_may(
+    models: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, free: int, spread: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 1 << 40))
+    device = torch.device("cuda", 0)
+    found = loading._placement(Source("target", models / "target"), device, spread=spread)
+    assert found == ({"": device} if expected == "one" else "auto")

@@ -2,22 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+from transformers import LlamaConfig
 
 from driftcli.conditions import Wiring
 from driftcli.domain import System
+from driftcli.errors import FormatError
 from driftcli.families.block.declaration import BlockDeclaration
+from driftcli.families.block.readings import FILL_IN
+from driftcli.families.rope import DEFAULT_THETA, Rope, rope_settings
+from driftcli.families.rope_config import rope_config
 
 
-def alternatives(d: BlockDeclaration, system: System | None = None) -> tuple[Wiring, ...]:
-    """Every one-change wiring of a drafter as a system runs it."""
-    return tuple(_open(d, system))
+def alternatives(d: BlockDeclaration, system: System | None = None, masks: Sequence[int] = ()) -> tuple[Wiring, ...]:
+    """Every one-change wiring of a drafter as a system runs it. masks: the target's tokens that its mask may have been instead."""
+    return (*_around(d, system, masks), *_inside(d, system))
 
 
-def _open(d: BlockDeclaration, system: System | None) -> Iterator[Wiring]:
+def _around(d: BlockDeclaration, system: System | None, masks: Sequence[int]) -> Iterator[Wiring]:
+    """Of what goes in and what comes out."""
     reading, layers = d.reading(system), d.head.target.layers
     for shift in (1, -1):  # ids that name what a layer puts out, or what it takes in
         moved = tuple(boundary + shift for boundary in reading.capture.value)
         if min(moved) >= 0 and (layers is None or max(moved) <= layers):
             yield Wiring(capture=moved)
+    yield from (Wiring(mask=token) for token in masks if token != d.mask and token < d.anatomy.vocabulary)
+    yield Wiring(slots="the place behind them" if reading.slots.value == FILL_IN else "their own place")
+
+
+def _inside(d: BlockDeclaration, system: System | None) -> Iterator[Wiring]:
+    """Of the layers."""
+    reading = d.reading(system)
+    if not all(reading.causal.value):
+        yield Wiring(seen="causal")
+    if any(reading.causal.value):
+        yield Wiring(seen="both ways")
+    if any(reading.windows.value):
+        yield Wiring(window="dropped")
+    elif configured_window(d) is not None:
+        yield Wiring(window="configured")
     yield Wiring(rotation="halves" if reading.rotation.value == "pairs" else "pairs")
+    if "target's" in (ropes := other_ropes(d, system)):
+        yield Wiring(rope="target's")
+    if "default" in ropes:
+        yield Wiring(rope="default")
+
+
+def configured_window(d: BlockDeclaration) -> int | None:
+    """The window that a config names anywhere, None for none."""
+    for value in (d.head.own.get("swa_window_size"), d.head.layers.get("sliding_window")):
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return None
+
+
+def other_ropes(d: BlockDeclaration, system: System | None) -> dict[str, LlamaConfig]:
+    """The target's rotation and the plain one with base 10000, where they are others than the drafter's and fit its heads."""
+    own, target = d.reading(system).rope.value, d.head.target
+    asked: dict[str, Rope] = {"default": {"rope_type": "default", "rope_theta": DEFAULT_THETA}}
+    if target.config:
+        asked["target's"] = rope_settings(target.config, target.name)
+    found = {}
+    for name, settings in asked.items():
+        if settings == own or (name == "default" and settings == asked.get("target's")):
+            continue
+        try:
+            found[name] = rope_config(settings, d.anatomy.size, d.positions, None, d.head.record.where)
+        except FormatError:  # a rotation that these heads cannot make is none that they were trained with
+            continue
+    return found

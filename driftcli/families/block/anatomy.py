@@ -16,7 +16,7 @@ from driftcli.target.facts import TargetFacts
 
 Shape = tuple[int, ...]
 MAPS = ("d2t", "t2d")
-UNREAD = re.compile(r"rotary_emb\.inv_freq$")  # which every class computes anew
+UNREAD = re.compile(r"rotary_emb\.inv_freq$|^confidence_head\.")  # computed anew, and what servers may cut a block short by
 LAYER = re.compile(r"^layers\.(\d+)\.")
 NORMS = ("input_layernorm", "post_attention_layernorm")
 FIRST_QUERY = "layers.0.self_attn.q_proj.weight"
@@ -25,7 +25,7 @@ FIRST_QUERY = "layers.0.self_attn.q_proj.weight"
 @dataclass(frozen=True, slots=True)
 class Anatomy:
     """Stored names by canonical ones, and sizes. heads, keys: query and key heads of `size` numbers; streams: of the target's, each
-    `target_width` wide.
+    `target_width` wide; rank: of the bias by the token before, 0 without one.
     """
 
     names: Mapping[str, str]
@@ -39,6 +39,13 @@ class Anatomy:
     target_width: int
     vocabulary: int
     draft_vocabulary: int
+    rank: int = 0
+
+    @property
+    def correction(self) -> str:
+        """How the scores of a row are biased by the token before it."""
+        gated, recurrent = (f"markov_head.{name}_proj.weight" in self.names for name in ("gate", "joint"))
+        return "rnn" if recurrent else "gated" if gated else "vanilla" if self.rank else "none"
 
 
 def dissect(checkpoint: Checkpoint, format: Format, layers: Record, target: TargetFacts) -> Anatomy:
@@ -74,9 +81,24 @@ def expected_shapes(a: Anatomy) -> dict[str, Shape]:
         "d2t": (a.draft_vocabulary,),
         "t2d": (a.vocabulary,),
     }
+    if a.rank:
+        found |= _correction_shapes(a)
     for number in range(a.layers):
         found |= {f"layers.{number}.{name}": shape for name, shape in _layer_shapes(a).items()}
     return found
+
+
+def _correction_shapes(a: Anatomy) -> dict[str, Shape]:
+    """Of a bias by the token before, in every form."""
+    inside: dict[str, Shape] = {
+        "markov_w1.weight": (a.vocabulary, a.rank),
+        "markov_w2.weight": (a.draft_vocabulary, a.rank),
+        "gate_proj.weight": (a.rank, a.width + a.rank),
+        "gate_proj.bias": (a.rank,),
+        "joint_proj.weight": (3 * a.rank, 2 * a.rank + a.width),
+        "joint_proj.bias": (3 * a.rank,),
+    }
+    return {f"markov_head.{name}": shape for name, shape in inside.items()}
 
 
 def _layer_shapes(a: Anatomy) -> dict[str, Shape]:
@@ -118,7 +140,17 @@ def _measured(layers: Record, names: Mapping[str, str], shapes: Mapping[str, Sha
         )
     said = _vocabulary(layers, target)
     drafted = shapes.get("lm_head.weight", shapes.get("d2t", (said,)))[0]
-    return Anatomy(names, count, width, queries // size, keys // size, size, inner, fused // target_width, target_width, said, drafted)
+    sizes = count, width, queries // size, keys // size, size, inner, fused // target_width, target_width, said, drafted
+    return Anatomy(names, *sizes, _rank(where, names, shapes))
+
+
+def _rank(where: str, names: Mapping[str, str], shapes: Mapping[str, Shape]) -> int:
+    first, second = "markov_head.markov_w1.weight", "markov_head.markov_w2.weight"
+    if not any(name.startswith("markov_head.") for name in names):
+        return 0
+    if missing := sorted({first, second} - names.keys()):
+        raise FormatError(f"{where}: {counted_names(missing, 'is missing', 'are missing')} beside its markov_head; export it again")
+    return _matrix(where, names, shapes, first)[1]
 
 
 def _matrix(where: str, names: Mapping[str, str], shapes: Mapping[str, Shape], name: str) -> tuple[int, int]:

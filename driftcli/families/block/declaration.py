@@ -10,7 +10,7 @@ import numpy as np
 from driftcli.domain import APART, Sourced, System
 from driftcli.errors import DriftError, FormatError, UsageError
 from driftcli.families.block.anatomy import Anatomy, dissect
-from driftcli.families.block.readings import DRAFTS, Head, Reading, declared, readings
+from driftcli.families.block.readings import DRAFTS, FILL_IN, Head, Reading, declared, readings
 from driftcli.families.layer_config import layer_config
 from driftcli.families.layout import Format
 from driftcli.families.record import Record
@@ -46,10 +46,9 @@ class BlockDeclaration:
         """Sizes and tensors."""
         return self.head.anatomy
 
-    @property
-    def guesses(self) -> int:
+    def guesses(self, system: System | None = None) -> int:
         """Draft tokens of a block as it was trained."""
-        return self.block_size - 1
+        return self.block_size - (self.reading(system).slots.value == FILL_IN)
 
     def reading(self, system: System | None = None) -> Reading:
         """The reading of `system`, the declared one for None; raises why it cannot run the file."""
@@ -63,10 +62,13 @@ class BlockDeclaration:
     def record(self, system: System | None = None) -> dict[str, Sourced]:
         """Every field with its source, in the reading of `system`."""
         chosen = Sourced(system or self.system, "assumed:asked for" if system else "default:vLLM where it can, else who trained it")
+        lengths = Sourced(APART if self.lengths_apart(system) else "one the beginning of another", f"default:{system or self.system}")
+        return {"reading": chosen, **self.head.record.fields, **self.reading(system).fields(), "draft_lengths": lengths}
+
+    def lengths_apart(self, system: System | None = None) -> bool:
+        """Whether a block has as many rows as its draft length asks for, and each number of rows gives other guesses."""
         reading = self.reading(system)
-        apart = reading.rows.value == DRAFTS and not all(reading.causal.value)
-        lengths = Sourced(APART if apart else "one the beginning of another", "tensor")
-        return {"reading": chosen, **self.head.record.fields, **reading.fields(), "draft_lengths": lengths}
+        return reading.rows.value == DRAFTS and not all(reading.causal.value)
 
     def others(self, system: System | None = None) -> dict[str, dict[str, Sourced]]:
         """Every other system's fields; `refused` alone where it cannot run the file."""
@@ -121,6 +123,7 @@ def _note_sizes(record: Record, a: Anatomy, tensors: int) -> None:
     for name, value in (("layers", a.layers), ("width", a.width), ("heads", a.heads), ("keys", a.keys), ("size", a.size)):
         record.note(name, value, "tensor")
     record.note("streams", a.streams, "tensor")
+    record.note("correction", a.correction, "tensor")
     record.note("draft_vocabulary", a.draft_vocabulary, "tensor")
     record.note("tensors", tensors, "tensor")
 

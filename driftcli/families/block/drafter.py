@@ -2,9 +2,10 @@
 
     c = norm(fc(streams))                                  a row for every verified position before the anchor, as keys and values alone
     y = embedding(anchor), embedding(mask), ...            the block, whose rows see c and, unless causal, one another
-    logits = head(norm(layers(y)))                         of the rows behind the anchor, each at its own position
+    logits = head(norm(layers(y)))                         of the rows behind the anchor, each at its own position, or of all for the next
+                                                           (DSpark), biased by the token before where there is a correction
 
-Sources: DFlash as z-lab, speculators and vLLM compute it.
+Sources: DFlash as z-lab, speculators and vLLM compute it, DSpark as DeepSpec, speculators and vLLM do.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 from transformers import LlamaConfig
 
 from driftcli.conditions import Wiring
+from driftcli.families.block.correction import Markov
 from driftcli.families.layers import DecoderLayer, rms_norm
 from driftcli.families.others import Others
 from driftcli.families.rotary import rope_tables
@@ -34,13 +36,22 @@ class BlockLayer:
     layer: DecoderLayer
     causal: bool
 
+    def wired(self, wiring: Wiring, window: int | None) -> BlockLayer:
+        """The layer put together otherwise; window: the config's."""
+        layer = self.layer if wiring.rotation is None else self.layer.turned_as(wiring.rotation)
+        if wiring.window is not None:
+            layer = replace(layer, window=window if wiring.window == "configured" else None)
+        return BlockLayer(layer, self.causal if wiring.seen is None else wiring.seen == "causal")
+
 
 @dataclass(frozen=True)
 class Block:
     """A loaded drafter; `boundaries` are the target's streams that it reads, in the order of the columns of `fusion`.
 
     mask: (width,), the embedding of the rows that guess. block_size: rows of a block in training; as_trained: it is run with as many
-    whatever is drafted. scales: of embeddings, of scores, and the bound on scores, 0 for none.
+    whatever is drafted. scales: of embeddings, of scores, and the bound on scores, 0 for none. anchor_first: a row guesses the place behind
+    it, the anchor's row too. correction: what biases scores by the token before. window: that the config has, whether or not a
+    layer keeps it.
     """
 
     boundaries: tuple[int, ...]
@@ -57,31 +68,33 @@ class Block:
     block_size: int
     as_trained: bool
     scales: tuple[float, float, float]
+    anchor_first: bool = False
+    correction: Markov | None = None
+    window: int | None = None
     others: Others = field(default_factory=Others)
 
     @property
     def guesses(self) -> int:
         """Draft tokens of a block as it was trained; those of no other are known to be any good."""
-        return self.block_size - 1
+        return self.block_size - (not self.anchor_first)
 
     def rows(self, depth: int) -> int:
         """Rows of a block that drafts so many tokens."""
-        return self.block_size if self.as_trained else depth + 1
+        return self.block_size if self.as_trained else depth + (not self.anchor_first)
 
     def guessing(self, depth: int) -> int:
         """The row that guesses the token of a depth."""
-        return depth
+        return depth - self.anchor_first
 
     def wired(self, wiring: Wiring) -> Block:
         """The same weights, put together otherwise; KeyError for a rotation that is not among its `others`."""
-        layers = self.layers
-        if wiring.rotation is not None:
-            layers = tuple(replace(one, layer=one.layer.turned_as(wiring.rotation)) for one in layers)
         return replace(
             self,
             boundaries=wiring.capture or self.boundaries,
             rope_config=self.others.ropes[wiring.rope] if wiring.rope else self.rope_config,
-            layers=layers,
+            layers=tuple(one.wired(wiring, self.window) for one in self.layers),
+            mask=self.mask if wiring.mask is None else self.embedding[wiring.mask],
+            anchor_first=self.anchor_first if wiring.slots is None else wiring.slots == "the place behind them",
         )
 
     def rope(self, rows: int) -> RopeTables:

@@ -15,15 +15,25 @@ def _is_block(shapes: Shapes) -> bool:
     return all(has(shapes, rf"^(model\.)?{name}$") for name in (r"fc\.weight", r"hidden_norm\.weight", r"layers\.0\..+"))
 
 
-def _of(producer: Producer) -> Callable[[Mapping[str, Json], Shapes], bool]:
+def is_dspark(config: Mapping[str, Json], shapes: Shapes) -> bool:
+    """Whether a block is DSpark's: biased by the token before, or laid out as DeepSpec does, with rows of its own and no `dflash_config`,
+    whatever it calls itself.
+    """
+    own = all(has(shapes, rf"^(model\.)?{name}\.weight$") for name in ("embed_tokens", "lm_head"))
+    return has(shapes, r"(^|\.)markov_head\.") or (own and config.get("target_layer_ids") is not None and not config.get("dflash_config"))
+
+
+def _of(producer: Producer, *, dspark: bool) -> Callable[[Mapping[str, Json], Shapes], bool]:
     def matches(config: Mapping[str, Json], shapes: Shapes) -> bool:
         of_speculators = config.get("speculators_model_type") is not None
-        return _is_block(shapes) and of_speculators is (producer == "speculators")
+        return _is_block(shapes) and of_speculators is (producer == "speculators") and is_dspark(config, shapes) is dspark
 
     return matches
 
 
 BLOCK: tuple[Format, ...] = (
-    Format("DFlash in z-lab layout", "block", "z-lab", _of("z-lab"), RENAMES),
-    Format("DFlash in speculators layout", "block", "speculators", _of("speculators"), RENAMES),
+    Format("DFlash in z-lab layout", "block", "z-lab", _of("z-lab", dspark=False), RENAMES),
+    Format("DFlash in speculators layout", "block", "speculators", _of("speculators", dspark=False), RENAMES),
+    Format("DSpark in DeepSpec layout", "block", "DeepSpec", _of("DeepSpec", dspark=True), RENAMES),
+    Format("DSpark in speculators layout", "block", "speculators", _of("speculators", dspark=True), RENAMES),
 )

@@ -12,11 +12,15 @@ from torch import Tensor
 
 from driftcli.domain import Sourced, System
 from driftcli.errors import PairError
+from driftcli.families.block.alternatives import configured_window, other_ropes
 from driftcli.families.block.anatomy import MAPS
+from driftcli.families.block.correction import Markov
 from driftcli.families.block.declaration import BlockDeclaration
 from driftcli.families.block.drafter import Block, BlockLayer
-from driftcli.families.block.readings import ANCHOR, BLOCK, Reading
+from driftcli.families.block.readings import ANCHOR, ANCHOR_FIRST, BLOCK, Reading
+from driftcli.families.block.readings import SHARED as SHARED_ROWS
 from driftcli.families.layers import DecoderLayer, GatedMlp, GroupedAttention, Linear
+from driftcli.families.others import Others
 from driftcli.families.rope_config import rope_config
 from driftcli.families.vocabulary import DraftVocabulary
 from driftcli.sources.tensors import read_some, require_bounded
@@ -45,7 +49,8 @@ def read_block(d: BlockDeclaration, target: Target, system: System | None = None
     stored = read_some(d.checkpoint.source, wanted.values())
     held = {name: stored[raw].to(like) for name, raw in wanted.items()}
     require_bounded(f"{d.checkpoint.source.name} as {like.dtype}", {wanted[name]: tensor for name, tensor in held.items()})
-    own, head = held.get("embed_tokens.weight"), held.get("lm_head.weight")
+    shared = reading.rows_of.value == SHARED_ROWS
+    own, head = (None if shared else held.get(f"{name}.weight") for name in ("embed_tokens", "lm_head"))
     _require_width(d, target, own is None or head is None)
     to_target = torch.from_numpy(d.to_target).to(like.device)
     embedding = target.embedding.to(like) if own is None else own
@@ -65,8 +70,18 @@ def read_block(d: BlockDeclaration, target: Target, system: System | None = None
         block_size=d.block_size,
         as_trained=reading.rows.value == BLOCK,
         scales=reading.scales.value,
+        anchor_first=reading.slots.value == ANCHOR_FIRST,
+        correction=_correction(parts) if a.rank else None,
+        window=configured_window(d),
+        others=Others(ropes=other_ropes(d, system)),
     )
     return drafter, {**d.record(system), "embedding": _owner(own, target.embedding), "head": _owner(head, like[to_target])}
+
+
+def _correction(parts: _Parts) -> Markov:
+    at, held = "markov_head.", parts.tensors
+    gate, joint = (parts.linear(f"{at}{name}_proj") if f"{at}{name}_proj.weight" in held else None for name in ("gate", "joint"))
+    return Markov(held[f"{at}markov_w1.weight"], held[f"{at}markov_w2.weight"], gate, joint)
 
 
 def _require_width(d: BlockDeclaration, target: Target, shares: bool) -> None:

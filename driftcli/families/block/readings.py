@@ -27,7 +27,9 @@ TRAINED: Final = "as_trained"
 RUN_BY: tuple[System, ...] = (VLLM, SGLANG, TRAINED)
 SLIDING, FULL = "sliding_attention", "full_attention"
 OWN_ROW, ANCHOR = "query", "anchor"
-DRAFTS, BLOCK = "1 + draft tokens", "as in training"
+FILL_IN, ANCHOR_FIRST = "their own place", "the place behind them"  # what a row guesses
+OWN, SHARED = "own where the file has it", "target's"
+DRAFTS, BLOCK = "as drafted", "as in training"
 ZLAB = "z-lab DFlashDraftModel"
 PLAIN = (1.0, 1.0, 0.0)  # scales of embeddings and scores, and no bound on scores
 SCALES = ("input_embedding_scale", "output_multiplier", "final_logit_softcapping")
@@ -48,7 +50,8 @@ class Reading:
     capture: boundaries of the target's streams. causal, windows: of each layer, whether a row of the block sees none behind it, and how
     many rows it sees, None for all. window_from: counted back from a query's own row, or from the anchor with all of the block seen
     besides. rows: how many a block has, as the draft tokens need or as it had in training. rotation: which numbers of a head turn
-    together. scales: of embeddings, of scores, and the bound on scores, 0 for none.
+    together. scales: of embeddings, of scores, and the bound on scores, 0 for none. slots: what a row guesses. rows_of: whose embeddings
+    and output rows.
     """
 
     capture: Said[tuple[int, ...]]
@@ -58,6 +61,8 @@ class Reading:
     rows: Said[str]
     rotation: Said[Rotation]
     scales: Said[tuple[float, float, float]]
+    slots: Said[str]
+    rows_of: Said[str]
     rope: Said[Rope]
 
     def fields(self) -> dict[str, Sourced]:
@@ -96,6 +101,16 @@ class Head:
     target: TargetFacts
 
     @property
+    def is_dspark(self) -> bool:
+        """Whether its blocks are DSpark's."""
+        return self.format.name.startswith("DSpark")
+
+    @property
+    def owns_rows(self) -> bool:
+        """Whether it has embeddings or output rows of its own."""
+        return any(f"{name}.weight" in self.anatomy.names for name in ("embed_tokens", "lm_head"))
+
+    @property
     def is_speculators(self) -> bool:
         """Whether its fields are named as speculators names them."""
         return self.format.producer == "speculators"
@@ -128,8 +143,8 @@ def _read(system: System, head: Head) -> Reading | DriftError:
     where = head.record.where
     if system == SGLANG and head.is_speculators:
         return FormatError(f"{where}: its config is in speculators' words, of which SGLang reads none; convert it to z-lab's")
-    if head.own.get("sample_from_anchor") is True or head.record.get("sample_from_anchor") is True:
-        return FormatError(f"{where}/config.json: sample_from_anchor is true, expected false: a DFlash block's first row guesses nothing")
+    if refusal := _unserved(system, head):
+        return refusal
     capture = _capture(system, head)
     if wrong := _unusable(capture, head):
         return wrong
@@ -141,12 +156,34 @@ def _read(system: System, head: Head) -> Reading | DriftError:
         capture=capture,
         causal=_causal(system, head),
         windows=windows,
-        window_from=Said(ANCHOR if head.is_speculators and system == TRAINED else OWN_ROW, f"default:{system}"),
+        window_from=Said(ANCHOR if any(windows.value) and head.is_speculators and system == TRAINED else OWN_ROW, f"default:{system}"),
         rows=Said(DRAFTS if system == VLLM else BLOCK, f"default:{system}"),
         rotation=_rotation(system, head),
         scales=_scales(system, head),
+        slots=_slots(system, head),
+        rows_of=Said(SHARED if system == SGLANG or not head.owns_rows else OWN, f"default:{system}"),
         rope=Said(settings, f"config:{', '.join(head.layers.inside + key for key in given)}" if given else "default:Qwen3Config"),
     )
+
+
+def _unserved(system: System, head: Head) -> DriftError | None:
+    """Why a system has no class for such a file, None where it has."""
+    where, correction = head.record.where, head.anatomy.correction
+    if not head.is_dspark and (head.own.get("sample_from_anchor") is True or head.record.get("sample_from_anchor") is True):
+        return FormatError(f"{where}/config.json: sample_from_anchor is true, expected false: a DFlash block's first row guesses nothing")
+    if system == VLLM and correction in ("gated", "rnn"):
+        return FormatError(f"{where}: its markov_head is {correction}, and vLLM's class has a place for the vanilla form alone")
+    if system == SGLANG and head.is_dspark and correction == "none":
+        return FormatError(f"{where}: has no markov_head, which SGLang's DSpark class asks for; vLLM's method dspark runs it")
+    return None
+
+
+def _slots(system: System, head: Head) -> Said[str]:
+    """What a row guesses: its own place, or, where DSpark says nothing else, the one behind, the anchor's row first."""
+    if not head.is_dspark:
+        return Said(FILL_IN, f"default:{system}")
+    first = head.record.is_on("sample_from_anchor", default=not (head.is_speculators and system == VLLM))
+    return Said(ANCHOR_FIRST if first else FILL_IN, head.record.source("sample_from_anchor", system))
 
 
 def _capture(system: System, head: Head) -> Said[tuple[int, ...]]:
@@ -155,7 +192,7 @@ def _capture(system: System, head: Head) -> Said[tuple[int, ...]]:
         value, source = head.value(key)
         if value is not None:
             ids = value if isinstance(value, list) else []
-            numbers = [number + shift for number in ids if isinstance(number, int) and not isinstance(number, bool) and number >= 0]
+            numbers = [number + shift for number in ids if isinstance(number, int) and not isinstance(number, bool) and number >= -shift]
             if not numbers or len(numbers) != len(ids):
                 raise head.record.wrong(key, value, "a list of layer numbers")
             said = "layers' outputs" if shift else "boundaries"
@@ -203,10 +240,12 @@ def _layer_types(head: Head) -> list[str]:
 
 def _causal(system: System, head: Head) -> Said[tuple[bool, ...]]:
     sliding = [kind == SLIDING for kind in _layer_types(head)]
+    if head.format.producer == "DeepSpec" and system == TRAINED:
+        return Said((False,) * len(sliding), "default:DeepSpec, whose rows always see one another")
     told = head.layers.get("is_causal") if head.layers.get("is_causal") is not None else head.record.get("is_causal")
     if told is not None and system != SGLANG:
         return Said((_flag(head, "is_causal", told),) * len(sliding), "config:is_causal")
-    if head.is_speculators:
+    if head.is_speculators and not (head.is_dspark and system == VLLM):
         free = head.record.is_on("sliding_window_non_causal", default=system == VLLM)
         source = head.record.source("sliding_window_non_causal", system)
         if system == VLLM:
@@ -227,7 +266,7 @@ def _flag(head: Head, key: str, value: Json) -> bool:
 def _windows(system: System, head: Head) -> Said[tuple[int | None, ...]] | DriftError:
     kinds, every = _layer_types(head), head.own.is_on("use_swa") and system == VLLM
     sliding = [True] * len(kinds) if every and SLIDING not in kinds else [kind == SLIDING for kind in kinds]
-    if not any(sliding):
+    if not any(sliding) or (head.format.producer == "DeepSpec" and system == TRAINED):  # whose evaluation masks nothing
         return Said((None,) * len(kinds), "config:layer_types" if head.layers.get("layer_types") else f"default:{system}")
     own, source = head.own.get("swa_window_size"), "config:dflash_config.swa_window_size"
     if own is None or system != VLLM:

@@ -20,13 +20,17 @@ def scan_block(d: BlockDeclaration) -> Scan:
 
 
 def _checks(d: BlockDeclaration) -> Iterator[Check]:
-    a, reading = d.anatomy, d.reading()
-    block = f"{d.block_size} rows guess {d.guesses} tokens at once: nothing is fed back, so drift is not defined for it"
+    a = d.anatomy
+    block = f"{d.block_size} rows guess {d.guesses()} tokens at once: nothing is fed back, so drift is not defined for it"
     yield Check("block", "note", block)
-    if not all(reading.causal.value):
+    if d.lengths_apart():
         yield Check(
             "draft length", "note", "rows of a block see one another, so each draft length gives other guesses; none is cut from another"
         )
+    if a.correction != "none":
+        yield Check("correction", "note", f"{a.correction}, of rank {a.rank}: each token's scores are biased by the one before")
+    if any(name.startswith("confidence_head.") for name in d.checkpoint.tensors):
+        yield Check("confidence head", "note", "servers may cut a block short by it; whole blocks are measured here")
     own = [name for name in ("embed_tokens", "lm_head") if f"{name}.weight" in a.names]
     yield Check("embedding, head", "ok", f"{' and '.join(own)} its own, the rest the target's" if own else "the target's")
     if a.draft_vocabulary != a.vocabulary:
@@ -62,6 +66,11 @@ def _traps(d: BlockDeclaration) -> Iterator[str]:
             yield (
                 "vLLM runs layers causally that were trained to see the whole block, or the other way round (vllm#56692): acceptance falls "
                 "in vLLM alone; set sliding_window_non_causal or dflash_config.causal as in training"
+            )
+        if served.slots.value != trained.slots.value:
+            yield (
+                "vLLM takes sample_from_anchor for false where it is not said, and the class that trained it for true (vllm#56792): its "
+                "rows guess another place, and hardly a token is right; say it in the config"
             )
         if served.scales.value != trained.scales.value:
             yield "vLLM's class reads no input_embedding_scale, output_multiplier or final_logit_softcapping, which training used"

@@ -40,6 +40,7 @@ OURS = {  # arguments that driftcli gives
     "spec_model": "",
     "spec_tokens": "",
     "kv_transfer_config": "",
+    "scheduler_cls": "",
     "enable_prefix_caching": "",
     "generation_config": "",
     "skip_tokenizer_init": "",
@@ -132,6 +133,9 @@ def start(name: str, settings: Settings) -> Engine:
     try:
         with loading(name), prints_aside():
             return Engine(name, LLM(**settings), bool(settings["enforce_eager"]))
+    except SourceError:
+        cleanup_dist_env_and_memory()
+        raise
     finally:
         torch.set_num_threads = kept
 
@@ -145,6 +149,11 @@ def dtype_computed(name: str, settings: Settings) -> torch.dtype:
 
 def check_args(args: Mapping[str, Json]) -> None:
     """UsageError for arguments that vLLM's engine does not have, or that are not the user's to give."""
+    if args.get("data_parallel_size", 1) != 1:
+        raise UsageError(
+            "--engine-args: data_parallel_size above 1 needs a process of its own for each replica of the target, and "
+            "driftcli runs one; spread that one by tensor_parallel_size, with enable_expert_parallel where there are experts"
+        )
     known = {field.name for field in fields(EngineArgs)}
     for name in args:
         if name in OURS:

@@ -5,7 +5,6 @@ This module is imported in every worker of the engine, by its name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.example_hidden_states_connecto
     PendingSave,
     extract_from_kv_cache,
 )
+from vllm.v1.core.sched.scheduler import Scheduler
 
 ASKED = "driftcli_streams"  # by which a request asks for its streams
 
@@ -49,6 +49,20 @@ class StreamsConnector(ExampleHiddenStatesConnector):  # type: ignore[misc]
         self._req_copy_events[pending.req_id] = _Done()
 
 
+class PlainScheduler(Scheduler):  # type: ignore[misc]
+    """Lets every request decode plainly: the draft tokens of `extract_hidden_states` are none, and take as long as others to verify.
+
+    On a CPU they would be verified wrongly, too: vLLM 0.32 leaves their temperature unset there.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.dynamic_sd_lookup = [self.num_spec_tokens] * (self.scheduler_config.max_num_seqs + 1)  # by which no request is padded with one
+
+    def update_draft_token_ids(self, draft_token_ids: Any) -> None:
+        """None is taken up."""
+
+
 class _Done:
     """A copy that is over."""
 
@@ -75,6 +89,7 @@ class HandedOver:
                 "num_speculative_tokens": 1,
                 "draft_model_config": {"hf_config": ids},
             },
+            "scheduler_cls": f"{__name__}.{PlainScheduler.__name__}",
             "kv_transfer_config": {
                 "kv_connector": StreamsConnector.__name__,
                 "kv_connector_module_path": __name__,
@@ -83,9 +98,9 @@ class HandedOver:
             },
         }
 
-    def asked(self, boundaries: Sequence[int]) -> dict[str, Any] | None:
-        """What a request says that wants its streams at these boundaries."""
-        return {"kv_transfer_params": {ASKED: True}} if boundaries else None
+    def asked(self) -> dict[str, Any] | None:
+        """What a request says that wants its streams, None where the engine hands out none."""
+        return {"kv_transfer_params": {ASKED: True}} if self.boundaries else None
 
     def take(self, path: Path, rows: int) -> dict[int, Tensor]:
         """The first rows of the streams of a request by boundary, each (row, width); its file is gone."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from vllm import SamplingParams
 from vllm import __version__ as VERSION
 from vllm.sampling_params import RequestOutputKind
 
-from driftcli.errors import FormatError, RunError
+from driftcli.errors import FormatError, RunError, SourceError, UsageError
 from driftcli.sources.files import Json, Source
 from driftcli.target.facts import TargetFacts
 from driftcli.target.in_process import until_end
 from driftcli.target.language_model import Dtype, LanguageModel, choose_dtype, name_of, outline_language_model
+from driftcli.target.output import Output
 from driftcli.target.parts import Parts, read_parts
 from driftcli.target.target import Reading, Served, Unread, Writing
 from driftcli.target.vllm.engine import Engine, Request, Settings, check_args, check_device, dtype_computed, start
@@ -31,9 +32,24 @@ from driftcli.target.vllm.streams import HandedOver
 
 SHARE = 0.7  # of a GPU's memory that vLLM may take, which leaves room for the drafter (chosen by us)
 CPU_CACHE = 1 << 30  # bytes of its cache on a CPU (chosen by us)
-AHEAD = 1 << 29  # bytes of streams that may wait on the disk for texts that are read together (chosen by us)
+AHEAD = 1 << 29  # bytes of what is said of texts that are read together, for a moment on the disk, then in memory (chosen by us)
 TOLD = 1 << 10  # bytes a token of what vLLM says of it, about
+CHECKED = (
+    "Speculative decoding lets a small model draft a few tokens, which the large one verifies at once: 12 * 7 = 84, and "
+    "for i in range(10): print(i). Le texte est lu une seule fois."
+)  # a text on which distributions computed here are held against the engine's (chosen by us)
+UNUSUAL = 16  # tokens behind it that no text brings together, the first of the vocabulary
 STEPS = 64  # of the engine within which a finished request's streams must be there (chosen by us: one or two are enough)
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """What the engine says of a text: log-probabilities of some tokens at each position but the first, the text's own among them, and
+    the streams by boundary, (position - 1, width).
+    """
+
+    told: Sequence[Mapping[int, float]]
+    streams: Mapping[int, Tensor]
 
 
 class VllmTarget:
@@ -43,6 +59,8 @@ class VllmTarget:
         self._outline, self._parts, self._settings, self._args = outline, parts, settings, args
         self._streams = HandedOver(folder, ())
         self._engine: Engine | None = None
+        self._output = Output.of(parts, outline.config)
+        self._untold: str | None = None
 
     @property
     def source(self) -> Source:
@@ -77,9 +95,9 @@ class VllmTarget:
         return self._outline.generation_config
 
     @property
-    def has_rotary_positions(self) -> bool:
-        """As its config has it."""
-        return self._outline.has_rotary_positions
+    def room(self) -> int:
+        """Positions of the engine, but for one that is kept free for the token that ends a reading."""
+        return self._running().room - 1
 
     @property
     def embedding(self) -> Tensor:
@@ -106,12 +124,34 @@ class VllmTarget:
         """The engine, and how it was told to run the target."""
         return Served("vLLM", VERSION, self._running().quantisation, dict(self._args))
 
+    @property
+    def untold(self) -> str | None:
+        """Why its entropies, and its probabilities at a temperature, are not told; None where they are."""
+        return self._untold
+
     def start(self, boundaries: Sequence[int]) -> None:
-        """Run the engine, ready to hand out the streams at these boundaries; SourceError where vLLM cannot."""
+        """Run the engine, ready to hand out the streams at these boundaries and the last one, from which the target's distributions are
+        computed if what vLLM says of some text bears that out; SourceError where vLLM cannot.
+        """
         layers = self._layers()
-        self._streams = replace(self._streams, boundaries=tuple(sorted({min(boundary, layers) for boundary in boundaries})))
+        needed = {min(boundary, layers) for boundary in boundaries}
+        if needed and self._settings.get("pipeline_parallel_size", 1) != 1:
+            raise UsageError(
+                f"--engine-args: vLLM {VERSION} hands out no streams of a target in stages (pipeline_parallel_size); leave it out, and "
+                "spread the target by tensor_parallel_size, also over machines"
+            )
         self._streams.clear()  # of a run that was killed
+        try:
+            self._run(needed | ({layers} if self._output is not None else set()))
+        except SourceError:
+            if needed:
+                raise
+            self._run(set())  # for a drafter that reads no streams, vLLM need not be able to hand them out
+
+    def _run(self, boundaries: set[int]) -> None:
+        self._streams = replace(self._streams, boundaries=tuple(sorted(boundaries)))
         self._engine = start(self.source.name, {**self._settings, **self._streams.settings()})
+        self._untold = self._borne_out()
 
     def close(self) -> None:
         """End the engine; its files go."""
@@ -121,60 +161,76 @@ class VllmTarget:
         self._streams.clear()
 
     def write(self, prompts: Sequence[Sequence[int]], writing: Writing) -> list[list[int]]:
-        """As the contract of a target, by continuous batching; RunError for drawn replies, and for those beyond the engine's room."""
-        if writing.temperature:
-            raise RunError(
-                f"replies at temperature {writing.temperature:g} are not drawn in vLLM yet, expected greedy ones; use --engine transformers"
-            )
+        """As the contract of a target, by continuous batching, each reply drawn from a seed of its own; RunError for replies beyond the
+        engine's room.
+        """
         self._require_room(max(map(len, prompts)) + writing.most)
         ends = self._ends()
-        sampling = SamplingParams(temperature=0.0, max_tokens=writing.most, ignore_eos=True, stop_token_ids=ends, detokenize=False)
-        answers = self._running().answers([Request(ids, sampling) for ids in prompts], _saying(writing))
+        drawn = torch.randint(1 << 62, (len(prompts),)).tolist() if writing.temperature else [None] * len(prompts)
+        plain = {"max_tokens": writing.most, "ignore_eos": True, "stop_token_ids": ends, "detokenize": False}
+        samplings = [SamplingParams(temperature=writing.temperature, seed=seed, **plain) for seed in drawn]
+        answers = self._running().answers(list(map(Request, prompts, samplings)), _saying(writing))
         return [until_end(list(answer.outputs[0].token_ids), ends) for answer in answers]
 
     def read_all(self, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float = 1.0) -> Iterator[Reading]:
-        """As the contract of a target, without entropies, as many texts together as may wait on the disk; RunError for streams that the
-        engine was not started for.
+        """As the contract of a target, many texts together within a bound on memory and disk; RunError for streams that the engine was not
+        started for, and for probabilities that are not told.
         """
         layers = self._layers()
         lost = sorted({min(boundary, layers) for boundary in boundaries} - set(self._streams.boundaries))
-        if lost or temperature != 1.0:
-            what = f"streams at boundaries {', '.join(map(str, lost))}" if lost else f"probabilities at temperature {temperature:g}"
-            raise RunError(f"{what} are not among what vLLM was started for; use --engine transformers")
-        for some in parted([len(text.ids) for text in texts], self._ahead(boundaries)):
-            yield from self._read_together(texts[some], boundaries)
+        if lost:
+            told = f"streams at boundaries {', '.join(map(str, lost))} are not among what vLLM was started for"
+            raise RunError(f"{told}; use --engine transformers")
+        if temperature != 1.0 and self._untold is not None:
+            raise RunError(f"probabilities at temperature {temperature:g} are not told in vLLM: {self._untold}; use --engine transformers")
+        for some in parted([len(text.ids) for text in texts], self._ahead()):
+            for text, heard in zip(texts[some], self._heard([text.ids for text in texts[some]]), strict=True):
+                yield self._reading(text, heard, boundaries, temperature)
 
-    def _ahead(self, boundaries: Sequence[int]) -> int:
+    def _ahead(self) -> int:
         """Tokens of texts that are read together."""
-        streams = len(self._streams.boundaries) * self.embedding.shape[1] * self.embedding.itemsize if boundaries else 0
-        return AHEAD // (streams + TOLD)
+        return AHEAD // (len(self._streams.boundaries) * self.embedding.shape[1] * self.embedding.itemsize + TOLD)
 
-    def _read_together(self, texts: Sequence[Unread], boundaries: Sequence[int]) -> Iterator[Reading]:
-        """What the target says of texts that the engine runs together; no file is left of those that nobody asks for any more."""
-        self._require_room(max(len(text.ids) for text in texts))
-        asked = self._streams.asked(boundaries)
-        last = RequestOutputKind.FINAL_ONLY
+    def _heard(self, texts: Sequence[Sequence[int]]) -> Iterator[_Heard]:
+        """What the engine says of texts that it runs together, whose streams are taken from the disk before the first is looked at."""
+        self._require_room(max(map(len, texts)))
+        asked, last = self._streams.asked(), RequestOutputKind.FINAL_ONLY
         sampling = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=1, detokenize=False, extra_args=asked, output_kind=last)
-        answers = self._running().answers([Request(text.ids, sampling) for text in texts])
-        try:
-            for text, answer in zip(texts, answers, strict=True):
-                yield self._reading(text, answer, boundaries)
-        finally:
-            if boundaries:
-                for answer in answers:
-                    _file(answer).unlink(missing_ok=True)
+        answers = self._running().answers([Request(ids, sampling) for ids in texts])
+        streams = [self._taken(answer, len(ids) - 1) if asked else {} for ids, answer in zip(texts, answers, strict=True)]
+        for answer, taken in zip(answers, streams, strict=True):
+            told = [{token: one.logprob for token, one in some.items()} for some in answer.prompt_logprobs[1:]]
+            yield _Heard(told, {boundary: stream.to(self.device) for boundary, stream in taken.items()})
 
     @torch.inference_mode()
-    def _reading(self, text: Unread, answer: Any, boundaries: Sequence[int]) -> Reading:
-        start = text.prompt_length
-        told = [(found[token], found) for token, found in zip(text.ids[start:], answer.prompt_logprobs[start:], strict=True)]
-        probs = torch.tensor([own.logprob for own, _ in told]).exp()
-        agrees = torch.tensor([own.logprob >= max(one.logprob for one in found.values()) for own, found in told])
-        return Reading(probs, None, agrees, self._taken(answer, len(text.ids) - 1, boundaries) if boundaries else {})
+    def _reading(self, text: Unread, heard: _Heard, boundaries: Sequence[int], temperature: float) -> Reading:
+        first, wanted = text.prompt_length - 1, text.ids[text.prompt_length :]
+        own = torch.tensor([some[token] for some, token in zip(heard.told[first:], wanted, strict=True)])
+        agrees = own >= torch.tensor([max(some.values()) for some in heard.told[first:]])
+        probs, entropies, last, streams = own.exp(), None, self._layers(), heard.streams
+        if self._output is not None and self._untold is None:
+            computed, entropies = self._output.probs_and_entropies(streams[last][first:], torch.tensor(wanted), temperature)
+            probs = probs if temperature == 1.0 else computed
+        found = {boundary: self._normed(streams[last]) if boundary > last else streams[boundary] for boundary in boundaries}
+        return Reading(probs, entropies, agrees, found)
 
-    def _taken(self, answer: Any, rows: int, boundaries: Sequence[int]) -> dict[int, Tensor]:
+    @torch.inference_mode()
+    def _borne_out(self) -> str | None:
+        """Why distributions that are computed from the last stream are not those of the engine; None where they are."""
+        if self._output is None:
+            return "its decoder has no final norm by a known name"
+        if not self._streams.boundaries:
+            return "vLLM hands out no streams of it"
+        ids = [*self.tokenizer(CHECKED, add_special_tokens=False).input_ids, *range(UNUSUAL)][: self._running().room - 1]
+        (heard,) = self._heard([ids])
+        apart, rounding = self._output.apart(heard.streams[self._layers()], heard.told)
+        if apart <= rounding:
+            return None
+        return f"its head gives log-probabilities that are up to {apart:.2g} apart from vLLM's, expected {rounding:.2g} at most"
+
+    def _taken(self, answer: Any, rows: int) -> dict[int, Tensor]:
         """The streams of a request that is done, and its file is gone."""
-        path, engine = _file(answer), self._running()
+        path, engine = Path(answer.kv_transfer_params["hidden_states_path"]), self._running()
         for _ in range(STEPS):
             if path.exists():
                 break
@@ -183,8 +239,7 @@ class VllmTarget:
             raise RunError(
                 f"{path}: vLLM wrote no streams there, expected those of a text; is the folder on a disk that all its workers see?"
             )
-        found = {boundary: stream.to(self.device) for boundary, stream in self._streams.take(path, rows).items()}
-        return {boundary: self._normed(found[self._layers()]) if boundary > self._layers() else found[boundary] for boundary in boundaries}
+        return self._streams.take(path, rows)
 
     def _normed(self, last: Tensor) -> Tensor:
         """The stream behind the final norm, boundary L + 1, from the one before it, which is the last that vLLM hands out."""
@@ -208,18 +263,12 @@ class VllmTarget:
         return self._engine
 
     def _require_room(self, tokens: int) -> None:
-        """RunError for a text of more tokens than the engine has positions; one more is kept free, for the token that ends a reading."""
-        room = self._running().room
-        if tokens + 1 > room:
+        """RunError for a text of more tokens than there is room for."""
+        if tokens > self.room:
             raise RunError(
-                f"a text of up to {tokens} tokens does not fit the {room} positions of vLLM's engine, with one kept free; shorten it, "
-                "or give the engine more memory, or --engine-args '{\"max_model_len\": ...}'"
+                f"a text of up to {tokens} tokens does not fit the {self.room} positions that vLLM's engine has for it; ask for shorter "
+                "ones, give the engine more memory, or --engine-args '{\"max_model_len\": ...}'"
             )
-
-
-def _file(answer: Any) -> Path:
-    """Where a request's streams are handed over."""
-    return Path(answer.kv_transfer_params["hidden_states_path"])
 
 
 def _saying(writing: Writing) -> Callable[[Sequence[int]], None] | None:

@@ -65,7 +65,37 @@ def zlab(name: str, own: Mapping[str, Json] | None = None, **changes: Json) -> C
     return Case(name, {**config, **changes}, seeded(shapes(), 21))
 
 
-def speculators(name: str, layers: Mapping[str, Json] | None = None, *, reduced: bool = False, **changes: Json) -> Case:
+RANK = 6
+
+
+def correction_shapes(vocabulary: int, kind: str) -> Shapes:
+    """Of a bias by the token before."""
+    found: Shapes = {"markov_w1.weight": (VOCABULARY, RANK), "markov_w2.weight": (vocabulary, RANK)}
+    if kind == "gated":
+        found = {**found, "gate_proj.weight": (RANK, WIDTH + RANK), "gate_proj.bias": (RANK,)}
+    if kind == "rnn":
+        found = {**found, "joint_proj.weight": (3 * RANK, 2 * RANK + WIDTH), "joint_proj.bias": (3 * RANK,)}
+    return {f"markov_head.{name}": shape for name, shape in found.items()}
+
+
+def deepspec(name: str, kind: str, **changes: Json) -> Case:
+    """DSpark in DeepSpec's layout, with embeddings and output rows of its own; kind: of the correction, `none` for rank 0."""
+    rank = 0 if kind == "none" else RANK
+    config: dict[str, Json] = {
+        **QWEN3, "architectures": ["Qwen3DSparkModel"], "block_size": ROWS, "num_target_layers": 8, "mask_token_id": MASK,
+        "target_layer_ids": list(IDS), "num_anchors": 4, "markov_rank": rank, "enable_confidence_head": rank > 0,
+        "confidence_head_with_markov": True, **({"markov_head_type": kind} if rank else {}), **changes,
+    }  # fmt: skip
+    tensors = seeded(shapes(), 24) | seeded({"embed_tokens.weight": (VOCABULARY, WIDTH), "lm_head.weight": (VOCABULARY, WIDTH)}, 25)
+    if rank:
+        confidence: Shapes = {"confidence_head.proj.weight": (1, WIDTH + RANK), "confidence_head.proj.bias": (1,)}
+        tensors |= seeded({**correction_shapes(VOCABULARY, kind), **confidence}, 26)
+    return Case(name, config, tensors)
+
+
+def speculators(
+    name: str, layers: Mapping[str, Json] | None = None, *, reduced: bool = False, dspark: bool = False, **changes: Json
+) -> Case:
     """In speculators' layout."""
     config: dict[str, Json] = {
         "architectures": ["DFlashSpeculator"],
@@ -84,6 +114,16 @@ def speculators(name: str, layers: Mapping[str, Json] | None = None, *, reduced:
         **changes,
     }
     tensors = seeded(shapes(), 22)
+    if dspark:
+        config |= {
+            "architectures": ["DSparkDraftModel"],
+            "speculators_model_type": "dspark",
+            "markov_rank": RANK,
+            "markov_head_type": "vanilla",
+            "enable_confidence_head": False,
+            **changes,
+        }
+        tensors |= seeded(correction_shapes(REDUCED if reduced else VOCABULARY, "vanilla"), 27)
     if reduced:
         kept = torch.arange(REDUCED) * 2 + 1
         marks = torch.zeros(VOCABULARY, dtype=torch.bool).index_fill(0, kept, True)
@@ -104,6 +144,13 @@ CASES = {
         speculators("speculators-sliding", SLIDING),
         speculators("speculators-sliding-open", SLIDING, sliding_window_non_causal=True),
         speculators("speculators-reduced", reduced=True),
+        deepspec("deepspec-vanilla", "vanilla"),
+        deepspec("deepspec-gated", "gated"),
+        deepspec("deepspec-rnn", "rnn"),
+        deepspec("deepspec-none", "none"),
+        speculators("speculators-dspark", dspark=True, sample_from_anchor=True),
+        speculators("speculators-dspark-filled", dspark=True, sample_from_anchor=False),
+        speculators("speculators-dspark-reduced", dspark=True, reduced=True, sample_from_anchor=True),
     )
 }
 

@@ -1,25 +1,31 @@
 """Writes the golden steps of block drafters: what the producers' own classes compute for the tiny drafters of `tests.families.block`.
 
-Run once, from the repository root, with transformers 5.19, speculators 0.9.0 and z-lab's dflash 0.1.0:
+Run once, from the repository root, with transformers 5.19, speculators 0.9.0, z-lab's dflash 0.1.0 and a checkout of deepseek-ai/DeepSpec
+(afdfa7c9):
 
-    PYTHONPATH=. python -m tests.golden.steps.make_block_steps
+    PYTHONPATH=.:../DeepSpec python -m tests.golden.steps.make_block_steps
 
 A file holds the logits of the guessing rows for blocks of as many rows as training had and of fewer, at every anchor: `rows.R` (anchor,
-guess, vocabulary).
+guess, vocabulary), what corrects them following the text, and for DeepSpec's `own.R`, following the guesses.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
+from deepspec.modeling.dspark.qwen3.modeling import Qwen3DSparkModel
 from dflash.model import DFlashDraftModel
 from safetensors.torch import save_file
 from speculators.models.dflash.config import DFlashSpeculatorConfig
 from speculators.models.dflash.core import DFlashDraftModel as Speculator
+from speculators.models.dspark.config import DSparkSpeculatorConfig
+from speculators.models.dspark.core import DSparkDraftModel
 from torch import Tensor, nn
+from transformers import DynamicCache
 
 from tests.families.block.cases import CASES, MASK, ROWS, Case, write
 from tests.golden.steps.seeds import seeded_ids, seeded_stream
@@ -47,9 +53,10 @@ def zlab(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int) -> Te
 
 def speculators(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int) -> Tensor:
     """speculators' class on one block, which it cuts out of a text as in training."""
-    config = DFlashSpeculatorConfig(**{**case.config, "block_size": rows})
+    dspark = case.config["speculators_model_type"] == "dspark"
+    config = (DSparkSpeculatorConfig if dspark else DFlashSpeculatorConfig)(**{**case.config, "block_size": rows})
     config.transformer_layer_config._attn_implementation = "eager"
-    model = Speculator(config).eval()
+    model = (DSparkDraftModel if dspark else Speculator)(config).eval()
     own = {"embed_tokens.weight": EMBEDDING, "lm_head.weight": HEAD, **case.tensors}
     missing, unexpected = model.load_state_dict(own, strict=False)
     assert not unexpected and all("verifier" in name or name in ("t2d", "d2t") or "rotary" in name for name in missing), (
@@ -59,7 +66,7 @@ def speculators(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int
     length = anchor + rows + 1  # an anchor is taken only where its whole block lies inside the text
     padded, asked = torch.zeros(1, length, streams.shape[1]), torch.zeros(1, length)
     padded[0, :anchor], asked[0, anchor] = streams[:anchor], 1
-    _, logits, *_, places = model._backbone_forward(
+    hidden, logits, *_, places = model._backbone_forward(
         hidden_states=padded,
         input_ids=torch.cat([ids, ids])[None, :length],
         loss_mask=asked,
@@ -68,7 +75,33 @@ def speculators(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int
         max_anchors=1,
     )
     assert int(places.flatten()[0]) == anchor, places
-    return logits[0, 1:rows]
+    filled = not case.config.get("sample_from_anchor")
+    found = logits[0, int(filled) : rows]
+    if dspark:
+        before = ids[anchor : anchor + len(found)][None]
+        found = found + model.markov_head.block_bias(prev_token_ids=before, hidden_states=hidden[:, int(filled) : rows])[0]
+    return found
+
+
+def deepspec(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int, *, own: bool = False) -> Tensor:
+    """DeepSpec's class on one block, corrected along the text or, for `own`, along its guesses."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = Qwen3DSparkModel.from_pretrained(write(case, Path(folder)), attn_implementation="eager").eval()
+    block = torch.tensor([[int(ids[anchor]), *[MASK] * (rows - 1)]])
+    hidden = model._forward_backbone(
+        target_hidden_states=streams[None, :anchor],
+        noise_embedding=model.embed_tokens(block),
+        position_ids=torch.arange(anchor + rows)[None],
+        attention_mask=None,
+        past_key_values=DynamicCache(),
+        use_cache=True,
+        is_causal=False,
+    )
+    scores = model.compute_logits(hidden)
+    if own or model.markov_head is None:
+        return model.sample_draft_tokens(scores, first_prev_token_ids=block[:, 0], temperature=0.0, hidden_states=hidden)[1][0]
+    text = ids[None, None, anchor : anchor + rows]
+    return model.markov_head.apply_block_logits(scores[:, None], token_ids=text, hidden_states=hidden[:, None])[0, 0]
 
 
 @torch.no_grad()
@@ -86,5 +119,9 @@ if __name__ == "__main__":
     HERE.mkdir(exist_ok=True)
     for name, case in CASES.items():
         path = HERE / f"{name}.safetensors"
-        save_file(golden(case, zlab if name.startswith("zlab") else speculators), path)
+        producer = next(made for made in (zlab, deepspec, speculators) if name.startswith(made.__name__))
+        steps = golden(case, producer)
+        if producer is deepspec:
+            steps |= {key.replace("rows", "own"): found for key, found in golden(case, partial(deepspec, own=True)).items()}
+        save_file(steps, path)
         path.chmod(0o644)

@@ -1,0 +1,70 @@
+"""How much memory has room for at once: where it runs out, half is tried, and the run goes on with so much and says so.
+
+What is measured does not depend on how much is done at once but for digits, by which kernels add up numbers in another order.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+import torch
+
+Kind = Literal["writing"]
+TOGETHER: Mapping[str, str] = {"writing": "replies were written"}  # what is done with so many at once, by its kind
+FULL = ("not enough memory", "can't allocate memory")  # of a CPU, which raises plain RuntimeErrors
+Thing = TypeVar("Thing")
+Made = TypeVar("Made")
+
+
+@dataclass
+class Room:
+    """How many there was room for at once, by what was done, of what there was not room for as asked."""
+
+    most: dict[str, int] = field(default_factory=dict)
+
+    def in_parts(self, make: Callable[[Sequence[Thing]], Made], things: Sequence[Thing], what: Kind) -> list[Made]:
+        """What is made of all things, in as few parts as there is room for; raises what `make` does where not even one has room."""
+        made: list[Made] = []
+        at = 0
+        while at < len(things):
+            size = min(self.most.get(what, len(things)), len(things) - at)
+            try:
+                made.append(make(things[at : at + size]))
+            except (RuntimeError, MemoryError) as error:
+                if size == 1 or not out_of_memory(error):
+                    raise
+            else:
+                at += size
+                continue
+            self.most[what] = size // 2
+            _give_back()
+        return made
+
+    def learn(self, found: Mapping[str, int]) -> None:
+        """Take over how little there was room for elsewhere."""
+        self.most |= {what: min(most, self.most.get(what, most)) for what, most in found.items()}
+
+    def notes(self, asked: int) -> list[str]:
+        """That there was not room for as many at once as were asked for, and what follows."""
+        return [
+            f"memory did not suffice for whole batches of {asked}: at most {most} {TOGETHER[what]} at once, so digits may differ from "
+            "those of a run with room for all (--batch-size)"
+            for what, most in self.most.items()
+            if what in TOGETHER
+        ]
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the host had no memory left."""
+    full = isinstance(error, RuntimeError) and any(sign in str(error) for sign in FULL)
+    return full or isinstance(error, (torch.OutOfMemoryError, MemoryError))
+
+
+def _give_back() -> None:
+    """Let go of what an attempt that failed has left."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,42 @@
+"""What corrects a block's guesses token by token, as DSpark does: scores of each row are biased by the token before it.
+
+    vanilla: bias = W2 W1[before]
+    gated:   bias = W2 (sigmoid(Wg [out; e] + bg) * e),                 e = W1[before]
+    rnn:     [g c o] = Wj [s; e; out] + bj,  bias = W2 tanh(o),  s' = sigmoid(g) s + (1 - sigmoid(g)) tanh(c)
+
+`before` is a target id whatever the draft vocabulary; `out` is what the output head reads. Source: deepseek-ai/DeepSpec, modeling/dspark.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from driftcli.families.layers import Linear
+
+
+@dataclass(frozen=True, slots=True)
+class Markov:
+    """A bias of low rank: before (target vocabulary, rank), after (draft vocabulary, rank). gate, joint: of the gated and the rnn form."""
+
+    before: Tensor
+    after: Tensor
+    gate: Linear | None = None
+    joint: Linear | None = None
+
+    def begin(self, blocks: int) -> Tensor:
+        """The state in front of every block's first guess, (block, rank); only the rnn form moves it."""
+        return self.before.new_zeros(blocks, self.before.shape[1])
+
+    def step(self, output: Tensor, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The bias on the scores (block, draft vocabulary), in float32, and the next state, behind the target's `tokens` (block,)."""
+        known = F.embedding(tokens, self.before)
+        if self.gate is not None:
+            known = self.gate(torch.cat([output, known], dim=-1)).sigmoid() * known
+        if self.joint is not None:
+            kept, new, out = self.joint(torch.cat([state, known, output], dim=-1)).chunk(3, dim=-1)
+            known, state = out.tanh(), kept.sigmoid() * state + (1 - kept.sigmoid()) * new.tanh()
+        return F.linear(known, self.after).float(), state

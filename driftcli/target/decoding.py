@@ -1,0 +1,249 @@
+"""Replies of a batch, token by token: prompts are read by their lengths, what they begin with alike once, and a reply that ended leaves.
+
+`generate` of transformers pads every prompt to the longest, copies its cache at every step, and decodes ended replies on to the last one's
+end; the tokens are the same. Models that need more at a step than tokens, positions and keys are left to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from inspect import signature
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, GenerationMixin, PretrainedConfig, PreTrainedModel
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from driftcli.target.recorded import FixedStep, Steppable, recordable
+from driftcli.target.rooms import Rooms
+from driftcli.target.target import Writing
+
+AT_ONCE = {"cpu": 512}  # tokens of prompts that are read at once on a device: more are no faster there (chosen by us)
+ELSEWHERE = 8192
+SHARED = 8  # tokens that all prompts begin with, from which on they are read once (chosen by us)
+A_STEP = 1 << 22  # bytes that a step on a CPU might read while it does all else, whatever its rows (chosen by us)
+WORTH_RECORDING = 24  # tokens of a reply from which on a recorded step makes up for being recorded, about five steps (chosen by us)
+STEADY_ROPE = {"default", "linear", "llama3", "yarn", "proportional"}  # frequencies that no text's length changes
+OWN_STEP = ("prepare_inputs_for_generation", "_update_model_kwargs_for_generation", "_prepare_position_ids_for_generation", "generate")
+
+
+def decodable(model: PreTrainedModel) -> bool:
+    """Whether tokens, positions and keys are all that a step of the model needs, and whether they mean the same in any company."""
+    kind, config = type(model), model.config
+    if not kind.__module__.startswith("transformers.") or config is not config.get_text_config() or getattr(kind, "_is_stateful", False):
+        return False
+    if any(getattr(kind, name, None) is not getattr(GenerationMixin, name, None) for name in OWN_STEP):
+        return False
+    known = {"position_ids", "attention_mask", "logits_to_keep"} <= signature(kind.forward).parameters.keys()
+    plain = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in DynamicCache(config=config).layers)
+    return known and plain and "chunked_attention" not in (getattr(config, "layer_types", None) or ()) and _steady(config)
+
+
+def _steady(config: PretrainedConfig) -> bool:
+    """Whether no rotation of positions follows from the longest text of a batch."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    each = [one for one in rope.values() if isinstance(one, dict)] or [rope]
+    return {one.get("rope_type", "default") for one in each} <= STEADY_ROPE
+
+
+def _sees_all(config: PretrainedConfig) -> bool:
+    """Whether every layer sees every token before it."""
+    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a token is chosen of logits. temperature: greedily at 0; rows: of the batch as it began, each of which draws at every step, so
+    that what one draws depends on no reply's end.
+    """
+
+    temperature: float
+    rows: int
+
+    def of(self, logits: Tensor, slots: Sequence[int]) -> Tensor:
+        """Tokens (row,) of logits (row, vocabulary), of the replies that began in `slots`."""
+        if not self.temperature:
+            return logits.argmax(-1)
+        whole = torch.ones(self.rows, logits.shape[-1], device=logits.device)
+        whole[list(slots)] = (logits.float() / self.temperature).softmax(-1)
+        return torch.multinomial(whole, num_samples=1)[list(slots), 0]
+
+
+@torch.inference_mode()
+def decoded(
+    target: Steppable, prompts: Sequence[Sequence[int]], writing: Writing, ends: Sequence[int | None], chunk: int
+) -> list[list[int]]:
+    """The reply to each prompt, up to its first end token, that included. chunk: tokens of one prompt that are read at once, at most."""
+    order = sorted(range(len(prompts)), key=lambda number: (len(prompts[number]), number))
+    found = [list[int]() for _ in prompts]
+    whole = writing.temperature or target.device.type != "cpu"  # what is drawn is drawn in one batch
+    parts = [slice(None)] if whole else list(neighbours([len(prompts[number]) for number in order], writing.most, *_bytes(target.model)))
+    for place, part in enumerate(parts):
+        batch = _Batch(target, [prompts[number] for number in order[part]], writing.most, chunk)
+        say = None if writing.say is None else partial(_said, writing.say, place * writing.most, len(parts))
+        _decode(batch, [found[number] for number in order[part]], order[part], replace(writing, say=say), ends)
+    return found
+
+
+def _said(say: Callable[[int], None], before: int, parts: int, number: int) -> None:
+    """Tell how many tokens each reply has, as if those of all parts grew together."""
+    say((before + number) // parts)
+
+
+def _decode(batch: _Batch, replies: Sequence[list[int]], order: Sequence[int], writing: Writing, ends: Sequence[int | None]) -> None:
+    """Add tokens to the replies of a batch until all have ended. order: the slots that draw for them."""
+    choice = Choice(writing.temperature, len(order))
+    logits = batch.read()
+    with getattr(batch.model, "_optimize_model_for_decode", nullcontext)():  # of mixtures of experts, as `generate` does it
+        for number in range(1, writing.most + 1):
+            tokens = choice.of(logits, [order[row] for row in batch.rows])
+            going = _noted(tokens.tolist(), [replies[row] for row in batch.rows], ends)
+            if writing.say is not None:
+                writing.say(number)
+            if number == writing.most or not going:
+                return
+            logits = batch.step(batch.without_ended(tokens, going), writing.most - number)
+
+
+def _bytes(model: PreTrainedModel) -> tuple[int, int]:
+    """What a step of a model reads of its weights, roughly, and of a text's token in its cache."""
+    config, size = model.config, model.dtype.itemsize
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return sum(one.numel() for one in model.parameters()) * size, 2 * config.num_hidden_layers * heads * width * size
+
+
+def neighbours(lengths: Sequence[int], most: int, weights: int, token: int) -> list[slice]:
+    """Prompts, by ascending length, parted so that the least is read in a step of all: weights once a part, and a part's keys as if each of
+    its texts were its longest.
+
+    most: tokens of a reply; weights: bytes; token: bytes of a text's token.
+    """
+    best, begins = [0.0], [0]
+    for end in range(1, len(lengths) + 1):
+        each = [best[begin] + weights + A_STEP + (end - begin) * (lengths[end - 1] + most / 2) * token for begin in range(end)]
+        begins.append(min(range(end), key=each.__getitem__))
+        best.append(each[begins[-1]])
+    found, end = [], len(lengths)
+    while end:
+        found.append(slice(begins[end], end))
+        end = begins[end]
+    return found[::-1]
+
+
+def _noted(tokens: Sequence[int], replies: Sequence[list[int]], ends: Sequence[int | None]) -> list[int]:
+    """Places of the replies that go on behind these tokens, which are added to them; one that ended before takes no more."""
+    open_ones = [place for place, reply in enumerate(replies) if not reply or reply[-1] not in ends]
+    for place in open_ones:
+        replies[place].append(tokens[place])
+    return [place for place in open_ones if tokens[place] not in ends]
+
+
+class _Batch:
+    """Texts that grow together and end in one column of a cache, where those at work have the first places.
+
+    Columns: what all prompts begin with, nothing, then each one's rest up to the column that is written next. rows: by place, which of
+    the prompts it is, that come by their lengths.
+    """
+
+    def __init__(self, target: Steppable, prompts: Sequence[Sequence[int]], most: int, chunk: int) -> None:
+        self.model = target.model
+        self._target, self._prompts, self._chunk, self._end = target, prompts, chunk, len(prompts[-1])
+        columns, sees_all = self._end + most - 1, _sees_all(target.model.config)
+        self.rows = list(range(len(prompts)))
+        self._shared = _alike(prompts) if sees_all else 0
+        self._cache = Rooms(target.model.config, len(prompts), columns)
+        self._visible = torch.zeros(len(prompts), columns, dtype=torch.bool, device=target.device)
+        self._positions = torch.tensor([[len(ids)] for ids in prompts], device=target.device)
+        self._records = sees_all and recordable(target)
+        self._fixed: FixedStep | None = None
+
+    def read(self) -> Tensor:
+        """Logits (row, vocabulary) behind the prompts, of which neighbours by length are read together."""
+        if self._shared:
+            self._read_rows(slice(0, 1), [self._prompts[0][: self._shared]], 0, self._shared)
+            self._cache.spread(self._shared)
+            self._visible[:, : self._shared] = True
+        rests = [ids[self._shared :] for ids in self._prompts]
+        logits = torch.cat([self._read_rows(rows, rests[rows], self._shared, self._end) for rows in self._groups(rests)])
+        self._look(self._end)
+        return logits
+
+    def _groups(self, rests: Sequence[Sequence[int]]) -> Iterator[slice]:
+        """Rows that are read at once, each padded to the last of them."""
+        most, start = AT_ONCE.get(self._target.device.type, ELSEWHERE), 0
+        for row, rest in enumerate(rests):
+            if row > start and len(rest) * (row + 1 - start) > most:
+                yield slice(start, row)
+                start = row
+        yield slice(start, len(rests))
+
+    def _read_rows(self, rows: slice, texts: Sequence[Sequence[int]], before: int, end: int) -> Tensor:
+        """Logits (row, vocabulary) behind texts that end before column `end`, each behind so many tokens in the first columns."""
+        size, device = max(map(len, texts)), self._target.device
+        ids = torch.tensor([[0] * (size - len(text)) + list(text) for text in texts], device=device)
+        pads = torch.tensor([[size - len(text)] for text in texts], device=device)
+        positions = before + (torch.arange(size, device=device) - pads).clamp(min=0)
+        self._visible[rows, end - size : end] = torch.arange(size, device=device) >= pads
+        self._cache.look(rows, 0 if before else end - size, end - size)
+        for at in range(0, size, self._chunk):
+            logits = self._forward(ids[:, at : at + self._chunk], positions[:, at : at + self._chunk])
+        return logits
+
+    def _look(self, end: int) -> None:
+        """Those at work come next, and see what any of them reaches back to."""
+        longest = max(len(self._prompts[row]) for row in self.rows)
+        self._cache.look(slice(0, len(self.rows)), 0 if self._shared else self._end - longest, end)
+
+    def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """Logits (row, vocabulary) behind the last of ids (row, n), written where the cache looks."""
+        seen = self._cache.seen(ids.shape[1])
+        arguments = {"attention_mask": self._visible[seen], "position_ids": positions, "use_cache": True, "logits_to_keep": 1}
+        logits: Tensor = self._target.model(ids, **arguments, **self._target.continuing(self._cache)).logits[:, -1]
+        return logits.to(self._target.device)
+
+    def without_ended(self, tokens: Tensor, going: Sequence[int]) -> Tensor:
+        """The tokens of the places that go on; the last of them take the places of those that ended, but in a recorded step."""
+        if self._fixed is not None or len(going) == len(self.rows):
+            return tokens
+        places = list(range(len(going)))
+        free, late = [place for place in places if place not in set(going)], [place for place in going if place >= len(going)]
+        for place, source in zip(free, late, strict=True):
+            places[place] = source
+        self._cache.move(late, free)
+        self._visible[free], self._positions[free] = self._visible[late], self._positions[late]
+        self.rows = [self.rows[place] for place in places]
+        self._look(self._cache.end)
+        return tokens[places]
+
+    def step(self, tokens: Tensor, left: int) -> Tensor:
+        """Logits (row, vocabulary) behind one more token of each; left: steps to come, this one included."""
+        if self._records and self._fixed is None and left >= WORTH_RECORDING:
+            self._record(tokens)
+        if self._fixed is not None:
+            return self._fixed(tokens)
+        count = len(tokens)
+        self._visible[:count, self._cache.end] = True
+        logits = self._forward(tokens[:, None], self._positions[:count])
+        self._positions += 1
+        return logits
+
+    def _record(self, tokens: Tensor) -> None:
+        """Steps are a recorded one from now on, if it gives what an unrecorded one gives."""
+        count = len(tokens)
+        fixed = FixedStep(self._target, self._cache, self._visible[:count], self._positions[:count])
+        self._records = fixed.record(tokens)
+        self._fixed = fixed if self._records else None
+        if self._fixed is None:
+            self._cache.loosen()
+
+
+def _alike(prompts: Sequence[Sequence[int]]) -> int:
+    """Tokens that all prompts begin with and none of them is, 0 for few."""
+    first, *others = min(prompts, key=len), *prompts
+    count = next((at for at in range(len(first)) if any(ids[at] != first[at] for ids in others)), len(first))
+    found = min(count, len(first) - 1)
+    return found if found >= SHARED and len(prompts) > 1 else 0

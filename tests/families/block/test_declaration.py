@@ -1,0 +1,194 @@
+"""What the files of block drafters declare, by system, and what is refused before a weight is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from driftcli.conditions import Wiring
+from driftcli.domain import APART, System
+from driftcli.errors import FormatError, PairError
+from driftcli.families.block.alternatives import alternatives
+from driftcli.families.block.declaration import BlockDeclaration, declare_block
+from driftcli.families.formats import detect
+from driftcli.loading.pair import load_pair
+from driftcli.loading.scan import scan_checkpoint
+from driftcli.scanned import Scan
+from driftcli.sources.checkpoint import open_checkpoint
+from driftcli.sources.files import Json, Source
+from driftcli.target.facts import TargetFacts, read_facts
+from tests.edits import drop_config, edit_config, edit_tensors, refused
+from tests.families.block.cases import CASES, IDS, MASK, ROWS, write
+from tests.tiny import WIDTH
+
+VLLM: System = "as_served:vllm"
+SGLANG: System = "as_served:sglang"
+TRAINED: System = "as_trained"
+
+
+@pytest.fixture(scope="module")
+def facts(models: Path) -> TargetFacts:
+    return read_facts(Source("target", models / "target"))
+
+
+def declared(folder: Path, facts: TargetFacts) -> BlockDeclaration:
+    checkpoint = open_checkpoint(Source(folder.name, folder))
+    return declare_block(checkpoint, detect(checkpoint.source, checkpoint.config, checkpoint.shapes), facts)
+
+
+def edited(folder: Path, **own: Json) -> Path:
+    """A z-lab drafter with these keys in its `dflash_config`."""
+    inside = CASES["zlab"].config["dflash_config"]
+    assert isinstance(inside, dict)
+    return edit_config(write(CASES["zlab"], folder), dflash_config={**inside, **own})
+
+
+def test_layer_ids_name_outputs_in_zlabs_words_and_boundaries_in_speculators(facts: TargetFacts, tmp_path: Path) -> None:
+    for name in ("zlab", "speculators", "deepspec-none"):
+        d = declared(write(CASES[name], tmp_path / name), facts)
+        assert d.reading().capture.value == tuple(layer + 1 for layer in IDS)
+    raw = declared(edit_config(write(CASES["zlab"], tmp_path / "raw"), eagle_aux_hidden_state_layer_ids=[2, 4, 6]), facts)
+    assert raw.reading().capture.value == (2, 4, 6)
+
+
+def test_the_last_layers_output_is_taken_behind_the_norm_by_those_who_trained_with_transformers_alone(
+    facts: TargetFacts, tmp_path: Path
+) -> None:
+    d = declared(edited(tmp_path / "last", target_layer_ids=[1, 4, 7]), facts)
+    assert (d.reading(VLLM).capture.value, d.reading(TRAINED).capture.value) == ((2, 5, 8), (2, 5, 9))
+
+
+@pytest.mark.parametrize(
+    ("name", "vllm", "trained"),
+    [
+        ("zlab", (False, False), (False, False)),
+        ("zlab-sliding", (True, False), (True, False)),
+        ("zlab-sliding-open", (False, False), (False, False)),
+        ("speculators-sliding", (False, False), (True, False)),  # vLLM takes an absent flag for a free one
+        ("speculators-sliding-open", (False, False), (False, False)),
+    ],
+)
+def test_who_sees_whom_follows_each_systems_rule(
+    name: str, vllm: tuple[bool, ...], trained: tuple[bool, ...], facts: TargetFacts, tmp_path: Path
+) -> None:
+    d = declared(write(CASES[name], tmp_path / name), facts)
+    assert (d.reading(VLLM).causal.value, d.reading(TRAINED).causal.value) == (vllm, trained)
+
+
+def test_a_flag_for_sliding_layers_makes_every_layer_causal_in_vllm(facts: TargetFacts, tmp_path: Path) -> None:
+    d = declared(edit_config(write(CASES["speculators-sliding"], tmp_path / "s"), sliding_window_non_causal=False), facts)
+    assert (d.reading(VLLM).causal.value, d.reading(TRAINED).causal.value) == ((True, True), (True, False))
+    assert "trained to see the whole block" in scan(tmp_path / "s").pitfalls[0]
+
+
+def test_a_window_without_its_switch_is_none_in_training_and_refused_by_servers(facts: TargetFacts, tmp_path: Path) -> None:
+    d = declared(drop_config(write(CASES["zlab-sliding"], tmp_path / "s"), "use_sliding_window"), facts)
+    assert d.system == TRAINED
+    assert d.reading().windows.value == (None, None)
+    refused(FormatError, lambda: d.reading(VLLM), "use_sliding_window")
+    assert declared(edited(tmp_path / "u", use_swa=True, swa_window_size=6), facts).reading(VLLM).windows.value == (6, 6)
+
+
+def test_what_a_row_guesses_is_told_by_the_flag_and_by_each_systems_default(facts: TargetFacts, tmp_path: Path) -> None:
+    first = declared(write(CASES["deepspec-vanilla"], tmp_path / "d"), facts)
+    assert first.guesses() == first.guesses(SGLANG) == ROWS
+    silent = declared(drop_config(write(CASES["speculators-dspark"], tmp_path / "s"), "sample_from_anchor"), facts)
+    assert (silent.guesses(VLLM), silent.guesses(TRAINED)) == (ROWS - 1, ROWS)
+    assert "guess another place" in scan(tmp_path / "s").pitfalls[0]
+    assert declared(write(CASES["zlab"], tmp_path / "z"), facts).guesses() == ROWS - 1
+
+
+def test_draft_lengths_are_apart_only_where_a_block_has_as_many_rows_as_drafted_and_they_see_one_another(
+    facts: TargetFacts, tmp_path: Path
+) -> None:
+    whole, causal = (declared(write(CASES[name], tmp_path / name), facts) for name in ("zlab", "zlab-causal"))
+    assert whole.record()["draft_lengths"].value == APART
+    assert whole.record(SGLANG)["draft_lengths"].value != APART
+    assert causal.record()["draft_lengths"].value != APART
+
+
+def test_corrections_that_a_server_has_no_place_for_are_refused_by_it_alone(facts: TargetFacts, tmp_path: Path) -> None:
+    for name, system in (("deepspec-gated", VLLM), ("deepspec-rnn", VLLM), ("deepspec-none", SGLANG), ("speculators", SGLANG)):
+        d = declared(write(CASES[name], tmp_path / name), facts)
+        with pytest.raises(FormatError):
+            d.reading(system)
+        assert d.reading(TRAINED)
+
+
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        ({"mask_token_id": None}, "mask_token_id is missing"),
+        ({"mask_token_id": 9999}, "a token of the target's"),
+        ({"mask_token_id": True}, "a token of the target's"),
+        ({"target_layer_ids": [1, 4]}, "reads 3 streams"),
+        ({"target_layer_ids": [1, 4, "x"]}, "a list of layer numbers"),
+        ({"block_size": 1}, "a whole number from 2"),
+        ({"sample_from_anchor": True}, "first row guesses nothing"),
+        ({"causal": 3}, "true or false"),
+        ({"input_embedding_scale": -1.0}, "a positive number"),
+    ],
+)
+def test_a_config_that_cannot_be_meant_is_refused(own: dict[str, Json], says: str, facts: TargetFacts, tmp_path: Path) -> None:
+    refused(FormatError, lambda: declared(edited(tmp_path / "z", **own), facts), says)
+
+
+def test_layers_beyond_the_targets_belong_to_another_target(facts: TargetFacts, tmp_path: Path) -> None:
+    refused(PairError, lambda: declared(edited(tmp_path / "z", target_layer_ids=[1, 4, 8]), facts), "has 8 layers")
+
+
+def test_every_tensor_has_a_place_or_the_file_is_refused(facts: TargetFacts, tmp_path: Path) -> None:
+    whole = write(CASES["zlab"], tmp_path / "z")
+    cases: tuple[tuple[Mapping[str, Tensor | None], str], ...] = (
+        ({"aux_hidden_norms.0.weight": torch.ones(WIDTH)}, "aux_hidden_norms.0.weight has no place"),
+        ({"layers.1.self_attn.q_norm.weight": None}, "layers.1.self_attn.q_norm.weight is missing"),
+        ({"layers.0.self_attn.attention_sink_bias": torch.ones(4)}, "has no place"),
+        ({"layers.1.mlp.up_proj.weight": torch.ones(95, WIDTH)}, "has shape (95, 48), expected (96, 48)"),
+        ({"fc.weight": torch.ones(WIDTH, 3 * WIDTH + 1)}, "whole streams of 48"),
+        ({"norm.weight": torch.ones(WIDTH, dtype=torch.int32)}, "stored as I32"),
+        ({"lm_head.weight": torch.ones(100, WIDTH)}, "no d2t says which"),
+    )
+    for number, (changes, says) in enumerate(cases):
+        broken = edit_tensors(write(CASES["zlab"], tmp_path / str(number)), changes)
+        refused(FormatError, lambda folder=broken: declared(folder, facts), says)  # type: ignore[misc]
+    assert len(declared(whole, facts).anatomy.names) == 25
+
+
+def test_what_the_files_leave_open_is_one_change_each(facts: TargetFacts, tmp_path: Path) -> None:
+    plain = alternatives(declared(write(CASES["zlab"], tmp_path / "z"), facts), None, (1, MASK))
+    assert set(plain) == {
+        *(Wiring(capture=moved) for moved in ((3, 6, 8), (1, 4, 6))),
+        *(Wiring(mask=1), Wiring(seen="causal"), Wiring(slots="the place behind them"), Wiring(rotation="pairs"), Wiring(rope="default")),
+    }
+    sliding = alternatives(declared(write(CASES["zlab-sliding"], tmp_path / "s"), facts))
+    assert {Wiring(window="dropped"), Wiring(seen="causal"), Wiring(seen="both ways")} <= set(sliding)
+    lost = alternatives(declared(edit_config(write(CASES["zlab"], tmp_path / "l"), sliding_window=4), facts))
+    assert Wiring(window="configured") in lost
+
+
+def test_a_pair_of_blocks_has_a_card_that_says_so(models: Path, tmp_path: Path) -> None:
+    pair = load_pair(str(models / "target"), str(write(CASES["zlab-sliding"], tmp_path / "z")), torch.device("cpu"), "float32")
+    card = pair.card
+    assert (card.family, card.token_offset, card.guesses_side_by_side, card.lengths_apart) == ("block", 0, True, True)
+    assert card.no_recursion is not None and "one pass" in card.no_recursion
+    assert {Wiring(mask=1), Wiring(window="dropped")} <= set(card.alternatives)
+    assert set(pair.boundaries) >= {1, 2, 3, 4, 5, 6, 7, 8}
+
+
+def scan(folder: Path) -> Scan:
+    found = scan_checkpoint(str(folder), None)
+    assert isinstance(found, Scan)
+    return found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_scan_needs_no_target_and_says_what_the_block_is(name: str, tmp_path: Path) -> None:
+    found = scan(write(CASES[name], tmp_path / name))
+    guesses = ROWS - (not (name.startswith("deepspec") or (name.startswith("speculators-dspark") and "filled" not in name)))
+    (block,) = [check.text for check in found.checks if check.subject == "block"]
+    assert block.startswith(f"{ROWS} rows guess {guesses} tokens at once")
+    assert found.record["mask_token"].value == MASK
