@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from driftcli.conditions import Condition
 from driftcli.engine.agenda import Agenda, sharing_texts
 from driftcli.engine.amounts import Amounts, Texts, amounts
 from driftcli.loading.outline import Network, Outline
 from driftcli.target.in_process import CHUNK
+from driftcli.target.together import at_once, room
 
 STEP_ROW, STEP_FILE = 43.2, 24_000  # bytes on disk of a row of `steps` and of a file beside its rows
 HEAD_ROW, HEAD_FILE = 35.6, 1_000  # the same of `heads`
@@ -26,7 +29,8 @@ COPIES = 3  # of the scores of a vocabulary that are there at once
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes where the models run: weights, keys and values while replies are written, streams and scores of a text that is drafted on."""
+    """Bytes where the models run: weights, keys and values while replies are written, streams and scores of the texts that
+    are drafted on side by side."""
 
     target: int
     drafter: int
@@ -38,22 +42,24 @@ class Memory:
         `steps` that wait to be written.
         """
         waiting = round(rows * HELD_ROW) if program else 0
-        parts = {"program": program, "target": self.target, "drafter": self.drafter, "writing": self.cache, "a text": self.text}
+        parts = {"program": program, "target": self.target, "drafter": self.drafter, "writing": self.cache, "texts": self.text}
         peak = program + self.target + self.drafter + max(self.cache, self.text) + waiting
         return {**parts, "rows": waiting, "peak": peak}
 
 
-def memory(outline: Outline, texts: Texts, longest: int, itemsize: int) -> Memory:
-    """What models take. longest: tokens of the longest text; itemsize: bytes of a number."""
+def memory(outline: Outline, texts: Texts, longest: int, itemsize: int, device: torch.device) -> Memory:
+    """What models take. longest: tokens of the longest text; itemsize: bytes of a number; device: where they run."""
     target, drafter = outline.target, outline.drafter
     batch = min(texts.prompts, texts.batch)
-    scores, drafting = target.head[0] * min(texts.most + 1, CHUNK), texts.most * drafter.head[0]
-    streams = outline.streams * longest * target.head[1] * itemsize
+    beside = max(1, min(batch, room(device, target.head[0]) // longest))  # texts that are computed side by side
+    some = at_once(device)
+    scores = beside * target.head[0] * min(texts.most + 1, CHUNK) * itemsize + COPIES * 4 * min(some, beside * texts.most * drafter.head[0])
+    streams = outline.streams * beside * longest * target.head[1] * itemsize
     return Memory(
         target=target.parameters * itemsize,
         drafter=drafter.parameters * itemsize,
         cache=batch * longest * _of_a_token(target) * itemsize + COPIES * target.head[0] * batch * 4,
-        text=streams + COPIES * 4 * max(scores, drafting) + longest * _of_a_token(drafter) * itemsize,
+        text=streams + scores + beside * longest * _of_a_token(drafter) * itemsize,
     )
 
 
