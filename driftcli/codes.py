@@ -247,6 +247,19 @@ CODES: tuple[Code, ...] = (
         ("train on more of the target's own replies to such prompts", "count the draft vocabulary anew with them"),
     ),
     Code(
+        "TARGET-SHIFT",
+        "domain",
+        "Fewer draft tokens are accepted than with the twin that the target is held against, mostly the float model of which it is a "
+        "quantised copy: the hidden states that the drafter reads are others, or the tokens that it must guess.",
+        "A twin that was measured on other prompts, or with longer replies: such runs are refused. Rounding on one machine against "
+        "another: hold the twin against itself there, and see how much of its acceptance moves.",
+        (
+            "train the drafter on this target's own replies and hidden states",
+            "keep the layers up to the last one that the drafter reads in higher precision",
+            "serve the twin, or a milder quantisation of it",
+        ),
+    ),
+    Code(
         "VOCAB-COVERAGE",
         "capacity",
         "The draft vocabulary lacks tokens that the target often chooses: each of them ends a chain, however good the head is.",

@@ -18,6 +18,7 @@ Turned = Literal["all", "half", "quarter"]
 Template = Literal["own", "none", "other-family", "other-roles", "no-generation-prompt", "thinking", "no-thinking"]
 SystemText = Literal["own", "none", "other"]
 StopMeasure = Literal["confidence", "entropy", "state", "prompt"]
+OfTwin = Literal["nothing", "rows", "replies"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,8 @@ class TextSettings:
     texts proposes at the same one. length: tokens of the prompt, filled up in front with other conversations of the run; 0 leaves it alone.
     system: what becomes of the system message, and of the one that a template puts in where none is given; system_tokens: how long the
     other one is, 0 for a usual one. shuffled: the tokens of all contents change places. alone: the target writes one reply at a time.
+    twin: what is taken from the run of the twin that this one is held against: its rows, so nothing is drafted, or its replies, which this
+    target reads.
     """
 
     template: Template = "own"
@@ -123,6 +126,7 @@ class TextSettings:
     system_tokens: int = 0
     shuffled: bool = False
     alone: bool = False
+    twin: OfTwin = "nothing"
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,8 @@ class RunSpec:
     """What the person asked for, in the words of the command line.
 
     batch_size: half of the built-in prompts unless said, since a decoding step reads all weights whatever the batch (chosen by us).
-    temperature: of the target's replies and of both models' probabilities on them; greedy decoding at 0.
+    temperature: of the target's replies and of both models' probabilities on them; greedy decoding at 0. against: the mark of the twin's
+    run that this one is held against, empty for none.
     """
 
     depth: int = 8
@@ -164,10 +165,28 @@ class RunSpec:
     quick: bool = False
     lengths: tuple[int, ...] = ()
     temperature: float = 0.0
+    against: str = ""
 
     def temperature_of(self, text: TextSettings) -> float:
         """At what temperature the replies of such texts are drawn, 0 for greedy ones."""
         return text.temperature or self.temperature
+
+
+@dataclass(frozen=True, slots=True)
+class TwinCard:
+    """The twin that a run's target is held against, as its own run tells: mostly the float model of which this target is a quantised copy.
+
+    run: its folder's name. engine, dtype, device: what computed it; quantisation: the scheme of its weights, None for none or where that
+    run does not tell. wiring: how the drafter was put together there.
+    """
+
+    run: str
+    target: ModelCard
+    engine: str
+    dtype: str
+    device: str
+    quantisation: str | None
+    wiring: Wiring
 
 
 @dataclass(frozen=True, slots=True)

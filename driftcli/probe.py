@@ -14,6 +14,7 @@ from driftcli.conditions import Condition, Plan, StopMeasure, Wiring
 from driftcli.domain import AXES, Absent, Axis, Estimate, Half, PairCard, RunSpec, Said
 from driftcli.statistics.costs import Costs
 from driftcli.statistics.positions import Replies
+from driftcli.statistics.shift import Shift
 from driftcli.statistics.walks import Floats, Sums
 
 
@@ -46,6 +47,10 @@ class Trace(Protocol):
     @property
     def replies(self) -> Replies:
         """The replies of the reference's texts by how far they have gone."""
+
+    @property
+    def shift(self) -> Shift | None:
+        """What changes against the twin that the run is held against; None without one, or where its texts were not measured."""
 
     @property
     def argmax_share(self) -> float:

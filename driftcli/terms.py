@@ -179,9 +179,26 @@ TERMS: tuple[Term, ...] = (
         ("improved", "regressed", "equal", "no difference seen", "cannot tell", "equivalence band", "band"),
     ),
     Term(
+        "twin",
+        "The target of another run of the same prompts that this one is held against (--against-target), mostly the float model of which "
+        "this target is a quantised copy.",
+        ("twin-replies", "twin target"),
+    ),
+    Term(
         "replayed",
         "The run's own reply put behind a changed prompt, so that the text to predict stays the same.",
         ("same replies",),
+    ),
+    Term(
+        "engine",
+        "What runs the target. By default transformers in this process; by --engine vllm it is vLLM (driftcli[vllm]), which measures the "
+        "target as served, with that engine's kernels, precision and quantisation. --engine-args holds the arguments of vLLM's engine as "
+        'JSON. All GPUs of a machine: \'{"tensor_parallel_size": 8}\', with "enable_expert_parallel": true where the target has experts. '
+        "Two machines of 8 GPUs: begin a Ray cluster (`ray start --head` on one, `ray start --address HOST:6379` on the other), then on "
+        'the first \'{"tensor_parallel_size": 16, "distributed_executor_backend": "ray"}\'; driftcli is installed on both, in the '
+        "same place, and --out lies on a disk that both see. pipeline_parallel_size is refused for drafters that read the target's "
+        "hidden states, which vLLM does not hand out of stages; data_parallel_size is refused, since it takes a process a replica.",
+        ("engines", "vllm", "engine-args", "tensor parallel", "several GPUs", "several machines", "ray"),
     ),
     Term(
         "95% interval",

@@ -18,6 +18,7 @@ from probes.sampling import Sampling
 from probes.streams import Streams
 from probes.switches import Switches
 from probes.system_prompt import SystemPrompt
+from probes.target_shift import TargetShift
 from probes.template import TemplateChanges
 from probes.vocabulary import VocabularyCoverage
 from probes.wiring import WiringSearch
@@ -34,6 +35,7 @@ BATTERY: tuple[Probe, ...] = (
     ContextLength(),
     ReplyPosition(),
     DomainShift(),
+    TargetShift(),
     VocabularyCoverage(),
     Confidence(),
     Sampling(),

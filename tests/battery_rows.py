@@ -18,6 +18,7 @@ from driftcli.testing import Given, Head, pair_card
 from probes.context_length import PROMPTS, ContextLength
 from tests.mitigations.planned_trace import CHEAP, DEAR, EVEN, costing
 from tests.probes.replies import falling
+from tests.probes.shifts import shifted
 
 PROBES = {probe.name: probe for probe in WHOLE}
 MEASURES = {mitigation.name: mitigation for mitigation in MITIGATIONS}
@@ -136,6 +137,8 @@ ROWS = (
         (),
         {"domain": "sound"},
     ),
+    Row("target-shift", {"shift": shifted(60, here=45)}, ("TARGET-SHIFT",)),  # a quarter of the twin's accepted drafts
+    Row("target-shift", {"shift": shifted(60, here=(61, 59))}, (), {"domain": "sound"}),
     Row("vocabulary", {"head": Head(covered=(80,) * 4)}, ("VOCAB-COVERAGE",)),
     Row("vocabulary", {"head": Head(covered=(96,) * 4)}),
     Row("confidence", {"head": Head(forced=(80, 70, 60, 50), probability=(82, 78, 76, 75))}, ("MISCALIBRATED",)),  # 75 promised, 50 right

@@ -51,7 +51,7 @@ BRINGS_TORCH = (  # the only modules that name torch or transformers when they a
     "driftcli.target.output",
     "driftcli.target.parts",
     "driftcli.target.recorded",
-    "driftcli.target.rooms",
+    "driftcli.target.roomy_cache",
     "driftcli.target.target",
     "driftcli.target.together",
     "driftcli.target.vllm",

@@ -67,6 +67,7 @@ def test_a_code_stands_on_the_axis_that_the_design_gives_it() -> None:
         "WINDOW-HELPS": "context",
         "LENGTH-OUT": "context",
         "DOMAIN-SHIFT": "domain",
+        "TARGET-SHIFT": "domain",
         "VOCAB-COVERAGE": "capacity",
         "MISCALIBRATED": "capacity",
         "EXPOSURE-GAP": "capacity",  # beside the design's own: damage without a mechanism

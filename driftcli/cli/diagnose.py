@@ -41,6 +41,7 @@ SEED = "Seed of the intervals' resampling, and of replies drawn at a temperature
 BATCH_SIZES = "Sequences that are decoded together: steps are timed at 1,8,...; the first decides."
 ENGINE = "What runs the target: transformers in this process, or vLLM, which measures it as served (needs driftcli[vllm])."
 ENGINE_ARGS = 'Arguments of vLLM\'s engine as JSON, such as \'{"tensor_parallel_size": 2, "quantization": "fp8"}\'.'
+AGAINST = "A finished run of the same prompts with the target's twin, such as its float model: says what the drafter loses against that."
 BUDGET = "Leave out what tells least until the run takes about so long, as 90s, 20m, 1h30m; says what. driftcli plan tells before."
 COLDEST, HOTTEST = 0.01, 10.0  # of a temperature; at a lower one servers decode greedily, above there is nothing but noise (chosen by us)
 BUNDLED_PAIR = (f"{BUNDLED}target", f"{BUNDLED}pre-norm")
@@ -74,6 +75,7 @@ def diagnose(
     dtype: Annotated[DtypeChoice, typer.Option(help="auto: float32 on a CPU, the config's on a GPU.")] = "auto",
     engine: Annotated[EngineChoice, typer.Option(help=ENGINE)] = "transformers",
     engine_args: Annotated[str | None, typer.Option(help=ENGINE_ARGS)] = None,
+    against_target: Annotated[Path | None, typer.Option(metavar="RUN", help=AGAINST)] = None,
     reading: Annotated[
         ReadingChoice, typer.Option(help="Whose way to compute a head's step; declared: vLLM's, where it can run the file.")
     ] = "declared",
@@ -90,7 +92,7 @@ def diagnose(
     """Measure a drafter/target pair: curves by depth, drift and its cost, findings, what to do."""
     request = requested(
         target, drafter, prompts, probe, quick, depth, max_new_tokens, lengths, limit, temperature, batch_size, batch_sizes, costs, seed,
-        device, threads, dtype, engine, engine_args, reading, trust_remote_code, out, force, budget, num_processes,
+        device, threads, dtype, engine, engine_args, reading, trust_remote_code, out, force, budget, num_processes, against_target,
     )  # fmt: skip
     diagnose_together(request, context.obj or sys.argv[1:])
     from driftcli.cli.diagnosis import diagnose_pair
@@ -106,6 +108,7 @@ def requested(
     max_new_tokens: int, lengths: str | None, limit: int | None, temperature: float, batch_size: int, batch_sizes: str,
     costs: Path | None, seed: int, device: str, threads: int | None, dtype: DtypeChoice, engine: EngineChoice, engine_args: str | None,
     reading: ReadingChoice, trust_remote_code: bool, out: Path | None, force: bool, budget: str | None, num_processes: int | None,
+    against_target: Path | None,
 ) -> Request:  # fmt: skip
     """What options of `diagnose` ask for; UsageError for those that cannot be."""
     quick = (target is None and drafter is None) if quick is None else quick
@@ -117,7 +120,7 @@ def requested(
     sizes, asked = whole_numbers("--batch-sizes", batch_sizes, "1,8,32"), probe or []
     return Request(
         target, drafter, prompts, asked, spec, limit, device, dtype, reading, trust_remote_code, out, force, costs, sizes, threads, seconds,
-        engine, args, num_processes,
+        engine, args, num_processes, against_target,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from driftcli.engine.forecast import fitted, forecast
 from driftcli.engine.processes import Processes, joined
 from driftcli.engine.run import Job, measure
 from driftcli.engine.timing import measure_costs
+from driftcli.engine.twin_check import check_pair, check_request
 from driftcli.errors import RunError, UsageError
 from driftcli.families.block.drafter import Block
 from driftcli.families.mtp.head import MtpModules
@@ -41,8 +42,10 @@ from driftcli.target.language_model import choose_device
 from driftcli.texts.prompts import builtin_prompts, bundled_prompts, limited, read_prompts
 from driftcli.traces.layout import COSTS_FILE, ENGINE_FOLDER, FINDINGS_FILE
 from driftcli.traces.reader import Run, read_run
+from driftcli.traces.soundness import mark
 from driftcli.traces.writer import Plain, resumes, write_json
 from probes import QUICK
+from probes.target_shift import TARGET_SHIFT
 
 QUICK_PROMPTS = 24  # that --quick takes where --limit names no number (chosen by us)
 
@@ -52,6 +55,7 @@ def diagnose_pair(request: Request) -> tuple[Run, Verdict] | None:
 
     Raises DriftError with one sentence for anything that cannot be.
     """
+    request = with_twin(request)
     battery = load_battery(names_asked(request))
     with (
         joined(request.device, request.num_processes) as (processes, device),
@@ -63,6 +67,19 @@ def diagnose_pair(request: Request) -> tuple[Run, Verdict] | None:
             return _first(request, battery, here)
         _helping(request, battery, here)
     return None
+
+
+def with_twin(request: Request) -> Request:
+    """A request whose run is marked as held against that of the target's twin, where it names one; RunError for one that is not finished,
+    or was asked otherwise.
+    """
+    if request.against_target is None:
+        return request
+    twin = read_run(request.against_target)
+    check_request(twin, request.spec, _used(request, asked_prompts(request)))
+    asked = twin.manifest["request"]
+    assert isinstance(asked, Mapping)
+    return replace(request, spec=replace(request.spec, against=mark(asked)))
 
 
 @dataclass(frozen=True)
@@ -107,8 +124,11 @@ def _settled(job: Job, settled: Settled) -> Job:
 
 
 def names_asked(request: Request) -> Sequence[str]:
-    """The probes that are asked for, none for all."""
-    return request.probes or (QUICK if request.spec.quick else ())
+    """The probes that are asked for, none for all; what is lost against a twin is asked wherever one is named, and nowhere else."""
+    names = request.probes or (QUICK if request.spec.quick else ())
+    if TARGET_SHIFT in names and request.against_target is None:
+        raise UsageError(f"--probe {TARGET_SHIFT}: a target is held against its twin; name the run of that with --against-target RUN")
+    return [*names, TARGET_SHIFT] if names and request.against_target is not None and TARGET_SHIFT not in names else names
 
 
 def _asked(request: Request) -> dict[str, Plain]:
@@ -117,8 +137,9 @@ def _asked(request: Request) -> dict[str, Plain]:
     pair = {"target": masked(request.target), "drafter": masked(request.drafter)}
     prompts = None if request.prompts is None else str(request.prompts)
     asked = {**pair, **named, **asdict(request.spec), "prompts": prompts, "probes": list(request.probes)}
+    twin = None if request.against_target is None else str(request.against_target)
     engine = None if request.engine == "transformers" else {"name": request.engine, "args": request.engine_args}
-    return {**asked, "budget": request.budget, "engine": engine}  # older runs name none, which counts as none
+    return {**asked, "budget": request.budget, "engine": engine, "against_target": twin}  # older runs name none, which counts as none
 
 
 def _diagnose(request: Request, battery: Sequence[Probe], out: Path, here: Here, *, taken_up: bool) -> tuple[Run, Verdict]:
@@ -161,10 +182,14 @@ def _pair(request: Request, out: Path, here: Here) -> LoadedPair:
 
 
 def _job(request: Request, pair: LoadedPair, battery: Sequence[Probe], out: Path, offered: Sequence[Prompt]) -> Job:
-    """What is to be measured, were there no budget."""
+    """What is to be measured, were there no budget; RunError for a twin's run that had another drafter, or another tokenizer."""
     _check_modules(pair, request.spec)
-    names = probe_names(battery, names_asked(request))
-    return Job(pair, _used(request, offered), battery, request.spec, out, names, request.force, _asked(request), len(offered))
+    names, prompts = probe_names(battery, names_asked(request)), _used(request, offered)
+    twin = None if request.against_target is None else read_run(request.against_target)
+    if twin is not None:
+        check_pair(twin, pair, prompts)
+    job = Job(pair, prompts, battery, request.spec, out, names, request.force, _asked(request), len(offered))
+    return replace(job, twin=twin)
 
 
 def _within(job: Job, seconds: int | None, told: Told) -> Job:
@@ -207,7 +232,7 @@ def _left_out(request: Request, job: Job) -> list[str]:
     kept = len(job.prompts) if job.budget is None else job.budget.offered
     prompts = [f"{kept} of {job.offered} prompts ({by})"] if kept < (job.offered or 0) else []
     short = request.spec.quick and not request.probes
-    unasked = ", ".join(probe.name for probe in WHOLE if probe.name not in QUICK)
+    unasked = ", ".join(probe.name for probe in WHOLE if probe.name not in (*QUICK, TARGET_SHIFT))
     battery = [f"{unasked} and parts of other probes left out (--quick; --no-quick for all)"] if short else []
     return [*prompts, *battery, *job.left_out]
 

@@ -12,7 +12,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from driftcli.cli.battery import load_battery
-from driftcli.cli.diagnosis import QUICK_PROMPTS, asked_prompts, check_room, names_asked
+from driftcli.cli.diagnosis import QUICK_PROMPTS, asked_prompts, check_room, names_asked, with_twin
 from driftcli.cli.folder import RUNS
 from driftcli.cli.request import Request
 from driftcli.cli.threads import allowed_threads, threads
@@ -74,6 +74,7 @@ def plan_of(request: Request) -> Plan:
     """What `diagnose` would take, on this machine. Raises the same refusals, as far as configs and headers tell."""
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    request = with_twin(request)
     with threads(request.threads or allowed_threads()):
         offered = asked_prompts(request)
         ahead = _ahead(request, limited(offered, request.limit or (QUICK_PROMPTS if request.spec.quick else None)))
@@ -122,8 +123,7 @@ def _plan(request: Request, ahead: _Ahead, offered: int, notes: Sequence[str]) -
     begin += looking_ahead(ahead.speed, min(request.spec.batch_size, len(ahead.prompts)))
     end = ending(ahead.agenda, ahead.speed, len(conditions))
     parts = {"beginning": begin, **ahead.speed.parts(usual), "timing and judging": end}
-    longest = max(texts.longest, *(one.text.length + texts.most for one in conditions))
-    held = memory(outline, texts, longest, itemsize, ahead.device)
+    held = memory(outline, texts, conditions, itemsize, ahead.device)
     host = program_size() if ahead.device.type == "cpu" else 0
     by_part = held.by_part(host, held_rows(ahead.agenda, conditions, texts))
     where = request.out or RUNS

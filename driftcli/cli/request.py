@@ -21,7 +21,8 @@ EngineChoice = Literal["transformers", "vllm"]
 class Request:
     """What `diagnose` was asked; budget: seconds that the run may take. engine: what runs the target; engine_args: of vLLM's.
 
-    num_processes: that share the run, None for as many as there are GPUs for.
+    num_processes: that share the run, None for as many as there are GPUs for. against_target: the run of the target's twin that this one is
+    held against.
     """
 
     target: str
@@ -43,3 +44,4 @@ class Request:
     engine: EngineChoice = "transformers"
     engine_args: Mapping[str, Json] = field(default_factory=dict)
     num_processes: int | None = None
+    against_target: Path | None = None

@@ -30,7 +30,7 @@ class Difference:
     @property
     def of_times(self) -> bool:
         """Whether step times cannot be held against one another."""
-        return self.effect == "withholds speeds" or self.what == DEVICE
+        return self.effect == "withholds speeds" or self.what in OF_TARGETS
 
     def __str__(self) -> str:
         return f"{self.what} ({' / '.join(self.seen)})"
@@ -117,9 +117,10 @@ def _batches(run: Run) -> str:
     return "none" if run.costs is None else str(run.costs.deciding.batch_size)
 
 
-DEPTH, DEVICE = "depth", "device class"
+DEPTH, DEVICE, TARGET, DTYPE = "depth", "device class", "target", "dtype"
+OF_TARGETS = (TARGET, DTYPE, DEVICE)  # in which a run may differ from that of its target's twin
 FACTS: tuple[Fact, ...] = (
-    Fact("target", lambda run: f"{run.pair.target.name} {run.pair.target.fingerprint}", "refuses"),
+    Fact(TARGET, lambda run: f"{run.pair.target.name} {run.pair.target.fingerprint}", "refuses"),
     Fact("chat template", lambda run: _told(run, "chat_template_sha256"), "refuses"),
     Fact("rendering", _rendering, "refuses"),
     Fact("thinking", _thinking, "refuses"),
@@ -127,7 +128,7 @@ FACTS: tuple[Fact, ...] = (
     Fact("temperature", lambda run: f"{run.spec.temperature:g}", "refuses"),
     Fact("longest reply in tokens", lambda run: str(run.spec.max_new_tokens), "refuses"),
     Fact(DEPTH, lambda run: str(run.spec.depth), "refuses"),
-    Fact("dtype", lambda run: _asked(run, "dtype"), "refuses"),
+    Fact(DTYPE, lambda run: _asked(run, "dtype"), "refuses"),
     Fact("engine", _engine, "is told"),
     Fact(DEVICE, device_class, "refuses"),
     Fact("machine", lambda run: _told(run, "device_name"), "withholds speeds"),

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from driftcli.comparison.changes import Change, Scales, change
-from driftcli.comparison.comparability import Difference, differences
+from driftcli.comparison.comparability import OF_TARGETS, TARGET, Difference, differences
 from driftcli.comparison.effects import effects
 from driftcli.comparison.numbers import SAMPLED, WHOLE, Number, length, others
 from driftcli.comparison.pairing import Pairing, paired
 from driftcli.comparison.speeds import speed_change
+from driftcli.comparison.twins import held_together
 from driftcli.domain import Absent, Estimate
 from driftcli.errors import RunError
 from driftcli.statistics.curves import MINIMAL_FRESH_ACCEPTED
@@ -61,6 +62,11 @@ DO = "measure both alike, or compare them all the same with --force"
 def comparable(runs: Sequence[Run], *, force: bool = False, any_depth: bool = False, do: str = DO) -> list[Difference]:
     """What differs between runs; raises RunError where that refuses a comparison, unless `force`; do: what to do then."""
     found = differences(runs, any_depth=any_depth)
+    if held_together(runs):
+        found = [Difference(one.what, one.seen, "is told") if one.what in OF_TARGETS else one for one in found]
+    elif len(runs) == 2 and any(one.what == TARGET for one in found):
+        loss = f"what a drafter loses by another target tells driftcli diagnose --against-target {runs[0].path}"
+        do = f"{loss}, or compare them all the same with --force"
     refusing = [one for one in found if one.effect == "refuses"]
     if refusing and not force:
         what = "; ".join(map(str, refusing))

@@ -9,6 +9,7 @@ from driftcli.comparison.comparability import Difference
 from driftcli.comparison.pairing import Pairing
 from driftcli.comparison.pairwise import Comparison
 from driftcli.comparison.speeds import SPEED
+from driftcli.comparison.twins import held_together, told
 from driftcli.domain import Absent, Estimate
 from driftcli.printable import counted, printable
 
@@ -95,6 +96,8 @@ def pairing_words(pairing: Pairing) -> str:
 def remarks(comparison: Comparison) -> list[str]:
     """What a reader must know besides: what was forced, what differs, what is withheld, how several numbers are treated."""
     lines = [forced_words("compared", comparison.forced)] if comparison.forced else []
+    if held_together(comparison.pairing.runs) and (shift := comparison.pairing.runs[1].shift) is not None:
+        lines += [f"against the twin: {line}" for line in told(shift)]
     lines += [f"the runs also differ in {one}" for one in comparison.differences if one.effect == "is told"]
     for why in dict.fromkeys(one.reason for one in comparison.missing):
         lines.append(f"not compared: {', '.join(one.words for one in comparison.missing if one.reason == why)} ({why})")

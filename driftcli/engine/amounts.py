@@ -181,10 +181,12 @@ class _Counted:
 
     def texts(self, passes: int) -> Amounts:
         """What making and reading them takes; passes: how often each is read."""
+        if self.settings.twin == "rows":
+            return Amounts()
         sizes = self.sizes
         tokens = self.share * sum(prompt + reply for prompt, reply in sizes)
         read = Amounts(reads=self.share * len(sizes) * passes, read=tokens * passes, held=tokens)
-        return read if self.settings.replayed else read + self._writing()
+        return read if self.settings.replayed or self.settings.twin == "replies" else read + self._writing()
 
     def _writing(self) -> Amounts:
         asked = [pair for pair in zip(self._turns, self.sizes, strict=True) if pair[0].given is None or self.settings.length]
@@ -202,7 +204,9 @@ class _Counted:
         return self.reply if together <= 1 or self.reply >= self.run.most else min(self.run.most, LONGEST * self.reply)
 
     def condition(self, card: PairCard, spec: RunSpec, condition: Condition) -> Amounts:
-        """What drafting on them takes."""
+        """What drafting on them takes, nothing where rows are taken over."""
+        if self.settings.twin == "rows":
+            return Amounts(cells=self.batches, files=3 * self.batches)
         depth, free, feeds = condition.settings.depth, condition.drafts_free, 1 + condition.controls + condition.drafts_free
         horizon = max(spec.depth, depth)
         anchors = [max(0, reply - horizon) for _, reply in self.sizes]

@@ -6,7 +6,7 @@ The texts of a batch are written once, with the first cell that holds them; what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
 import torch
@@ -22,6 +22,7 @@ from driftcli.engine.room import Room
 from driftcli.engine.rows import cell_rows, find_sinks, rounds_to_end, stream_columns, trajectory_columns
 from driftcli.engine.texts import Text, lengthened, replay_texts, write_texts
 from driftcli.engine.trajectories import Trajectory, read_texts
+from driftcli.engine.twin import texts_of, twin_tables, twin_texts
 from driftcli.errors import RunError
 from driftcli.families.block.drafter import Block
 from driftcli.families.causal_lm.drafter import CausalLm
@@ -29,6 +30,7 @@ from driftcli.families.mtp.head import MtpModules
 from driftcli.loading.pair import LoadedPair
 from driftcli.sources.files import reason
 from driftcli.target.together import room, together
+from driftcli.traces.reader import Run
 from driftcli.traces.schema import TABLES
 from driftcli.traces.writer import Columns, RunFolder
 
@@ -71,11 +73,20 @@ class Holders:
 
 @dataclass(frozen=True)
 class Work:
-    """The pair that drafts, what was asked of the run, and how much there is room for at once."""
+    """The pair that drafts, what was asked of the run, how much there is room for at once, and the run of the target's twin that it is held
+    against, None for none.
+    """
 
     pair: LoadedPair
     spec: RunSpec
     room: Room = field(default_factory=Room)
+    twin: Run | None = None
+
+    @property
+    def held_against(self) -> Run:
+        """The twin's run, where there is one."""
+        assert self.twin is not None, "conditions of a twin are asked for where there is one"
+        return self.twin
 
 
 def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Sequence[Condition], holders: Holders, say: Say) -> Tables:
@@ -83,6 +94,8 @@ def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Seque
 
     Raises PromptError where the prompts cannot be rendered so, and RunError where memory does not suffice.
     """
+    if conditions[0].text.twin == "rows":
+        return {condition.name: twin_tables(work.held_against, batch.prompts, condition) for condition in conditions}
     ordered = sorted(conditions, key=lambda one: one.name != holders.sinks)
     try:
         written = 0.0 if folder.is_done(holders.texts, batch.names) else WRITING
@@ -104,10 +117,9 @@ def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Seque
 def _texts(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, holder: str, say: Say) -> list[Text]:
     """The batch's texts as the cell of `holder` has them, so that all conditions see the same; before it is written, they are made."""
     if folder.is_done(holder, batch.names):
-        by_id = {prompt.id: prompt for prompt in batch.prompts}
-        names = [one.name for one in fields(Text) if one.name != "prompt"]
-        rows = [row for row in folder.written_texts(holder, batch.names) if row["prompt"] in by_id]
-        return [Text(by_id[row["prompt"]], **{name: row[name] for name in names}) for row in rows]
+        return texts_of(folder.written_texts(holder, batch.names), batch.prompts)
+    if settings.twin == "replies":
+        return twin_texts(work.held_against, batch.prompts)
     target, prompts, most = work.pair.target, batch.prompts, work.spec.max_new_tokens
     own = _texts(work, folder, batch, TextSettings(), BASELINE, say) if settings.length or settings.replayed else []
     if settings.replayed:

@@ -25,16 +25,20 @@ TOKEN, OTHER_FILE = 3.5, 12_000  # of a token of `trajectories`, and of its file
 PIECE = 10  # of a token of the vocabulary, in `pieces`
 HELD_ROW = 260  # bytes of a row of `steps` before it is written, its part of `heads` included
 COPIES = 3  # of the scores of a vocabulary that are there at once
+PASSING = 3  # numbers of a token that are there at once while a prompt is read, in widths of a layer's input and of its widest step
+HOLES = 1.5  # times what the heap takes for them, of blocks of many sizes (glibc, on SmolLM2 and the bundled pair: within 10% of both)
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes where the models run: weights, keys and values while replies are written, streams and scores of the texts that
-    are drafted on side by side."""
+    """Bytes where the models run: weights, keys and values while replies are written and what passes through a layer meanwhile, streams and
+    scores of the texts that are drafted on side by side.
+    """
 
     target: int
     drafter: int
     cache: int
+    passing: int
     text: int
 
     def by_part(self, program: int, rows: float) -> dict[str, int]:
@@ -42,23 +46,29 @@ class Memory:
         `steps` that wait to be written.
         """
         waiting = round(rows * HELD_ROW) if program else 0
-        parts = {"program": program, "target": self.target, "drafter": self.drafter, "writing": self.cache, "texts": self.text}
-        peak = program + self.target + self.drafter + max(self.cache, self.text) + waiting
+        writing = self.cache + round(self.passing * (HOLES if program else 1))
+        parts = {"program": program, "target": self.target, "drafter": self.drafter, "writing": writing, "texts": self.text}
+        peak = program + self.target + self.drafter + max(writing, self.text) + waiting
         return {**parts, "rows": waiting, "peak": peak}
 
 
-def memory(outline: Outline, texts: Texts, longest: int, itemsize: int, device: torch.device) -> Memory:
-    """What models take. longest: tokens of the longest text; itemsize: bytes of a number; device: where they run."""
+def memory(outline: Outline, texts: Texts, conditions: Sequence[Condition], itemsize: int, device: torch.device) -> Memory:
+    """What models take. itemsize: bytes of a number; device: where they run."""
     target, drafter = outline.target, outline.drafter
     batch = min(texts.prompts, texts.batch)
+    prompts = [(batch, max(turn.prompt + turn.before * texts.most for turn in texts.turns))]
+    prompts += [(min(one.prompts or batch, batch), one.text.length) for one in conditions if one.text.length]
+    longest = max(texts.longest, *(length + texts.most for _, length in prompts))
+    written = max(count * (length + texts.most) for count, length in prompts)
     beside = max(1, min(batch, room(device, target.head[0]) // longest))  # texts that are computed side by side
-    some = at_once(device)
-    scores = beside * target.head[0] * min(texts.most + 1, CHUNK) * itemsize + COPIES * 4 * min(some, beside * texts.most * drafter.head[0])
+    scores = COPIES * 4 * min(at_once(device), beside * texts.most * drafter.head[0])
+    scores += beside * target.head[0] * min(texts.most + 1, CHUNK) * itemsize
     streams = outline.streams * beside * longest * target.head[1] * itemsize
     return Memory(
         target=target.parameters * itemsize,
         drafter=drafter.parameters * itemsize,
-        cache=batch * longest * _of_a_token(target) * itemsize + COPIES * target.head[0] * batch * 4,
+        cache=written * _of_a_token(target) * itemsize + COPIES * target.head[0] * batch * 4,
+        passing=max(count * min(length, CHUNK) for count, length in prompts) * _passing(target) * itemsize,
         text=streams + scores + beside * longest * _of_a_token(drafter) * itemsize,
     )
 
@@ -81,6 +91,11 @@ def program_size() -> int:
 def _of_a_token(network: Network) -> int:
     """Numbers that a network keeps of a token: keys and values."""
     return 2 * network.layers * network.keys * network.size
+
+
+def _passing(network: Network) -> int:
+    """Numbers that a token has in a layer while it is read."""
+    return PASSING * (network.head[1] + max(outputs for outputs, _ in network.products))
 
 
 def disk(outline: Outline, found: Amounts) -> int:

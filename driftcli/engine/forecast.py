@@ -27,6 +27,7 @@ from driftcli.engine.timing import SECONDS, TURNS, step_lengths
 from driftcli.engine.trajectories import Trajectory, read_text
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.loading.pair import LoadedPair
+from driftcli.target.decoding import a_step, decodable
 from driftcli.target.language_model import LanguageModel
 from driftcli.target.target import Target, Writing
 from driftcli.texts.rendering import REPLY
@@ -150,9 +151,11 @@ def _drafted(pair: LoadedPair, trajectory: Trajectory, depth: int) -> Drafted:
 
 
 def _decoding(target: Target, size: int) -> Callable[[], object]:
-    """A step of so many sequences, behind a text where the target's cache can be cut back to it."""
+    """A step of so many sequences, behind a text where it is driftcli's own or the target's cache can be cut back to it."""
     if not isinstance(target, LanguageModel):
         return lambda: target.write([[0]] * size, Writing(most=1))
+    if decodable(target.model):
+        return a_step(target, size, LONG)
     one = torch.zeros(size, 1, dtype=torch.long, device=target.device)
     if uncut_layers(target):
         return lambda: _alone(target, one)

@@ -257,6 +257,7 @@ def trajectory_columns(trajectory: Trajectory, horizon: int, sink: int | None, r
         "sink_row": [sink],
         "target_prob": [trajectory.target_prob.tolist()],
         "target_entropy": [_entropies(trajectory)],
+        "choices": [trajectory.choices.tolist()],
         "argmax_share": [float(trajectory.agrees.float().mean())],
         "generated": [trajectory.text.generated],
         "unlocated": [trajectory.text.unlocated],

@@ -27,10 +27,14 @@ from driftcli.engine.measuring import Measuring, Progress, now, plain
 from driftcli.engine.processes import ALONE, Processes
 from driftcli.engine.room import Room
 from driftcli.engine.texts import ignored_settings
+from driftcli.families.quantisation import quantisation
 from driftcli.loading.pair import LoadedPair
 from driftcli.probe import Cutting, Probe, Rounds, Search
+from driftcli.sources.checkpoint import open_checkpoint
 from driftcli.texts.pieces import piece_columns
 from driftcli.texts.prompts import content_hash
+from driftcli.traces.reader import Run
+from driftcli.traces.shift import twin_card
 from driftcli.traces.writer import Plain, RunFolder, card_json, manifest_of, open_run
 
 PACKAGES = ("driftcli", "torch", "transformers", "accelerate", "numpy", "pyarrow")
@@ -50,6 +54,7 @@ class Job:
     asked: Mapping[str, Plain] = field(default_factory=dict)  # the request in the words of whoever asked
     offered: int | None = None  # prompts that there were, where not all are used
     budget: Budgeted | None = None  # what a budget left out
+    twin: Run | None = None  # of the target's twin, which it is held against
 
     @cached_property
     def agenda(self) -> Agenda:
@@ -108,7 +113,8 @@ def measure(job: Job, progress: Progress, processes: Processes = ALONE) -> Path:
     begun = {**job.begun(), **_facts(job), "processes": processes.count}
     folder = processes.agreed(lambda: _opened(job, begun, sorted(by_hash)))
     total = len(by_hash) * len(job.conditions())
-    running = Measuring(Work(job.pair, job.spec, Room(dict(folder.room))), job.agenda, folder, by_hash, begun, progress, total, processes)
+    work = Work(job.pair, job.spec, Room(dict(folder.room)), job.twin)
+    running = Measuring(work, job.agenda, folder, by_hash, begun, progress, total, processes)
     wiring, agenda = Wiring(), job.agenda
     if agenda.searches:
         running.add(agenda.opening(), BASELINE)
@@ -156,6 +162,8 @@ def _facts(job: Job) -> dict[str, Plain]:
         "notes": [*card.notes, *job.left_out],
         "dropped": _dropped(job),
         "asked": job.asked,
+        "target_quantisation": None if (scheme := quantisation(open_checkpoint(target.source))) is None else str(scheme.value),
+        "twin": None if (twin := job.twin) is None else asdict(twin_card(twin.path.name, twin.manifest, twin.pair.target, twin.wiring)),
     }
 
 

@@ -22,15 +22,15 @@ from driftcli.target.target import Target
 class Trajectory:
     """A text with what was captured of the target.
 
-    target_prob and target_entropy (reply token,), the latter in nats, None where the target's engine does not tell it; agrees (reply
-    token,): it is the target's own first choice; streams by boundary, (position - 1, width). temperature: of
+    target_prob and target_entropy (reply token,), the latter in nats, None where the target's engine does not tell it; choices (reply
+    token,): the target's own first choice, as token id; streams by boundary, (position - 1, width). temperature: of
     probabilities, the target's and those of whoever drafts on it.
     """
 
     text: Text
     target_prob: Tensor
     target_entropy: Tensor | None
-    agrees: Tensor
+    choices: Tensor
     streams: Mapping[int, Tensor]
     temperature: float = 1.0
 
@@ -59,6 +59,11 @@ class Trajectory:
         """Label of each token, template, prompt or verified, by position."""
         return torch.tensor(self.text.labels)
 
+    @property
+    def agrees(self) -> Tensor:
+        """Whether each reply token is the target's own first choice."""
+        return self.choices == self.ids[self.prompt_length :]
+
     def n_anchors(self, horizon: int) -> int:
         """Anchors whose guesses up to `horizon` all lie inside."""
         return self.text.n_anchors(horizon)
@@ -67,7 +72,7 @@ class Trajectory:
 def read_texts(target: Target, texts: Sequence[Text], boundaries: Sequence[int], temperature: float = 1.0) -> Iterator[Trajectory]:
     """Of each text the target's streams at `boundaries`, and its probability and entropy at every reply token; read as they are taken."""
     for text, read in zip(texts, target.read_all(texts, boundaries, temperature), strict=True):
-        yield Trajectory(text, read.probs, read.entropies, read.agrees, read.streams, temperature)
+        yield Trajectory(text, read.probs, read.entropies, read.choices, read.streams, temperature)
 
 
 def read_text(target: Target, text: Text, boundaries: Sequence[int], temperature: float = 1.0) -> Trajectory:

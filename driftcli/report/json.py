@@ -9,6 +9,7 @@ from driftcli.conditions import BASELINE
 from driftcli.domain import REWIRED, SHARES, Absent, AxisVerdict, Estimate, Finding, Verdict
 from driftcli.report.evidence import sampled_length
 from driftcli.report.remedies import exports_json, remedies_json, training_json
+from driftcli.report.shift import shift_json
 from driftcli.report.speeds import payoff_json
 from driftcli.report.verdict import GRADED
 from driftcli.statistics.curves import BY_DEPTH, IN_TURN, estimate_tax, handoff, walk_acceptance_length
@@ -51,6 +52,7 @@ def report(run: Run, verdict: Verdict) -> dict[str, Plain]:
         "findings": [finding_json(finding) for finding in verdict.findings],
         "conditions": [condition_json(run, probe, name) for probe, name in run.conditions],
         "failed": [{"name": name, "reason": reason} for name, reason in run.failed.items()],
+        "target_shift": shift_json(run, estimate_json),
         "mitigations": remedies_json(run, estimate_json),
         "payoff": payoff_json(run, estimate_json),
         "training": training_json(run, verdict, estimate_json),
@@ -60,7 +62,8 @@ def report(run: Run, verdict: Verdict) -> dict[str, Plain]:
         "run": {
             name: run.manifest[name]
             for name in ("request", "versions", "device_name", "started", "finished", "notes", "ignored_generation_settings")
-        },
+        }
+        | {name: run.manifest.get(name) for name in ("target_quantisation", "twin")},
     }
 
 

@@ -10,7 +10,7 @@ from itertools import accumulate
 from driftcli.domain import Verdict
 from driftcli.mitigations.trials import Outcome
 from driftcli.printable import printable
-from driftcli.report import advice, evidence, notes, remedies, speeds
+from driftcli.report import advice, evidence, notes, remedies, shift, speeds
 from driftcli.report.tables import Row, shown_depths
 from driftcli.traces.reader import Run
 
@@ -68,12 +68,14 @@ def _parts(run: Run, verdict: Verdict, found: Sequence[Outcome], todo: Sequence[
     trials = [list(map(escaped, (name, state, words, gain))) for state, name, words, gain in remedies.remedy_rows(run, found)]
     answer = [escaped(one) for one in (remedies.answer(run, verdict, found),) if one]
     typed = [escaped(line) for line in remedies.settable(remedies.typed(run, found))]
+    against = shift.shift_lines(run)
     positions = [list(map(escaped, row)) for row in evidence.position_rows(run)]
     by_position = ("reply tokens", "replies", evidence.length_name(run), evidence.AGAINST_FIRST)
     speed = _by_depth(run, "draft length", speeds.speed_rows(run)) if speeds.speed_rows(run) else []
     return [
         Part("Findings", table(("code", "severity", "claim"), ["---"] * 3, findings), 2, bool(findings)),
         Part("Then", _bullets(map(escaped, todo)), 0, bool(todo)),
+        Part(shift.HEADING, _bullets(map(escaped, against)), 0, bool(against)),
         Part("Speed", speed, 2, bool(speed)),
         Part("Mitigations", table(("trial", "", "best option", "gain"), ("---", "---", "---", "--:"), trials), 2, bool(trials)),
         Part("What to type", _bullets([*answer, *typed]), 0, bool(answer or typed)),

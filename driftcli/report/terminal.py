@@ -19,7 +19,7 @@ from rich.text import Text
 from driftcli.domain import Finding, Severity, Verdict
 from driftcli.mitigations.trials import Outcome
 from driftcli.printable import printable
-from driftcli.report import advice, evidence, notes, remedies, speeds
+from driftcli.report import advice, evidence, notes, remedies, shift, speeds
 from driftcli.report.console import PLAIN_WIDTH
 from driftcli.report.tables import by_depth, hanging, listed
 from driftcli.traces.reader import Run
@@ -95,6 +95,7 @@ def _brief(run: Run, verdict: Verdict, width: int, height: Callable[[RenderableT
     parts = [
         Part("FINDINGS", _findings(verdict.findings, width)),
         Part("WHAT TO DO", [hanging(line) for line in advice.advice_lines(run, verdict, found)]),
+        Part(shift.HEADING.upper(), [hanging(line) for line in shift.shift_lines(run)]),
         Part("SPEED AND MITIGATIONS", [hanging(line) for line in remedies.summary(run, verdict, found)]),
         Part("WHAT TO TYPE", [hanging(line) for line in remedies.settable(remedies.typed(run, found))]),
         Part("ALSO", [hanging(line) for line in (notes.axis_states(verdict), *notes.remarks(run))]),
@@ -130,6 +131,7 @@ def _whole(run: Run, verdict: Verdict, width: int, *, looking: bool) -> list[lis
         [Text(heading, style="dim"), *by_depth("depth", [curve.row(run) for curve in attention], width)],
         _conditions(run, width),
         _positions(run, width),
+        _block(shift.HEADING.upper(), shift.shift_lines(run)),
         [Text("FINDINGS", style="bold"), *_findings(verdict.findings, width)] if verdict.findings else [Text("No findings.", style="bold")],
         _block("WHAT TO DO", advice.advice_lines(run, verdict, found)),
         _block("ALSO", [*notes.axis_lines(verdict), *notes.remarks(run)]),

@@ -27,11 +27,6 @@ class Pooled(ABC):
         """The condition that everything is held against."""
 
     @property
-    @abstractmethod
-    def measured(self) -> frozenset[str]:
-        """Names of the conditions that have been run, those that failed among them."""
-
-    @property
     def failed(self) -> Mapping[str, str]:
         """Why each condition that failed did; none unless a kind of run knows of some."""
         return {}
@@ -88,11 +83,8 @@ class Pooled(ABC):
         (draw, drafts + 1), `kept` and `anchors` (draw,). half: of the prompts, all unless said. The interval holds for `tries` at once.
         """
         plans = [plan] if over is None else [plan, over]
-        known = self.measured | {self.reference}
-        if other := next((one.condition for one in plans if one.condition not in known), None):
-            return Absent(f"{other} is none of the run's conditions")
         unknown = (self.cannot_plan(one) for one in plans)
-        if lacking := self._lacking(*(one.condition for one in plans)) or next(filter(None, unknown), None):
+        if lacking := next(filter(None, unknown), None) or self._lacking(*(one.condition for one in plans)):
             return lacking
         sums = [self.plan_sums(one) for one in plans]
         some = dealt(np.all([one["anchors"] > 0 for one in sums], axis=0), half)

@@ -18,7 +18,7 @@ from transformers import DynamicCache, GenerationMixin, PretrainedConfig, PreTra
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from driftcli.target.recorded import FixedStep, Steppable, recordable
-from driftcli.target.rooms import Rooms
+from driftcli.target.roomy_cache import RoomyCache
 from driftcli.target.target import Writing
 
 AT_ONCE = {"cpu": 512}  # tokens of prompts that are read at once on a device: more are no faster there (chosen by us)
@@ -88,6 +88,14 @@ def decoded(
     return found
 
 
+def a_step(target: Steppable, size: int, length: int, times: int = 8) -> Callable[[], object]:
+    """A decoding step of so many replies behind texts of so many tokens, to be taken a few times, as most steps of a long reply are."""
+    batch, tokens = _Batch(target, [[0] * length] * size, times + 1, length), torch.zeros(size, dtype=torch.long, device=target.device)
+    with torch.inference_mode():
+        batch.read()
+    return torch.inference_mode()(lambda: batch.step(tokens, WORTH_RECORDING))
+
+
 def _said(say: Callable[[int], None], before: int, parts: int, number: int) -> None:
     """Tell how many tokens each reply has, as if those of all parts grew together."""
     say((before + number) // parts)
@@ -155,7 +163,7 @@ class _Batch:
         columns, sees_all = self._end + most - 1, _sees_all(target.model.config)
         self.rows = list(range(len(prompts)))
         self._shared = _alike(prompts) if sees_all else 0
-        self._cache = Rooms(target.model.config, len(prompts), columns)
+        self._cache = RoomyCache(target.model.config, len(prompts), columns)
         self._visible = torch.zeros(len(prompts), columns, dtype=torch.bool, device=target.device)
         self._positions = torch.tensor([[len(ids)] for ids in prompts], device=target.device)
         self._records = sees_all and recordable(target)

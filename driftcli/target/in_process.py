@@ -200,18 +200,17 @@ def _replied(texts: Sequence[Unread], start: int, end: int) -> Tensor:
 
 
 def _said(logits: Tensor, wanted: Tensor, temperature: float) -> Tensor:
-    """Of queries (query, vocabulary) the probability of their wanted tokens, the entropy, and if they are first choices; (3, query)."""
+    """Of queries (query, vocabulary) the probability of their wanted tokens, the entropy, and first choices; (3, query)."""
     wanted, few = wanted.to(logits.device), max(1, at_once(logits.device) // logits.shape[-1])
     parts = []
     for some, tokens in zip(torch.split(logits, few), torch.split(wanted, few), strict=True):
-        agrees = some.argmax(-1) == tokens
-        parts.append(torch.stack([*prob_and_entropy(some if temperature == 1 else some / temperature, tokens), agrees.float()]))
+        parts.append(torch.stack([*prob_and_entropy(some if temperature == 1 else some / temperature, tokens), some.argmax(-1).float()]))
     return torch.cat(parts, dim=1)
 
 
 def _reading(number: int, length: int, said: Tensor, streams: Mapping[int, Tensor]) -> Reading:
     """What was said of one text, (3, reply token), and its part of the streams."""
-    return Reading(said[0], said[1], said[2] > 0, {boundary: stream[number, : length - 1] for boundary, stream in streams.items()})
+    return Reading(said[0], said[1], said[2].long(), {boundary: stream[number, : length - 1] for boundary, stream in streams.items()})
 
 
 def prob_and_entropy(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,14 +7,16 @@ against the same step unrecorded before it is used.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
-from driftcli.target.rooms import Rooms
+from driftcli.target.roomy_cache import RoomyCache
 
+CHECKED = 2  # steps that are taken both ways before a recorded one is used
 log = logging.getLogger(__name__)
 
 
@@ -44,28 +46,27 @@ def recordable(target: Steppable) -> bool:
 class FixedStep:
     """Steps of so many rows whose tensors all keep their places: every step sees the whole cache and masks what is not written yet."""
 
-    def __init__(self, target: Steppable, cache: Rooms, visible: Tensor, positions: Tensor) -> None:
+    def __init__(self, target: Steppable, cache: RoomyCache, visible: Tensor, positions: Tensor) -> None:
         self._target, self._cache = target, cache
         self._tokens, self._positions = torch.zeros_like(positions), positions.clone()
         self._mask = visible[:, None, None, :].clone()
         self._at = cache.fix(target.device)
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._logits = torch.empty(0)
+        self._run = self._forward
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Logits (row, vocabulary) behind one more token of each row, which stand until the next step."""
         self._put(tokens)
-        if self._graph is None:
-            self._logits = self._forward()
-        else:
-            self._graph.replay()
-        self._at += 1
-        self._positions += 1
-        return self._logits
+        logits = self._run()
+        self._move(1)
+        return logits
 
     def _put(self, tokens: Tensor) -> None:
         self._tokens.copy_(tokens[:, None])
         self._mask.index_fill_(3, self._at, True)
+
+    def _move(self, count: int) -> None:
+        self._at += count
+        self._positions += count
 
     def _forward(self) -> Tensor:
         arguments = {"attention_mask": self._mask, "position_ids": self._positions, "use_cache": True, "logits_to_keep": 1}
@@ -73,31 +74,49 @@ class FixedStep:
         return logits
 
     def record(self, tokens: Tensor) -> bool:
-        """Whether the step behind these tokens was recorded and chooses what it chooses unrecorded; it can be taken again."""
+        """Whether the step behind these tokens was recorded, and it and the next one choose what they choose unrecorded; both are still to
+        be taken.
+        """
         self._put(tokens)
         try:
-            expected = self._recorded().argmax(-1)
+            self._run = recorded(self._forward, self._target.device)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # what a model does on the way that cannot be recorded
             return _not_used(f"cannot be recorded as a CUDA graph ({error})")
-        assert self._graph is not None
-        self._graph.replay()
-        return torch.equal(self._logits.argmax(-1), expected) or _not_used("chooses other tokens when recorded as a CUDA graph")
+        return self._chooses_alike(tokens) or _not_used("chooses other tokens when recorded as a CUDA graph")
 
-    def _recorded(self) -> Tensor:
-        """What the step gives unrecorded, taken twice on a stream of its own as recording wants it, and then recorded."""
+    def _chooses_alike(self, tokens: Tensor) -> bool:
+        """Whether two steps choose alike, of which the second shows that nothing stands still which must move."""
+        alike = True
+        for _ in range(CHECKED):
+            self._put(tokens)
+            tokens = self._forward().argmax(-1)
+            alike = alike and torch.equal(self._run().argmax(-1), tokens)
+            self._move(1)
+        self._move(-CHECKED)
+        self._mask.index_fill_(3, self._at + torch.arange(CHECKED, device=self._at.device), False)
+        return alike
+
+
+def recorded(step: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
+    """A step that starts all its kernels at once, and whose result stands in the same place every time; `step` is taken twice before."""
+    with torch.cuda.device(device):
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
-            self._forward()
-            expected = self._forward().clone()
+            step()
+            step()
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            self._logits = self._forward()
-        self._graph = graph
-        return expected
+            made = step()
+
+    def replayed() -> Tensor:
+        graph.replay()
+        return made
+
+    return replayed
 
 
 def _not_used(why: str) -> bool:

@@ -43,12 +43,13 @@ class Reading:
     """What a target says of a text that it has read.
 
     probs: of each reply token (reply token,); entropies: of its distribution there, in nats, None where the engine does not tell them;
-    agrees: it is the target's own first choice. streams: by boundary, (position - 1, width), since the last token needs no state.
+    choices: the target's own first choice there, as token id. streams: by boundary, (position - 1, width), since the last token needs no
+    state.
     """
 
     probs: Tensor
     entropies: Tensor | None
-    agrees: Tensor
+    choices: Tensor
     streams: Mapping[int, Tensor]
 
 

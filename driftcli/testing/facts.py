@@ -14,6 +14,7 @@ from driftcli.statistics.costs import Costs
 from driftcli.statistics.intervals import Statistic
 from driftcli.statistics.pooled import Pooled
 from driftcli.statistics.positions import Replies, no_replies
+from driftcli.statistics.shift import Shift
 from driftcli.statistics.walks import Floats, Sums
 from driftcli.testing.heads import ANCHORS, HAIR, Head
 
@@ -49,6 +50,7 @@ class Given(TypedDict, total=False):
     reference: str
     wiring: Wiring
     band: tuple[float, float]  # of every measure of fresh queries; what is left out widens it
+    shift: Shift  # what changes against a twin that the run is held against
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,13 @@ class Facts(Pooled):
     reference: str = BASELINE
     wiring: Wiring = field(default_factory=Wiring)
     band: tuple[float, float] = (1.0, 2.0)
+    shift: Shift | None = None
 
     @property
     def spec(self) -> RunSpec:  # type: ignore[override]
         """A run as deep as the head's facts go."""
-        return RunSpec(depth=self.head.depth, temperature=self.temperature, quick=self.quick)
+        against = "" if self.shift is None else self.shift.twin
+        return RunSpec(depth=self.head.depth, temperature=self.temperature, quick=self.quick, against=against)
 
     @property
     def argmax_share(self) -> float:

@@ -18,7 +18,7 @@ from types import NoneType, UnionType
 from typing import Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from driftcli.conditions import Wiring
-from driftcli.domain import PairCard, RunSpec, Sourced, System
+from driftcli.domain import PairCard, RunSpec, Sourced, System, TwinCard
 from driftcli.errors import RunError
 from driftcli.traces.layout import CONDITION, MANIFEST
 from driftcli.traces.schema import VERSION
@@ -85,6 +85,7 @@ def _checked(content: object) -> Manifest:
     _built("request.probes", tuple[str, ...], _item(request, "probes", "request."))
     _built("batches", tuple[tuple[str, ...], ...], held.get("batches", []))
     _check_facts(held, request, finished=bool(complete))
+    twin_of(held)
     return Manifest(cast("dict[str, Plain]", held), bool(complete), _pair(_item(held, "pair")), _spec(request))
 
 
@@ -99,6 +100,7 @@ def _check_facts(held: dict[str, object], request: dict[str, object], *, finishe
             _check_time(name, _item(held, name))
     for name in ("dtype", "device"):
         _built(f"request.{name}", str, _item(request, name, "request."))
+    _built("target_quantisation", str | None, held.get("target_quantisation"))
 
 
 def _check_time(name: str, given: object) -> None:
@@ -128,6 +130,12 @@ def _check_condition(where: str, given: object) -> None:
 def wiring_of(given: object, where: str = "wiring") -> Wiring:
     """The wiring that a manifest holds; raises Misfit naming the place."""
     return cast("Wiring", _built(where, Wiring, given))
+
+
+def twin_of(held: Mapping[str, object]) -> TwinCard | None:
+    """The twin that a manifest's run is held against, None where it is held against none; raises Misfit naming the place."""
+    given = held.get("twin")
+    return None if given is None else cast("TwinCard", _built("twin", TwinCard, given))
 
 
 def _pair(given: object) -> PairCard:

@@ -21,6 +21,7 @@ from driftcli.statistics.curves import emitted_per_round
 from driftcli.statistics.intervals import Mapped
 from driftcli.statistics.pooled import NO_ANCHORS, Pooled
 from driftcli.statistics.positions import Replies, no_replies
+from driftcli.statistics.shift import Shift
 from driftcli.statistics.walks import EXACT_TEXT, Sums
 from driftcli.traces.layout import COSTS_FILE
 from driftcli.traces.manifest import read_manifest, wiring_of
@@ -28,19 +29,10 @@ from driftcli.traces.pieces import Vocabulary, read_vocabulary
 from driftcli.traces.plans import fresh_band, lacks_for_stop, plan_sums
 from driftcli.traces.positions import reply_sums
 from driftcli.traces.schema import COLUMNS
+from driftcli.traces.shift import shift_of, twin_card
 from driftcli.traces.soundness import check_cells
 from driftcli.traces.streams import stream_sums
-from driftcli.traces.sums import (
-    WHOLE,
-    Grid,
-    cells,
-    condition_sums,
-    ending_sums,
-    grids,
-    read_rows,
-    read_table,
-    target_sums,
-)
+from driftcli.traces.sums import WHOLE, Grid, cells, condition_sums, ending_sums, grids, read_rows, read_table, target_sums
 from driftcli.traces.units import Units
 from driftcli.traces.writer import Plain, batch_key
 
@@ -253,6 +245,12 @@ class Run(Pooled):
             else no_replies(self.spec.depth)
         )
 
+    @cached_property
+    def shift(self) -> Shift | None:
+        """What changes against the twin that this run is held against; None without one, or where its texts were not measured."""
+        here = twin_card(self.path.name, self.manifest, self.pair.target, self.wiring)
+        return shift_of(self.path, self.manifest, here, self.units, self.spec, self.reference) if self.n_prompts else None
+
     @property
     def argmax_share(self) -> float:
         """Share of given reply tokens that are the target's own choice, 1 when it wrote all; below 0.99 no acceptance is claimed."""
@@ -352,7 +350,9 @@ class Run(Pooled):
 
     def cannot_plan(self, plan: Plan) -> Absent | None:
         """Why decoding by a plan cannot be counted, None where it can."""
-        reason = lacks_for_stop(plan.condition, self._grids(plan.condition)["free"], plan.stop) if plan.stop else ""
+        reason = "" if plan.condition in (self.reference, *self.measured) else f"{plan.condition} is none of the run's conditions"
+        if not reason and plan.stop and plan.condition not in self.failed:
+            reason = lacks_for_stop(plan.condition, self._grids(plan.condition)["free"], plan.stop)
         return Absent(reason) if reason else None
 
     def plan_sums(self, plan: Plan) -> Sums:

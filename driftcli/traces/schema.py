@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from driftcli.domain import SHARES
 
-VERSION = 5  # of the columns; a reader refuses a newer one
+VERSION = 6  # of the columns; a reader refuses a newer one
 TABLES = ("trajectories", "steps", "heads", "streams")  # of one file a cell
 PIECES = "pieces"  # the table of one file a run
 
@@ -83,6 +83,13 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
             pa.list_(pa.float32()),
             "nats",
             "of the target's distribution at each reply token; null where its engine does not tell it",
+        ),
+        Column(
+            "choices",
+            pa.list_(pa.int32()),
+            "token ids",
+            "the target's own argmax at each reply token when it reads the text in one pass; null in older runs",
+            nullable=True,
         ),
         Column("argmax_share", pa.float32(), "share", "reply tokens that are the target's own argmax when it reads the text in one pass"),
         Column("generated", pa.bool_(), "", "the target wrote the reply (false: it was given)"),

@@ -22,8 +22,13 @@ CAME_LATER: Mapping[str, object] = {
     "temperature": 0.0,
     "budget": None,
     "engine": None,
+    "against": "",
+    "against_target": None,
 }  # settings of a request that older runs do not name, and what they were then
-SETTINGS_CAME_LATER: Mapping[str, object] = {"held": False}  # the same of how a condition drafts
+PARTS_CAME_LATER: Mapping[str, Mapping[str, object]] = {  # the same of how a condition drafts, and on which texts
+    "settings": {"held": False},
+    "text": {"twin": "nothing"},
+}
 
 
 def mark(request: Mapping[str, object]) -> str:
@@ -39,8 +44,8 @@ def in_full(request: Mapping[str, object]) -> dict[str, object]:
 
 def condition_in_full(condition: Mapping[str, Any]) -> dict[str, Any]:
     """A condition of a manifest with the settings that came after it was written as they were then."""
-    settings = condition.get("settings")
-    return {**condition, "settings": {**SETTINGS_CAME_LATER, **settings}} if isinstance(settings, Mapping) else dict(condition)
+    parts = {name: {**later, **part} for name, later in PARTS_CAME_LATER.items() if isinstance(part := condition.get(name), Mapping)}
+    return {**condition, **parts}
 
 
 def damage(file: Path, table: str, request: str, prompts: Collection[str]) -> str:

@@ -28,6 +28,7 @@ Columns: TypeAlias = (
     "Mapping[str, Sequence[object] | np.ndarray | None]"  # by column name; None is all null, a masked array null where masked
 )
 Plain: TypeAlias = "None | bool | int | float | str | Sequence[Plain] | Mapping[str, Plain]"
+UNASKED = ("target_prob", "target_entropy", "choices")  # what a target says of a text, which is no part of it
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class RunFolder:
 
     def written_texts(self, condition: str, batch: Sequence[str]) -> list[dict[str, Any]]:
         """The batch's texts, and their sinks, as a condition's cell holds them, one a row of `trajectories`."""
-        columns = [column.name for column in COLUMNS["trajectories"] if column.name not in ("target_prob", "target_entropy")]
+        columns = [column.name for column in COLUMNS["trajectories"] if column.name not in UNASKED]
         with self._file("trajectories", condition, batch).open("rb") as file:
             return pq.read_table(file, columns=columns).to_pylist()  # type: ignore[no-any-return]
 

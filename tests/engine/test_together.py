@@ -92,7 +92,7 @@ def test_streams_and_what_the_target_says_are_the_same_in_any_company(
     pair = pairs["eagle"]
     texts = random_texts(pair, 12, size)
     for one, other in zip(read(pair, texts, 1, monkeypatch), read(pair, texts, size, monkeypatch), strict=True):
-        assert one.text == other.text and torch.equal(one.agrees, other.agrees)
+        assert one.text == other.text and torch.equal(one.choices, other.choices)
         assert one.streams.keys() == other.streams.keys()
         for found, beside in ((one.target_prob, other.target_prob), (one.target_entropy, other.target_entropy)):
             assert_same(found, beside)

@@ -163,6 +163,7 @@ def _trajectory(recipe: Recipe, prompt: str) -> Columns:
         "target_prob": [[0.9] * reply],
         "prefix_length": [1],
         "target_entropy": [[0.3] * reply],
+        "choices": [None],
         "argmax_share": [recipe.argmax_share],
         "generated": [recipe.argmax_share == 1],
         "unlocated": [0],

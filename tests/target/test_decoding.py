@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from itertools import combinations, pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ from transformers import (
 from driftcli.sources.files import Source
 from driftcli.target.decoding import decodable, neighbours
 from driftcli.target.language_model import LanguageModel
-from driftcli.target.recorded import FixedStep, recordable
+from driftcli.target.recorded import recordable
 from driftcli.target.target import Writing
 from tests.tiny import tokenizer
 
@@ -162,39 +162,53 @@ def test_what_is_drawn_is_what_generate_draws() -> None:
     assert len({len(reply) for reply in drawn}) > 1
 
 
-class Unrecorded(FixedStep):
-    """A step on fixed tensors that no graph repeats, since there is no GPU to record it."""
-
-    recorded = True
-
-    def record(self, tokens: torch.Tensor) -> bool:
-        """Whether it counts as recorded; the step is taken once, as by recording."""
-        self._put(tokens)
-        self._forward()
-        return self.recorded
+Step = Callable[[], torch.Tensor]
 
 
-def built_step(built: list[Unrecorded], *given: Any) -> Unrecorded:
-    """A step that is noted as built."""
-    built.append(Unrecorded(*given))
-    return built[-1]
+def repeated(step: Step, device: torch.device) -> Step:
+    """What stands for a recorded step, since there is no GPU: the step itself, into one place."""
+    assert device.type == "cpu"
+    made = step().clone()
+    return lambda: made.copy_(step())
 
 
-@pytest.mark.parametrize("recorded", [True, False])
+def stuck(step: Step, _: torch.device) -> Step:
+    """One that is right once."""
+    made = step().clone()
+    return lambda: made
+
+
+def unrecordable(*_: object) -> Step:
+    """One that looks at numbers on the way."""
+    raise RuntimeError("operation not permitted when stream is capturing")
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [(repeated, ""), (stuck, "chooses other tokens when recorded"), (unrecordable, "not permitted when stream is capturing")],
+)
 @pytest.mark.parametrize("alike", [False, True])
-def test_a_step_on_fixed_tensors_gives_the_same_reply_whether_it_is_used_or_refused(
-    alike: bool, recorded: bool, monkeypatch: pytest.MonkeyPatch
+def test_a_recorded_step_is_used_only_if_it_chooses_what_the_step_chooses(
+    alike: bool, record: Callable[[Step, torch.device], Step], says: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    prompts = some_prompts(alike=alike)
+    prompts, taken = some_prompts(alike=alike), list[bool]()
     target = ending(a_model(KINDS["llama"]), prompts)
-    expected, built = [alone(target, ids) for ids in prompts], list[Unrecorded]()
+    expected = [alone(target, ids) for ids in prompts]
     monkeypatch.setattr("driftcli.target.decoding.recordable", lambda _: True)
-    monkeypatch.setattr("driftcli.target.decoding.FixedStep", partial(built_step, built))
+    monkeypatch.setattr("driftcli.target.recorded.recorded", record)
     monkeypatch.setattr("driftcli.target.decoding.WORTH_RECORDING", 6)
     monkeypatch.setattr("driftcli.target.decoding.A_STEP", 1 << 40)
-    monkeypatch.setattr(Unrecorded, "recorded", recorded)
+    hook = partial(noted_masks, taken)
+    target.model.register_forward_pre_hook(hook, with_kwargs=True)
     assert target.write(prompts, Writing(MOST)) == expected
-    assert len(built) == 1
+    assert says in caplog.text
+    assert bool(caplog.text) == bool(says)
+    assert taken[-1] == (not says)
+
+
+def noted_masks(taken: list[bool], _: torch.nn.Module, __: object, options: dict[str, torch.Tensor]) -> None:
+    """Note of a step whether its mask is that of fixed tensors."""
+    taken.append(options["attention_mask"].dim() == 4)
 
 
 def test_nothing_is_recorded_on_a_cpu() -> None:

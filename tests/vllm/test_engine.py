@@ -161,6 +161,7 @@ def test_replies_are_drawn_from_those_probabilities(drawn: Case) -> None:
     assert abs(sum(surprise)) < 4 * math.sqrt(sum(one * one for one in surprise))  # a sum of differences whose mean is 0
 
 
+HEARING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # also where a shell set it aside
 INTERRUPTED = ["--engine", "vllm", "--drafter", "bundled:post-norm", "--limit", "12", "--batch-size", "4", "--max-new-tokens", "24"]
 
 
@@ -172,8 +173,8 @@ def ended(out: Path, number: int, options: list[str]) -> tuple[int, str]:
     """How a run ends that gets a signal as soon as one more batch is measured, and what it says."""
     asked, before = ["diagnose", "--out", str(out), "--device", "cpu", "--dtype", "float32", *options], cells(out)
     quiet = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(ROOT)}
-    command = [named("DRIFTCLI_VLLM"), "-c", COMMAND, *asked]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, **quiet}) as run:
+    command, env = [named("DRIFTCLI_VLLM"), "-c", HEARING + COMMAND, *asked], {**os.environ, **quiet}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env) as run:
         while run.poll() is None and cells(out) == before:
             time.sleep(0.005)
         run.send_signal(number)

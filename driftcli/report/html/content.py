@@ -9,7 +9,7 @@ from driftcli.codes import BY_NAME, CODES, Code
 from driftcli.conditions import BASELINE
 from driftcli.domain import AXES, SEVERITIES, SYSTEM_NAMES, Axis, AxisState, AxisVerdict, Finding, Verdict
 from driftcli.mitigations.trials import Outcome
-from driftcli.report import advice, evidence, notes, remedies, speeds
+from driftcli.report import advice, evidence, notes, remedies, shift, speeds
 from driftcli.report.html import curves, forests
 from driftcli.report.html.charts import Chart, Forest, Lines
 from driftcli.report.html.heads import Heads, by_head
@@ -98,6 +98,7 @@ class Parts:
     positions: Sequence[Lines]
     contexts: Lines | None
     conditions: Forest | None
+    against: Sequence[str]
     mitigations: Forest | None
     trials: str
     further: Sequence[tuple[str, Sequence[str]]]
@@ -145,6 +146,7 @@ def content(run: Run, verdict: Verdict) -> Parts:
         positions=[one for one in (curves.positions(baseline), curves.kept_by_position(baseline)) if one],
         contexts=curves.contexts(report),
         conditions=forests.conditions(report),
+        against=shift.shift_lines(run),
         mitigations=forests.mitigations(run, report),
         trials=remedies.heading(run, found) if found else "",
         further=remedies.further_parts(run, verdict, found),

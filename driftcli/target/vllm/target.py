@@ -205,14 +205,15 @@ class VllmTarget:
     @torch.inference_mode()
     def _reading(self, text: Unread, heard: _Heard, boundaries: Sequence[int], temperature: float) -> Reading:
         first, wanted = text.prompt_length - 1, text.ids[text.prompt_length :]
-        own = torch.tensor([some[token] for some, token in zip(heard.told[first:], wanted, strict=True)])
-        agrees = own >= torch.tensor([max(some.values()) for some in heard.told[first:]])
+        told = list(zip(heard.told[first:], wanted, strict=True))
+        own = torch.tensor([some[token] for some, token in told])
+        choices = torch.tensor([token if some[token] >= max(some.values()) else max(some, key=some.__getitem__) for some, token in told])
         probs, entropies, last, streams = own.exp(), None, self._layers(), heard.streams
         if self._output is not None and self._untold is None:
             computed, entropies = self._output.probs_and_entropies(streams[last][first:], torch.tensor(wanted), temperature)
             probs = probs if temperature == 1.0 else computed
         found = {boundary: self._normed(streams[last]) if boundary > last else streams[boundary] for boundary in boundaries}
-        return Reading(probs, entropies, agrees, found)
+        return Reading(probs, entropies, choices, found)
 
     @torch.inference_mode()
     def _borne_out(self) -> str | None:

@@ -10,7 +10,7 @@ from transformers import Cache, DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
 
-class Room(DynamicLayer):  # type: ignore[no-untyped-call]
+class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Keys and values of one layer, (row, key head, column, size), of which a step sees some rows and the columns from one to another.
 
     Columns are those of a batch whose texts end together; one that no text reaches holds zeros, and a mask hides it. at: the column that
@@ -62,21 +62,21 @@ class Room(DynamicLayer):  # type: ignore[no-untyped-call]
             one[list(into), :, self.first : self.end] = one[list(source), :, self.first : self.end]
 
 
-class Rooms(Cache):
-    """The rooms of all layers of a model, for so many rows of so many columns."""
+class RoomyCache(Cache):
+    """The layers of a model with such room, for so many rows of so many columns."""
 
     def __init__(self, config: PretrainedConfig, rows: int, columns: int) -> None:
-        self._rooms = [Room(rows, columns) for _ in DynamicCache(config=config).layers]
-        super().__init__(layers=list(self._rooms))
+        self._roomy = [RoomyLayer(rows, columns) for _ in DynamicCache(config=config).layers]
+        super().__init__(layers=list(self._roomy))
 
     @property
-    def _used(self) -> list[Room]:
+    def _used(self) -> list[RoomyLayer]:
         """Those of layers that have keys of their own."""
-        return [room for room in self._rooms if room.is_initialized]
+        return [layer for layer in self._roomy if layer.is_initialized]
 
     def look(self, rows: slice, first: int, end: int) -> None:
         """What comes next is written by these rows at column `end`, and they see the columns from `first` on."""
-        for layer in self._rooms:
+        for layer in self._roomy:
             layer.rows, layer.first, layer.end = rows, first, end
 
     def spread(self, columns: int) -> None:
@@ -92,20 +92,20 @@ class Rooms(Cache):
     @property
     def end(self) -> int:
         """The column that is written next."""
-        return self._rooms[0].end
+        return self._roomy[0].end
 
     def seen(self, count: int) -> tuple[slice, slice]:
         """Rows and columns that a step of so many tokens sees."""
-        return self._rooms[0].rows, slice(self._rooms[0].first, self._rooms[0].end + count)
+        return self._roomy[0].rows, slice(self._roomy[0].first, self._roomy[0].end + count)
 
     def fix(self, device: torch.device) -> Tensor:
         """From now on the rows write at the one column that the tensor which comes back holds."""
         at = torch.tensor([self.end], device=device)
-        for layer in self._rooms:
+        for layer in self._roomy:
             layer.at = at
         return at
 
     def loosen(self) -> None:
         """As before `fix`."""
-        for layer in self._rooms:
+        for layer in self._roomy:
             layer.at = None
