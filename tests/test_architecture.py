@@ -53,6 +53,7 @@ BRINGS_TORCH = (  # the only modules that name torch or transformers when they a
     "driftcli.target.recorded",
     "driftcli.target.roomy_cache",
     "driftcli.target.target",
+    "driftcli.target.together",
     "driftcli.target.vllm",
     "driftcli.texts.pieces",
     "driftcli.texts.rendering",

@@ -7,7 +7,7 @@ and the entropy. One pass over the fresh queries then serves the cut of every de
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,53 +15,92 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from driftcli.domain import RECENT_KEYS
+from driftcli.engine.packing import Block, Packing
 
 LABELS = ("template", "prompt", "verified", "chain")
 CANDIDATES = 16  # rows 0..15 can be the sink (design rule)
 MASKED = -1e30  # a score that no real one reaches and that stays finite when the largest is subtracted
 BLOCK = 1 << 23  # attention scores computed at once, about 32 MiB in float32 (chosen by us)
+BLOCK_ON_CPU = 1 << 18  # the same on a CPU, whose cache they should not leave
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Keys and values: of shared rows (key head, row, size), or of each query's own chain (key head, query, step, size)."""
+    """Keys and values of each query's own chain, (key head, query, step, size)."""
 
     key: Tensor
     value: Tensor
 
-    def until(self, rows: int) -> Keys:
-        """The first `rows` shared rows."""
-        return Keys(self.key[:, :rows], self.value[:, :rows])
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the queries of each text see: keys and values (text, key head, row, size), and one-hot labels of the rows (text, row, 4).
+
+    Keys are in float32, as serving kernels accumulate scores. In float32 the labels ride along as further columns of the values, which
+    saves a pass over the weights. rows: by text; those behind a text's last are seen by none.
+    """
+
+    key: Tensor
+    value: Tensor
+    columns: Tensor
+    rows: tuple[int, ...]
+
+    @classmethod
+    def of(cls, rows: Packing, key: Tensor, value: Tensor, columns: Tensor) -> Shared:
+        """From packed keys and values (key head, row, size)."""
+        keys, values = (rows.side_by_side(part, 1).transpose(0, 1) for part in (key, value))
+        if value.dtype == torch.float32:
+            values = torch.cat([values, columns[:, None].expand(-1, len(value), -1, -1)], dim=-1)
+        return cls(keys.float().contiguous(), values.contiguous(), columns, rows.counts)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the labels ride along."""
+        return self.value.dtype == torch.float32
+
+    @property
+    def size(self) -> int:
+        """Numbers of a value."""
+        return self.value.shape[-1] - len(LABELS) * self.labelled
+
+    def part(self, texts: slice, reach: Sequence[int]) -> Shared:
+        """Some of the texts, and of each the rows that are reached: so many by text."""
+        most = max(reach[texts])
+        return Shared(self.key[texts, :, :most], self.value[texts, :, :most], self.columns[texts, :most], self.rows[texts])
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """Which shared rows each query sees: from `lowest` to `last`, both included, and what is kept before; (query,) each, kept (row,).
+    """Which shared rows each query sees: from `lowest` to `last`, both included, (query,) each, and what is `kept` before, (text, row).
 
-    The query's own chain's rows follow `last`. row_bias (row,) and chain_bias are added in nats to the scores of shared and of chain keys.
+    The query's own chain's rows follow `last`. row_bias (text, row) and chain_bias are added in nats to the scores of shared and of chain
+    keys. reach: by text, how many of its rows are seen by any of its queries.
     """
 
     lowest: Tensor
     last: Tensor
+    reach: tuple[int, ...]
     kept: Tensor | None = None
     row_bias: Tensor | None = None
     chain_bias: float = 0.0
 
     @classmethod
-    def of(cls, last: Tensor, own_chain: int, window: int | None, kept: Tensor | None = None) -> Sight:
+    def of(cls, last: Tensor, reach: tuple[int, ...], own_chain: int, window: int | None, kept: Tensor | None = None) -> Sight:
         """A window counts rows, the query's own included; the query's own row is `last + own_chain`."""
         lowest = torch.zeros_like(last) if window is None else last + own_chain - window + 1
-        return cls(lowest, last, kept)
+        return cls(lowest, last, reach, kept)
 
-    def part(self, block: slice) -> Sight:
-        """The queries of one block."""
-        return replace(self, lowest=self.lowest[block], last=self.last[block])
+    def part(self, block: Block) -> Sight:
+        """The queries of one block, side by side: (text, query) each."""
+        lowest, last = (block.packing.side_by_side(part[block.items], 0) for part in (self.lowest, self.last))
+        kept, bias = (None if part is None else part[block.texts] for part in (self.kept, self.row_bias))
+        return replace(self, lowest=lowest, last=last, kept=kept, row_bias=bias)
 
     def hidden(self, rows: int) -> Tensor:
-        """Which of the shared rows each query does not see; (query, row)."""
+        """Which of the shared rows each query of a block does not see; (text, query, row)."""
         index = torch.arange(rows, device=self.last.device)
-        early = index < self.lowest[:, None]
-        return (index > self.last[:, None]) | (early if self.kept is None else early & ~self.kept[:rows])
+        early = index < self.lowest[..., None]
+        return (index > self.last[..., None]) | (early if self.kept is None else early & ~self.kept[:, None, :rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +124,16 @@ class Masses:
         """The masses on another device."""
         return Masses(self.label.to(device), self.first.to(device), self.tail.to(device), self.entropy.to(device))
 
+    def behind_one_another(self, queries: Packing) -> Masses:
+        """The masses of a block, (layer, text, head, query, ...) each, by packed queries."""
+        fields = (self.label, self.first, self.tail, self.entropy)
+        return Masses(*(queries.behind_one_another(field.transpose(1, 2), 2) for field in fields))
+
     @classmethod
-    def joined(cls, parts: list[Masses], dim: int) -> Masses:
+    def joined(cls, parts: Sequence[Masses], dim: int) -> Masses:
         """Blocks of queries (dim 2), or layers (dim 0), put together."""
+        if len(parts) == 1:
+            return parts[0]
         fields = zip(*((part.label, part.first, part.tail, part.entropy) for part in parts), strict=True)
         return cls(*(torch.cat(pieces, dim=dim) for pieces in fields))
 
@@ -138,49 +184,54 @@ class Weights:
 
 
 def reduce(weights: Weights, by_label: Tensor, tail: Tensor, rows: int) -> Masses:
-    """The reduction of a block: its masses by label (head, query, 4), still undivided, and the rest from the weights; tail: (query, T)."""
-    heads, queries, _ = weights.raw.shape
+    """The reduction of a block: its masses by label (head, query, 4), still undivided, and the rest from the weights; tail: (query, T).
+
+    Axes of texts may stand in front of all of them.
+    """
     total = weights.total[..., None]
-    first = weights.raw.new_zeros(heads, queries, CANDIDATES)
+    first = weights.raw.new_zeros(*weights.raw.shape[:-1], CANDIDATES)
     seen = min(rows, CANDIDATES)
     first[..., :seen] = weights.raw[..., :seen] / total
-    last = weights.raw.gather(-1, tail.clamp(min=0).expand(heads, -1, -1)) * (tail >= 0) / total
+    last = weights.raw.gather(-1, tail.clamp(min=0).expand(*weights.raw.shape[:-1], -1)) * (tail >= 0) / total
     return Masses((by_label / total)[None], first[None], last[None], weights.entropy[None])
 
 
 def attend(
-    query: Tensor, fresh: Keys, chain: Keys | None, sight: Sight, labels: Tensor, tail: int, scale: float, sinks: Tensor | None = None
+    query: Tensor, queries: Packing, shared: Shared, chain: Keys | None, sight: Sight, tail: int, scale: float, sinks: Tensor | None = None
 ) -> tuple[Tensor, Masses]:
-    """Attention output (query, head * value size) and its reduction, for queries (head, query, size).
+    """Attention output (query, head * value size) and its reduction, for packed queries (head, query, size).
 
-    Query `n` sees the shared rows of its sight and, as its latest keys, its own chain `chain.key[:, n]`, the query's own key last.
-    labels: (row,). scale: what scores are multiplied with. sinks: (head,), learned scores of no key.
+    Each sees the shared rows of its text within its sight and, as its latest keys, its own chain `chain.key[:, n]`, the query's own key
+    last. scale: what scores are multiplied with. sinks: (head,), learned scores of no key.
     """
     steps = 0 if chain is None else chain.key.shape[2]
-    columns = label_columns(labels, steps)
-    wide = Keys(fresh.key.float(), fresh.value)  # scores are taken in float32, as serving kernels accumulate them; converted once a call
     outputs, parts = [], []
-    for block in _blocks(query, len(labels) + steps):
-        own = None if chain is None else Keys(chain.key[:, block], chain.value[:, block])
-        output, masses = _block(query[:, block].float() * scale, wide, own, sight.part(block), columns, tail, sinks)
-        outputs.append(output)
-        parts.append(masses)
+    for block in attention_blocks(queries, len(query), max(sight.reach) + steps):
+        some, items = block.packing, block.items
+        scaled = some.side_by_side(query[:, items].float() * scale, 1).transpose(0, 1)
+        own = None if chain is None else Keys(*(some.side_by_side(part[:, items], 1).transpose(0, 1) for part in (chain.key, chain.value)))
+        output, masses = _block(scaled, shared.part(block.texts, sight.reach), own, sight.part(block), tail, sinks)
+        outputs.append(some.behind_one_another(output, 0))
+        parts.append(masses.behind_one_another(some))
     return torch.cat(outputs).to(query.dtype), Masses.joined(parts, dim=2)
 
 
-def attend_unmeasured(query: Tensor, fresh: Keys, sight: Sight, scale: float, sinks: Tensor | None = None) -> Tensor:
-    """Attention output (query, head * value size) of queries that nothing is asked of but their place under further layers."""
-    rows, outputs = fresh.key.shape[1], [fresh.value.new_empty(len(query), 0, fresh.value.shape[-1])]
-    for block in _blocks(query, rows):
-        seen = ~sight.part(block).hidden(rows)
-        outputs.append(sdpa(query[None, :, block], fresh.key[None], fresh.value[None], seen, scale, sinks)[0])
-    return torch.cat(outputs, dim=1).transpose(0, 1).flatten(1)
+def attend_unmeasured(query: Tensor, queries: Packing, shared: Shared, sight: Sight, scale: float, sinks: Tensor | None = None) -> Tensor:
+    """Attention output (query, head * value size) of packed queries that nothing is asked of but their place under further layers."""
+    outputs = [shared.value.new_empty(0, len(query) * shared.size)]
+    for block in attention_blocks(queries, len(query), max(sight.reach)):
+        keys = shared.part(block.texts, sight.reach)
+        seen = ~sight.part(block).hidden(keys.key.shape[2])[:, None]
+        padded = block.packing.side_by_side(query[:, block.items], 1).transpose(0, 1)
+        found = sdpa(padded, keys.key.to(query.dtype), keys.value[..., : keys.size], seen, scale, sinks)
+        outputs.append(block.packing.behind_one_another(found.transpose(1, 2), 0).flatten(1))
+    return torch.cat(outputs)
 
 
 def sdpa(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, scale: float, sinks: Tensor | None) -> Tensor:
     """torch's attention, (batch, head, n, size); learned sinks (head,) are a further key of that score, whose value is nothing.
 
-    seen: (n, key), None for all.
+    seen: (n, key), or (batch, 1, n, key), None for all.
     """
     if sinks is not None:
         batch, heads, count, _ = query.shape
@@ -191,52 +242,46 @@ def sdpa(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, scale: 
     return F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=scale, enable_gqa=True)
 
 
-def _blocks(query: Tensor, keys: int) -> Iterator[slice]:
-    size = max(1, BLOCK // (query.shape[0] * keys))
-    return (slice(start, min(start + size, query.shape[1])) for start in range(0, query.shape[1], size))
+def attention_blocks(queries: Packing, heads: int, keys: int) -> Iterator[Block]:
+    """The queries in blocks of which as many scores are computed at once as should be, each query having so many keys."""
+    scores = BLOCK if queries.device.type != "cpu" else BLOCK_ON_CPU
+    return queries.blocks(scores // (heads * keys))
 
 
-def _block(
-    scaled: Tensor, fresh: Keys, chain: Keys | None, sight: Sight, columns: Tensor, tail: int, sinks: Tensor | None
-) -> tuple[Tensor, Masses]:
-    """Scores, weights, output and reduction of some queries, already scaled (a float16 query would overflow before the scale)."""
-    heads, queries, size = scaled.shape
-    key_heads, rows, _ = fresh.key.shape
-    grouped = scaled.view(key_heads, heads // key_heads, queries, size)
-    hidden = sight.hidden(rows)
-    scores = (grouped.reshape(key_heads, -1, size) @ fresh.key.transpose(1, 2)).view(heads, queries, rows)
-    if sight.row_bias is not None:
-        scores = scores + sight.row_bias[:rows]
-    steps = torch.arange(0 if chain is None else chain.key.shape[2], device=scaled.device)
-    if chain is not None:
-        own = torch.einsum("kgqd,kqcd->kgqc", grouped, chain.key.float()).reshape(heads, queries, -1)
-        scores = torch.cat([scores, own + sight.chain_bias], dim=-1)
-        hidden = torch.cat([hidden, sight.last[:, None] + 1 + steps < sight.lowest[:, None]], dim=1)
-    weights = Weights.of(scores.masked_fill_(hidden, MASKED), sinks)
-    output, by_label = _weighted(weights, fresh.value, None if chain is None else chain.value, columns)
-    masses = reduce(weights, by_label, tail_keys(sight.last, (rows + steps).expand(queries, -1), tail), rows)
-    return output, masses
-
-
-def _weighted(weights: Weights, values: Tensor, own: Tensor | None, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Output (query, head * value size), and undivided mass by label (head, query, 4).
-
-    values: (key head, row, size). In float32 the labels ride along as further columns of the values, which saves a pass over the weights.
+def _block(scaled: Tensor, shared: Shared, chain: Keys | None, sight: Sight, tail: int, sinks: Tensor | None) -> tuple[Tensor, Masses]:
+    """Scores, weights, output and reduction of some queries (text, head, query, size), already scaled (a float16 query would overflow
+    before the scale).
     """
-    heads, queries, keys = weights.raw.shape
-    key_heads, rows, size = values.shape
-    together = values.dtype == torch.float32
-    raw = weights.raw.view(key_heads, -1, queries, keys)
-    shares = raw if together else (weights.raw / weights.divisor[..., None]).to(values.dtype).view_as(raw)
-    beside = torch.cat([values, columns[:rows].expand(key_heads, -1, -1)], dim=-1) if together else values
-    out = (shares[..., :rows].reshape(key_heads, -1, rows) @ beside).view(key_heads, -1, queries, beside.shape[-1])
+    texts, heads, queries, _ = scaled.shape
+    _, key_heads, rows, _ = shared.key.shape
+    grouped = torch.unflatten(scaled, 1, (key_heads, heads // key_heads))
+    hidden = sight.hidden(rows)
+    scores = (grouped.flatten(2, 3) @ shared.key.transpose(2, 3)).view(texts, heads, queries, rows)
+    if sight.row_bias is not None:
+        scores = scores + sight.row_bias[:, None, None, :rows]
+    steps = torch.arange(0 if chain is None else chain.key.shape[3], device=scaled.device)
+    if chain is not None:
+        own = torch.einsum("tkgqd,tkqcd->tkgqc", grouped, chain.key.float()).flatten(1, 2)
+        scores = torch.cat([scores, own + sight.chain_bias], dim=-1)
+        hidden = torch.cat([hidden, sight.last[..., None] + 1 + steps < sight.lowest[..., None]], dim=-1)
+    weights = Weights.of(scores.masked_fill_(hidden[:, None], MASKED), sinks)
+    output, by_label = _weighted(weights, shared, None if chain is None else chain.value)
+    keys = tail_keys(sight.last.flatten(), (rows + steps).expand(texts * queries, -1), tail).view(texts, 1, queries, -1)
+    return output, reduce(weights, by_label, keys, rows)
+
+
+def _weighted(weights: Weights, shared: Shared, own: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Output (text, query, head * value size), and undivided mass by label (text, head, query, 4); own: values of the chains."""
+    key_heads, rows, size = shared.key.shape[1], shared.key.shape[2], shared.size
+    raw = torch.unflatten(weights.raw, 1, (key_heads, -1))  # (text, key head, head of it, query, key)
+    shares = raw if shared.labelled else (weights.raw / weights.divisor[..., None]).to(shared.value.dtype).view_as(raw)
+    out = torch.unflatten(shares[..., :rows].flatten(2, 3) @ shared.value, 2, raw.shape[2:4])
     output, by_label = out[..., :size], out[..., size:]
-    if not together:
-        by_label = raw @ columns
+    if not shared.labelled:
+        by_label = raw[..., :rows] @ shared.columns[:, None, None]
     if own is not None:
-        output = output + torch.einsum("kgqc,kqcd->kgqd", shares[..., rows:], own)
-        if together:
-            by_label = by_label + raw[..., rows:] @ columns[rows:]
-    output = output.reshape(heads, queries, size)
-    output = output / weights.divisor[..., None] if together else output
-    return output.transpose(0, 1).reshape(queries, -1), by_label.reshape(heads, queries, -1)
+        output = output + torch.einsum("tkgqc,tkqcd->tkgqd", shares[..., rows:], own)
+        by_label[..., LABELS.index("chain")] += raw[..., rows:].sum(-1)
+    output = output.flatten(1, 2)
+    output = output / weights.divisor[..., None] if shared.labelled else output
+    return output.transpose(1, 2).flatten(2), by_label.flatten(1, 2)

@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from driftcli.conditions import DraftSettings
 from driftcli.engine.attention import LABELS, Keys, Masses
 from driftcli.engine.block_attention import BlockSight, attend_blocks
-from driftcli.engine.chains import Drafted, Guesses, Queries, Rows, kept_inside
+from driftcli.engine.drafted import Drafted, Guesses, Queries, kept_inside, marked
+from driftcli.engine.packing import Packing
 from driftcli.engine.trajectories import Trajectory
 from driftcli.families.block.drafter import Block, BlockLayer
 from driftcli.families.self_feeding import RopeTables
@@ -36,8 +38,7 @@ class DraftedBlocks(Drafted):
 
     def control(self, depth: int) -> Queries:
         """The first guesses of the blocks anchored `d - 1` later, their attention cut at the anchor of the query that they control."""
-        places = torch.arange(self.n_anchors, device=self.fresh.guesses.drafted.device) + depth - 1
-        found, skip = self.fresh.pick(places), int(self.own_masked)
+        found, skip = Drafted.control(self, depth), int(self.own_masked)
         return replace(found, masses=_cut_back(found.masses, skip, depth - 1))
 
     def ahead(self, queries: Queries, depth: int, *, fresh: bool) -> int | None:
@@ -70,16 +71,16 @@ def draft_blocks(
     rows, first = len(trajectory.ids) - 2, trajectory.prompt_length
     fused = drafter.fuse({boundary: trajectory.streams[boundary][:rows] for boundary in drafter.boundaries})
     n_anchors, n_all = trajectory.n_anchors(horizon), trajectory.n_anchors(1)
-    index = torch.arange(rows, device=fused.device)
     tables = drafter.rope(rows + drafter.rows(settings.depth) + 1)
-    run = _Blocks(drafter, trajectory, settings, tables, Rows.of(kept, (), 0.0, index).kept)
+    run = _Blocks(drafter, trajectory, settings, tables, marked(Packing((rows,), fused.device), [kept])[0] if kept else None)
     outputs, masses = run.through(fused, first + torch.arange(n_all, device=fused.device))
     every = run.guess(outputs, masses, forced=True)
-    behind = kept_inside(every, run.ids, first)[n_anchors:] if to_end else None
+    behind = run.kept_behind(every, n_anchors) if to_end else None
     own = run.guess(outputs, masses, forced=False) if free and drafter.correction else every
     places = torch.arange(n_anchors, device=fused.device)
     chain, deployed = ([queries.pick(places) for queries in found] if n_anchors else [] for found in (every, own))
-    return DraftedBlocks(n_anchors, every[0], chain, deployed if free else [], behind, drafter.guessing(1) == 1)
+    all_of_it, anchors = (Packing((count,), fused.device) for count in (n_all, n_anchors))
+    return DraftedBlocks(all_of_it, anchors, every[0], chain, deployed if free else [], behind, drafter.guessing(1) == 1)
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,12 @@ class _Blocks:
             return BlockSight(anchors, rows, layer.causal, window, False, self.seen)
         return BlockSight(anchors, rows, layer.causal, own.window, own.from_anchor, self.seen)
 
+    def kept_behind(self, every: Sequence[Queries], first: int) -> Tensor:
+        """Drafts kept at the anchors behind the first so many, up to the text's end. (anchor,)"""
+        anchors = torch.arange(self.trajectory.prompt_length + first, len(self.ids) - 1, device=self.ids.device)
+        drafted = torch.stack([queries.guesses.drafted[first:] for queries in every], dim=1)
+        return kept_inside(drafted, F.pad(self.ids, (0, len(every))), anchors, len(self.ids) - 1 - anchors)
+
     def guess(self, output: Tensor, masses: Masses, *, forced: bool) -> list[Queries]:
         """Every depth's queries over all anchors, a correction following the text or the guesses themselves; past the text's end stand
         guesses that nobody reads.
@@ -145,8 +152,8 @@ class _Blocks:
                 state = state if found else correction.begin(count)
                 bias, state = correction.step(output[:, place], before, state)
                 logits = logits + bias
-            probs = (logits / self.trajectory.temperature).softmax(-1)
             wanted = self.drafter.to_draft(ids[first + place + 1 : first + place + 1 + count])
-            guesses = Guesses.of(probs, self.drafter.to_target(probs.argmax(-1)), wanted)
+            guesses = Guesses.of(logits, wanted, self.trajectory.temperature)
+            guesses = replace(guesses, drafted=self.drafter.to_target(guesses.drafted))
             found.append(Queries(guesses, masses.pick(places + place)))
         return found

@@ -5,20 +5,21 @@ The texts of a batch are written once, with the first cell that holds them; what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, islice
 
 import torch
 
 from driftcli.conditions import BASELINE, Condition, DraftSettings, TextSettings
 from driftcli.domain import Prompt, RunSpec
 from driftcli.engine.block_chains import draft_blocks
-from driftcli.engine.chains import Drafted, draft_chains
+from driftcli.engine.chains import draft_together
+from driftcli.engine.drafted import Apart, Drafted
 from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.module_chains import draft_modules
 from driftcli.engine.room import Room
-from driftcli.engine.rows import cell_rows, find_sink, rounds_to_end, stream_columns, trajectory_columns
+from driftcli.engine.rows import cell_rows, find_sinks, rounds_to_end, stream_columns, trajectory_columns
 from driftcli.engine.texts import Text, lengthened, replay_texts, write_texts
 from driftcli.engine.trajectories import Trajectory, read_texts
 from driftcli.engine.twin import texts_of, twin_tables, twin_texts
@@ -28,6 +29,7 @@ from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.families.mtp.head import MtpModules
 from driftcli.loading.pair import LoadedPair
 from driftcli.sources.files import reason
+from driftcli.target.together import room, together
 from driftcli.traces.reader import Run
 from driftcli.traces.schema import TABLES
 from driftcli.traces.writer import Columns, RunFolder
@@ -52,8 +54,13 @@ class Batch:
 
     def __str__(self) -> str:
         """Its replies by their places in the run."""
-        first, last = self.before + 1, self.before + len(self.prompts)
-        return f"replies {first}-{last} of {self.of}" if first < last else f"reply {first} of {self.of}"
+        return _numbered("reply", self.before, len(self.prompts), self.of)
+
+
+def _numbered(what: str, before: int, count: int, of: int) -> str:
+    """Things by their places among all, some being before them."""
+    many = {"reply": "replies", "text": "texts"}[what]
+    return f"{many} {before + 1}-{before + count} of {of}" if count > 1 else f"{what} {before + 1} of {of}"
 
 
 @dataclass(frozen=True)
@@ -83,27 +90,28 @@ class Work:
 
 
 def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Sequence[Condition], holders: Holders, say: Say) -> Tables:
-    """The tables of conditions that share their texts, text after text, so that one text's streams and chains are in memory at a time.
+    """The tables of conditions that share their texts, some of these side by side, so that only their streams and chains are in memory.
 
     Raises PromptError where the prompts cannot be rendered so, and RunError where memory does not suffice.
     """
     if conditions[0].text.twin == "rows":
         return {condition.name: twin_tables(work.held_against, batch.prompts, condition) for condition in conditions}
-    tables: Tables = {condition.name: {name: [] for name in tables_of(condition)} for condition in conditions}
     ordered = sorted(conditions, key=lambda one: one.name != holders.sinks)
     try:
         written = 0.0 if folder.is_done(holders.texts, batch.names) else WRITING
         texts = _texts(work, folder, batch, conditions[0].text, holders.texts, say)
-        sinks, trajectories = _sinks(folder, batch, holders.sinks), _trajectories(work, texts, conditions)
-        for number in range(1, len(texts) + 1):
-            say(f"drafting on text {number} of {len(texts)}", written + (1 - written) * (number - 1) / len(texts))
-            _draft_text(work, next(trajectories), ordered, holders.sinks, sinks, tables)
+        into = _Parts({condition.name: tables_of(condition) for condition in conditions}, len(texts))
+        sinks, measured = _sinks(folder, batch, holders.sinks), 0
+        for places, trajectories in _read(work, texts, conditions):
+            say(f"drafting on {_numbered('text', measured, len(places), len(texts))}", written + (1 - written) * measured / len(texts))
+            _draft(work, _Some(places, trajectories), ordered, holders.sinks, sinks, into)
+            measured += len(places)
     except torch.OutOfMemoryError as error:
         raise RunError(
-            f"{', '.join(tables)}: no memory is left ({reason(error)}), expected room for one text and its chains; use shorter texts or "
-            "another --device"
+            f"{', '.join(one.name for one in conditions)}: no memory is left ({reason(error)}), expected room for one text and its "
+            "chains; use shorter texts or another --device"
         ) from error
-    return tables
+    return into.tables
 
 
 def _texts(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, holder: str, say: Say) -> list[Text]:
@@ -141,39 +149,102 @@ def tables_of(condition: Condition) -> tuple[str, ...]:
     return ("steps", "heads") if condition.text == TextSettings() else ("trajectories", "steps", "heads")
 
 
-def _trajectories(work: Work, texts: Sequence[Text], conditions: Sequence[Condition]) -> Iterator[Trajectory]:
-    """The texts as the target reads them, one after the other."""
-    temperature = work.spec.temperature_of(conditions[0].text) or 1.0  # of greedy replies the models' own probabilities are told
-    return read_texts(work.pair.target, texts, _boundaries(work, conditions), temperature)
+class _Parts:
+    """The tables of conditions while they fill up: columns by condition, table and text."""
+
+    def __init__(self, names: Mapping[str, Sequence[str]], texts: int) -> None:
+        self._parts = {
+            condition: {table: [list[Columns]() for _ in range(texts)] for table in tables} for condition, tables in names.items()
+        }
+
+    def add(self, condition: str, table: str, text: int, columns: Sequence[Columns]) -> None:
+        """Columns of a text, where the condition has such a table."""
+        if table in self._parts[condition]:
+            self._parts[condition][table][text] += columns
+
+    def holds(self, condition: str, table: str) -> bool:
+        """Whether a condition has such a table."""
+        return table in self._parts[condition]
+
+    @property
+    def tables(self) -> Tables:
+        """All of it, text after text."""
+        return {
+            condition: {name: [columns for text in texts for columns in text] for name, texts in tables.items()}
+            for condition, tables in self._parts.items()
+        }
 
 
-def _draft_text(work: Work, trajectory: Trajectory, conditions: Sequence[Condition], finder: str, sinks: Sinks, tables: Tables) -> None:
-    """Add one text's rows of every condition to its tables; the condition `finder` finds the sink, if it is among them."""
+@dataclass(frozen=True)
+class _Some:
+    """Texts that are drafted on side by side, and their places among all of the batch."""
+
+    places: Sequence[int]
+    texts: Sequence[Trajectory]
+
+    def __iter__(self) -> Iterator[tuple[int, Trajectory]]:
+        return zip(self.places, self.texts, strict=True)
+
+    def where(self, able: Callable[[Trajectory], int]) -> _Some:
+        """Those that something can be done with."""
+        pairs = [(place, text) for place, text in self if able(text)]
+        return _Some([place for place, _ in pairs], [text for _, text in pairs])
+
+
+def _read(work: Work, texts: Sequence[Text], conditions: Sequence[Condition]) -> Iterator[tuple[Sequence[int], list[Trajectory]]]:
+    """The texts as the target reads them, with their places, as many at once as are drafted on side by side: the shortest first."""
+    temperature, target = work.spec.temperature_of(conditions[0].text) or 1.0, work.pair.target  # of greedy replies the models' own
+    order = sorted(range(len(texts)), key=lambda place: len(texts[place].ids))
+    read = read_texts(target, [texts[place] for place in order], _boundaries(work, conditions), temperature)
+    most = room(target.device, len(target.embedding))
+    for some in together([len(texts[place].ids) for place in order], 1 if isinstance(work.pair.drafter, CausalLm | Block) else most):
+        yield order[some], list(islice(read, some.stop - some.start))
+
+
+def _draft(work: Work, some: _Some, conditions: Sequence[Condition], finder: str, sinks: Sinks, into: _Parts) -> None:
+    """Add the rows of some texts, of every condition, to its tables; the condition `finder` finds the sinks, if it is among them."""
     offset, drafter = work.pair.card.token_offset, work.pair.drafter
-    sink = sinks.get((trajectory.prompt.id, trajectory.turn))
     for condition in conditions:
-        into, drafted = tables[condition.name], _drafted(work, trajectory, condition, sink)
+        on = some.where(lambda text, one=condition: text.n_anchors(1 if one.full else _horizon(work, one)))  # type: ignore[misc]
+        drafted = _drafted(work, on.texts, condition, sinks) if on.texts else None
         if drafted is not None and drafted.n_anchors:
             if condition.name == finder:
-                sink = find_sink(drafted.fresh.masses, trajectory.labels[offset:])
-            rows = cell_rows(condition, trajectory, drafted, sink, offset)
-            into["steps"] += rows.steps
-            into["heads"] += rows.heads
-        if "trajectories" in into:
-            rounds = rounds_to_end(drafted, trajectory, work.spec.depth) if condition.full else None
-            into["trajectories"].append(trajectory_columns(trajectory, work.spec.depth, sink, rounds))
-        if "streams" in into and not isinstance(drafter, CausalLm):
-            into["streams"].append(stream_columns(trajectory, drafter.wired(condition.settings.wiring), condition))
+                found = find_sinks(drafted.fresh.masses, drafted.every, on.texts, offset)
+                sinks |= {_key(text): sink for text, sink, n in zip(on.texts, found, drafted.anchors.counts, strict=True) if n}
+            rows = cell_rows(condition, on.texts, drafted, [sinks.get(_key(text)) for text in on.texts], offset)
+            for place, mine in zip(on.places, rows, strict=True):
+                into.add(condition.name, "steps", place, mine.steps)
+                into.add(condition.name, "heads", place, mine.heads)
+        if into.holds(condition.name, "trajectories"):
+            counted = rounds_to_end(drafted, on.texts, work.spec.depth) if drafted is not None and condition.full else []
+            rounds = dict(zip(on.places, counted, strict=False))
+            for place, text in some:
+                ending = rounds.get(place, [0] * work.spec.depth) if condition.full else None
+                columns = trajectory_columns(text, work.spec.depth, sinks.get(_key(text)), ending)
+                into.add(condition.name, "trajectories", place, [columns])
+        if into.holds(condition.name, "streams") and not isinstance(drafter, CausalLm):
+            for place, columns in zip(
+                some.places, stream_columns(some.texts, drafter.wired(condition.settings.wiring), condition), strict=True
+            ):
+                into.add(condition.name, "streams", place, [columns])
 
 
-def _drafted(work: Work, trajectory: Trajectory, condition: Condition, sink: int | None) -> Drafted | None:
-    """A condition's chains on a text, None where it has no anchor for them; those of a full one go on to the text's end."""
-    settings, horizon = condition.settings, max(work.spec.depth, condition.settings.depth)
-    if not trajectory.n_anchors(1 if condition.full else horizon):
-        return None
-    kept, biased = kept_rows(settings, trajectory.text, sink, work.pair.card.token_offset), sorted({0, sink or 0})
-    free, to_end = condition.drafts_free, condition.full
-    return draft(work.pair, trajectory, settings, horizon, free=free, to_end=to_end, kept=kept, sinks=biased)
+def _key(text: Trajectory) -> tuple[str, int]:
+    return text.prompt.id, text.turn
+
+
+def _horizon(work: Work, condition: Condition) -> int:
+    return max(work.spec.depth, condition.settings.depth)
+
+
+def _drafted(work: Work, texts: Sequence[Trajectory], condition: Condition, sinks: Sinks) -> Drafted:
+    """A condition's chains on texts that have an anchor for them; those of a full one go on to the texts' ends."""
+    apart = []
+    for text in texts:
+        sink = sinks.get(_key(text))
+        apart.append(Apart(kept_rows(condition.settings, text.text, sink, work.pair.card.token_offset), sorted({0, sink or 0})))
+    free, horizon = condition.drafts_free, _horizon(work, condition)
+    return draft(work.pair, texts, condition.settings, horizon, free=free, to_end=condition.full, apart=apart)
 
 
 def _boundaries(work: Work, conditions: Sequence[Condition]) -> list[int]:
@@ -194,20 +265,21 @@ def kept_rows(settings: DraftSettings, text: Text, sink: int | None, token_offse
 
 def draft(
     pair: LoadedPair,
-    trajectory: Trajectory,
+    texts: Sequence[Trajectory],
     settings: DraftSettings,
     horizon: int,
     *,
     free: bool,
     to_end: bool = False,
-    kept: Sequence[int] = (),
-    sinks: Sequence[int] = (0,),
+    apart: Sequence[Apart] = (),
 ) -> Drafted:
-    """All chains of one trajectory, whatever the drafter's family."""
-    if isinstance(pair.drafter, CausalLm):
-        return draft_lm_chains(pair.drafter, trajectory, settings, horizon, free=free, to_end=to_end)
+    """All chains of some texts, whatever the drafter's family; causal LMs and blocks take one at a time."""
     if isinstance(pair.drafter, MtpModules):
-        return draft_modules(pair.drafter, trajectory, settings, horizon, to_end=to_end, kept=kept)
-    if isinstance(pair.drafter, Block):
-        return draft_blocks(pair.drafter, trajectory, settings, horizon, free=free, to_end=to_end, kept=kept)
-    return draft_chains(pair.drafter, trajectory, settings, horizon, free=free, to_end=to_end, kept=kept, sinks=sinks)
+        return draft_modules(pair.drafter, texts, settings, horizon, to_end=to_end, apart=apart)
+    if isinstance(pair.drafter, CausalLm | Block):
+        (text,) = texts
+        if isinstance(pair.drafter, CausalLm):
+            return draft_lm_chains(pair.drafter, text, settings, horizon, free=free, to_end=to_end)
+        kept = [row for one in apart for row in one.kept]
+        return draft_blocks(pair.drafter, text, settings, horizon, free=free, to_end=to_end, kept=kept)
+    return draft_together(pair.drafter, texts, settings, horizon, free=free, to_end=to_end, apart=apart)

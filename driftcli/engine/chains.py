@@ -1,8 +1,8 @@
-"""Chains of every anchor of a trajectory at once: `K` forwards a trajectory instead of `K` an anchor.
+"""Chains of every anchor of some texts at once: `K` forwards for all of them instead of `K` an anchor.
 
 A fresh pass over all rows gives the shared keys, every first guess and every control. The chain of depth `d` is then one forward over all
-anchors: each query sees the shared keys up to its own anchor and the keys of its own chain. The forced chain measures every depth at
-every anchor; the free chain is drafted besides, for attention as deployed.
+anchors of all texts: each query sees the shared keys of its text up to its own anchor and the keys of its own chain. The forced chain
+measures every depth at every anchor; the free chain, drafted beside it in the same forwards, is for attention as deployed.
 """
 
 from __future__ import annotations
@@ -10,218 +10,265 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from driftcli.conditions import DraftSettings, Noise
-from driftcli.engine.attention import Keys, Masses, Sight, attend, attend_unmeasured, tail_length
+from driftcli.engine.attention import Keys, Masses, Shared, Sight, attend, attend_unmeasured, tail_length
+from driftcli.engine.drafted import Apart, Drafted, Guesses, Queries, kept_inside, laid_out, marked, packed_streams, row_labels
+from driftcli.engine.packing import Packing, Whole
 from driftcli.engine.texts import seed_for
 from driftcli.engine.trajectories import Trajectory
 from driftcli.families.self_feeding import DrafterLayer, Finished, Flow, Projected, RopeTables, SelfFeedingDrafter
 from driftcli.texts.prompts import content_hash
 
 
-@dataclass(frozen=True, slots=True)
-class Guesses:
-    """What a set of queries proposed: target ids, the drafter's probability of them and of the wanted tokens (NaN outside its vocabulary),
-    and the entropy of its distribution in nats; (query,) each.
+@dataclass(frozen=True)
+class _Texts:
+    """Some texts as one drafter reads them: their tokens and how these lie, the target's states of all their rows (row, width), RoPE of
+    these rows, their labels (text, row, 4), and rows apart from the others, (text, row) each.
     """
 
-    drafted: Tensor
-    draft_prob: Tensor
-    wanted_prob: Tensor
-    entropy: Tensor
-
-    @classmethod
-    def of(cls, probs: Tensor, drafted: Tensor, wanted: Tensor) -> Guesses:
-        """First choices of distributions (query, draft vocabulary). drafted: target ids of these. wanted: draft ids, -1 for none."""
-        wanted_prob = probs.gather(-1, wanted.clamp(min=0)[:, None])[:, 0].masked_fill(wanted < 0, torch.nan)
-        return cls(drafted, probs.amax(-1), wanted_prob, torch.special.entr(probs).sum(-1))
-
-
-@dataclass(frozen=True, slots=True)
-class Queries:
-    """One feed at one depth over all anchors: guesses, attention and, for a self-feeding drafter, the states (query, width) it fed on."""
-
-    guesses: Guesses
-    masses: Masses
-    state: Tensor | None = None
-
-    def pick(self, queries: Tensor) -> Queries:
-        """Some of the queries."""
-        g = self.guesses
-        some = Guesses(g.drafted[queries], g.draft_prob[queries], g.wanted_prob[queries], g.entropy[queries])
-        return Queries(some, self.masses.pick(queries), None if self.state is None else self.state[queries])
-
-
-@dataclass(frozen=True, slots=True)
-class Drafted:
-    """All that one trajectory's chains gave: fresh queries of anchors `P .. N-2`, and each feed's queries by depth over the anchors `P ..
-    P+A-1`. kept_behind: drafts kept at the anchors behind those, `P+A .. N-2`, counted up to the text's end; (anchor,), where asked.
-    """
-
-    n_anchors: int
-    fresh: Queries
-    forced: list[Queries]
-    free: list[Queries]
-    kept_behind: Tensor | None = None
-
-    def control(self, depth: int) -> Queries:
-        """The fresh queries that the chain queries of `depth` are held against: those of the anchors `d - 1` later."""
-        return self.fresh.pick(torch.arange(self.n_anchors, device=self.fresh.guesses.drafted.device) + depth - 1)
-
-    def ahead(self, queries: Queries, depth: int, *, fresh: bool) -> int | None:
-        """How many of a query's last keys lie beyond the anchor that it is cut at, None where its own chain's keys are told apart."""
-        is_fresh_pass = fresh or queries.state is None  # a causal LM's forced queries are fresh ones
-        return depth - 1 if is_fresh_pass else None
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Shared rows apart from the others: those that are seen whatever the window, and what is added to each one's scores; (row,) each."""
-
+    texts: Sequence[Trajectory]
+    lying: Packing
+    ids: Tensor
+    rows: Packing
+    states: Tensor
+    rope: RopeTables
+    labels: Tensor
     kept: Tensor | None
     bias: Tensor | None
 
     @classmethod
-    def of(cls, kept: Sequence[int], sinks: Sequence[int], bias: float, index: Tensor) -> Rows:
-        """From the numbers of rows; index: (row,) of all."""
+    def of(cls, drafter: SelfFeedingDrafter, texts: Sequence[Trajectory], settings: DraftSettings, apart: Sequence[Apart]) -> _Texts:
+        """The texts as a drafter that is wired as it is to be reads them."""
+        counts = tuple(len(text.text.ids) - 2 for text in texts)
+        states = drafter.fuse(packed_streams(texts, counts, drafter.boundaries))
+        rows = Packing(counts, states.device)
+        kept = marked(rows, [one.kept for one in apart]) if any(one.kept for one in apart) else None
+        bias = marked(rows, [one.sinks for one in apart]) * settings.sink_bias if settings.sink_bias else None
+        lying, ids = laid_out(texts, rows, settings.depth)
+        return cls(texts, lying, ids, rows, states, drafter.ropes(counts), row_labels(texts, rows, 1), kept, bias)
 
-        def among(some: Sequence[int]) -> Tensor:
-            return torch.isin(index, torch.tensor(some, device=index.device))
+    @property
+    def starts(self) -> list[int]:
+        """The first anchor of each text."""
+        return [text.prompt_length for text in self.texts]
 
-        return cls(among(kept) if kept else None, among(sinks) * bias if bias else None)
+    @property
+    def names(self) -> list[str]:
+        """What noise on each text is drawn for."""
+        return [f"{content_hash(text.prompt)} {text.turn}" for text in self.texts]
+
+    def tokens(self, items: Packing, positions: Whole) -> Tensor:
+        """Tokens at each item's position of its text."""
+        return self.ids[items.sent(items.spread(self.lying.offsets[:-1]) + positions)]
 
 
-def kept_inside(chain: Sequence[Queries], ids: Tensor, first: int) -> Tensor:
-    """Drafts kept at each anchor from `first` on, counted up to the text's end; what is guessed beyond it is nobody's. (anchor,)
+@dataclass(frozen=True)
+class _Feeds:
+    """Which chains are drafted in the same forwards: of each text the forced ones, then the free ones.
 
-    chain: forced queries by depth over these anchors. ids: (position,).
+    counts: of both, text by text; queries: both together; positions: of the anchors, by query; free: by query, whether it is a free one.
     """
-    count, deepest = len(chain[0].guesses.drafted), len(chain)
-    padded, place = F.pad(ids, (0, deepest)), torch.arange(count, device=ids.device)[:, None]
-    right = [queries.guesses.drafted == padded[first + depth : first + depth + count] for depth, queries in enumerate(chain, 1)]
-    inside = first + place + torch.arange(1, deepest + 1, device=ids.device) < len(ids)
-    return (torch.stack(right, dim=1) & inside).long().cumprod(dim=1).sum(dim=1)
+
+    counts: tuple[int, ...]
+    queries: Packing
+    positions: Whole
+    free: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, on: _Texts, forced: Sequence[int], free: Sequence[int]) -> _Feeds:
+        """Chains from so many anchors of each text for both feeds."""
+        counts = [count for pair in zip(forced, free, strict=True) for count in pair]
+        starts = [start for start in on.starts for _ in range(2)]
+        positions = [np.arange(start, start + count) for start, count in zip(starts, counts, strict=True)]
+        queries = Packing(tuple(map(sum, zip(forced, free, strict=True))), on.rows.device)
+        return cls(tuple(counts), queries, np.concatenate(positions), np.repeat([False, True] * len(forced), counts))
+
+    def among(self, every: Packing, starts: Sequence[int]) -> Tensor:
+        """Places of the queries' anchors among all that guess at the replies."""
+        return every.sent(self._within(starts) + self.queries.spread(every.offsets[:-1]))
+
+    def _within(self, starts: Sequence[int]) -> Whole:
+        return self.positions - self.queries.spread(starts)
+
+    def inside(self, starts: Sequence[int], counts: Sequence[int], *, behind: bool = False) -> Whole:
+        """Places of the forced queries from the first so many anchors of each text, or of those from the anchors behind them."""
+        first = self._within(starts) < self.queries.spread(counts)
+        return np.flatnonzero(~self.free & (~first if behind else first))
+
+    def reach(self, rows: Sequence[int]) -> tuple[int, ...]:
+        """How many rows of each text the queries see at most."""
+        ends = [self.positions[some] for some in map(slice, self.queries.offsets, self.queries.offsets[1:])]
+        return tuple(int(some.max()) if len(some) else count for some, count in zip(ends, rows, strict=True))
 
 
 @dataclass(frozen=True)
 class _Chains:
-    """The drafting of one trajectory under one setting."""
+    """The drafting of some texts under one setting."""
 
     drafter: SelfFeedingDrafter
     settings: DraftSettings
-    ids: Tensor
-    first: int
-    n_anchors: int
-    labels: Tensor
-    states: Tensor
-    rope: RopeTables
-    text: str
-    temperature: float
-    rows: Rows
-
-    def wanted(self, depth: int) -> Tensor:
-        """The tokens that the anchors' guesses of `depth` should be."""
-        return self.ids[self.first + depth : self.first + depth + self.n_anchors]
+    on: _Texts
 
     def guess(self, step: Finished, wanted: Tensor) -> Guesses:
         """Greedy proposals of a finished step."""
-        probs = (self.drafter.logits(step.output) / self.temperature).softmax(-1)
-        return Guesses.of(probs, self.drafter.to_target(probs.argmax(-1)), self.drafter.to_draft(wanted))
+        size, temperature = len(self.drafter.head), self.on.texts[0].temperature
+        found = Guesses.by_head(self.drafter.logits, step.output, self.drafter.to_draft(wanted), size, temperature)
+        return replace(found, drafted=self.drafter.to_target(found.drafted))
 
-    def fresh(self) -> tuple[Queries, list[Keys]]:
-        """The pass over all rows on the target's states: queries of the rows that guess at the reply, and each layer's shared keys."""
-        rows, early = torch.arange(len(self.states), device=self.states.device), self.first - 1
-        flow = self._begin(self.ids[1 : 1 + len(rows)], self.states, rows, "fresh 1")
-        shared: list[Keys] = []
-        parts: list[Masses] = []
+    def fresh(self) -> tuple[Packing, Queries, list[Shared]]:
+        """The pass over all rows on the target's states: how many of each text's rows guess at its reply, their queries, and each layer's
+        shared keys.
+        """
+        on, rows = self.on, self.on.rows
+        late = rows.places >= rows.spread(on.starts) - 1
+        asked = Packing(tuple(count - start + 1 for count, start in zip(rows.counts, on.starts, strict=True)), rows.device)
+        before = Packing(tuple(start - 1 for start in on.starts), rows.device)
+        asking, others = rows.sent(np.flatnonzero(late)), rows.sent(np.flatnonzero(~late))
+        index, places = torch.arange(rows.total, device=rows.device), rows.sent(rows.places)
+        flow = self._begin(on.tokens(rows, rows.places + 1), on.states, places, ["fresh 1"] * len(on.texts), rows.counts)
+        shared, parts = list[Shared](), list[Masses]()
         for number, layer in enumerate(self.drafter.layers):
-            step = layer.project(flow.inputs, rows, self.rope)
-            shared.append(Keys(step.key, step.value))
-            attended, masses = self._attend(layer, step.query[:, early:], shared[-1], None, rows[early:])
+            step = layer.project(flow.inputs, index, on.rope)
+            shared.append(Shared.of(rows, step.key, step.value, on.labels))
+            sight = Sight.of(places[asking], rows.counts, 0, self._window(layer), on.kept)
+            attended, masses = attend(step.query[:, asking], asked, shared[-1], None, sight, self._tail, layer.scale, layer.sinks)
             parts.append(masses)
             if number + 1 == len(self.drafter.layers):
-                stream = layer.leave(flow.residual[early:], attended)
-            else:
-                sight = Sight.of(rows[:early], 0, self._window(layer), self.rows.kept)
-                before = attend_unmeasured(step.query[:, :early], shared[-1], sight, layer.scale, layer.sinks)
-                flow = self.drafter.layers[number + 1].enter(layer.leave(flow.residual, torch.cat([before, attended])))
+                stream = layer.leave(flow.residual[asking], attended)
+                continue
+            sight = Sight.of(places[others], rows.counts, 0, self._window(layer), on.kept)
+            whole = attended.new_empty(rows.total, attended.shape[1])
+            whole[asking] = attended
+            whole[others] = attend_unmeasured(step.query[:, others], before, shared[-1], sight, layer.scale, layer.sinks)
+            flow = self.drafter.layers[number + 1].enter(layer.leave(flow.residual, whole))
         done = self.drafter.finish(stream)
-        return Queries(self.guess(done, self.ids[self.first + 1 :]), Masses.joined(parts, dim=0), done.state), shared
+        wanted = on.tokens(asked, asked.spread(on.starts) + asked.places + 1)
+        return asked, Queries(self.guess(done, wanted), Masses.joined(parts, dim=0), done.state), shared
 
-    def kept_to_end(self, start: Queries, shared: list[Keys]) -> Tensor:
-        """Drafts kept at each anchor by chains that reach past the text's end. (anchor,)"""
-        padded = replace(self, ids=F.pad(self.ids, (0, self.settings.depth)))
-        return kept_inside(padded.chain(start, shared, forced=True), self.ids, self.first)
+    @property
+    def _tail(self) -> int:
+        return tail_length(self.settings.depth)
 
-    def chain(self, start: Queries, shared: list[Keys], *, forced: bool) -> list[Queries]:
-        """Depths 2 and deeper, on the target's tokens or on its own."""
-        found = [start]
-        own: list[list[Projected]] = [[] for _ in self.drafter.layers]
-        for depth in range(2, self.settings.depth + 1):
-            before = found[-1]
-            assert before.state is not None
-            tokens = self.wanted(depth - 1) if forced else before.guesses.drafted
-            rows = self._rows_at(depth)
-            flow = self._begin(tokens, self._handed_on(before.state, depth), rows, f"{'forced' if forced else 'free'} {depth}")
-            done, masses = self._deeper(flow, rows, shared, own)
-            state = pinned(done.state, start.state) if self.settings.pinned else done.state
-            found.append(Queries(self.guess(done, self.wanted(depth)), masses, state))
-        return found
-
-    def _rows_at(self, depth: int) -> Tensor:
-        """Rows of the queries of a depth; beyond the last stand only guesses past the text's end, which nobody reads. (anchor,)"""
-        anchors = torch.arange(self.n_anchors, device=self.ids.device) + self.first
-        return (anchors + depth - 2).clamp(max=len(self.states) - 1)
-
-    def _handed_on(self, own: Tensor, depth: int) -> Tensor:
-        """The states that the queries of a depth read: the drafter's own, or the target's of the rows they stand at or began at."""
-        every, start = self.settings.reanchored, self.first - 1
-        if self.settings.held:
-            return self.states[start : start + self.n_anchors]
-        start += depth - 1
-        return self.states[start : start + self.n_anchors] if every and (depth - 1) % every == 0 else own
-
-    def _begin(self, tokens: Tensor, states: Tensor, rows: Tensor, step: str) -> Flow:
-        """A step's start, with noise on the path that the setting names."""
+    def _begin(self, tokens: Tensor, states: Tensor, rows: Tensor, steps: Sequence[str], counts: Sequence[int]) -> Flow:
+        """A step's start, with noise on the path that the setting names, drawn for so many items each of the texts in turn."""
         embedded, noise = self.drafter.embed(tokens, rows), self.settings.noise
-        if noise is not None and noise.path == "embedding":
-            embedded = noised(embedded, noise, f"{self.text} {step}")
-        elif noise is not None:
-            states = noised(states, noise, f"{self.text} {step}")
-        return self.drafter.begin(embedded, states)
-
-    def _deeper(self, flow: Flow, rows: Tensor, shared: list[Keys], own: list[list[Projected]]) -> tuple[Finished, Masses]:
-        """One depth of all chains; each layer's keys are added to `own`."""
-        anchors = torch.arange(self.n_anchors, device=self.ids.device) + self.first
-        stream, parts = flow.residual, list[Masses]()
-        for number, layer in enumerate(self.drafter.layers):
-            flow = flow if number == 0 else layer.enter(stream)
-            step = layer.project(flow.inputs, rows, self.rope)
-            own[number].append(step)
-            chain = Keys(torch.stack([p.key for p in own[number]], dim=2), torch.stack([p.value for p in own[number]], dim=2))
-            attended, masses = self._attend(layer, step.query, shared[number], chain, anchors - 1)
-            parts.append(masses)
-            stream = layer.leave(flow.residual, attended)
-        return self.drafter.finish(stream), Masses.joined(parts, dim=0)
-
-    def _attend(self, layer: DrafterLayer, query: Tensor, shared: Keys, chain: Keys | None, last: Tensor) -> tuple[Tensor, Masses]:
-        anchored = chain is None or (layer.from_anchor and self.settings.window is None)
-        steps = 0 if chain is None else chain.key.shape[2]
-        sight, scale = Sight.of(last, 0 if anchored else steps, self._window(layer), self.rows.kept), layer.scale
-        if chain is not None:
-            sight = replace(sight, row_bias=self.rows.bias, chain_bias=self.settings.chain_bias)
-            scale /= 1 + self.settings.warming * steps
-        return attend(query, shared, chain, sight, self.labels, tail_length(self.settings.depth), scale, layer.sinks)
+        if noise is None:
+            return self.drafter.begin(embedded, states)
+        names = self.on.names
+        each = len(steps) // len(names)
+        drawn = [
+            (f"{names[number // each]} {step}", count) for number, (step, count) in enumerate(zip(steps, counts, strict=True)) if count
+        ]
+        if noise.path == "embedding":
+            return self.drafter.begin(noised(embedded, noise, drawn), states)
+        return self.drafter.begin(embedded, noised(states, noise, drawn))
 
     def _window(self, layer: DrafterLayer) -> int | None:
         """The condition's window in place of the layer's own."""
         return layer.window if self.settings.window is None else self.settings.window
 
+    def deeper(self, feeds: _Feeds, start: Queries, shared: Sequence[Shared]) -> list[Queries]:
+        """The chains in `feeds`, depth by depth, the first being given; forced ones go on with the target's tokens."""
+        on, items = self.on, feeds.queries
+        found, own = [start], [list[Projected]() for _ in shared]
+        free, last = items.sent(feeds.free), np.asarray(on.rows.counts)[items.texts] - 1
+        reach = feeds.reach(on.rows.counts)
+        wanted = on.tokens(items, feeds.positions + 1)
+        for depth in range(2, self.settings.depth + 1):
+            before = found[-1]
+            assert before.state is not None
+            tokens = torch.where(free, before.guesses.drafted, wanted)
+            rows = np.minimum(feeds.positions + depth - 2, last)  # beyond stand only guesses past the text's end, which nobody reads
+            steps = [f"{kind} {depth}" for _ in on.texts for kind in ("forced", "free")]
+            states = self._handed_on(before.state, feeds, depth)
+            flow = self._begin(tokens, states, items.sent(rows), steps, feeds.counts)
+            done, masses = self._through(flow, feeds, items.sent(rows + items.spread(on.rows.offsets[:-1])), reach, shared, own)
+            state = pinned(done.state, start.state) if self.settings.pinned else done.state
+            wanted = on.tokens(items, feeds.positions + depth)
+            found.append(Queries(self.guess(done, wanted), masses, state))
+        return found
+
+    def kept_behind(self, feeds: _Feeds, found: Sequence[Queries], counts: Sequence[int]) -> Tensor:
+        """Drafts kept at the anchors behind the first so many of each text, up to the text's end. (anchor,)"""
+        places = feeds.inside(self.on.starts, counts, behind=True)
+        some, positions, texts = feeds.queries.sent(places), feeds.positions[places], feeds.queries.texts[places]
+        begins = positions + np.asarray(self.on.lying.offsets)[texts]
+        left = np.asarray([len(text.text.ids) for text in self.on.texts])[texts] - 1 - positions
+        drafted = torch.stack([queries.guesses.drafted[some] for queries in found], dim=1)
+        return kept_inside(drafted, self.on.ids, *map(feeds.queries.sent, (begins, left)))
+
+    def _handed_on(self, own: Tensor, feeds: _Feeds, depth: int) -> Tensor:
+        """The states that the queries of a depth read: the drafter's own, or the target's of the rows they stand at or began at."""
+        every, rows, items = self.settings.reanchored, self.on.rows, feeds.queries
+        on = feeds.positions - 1
+        if not self.settings.held:
+            if not every or (depth - 1) % every:
+                return own
+            on = on + depth - 1
+        most = np.asarray(rows.counts)[items.texts] - 1
+        return self.on.states[items.sent(np.minimum(on, most) + items.spread(rows.offsets[:-1]))]
+
+    def _through(
+        self, flow: Flow, feeds: _Feeds, rows: Tensor, reach: tuple[int, ...], shared: Sequence[Shared], own: Sequence[list[Projected]]
+    ) -> tuple[Finished, Masses]:
+        """One depth of all chains; each layer's keys are added to `own`. rows: of all texts' rows, those at which the queries stand."""
+        last, stream, parts = feeds.queries.sent(feeds.positions - 1), flow.residual, list[Masses]()
+        for number, layer in enumerate(self.drafter.layers):
+            flow = flow if number == 0 else layer.enter(stream)
+            step = layer.project(flow.inputs, rows, self.on.rope)
+            own[number].append(step)
+            chain = Keys(torch.stack([p.key for p in own[number]], dim=2), torch.stack([p.value for p in own[number]], dim=2))
+            steps = len(own[number])
+            anchored = layer.from_anchor and self.settings.window is None
+            sight = Sight.of(last, reach, 0 if anchored else steps, self._window(layer), self.on.kept)
+            sight = replace(sight, row_bias=self.on.bias, chain_bias=self.settings.chain_bias)
+            scale = layer.scale / (1 + self.settings.warming * steps)
+            attended, masses = attend(step.query, feeds.queries, shared[number], chain, sight, self._tail, scale, layer.sinks)
+            parts.append(masses)
+            stream = layer.leave(flow.residual, attended)
+        return self.drafter.finish(stream), Masses.joined(parts, dim=0)
+
 
 @torch.inference_mode()
+def draft_together(
+    drafter: SelfFeedingDrafter,
+    texts: Sequence[Trajectory],
+    settings: DraftSettings,
+    horizon: int,
+    *,
+    free: bool,
+    to_end: bool = False,
+    apart: Sequence[Apart] = (),
+) -> Drafted:
+    """Fresh, forced and, if asked, free chains of every anchor whose guesses up to `horizon` lie inside its text.
+
+    Each text, all at one temperature, must have at least one such anchor, or a single one with `to_end`, which drafts from the anchors
+    behind them too; and `settings.depth` at most `horizon`. apart: of each text the rows apart. Guesses are first choices, whatever the
+    temperature.
+    """
+    counts, whole = tuple(text.n_anchors(horizon) for text in texts), tuple(text.n_anchors(1) for text in texts)
+    assert all(whole if to_end else counts) and settings.depth <= horizon
+    drafter = drafter.wired(settings.wiring)
+    on = _Texts.of(drafter, texts, settings, apart or [Apart()] * len(texts))
+    run = _Chains(drafter, settings, on)
+    every, fresh, shared = run.fresh()
+    feeds = _Feeds.of(on, whole if to_end else counts, counts if free else (0,) * len(texts))
+    found = run.deeper(feeds, fresh.pick(feeds.among(every, on.starts)), shared)
+    first = feeds.inside(on.starts, counts)
+    forced = found if len(first) == feeds.queries.total else [queries.pick(feeds.queries.sent(first)) for queries in found]
+    chosen = feeds.queries.sent(np.flatnonzero(feeds.free))
+    ending = run.kept_behind(feeds, found, counts) if to_end else None
+    return Drafted(
+        every, Packing(counts, on.rows.device), fresh, forced, [queries.pick(chosen) for queries in found] if free else [], ending
+    )
+
+
 def draft_chains(
     drafter: SelfFeedingDrafter,
     trajectory: Trajectory,
@@ -233,41 +280,20 @@ def draft_chains(
     kept: Sequence[int] = (),
     sinks: Sequence[int] = (0,),
 ) -> Drafted:
-    """Fresh, forced and, if asked, free chains of every anchor whose guesses up to `horizon` lie inside the trajectory.
+    """The same of one text. kept: rows that are seen whatever the window. sinks: rows that a sink's bias is for."""
+    return draft_together(drafter, [trajectory], settings, horizon, free=free, to_end=to_end, apart=[Apart(kept, sinks)])
 
-    The trajectory must have at least one such anchor, or a single one with `to_end`, which drafts from the anchors behind them too; and
-    `settings.depth` at most `horizon`. kept: rows that are seen whatever the window. sinks: rows that a sink's bias is for. Guesses are
-    first choices, whatever the trajectory's temperature.
+
+def noised(x: Tensor, noise: Noise, drawn_for: Sequence[tuple[str, int]]) -> Tensor:
+    """Vectors with Gaussian noise of `alpha` times their RMS; (row, width).
+
+    drawn_for: for what noise is drawn, and for how many rows; the same for the same seed and words on every device.
     """
-    rows = len(trajectory.ids) - 2
-    n_anchors, n_all = trajectory.n_anchors(horizon), trajectory.n_anchors(1)
-    assert (n_all if to_end else n_anchors) > 0 and settings.depth <= horizon
-    drafter = drafter.wired(settings.wiring)
-    states = drafter.fuse({boundary: trajectory.streams[boundary][:rows] for boundary in drafter.boundaries})
-    ids = trajectory.ids.to(states.device)
-    labels = trajectory.labels.to(states.device)[1 : rows + 1]
-    text = f"{content_hash(trajectory.prompt)} {trajectory.turn}"
-    apart = Rows.of(kept, sinks, settings.sink_bias, torch.arange(rows, device=ids.device))
-    first, temperature = trajectory.prompt_length, trajectory.temperature
-    run = _Chains(drafter, settings, ids, first, n_anchors, labels, states, drafter.rope(rows), text, temperature, apart)
-    fresh, shared = run.fresh()
-    places = torch.arange(n_all, device=ids.device)
-    behind = replace(run, first=first + n_anchors, n_anchors=n_all - n_anchors) if to_end else None
-    ending = behind.kept_to_end(fresh.pick(places[n_anchors:]), shared) if behind is not None and behind.n_anchors else None
-    if not n_anchors:
-        return Drafted(0, fresh, [], [], ending)
-    start = fresh.pick(places[:n_anchors])
-    reachable = [keys.until(first + n_anchors - 1) for keys in shared]
-    chains = replace(run, labels=labels[: reachable[0].key.shape[1]])
-    forced = chains.chain(start, reachable, forced=True)
-    return Drafted(n_anchors, fresh, forced, chains.chain(start, reachable, forced=False) if free else [], ending)
-
-
-def noised(x: Tensor, noise: Noise, drawn_for: str) -> Tensor:
-    """Vectors with Gaussian noise of `alpha` times their RMS; the same for the same seed and `drawn_for` on every device. (row, width)."""
-    random = torch.Generator().manual_seed(seed_for(f"{noise.seed} {noise.path} {drawn_for}"))
-    drawn = torch.randn(x.shape, generator=random).to(x.device)
-    return (x.float() + noise.alpha * state_rms(x)[:, None] * drawn).to(x.dtype)
+    draws = []
+    for words, rows in drawn_for:
+        random = torch.Generator().manual_seed(seed_for(f"{noise.seed} {noise.path} {words}"))
+        draws.append(torch.randn(rows, x.shape[1], generator=random))
+    return (x.float() + noise.alpha * state_rms(x)[:, None] * torch.cat(draws).to(x.device)).to(x.dtype)
 
 
 def pinned(states: Tensor, like: Tensor | None) -> Tensor:

@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from driftcli.conditions import Condition
 from driftcli.engine.agenda import Agenda, sharing_texts
 from driftcli.engine.amounts import Amounts, Texts, amounts
 from driftcli.loading.outline import Network, Outline
 from driftcli.target.in_process import CHUNK
+from driftcli.target.together import at_once, room
 
 STEP_ROW, STEP_FILE = 43.2, 24_000  # bytes on disk of a row of `steps` and of a file beside its rows
 HEAD_ROW, HEAD_FILE = 35.6, 1_000  # the same of `heads`
@@ -29,7 +32,7 @@ HOLES = 1.5  # times what the heap takes for them, of blocks of many sizes (glib
 @dataclass(frozen=True, slots=True)
 class Memory:
     """Bytes where the models run: weights, keys and values while replies are written and what passes through a layer meanwhile, streams and
-    scores of a text that is drafted on.
+    scores of the texts that are drafted on side by side.
     """
 
     target: int
@@ -44,27 +47,29 @@ class Memory:
         """
         waiting = round(rows * HELD_ROW) if program else 0
         writing = self.cache + round(self.passing * (HOLES if program else 1))
-        parts = {"program": program, "target": self.target, "drafter": self.drafter, "writing": writing, "a text": self.text}
+        parts = {"program": program, "target": self.target, "drafter": self.drafter, "writing": writing, "texts": self.text}
         peak = program + self.target + self.drafter + max(writing, self.text) + waiting
         return {**parts, "rows": waiting, "peak": peak}
 
 
-def memory(outline: Outline, texts: Texts, conditions: Sequence[Condition], itemsize: int) -> Memory:
-    """What models take. itemsize: bytes of a number."""
+def memory(outline: Outline, texts: Texts, conditions: Sequence[Condition], itemsize: int, device: torch.device) -> Memory:
+    """What models take. itemsize: bytes of a number; device: where they run."""
     target, drafter = outline.target, outline.drafter
     batch = min(texts.prompts, texts.batch)
     prompts = [(batch, max(turn.prompt + turn.before * texts.most for turn in texts.turns))]
     prompts += [(min(one.prompts or batch, batch), one.text.length) for one in conditions if one.text.length]
     longest = max(texts.longest, *(length + texts.most for _, length in prompts))
     written = max(count * (length + texts.most) for count, length in prompts)
-    scores, drafting = target.head[0] * min(texts.most + 1, CHUNK), texts.most * drafter.head[0]
-    streams = outline.streams * longest * target.head[1] * itemsize
+    beside = max(1, min(batch, room(device, target.head[0]) // longest))  # texts that are computed side by side
+    scores = COPIES * 4 * min(at_once(device), beside * texts.most * drafter.head[0])
+    scores += beside * target.head[0] * min(texts.most + 1, CHUNK) * itemsize
+    streams = outline.streams * beside * longest * target.head[1] * itemsize
     return Memory(
         target=target.parameters * itemsize,
         drafter=drafter.parameters * itemsize,
         cache=written * _of_a_token(target) * itemsize + COPIES * target.head[0] * batch * 4,
         passing=max(count * min(length, CHUNK) for count, length in prompts) * _passing(target) * itemsize,
-        text=streams + COPIES * 4 * max(scores, drafting) + longest * _of_a_token(drafter) * itemsize,
+        text=streams + scores + beside * longest * _of_a_token(drafter) * itemsize,
     )
 
 

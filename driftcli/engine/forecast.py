@@ -17,7 +17,7 @@ from driftcli.engine.agenda import Agenda
 from driftcli.engine.amounts import Line, Speed, Texts, Turn, amounts, usual_reply
 from driftcli.engine.budget import Budgeted, fit
 from driftcli.engine.cells import draft
-from driftcli.engine.chains import Drafted
+from driftcli.engine.drafted import Drafted
 from driftcli.engine.load import core_share, own_seconds
 from driftcli.engine.rows import CellRows, cell_rows
 from driftcli.engine.run import Job
@@ -132,8 +132,8 @@ class _Timed:
         self.first = own_seconds(lambda: _drafted(pair, trajectory, 1), device)
         self.second = max(0.0, own_seconds(lambda: _drafted(pair, trajectory, TIMED), device) - self.first)
         drafted, condition = _drafted(pair, trajectory, TIMED), Condition(BASELINE, DraftSettings(TIMED))
-        rows = cell_rows(condition, trajectory, drafted, None, pair.card.token_offset)
-        self.made = own_seconds(lambda: cell_rows(condition, trajectory, drafted, None, pair.card.token_offset), device)
+        (rows,) = cell_rows(condition, [trajectory], drafted, [None], pair.card.token_offset)
+        self.made = own_seconds(lambda: cell_rows(condition, [trajectory], drafted, [None], pair.card.token_offset), device)
         more = CellRows(rows.steps * MORE, rows.heads * MORE)
         few, many = own_seconds(lambda: _keep(rows), CPU), own_seconds(lambda: _keep(more), CPU)
         self.kept = max(0.0, many - few) / ((MORE - 1) * self.n_rows)
@@ -147,7 +147,7 @@ def _text(target: Target, prompt: Prompt, length: int) -> Text:
 
 
 def _drafted(pair: LoadedPair, trajectory: Trajectory, depth: int) -> Drafted:
-    return draft(pair, trajectory, DraftSettings(depth), TIMED, free=False)
+    return draft(pair, [trajectory], DraftSettings(depth), TIMED, free=False)
 
 
 def _decoding(target: Target, size: int) -> Callable[[], object]:

@@ -20,7 +20,8 @@ from transformers.masking_utils import eager_mask
 
 from driftcli.conditions import DraftSettings
 from driftcli.engine.attention import BLOCK, MASKED, Masses, Weights, label_columns, reduce, tail_keys, tail_length
-from driftcli.engine.chains import Drafted, Guesses, Queries
+from driftcli.engine.drafted import Drafted, Guesses, Queries
+from driftcli.engine.packing import Packing
 from driftcli.engine.trajectories import Trajectory
 from driftcli.errors import RunError
 from driftcli.families.causal_lm.drafter import CausalLm
@@ -111,7 +112,10 @@ def draft_lm_chains(
     whole = drafter.window is None or rows + settings.depth <= drafter.window
     behind = _Behind(drafter, ids, labels, cache, trajectory.temperature)
     chain = _free(behind, forced[0], first + places, settings.depth) if free and whole and n_anchors else []
-    return Drafted(n_anchors, fresh, forced, chain, _kept_to_end(fresh, ids[first + 1 :], settings.depth)[n_anchors:] if to_end else None)
+    every, anchors = (Packing((count,), ids.device) for count in (rows - first, n_anchors))
+    return Drafted(
+        every, anchors, fresh, forced, chain, _kept_to_end(fresh, ids[first + 1 :], settings.depth)[n_anchors:] if to_end else None
+    )
 
 
 def _kept_to_end(fresh: Queries, wanted: Tensor, depth: int) -> Tensor:
@@ -158,5 +162,5 @@ def _free(behind: _Behind, start: Queries, anchors: Tensor, depth: int) -> list[
 
 
 def _guess(drafter: CausalLm, logits: Tensor, wanted: Tensor) -> Guesses:
-    probs = logits[:, : drafter.vocabulary].to(wanted.device).float().softmax(-1)
-    return Guesses.of(probs, probs.argmax(-1), wanted.masked_fill(wanted >= drafter.vocabulary, -1))
+    scores = logits[:, : drafter.vocabulary].to(wanted.device).float()
+    return Guesses.of(scores, wanted.masked_fill(wanted >= drafter.vocabulary, -1))

@@ -10,67 +10,98 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from driftcli.conditions import DraftSettings
-from driftcli.engine.attention import Keys, Sight, attend, attend_unmeasured, tail_length
-from driftcli.engine.chains import Drafted, Guesses, Queries, Rows, kept_inside
+from driftcli.engine.attention import Shared, Sight, attend, attend_unmeasured, tail_length
+from driftcli.engine.drafted import Apart, Drafted, Guesses, Queries, kept_inside, laid_out, marked, row_labels
+from driftcli.engine.packing import Packing, Whole
 from driftcli.engine.trajectories import Trajectory
 from driftcli.families.mtp.head import Mtp, MtpModules
 
 
 @torch.inference_mode()
 def draft_modules(
-    drafter: MtpModules, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, to_end: bool = False, kept: Sequence[int] = ()
+    drafter: MtpModules,
+    texts: Sequence[Trajectory],
+    settings: DraftSettings,
+    horizon: int,
+    *,
+    to_end: bool = False,
+    apart: Sequence[Apart] = (),
 ) -> Drafted:
-    """Forced chains of every anchor whose guesses up to `horizon` lie inside the trajectory, as `draft_chains` gives them; no free ones."""
+    """Forced chains of every anchor whose guesses up to `horizon` lie inside its text, as `draft_together` gives them; no free ones."""
     drafter = drafter.wired(settings.wiring)
-    rows = len(trajectory.ids) - 2
-    states = drafter.fuse({boundary: trajectory.streams[boundary][:rows] for boundary in drafter.boundaries})
-    first, n_anchors, n_all = trajectory.prompt_length, trajectory.n_anchors(horizon), trajectory.n_anchors(1)
-    run = _Modules(trajectory, settings, first, states.device, Rows.of(kept, (), 0.0, torch.arange(rows, device=states.device)).kept)
-    every: list[Queries] = []
+    counts = tuple(len(text.text.ids) - 2 for text in texts)
+    states = drafter.fuse(
+        {name: torch.cat([t.streams[name][:n] for t, n in zip(texts, counts, strict=True)]) for name in drafter.boundaries}
+    )
+    rows = Packing(counts, states.device)
+    kept = marked(rows, [one.kept for one in apart]) if any(one.kept for one in apart) else None
+    run = _Modules(texts, settings, rows, *laid_out(texts, rows, settings.depth), kept)
+    found: list[Queries] = []
     for depth, module in enumerate(drafter.modules[: settings.depth], 1):
-        found, states = run.through(module, states, depth)
-        every.append(found)
-    places = torch.arange(n_all, device=states.device)
-    behind = kept_inside(every, trajectory.ids.to(states.device), first)[n_anchors:] if to_end else None
-    if not n_anchors:
-        return Drafted(0, every[0], [], [], behind)
-    return Drafted(n_anchors, every[0], [queries.pick(places[:n_anchors]) for queries in every], [], behind)
+        queries, states = run.through(module, states, depth)
+        found.append(queries)
+    every, anchors = run.every, Packing(tuple(text.n_anchors(horizon) for text in texts), rows.device)
+    inside = every.places < every.spread(anchors.counts)
+    behind = run.kept_at(found, np.flatnonzero(~inside)) if to_end else None
+    first = rows.sent(np.flatnonzero(inside))
+    return Drafted(every, anchors, found[0], [queries.pick(first) for queries in found] if anchors.total else [], [], behind)
 
 
 @dataclass(frozen=True)
 class _Modules:
-    """The drafting of one trajectory under one setting; seen: rows that a window does not hide."""
+    """The drafting of some texts under one setting; rows: of each; lying, ids: their tokens; kept: rows that a window does not hide."""
 
-    trajectory: Trajectory
+    texts: Sequence[Trajectory]
     settings: DraftSettings
-    first: int
-    device: torch.device
-    seen: Tensor | None
+    rows: Packing
+    lying: Packing
+    ids: Tensor
+    kept: Tensor | None
 
     @property
-    def ids(self) -> Tensor:
-        """The text's tokens, and nothing behind them as deep as chains go."""
-        return F.pad(self.trajectory.ids, (0, self.settings.depth)).to(self.device)
+    def starts(self) -> list[int]:
+        """The first anchor of each text."""
+        return [text.prompt_length for text in self.texts]
+
+    @property
+    def every(self) -> Packing:
+        """How many anchors `P .. N - 2` each text has."""
+        return Packing(tuple(count - start + 1 for count, start in zip(self.rows.counts, self.starts, strict=True)), self.rows.device)
+
+    def tokens(self, rows: Whole, texts: Whole, ahead: int) -> Tensor:
+        """Tokens so many positions behind those that the texts' rows have the number of."""
+        return self.ids[self.rows.sent(np.asarray(self.lying.offsets)[texts] + rows + ahead)]
+
+    def kept_at(self, found: Sequence[Queries], places: Whole) -> Tensor:
+        """Drafts kept by the chains at some of all anchors, up to the text's end. (anchor,)"""
+        every = self.every
+        positions, texts, some = (every.places + every.spread(self.starts))[places], every.texts[places], every.sent(places)
+        left = np.asarray([len(text.text.ids) for text in self.texts])[texts] - 1 - positions
+        drafted = torch.stack([queries.guesses.drafted[some] for queries in found], dim=1)
+        return kept_inside(drafted, self.ids, *map(every.sent, (positions + np.asarray(self.lying.offsets)[texts], left)))
 
     def through(self, module: Mtp, states: Tensor, depth: int) -> tuple[Queries, Tensor]:
         """One module over all rows: its queries at every anchor `P .. N - 2`, without states, and what it hands on, (row, width)."""
-        ids, (rows, _), early = self.ids, states.shape, self.first - 1
-        index, layer = torch.arange(rows, device=self.device), module.layer
-        flow = module.begin(module.embed(ids[depth : depth + rows], index), states)
-        step = layer.project(flow.inputs, index, module.rope(rows))
-        keys, window = Keys(step.key, step.value), layer.window if self.settings.window is None else self.settings.window
-        labels = F.pad(self.trajectory.labels, (0, self.settings.depth), value=int(self.trajectory.labels[-1])).to(self.device)
-        measured, tail = Sight.of(index[early:], 0, window, self.seen), tail_length(self.settings.depth)
-        asked = step.query[:, early:], keys, None, measured, labels[depth : depth + rows], tail
-        attended, masses = attend(*asked, layer.scale, layer.sinks)
-        before = Sight.of(index[:early], 0, window, self.seen)
-        others = attend_unmeasured(step.query[:, :early], keys, before, layer.scale, layer.sinks)
-        done = module.finish(layer.leave(flow.residual, torch.cat([others, attended])))
-        probs = (module.logits(done.output[early:]) / self.trajectory.temperature).softmax(-1)
-        wanted = ids[self.first + depth : self.first + depth + len(probs)]
-        return Queries(Guesses.of(probs, probs.argmax(-1), wanted), masses), done.state
+        rows, layer = self.rows, module.layer
+        late = rows.places >= rows.spread(self.starts) - 1
+        asking, others, places = rows.sent(np.flatnonzero(late)), rows.sent(np.flatnonzero(~late)), rows.sent(rows.places)
+        flow = module.begin(module.embed(self.tokens(rows.places, rows.texts, depth), places), states)
+        step = layer.project(flow.inputs, torch.arange(rows.total, device=rows.device), module.ropes(rows.counts))
+        shared = Shared.of(rows, step.key, step.value, row_labels(self.texts, rows, depth))
+        window = layer.window if self.settings.window is None else self.settings.window
+        sights = [Sight.of(places[some], rows.counts, 0, window, self.kept) for some in (asking, others)]
+        before, asked = Packing(tuple(start - 1 for start in self.starts), rows.device), self.every
+        tail = tail_length(self.settings.depth)
+        attended, masses = attend(step.query[:, asking], asked, shared, None, sights[0], tail, layer.scale, layer.sinks)
+        whole = attended.new_empty(rows.total, attended.shape[1])
+        whole[asking] = attended
+        whole[others] = attend_unmeasured(step.query[:, others], before, shared, sights[1], layer.scale, layer.sinks)
+        done = module.finish(layer.leave(flow.residual, whole))
+        wanted = self.tokens(rows.places[late], rows.texts[late], depth + 1)
+        guesses = Guesses.by_head(module.logits, done.output[asking], wanted, len(module.head), self.texts[0].temperature)
+        return Queries(guesses, masses), done.state

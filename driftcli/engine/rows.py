@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from driftcli.conditions import Condition
 from driftcli.domain import RECENT_KEYS, SHARES, Feed
 from driftcli.engine.attention import LABELS, Masses
-from driftcli.engine.chains import Drafted, Queries, state_cosine, state_rms
+from driftcli.engine.chains import state_cosine, state_rms
+from driftcli.engine.drafted import Drafted, Queries, packed_streams
+from driftcli.engine.packing import Packing, means
 from driftcli.engine.trajectories import Trajectory
 from driftcli.families.block.drafter import Block
 from driftcli.families.mtp.head import MtpModules
@@ -23,172 +25,220 @@ from driftcli.texts.rendering import REPLY
 from driftcli.traces.writer import Columns
 
 MINIMAL_SINK = 0.05  # least share of attention that makes a row a sink (chosen by us)
+STEP_NUMBERS = ("draft_prob", "wanted_prob", "draft_entropy", "rms", "state_cosine")
+SHARE_COLUMNS = tuple(f"share_{name}" for name in SHARES)
 SINK_OVER_MEDIAN = 5.0  # and how many times the median candidate it must be (chosen by us)
 
 
-def find_sink(fresh: Masses, labels: Tensor) -> int | None:
-    """The row that takes the most attention of the fresh queries among the first rows of the prompt, or None where none stands out.
-
-    labels: (row,) of the rows' tokens. A candidate must hold a prompt token: only those are seen by every query.
+def find_sinks(fresh: Masses, queries: Packing, texts: Sequence[Trajectory], token_offset: int) -> list[int | None]:
+    """Of each text the row that takes the most attention of the fresh queries among the first rows of the prompt, or None where none
+    stands out. A candidate must hold a prompt token: only those are seen by every query.
     """
-    candidates = int((labels[: fresh.first.shape[-1]] != REPLY).sum())
-    mass = fresh.first.float().mean(dim=(0, 1, 2))[:candidates]
-    if not candidates or mass.max() < max(MINIMAL_SINK, SINK_OVER_MEDIAN * float(mass.quantile(0.5))):
+    mass = means(queries, fresh.first.float().mean(dim=(0, 1)).T).T.cpu().numpy()
+    return [_sink(mass[number], text.text.labels[token_offset:]) for number, text in enumerate(texts)]
+
+
+def _sink(mass: np.ndarray, labels: Sequence[int]) -> int | None:
+    """mass: (candidate,). labels: of the rows' tokens."""
+    among = mass[: sum(label != REPLY for label in labels[: len(mass)])]
+    if not len(among) or among.max() < max(MINIMAL_SINK, SINK_OVER_MEDIAN * float(np.quantile(among, 0.5))):
         return None
-    return int(mass.argmax())
+    return int(among.argmax())
 
 
-def region_shares(masses: Masses, sink: int | None, labels: Tensor, ahead: int | None) -> dict[str, Tensor]:
-    """Share of each region, (layer, head, query) each; the five regions sum to 1.
+@dataclass(frozen=True, slots=True)
+class Sinks:
+    """Of each query the row that is its text's sink, -1 for none, and the label of the sink's token; (query,) each."""
 
-    labels: (row,). ahead: how many last keys lie beyond the anchor, for a control; None for a chain, whose own keys do.
+    row: Tensor
+    label: Tensor
+
+    @classmethod
+    def of(cls, sinks: Sequence[int | None], texts: Sequence[Trajectory], token_offset: int, queries: Packing, times: int) -> Sinks:
+        """From one a text; times: how often the texts' queries stand behind one another."""
+        rows = [-1 if sink is None else sink for sink in sinks]
+        labels = [0 if sink is None else text.text.labels[token_offset + sink] for sink, text in zip(sinks, texts, strict=True)]
+        return cls(*(queries.sent(np.tile(queries.spread(numbers), times)) for numbers in (rows, labels)))
+
+
+def region_shares(masses: Masses, sinks: Sinks, ahead: Tensor | None) -> dict[str, Tensor]:
+    """Share of each region, (layer, head, query) each; the five regions sum to 1, but for a text without a sink, whose share says nothing.
+
+    ahead: how many last keys lie beyond the anchor, for controls, (query,); None for chains, whose own keys do.
     """
     label = dict(zip(LABELS, masses.label.unbind(-1), strict=True))
     found = {"template": label["template"], "prompt": label["prompt"], "verified": label["verified"], "ahead": label["chain"]}
     if ahead is not None:
-        found["ahead"] = masses.tail[..., :ahead].sum(-1)
+        sums = F.pad(masses.tail.cumsum(-1), (1, 0))
+        found["ahead"] = sums.gather(-1, ahead[:, None].expand(*sums.shape[:-1], 1))[..., 0]
         found["verified"] = (label["verified"] - found["ahead"]).clamp(min=0)
-    if sink is not None:
-        found["sink"] = masses.first[..., sink]
-        home = LABELS[int(labels[sink])]
-        found[home] = (found[home] - found["sink"]).clamp(min=0)
-    return {**found, "recent": masses.tail[..., :RECENT_KEYS].sum(-1)}
+    sink = masses.first.gather(-1, sinks.row.clamp(min=0)[:, None].expand(*masses.first.shape[:-1], 1))[..., 0] * (sinks.row >= 0)
+    for place, home in enumerate(LABELS[:2]):
+        found[home] = torch.where(sinks.label == place, (found[home] - sink).clamp(min=0), found[home])
+    return {**found, "sink": sink, "recent": masses.tail[..., :RECENT_KEYS].sum(-1)}
 
 
 @dataclass(frozen=True)
 class CellRows:
-    """The rows of one condition on one trajectory, to be added to a cell's tables."""
+    """The rows of one condition on one text, to be added to a cell's tables."""
 
     steps: list[Columns]
     heads: list[Columns]
 
 
-def cell_rows(condition: Condition, trajectory: Trajectory, drafted: Drafted, sink: int | None, token_offset: int) -> CellRows:
-    """Rows of the forced feed, of its controls where asked, and of the free feed where it was drafted."""
-    labels = trajectory.labels[token_offset:]
-    cell = _Cell(condition, trajectory, drafted, sink, labels)
+def cell_rows(
+    condition: Condition, texts: Sequence[Trajectory], drafted: Drafted, sinks: Sequence[int | None], token_offset: int
+) -> list[CellRows]:
+    """Of each text the rows of the forced feed, of its controls where asked, and of the free feed where it was drafted."""
+    cell = _Cell(condition, texts, drafted, sinks, token_offset)
     wanted: dict[Feed, bool] = {"fresh": condition.controls, "forced": True, "free": bool(drafted.free)}
-    feeds = [feed for feed, asked in wanted.items() if asked]
-    pairs = [(feed, depth) for feed in feeds for depth in range(1, condition.settings.depth + 1)]
-    rows = [cell.rows(feed, depth) for feed, depth in pairs]
-    return CellRows([steps for steps, _ in rows], [heads for _, heads in rows])
+    numbers = {feed: cell.numbers(feed) for feed, asked in wanted.items() if asked}
+    return [cell.rows(numbers, text) for text in range(len(texts))]
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """What is told of one feed, on the host: drafted (depth, query); steps by column, (depth, query) each; heads by column, (depth, layer,
+    head, text) each.
+    """
+
+    drafted: np.ndarray
+    steps: Mapping[str, np.ndarray]
+    heads: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class _Cell:
     condition: Condition
-    trajectory: Trajectory
+    texts: Sequence[Trajectory]
     drafted: Drafted
-    sink: int | None
-    labels: Tensor
+    sinks: Sequence[int | None]
+    token_offset: int
 
-    def _queries(self, feed: Feed, depth: int) -> Queries:
-        if feed == "fresh":
-            return self.drafted.control(depth)
-        return (self.drafted.forced if feed == "forced" else self.drafted.free)[depth - 1]
+    @property
+    def _depth(self) -> int:
+        return self.condition.settings.depth
 
-    def _match(self, feed: Feed) -> np.ndarray:
-        """(anchor, depth) of a feed's guesses against the trajectory."""
-        return right_guesses([self._queries(feed, depth) for depth in range(1, self.condition.settings.depth + 1)], self.trajectory)
+    def numbers(self, feed: Feed) -> _Numbers:
+        """What is told of a feed, of all texts and depths at once."""
+        drafted, anchors = self.drafted, self.drafted.anchors
+        depths = range(1, self._depth + 1)
+        chain = [drafted.control(depth) for depth in depths] if feed == "fresh" else drafted.forced if feed == "forced" else drafted.free
+        aheads = [None if feed == "free" else drafted.ahead(one, depth, fresh=feed == "fresh") for depth, one in enumerate(chain, 1)]
+        counted = [ahead for ahead in aheads if ahead is not None]
+        queries = Queries.joined(chain)
+        ahead = anchors.sent(np.repeat(counted, anchors.total)) if counted else None
+        sinks = Sinks.of(self.sinks, self.texts, self.token_offset, anchors, self._depth)
+        shares = {f"share_{name}": share for name, share in region_shares(queries.masses, sinks, ahead).items()}
+        shares["entropy"] = queries.masses.entropy
+        stacked, names = torch.stack(list(shares.values())).float(), list(shares)
+        told = {**self._told(feed, queries), **dict(zip(names, stacked.mean(dim=(1, 2)), strict=True))}
+        steps = torch.unflatten(torch.stack(list(told.values())), 1, (self._depth, -1)).cpu().numpy()
+        heads = means(anchors, torch.unflatten(stacked, 3, (self._depth, -1))).movedim(3, 1).cpu().numpy()
+        ids = torch.unflatten(queries.guesses.drafted, 0, (self._depth, -1)).cpu().numpy()
+        return _Numbers(ids, dict(zip(told, steps, strict=True)), dict(zip(names, heads, strict=True)))
 
-    @cached_property
-    def _on_walk(self) -> np.ndarray:
-        return walk(leading_matches(self._match("forced")))
+    def _told(self, feed: Feed, queries: Queries) -> dict[str, Tensor]:
+        """What is told of each query beside its attention; (query,) each."""
+        guesses, state = queries.guesses, queries.state
+        told = {"draft_prob": guesses.draft_prob, "wanted_prob": guesses.wanted_prob, "draft_entropy": guesses.entropy}
+        told = {name: numbers.float() for name, numbers in told.items()}
+        if state is not None:
+            told["rms"] = state_rms(state)
+        controls = [self.drafted.control(depth).state for depth in range(1, self._depth + 1)] if feed == "forced" else []
+        if state is not None and controls and all(control is not None for control in controls):
+            told["state_cosine"] = state_cosine(state, torch.cat([control for control in controls if control is not None]))
+        return told
 
-    @cached_property
-    def _free_so_far(self) -> np.ndarray:
-        """(anchor, depth): all free guesses before `depth` were right."""
-        match = self._match("free")
-        return np.cumprod(np.concatenate([np.ones((len(match), 1), dtype=bool), match[:, :-1]], axis=1), axis=1).astype(bool)
+    def rows(self, numbers: Mapping[Feed, _Numbers], text: int) -> CellRows:
+        """The rows of one text."""
+        first, end = self.drafted.anchors.offsets[text : text + 2]
+        if first == end:
+            return CellRows([], [])
+        mine = slice(first, end)
+        reply = np.asarray(self.texts[text].text.ids[self.texts[text].prompt_length :])
+        wanted = np.stack([reply[depth : depth + end - first] for depth in range(1, self._depth + 1)])
+        on_walk = walk(leading_matches((numbers["forced"].drafted[:, mine] == wanted).T))
+        return CellRows(
+            [self._step_columns(feed, found, text, mine, wanted, on_walk) for feed, found in numbers.items()],
+            [self._head_columns(feed, found, text, end - first) for feed, found in numbers.items()],
+        )
 
-    def _wanted(self, depth: int) -> np.ndarray:
-        start = self.trajectory.prompt_length + depth
-        return self.trajectory.ids[start : start + self.drafted.n_anchors].numpy()
-
-    def rows(self, feed: Feed, depth: int) -> tuple[Columns, Columns]:
-        """Columns of `steps` and of `heads` of one feed at one depth."""
-        queries = self._queries(feed, depth)
-        ahead = None if feed == "free" else self.drafted.ahead(queries, depth, fresh=feed == "fresh")
-        shares = region_shares(queries.masses, self.sink, self.labels, ahead)
-        return self._step_columns(feed, depth, queries, shares), self._head_columns(feed, depth, queries, shares)
-
-    def _names(self, count: int) -> Columns:
-        prompt = self.trajectory.prompt.id
+    def _names(self, text: int, count: int) -> Columns:
         return {
             "probe": [self.condition.probe] * count,
             "condition": [self.condition.name] * count,
-            "prompt": [prompt] * count,
-            "turn": [self.trajectory.turn] * count,
+            "prompt": [self.texts[text].prompt.id] * count,
+            "turn": [self.texts[text].turn] * count,
         }
 
-    def _step_columns(self, feed: Feed, depth: int, queries: Queries, shares: Mapping[str, Tensor]) -> Columns:
-        n, wanted = self.drafted.n_anchors, self._wanted(depth)
-        known = np.ones(n, dtype=bool) if feed != "free" else self._free_so_far[:, depth - 1]
-        drafted = queries.guesses.drafted.cpu().numpy()
-        at_reply = slice(depth, depth + n)
+    def _step_columns(self, feed: Feed, found: _Numbers, text: int, mine: slice, wanted: np.ndarray, on_walk: np.ndarray) -> Columns:
+        """(depth, anchor) each, flattened."""
+        trajectory, n, deepest = self.texts[text], mine.stop - mine.start, self._depth
+        drafted = found.drafted[:, mine]
+        match = drafted == wanted
+        known = np.ones_like(match)
+        if feed == "free":
+            known[1:] = np.cumprod(match[:-1], axis=0).astype(bool)
+        probs = trajectory.target_prob.numpy()
+        hidden, numbers = ~known.reshape(-1), {name: values[:, mine].reshape(-1) for name, values in found.steps.items()}
+        target = np.stack([probs[depth : depth + n] for depth in range(1, deepest + 1)]).reshape(-1)
+        if self.sinks[text] is None:
+            del numbers["share_sink"]
         return {
-            **self._names(n),
-            "anchor": self.trajectory.prompt_length + np.arange(n),
-            "depth": [depth] * n,
-            "feed": [feed] * n,
-            "drafted": drafted,
-            "wanted": np.ma.array(wanted, mask=~known),
-            "match": np.ma.array(drafted == wanted, mask=~known),
-            "on_walk": self._on_walk,
-            "target_prob": np.ma.array(self.trajectory.target_prob[at_reply].numpy(), mask=~known),
-            "draft_prob": queries.guesses.draft_prob.float().cpu().numpy(),
-            "wanted_prob": _nullable(queries.guesses.wanted_prob, ~known),
-            "draft_entropy": queries.guesses.entropy.float().cpu().numpy(),
-            "rms": None if queries.state is None else state_rms(queries.state).cpu().numpy(),
-            "state_cosine": self._cosine(feed, depth, queries),
-            **self._share_columns(shares, (0, 1)),
-            "entropy": queries.masses.entropy.float().mean(dim=(0, 1)).cpu().numpy(),
+            **self._names(text, n * deepest),
+            "anchor": np.tile(trajectory.prompt_length + np.arange(n), deepest),
+            "depth": np.repeat(np.arange(1, deepest + 1), n),
+            "feed": [feed] * (n * deepest),
+            "drafted": drafted.reshape(-1),
+            "wanted": np.ma.array(wanted.reshape(-1), mask=hidden),
+            "match": np.ma.array(match.reshape(-1), mask=hidden),
+            "on_walk": np.tile(on_walk, deepest),
+            "target_prob": np.ma.array(target, mask=hidden),
+            **dict.fromkeys((*STEP_NUMBERS, *SHARE_COLUMNS)),
+            **numbers,
+            "wanted_prob": np.ma.array(numbers["wanted_prob"], mask=hidden | np.isnan(numbers["wanted_prob"])),
         }
 
-    def _cosine(self, feed: Feed, depth: int, queries: Queries) -> np.ndarray | None:
-        control = self.drafted.control(depth).state
-        if feed != "forced" or queries.state is None or control is None:
-            return None
-        return state_cosine(queries.state, control).cpu().numpy()
-
-    def _head_columns(self, feed: Feed, depth: int, queries: Queries, shares: Mapping[str, Tensor]) -> Columns:
-        layers, heads, n = queries.masses.entropy.shape
+    def _head_columns(self, feed: Feed, found: _Numbers, text: int, anchors: int) -> Columns:
+        """(depth, layer, head) each, flattened."""
+        depths, layers, heads, _ = found.heads["entropy"].shape
+        count = depths * layers * heads
+        numbers = {name: values[..., text].reshape(-1) for name, values in found.heads.items()}
+        if self.sinks[text] is None:
+            del numbers["share_sink"]
         return {
-            **self._names(layers * heads),
-            "feed": [feed] * (layers * heads),
-            "depth": [depth] * (layers * heads),
-            "layer": np.repeat(np.arange(layers), heads),
-            "head": np.tile(np.arange(heads), layers),
-            "anchors": [n] * (layers * heads),
-            **self._share_columns(shares, (2,)),
-            "entropy": queries.masses.entropy.float().mean(dim=2).flatten().cpu().numpy(),
+            **self._names(text, count),
+            "feed": [feed] * count,
+            "depth": np.repeat(np.arange(1, depths + 1), layers * heads),
+            "layer": np.tile(np.repeat(np.arange(layers), heads), depths),
+            "head": np.tile(np.arange(heads), depths * layers),
+            "anchors": [anchors] * count,
+            **dict.fromkeys(SHARE_COLUMNS),
+            **numbers,
         }
 
-    def _share_columns(self, shares: Mapping[str, Tensor], over: tuple[int, ...]) -> Columns:
-        return {f"share_{name}": shares[name].float().mean(dim=over).flatten().cpu().numpy() if name in shares else None for name in SHARES}
+
+def right_guesses(chain: Sequence[Queries], anchors: Packing, texts: Sequence[Trajectory]) -> list[np.ndarray]:
+    """Which guesses of a feed, depth by depth over the first anchors, are each text's tokens; (anchor, depth) each."""
+    drafted = torch.stack([queries.guesses.drafted for queries in chain], dim=1).cpu().numpy()
+    found = []
+    for text, first, end in zip(texts, anchors.offsets, anchors.offsets[1:], strict=False):
+        reply = np.asarray(text.text.ids[text.prompt_length :])
+        wanted = [reply[depth : depth + end - first] for depth in range(1, len(chain) + 1)]
+        found.append(drafted[first:end] == np.stack(wanted, axis=1))
+    return found
 
 
-def _nullable(values: Tensor, hidden: np.ndarray) -> np.ma.MaskedArray:
-    numbers = values.float().cpu().numpy()
-    return np.ma.array(numbers, mask=hidden | np.isnan(numbers))
-
-
-def right_guesses(chain: Sequence[Queries], trajectory: Trajectory) -> np.ndarray:
-    """Which guesses of a feed, depth by depth over the first anchors, are the trajectory's tokens; (anchor, depth)."""
-    reply = trajectory.ids[trajectory.prompt_length :].numpy()
-    drafted = [queries.guesses.drafted.cpu().numpy() for queries in chain]
-    return np.stack([guesses == reply[depth : depth + len(guesses)] for depth, guesses in enumerate(drafted, 1)], axis=1)
-
-
-def rounds_to_end(drafted: Drafted | None, trajectory: Trajectory, depth: int) -> list[int]:
-    """Rounds in which decoding comes to the text's end, those included whose chains reach past it, for every draft length `1 .. depth`;
-    none where the first reply token, which comes without a draft, is the last. drafted: with the anchors up to the end.
+def rounds_to_end(drafted: Drafted, texts: Sequence[Trajectory], depth: int) -> list[list[int]]:
+    """Of each text the rounds in which decoding comes to its end, those included whose chains reach past it, for every draft length `1 ..
+    depth`. drafted: with the anchors up to the end.
     """
-    if drafted is None:
-        return [0] * depth
-    kept = leading_matches(right_guesses(drafted.forced, trajectory)) if drafted.n_anchors else np.zeros(0, dtype=np.int64)
-    behind = kept[:0] if drafted.kept_behind is None else drafted.kept_behind.cpu().numpy()
-    return walk_counts(np.concatenate([kept, behind]), depth)[0].tolist()  # type: ignore[no-any-return]
+    right = right_guesses(drafted.forced, drafted.anchors, texts) if drafted.n_anchors else [np.zeros((0, depth), dtype=bool)] * len(texts)
+    behind = np.zeros(0, dtype=np.int64) if drafted.kept_behind is None else drafted.kept_behind.cpu().numpy()
+    ends = np.cumsum(np.subtract(drafted.every.counts, drafted.anchors.counts))
+    parts = np.split(behind, ends[:-1])
+    return [walk_counts(np.concatenate([leading_matches(one), part]), depth)[0].tolist() for one, part in zip(right, parts, strict=True)]
 
 
 def trajectory_columns(trajectory: Trajectory, horizon: int, sink: int | None, rounds: Sequence[int] | None = None) -> Columns:
@@ -223,23 +273,35 @@ def _entropies(trajectory: Trajectory) -> Sequence[float | None]:
 
 
 @torch.inference_mode()
-def stream_columns(trajectory: Trajectory, drafter: SelfFeedingDrafter | MtpModules | Block, condition: Condition) -> Columns:
-    """Rows of `streams`: each stream that the drafter captures, and the fused input."""
-    boundaries = drafter.boundaries
-    rows = {boundary: trajectory.streams[boundary] for boundary in boundaries}
-    fused = state_rms(drafter.fuse(rows))
-    levels = [*(state_rms(rows[boundary]) for boundary in boundaries), fused]
-    added = [*(state_rms(part) for part in drafter.contributions(rows)), fused]
-    count = len(levels)
+def stream_columns(texts: Sequence[Trajectory], drafter: SelfFeedingDrafter | MtpModules | Block, condition: Condition) -> list[Columns]:
+    """Of each text its rows of `streams`: each stream that the drafter captures, and the fused input."""
+    boundaries, counts = drafter.boundaries, [len(text.text.ids) - 1 for text in texts]
+    rows = packed_streams(texts, counts, boundaries)
+    fused = drafter.fuse(rows)
+    levels = torch.stack([state_rms(stream) for stream in (*(rows[boundary] for boundary in boundaries), fused)])
+    added = torch.stack([state_rms(part) for part in (*drafter.contributions(rows), fused)])
+    packing = Packing(tuple(counts), fused.device)
+    first = levels[:, packing.sent(np.asarray(packing.offsets[:-1]))]
+    behind, later = Packing(tuple(count - 1 for count in counts), fused.device), packing.sent(np.flatnonzero(packing.places > 0))
+    told = torch.stack([means(behind, levels[:, later]), first, means(behind, added[:, later])]).cpu().numpy()
+    return [
+        _streams(text, boundaries, condition, count - 1, told[..., number])
+        for number, (text, count) in enumerate(zip(texts, counts, strict=True))
+    ]
+
+
+def _streams(text: Trajectory, boundaries: Sequence[int], condition: Condition, rows: int, told: np.ndarray) -> Columns:
+    """told: (3, stream), the mean RMS of a stream, that of its first row, and the mean of what it adds."""
+    count = told.shape[1]
     return {
         "probe": [condition.probe] * count,
         "condition": [condition.name] * count,
-        "prompt": [trajectory.prompt.id] * count,
-        "turn": [trajectory.turn] * count,
+        "prompt": [text.prompt.id] * count,
+        "turn": [text.turn] * count,
         "stream": [*(f"boundary {boundary}" for boundary in boundaries), "fused"],
         "place": list(range(count)),
-        "rows": [len(fused) - 1] * count,
-        "rms": [float(level[1:].mean()) for level in levels],
-        "first_row_rms": [float(level[0]) for level in levels],
-        "added_rms": [float(level[1:].mean()) for level in added],
+        "rows": [rows] * count,
+        "rms": told[0],
+        "first_row_rms": told[1],
+        "added_rms": told[2],
     }

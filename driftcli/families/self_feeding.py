@@ -85,6 +85,10 @@ class SelfFeedingDrafter(Protocol):
         """Its decoder layers in order."""
 
     @property
+    def head(self) -> Tensor:
+        """Its output projection (draft vocabulary, width)."""
+
+    @property
     def boundaries(self) -> tuple[int, ...]:
         """Boundaries of the target's streams that it reads, in the order it reads them."""
 
@@ -93,6 +97,9 @@ class SelfFeedingDrafter(Protocol):
 
     def rope(self, rows: int) -> RopeTables:
         """RoPE tables for the rows of one trajectory; frequencies that depend on the length are fixed by `rows`."""
+
+    def ropes(self, rows: Sequence[int]) -> RopeTables:
+        """The same of several texts, one text's rows behind the other's, each fixed by its own."""
 
     def fuse(self, streams: Mapping[int, Tensor]) -> Tensor:
         """The first state of every row from the target's streams, (row, target width) each -> (row, width)."""

@@ -6,8 +6,9 @@ generation config are set aside.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Protocol
 
 import torch
@@ -16,9 +17,11 @@ from transformers import Cache, GenerationConfig, PreTrainedModel, PreTrainedTok
 
 from driftcli.target.capture import StreamCapture
 from driftcli.target.decoding import decodable, decoded
-from driftcli.target.target import Reading, Writing
+from driftcli.target.target import Reading, Unread, Writing
+from driftcli.target.together import at_once, room, together
 
 CHUNK = 512  # tokens of a text that the target reads at once: masks and activations of a long one would not fit (chosen by us)
+LENGTH_DEPENDENT = ("dynamic", "longrope")
 LEAST = torch.finfo(torch.float32).min  # of a token that is ruled out, below the best one: finite, and without weight
 
 
@@ -118,30 +121,96 @@ def until_end(reply: list[int], ends: Sequence[int | None]) -> list[int]:
     return reply[: stop + 1]
 
 
+def read_all(target: Weights, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float) -> Iterator[Reading]:
+    """As the contract of a target: texts that follow one another are read side by side, as many as there is room for.
+
+    One by one where the target turns tokens by how long a text is, so that its streams would depend on a longer one beside it.
+    """
+    alone = turns_by_length(target.model.config.get_text_config().to_dict())
+    most = 1 if alone else room(target.device, len(target.embedding))
+    for some in together([len(text.ids) for text in texts], most):
+        yield from read(target, texts[some], boundaries, temperature)
+
+
+def turns_by_length(settings: Mapping[str, object]) -> bool:
+    """Whether a config, or some kind of layer in it, names a RoPE type whose frequencies depend on the length."""
+    nested = (value for value in settings.values() if isinstance(value, Mapping))
+    return settings.get("rope_type", settings.get("type")) in LENGTH_DEPENDENT or any(map(turns_by_length, nested))
+
+
 @torch.inference_mode()
-def read(target: Weights, ids: Sequence[int], prompt_length: int, boundaries: Sequence[int], temperature: float) -> Reading:
-    """The target's streams at `boundaries` on a text, and its probability and entropy at every reply token: one pass, in chunks."""
-    whole, start = torch.tensor(ids), prompt_length
-    probs, entropies, choices, cache = [], [], [], None
-    with StreamCapture(target.decoder, target.layers, boundaries, len(whole)) as capture:
-        for at in range(0, len(whole) - 1, CHUNK):
-            chunk = whole[at : min(at + CHUNK, len(whole) - 1)]
+def read(target: Weights, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float) -> list[Reading]:
+    """The target's streams at `boundaries` on texts, and its probability and entropy at every reply token: one pass, in chunks.
+
+    Shorter texts are filled up behind their end, which nothing before it sees.
+    """
+    longest = max(len(text.ids) for text in texts)
+    whole = torch.tensor([[*text.ids, *[0] * (longest - len(text.ids))] for text in texts])
+    asked, found, cache = list[Tensor](), list[Tensor](), None
+    with StreamCapture(target.decoder, target.layers, boundaries, longest - 1) as capture, _Asked(target) as head:
+        for at in range(0, longest - 1, CHUNK):
+            end = min(at + CHUNK, longest - 1)
+            places = _replied(texts, at, end)
+            lowest = int(places[1].min()) if places.numel() else end - 1
+            head.rows = places[0] * (end - lowest) + places[1] - lowest if places.numel() else torch.zeros(1, dtype=torch.long)
             out = target.model(
-                chunk[None].to(target.device),
-                use_cache=len(whole) - 1 > CHUNK,
-                logits_to_keep=max(1, min(len(chunk), at + len(chunk) - start + 1)),
+                whole[:, at:end].to(target.device),
+                use_cache=longest - 1 > CHUNK,
+                logits_to_keep=end - lowest,
                 **target.continuing(cache),
             )
             cache = out.past_key_values
-            wanted = whole[at + 1 : at + 1 + len(chunk)][-out.logits.shape[1] :].to(out.logits.device)
-            if at + len(chunk) < start:
-                continue
-            prob, entropy = prob_and_entropy(out.logits[0] / temperature, wanted)
-            probs.append(prob.cpu())
-            entropies.append(entropy.cpu())
-            choices.append(out.logits[0].argmax(-1).cpu())
-        streams = {boundary: stream[0] for boundary, stream in capture.take().items()}
-    return Reading(torch.cat(probs), torch.cat(entropies), torch.cat(choices), streams)
+            if places.numel():
+                asked.append(places)
+                found.append(_said(head.among(out.logits), whole[places[0], places[1] + 1], temperature))
+        streams = capture.take()
+    places, said = torch.cat(asked, dim=1), torch.cat(found, dim=1).cpu()
+    return [_reading(number, len(text.ids), said[:, places[0] == number], streams) for number, text in enumerate(texts)]
+
+
+class _Asked:
+    """Context in which the output head is given only some of the rows that come to it, (row,), of all texts one behind the other."""
+
+    def __init__(self, target: Weights) -> None:
+        self._head: nn.Module = target.model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        self.rows = torch.zeros(1, dtype=torch.long)
+
+    def __enter__(self) -> _Asked:
+        self._hook = self._head.register_forward_pre_hook(self._pick)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._hook.remove()
+
+    def _pick(self, _: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (self._of(args[0])[None], *args[1:])
+
+    def _of(self, given: Tensor) -> Tensor:
+        return given.flatten(0, 1)[self.rows.to(given.device)]
+
+    def among(self, logits: Tensor) -> Tensor:
+        """The logits of the rows, (row, vocabulary), also of a model that multiplies with the head's weights and never calls it."""
+        return logits[0] if logits.shape[:2] == (1, len(self.rows)) else self._of(logits)
+
+
+def _replied(texts: Sequence[Unread], start: int, end: int) -> Tensor:
+    """Numbers of texts and positions from `start` on, before `end`, that a reply token follows; (2, position)."""
+    spans = [range(max(start, text.prompt_length - 1), min(end, len(text.ids) - 1)) for text in texts]
+    return torch.tensor([[number, at] for number, span in enumerate(spans) for at in span], dtype=torch.long).view(-1, 2).T
+
+
+def _said(logits: Tensor, wanted: Tensor, temperature: float) -> Tensor:
+    """Of queries (query, vocabulary) the probability of their wanted tokens, the entropy, and first choices; (3, query)."""
+    wanted, few = wanted.to(logits.device), max(1, at_once(logits.device) // logits.shape[-1])
+    parts = []
+    for some, tokens in zip(torch.split(logits, few), torch.split(wanted, few), strict=True):
+        parts.append(torch.stack([*prob_and_entropy(some if temperature == 1 else some / temperature, tokens), some.argmax(-1).float()]))
+    return torch.cat(parts, dim=1)
+
+
+def _reading(number: int, length: int, said: Tensor, streams: Mapping[int, Tensor]) -> Reading:
+    """What was said of one text, (3, reply token), and its part of the streams."""
+    return Reading(said[0], said[1], said[2].long(), {boundary: stream[number, : length - 1] for boundary, stream in streams.items()})
 
 
 def prob_and_entropy(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:

@@ -38,7 +38,7 @@ from driftcli.sources.files import Json, Source, holds_weights, read_config, rea
 from driftcli.sources.tensors import require_finite
 from driftcli.target.facts import TargetFacts, check_declared
 from driftcli.target.gpus import fits
-from driftcli.target.in_process import read, written
+from driftcli.target.in_process import read_all, written
 from driftcli.target.target import Reading, Unread, Writing
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -144,8 +144,8 @@ class LanguageModel:
         return written(self, prompts, writing)
 
     def read_all(self, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float = 1.0) -> Iterator[Reading]:
-        """As the contract of a target, alone and in chunks: what a drafter sees of a text is the same in whatever company."""
-        return (read(self, text.ids, text.prompt_length, boundaries, temperature) for text in texts)
+        """As the contract of a target, some side by side, in chunks."""
+        return read_all(self, texts, boundaries, temperature)
 
     def continuing(self, cache: Cache | None) -> dict[str, Cache | None]:
         """The argument by which the model goes on from a cache: transformers 5.24 renamed it, and warns of the old name."""

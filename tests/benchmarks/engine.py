@@ -35,9 +35,10 @@ from transformers.utils import logging as transformers_logging
 
 from driftcli.conditions import DraftSettings
 from driftcli.domain import Prompt, RunSpec
-from driftcli.engine import chains, run
-from driftcli.engine.attention import CANDIDATES, LABELS, Keys, Masses, Sight
-from driftcli.engine.chains import draft_chains
+from driftcli.engine import cells, chains
+from driftcli.engine.attention import CANDIDATES, LABELS, Keys, Masses, Shared, Sight, attention_blocks
+from driftcli.engine.chains import draft_together
+from driftcli.engine.packing import Packing
 from driftcli.engine.run import Job, measure
 from driftcli.engine.texts import write_texts
 from driftcli.engine.trajectories import Trajectory, read_text
@@ -46,7 +47,9 @@ from driftcli.families.self_feeding import RopeTables
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.report.json import render
 from driftcli.report.verdict import judge
+from driftcli.target import in_process
 from driftcli.target.in_process import plain_decoding
+from driftcli.target.together import room, together
 from driftcli.texts.prompts import builtin_prompts, content_hash, limited
 from driftcli.traces.reader import read_run
 from driftcli.traces.writer import RunFolder
@@ -62,11 +65,11 @@ GIVING_BACK = {"MALLOC_MMAP_THRESHOLD_": str(1 << 18)}  # glibc: larger blocks l
 NAIVE_GOAL, STATISTICS_GOAL, DIAGNOSIS_GOAL = 20.0, 1.5, 1.5
 LINEAR = 1.25  # the last increment over the mean of the increments from 512 tokens on: 1 when linear, 1.7 when quadratic (chosen by us)
 STAGES = {  # what a baseline diagnosis calls, by the name that the profile prints
-    "generation": (run, "write_texts"),
-    "reading the texts": (run, "read_text"),
-    "chains": (run, "draft"),
-    "rows": (run, "cell_rows"),
-    "streams": (run, "stream_columns"),
+    "generation": (cells, "write_texts"),
+    "reading the texts": (in_process, "read"),
+    "chains": (cells, "draft"),
+    "rows": (cells, "cell_rows"),
+    "streams": (cells, "stream_columns"),
     "writing": (RunFolder, "write_cell"),
 }
 
@@ -117,60 +120,74 @@ def lone_chain(drafter: Eagle3, trajectory: Trajectory, anchor: int, cache: Cach
     return torch.cat(guesses)
 
 
-def bare_attend(query: Tensor, fresh: Keys, chain: Keys | None, sight: Sight, _: Tensor, tail: int, scale: float) -> tuple[Tensor, Masses]:
+def bare_attend(
+    query: Tensor, queries: Packing, shared: Shared, chain: Keys | None, sight: Sight, tail: int, scale: float, _: Tensor | None = None
+) -> tuple[Tensor, Masses]:
     """What `attend` gives, with nothing measured: the masses are empty."""
-    heads, queries, size = query.shape
-    groups, rows = heads // fresh.key.shape[0], fresh.key.shape[1]
-    index = torch.arange(rows)
-    seen = (index <= sight.last[:, None]) & (index >= sight.lowest[:, None])
-    label, first, last = (query.new_zeros(1, heads, queries, n) for n in (len(LABELS), CANDIDATES, tail))
-    masses = Masses(label, first, last, query.new_zeros(1, heads, queries))
-    if chain is None:
-        out = F.scaled_dot_product_attention(
-            query[None], fresh.key[None], fresh.value[None], seen[None, None], scale=scale, enable_gqa=True
-        )
-        return out[0].transpose(0, 1).flatten(1), masses
-    grouped = (query * scale).view(-1, groups, queries, size)
-    scores = (grouped.flatten(1, 2) @ fresh.key.transpose(1, 2)).view(*grouped.shape[:3], rows).masked_fill_(~seen, -torch.inf)
-    own = (grouped.transpose(1, 2) @ chain.key.transpose(2, 3)).transpose(1, 2)
-    shares = torch.cat([scores, own], dim=-1).softmax(-1)
-    out = (shares[..., :rows].flatten(1, 2) @ fresh.value).view(*grouped.shape[:3], -1)
-    out = out + (shares[..., rows:].transpose(1, 2) @ chain.value).transpose(1, 2)
-    return out.flatten(0, 1).transpose(0, 1).flatten(1), masses
+    heads, count, _size = query.shape
+    label, first, last = (query.new_zeros(1, heads, count, n) for n in (len(LABELS), CANDIDATES, tail))
+    masses, outputs = Masses(label, first, last, query.new_zeros(1, heads, count)), []
+    for block in attention_blocks(queries, heads, max(sight.reach) + (0 if chain is None else chain.key.shape[2])):
+        keys, padded = shared.part(block.texts, sight.reach), block.packing.side_by_side(query[:, block.items], 1).transpose(0, 1)
+        seen, values = ~sight.part(block).hidden(keys.key.shape[2]), keys.value[..., : keys.size]
+        if chain is None:
+            out = F.scaled_dot_product_attention(padded, keys.key, values, seen[:, None], scale=scale, enable_gqa=True)
+            outputs.append(block.packing.behind_one_another(out.transpose(1, 2), 0).flatten(1))
+            continue
+        own = [block.packing.side_by_side(part[:, block.items], 1).transpose(0, 1) for part in (chain.key, chain.value)]
+        outputs.append(block.packing.behind_one_another(bare_block(padded * scale, keys.key, values, seen, own), 0))
+    return torch.cat(outputs), masses
 
 
-def measured(drafter: Eagle3, trajectory: Trajectory, *, free: bool = False) -> Tensor:
+def bare_block(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, own: Sequence[Tensor]) -> Tensor:
+    """Attention output (text, query, head * size) of a block's chains."""
+    grouped = torch.unflatten(query, 1, (key.shape[1], -1))
+    scores = torch.unflatten(grouped.flatten(2, 3) @ key.transpose(2, 3), 2, grouped.shape[2:4])
+    scores = scores.masked_fill_(~seen[:, None, None], -torch.inf)
+    ahead = (grouped.transpose(2, 3) @ own[0].transpose(3, 4)).transpose(2, 3)
+    shares = torch.cat([scores, ahead], dim=-1).softmax(-1)
+    rows = key.shape[2]
+    out = torch.unflatten(shares[..., :rows].flatten(2, 3) @ value, 2, grouped.shape[2:4])
+    out = out + (shares[..., rows:].transpose(2, 3) @ own[1]).transpose(2, 3)
+    return out.flatten(1, 2).transpose(1, 2).flatten(2)
+
+
+def measured(drafter: Eagle3, texts: Sequence[Trajectory], *, free: bool = False) -> Tensor:
     """The engine's chains as a diagnosis drafts them: target ids (anchor, depth) of the forced feed."""
-    drafted = draft_chains(drafter, trajectory, DraftSettings(depth=DEPTH), DEPTH, free=free)
-    return torch.stack([queries.guesses.drafted for queries in drafted.forced], dim=1)
+    most = room(drafter.head.device, len(drafter.embedding))
+    parts = [texts[some] for some in together([len(text.ids) for text in texts], most)]
+    drafted = [draft_together(drafter, some, DraftSettings(depth=DEPTH), DEPTH, free=free) for some in parts]
+    return torch.cat([torch.stack([queries.guesses.drafted for queries in one.forced], dim=1) for one in drafted])
 
 
-def bare(drafter: Eagle3, trajectory: Trajectory) -> Tensor:
+def bare(drafter: Eagle3, texts: Sequence[Trajectory]) -> Tensor:
     """The same without attention statistics."""
     with patch.object(chains, "attend", bare_attend):
-        return measured(drafter, trajectory)
+        return measured(drafter, texts)
+
+
+def naive(drafter: Eagle3, texts: Sequence[Trajectory], *, from_scratch: bool) -> Tensor:
+    """The same of every so many anchors, drafted one by one."""
+    return torch.cat([lone_chains(drafter, text, from_scratch=from_scratch) for text in texts])
 
 
 def drafting(drafter: Eagle3, texts: Sequence[Trajectory], repeats: int) -> None:
     """Print anchors a second of the engine, bare and measured, and of the naive loops."""
-    loops: dict[str, Callable[[Trajectory], Tensor]] = {
-        "engine": partial(measured, drafter),
-        "and free feed": partial(measured, drafter, free=True),
-        "bare": partial(bare, drafter),
-        "lone chains": partial(lone_chains, drafter, from_scratch=False),
-        "from scratch": partial(lone_chains, drafter, from_scratch=True),
+    texts = sorted((text for text in texts if text.n_anchors(DEPTH)), key=lambda text: len(text.ids))
+    loops: dict[str, Callable[[], Tensor]] = {
+        "engine": partial(measured, drafter, texts),
+        "and free feed": partial(measured, drafter, texts, free=True),
+        "bare": partial(bare, drafter, texts),
+        "lone chains": partial(naive, drafter, texts, from_scratch=False),
+        "from scratch": partial(naive, drafter, texts, from_scratch=True),
     }
-    seconds, drafted = dict.fromkeys(loops, 0.0), dict.fromkeys(loops, 0)
-    for text in texts:
-        expected = measured(drafter, text)
-        for name, loop in loops.items():
-            ids = loop(text)
-            assert torch.equal(ids, expected if len(ids) == len(expected) else expected[::STRIDE]), (
-                f"{name}: other tokens, {text.prompt.id}"
-            )
-            drafted[name] += len(ids)
-        for name, spent in fastest({name: partial(loop, text) for name, loop in loops.items()}, repeats).items():
-            seconds[name] += spent
+    expected, drafted = measured(drafter, texts), dict[str, int]()
+    strided = torch.cat([part[::STRIDE] for part in torch.split(expected, [text.n_anchors(DEPTH) for text in texts])])
+    for name, loop in loops.items():
+        ids = loop()
+        assert torch.equal(ids, expected if len(ids) == len(expected) else strided), f"{name}: other tokens"
+        drafted[name] = len(ids)
+    seconds = fastest(loops, repeats)
     rates = {name: drafted[name] / seconds[name] for name in loops}
     print(f"\ndrafting, depth {DEPTH}, {len(texts)} texts, {drafted['engine']} anchors; anchors a second")
     for name, rate in rates.items():
@@ -183,8 +200,7 @@ def drafting(drafter: Eagle3, texts: Sequence[Trajectory], repeats: int) -> None
 def profiled(drafter: Eagle3, texts: Sequence[Trajectory]) -> None:
     """Print the operations that the chains spend their time in."""
     with torch.profiler.profile() as profile:
-        for text in texts:
-            measured(drafter, text)
+        measured(drafter, texts)
     events = sorted(profile.key_averages(), key=lambda event: -event.self_cpu_time_total)
     whole = sum(event.self_cpu_time_total for event in events)
     print("\nwhere the chains' time goes, by operation (mm: projections, MLP and output head; bmm: attention)")
@@ -256,8 +272,8 @@ def staged(seconds: dict[str, float]) -> Iterator[None]:
 @contextmanager
 def without_free_feed() -> Iterator[None]:
     """The baseline drafts no free feed inside."""
-    draft = run.draft
-    with patch.object(run, "draft", lambda *args, **options: draft(*args, **{**options, "free": False})):
+    draft = cells.draft
+    with patch.object(cells, "draft", lambda *args, **options: draft(*args, **{**options, "free": False})):
         yield
 
 

@@ -13,8 +13,7 @@ from torch import Tensor
 from driftcli.conditions import DraftSettings, Wiring
 from driftcli.domain import REGIONS, System
 from driftcli.engine.block_chains import draft_blocks
-from driftcli.engine.chains import Drafted
-from driftcli.engine.rows import region_shares
+from driftcli.engine.drafted import Drafted
 from driftcli.engine.trajectories import Trajectory
 from driftcli.families.block.alternatives import alternatives
 from driftcli.families.block.declaration import declare_block
@@ -24,6 +23,7 @@ from driftcli.families.formats import detect
 from driftcli.sources.checkpoint import open_checkpoint
 from driftcli.sources.files import Source
 from driftcli.target.language_model import LanguageModel, load_language_model
+from tests.engine.regions import shares_of
 from tests.families.block.cases import CASES, write
 from tests.golden.steps.seeds import seeded_ids, seeded_stream
 from tests.layouts import write_layout_target
@@ -191,7 +191,7 @@ def test_regions_of_blocks_and_of_their_controls_sum_to_one_and_are_cut_alike(na
     labels = trajectory(block.boundaries).labels
     for depth in range(1, 5):
         for queries, fresh in ((drafted.forced[depth - 1], False), (drafted.control(depth), True)):
-            shares = region_shares(queries.masses, None, labels, drafted.ahead(queries, depth, fresh=fresh))
+            shares = shares_of(queries.masses, None, labels, drafted.ahead(queries, depth, fresh=fresh))
             total = sum(shares[region] for region in REGIONS if region in shares)
             torch.testing.assert_close(total, torch.ones_like(total))  # type: ignore[arg-type]
     torch.testing.assert_close(drafted.control(1).masses.label, drafted.forced[0].masses.label)

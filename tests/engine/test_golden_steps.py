@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from driftcli.conditions import DraftSettings, Wiring
-from driftcli.engine.chains import Drafted, draft_chains
+from driftcli.engine.chains import draft_chains
+from driftcli.engine.drafted import Drafted
 from driftcli.engine.trajectories import Trajectory
 from driftcli.families.eagle.eagle1 import Eagle
 from driftcli.families.eagle.eagle3 import Eagle3

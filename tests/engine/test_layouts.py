@@ -10,10 +10,11 @@ import torch
 from transformers import LlamaForCausalLM
 
 from driftcli.conditions import DraftSettings
-from driftcli.engine.chains import Drafted, draft_chains
-from driftcli.engine.rows import region_shares
+from driftcli.engine.chains import draft_chains
+from driftcli.engine.drafted import Drafted
 from driftcli.engine.trajectories import Trajectory
 from driftcli.loading.pair import LoadedPair, load_pair
+from tests.engine.regions import shares_of
 from tests.engine.test_chains import assert_same
 from tests.layouts import LAYOUTS, Layout, layout
 from tests.reference import Lone, target_streams
@@ -77,7 +78,7 @@ def test_attention_of_every_layer_equals_the_lone_chains(
     place = drafted.n_anchors - 1
     _, steps = alone(place, True)
     for depth, (step, queries) in enumerate(zip(steps, drafted.forced, strict=True), 1):
-        shares = region_shares(queries.masses, None, trajectory.labels[1:], None)
+        shares = shares_of(queries.masses, None, trajectory.labels[1:], None)
         for layer, (attention, rows) in enumerate(zip(step.attention, step.rows, strict=True)):
             ahead = torch.tensor([row + 1 > trajectory.prompt_length + place for row in rows])
             torch.testing.assert_close(
@@ -93,7 +94,7 @@ def test_the_laws_hold(name: str, reading: str, run: Run) -> None:
     assert torch.equal(drafted.forced[0].state, drafted.control(1).state)
     for depth in range(1, DEPTH + 1):
         for queries, ahead in ((drafted.forced[depth - 1], None), (drafted.free[depth - 1], None), (drafted.control(depth), depth - 1)):
-            shares = region_shares(queries.masses, 0, trajectory.labels[1:], ahead)
+            shares = shares_of(queries.masses, 0, trajectory.labels[1:], ahead)
             total = sum(share for region, share in shares.items() if region != "recent")
             torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-5)
 

@@ -11,12 +11,13 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from transformers.generation.candidate_generator import AssistedCandidateGenerator
 
 from driftcli.conditions import DraftSettings
-from driftcli.engine.chains import Drafted
+from driftcli.engine.drafted import Drafted
 from driftcli.engine.lm_chains import draft_lm_chains
-from driftcli.engine.rows import region_shares, rounds_to_end
+from driftcli.engine.rows import rounds_to_end
 from driftcli.engine.trajectories import Trajectory
 from driftcli.loading.pair import LoadedPair
 from driftcli.statistics.walks import leading_matches
+from tests.engine.regions import shares_of
 from tests.tiny import prompts, trajectories
 
 DEPTH = 4
@@ -72,7 +73,7 @@ def test_rounds_to_the_end_of_a_text_are_those_of_a_plain_loop(
                 DEPTH,
             )
             rounds += 1
-        assert rounds_to_end(result, trajectory, DEPTH)[-1] == rounds
+        assert rounds_to_end(result, [trajectory], DEPTH)[0][-1] == rounds
 
 
 @torch.inference_mode()
@@ -82,7 +83,7 @@ def test_forced_attention_equals_the_eager_attention_of_transformers(drafted: li
     assert len(maps) == result.fresh.masses.label.shape[0]
     names, labels = ("template", "prompt", "verified"), trajectory.labels
     for depth in range(1, DEPTH + 1):
-        found = region_shares(result.forced[depth - 1].masses, 0, labels, depth - 1)
+        found = shares_of(result.forced[depth - 1].masses, 0, labels, depth - 1)
         for place in (0, result.n_anchors - 1):
             anchor = trajectory.prompt_length + place
             for layer, attention in enumerate(maps):
@@ -100,14 +101,14 @@ def test_chain_and_control_are_one_computation(drafted: list) -> None:
         for depth in range(1, DEPTH + 1):
             chain, control = result.forced[depth - 1], result.control(depth)
             assert torch.equal(chain.guesses.drafted, control.guesses.drafted)
-            shares = [region_shares(q.masses, 0, trajectory.labels, depth - 1) for q in (chain, control)]
+            shares = [shares_of(q.masses, 0, trajectory.labels, depth - 1) for q in (chain, control)]
             assert all(torch.equal(shares[0][name], shares[1][name]) for name in shares[0])
 
 
 def test_free_attention_has_every_drafted_token_ahead(drafted: list) -> None:
     trajectory, result = drafted[0]
     for depth, queries in enumerate(result.free, 1):
-        shares = region_shares(queries.masses, None, trajectory.labels, None)
+        shares = shares_of(queries.masses, None, trajectory.labels, None)
         torch.testing.assert_close(
             sum(s for name, s in shares.items() if name != "recent"), torch.ones_like(shares["ahead"]), rtol=0, atol=1e-5
         )

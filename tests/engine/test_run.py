@@ -174,7 +174,7 @@ def test_whoever_waits_is_told_which_replies_are_written_and_how_far_they_are(pa
     for batch in ("replies 1-3 of 7", "replies 4-6 of 7", "reply 7 of 7"):
         tokens = [now.removeprefix(f"writing {batch}, ") for now in words if now.startswith(f"writing {batch}, ")]
         assert tokens == [f"{number} of up to 16 tokens" for number in range(1, len(tokens) + 1)] and tokens
-    assert words.count("drafting on text 2 of 3") == 2 and words.count("") == 3
+    assert words.count("drafting on texts 1-3 of 3") == 2 and words.count("") == 3
 
 
 def _measure_in_child(models: str, out: str) -> None:

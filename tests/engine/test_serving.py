@@ -11,7 +11,8 @@ from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from driftcli.conditions import DraftSettings
 from driftcli.engine.block_chains import draft_blocks
-from driftcli.engine.chains import Drafted, draft_chains
+from driftcli.engine.chains import draft_chains
+from driftcli.engine.drafted import Drafted
 from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.serving import ServedTarget, serve
 from driftcli.engine.trajectories import Trajectory

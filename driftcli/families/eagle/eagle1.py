@@ -8,7 +8,7 @@ Sources: Li et al. 2024 (arXiv:2401.15077, arXiv:2406.16858); Zhang et al. 2024 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -19,7 +19,7 @@ from transformers import LlamaConfig
 from driftcli.conditions import Wiring
 from driftcli.families.layers import DecoderLayer, Linear
 from driftcli.families.others import Others
-from driftcli.families.rotary import rope_tables
+from driftcli.families.rotary import rope_of_all, rope_tables
 from driftcli.families.self_feeding import Finished, Flow, RopeTables
 
 
@@ -52,6 +52,10 @@ class Eagle:
     def rope(self, rows: int) -> RopeTables:
         """RoPE tables for rows `0 .. rows - 1`."""
         return rope_tables(self.rope_config, rows, self.head.device)
+
+    def ropes(self, rows: Sequence[int]) -> RopeTables:
+        """The same of several texts."""
+        return rope_of_all(self.rope_config, rows, self.head.device)
 
     def fuse(self, streams: Mapping[int, Tensor]) -> Tensor:
         """The target's feature as it is."""

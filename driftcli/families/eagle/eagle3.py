@@ -10,7 +10,7 @@ Sources: Li et al. 2025 (arXiv:2503.01840); Eldenk et al. (arXiv:2605.09992).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -21,7 +21,7 @@ from transformers import LlamaConfig
 from driftcli.conditions import Feedback, Norm, Wiring
 from driftcli.families.layers import DecoderLayer, rms_norm
 from driftcli.families.others import Others
-from driftcli.families.rotary import rope_tables
+from driftcli.families.rotary import rope_of_all, rope_tables
 from driftcli.families.self_feeding import Finished, Flow, RopeTables
 from driftcli.families.vocabulary import DraftVocabulary
 
@@ -105,6 +105,10 @@ class Eagle3:
     def rope(self, rows: int) -> RopeTables:
         """RoPE tables for rows `0 .. rows - 1`."""
         return rope_tables(self.rope_config, rows, self.head.device)
+
+    def ropes(self, rows: Sequence[int]) -> RopeTables:
+        """The same of several texts."""
+        return rope_of_all(self.rope_config, rows, self.head.device)
 
     def fuse(self, streams: Mapping[int, Tensor]) -> Tensor:
         """fc over the streams side by side, normed first where the head has norms for them."""

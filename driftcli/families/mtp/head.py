@@ -19,7 +19,7 @@ from transformers import LlamaConfig
 from driftcli.conditions import Feedback, HalvesOrder, Wiring
 from driftcli.families.layers import GAINS, DecoderLayer, GroupedAttention, Linear, rms_norm
 from driftcli.families.others import Others
-from driftcli.families.rotary import rope_tables
+from driftcli.families.rotary import rope_of_all, rope_tables
 from driftcli.families.self_feeding import Finished, Flow, RopeTables
 
 AROUND = ("embedding_gain", "hidden_gain", "final_gain")
@@ -95,6 +95,10 @@ class Mtp:
             nothing = torch.zeros(rows, 0, device=self.head.device)
             return RopeTables(nothing, nothing)
         return rope_tables(self.rope_config, rows, self.head.device)
+
+    def ropes(self, rows: Sequence[int]) -> RopeTables:
+        """The same of several texts."""
+        return self.rope(sum(rows)) if self.rope_config is None else rope_of_all(self.rope_config, rows, self.head.device)
 
     def fuse(self, streams: Mapping[int, Tensor]) -> Tensor:
         """The target's hidden state as it is."""

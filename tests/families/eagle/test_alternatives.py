@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from driftcli.conditions import DraftSettings, Wiring
-from driftcli.engine.chains import Drafted, draft_chains
+from driftcli.engine.chains import draft_chains
+from driftcli.engine.drafted import Drafted
 from driftcli.engine.trajectories import Trajectory
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.sources.files import Json

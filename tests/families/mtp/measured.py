@@ -66,7 +66,7 @@ def both(pair: LoadedPair, witness: Witness) -> Iterator[tuple[Tensor, Tensor, T
     for text in texts[:2]:
         streams, ids = Streams(text.streams[layers], text.streams[layers + 1]), text.ids
         settings = DraftSettings(depth=len(pair.drafter.modules) if isinstance(pair.drafter, MtpModules) else DEPTH)
-        drafted = draft(pair, text, settings, settings.depth, free=False)
+        drafted = draft(pair, [text], settings, settings.depth, free=False)
         for place in (0, drafted.n_anchors - 1):
             chain = witness.chain(ids, streams, text.prompt_length + place, settings.depth)
             for depth, queries in enumerate(drafted.forced):

@@ -70,8 +70,9 @@ def test_the_engine_keeps_as_many_drafts_a_round_as_transformers_does(loop: Loop
     ids, first = torch.tensor(last.ids), len(loop.rounds[0].ids) - 1
     layers, streams = len(pair.target.layers), read_streams(loop.target, ids)
     text = bare_trajectory("p", ids, first, {layers: streams.pre, layers + 1: streams.post})
-    drafted = draft(pair, text, DraftSettings(depth=depth), depth, free=False)
-    kept = leading_matches(right_guesses(drafted.forced, text))
+    drafted = draft(pair, [text], DraftSettings(depth=depth), depth, free=False)
+    (right,) = right_guesses(drafted.forced, drafted.anchors, [text])
+    kept = leading_matches(right)
     turns = [turn for turn in loop.rounds if len(turn.drafted) == depth and len(turn.ids) - 1 - first < drafted.n_anchors]
     assert len(turns) > 4
     for turn in turns:

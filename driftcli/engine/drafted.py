@@ -1,0 +1,162 @@
+"""What chains gave: guesses, attention and states by query, of several texts one behind the other; and how texts are laid out for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from driftcli.engine.attention import LABELS, Masses
+from driftcli.engine.packing import Packing
+from driftcli.engine.trajectories import Trajectory
+from driftcli.target.together import at_once
+
+LEAST = torch.finfo(torch.float32).min  # of a token that is ruled out, below the best one: finite, and without weight
+
+
+@dataclass(frozen=True, slots=True)
+class Guesses:
+    """What a set of queries proposed: target ids, the drafter's probability of them and of the wanted tokens (NaN outside its vocabulary),
+    and the entropy of its distribution in nats; (query,) each.
+    """
+
+    drafted: Tensor
+    draft_prob: Tensor
+    wanted_prob: Tensor
+    entropy: Tensor
+
+    @classmethod
+    def of(cls, scores: Tensor, wanted: Tensor, temperature: float = 1.0) -> Guesses:
+        """First choices, as draft ids, by scores (query, draft vocabulary). wanted: draft ids, -1 for none."""
+        if temperature != 1:
+            scores = scores / temperature
+        best, drafted = scores.max(-1)
+        gaps = (scores - best[:, None]).clamp_(min=LEAST)
+        picked = gaps.gather(-1, wanted.clamp(min=0)[:, None])[:, 0].exp()
+        weights = gaps.exp()
+        total = weights.sum(-1)
+        entropy = total.log() - torch.linalg.vecdot(weights, gaps) / total
+        return cls(drafted, 1 / total, (picked / total).masked_fill(wanted < 0, torch.nan), entropy)
+
+    @classmethod
+    def by_head(cls, head: Callable[[Tensor], Tensor], outputs: Tensor, wanted: Tensor, size: int, temperature: float) -> Guesses:
+        """The same of what an output head reads (query, width), some at a time; size: of its vocabulary."""
+        few = max(1, at_once(outputs.device) // size)
+        pairs = zip(torch.split(outputs, few), torch.split(wanted, few), strict=True)
+        return cls.joined([cls.of(head(some), tokens, temperature) for some, tokens in pairs])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Guesses]) -> Guesses:
+        """One set behind another."""
+        if len(parts) == 1:
+            return parts[0]
+        fields = zip(*((part.drafted, part.draft_prob, part.wanted_prob, part.entropy) for part in parts), strict=True)
+        return cls(*map(torch.cat, fields))
+
+    def pick(self, queries: Tensor) -> Guesses:
+        """Some of them."""
+        return Guesses(self.drafted[queries], self.draft_prob[queries], self.wanted_prob[queries], self.entropy[queries])
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """One feed at one depth over all anchors: guesses, attention and, for a self-feeding drafter, the states (query, width) it fed on."""
+
+    guesses: Guesses
+    masses: Masses
+    state: Tensor | None = None
+
+    def pick(self, queries: Tensor) -> Queries:
+        """Some of the queries."""
+        return Queries(self.guesses.pick(queries), self.masses.pick(queries), None if self.state is None else self.state[queries])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Queries]) -> Queries:
+        """One set behind another."""
+        states = [part.state for part in parts if part.state is not None]
+        masses = Masses.joined([part.masses for part in parts], dim=2)
+        return cls(Guesses.joined([part.guesses for part in parts]), masses, torch.cat(states) if states else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """All that the chains of some texts gave, one text's queries behind another's: fresh ones of the anchors `P .. N-2`, and each feed's by
+    depth over the anchors `P .. P+A-1`. every, anchors: how many of both each text has. kept_behind: drafts kept at the anchors behind
+    those, `P+A .. N-2`, counted up to the text's end; (anchor,), where asked.
+    """
+
+    every: Packing
+    anchors: Packing
+    fresh: Queries
+    forced: list[Queries]
+    free: list[Queries]
+    kept_behind: Tensor | None = None
+
+    @property
+    def n_anchors(self) -> int:
+        """Anchors of all texts that chains were drafted from."""
+        return self.anchors.total
+
+    def control(self, depth: int) -> Queries:
+        """The fresh queries that the chain queries of `depth` are held against: those of the anchors `d - 1` later."""
+        places = self.anchors.spread(self.every.offsets[:-1]) + self.anchors.places + depth - 1
+        return self.fresh.pick(self.anchors.sent(places))
+
+    def ahead(self, queries: Queries, depth: int, *, fresh: bool) -> int | None:
+        """How many of a query's last keys lie beyond the anchor that it is cut at, None where its own chain's keys are told apart."""
+        is_fresh_pass = fresh or queries.state is None  # a causal LM's forced queries are fresh ones
+        return depth - 1 if is_fresh_pass else None
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Rows of a text apart from the others: those that a window does not hide, and those that a sink's bias is for."""
+
+    kept: Sequence[int] = ()
+    sinks: Sequence[int] = (0,)
+
+
+def marked(rows: Packing, some: Sequence[Sequence[int]]) -> Tensor:
+    """Which rows are among some of their text's, by their numbers; (text, row)."""
+    marks = np.zeros((len(some), rows.longest), dtype=bool)
+    for text, (numbers, count) in enumerate(zip(some, rows.counts, strict=True)):
+        marks[text, [number for number in numbers if number < count]] = True
+    return torch.from_numpy(marks).to(rows.device)
+
+
+def laid_out(texts: Sequence[Trajectory], rows: Packing, behind: int) -> tuple[Packing, Tensor]:
+    """The texts' tokens, (position,), one text behind the other, each with room for guesses so far behind its end, and how they lie."""
+    padded = [[*text.text.ids, *[0] * behind] for text in texts]
+    lying = Packing(tuple(map(len, padded)), rows.device)
+    return lying, lying.sent(np.fromiter(chain.from_iterable(padded), dtype=np.int64, count=lying.total))
+
+
+def packed_streams(texts: Sequence[Trajectory], rows: Sequence[int], boundaries: Sequence[int]) -> dict[int, Tensor]:
+    """The target's streams at so many first rows of each text, one text's behind the other's, by boundary; (row, width) each."""
+    pairs = list(zip(texts, rows, strict=True))
+    return {boundary: torch.cat([text.streams[boundary][:count] for text, count in pairs]) for boundary in boundaries}
+
+
+def row_labels(texts: Sequence[Trajectory], rows: Packing, offset: int) -> Tensor:
+    """One-hot labels of every text's rows, (text, row, 4), whose first holds the token `offset`; past the text's end they are verified."""
+    labels = np.full((len(texts), rows.longest), LABELS.index("verified"))
+    for number, (text, count) in enumerate(zip(texts, rows.counts, strict=True)):
+        known = text.text.labels[offset : offset + count]
+        labels[number, : len(known)] = known
+    return F.one_hot(torch.from_numpy(labels).to(rows.device), len(LABELS)).float()
+
+
+def kept_inside(drafted: Tensor, ids: Tensor, anchors: Tensor, left: Tensor) -> Tensor:
+    """Drafts kept by chains, counted up to their texts' ends; what is guessed beyond is nobody's. (chain,)
+
+    drafted: of forced chains, (chain, depth). ids: tokens of all texts, with room behind each as deep as chains go. anchors: places among
+    these. left: tokens of its text behind each anchor.
+    """
+    depths = torch.arange(1, drafted.shape[1] + 1, device=ids.device)
+    right = (drafted == ids[anchors[:, None] + depths]) & (depths <= left[:, None])
+    return right.long().cumprod(dim=1).sum(dim=1)

@@ -1,0 +1,128 @@
+"""Operations that a baseline diagnosis hands to the device, by stage: `python -m tests.benchmarks.launches [--target T --drafter D]`.
+
+On a GPU each of them is a launch or more, and the host waits for them long before the device has anything to do; their number is the same on
+a CPU, so no GPU is needed to count, and as much is computed at once as there. What only views or makes room for numbers launches nothing
+and is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from inspect import isgeneratorfunction
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from driftcli.domain import RunSpec
+from driftcli.engine import attention, cells
+from driftcli.engine.run import Job, measure
+from driftcli.loading.pair import LoadedPair, load_pair
+from driftcli.target import together
+from driftcli.target.together import AT_ONCE_ELSEWHERE, ELSEWHERE, SCORES_ELSEWHERE
+from driftcli.texts.prompts import builtin_prompts, limited
+from probes import BATTERY
+
+STAGES = {  # what a cell calls, by the name that is printed
+    "writing replies": ("write_texts",),
+    "reading texts": ("read_texts",),
+    "chains": ("draft",),
+    "rows": ("find_sinks", "cell_rows", "rounds_to_end", "trajectory_columns"),
+    "streams": ("stream_columns",),
+}
+FREE = ("view", "reshape", "expand", "permute", "transpose", "t", "slice", "select", "unsqueeze", "squeeze", "split", "unbind", "detach",
+        "alias", "empty", "as_strided", "unfold", "empty_strided", "_unsafe_view", "lift_fresh", "new_empty", "empty_like")  # fmt: skip
+
+
+class Counting(TorchDispatchMode):
+    """Context that counts operations by the stage under way."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.counts, self.stage = Counter[str](), "else"
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.counts[self.stage] += func.overloadpacket.__name__ not in FREE
+        return func(*args, **(kwargs or {}))
+
+    @contextmanager
+    def on(self, stage: str) -> Iterator[None]:
+        """Operations count for a stage inside."""
+        before, self.stage = self.stage, stage
+        try:
+            yield
+        finally:
+            self.stage = before
+
+    def watched(self, stage: str, function: Callable[..., object]) -> Callable[..., object]:
+        """A function whose operations count for a stage, also those of a generator each time that it goes on."""
+
+        def call(*args: object, **options: object) -> object:
+            with self.on(stage):
+                return function(*args, **options)
+
+        def going_on(*args: object, **options: object) -> Iterator[object]:
+            made = function(*args, **options)
+            assert isinstance(made, Iterator)
+            while True:
+                with self.on(stage):
+                    one = next(made, None)
+                if one is None:
+                    return
+                yield one
+
+        return going_on if isgeneratorfunction(function) else call
+
+
+@contextmanager
+def as_elsewhere() -> Iterator[None]:
+    """As much is computed at once inside as on an accelerator."""
+    with ExitStack() as stack:
+        for name, value in (("ON_CPU", ELSEWHERE), ("SCORES_ON_CPU", SCORES_ELSEWHERE), ("AT_ONCE_ON_CPU", AT_ONCE_ELSEWHERE)):
+            stack.enter_context(patch.object(together, name, value))
+        stack.enter_context(patch.object(attention, "BLOCK_ON_CPU", attention.BLOCK))
+        yield
+
+
+def counted(job: Job) -> Counter[str]:
+    """Operations of a run by stage."""
+    with Counting() as counting, ExitStack() as stack:
+        for stage, names in STAGES.items():
+            for name in names:
+                stack.enter_context(patch.object(cells, name, counting.watched(stage, getattr(cells, name))))
+        measure(job, lambda *_: None)
+    found: Counter[str] = counting.counts
+    return found
+
+
+def baseline(pair: LoadedPair, limit: int, depth: int, folder: Path) -> Job:
+    """A baseline diagnosis on the first built-in prompts."""
+    spec = RunSpec(depth=depth)
+    battery = tuple(probe for probe in BATTERY if not probe.conditions(pair.card, spec))
+    return Job(pair, limited(builtin_prompts(), limit), battery, spec, folder, [])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line, count and print."""
+    parser = argparse.ArgumentParser(description="Operations that a baseline diagnosis hands to the device, by stage.")
+    parser.add_argument("--target", default="bundled:target")
+    parser.add_argument("--drafter", default="bundled:pre-norm")
+    parser.add_argument("--limit", type=int, default=40)
+    parser.add_argument("--depth", type=int, default=8)
+    asked = parser.parse_args(arguments)
+    pair = load_pair(asked.target, asked.drafter, torch.device("cpu"), "float32")
+    with TemporaryDirectory() as folder, as_elsewhere():
+        counts = counted(baseline(pair, asked.limit, asked.depth, Path(folder)))
+    print(f"{asked.target} <- {asked.drafter}, baseline, {asked.limit} prompts, depth {asked.depth}: operations by stage")
+    for stage in (*STAGES, "else"):
+        print(f"  {stage:<18}{counts[stage]:>10,}")
+    print(f"  {'but for writing':<18}{counts.total() - counts['writing replies']:>10,}")
+
+
+if __name__ == "__main__":
+    main()
