@@ -36,7 +36,7 @@ STAGES = {  # where each stage is entered, by the module that calls it
     "loading": "driftcli.cli.diagnosis.load_pair",
     "looking ahead": "driftcli.cli.diagnosis.plan_line",
     "writing replies": "driftcli.engine.cells.write_texts",
-    "reading texts": "driftcli.target.language_model.read",
+    "reading texts": "driftcli.target.in_process.read",
     "drafting": "driftcli.engine.cells._drafted",
     "making rows": "driftcli.engine.cells.cell_rows",
     "keeping rows": "driftcli.engine.measuring.RunFolder.write_cell",
