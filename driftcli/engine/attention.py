@@ -21,7 +21,7 @@ LABELS = ("template", "prompt", "verified", "chain")
 CANDIDATES = 16  # rows 0..15 can be the sink (design rule)
 MASKED = -1e30  # a score that no real one reaches and that stays finite when the largest is subtracted
 BLOCK = 1 << 23  # attention scores computed at once, about 32 MiB in float32 (chosen by us)
-BLOCK_ON_CPU = 1 << 18  # the same on a CPU, whose cache they should not leave
+BLOCK_ON_CPU = 1 << 18  # the same on a CPU, whose cache they should not leave (measured: 1 << 16 and 1 << 20 take longer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from driftcli.engine.trajectories import Trajectory, read_texts
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.target import together as bounds
+from driftcli.target.in_process import turns_by_length
 from driftcli.target.together import together
 from tests.benchmarks.launches import counted
 from tests.tiny import bare_trajectory, prompts, write_head, write_target
@@ -99,6 +100,22 @@ def test_streams_and_what_the_target_says_are_the_same_in_any_company(
         for boundary, stream in one.streams.items():
             assert stream.shape == (len(one.text.ids) - 1, stream.shape[1])
             assert_same(stream, other.streams[boundary])
+
+
+def test_a_model_that_never_calls_its_output_head_is_read_alike(pairs: dict[str, LoadedPair], monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = pairs["eagle"]
+    texts = random_texts(pair, 5, 0)
+    expected = read(pair, texts, 5, monkeypatch)
+    monkeypatch.setattr("driftcli.target.in_process._Asked._pick", lambda _, __, args: args)
+    for one, other in zip(expected, read(pair, texts, 5, monkeypatch), strict=True):
+        assert torch.equal(one.choices, other.choices)
+        assert_same(one.target_prob, other.target_prob)
+
+
+@pytest.mark.parametrize("type_key", ["rope_type", "type"])
+def test_a_target_that_turns_tokens_by_length_is_known_by_its_config(type_key: str) -> None:
+    assert turns_by_length({"rope_parameters": {"full_attention": {type_key: "dynamic"}}})
+    assert not turns_by_length({"rope_parameters": {"full_attention": {type_key: "yarn"}}, "model_type": "llama"})
 
 
 @pytest.mark.parametrize(
