@@ -157,7 +157,7 @@ def _kept(path: Path, begun: Mapping[str, Plain], prompts: Sequence[str]) -> Kep
 
 def _to_keep(manifest: Path, begun: Mapping[str, Plain], prompts: Sequence[str]) -> Kept:
     """The batches of the run that is there, all conditions that it may hold cells of, those that were measured last, and its room."""
-    wanted = json.loads(json.dumps(begun["request"]))
+    wanted = in_full(json.loads(json.dumps(begun["request"])))
     try:
         before = json.loads(manifest.read_text(encoding="utf-8"))
         schema = before["schema"]

@@ -89,8 +89,8 @@ def test_what_of_a_request_is_left_out_is_said(
 def test_an_unknown_probe_is_refused_before_any_model_is_loaded(models: Path, tmp_path: Path) -> None:
     with pytest.raises(
         UsageError,
-        match="--probe nonesuch: no such probe; expected one of wiring, position-range, controls, chain-length, streams, template, "
-        "system-prompt, context-length, ",
+        match="--probe nonesuch: no such probe; expected one of wiring, position-range, controls, chain-length, block-independence, "
+        "streams, template, system-prompt, ",
     ):
         diagnose_pair(request(models, tmp_path / "r", probes=["nonesuch"], target="/nowhere"))
     assert not (tmp_path / "r").exists()
