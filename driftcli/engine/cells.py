@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from itertools import chain
 
 import torch
 
@@ -100,18 +100,22 @@ def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Seque
     try:
         written = 0.0 if folder.is_done(holders.texts, batch.names) else WRITING
         texts = _texts(work, folder, batch, conditions[0].text, holders.texts, say)
-        into = _Parts({condition.name: tables_of(condition) for condition in conditions}, len(texts))
-        sinks, measured = _sinks(folder, batch, holders.sinks), 0
-        for places, trajectories in _read(work, texts, conditions):
-            say(f"drafting on {_numbered('text', measured, len(places), len(texts))}", written + (1 - written) * measured / len(texts))
-            _draft(work, _Some(places, trajectories), ordered, holders.sinks, sinks, into)
-            measured += len(places)
+        known, most = _sinks(folder, batch, holders.sinks), room(work.pair.target.device, len(work.pair.target.embedding))
+
+        def measured(most: int) -> Tables:
+            into, sinks, done = _Parts({one.name: tables_of(one) for one in conditions}, len(texts)), dict(known), 0
+            for places, trajectories in _read(work, texts, conditions, most):
+                say(f"drafting on {_numbered('text', done, len(places), len(texts))}", written + (1 - written) * done / len(texts))
+                _draft(work, _Some(places, trajectories), ordered, holders.sinks, sinks, into)
+                done += len(places)
+            return into.tables
+
+        return work.room.within(measured, most, min(most, max(len(text.ids) for text in texts)), "drafting")
     except torch.OutOfMemoryError as error:
         raise RunError(
             f"{', '.join(one.name for one in conditions)}: no memory is left ({reason(error)}), expected room for one text and its "
             "chains; use shorter texts or another --device"
         ) from error
-    return into.tables
 
 
 def _texts(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, holder: str, say: Say) -> list[Text]:
@@ -191,14 +195,23 @@ class _Some:
         return _Some([place for place, _ in pairs], [text for _, text in pairs])
 
 
-def _read(work: Work, texts: Sequence[Text], conditions: Sequence[Condition]) -> Iterator[tuple[Sequence[int], list[Trajectory]]]:
-    """The texts as the target reads them, with their places, as many at once as are drafted on side by side: the shortest first."""
+def _read(
+    work: Work, texts: Sequence[Text], conditions: Sequence[Condition], most: int
+) -> Iterator[tuple[Sequence[int], list[Trajectory]]]:
+    """The texts as the target reads them, with their places, as many at once as are drafted on side by side: the shortest first.
+
+    most: their tokens.
+    """
     temperature, target = work.spec.temperature_of(conditions[0].text) or 1.0, work.pair.target  # of greedy replies the models' own
+    alone, boundaries = isinstance(work.pair.drafter, CausalLm | Block), _boundaries(work, conditions)
     order = sorted(range(len(texts)), key=lambda place: len(texts[place].ids))
-    read = read_texts(target, [texts[place] for place in order], _boundaries(work, conditions), temperature)
-    most = room(target.device, len(target.embedding))
-    for some in together([len(texts[place].ids) for place in order], 1 if isinstance(work.pair.drafter, CausalLm | Block) else most):
-        yield order[some], list(islice(read, some.stop - some.start))
+    for some in together([len(texts[place].ids) for place in order], most):
+        places = order[some]
+        read = read_texts(target, [texts[place] for place in places], boundaries, temperature)
+        if alone:
+            yield from (([place], [trajectory]) for place, trajectory in zip(places, read, strict=True))
+        else:
+            yield places, list(read)
 
 
 def _draft(work: Work, some: _Some, conditions: Sequence[Condition], finder: str, sinks: Sinks, into: _Parts) -> None:

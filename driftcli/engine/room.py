@@ -12,8 +12,11 @@ from typing import Literal, TypeVar
 
 import torch
 
-Kind = Literal["writing"]
-TOGETHER: Mapping[str, str] = {"writing": "replies were written"}  # what is done with so many at once, by its kind
+Kind = Literal["writing", "drafting"]
+TOGETHER: Mapping[str, tuple[str, str]] = {  # what there was no room for, and what was done with so many at once, by its kind
+    "writing": ("whole batches of {}", "replies were written at once"),
+    "drafting": ("as many texts side by side", "tokens of texts were drafted on at once"),
+}
 FULL = ("not enough memory", "can't allocate memory")  # of a CPU, which raises plain RuntimeErrors
 Thing = TypeVar("Thing")
 Made = TypeVar("Made")
@@ -43,6 +46,20 @@ class Room:
             _give_back()
         return made
 
+    def within(self, make: Callable[[int], Made], most: int, least: int, what: Kind) -> Made:
+        """What is made with at most so many at once, with half as many where memory runs out; raises what `make` does where `least` have no
+        room.
+        """
+        while True:
+            size = max(least, min(self.most.get(what, most), most))
+            try:
+                return make(size)
+            except (RuntimeError, MemoryError) as error:
+                if size == least or not out_of_memory(error):
+                    raise
+            self.most[what] = max(least, size // 2)
+            _give_back()
+
     def learn(self, found: Mapping[str, int]) -> None:
         """Take over how little there was room for elsewhere."""
         self.most |= {what: min(most, self.most.get(what, most)) for what, most in found.items()}
@@ -50,7 +67,7 @@ class Room:
     def notes(self, asked: int) -> list[str]:
         """That there was not room for as many at once as were asked for, and what follows."""
         return [
-            f"memory did not suffice for whole batches of {asked}: at most {most} {TOGETHER[what]} at once, so digits may differ from "
+            f"memory did not suffice for {TOGETHER[what][0].format(asked)}: at most {most} {TOGETHER[what][1]}, so digits may differ from "
             "those of a run with room for all (--batch-size)"
             for what, most in self.most.items()
             if what in TOGETHER

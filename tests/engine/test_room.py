@@ -3,14 +3,19 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from driftcli.domain import RunSpec
+from driftcli.engine import cells
+from driftcli.engine.drafted import Drafted
 from driftcli.engine.room import Room, out_of_memory
 from driftcli.engine.run import Job, measure
+from driftcli.engine.trajectories import Trajectory
 from driftcli.errors import RunError
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.report.notes import remarks
@@ -18,7 +23,7 @@ from driftcli.target.language_model import LanguageModel
 from driftcli.target.target import Writing
 from driftcli.traces.reader import read_run
 from driftcli.traces.writer import RunFolder
-from tests.engine.test_run import assert_same_rows
+from tests.engine.test_run import assert_same_rows, table
 from tests.tiny import prompts
 
 CPU_IS_FULL = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
@@ -115,6 +120,28 @@ def test_a_run_short_of_memory_goes_on_with_half_a_batch_and_says_so(
     assert SAID.format(4) not in remarks(read_run(whole)) and json.loads((whole / "run.json").read_text())["room"] == {}
     order = [pq.read_table(path)["prompt"].to_pylist() for path in sorted((run.path / "trajectories").glob("*.parquet"))]
     assert order == [pq.read_table(path)["prompt"].to_pylist() for path in sorted((whole / "trajectories").glob("*.parquet"))]
+
+
+def test_a_run_without_room_for_texts_side_by_side_drafts_on_fewer_and_says_so(
+    loaded: LoadedPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = measure(job(loaded, tmp_path / "whole"), lambda *_: None)
+    longest = max(length for path in (whole / "trajectories").glob("*.parquet") for length in pq.read_table(path)["length"].to_pylist())
+    tried, draft = list[int](), cells.draft
+
+    def cramped(pair: LoadedPair, texts: Sequence[Trajectory], *args: Any, **kwargs: Any) -> Drafted:
+        tried.append(sum(len(text.ids) for text in texts))
+        if tried[-1] > longest:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return draft(pair, texts, *args, **kwargs)
+
+    monkeypatch.setattr(cells, "draft", cramped)
+    run = read_run(measure(job(loaded, tmp_path / "r"), lambda *_: None))
+    mine, theirs = (table(path, "steps") for path in (run.path, whole))
+    assert mine["drafted"].tolist() == theirs["drafted"].tolist()
+    pd.testing.assert_frame_equal(mine, theirs, rtol=1e-5, atol=1e-5)
+    (said,) = [line for line in remarks(run) if line.startswith("memory did not suffice for as many texts side by side: at most ")]
+    assert longest <= int(said.split("at most ")[1].split()[0]) < tried[0]
 
 
 def test_a_resumed_run_still_knows_how_much_there_was_room_for(loaded: LoadedPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
