@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from probes import BATTERY
+from tests.report.synthetic import DRIFTING, Recipe, write_run
 
 ROOT = Path(__file__).parents[1]
 LAYERS = (  # each imports from its own and from those before it
@@ -261,6 +262,22 @@ def test_loading_what_judges_and_reports_leaves_torch_unloaded(module: str) -> N
 def test_help_and_explain_load_nothing_heavy_of_ours(arguments: list[str]) -> None:
     statement = f"from driftcli.cli.main import main\ntry:\n    main({arguments!r})\nexcept SystemExit as ended:\n    assert not ended.code"
     assert loaded_by(statement) & HEAVY == set()
+
+
+def test_a_report_imports_neither_pandas_nor_datasets_nor_torch(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", Recipe(DRIFTING))
+    statement = f"from driftcli.cli.main import main\ntry:\n    main(['report', {str(run)!r}])\nexcept SystemExit as ended:\n    assert not ended.code"
+    loaded = loaded_by(statement)
+    assert loaded & {*TORCH, *HUB, "pandas", "pyarrow.dataset"} == set()
+    assert {"numpy", "pyarrow.parquet"} <= loaded
+
+
+def test_pandas_can_be_had_from_arrow_after_a_run_was_opened(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", Recipe(DRIFTING))
+    opened = f"from pathlib import Path\nfrom driftcli.cli.runs import opened_run\nrun = opened_run(Path({str(run)!r}))\nrun.trajectories"
+    assert "pandas" not in loaded_by(opened)
+    frame = "assert list(run.trajectories.to_pandas()['prompt']) == run.trajectories['prompt'].to_pylist()"
+    assert "pandas" in loaded_by(f"{opened}\n{frame}")
 
 
 def test_a_scan_of_safetensors_brings_neither_torch_nor_transformers(models: Path) -> None:

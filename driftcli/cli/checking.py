@@ -13,6 +13,7 @@ import typer
 
 from driftcli.cli.battery import battery_of
 from driftcli.cli.outputs import Output, deliver
+from driftcli.cli.runs import opened_run
 from driftcli.cli.today import today
 from driftcli.comparison.words import why_no_band
 from driftcli.errors import DriftError, SourceError, UsageError
@@ -28,7 +29,7 @@ from driftcli.outcome import Outcome
 from driftcli.report.choices import FailOn
 from driftcli.report.console import put
 from driftcli.report.verdict import judge
-from driftcli.traces.reader import Run, read_run
+from driftcli.traces.reader import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +52,11 @@ class Asked:
 def outcome(folder: Path, asked: Asked) -> Outcome:
     """How a run ends; raises UsageError for what no run can be asked, SourceError for a wrong policy, RunError for what is no run."""
     policy = policy_of(asked)
-    run = read_run(folder)
+    run = opened_run(folder)
     _check_known(run, policy)
     policy = policy.of(run)
     battery = battery_of(run, asked.probes)
-    changes = [] if asked.baseline is None else change_checks(read_run(asked.baseline), run, policy, force=asked.force)
+    changes = [] if asked.baseline is None else change_checks(opened_run(asked.baseline), run, policy, force=asked.force)
     fail_on = policy.fail_on or ("none" if policy.limits or changes else "mild")
     return checked(Held(run, judge(run, battery), policy, fail_on, today(), changes))
 

@@ -11,6 +11,7 @@ import typer
 from rich.console import RenderableType
 
 from driftcli.cli.outputs import Output, deliver
+from driftcli.cli.runs import opened_run
 from driftcli.comparison import answers, telling
 from driftcli.comparison.gate import outcome_of
 from driftcli.comparison.names import names
@@ -24,7 +25,6 @@ from driftcli.report import comparison, ranking
 from driftcli.report.choices import CompareFailOn, CompareFormat
 from driftcli.report.console import put
 from driftcli.report.outputs import html
-from driftcli.traces.reader import read_run
 
 
 def compared(folders: Sequence[Path], band: float, *, force: bool) -> Comparison | Ranking:
@@ -33,7 +33,7 @@ def compared(folders: Sequence[Path], band: float, *, force: bool) -> Comparison
         raise UsageError("compare: one run was named, expected two or more; name the run to compare with first")
     if why := why_no_band(band):
         raise UsageError(f"--band: {why}")
-    runs = [read_run(folder) for folder in folders]
+    runs = [opened_run(folder) for folder in folders]
     called = names(runs)
     if len(runs) > 2:
         return rank(runs, called, band, force=force)

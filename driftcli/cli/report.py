@@ -29,10 +29,10 @@ def report(
     from driftcli.cli.battery import battery_of
     from driftcli.cli.gate import Ending, end
     from driftcli.cli.page import Page, asked_page
+    from driftcli.cli.runs import opened_run
     from driftcli.report.verdict import judge
-    from driftcli.traces.reader import read_run
 
     format, page = asked_page(format, Page(out, force, opened, all_prompts))
     asked = Ending("report", format, full, fail_on, strict, outputs_asked(output, format), page)
-    found = read_run(run)
+    found = opened_run(run)
     end(found, judge(found, battery_of(found, probe or [])), asked)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import typer
 
 from driftcli.cli.inspect import ROWS
+from driftcli.cli.runs import opened_run
 from driftcli.errors import MachineError, UsageError
 from driftcli.inspection.export import export, export_to
 from driftcli.inspection.grid import Grid
@@ -23,7 +24,7 @@ from driftcli.printable import printable
 from driftcli.report.choices import ExportFormat, TableName
 from driftcli.report.console import put
 from driftcli.suggestions import meant
-from driftcli.traces.reader import Run, read_run
+from driftcli.traces.reader import Run
 from driftcli.traces.samples import chain, reply
 from driftcli.traces.tables import parts_of, plain_schema
 
@@ -50,7 +51,7 @@ class Query:
         """The run."""
         if self.run is None:
             raise UsageError("inspect: no run was named, expected a folder that diagnose wrote; driftcli inspect RUN")
-        return read_run(self.run)
+        return opened_run(self.run)
 
 
 def refuse_mixed(query: Query, prompt: str | None, anchor: int | None, turn: int, schema: str | None) -> None:

@@ -31,11 +31,11 @@ def server(
     The run's prompts are sent as token ids and decoded greedily. A key is read from DRIFTCLI_SERVER_KEY alone, and never shown or stored.
     """
     from driftcli.cli.main import tell
+    from driftcli.cli.runs import opened_run
     from driftcli.cli.serving import end
     from driftcli.served.held import hold
     from driftcli.served.http import client
-    from driftcli.traces.reader import read_run
 
     outputs = outputs_asked(output, format)
-    found = hold(client(url, timeout), read_run(run), limit, concurrency, tell, own_sampling=own_sampling)
+    found = hold(client(url, timeout), opened_run(run), limit, concurrency, tell, own_sampling=own_sampling)
     end(found, format, fail_on, outputs)

@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from driftcli.domain import Feed
 from driftcli.errors import RunError
 from driftcli.statistics.intervals import Bootstrap, Mapped
 from driftcli.statistics.payoff import at_length
 from driftcli.statistics.walks import MINIMAL_PROMPTS, Sums, walk
+from driftcli.traces.parquet import holding
 from driftcli.traces.plans import plan_sums
 from driftcli.traces.reader import Run
 from driftcli.traces.sums import Grid, condition_sums, ending_sums, grids, of_units, read_table
-from driftcli.traces.units import Units
+from driftcli.traces.units import Units, with_anchors
 
 COLUMNS = [
     *("prompt", "turn", "category", "group", "rendered_sha256", "prompt_length", "length", "anchors", "rounds_to_end", "ids"),
@@ -115,7 +115,7 @@ class Pairing:
     def _drafted(self, place: int) -> pa.Table:
         run, keys = self.runs[place], ["prompt", "turn", "anchor", "depth"]
         table = of_units(read_table(run.path / "steps", [*keys, "feed", "drafted"], run.reference), self.units)
-        table = table.filter((pc.field("feed") == "forced") & (pc.field("depth") <= self.depth)).select([*keys, "drafted"])
+        table = holding(table, {"feed": ["forced"], "depth": range(1, self.depth + 1)}).select([*keys, "drafted"])
         return table.set_column(0, "prompt", table["prompt"].cast(pa.string())).sort_by([(key, "ascending") for key in keys])
 
     @cached_property
@@ -170,7 +170,7 @@ def paired(runs: Sequence[Run], *, force: bool = False) -> Pairing:
     shared = set.intersection(*(set(table["prompt"].to_pylist()) for table in texts)) if force else rendered
     _check_shared(runs, texts, shared)
     own = [_of_prompts(table, shared) for table in texts]
-    usable = set.intersection(*(set(table.filter(pc.field("anchors") > 0)["prompt"].to_pylist()) for table in own))
+    usable = set.intersection(*(set(with_anchors(table)["prompt"].to_pylist()) for table in own))
     if not usable:
         raise RunError(f"{_names(runs)}: no prompt has a reply long enough for a chain in each; ask for longer replies (--max-new-tokens)")
     units = Units.of(_marks([_of_prompts(table, usable) for table in own]))
@@ -234,4 +234,4 @@ _TEXT = pa.schema([(name, pa.string()) for name in ("prompt", "rendered_sha256",
 
 
 def _of_prompts(texts: pa.Table, prompts: set[str]) -> pa.Table:
-    return texts.filter(pc.is_in(texts["prompt"].cast(pa.string()), value_set=pa.array(sorted(prompts), pa.string())))
+    return holding(texts, {"prompt": sorted(prompts)})

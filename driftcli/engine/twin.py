@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from driftcli.conditions import Condition
 from driftcli.domain import Prompt
@@ -41,9 +40,7 @@ def twin_tables(twin: Run, prompts: Sequence[Prompt], condition: Condition) -> d
 def _rows(twin: Run, table: str, prompts: Sequence[Prompt]) -> pa.Table:
     """What the twin's reference has in a table of these prompts, by prompt and turn."""
     names = [column.name for column in COLUMNS[table]]
-    where = pc.field("prompt").isin([prompt.id for prompt in prompts])
-    if "feed" in names:
-        where &= pc.field("feed") == "forced"
+    where = {"prompt": [prompt.id for prompt in prompts], **({"feed": ["forced"]} if "feed" in names else {})}
     found = pa.concat_tables([read_rows(file, names, where) for file in cells(twin.path / table, twin.reference)]).unify_dictionaries()
     order = {prompt.id: place for place, prompt in enumerate(prompts)}
     placed = found.append_column("place", pa.array([order[name] for name in found["prompt"].to_pylist()], pa.int32()))

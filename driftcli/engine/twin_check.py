@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pyarrow.compute as pc
-
 from driftcli.domain import ModelCard, Prompt, RunSpec
 from driftcli.engine.texts import foreseen
 from driftcli.errors import RunError
@@ -17,6 +15,7 @@ from driftcli.loading.pair import LoadedPair
 from driftcli.printable import few
 from driftcli.texts.pieces import piece_columns
 from driftcli.texts.prompts import content_hash
+from driftcli.traces.parquet import holding
 from driftcli.traces.reader import Run
 from driftcli.traces.schema import VERSION
 from driftcli.traces.shift import texts
@@ -34,7 +33,7 @@ def check_request(twin: Run, spec: RunSpec, prompts: Sequence[Prompt]) -> None:
             raise RunError(f"{_of(twin)} was asked with {option} {there:g}, this one with {here:g}; {DO}")
     if spec.temperature:
         raise RunError(f"{_of(twin)}: replies drawn at temperature {spec.temperature:g} part by chance, expected greedy ones; {DO}, at 0")
-    if given := sorted(twin.trajectories.filter(~pc.field("generated"))["prompt"].to_pylist()):
+    if given := sorted(holding(twin.trajectories, {"generated": [False]})["prompt"].to_pylist()):
         raise RunError(f"{_of(twin)} has given replies ({few(given)}), expected those that its target wrote; leave `response` out")
     _check_prompts(twin, prompts)
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from driftcli.errors import RunError
 from driftcli.traces.layout import PIECES_FILE
+from driftcli.traces.parquet import read_columns
 from driftcli.traces.schema import PIECES, arrow_schema
 
 
@@ -67,7 +68,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
         return Vocabulary()
     try:
         with path.open("rb") as file:
-            table = pq.read_table(file, schema=arrow_schema(PIECES))
+            table = read_columns(pq.ParquetFile(file), arrow_schema(PIECES).names, arrow_schema(PIECES))
     except (OSError, ValueError, pa.ArrowException) as error:
         said = "; ".join(str(error).splitlines())
         raise RunError(f"{path}: cannot be read ({said}); remove it and repeat the diagnosis, which writes it again") from error

@@ -25,6 +25,7 @@ from driftcli.statistics.shift import Shift
 from driftcli.statistics.walks import EXACT_TEXT, Sums
 from driftcli.traces.layout import COSTS_FILE
 from driftcli.traces.manifest import read_manifest, wiring_of
+from driftcli.traces.parquet import Holding
 from driftcli.traces.pieces import Vocabulary, read_vocabulary
 from driftcli.traces.plans import fresh_band, lacks_for_stop, plan_sums
 from driftcli.traces.positions import reply_sums
@@ -33,7 +34,7 @@ from driftcli.traces.shift import shift_of, twin_card
 from driftcli.traces.soundness import check_cells
 from driftcli.traces.streams import stream_sums
 from driftcli.traces.sums import WHOLE, Grid, cells, condition_sums, ending_sums, grids, read_rows, read_table, target_sums
-from driftcli.traces.units import Units
+from driftcli.traces.units import Units, with_anchors
 from driftcli.traces.writer import Plain, batch_key
 
 TEXT_COLUMNS = [
@@ -146,15 +147,15 @@ class Run(Pooled):
 
     def _texts_with_ids(self) -> pa.Table:
         """The reference's texts that have an anchor, token by token."""
-        table = read_table(self.path / "trajectories", ["prompt", "turn", "prompt_length", "anchors", "ids"], self.reference)
-        return table.filter(pc.field("anchors") > 0)
+        return with_anchors(read_table(self.path / "trajectories", ["prompt", "turn", "prompt_length", "anchors", "ids"], self.reference))
 
     @cached_property
     def _spanned(self) -> pa.Table:
         """Trajectories with an anchor in the span."""
         start, stop = self._span
-        first, count = pc.field("prompt_length"), pc.field("anchors")
-        return self.trajectories.filter((count > 0) & (first < stop) & (first + count > start))
+        usable = with_anchors(self.trajectories)
+        first, count = usable["prompt_length"], usable["anchors"]
+        return usable.filter(pc.and_(pc.less(first, stop), pc.greater(pc.add(first, count), start)))
 
     @cached_property
     def units(self) -> Units:
@@ -214,7 +215,7 @@ class Run(Pooled):
     @cached_property
     def sink_texts(self) -> tuple[int, int]:
         """How many trajectories with an anchor have a sink, and how many there are."""
-        usable = self.trajectories.filter(pc.field("anchors") > 0)
+        usable = with_anchors(self.trajectories)
         return len(usable) - usable["sink_row"].null_count, len(usable)
 
     @property
@@ -230,7 +231,7 @@ class Run(Pooled):
     @cached_property
     def lengths(self) -> Sequence[int]:
         """Tokens of each text, prompt and reply together, of those with an anchor."""
-        found: list[int] = self.trajectories.filter(pc.field("anchors") > 0)["length"].to_pylist()
+        found: list[int] = with_anchors(self.trajectories)["length"].to_pylist()
         return found
 
     def between(self, start: int, stop: int) -> Run:
@@ -260,7 +261,7 @@ class Run(Pooled):
     def argmax_share_of(self, condition: str) -> float:
         """The same of the texts of any condition; a reply that is replayed behind another rendering counts as given."""
         texts = self._texts_of(condition)
-        given = texts.filter(~pc.field("generated"))
+        given = texts.filter(pc.invert(texts["generated"]))
         tokens = given["length"].to_numpy() - given["prompt_length"].to_numpy()
         return float(np.average(given["argmax_share"].to_numpy(), weights=tokens)) if len(given) else 1.0
 
@@ -300,15 +301,15 @@ class Run(Pooled):
         files = cells(self.path / "trajectories", self.reference)
         return {prompt: file.name for file in files for prompt in read_rows(file, ["prompt"])["prompt"].to_pylist()}
 
-    def steps(self, columns: Sequence[str], where: pc.Expression) -> pa.Table:
-        """Those rows of the reference's `steps` that a filter admits."""
+    def steps(self, columns: Sequence[str], where: Holding) -> pa.Table:
+        """Those rows of the reference's `steps` that hold such values."""
         files = cells(self.path / "steps", self.reference)
         return pa.concat_tables([read_rows(file, columns, where) for file in files]).unify_dictionaries()
 
     @cached_property
     def walks(self) -> Mapping[tuple[str, int], Mapping[str, int]]:
         """Rounds of the reference's walk and draft tokens accepted in them, by prompt and turn, of those with an anchor."""
-        steps = self.steps([*ANCHOR, "depth", "match"], (pc.field("feed") == "forced") & pc.field("on_walk"))
+        steps = self.steps([*ANCHOR, "depth", "match"], {"feed": ["forced"], "on_walk": [True]})
         right = pc.if_else(steps["match"], self.spec.depth, pc.subtract(steps["depth"].cast(pa.int64()), 1))  # before the first miss
         kept = steps.append_column("kept", right).group_by(list(ANCHOR)).aggregate([("kept", "min")])
         rows = kept.group_by(["prompt", "turn"]).aggregate([("kept_min", "count"), ("kept_min", "sum")]).to_pylist()
@@ -330,7 +331,7 @@ class Run(Pooled):
 
     def _rows_of(self, table: str, prompt: str, turn: int) -> pa.Table:
         names = [column.name for column in COLUMNS[table]]
-        return read_rows(self.path / table / self._cell_of[prompt], names, (pc.field("prompt") == prompt) & (pc.field("turn") == turn))
+        return read_rows(self.path / table / self._cell_of[prompt], names, {"prompt": [prompt], "turn": [turn]})
 
     @property
     def emitted_per_round(self) -> Estimate | Absent:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from driftcli.domain import SHARES, Share
 from driftcli.errors import RunError
 from driftcli.printable import few
+from driftcli.traces.parquet import holding
 from driftcli.traces.pieces import Piece, Reader
 from driftcli.traces.reader import Run
 
@@ -119,7 +120,7 @@ def losing(run: Run, depth: int) -> list[tuple[ReplyHead, float]]:
     """
     if run.pair.no_recursion is not None:
         return []
-    steps = run.steps([*REPLY, "feed", "match"], (pc.field("depth") == depth) & pc.field("feed").isin(["fresh", "forced"]))
+    steps = run.steps([*REPLY, "feed", "match"], {"depth": [depth], "feed": ["fresh", "forced"]})
     right = steps.set_column(3, "match", steps["match"].cast(pa.float64())).group_by([*REPLY, "feed"]).aggregate([("match", "mean")])
     accuracy = {(row["prompt"], row["turn"], row["feed"]): row["match_mean"] for row in right.to_pylist()}
     heads = {(head.prompt, head.turn): head for head in reply_heads(run)}
@@ -139,9 +140,7 @@ def reply(run: Run, prompt: str, turn: int = 0) -> Reply:
 def _rounds(run: Run, head: ReplyHead, ids: Sequence[int], reader: Reader) -> Iterator[Round]:
     """The rounds of a reply's walk; reader: behind its prompt."""
     steps = run.steps_of(head.prompt, head.turn).select(["anchor", "depth", "feed", "drafted", "match", "on_walk"])
-    visited = steps.filter(pc.field("on_walk") & pc.field("feed").isin(["forced", "free"])).sort_by(
-        [("anchor", "ascending"), ("depth", "ascending")]
-    )
+    visited = holding(steps, {"on_walk": [True], "feed": ["forced", "free"]}).sort_by([("anchor", "ascending"), ("depth", "ascending")])
     read = head.prompt_length
     for anchor, of_anchor in groupby(visited.to_pylist(), key=itemgetter("anchor")):
         chains = {feed: [row for row in rows if row["feed"] == feed] for rows in [list(of_anchor)] for feed in ("forced", "free")}
@@ -163,7 +162,7 @@ def chains(run: Run, prompt: str, turn: int, anchors: Sequence[int]) -> list[Cha
     head, text = _found(run, prompt, turn)
     rows, ids = run.steps_of(prompt, turn), text["ids"]
     own: dict[int, dict[tuple[str, int], Mapping[str, Any]]] = {anchor: {} for anchor in anchors}
-    for row in rows.filter(pc.field("anchor").isin(list(anchors))).to_pylist():
+    for row in holding(rows, {"anchor": anchors}).to_pylist():
         own[row["anchor"]][row["feed"], row["depth"]] = row
     reader, read, found = run.vocabulary.reader(), 0, list[Chain]()
     for anchor in anchors:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
 from driftcli.conditions import Wiring
 from driftcli.domain import ModelCard, RunSpec, TwinCard
@@ -16,6 +15,7 @@ from driftcli.errors import RunError
 from driftcli.statistics.shift import TWIN, TWIN_REPLIES, Shift, parting
 from driftcli.statistics.walks import Floats, leading_matches, walk
 from driftcli.traces.manifest import twin_of
+from driftcli.traces.parquet import holding
 from driftcli.traces.sums import of_units, places, read_table
 from driftcli.traces.units import Units
 
@@ -145,7 +145,7 @@ class Guesses:
 
 def _guesses(path: Path, condition: str, units: Units, depth: int) -> Guesses:
     names = ["prompt", "turn", "anchor", "depth", "feed", "drafted", "wanted"]
-    table = of_units(read_table(path / "steps", names, condition), units).filter(pc.field("feed") == "forced")
+    table = holding(of_units(read_table(path / "steps", names, condition), units), {"feed": ["forced"]})
     prompt = places(table["prompt"], units.prompts)
     turn, anchor, at, drafted, wanted = (table[name].to_numpy() for name in ("turn", "anchor", "depth", "drafted", "wanted"))
     order = np.lexsort((at, anchor, turn, prompt)).reshape(-1, depth)

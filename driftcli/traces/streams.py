@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 
 from driftcli.statistics.walks import Floats
+from driftcli.traces.parquet import holding
 from driftcli.traces.sums import of_units, places, read_table
 from driftcli.traces.units import Units
 
@@ -17,7 +17,7 @@ def stream_sums(path: Path, condition: str, units: Units) -> dict[str, dict[str,
     table = of_units(read_table(path / "streams", ["prompt", "stream", "place", "rows", "rms", "added_rms"], condition), units)
     found: dict[str, dict[str, Floats]] = {}
     for place in sorted(set(table["place"].to_pylist())):
-        rows = table.filter(pc.field("place") == place)
+        rows = holding(table, {"place": [place]})
         index = units.unit[places(rows["prompt"], units.prompts)]
         counts = rows["rows"].to_numpy().astype(np.float64)
         sums = {name: np.bincount(index, counts * rows[name].to_numpy()).astype(np.float64) for name in ("rms", "added_rms")}

@@ -16,6 +16,7 @@ from driftcli.domain import FEEDS, SHARES, Feed
 from driftcli.errors import RunError
 from driftcli.statistics.walks import Floats, Sums, leading_matches, sampled_walk, walk, walk_counts
 from driftcli.traces.floors import DEFAULT, lookup_accepted, looping, others_favourites
+from driftcli.traces.parquet import Holding, holding, read_columns
 from driftcli.traces.schema import arrow_schema
 from driftcli.traces.units import Units
 
@@ -67,18 +68,24 @@ def read_table(folder: Path, columns: Sequence[str], condition: str) -> pa.Table
     return pa.concat_tables([read_rows(file, columns) for file in files]).unify_dictionaries()
 
 
-def read_rows(file: Path, columns: Sequence[str], where: pc.Expression | None = None, table: str | None = None) -> pa.Table:
+def read_rows(file: Path, columns: Sequence[str], where: Holding | pc.Expression | None = None, table: str | None = None) -> pa.Table:
     """Rows of one cell's file, or those that `where` admits, null in a column that older runs lack; of the table that its folder names
     unless told.
 
-    Arrow is given the file open, since it would read a path such as `a:b` as a URL. RunError where it is damaged or the cell of another
+    where: values that rows hold, or an expression, for which Arrow's datasets are imported. Arrow is given the file open, since
+    it would read a path such as `a:b` as a URL. RunError where it is damaged or the cell of another
     name.
     """
     try:
         with file.open("rb") as opened:
-            rows = pq.read_table(opened, columns=list(columns), schema=arrow_schema(table or file.parent.name), filters=where)
-            opened.seek(0)
-            told = (pq.read_schema(opened).metadata or {}).get(b"driftcli.cell", file.stem.encode()).decode(errors="replace")
+            found = pq.ParquetFile(opened)
+            told = (found.schema_arrow.metadata or {}).get(b"driftcli.cell", file.stem.encode()).decode(errors="replace")
+            schema = arrow_schema(table or file.parent.name)
+            if isinstance(where, pc.Expression):
+                opened.seek(0)
+                rows = pq.read_table(opened, columns=list(columns), schema=schema, filters=where)
+            else:
+                rows = _holding(found, columns, where or {}, schema)
     except (OSError, ValueError, pa.ArrowException) as error:
         said = "; ".join(str(error).splitlines())
         raise RunError(f"{file}: cannot be read ({said}); remove it and repeat the diagnosis, which measures it again") from error
@@ -87,14 +94,19 @@ def read_rows(file: Path, columns: Sequence[str], where: pc.Expression | None = 
     return rows
 
 
+def _holding(found: pq.ParquetFile, columns: Sequence[str], where: Holding, schema: pa.Schema) -> pa.Table:
+    rows = read_columns(found, list(dict.fromkeys([*columns, *where])), schema)
+    return holding(rows, where).select(columns) if where else rows
+
+
 def grids(path: Path, condition: str, units: Units, span: tuple[int, int] = WHOLE) -> dict[Feed, Grid | None]:
     """The rows that a condition wrote, by feed, None where it wrote none."""
     columns = ["prompt", "turn", "anchor", "depth", "feed", *map(_column, NUMBERS)]
     table = read_table(path / "steps", columns, condition)
     table = of_units(table, units)
     if span != WHOLE:
-        table = table.filter((pc.field("anchor") >= span[0]) & (pc.field("anchor") < span[1]))
-    return {feed: _grid(table.filter(pc.field("feed") == feed), units) for feed in FEEDS}
+        table = table.filter(pc.and_(pc.greater_equal(table["anchor"], span[0]), pc.less(table["anchor"], span[1])))
+    return {feed: _grid(holding(table, {"feed": [feed]}), units) for feed in FEEDS}
 
 
 def condition_sums(
@@ -206,7 +218,7 @@ def _grid(table: pa.Table, units: Units) -> Grid | None:
 
 def of_units(table: pa.Table, units: Units) -> pa.Table:
     """The rows of the units' prompts."""
-    return table.filter(pc.is_in(table["prompt"].cast(pa.string()), value_set=pa.array(units.prompts, pa.string())))
+    return holding(table, {"prompt": units.prompts})
 
 
 def places(column: pa.ChunkedArray, names: Sequence[str]) -> np.ndarray:

@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 
 @dataclass(frozen=True)
@@ -59,3 +60,8 @@ def _numbered(roots: Sequence[int]) -> np.ndarray:
     """Roots as numbers 0, 1, ... in the order in which they first come."""
     numbers = {root: number for number, root in enumerate(dict.fromkeys(roots))}
     return np.array([numbers[root] for root in roots], dtype=int)
+
+
+def with_anchors(texts: pa.Table) -> pa.Table:
+    """Those rows of `trajectories` that have an anchor."""
+    return texts.filter(pc.greater(texts["anchors"], 0))

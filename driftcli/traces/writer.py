@@ -77,7 +77,7 @@ class RunFolder:
         """The batch's texts, and their sinks, as a condition's cell holds them, one a row of `trajectories`."""
         columns = [column.name for column in COLUMNS["trajectories"] if column.name not in UNASKED]
         with self._file("trajectories", condition, batch).open("rb") as file:
-            return pq.read_table(file, columns=columns).to_pylist()  # type: ignore[no-any-return]
+            return pq.ParquetFile(file).read(columns=columns).to_pylist()  # type: ignore[no-any-return]
 
     def write_pieces(self, pieces: Columns) -> None:
         """Write what the target's tokens stand for, once more where it is there: it follows from the request."""

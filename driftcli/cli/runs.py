@@ -1,0 +1,39 @@
+"""A run as the commands open it: without pandas, which pyarrow imports at its first array where it is installed.
+
+That takes a third of a second, as long as most of `driftcli report`. pyarrow looks for it once, and again where it is asked for a data
+frame; so the first look is made while there seems to be none. A format or probe of another package may still use both.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from pathlib import Path
+from types import ModuleType
+
+import pyarrow as pa
+
+from driftcli.traces.reader import Run, read_run
+
+
+class _NoPandas(MetaPathFinder):
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+
+
+def opened_run(path: Path) -> Run:
+    """The finished run in a folder; raises RunError where there is none."""
+    _look_for_no_pandas()
+    return read_run(path)
+
+
+def _look_for_no_pandas() -> None:
+    """Let pyarrow make its first look for pandas in vain, unless that is imported already."""
+    hidden = _NoPandas()
+    sys.meta_path.insert(0, hidden)
+    try:
+        pa.scalar(0)
+    finally:
+        sys.meta_path.remove(hidden)
