@@ -218,7 +218,7 @@ def _texts(named: Mapping[Engine, str] | Mapping[Producer, str]) -> dict[str, Pl
 
 def _by_depth(run: Run, condition: str, over: str, number: Callable[[Estimate | Absent], Plain]) -> list[Plain]:
     """With and without it: perplexity over the wanted tokens that the draft vocabulary holds, and their share; accuracy on the target's
-    text; RMS of the state; the shares of attention.
+    text; RMS of the state; the shares of attention. As deep as both of them draft.
     """
     statistics: dict[str, Callable[[Sums], Floats]] = {
         "perplexity": lambda sums: np.exp(-log_likelihood(sums)),
@@ -227,9 +227,10 @@ def _by_depth(run: Run, condition: str, over: str, number: Callable[[Estimate | 
         "rms": lambda sums: sums["forced_rms"] / sums["anchors"][:, None],
         **{name: share("forced", name) for name in REGIONS},
     }
-    rows: list[dict[str, Plain]] = [{"depth": depth} for depth in range(1, run.spec.depth + 1)]
+    deepest = min(run.depth_of(condition), run.depth_of(over))
+    rows: list[dict[str, Plain]] = [{"depth": depth} for depth in range(1, deepest + 1)]
     for name, statistic in statistics.items():
         for suffix, which in (("", condition), ("_before", over)):
-            for row, value in zip(rows, run.by_depth(statistic, which), strict=True):
+            for row, value in zip(rows, run.by_depth(statistic, which)[:deepest], strict=True):
                 row[f"{name}{suffix}"] = number(value)
     return list(rows)

@@ -14,8 +14,9 @@ from driftcli.engine.run import measure
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.mitigations.draft_length import DraftLength
 from driftcli.mitigations.probe import Mitigations
+from driftcli.report import remedies
 from driftcli.report.evidence import main_curves
-from driftcli.report.json import render
+from driftcli.report.json import estimate_json, render
 from driftcli.report.verdict import judge
 from driftcli.statistics.payoff import at_length
 from driftcli.traces.reader import Run, read_run
@@ -88,3 +89,9 @@ def test_reports_tell_what_guessing_side_by_side_costs_and_nothing_of_a_state(ru
     assert rows[0]["block_independence"] in (0.0, None)
     gap = run.by_depth(lambda sums: sums["fresh_match"] - sums["forced_match"])[-1]
     assert isinstance(gap, Estimate)
+
+
+def test_a_draft_length_is_held_against_a_longer_one_as_deep_as_both_go(run: Run) -> None:
+    rows = remedies._by_depth(run, f"{DRAFTING}2", run.reference, estimate_json)
+    assert [row["depth"] for row in rows] == [1, 2]  # type: ignore[call-overload, index]
+    assert all({"accuracy", "accuracy_before"} <= row.keys() for row in rows)  # type: ignore[union-attr]

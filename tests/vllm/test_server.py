@@ -65,11 +65,12 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("served") / "run"
     if request.param == "real":
         target, head, shifted = Path(named("DRIFTCLI_SMOLLM2")), ROOT / "examples/smollm2/post-norm", [3, 16, 28]
-        asked = ["--target", str(target), "--limit", "24", "--max-new-tokens", "64"]
+        asked = ["--target", str(target), "--drafter", str(head), "--limit", "24", "--max-new-tokens", "64"]
     else:
-        target, head, shifted, asked = BUNDLED / "target", BUNDLED / "post-norm", [3, 5, 6], ["--quick"]
+        target, head, shifted = BUNDLED / "target", BUNDLED / "post-norm", [3, 5, 6]
+        asked = ["--drafter", "bundled:post-norm", "--quick"]
     with pytest.raises(SystemExit) as ended:
-        main(["diagnose", "--drafter", str(head), *asked, "--probe", "wiring", "--threads", "1", "--out", str(folder)])
+        main(["diagnose", *asked, "--probe", "wiring", "--threads", "1", "--out", str(folder)])
     assert ended.value.code == 0
     return Pair(target, head, folder, shifted)
 

@@ -99,6 +99,7 @@ class Parts:
     contexts: Lines | None
     conditions: Forest | None
     against: Sequence[str]
+    side_by_side: bool
     mitigations: Forest | None
     trials: str
     further: Sequence[tuple[str, Sequence[str]]]
@@ -147,6 +148,7 @@ def content(run: Run, verdict: Verdict) -> Parts:
         contexts=curves.contexts(report),
         conditions=forests.conditions(report),
         against=shift.shift_lines(run),
+        side_by_side=run.pair.guesses_side_by_side,
         mitigations=forests.mitigations(run, report),
         trials=remedies.heading(run, found) if found else "",
         further=remedies.further_parts(run, verdict, found),

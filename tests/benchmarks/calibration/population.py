@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from zlib import crc32
 
@@ -177,7 +177,8 @@ class Population:
         if text.replayed or text == TextSettings():
             return self.reply
         if text not in self._last:
-            random = self._random(repr(text))
+            usual = asdict(TextSettings())
+            random = self._random(repr({name: value for name, value in asdict(text).items() if value != usual[name]}))
             other = self._worse(other_reply(self.prompts, self.scenario.regime, DEPTH, random))
             self._last = {text: _mixed(self.reply, other, random.random(self.count) < SAME) if text.alone else other}
         return self._last[text]
