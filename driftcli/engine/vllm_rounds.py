@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from time import perf_counter
@@ -27,6 +25,7 @@ from driftcli.scanned import Unread
 from driftcli.sources.files import reason, resolve
 from driftcli.statistics.costs import Costs, RoundCosts, TimedIn
 from driftcli.statistics.round_turns import RoundTurns
+from driftcli.target.aside import prints_aside
 
 TURNS, WARM, ROUNDS = 12, 4, 16  # turns, and of each the rounds before the timed ones and those that are timed (chosen by us)
 SHARE = 0.9  # of a GPU's memory that all engines take together, as vLLM takes for one
@@ -67,7 +66,7 @@ def time_rounds(asked: Asked, say: Callable[[str], None] = lambda _: None, turns
     if odd := next((key for key in asked.settings or {} if key in OURS), None):
         raise UsageError(f"--engine-args: {odd} follows from the other options, expected other arguments of vLLM's engine; leave it out")
     speculation = _speculation(asked)
-    with _quiet_stdout():
+    with prints_aside():
         vllm = _vllm()
         engines = dict[int, Any]()
         for drafts in asked.lengths:
@@ -195,17 +194,3 @@ def _facts(vllm: Any, llm: Any, asked: Asked) -> TimedIn:
 def _source(facts: TimedIn) -> str:
     threads = "" if facts.threads is None else f", threads: {facts.threads}"
     return f"rounds of vLLM {facts.version} on {facts.device}, {facts.dtype}{threads}{f', {facts.settings}' if facts.settings else ''}"
-
-
-@contextmanager
-def _quiet_stdout() -> Iterator[None]:
-    """What vLLM prints, from whatever library, goes to stderr, since stdout is for results."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)

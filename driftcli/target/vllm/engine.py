@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -29,6 +28,7 @@ from vllm.platforms import current_platform
 from driftcli.errors import RunError, SourceError, UsageError
 from driftcli.sources.files import Json, reason
 from driftcli.suggestions import meant
+from driftcli.target.aside import prints_aside
 
 OURS = {  # arguments that driftcli gives
     "model": "--target",
@@ -183,17 +183,3 @@ def loading(name: str) -> Iterator[None]:
             f"{name}: vLLM {VERSION} does not run this target as asked ({reason(error)}), expected one that it serves; correct "
             "--engine-args or use --engine transformers"
         ) from error
-
-
-@contextmanager
-def prints_aside() -> Iterator[None]:
-    """What is printed inside goes to standard error, also by code below Python, since results alone go to standard output."""
-    sys.stdout.flush()
-    before = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(before, 1)
-        os.close(before)
