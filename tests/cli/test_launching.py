@@ -29,7 +29,11 @@ BOUNDED = 60.0  # seconds in which a run must end after one of its processes was
 @contextmanager
 def diagnosis(out: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     line = [sys.executable, "-m", "driftcli", "diagnose", *ASKED, "--out", str(out), *options]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell set it aside, which a child would inherit
+    try:
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, heard)
     try:
         yield process
     finally:
