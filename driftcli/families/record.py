@@ -8,12 +8,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from driftcli.domain import Sourced
 from driftcli.errors import FormatError
 from driftcli.sources.files import Json
 
 Bound = tuple[str, Mapping[str, Json]]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Said(Generic[T]):
+    """A switch's value and its source."""
+
+    value: T
+    source: str
 
 
 @dataclass

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 from driftcli.conditions import Rotation
 from driftcli.domain import Sourced, System
 from driftcli.errors import DriftError, FormatError, PairError
 from driftcli.families.block.anatomy import Anatomy
 from driftcli.families.layout import Format
-from driftcli.families.record import Record
+from driftcli.families.record import Record, Said
 from driftcli.families.rope import Rope, rope_settings, shown
 from driftcli.sources.files import Json
 from driftcli.target.facts import TargetFacts
 
-T = TypeVar("T")
 VLLM: Final = "as_served:vllm"
 SGLANG: Final = "as_served:sglang"
 TRAINED: Final = "as_trained"
@@ -33,14 +32,6 @@ DRAFTS, BLOCK = "as drafted", "as in training"
 ZLAB = "z-lab DFlashDraftModel"
 PLAIN = (1.0, 1.0, 0.0)  # scales of embeddings and scores, and no bound on scores
 SCALES = ("input_embedding_scale", "output_multiplier", "final_logit_softcapping")
-
-
-@dataclass(frozen=True, slots=True)
-class Said(Generic[T]):
-    """A switch's value and its source."""
-
-    value: T
-    source: str
 
 
 @dataclass(frozen=True, slots=True)

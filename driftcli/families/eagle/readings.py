@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Generic, Literal, TypeVar
+from typing import Literal
 
 from driftcli.conditions import Feedback
 from driftcli.domain import SYSTEMS, Sourced, System
@@ -20,11 +20,10 @@ from driftcli.families.eagle.capture_layers import captured, last_state, layer_i
 from driftcli.families.eagle.formats import CONVERTED
 from driftcli.families.eagle.served import Server, asked_for, built, refusal
 from driftcli.families.layout import Format
-from driftcli.families.record import Record
+from driftcli.families.record import Record, Said
 from driftcli.families.rope import Rope, rope_as, shown
 from driftcli.target.facts import TargetFacts
 
-T = TypeVar("T")
 StreamNorm = Literal["none", "joint", "per stream", "joint, then per stream"]
 Gain = Literal["input_layernorm", "hidden_norm"]
 WindowStart = Literal["query", "anchor"]
@@ -32,14 +31,6 @@ Owner = Literal["own", "target's"]
 SERVERS: Mapping[System, Server] = {"as_served:vllm": "vllm", "as_served:sglang": "sglang"}
 ELSEWHERE = "; export it in another layout or serve it elsewhere"
 LONGEST_WINDOW = 2**31 - 1  # rows (chosen by us); no text has more, and row numbers are counted in 64 bits
-
-
-@dataclass(frozen=True, slots=True)
-class Said(Generic[T]):
-    """A switch's value and its source."""
-
-    value: T
-    source: str
 
 
 @dataclass(frozen=True, slots=True)
