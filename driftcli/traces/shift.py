@@ -14,7 +14,7 @@ from driftcli.conditions import Wiring
 from driftcli.domain import ModelCard, RunSpec, TwinCard
 from driftcli.errors import RunError
 from driftcli.statistics.shift import TWIN, TWIN_REPLIES, Shift, parting
-from driftcli.statistics.walks import Floats, leading_matches, walk
+from driftcli.statistics.walks import Floats, by_unit, leading_matches, walk
 from driftcli.traces.manifest import twin_of
 from driftcli.traces.parquet import holding
 from driftcli.traces.sums import of_units, places, read_table
@@ -140,9 +140,7 @@ class Guesses:
 
     def total(self, values: np.ndarray) -> Floats:
         """Sum over the anchors of each unit; (anchor, ...) -> (unit, ...)."""
-        out = np.zeros((self.units.count, *values.shape[1:]))
-        np.add.at(out, self.unit, values)
-        return out
+        return by_unit(self.unit, values, self.units.count)
 
 
 def _guesses(path: Path, condition: str, units: Units, depth: int) -> Guesses:

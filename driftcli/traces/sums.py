@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from driftcli.domain import FEEDS, SHARES, Feed
 from driftcli.errors import RunError
-from driftcli.statistics.walks import Floats, Sums, leading_matches, sampled_walk, walk, walk_counts
+from driftcli.statistics.walks import Floats, Sums, by_unit, leading_matches, sampled_walk, walk, walk_counts
 from driftcli.traces.floors import DEFAULT, lookup_accepted, looping, others_favourites
 from driftcli.traces.parquet import Holding, holding, read_columns
 from driftcli.traces.schema import arrow_schema
@@ -53,8 +53,7 @@ def ending_sums(texts: pa.Table, units: Units) -> dict[str, Floats]:
     index = units.unit[places(texts["prompt"], units.prompts)]
     emitted = texts["length"].to_numpy() - texts["prompt_length"].to_numpy() - 1
     by_text = np.array(texts["rounds_to_end"].to_pylist(), dtype=np.float64)
-    rounds = np.zeros((units.count, by_text.shape[1]))
-    np.add.at(rounds, index, by_text)
+    rounds = by_unit(index, by_text, units.count)
     return {"emitted": np.bincount(index, emitted, minlength=units.count).astype(np.float64), "rounds_to_end": rounds}
 
 
@@ -201,9 +200,7 @@ class Grid:
 
     def total(self, values: np.ndarray) -> Floats:
         """Sum over the anchors of each unit; (anchor, ...) -> (unit, ...)."""
-        out = np.zeros((self.units.count, *values.shape[1:]))
-        np.add.at(out, self.unit, values)
-        return out
+        return by_unit(self.unit, values, self.units.count)
 
 
 def prompt_side(grid: Grid) -> Floats:
