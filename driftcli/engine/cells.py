@@ -17,6 +17,7 @@ from driftcli.engine.block_chains import draft_blocks
 from driftcli.engine.chains import draft_together
 from driftcli.engine.drafted import Apart, Drafted
 from driftcli.engine.lm_chains import draft_lm_chains
+from driftcli.engine.lookup_chains import draft_lookups
 from driftcli.engine.module_chains import draft_modules
 from driftcli.engine.room import Room
 from driftcli.engine.rows import cell_rows, find_sinks, rounds_to_end, stream_columns, trajectory_columns
@@ -26,6 +27,7 @@ from driftcli.engine.twin import texts_of, twin_tables, twin_texts
 from driftcli.errors import RunError
 from driftcli.families.block.drafter import Block
 from driftcli.families.causal_lm.drafter import CausalLm
+from driftcli.families.lookup.lookup import Lookup
 from driftcli.families.mtp.head import MtpModules
 from driftcli.loading.pair import LoadedPair
 from driftcli.sources.files import reason
@@ -203,7 +205,7 @@ def _read(
     most: their tokens.
     """
     temperature, target = work.spec.temperature_of(conditions[0].text) or 1.0, work.pair.target  # of greedy replies the models' own
-    alone, boundaries = isinstance(work.pair.drafter, CausalLm | Block), _boundaries(work, conditions)
+    alone, boundaries = isinstance(work.pair.drafter, CausalLm | Block | Lookup), _boundaries(work, conditions)
     order = sorted(range(len(texts)), key=lambda place: len(texts[place].ids))
     for some in together([len(texts[place].ids) for place in order], most):
         places = order[some]
@@ -235,7 +237,7 @@ def _draft(work: Work, some: _Some, conditions: Sequence[Condition], finder: str
                 ending = rounds.get(place, [0] * work.spec.depth) if condition.full else None
                 columns = trajectory_columns(text, work.spec.depth, sinks.get(_key(text)), ending)
                 into.add(condition.name, "trajectories", place, [columns])
-        if into.holds(condition.name, "streams") and not isinstance(drafter, CausalLm):
+        if into.holds(condition.name, "streams") and not isinstance(drafter, CausalLm | Lookup):
             for place, columns in zip(
                 some.places, stream_columns(some.texts, drafter.wired(condition.settings.wiring), condition), strict=True
             ):
@@ -262,7 +264,7 @@ def _drafted(work: Work, texts: Sequence[Trajectory], condition: Condition, sink
 
 def _boundaries(work: Work, conditions: Sequence[Condition]) -> list[int]:
     drafter = work.pair.drafter
-    if isinstance(drafter, CausalLm):
+    if isinstance(drafter, CausalLm | Lookup):
         return []
     return sorted({boundary for condition in conditions for boundary in drafter.wired(condition.settings.wiring).boundaries})
 
@@ -286,11 +288,13 @@ def draft(
     to_end: bool = False,
     apart: Sequence[Apart] = (),
 ) -> Drafted:
-    """All chains of some texts, whatever the drafter's family; causal LMs and blocks take one at a time."""
+    """All chains of some texts, whatever the drafter's family; causal LMs, blocks and lookups take one at a time."""
     if isinstance(pair.drafter, MtpModules):
         return draft_modules(pair.drafter, texts, settings, horizon, to_end=to_end, apart=apart)
-    if isinstance(pair.drafter, CausalLm | Block):
+    if isinstance(pair.drafter, CausalLm | Block | Lookup):
         (text,) = texts
+        if isinstance(pair.drafter, Lookup):
+            return draft_lookups(pair.drafter, text, settings, horizon, free=free, to_end=to_end)
         if isinstance(pair.drafter, CausalLm):
             return draft_lm_chains(pair.drafter, text, settings, horizon, free=free, to_end=to_end)
         kept = [row for one in apart for row in one.kept]

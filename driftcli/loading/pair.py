@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from driftcli.domain import ModelCard, PairCard, Sourced, System
-from driftcli.errors import FormatError, SourceError, UsageError
+from driftcli.errors import FormatError, PairError, SourceError, UsageError
 from driftcli.families.block.alternatives import alternatives as block_wirings
 from driftcli.families.block.declaration import BlockDeclaration, declare_block
 from driftcli.families.block.drafter import Block
@@ -25,7 +25,10 @@ from driftcli.families.eagle.eagle1 import Eagle
 from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.eagle.loading import read_eagle
 from driftcli.families.eagle.pitfalls import pitfalls
+from driftcli.families.early_exit.cut import cut
+from driftcli.families.early_exit.early_exit import EarlyExit
 from driftcli.families.formats import FORMATS, open_drafter
+from driftcli.families.lookup.lookup import COPIES, Lookup
 from driftcli.families.mtp.alternatives import alternatives as other_wirings
 from driftcli.families.mtp.declaration import MtpDeclaration, declare_mtp
 from driftcli.families.mtp.head import Mtp, MtpModules
@@ -33,6 +36,7 @@ from driftcli.families.mtp.kinds import OWN_HEAD
 from driftcli.families.mtp.loading import read_mtp
 from driftcli.families.mtp.names import mtp_tensors
 from driftcli.families.mtp.scan import left_open
+from driftcli.families.without_files import without_files
 from driftcli.printable import counted_names, masked
 from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, tensor_names
@@ -53,13 +57,13 @@ class LoadedPair:
     """A pair on its devices, and its card."""
 
     target: Target
-    drafter: Eagle3 | Eagle | Mtp | MtpModules | Block | CausalLm
+    drafter: Eagle3 | Eagle | Mtp | MtpModules | Block | CausalLm | Lookup
     card: PairCard
 
     @property
     def boundaries(self) -> list[int]:
         """Of the target's streams that the drafter reads, in its own wiring or any other that its files leave open."""
-        if isinstance(self.drafter, CausalLm):
+        if isinstance(self.drafter, CausalLm | Lookup):
             return []
         return sorted({*self.drafter.boundaries, *(boundary for one in self.card.alternatives for boundary in one.capture or ())})
 
@@ -122,6 +126,9 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
     remote_code = loading.remote_code
     if drafter_name == OWN_HEAD:
         return _with_own_head(resolve(target_name, remote_code=remote_code), loading, reading)
+    if own := without_files(drafter_name, reading):
+        source = resolve(target_name, remote_code=remote_code)
+        return _with_lookup(own, source, loading) if isinstance(own, Lookup) else _with_exit(own, source, loading)
     opened = open_drafter(resolve(drafter_name, remote_code=remote_code))
     if isinstance(opened, Unread):
         raise FormatError(opened.refusal)
@@ -137,10 +144,7 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
         declare(checkpoint, format, facts)
     target = loading.target(source)
     if format.family == "causal-lm":
-        if reading is not None:
-            raise UsageError(
-                f"--reading {reading}: {drafter_name} is a causal language model, which every system computes alike; leave it out"
-            )
+        require_no_reading(reading, f"{drafter_name} is a causal language model, which every system computes alike; leave it out")
         return _with_language_model(target, checkpoint, loading)
     declaration = declare(checkpoint, format, target.facts)
     drafter, record = read_eagle(declaration, target, reading)
@@ -159,10 +163,68 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
     return LoadedPair(target, drafter, card)
 
 
+def require_no_reading(reading: System | None, why: str) -> None:
+    """Raise UsageError where a way to compute a step is asked for of a drafter that has one alone."""
+    if reading is not None:
+        raise UsageError(f"--reading {reading}: {why}")
+
+
+def _with_lookup(lookup: Lookup, source: Source, loading: Loading) -> LoadedPair:
+    """A target and the texts themselves."""
+    require_no_head(source)
+    target = loading.target(source)
+    card = PairCard(
+        target=_card(source, target.config.model_type),
+        drafter=lookup.card,
+        family="lookup",
+        record=lookup.record,
+        token_offset=0,
+        no_recursion=COPIES,
+        notes=(*_unread(target), *_dated(target)),
+        rendering=rendering_facts(target.tokenizer),
+        target_positions=target.facts.positions,
+    )
+    return LoadedPair(target, lookup, card)
+
+
+def _with_exit(exit: EarlyExit, source: Source, loading: Loading) -> LoadedPair:
+    """A target whose first layers draft."""
+    require_no_head(source)
+    exit.check(source.name, read_facts(source).layers)  # before the weights are read
+    if loading.vllm is not None:
+        raise PairError(f"--drafter {exit.name}: the layers are the target's own, which vLLM holds; use --engine transformers")
+    target = loading.model(source)
+    exit.check(source.name, len(target.layers))
+    drafter = read_causal_lm(cut(target, exit), target)
+    one = _card(source, target.config.model_type)
+    card = PairCard(
+        target=one,
+        drafter=exit.card(one),
+        family="early-exit",
+        record={
+            **exit.record(len(target.layers)),
+            "vocabulary": Sourced(drafter.vocabulary, "tokenizer"),
+            "window": Sourced(drafter.window, "config:sliding_window, layer_types"),
+        },
+        token_offset=0,
+        no_recursion=NO_STATE,
+        notes=(*_slides(drafter), *_unread(target), *_dated(target)),
+        rendering=rendering_facts(target.tokenizer),
+        target_positions=target.facts.positions,
+    )
+    return LoadedPair(target, drafter, card)
+
+
+def _slides(drafter: CausalLm) -> tuple[str, ...]:
+    """That some chains are left out."""
+    if drafter.window is None:
+        return ()
+    return (f"free chains are left out where the text outgrows the drafter's sliding window of {drafter.window}",)
+
+
 def _with_language_model(target: Target, checkpoint: Checkpoint, loading: Loading) -> LoadedPair:
     lm = loading.model(checkpoint.source)
     drafter = read_causal_lm(lm, target)
-    slides = f"free chains are left out where the text outgrows the drafter's sliding window of {drafter.window}"
     card = PairCard(
         target=_card(target.source, target.config.model_type),
         drafter=_card(checkpoint.source, str(checkpoint.config.get("model_type", "not named"))),
@@ -174,7 +236,7 @@ def _with_language_model(target: Target, checkpoint: Checkpoint, loading: Loadin
         },
         token_offset=0,
         no_recursion=NO_STATE,
-        notes=(*(() if drafter.window is None else (slides,)), *_unread(target), *_unread(lm), *_dated(target)),
+        notes=(*_slides(drafter), *_unread(target), *_unread(lm), *_dated(target)),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
     )
