@@ -138,6 +138,11 @@ class PairCard:
     target_positions: int | None = None
 
     @property
+    def copies(self) -> bool:
+        """Whether draft tokens are looked up in the text, and nothing is computed or was trained."""
+        return self.family == "lookup"
+
+    @property
     def guesses_side_by_side(self) -> bool:
         """Whether all draft tokens of a round are guessed in one pass, none knowing the others."""
         return self.family == "block"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from driftcli.conditions import worded
 from driftcli.domain import PairCard
 from driftcli.mitigations.serving import NO_SWITCH, Engine, draft_length
+from driftcli.mitigations.unfiled_serving import unfiled_length
 
 IN_CONFIG = "in the drafter's config.json"
 NOT_SERVED = f"{NO_SWITCH}: not known to serve block drafters"
@@ -19,6 +20,8 @@ NOT_SERVED = f"{NO_SWITCH}: not known to serve block drafters"
 
 def length_typed(drafts: int, pair: PairCard) -> dict[Engine, str]:
     """Rounds of `drafts` proposals, as an engine is told them for this pair's drafter."""
+    if (unfiled := unfiled_length(drafts, pair)) is not None:
+        return unfiled
     if not pair.guesses_side_by_side:
         return draft_length(drafts, self_feeding=pair.no_recursion is None)
     return {
