@@ -143,6 +143,11 @@ class PairCard:
         return self.family == "lookup"
 
     @property
+    def reads_tokens_alone(self) -> bool:
+        """Whether the drafter is handed none of the target's states."""
+        return self.family in ("causal-lm", "early-exit", "lookup")
+
+    @property
     def guesses_side_by_side(self) -> bool:
         """Whether all draft tokens of a round are guessed in one pass, none knowing the others."""
         return self.family == "block"

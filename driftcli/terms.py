@@ -201,6 +201,21 @@ TERMS: tuple[Term, ...] = (
         ("engines", "vllm", "engine-args", "tensor parallel", "several GPUs", "several machines", "ray"),
     ),
     Term(
+        "lookup",
+        "`--drafter lookup` proposes what followed the last tokens of the text where they stood in it before, the longest run of 3 to 1 "
+        "of them (`lookup:1,3`): prompt lookup, vLLM's ngram. It runs no model, so it is the line above which a drafter must come. It has "
+        "no probabilities, no attention and no hidden state: nothing of these is told of it, and there is nothing that could drift. Where "
+        "it finds nothing it proposes nothing, and a round costs what it sent.",
+        ("prompt lookup", "ngram", "n-gram"),
+    ),
+    Term(
+        "early exit",
+        "`--drafter early-exit:4` drafts with the target's own first 4 layers, its final norm and its output head, which share every "
+        "weight with it (transformers' assistant_early_exit). It reads tokens and is measured as a causal language model is; only a "
+        "target that was trained for it drafts well so.",
+        ("early-exit", "self-speculation", "layer skip"),
+    ),
+    Term(
         "95% interval",
         "Prompts are drawn again and again from those of the run; the number lies inside for 95 of 100 such runs on other prompts "
         "like these.",

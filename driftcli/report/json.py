@@ -25,6 +25,10 @@ AGAINST_CONTROL = {  # what is 0 by construction, and so says nothing, where cha
 }
 
 
+OF_ATTENTION = (*SHARES, "entropy", "attention")  # parts of the names of numbers of attention
+NO_ATTENTION = "this drafter has no attention"
+
+
 def against_control(run: Run) -> set[str]:
     """What says nothing of a drafter without recursion; a block has a control of its accuracy all the same."""
     return AGAINST_CONTROL - ({"accuracy_gap"} if run.pair.guesses_side_by_side else set())
@@ -176,6 +180,8 @@ def _judged(name: str, place: int, run: Run, value: Estimate | Absent) -> Estima
         return Absent(run.pair.no_recursion)
     if value.value is not None:
         return value
+    if not run.attends and any(part in name for part in OF_ATTENTION):
+        return Absent(NO_ATTENTION)
     if name == "compounding" and place == 0:
         return Absent("depth 1 is a fresh query: nothing is fed back yet")
     return Absent("no trajectory of this run has a sink") if "sink" in name else value

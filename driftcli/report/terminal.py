@@ -123,12 +123,11 @@ def _fitting(heights: Sequence[int], room: float) -> int:
 
 
 def _whole(run: Run, verdict: Verdict, width: int, *, looking: bool) -> list[list[RenderableType]]:
-    heading, attention = evidence.attention_curves(run)
     found = remedies.tried(run)
     return [
         *_head(run, verdict, width),
         by_depth("depth", [curve.row(run) for curve in evidence.main_curves(run)], width),
-        [Text(heading, style="dim"), *by_depth("depth", [curve.row(run) for curve in attention], width)],
+        _attention(run, width),
         _conditions(run, width),
         _positions(run, width),
         _block(shift.HEADING.upper(), shift.shift_lines(run)),
@@ -138,6 +137,13 @@ def _whole(run: Run, verdict: Verdict, width: int, *, looking: bool) -> list[lis
         *_remedies(run, verdict, found, width),
         _dim([*notes.pointers(run, verdict, looking=looking), notes.last_line(verdict)]),
     ]
+
+
+def _attention(run: Run, width: int) -> list[RenderableType]:
+    if not run.attends:
+        return []
+    heading, attention = evidence.attention_curves(run)
+    return [Text(heading, style="dim"), *by_depth("depth", [curve.row(run) for curve in attention], width)]
 
 
 def _head(run: Run, verdict: Verdict, width: int) -> list[list[RenderableType]]:
