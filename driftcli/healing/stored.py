@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from driftcli.families.eagle.eagle3 import Eagle3
@@ -15,6 +14,7 @@ from driftcli.families.mtp.head import Mtp
 from driftcli.healing.places import HeadFiles, is_gain
 from driftcli.healing.weights import weights
 from driftcli.sources.files import Json
+from driftcli.sources.tensors import write_tensors
 
 
 def with_weights_of(files: HeadFiles, drafter: Eagle3 | Mtp, settings: Mapping[str, Json]) -> HeadFiles:
@@ -32,7 +32,7 @@ def with_weights_of(files: HeadFiles, drafter: Eagle3 | Mtp, settings: Mapping[s
 def write_files(files: HeadFiles, out: Path) -> None:
     """`config.json` and `model.safetensors`."""
     out.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in files.tensors.items()}, out / "model.safetensors", {"format": "pt"})
+    write_tensors(out / "model.safetensors", files.tensors)
     (out / "config.json").write_text(json.dumps(dict(files.config), indent=2) + "\n", encoding="utf-8")
 
 
