@@ -38,7 +38,7 @@ class EarlyExit:
     def card(self, target: ModelCard) -> ModelCard:
         """What identifies it in a run: the target's files, and the layer."""
         mark = sha256(f"{target.fingerprint} {self.name}".encode()).hexdigest()[:16] if target.fingerprint else ""
-        return ModelCard(f"{self.name} of {target.name}", target.revision, target.model_type, mark, target.files)
+        return ModelCard(self.name, target.revision, target.model_type, mark, target.files)
 
     def record(self, layers: int) -> dict[str, Sourced]:
         """Its fields, of a target of so many layers."""
