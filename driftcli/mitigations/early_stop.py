@@ -60,7 +60,7 @@ def _bands(trace: Trace, measure: StopMeasure) -> list[StopRule]:
 
 def _typed(rule: StopRule, pair: PairCard) -> dict[Engine, str]:
     settings = early_stop(rule, self_feeding=pair.no_recursion is None)
-    return of_exit(settings) if pair.family == "early-exit" else settings
+    return of_exit(settings["transformers"]) if pair.family == "early-exit" else settings
 
 
 def _words(rule: StopRule) -> str:

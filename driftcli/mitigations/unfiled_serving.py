@@ -7,7 +7,6 @@ TensorRT-LLM its documentation of NGramDecodingConfig, whose pool of patterns is
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 
 from driftcli.domain import PairCard
 from driftcli.mitigations.serving import NO_SWITCH, Engine
@@ -34,12 +33,12 @@ def lookup_length(drafts: int, fewest: int, most: int) -> dict[Engine, str]:
 def exit_length(drafts: int, layers: int) -> dict[Engine, str]:
     """Rounds of `drafts` tokens of the target's first layers."""
     keys = f'num_assistant_tokens={drafts}, num_assistant_tokens_schedule="constant", assistant_confidence_threshold=0'
-    return of_exit({}, f"generate(assistant_early_exit={layers}, {keys})")
+    return of_exit(f"generate(assistant_early_exit={layers}, {keys})")
 
 
-def of_exit(settings: Mapping[Engine, str], transformers: str = "") -> dict[Engine, str]:
-    """Settings of an assistant model, or what transformers is told, as they are for the target's own layers."""
-    told = transformers or settings["transformers"].replace("assistant_model.generation_config", "model.generation_config")
+def of_exit(assistant: str) -> dict[Engine, str]:
+    """What transformers is told of an assistant model, as it is for the target's own layers, which no other engine drafts with."""
+    told = assistant.replace("assistant_model.generation_config", "model.generation_config")
     return {"vllm": NO_EXIT, "sglang": NO_EXIT, "tensorrt-llm": NO_EXIT, "transformers": told}
 
 

@@ -201,6 +201,11 @@ def _of_blocks() -> list[Curve]:
     ]
 
 
+def attends(run: Run) -> bool:
+    """Whether the drafter has attention that was measured, as far as there is a chain to tell."""
+    return not run.n_prompts or run.estimate(curves.share("forced", "verified")).value is not None
+
+
 def attention_curves(run: Run) -> tuple[str, list[Curve]]:
     """A heading, and attention by region: its change against the control, or plain shares where there is no control."""
     with_sink, texts = run.sink_texts

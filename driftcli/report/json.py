@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from driftcli.conditions import BASELINE
 from driftcli.domain import REWIRED, SHARES, Absent, AxisVerdict, Estimate, Finding, Verdict
-from driftcli.report.evidence import sampled_length
+from driftcli.report.evidence import attends, sampled_length
 from driftcli.report.remedies import exports_json, remedies_json, training_json
 from driftcli.report.shift import shift_json
 from driftcli.report.speeds import payoff_json
@@ -180,7 +180,7 @@ def _judged(name: str, place: int, run: Run, value: Estimate | Absent) -> Estima
         return Absent(run.pair.no_recursion)
     if value.value is not None:
         return value
-    if not run.attends and any(part in name for part in OF_ATTENTION):
+    if not attends(run) and any(part in name for part in OF_ATTENTION):
         return Absent(NO_ATTENTION)
     if name == "compounding" and place == 0:
         return Absent("depth 1 is a fresh query: nothing is fed back yet")

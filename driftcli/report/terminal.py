@@ -140,7 +140,7 @@ def _whole(run: Run, verdict: Verdict, width: int, *, looking: bool) -> list[lis
 
 
 def _attention(run: Run, width: int) -> list[RenderableType]:
-    if not run.attends:
+    if not evidence.attends(run):
         return []
     heading, attention = evidence.attention_curves(run)
     return [Text(heading, style="dim"), *by_depth("depth", [curve.row(run) for curve in attention], width)]

@@ -224,11 +224,6 @@ class Run(Pooled):
         return self.units.count if self._category is None else int(self.within_category(self._category).sum())
 
     @property
-    def attends(self) -> bool:
-        """Whether the drafter has attention that was measured, as far as there is a chain to tell."""
-        return not self.n_prompts or not bool(np.isnan(self.sums(self.reference)["forced_verified"]).all())
-
-    @property
     def n_anchors(self) -> int:
         """Anchors of all prompts together."""
         return int(self.sums(self.reference)["anchors"].sum()) if self.n_prompts else 0

@@ -142,7 +142,7 @@ def content(run: Run, verdict: Verdict) -> Parts:
         compounding=None if alone else curves.compounding(baseline),
         state=[] if alone else curves.state(baseline),
         no_state=alone or "",
-        attention=curves.attention(run, baseline) if run.attends else [],
+        attention=curves.attention(run, baseline) if evidence.attends(run) else [],
         heads=by_head(run),
         positions=[one for one in (curves.positions(baseline), curves.kept_by_position(baseline)) if one],
         contexts=curves.contexts(report),
