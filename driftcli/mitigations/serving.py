@@ -154,7 +154,13 @@ def early_stop(rule: StopRule, *, self_feeding: bool = False) -> dict[Engine, st
     Source: transformers generation/stopping_criteria.py and candidate_generator.py; pull request vllm-project/vllm#35301, open; issue
     sgl-project/sglang#36715, open; TensorRT-LLM's acceptance_rate_threshold ends speculation for good, no single chain.
     """
-    watched = {"confidence": "a guess's probability", "entropy": "its entropy", "state": "its state", "prompt": "its attention"}
+    watched = {
+        "confidence": "a guess's probability",
+        "entropy": "its entropy",
+        "state": "its state",
+        "prompt": "its attention",
+        "survival": "the product of its guesses' probabilities",
+    }
     what = watched[rule.measure]
     pending = {
         "vllm": " (vllm-project/vllm#35301, open)" if rule.measure == "confidence" else "",

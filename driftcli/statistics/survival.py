@@ -24,10 +24,10 @@ from driftcli.domain import Absent, Estimate, Half
 from driftcli.statistics.intervals import Bootstrap, Mapped, too_few, within
 from driftcli.statistics.pooled import NO_ANCHORS, dealt
 from driftcli.statistics.temperatures import Fit, fit, survival
-from driftcli.statistics.walks import MINIMAL_PROMPTS, Floats, Sums, ratio
+from driftcli.statistics.walks import MINIMAL_PROMPTS, Floats, Sums, by_unit, ratio
 
 Told = Literal["draft_prob", "confidence"]  # what says it, by the column of the traces
-TOLD: Mapping[Told, str] = {"draft_prob": "the draft tokens' own probabilities", "confidence": "the confidence head"}
+TOLD: Mapping[Told, str] = {"draft_prob": "its probabilities", "confidence": "its confidence head"}
 BINS = 10  # of a forecast, equally wide, for its calibration error
 RANKS = 256  # groups of forecasts of equal size among which chains are told apart; finer ones move the third digit at most (chosen by us)
 Statistic: TypeAlias = Callable[[Sums], Floats]
@@ -67,6 +67,13 @@ def calibration_error(sums: Sums) -> Floats:
 
 
 @within(0, 1)
+def mean_calibration_error(sums: Sums) -> Floats:
+    """The same, mean over all depths; (draw,)."""
+    found: Floats = calibration_error(sums).mean(axis=-1)
+    return found
+
+
+@within(0, 1)
 def auroc(sums: Sums) -> Floats:
     """How often a chain that survives has the higher forecast of two, the other one not surviving; ties count half. Of forecasts in groups
     by size. Source: Hanley and McNeil 1982.
@@ -76,31 +83,42 @@ def auroc(sums: Sums) -> Floats:
     return ratio((lived * below).sum(axis=-1), lived.sum(axis=-1) * lost.sum(axis=-1))
 
 
-def forecast_sums(forecast: Floats, accepted: np.ndarray, unit: np.ndarray, units: int) -> dict[str, Floats]:
-    """Sums by unit that the statistics read.
+def binned_sums(forecast: Floats, accepted: np.ndarray, unit: np.ndarray, units: int) -> dict[str, Floats]:
+    """Forecasts, and chains that survive, by unit, depth and the forecast, (unit, depth, bin), of which the calibration error is made.
 
     forecast: (anchor, depth); accepted: (anchor,) draft tokens kept; unit: (anchor,), of `units`.
     """
-    depth = forecast.shape[1]
-    lived = (accepted[:, None] > np.arange(depth)).astype(float)
+    in_bin = np.clip((forecast * BINS).astype(int), 0, BINS - 1)
+    told = {"promised_by_bin": forecast, "survived_by_bin": _lived(forecast, accepted)}
+    return {name: _placed(values, unit, units, in_bin, BINS) for name, values in told.items()}
 
-    def total(values: Floats, place: np.ndarray | None = None, size: int = 1) -> Floats:
-        """(anchor, depth) -> (unit, depth), or by place within `size` bins, (unit, depth, bin)."""
-        cell = (unit[:, None] * depth + np.arange(depth)) * size + (0 if place is None else place)
-        found: Floats = np.bincount(cell.ravel(), values.ravel(), units * depth * size).astype(np.float64).reshape(units, depth, size)
-        return found[..., 0] if place is None else found
 
-    in_bin, in_rank = np.clip((forecast * BINS).astype(int), 0, BINS - 1), _ranks(forecast)
+def forecast_sums(forecast: Floats, accepted: np.ndarray, unit: np.ndarray, units: int) -> dict[str, Floats]:
+    """All sums by unit that the statistics read; as `binned_sums`."""
+    lived, in_rank = _lived(forecast, accepted), _ranks(forecast)
     return {
         "anchors": np.bincount(unit, minlength=units).astype(np.float64),
-        "survived": total(lived),
-        "promised": total(forecast),
-        "squared": total((forecast - lived) ** 2),
-        "promised_by_bin": total(forecast, in_bin, BINS),
-        "survived_by_bin": total(lived, in_bin, BINS),
-        "survived_by_rank": total(lived, in_rank, RANKS),
-        "lost_by_rank": total(1 - lived, in_rank, RANKS),
+        "survived": by_unit(unit, lived, units),
+        "promised": by_unit(unit, forecast, units),
+        "squared": by_unit(unit, (forecast - lived) ** 2, units),
+        **binned_sums(forecast, accepted, unit, units),
+        "survived_by_rank": _placed(lived, unit, units, in_rank, RANKS),
+        "lost_by_rank": _placed(1 - lived, unit, units, in_rank, RANKS),
     }
+
+
+def _lived(forecast: Floats, accepted: np.ndarray) -> Floats:
+    """1 where a chain survives to a depth, else 0; (anchor, depth)."""
+    found: Floats = (accepted[:, None] > np.arange(forecast.shape[1])).astype(np.float64)
+    return found
+
+
+def _placed(values: Floats, unit: np.ndarray, units: int, place: np.ndarray, size: int) -> Floats:
+    """Sums by unit and depth within `size` places, (anchor, depth) -> (unit, depth, place)."""
+    depth = values.shape[1]
+    cell = (unit[:, None] * depth + np.arange(depth)) * size + place
+    found: Floats = np.bincount(cell.ravel(), values.ravel(), units * depth * size).astype(np.float64).reshape(units, depth, size)
+    return found
 
 
 def _ranks(forecast: Floats) -> np.ndarray:

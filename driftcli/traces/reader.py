@@ -384,7 +384,8 @@ class Run(Pooled):
 
     def by_stream(self) -> dict[str, tuple[Estimate | Absent, Estimate | Absent]]:
         """For each captured stream in order, and the fused input: RMS, and the RMS of what it adds to the fused input."""
-        return stream_numbers(stream_sums(self.path, self.reference, self.units), self._draws(self.units.count))
+        sums = stream_sums(self.path, self.reference, self.units)
+        return stream_numbers(sums, self._draws(self.units.count)) if sums else {}
 
 
 def read_run(path: Path, *, finished: bool = True) -> Run:
