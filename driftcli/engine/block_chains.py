@@ -155,6 +155,7 @@ class _Blocks:
                 logits = logits + bias
             wanted = self.drafter.to_draft(ids[first + place + 1 : first + place + 1 + count])
             guesses = Guesses.of(logits, wanted, self.trajectory.temperature)
-            guesses = replace(guesses, drafted=self.drafter.to_target(guesses.drafted))
+            sure = None if self.drafter.confidence is None else self.drafter.confidence(output[:, place], before)
+            guesses = replace(guesses, drafted=self.drafter.to_target(guesses.drafted), confidence=sure)
             found.append(Queries(guesses, masses.pick(places + place)))
         return found

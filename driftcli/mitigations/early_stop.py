@@ -23,7 +23,10 @@ CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # least probability of a
 ENTROPIES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # nats of the drafter's distribution (chosen by us)
 SURVIVALS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)  # least product over a chain (chosen by us)
 OUTSIDE = (0.01, 0.05, 0.1, 0.25)  # share of fresh queries left out of the band on either side (chosen by us)
-OF_CHAIN: Mapping[Told, StopMeasure] = {"draft_prob": "survival"}  # measures of a whole chain, by what they are products of
+OF_CHAIN: Mapping[Told, StopMeasure] = {
+    "draft_prob": "survival",
+    "confidence": "head",
+}  # measures of a whole chain, by what they are products of
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def _words(rule: StopRule) -> str:
     chain = f"of its draft tokens is below {rule.low:.0%}{' under a temperature a depth' if rule.temperatures else ''}"
     what = {
         "survival": f"the product of the probabilities {chain}",
+        "head": f"the product of what the confidence head says {chain}",
         "confidence": f"a draft token is less likely than {rule.low:.0%}",
         "entropy": f"its entropy is above {rule.high:g} nats",
         "state": f"the hidden state's RMS leaves {rule.low:.3g} to {rule.high:.3g}",

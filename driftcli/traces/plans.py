@@ -24,7 +24,10 @@ MEASURES: dict[StopMeasure, Callable[[Grid], Floats]] = {
     "state": lambda grid: grid.values["rms"],
     "prompt": prompt_side,
 }
-PRODUCTS: dict[StopMeasure, str] = {"survival": "draft_prob"}  # measures of a whole chain so far, and whose product they are
+PRODUCTS: dict[StopMeasure, str] = {
+    "survival": "draft_prob",
+    "head": "confidence",
+}  # measures of a whole chain so far, and whose product they are
 
 
 def fresh_band(fresh: Grid, measure: StopMeasure, units: np.ndarray, outside: float) -> tuple[float, float]:

@@ -34,5 +34,15 @@ def test_a_chain_is_stopped_by_its_product_as_it_is_and_under_the_temperatures_o
     assert all(text.startswith("no such switch") for one in raw for text in one.settings.values())
 
 
+def test_a_confidence_head_stops_chains_beside_the_probabilities() -> None:
+    chains = planted(3, 2.0)
+    run: Facts = replace(planned(), survival={"draft_prob": chains, "confidence": chains})
+    found = {trial.name: trial for trial in EarlyStop().trials(run)}
+    assert {"early-stop-survival", "early-stop-head", "early-stop-head-calibrated"} <= found.keys()
+    first = found["early-stop-head"].options[0]
+    assert first.words == "stop when the product of what the confidence head says of its draft tokens is below 5%"
+    assert "enable_adaptive_verification" in first.settings["vllm"]
+
+
 def test_a_drafter_that_says_nothing_of_its_chains_is_stopped_by_no_product() -> None:
     assert not any("survival" in name for name in trials(Absent("its draft tokens have no probabilities")))
