@@ -66,9 +66,8 @@ def telling(told: Told, chains: Chains) -> str:
     gains = {depth: gain for depth, gain in enumerate(chains.gains, 1) if isinstance(gain, Estimate)}
     sure = {depth: gain for depth, gain in gains.items() if gain.low > 0}
     if not sure:
-        worse = [depth for depth, gain in gains.items() if gain.high < 0]
-        cost = f", and raises it at depth {', '.join(map(str, worse))}" if worse else ""
-        return f"{TOLD[told]}: nothing to gain by calibration, a temperature a depth lowers the Brier score at no depth beyond chance{cost}"
+        most = max((gain.high for gain in gains.values()), default=0.0)
+        return f"{TOLD[told]}: no gain by calibration is shown, a temperature a depth lowers the Brier score by {max(most, 0):.3f} at most"
     most = max(sure, key=lambda depth: sure[depth].low)
     at = f"at depth {', '.join(map(str, sure))}{f', most surely at {most}' * (len(sure) > 1)}, by {sure[most]:.3f}"
     return f"{TOLD[told]}: a temperature a depth lowers the Brier score on other prompts {at}"

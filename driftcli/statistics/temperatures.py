@@ -6,9 +6,11 @@ computes `p^(1/t) / (p^(1/t) + (1-p)^(1/t))` and leaves the draft tokens as they
 vocabulary, which would need all of its logits; with two tokens they are the same.
 
 Depths are fitted from the first on, each to the product up to itself with the earlier ones fixed, as DSpark's sequential temperature
-scaling does (arXiv:2607.05147, section 3.2.1). What is made least is the log loss, as in temperature scaling (Guo et al. 2017,
-arXiv:1706.04599, section 4.2), and not the calibration error by bins, which is no proper score and not smooth. Its interval is that of an
-estimate by several equations at once (Huber 1967): how much each unit pulls at every temperature, earlier ones included.
+scaling does (arXiv:2607.05147, section 3.2.1), in place of one temperature for all (Guo et al. 2017, arXiv:1706.04599, section 4.2). What
+is made least is the squared error of the product, the Brier score. The calibration error by bins, which DSpark takes, is no proper score
+and not smooth. The log loss, which Guo takes, has no bound: a few chains that survive though the drafter all but excluded it rule the fit,
+and on bundled pairs it made the forecasts of other prompts worse where the squared error did not. The interval is that of an estimate by
+several equations at once (Huber 1967): how much each unit pulls at every temperature, earlier ones included.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ from driftcli.statistics.walks import Floats, by_unit
 LEAST = 1e-7  # distance of a probability from 0 and 1, so that its logit is finite: what float32 can tell from 1 (chosen by us)
 RANGE = 16.0  # temperatures between 1 / 16 and 16 are looked at; beyond there is nothing but always or never (chosen by us)
 COARSE, FINE = 49, 24  # temperatures of the first look, and halvings of what is left behind it (chosen by us)
-SURE = 1e-12  # least distance of a product from 1
 GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -59,31 +60,25 @@ def survival(probability: Floats, temperatures: tuple[float, ...] = ()) -> Float
 
 
 def fit(probability: Floats, accepted: np.ndarray, unit: np.ndarray, units: int) -> Fit:
-    """The temperatures under which the products lose least against what survived.
+    """The temperatures under which the products come closest to what survived.
 
     probability: (anchor, depth); accepted: (anchor,) draft tokens kept; unit: (anchor,) of each, one of `units`.
     """
-    logit, before = logits(probability), np.zeros(len(accepted))
+    logit, before = logits(probability), np.ones(len(accepted))
     chosen, fitted = list[float](), list[bool]()
     for place in range(logit.shape[1]):
         survived = accepted > place
         found = _least(logit[:, place], before, survived) if 0 < survived.sum() < len(survived) else None
         chosen.append(1.0 if found is None else found)
         fitted.append(found is not None)
-        before = before + _log_expit(logit[:, place] / chosen[-1])
+        before = before * expit(logit[:, place] / chosen[-1])
     pull = _pull(logit / np.array(chosen), accepted, unit, units, np.array(fitted))
     return Fit(tuple(chosen), tuple(fitted), pull)
 
 
-def _log_expit(values: Floats) -> Floats:
-    found: Floats = -np.logaddexp(0, -values)
-    return found
-
-
 def _loss(temperature: float, logit: Floats, before: Floats, survived: np.ndarray) -> float:
-    """Log loss of the products whose last factor has this temperature. before: (anchor,) logarithm of the product of the others."""
-    log_product = np.minimum(before + _log_expit(logit / temperature), -SURE)
-    return float(-np.where(survived, log_product, np.log(-np.expm1(log_product))).sum())
+    """Squared error of the products whose last factor has this temperature. before: (anchor,) the product of the others."""
+    return float(np.square(before * expit(logit / temperature) - survived).sum())
 
 
 def _least(logit: Floats, before: Floats, survived: np.ndarray) -> float | None:
@@ -103,13 +98,12 @@ def _least(logit: Floats, before: Floats, survived: np.ndarray) -> float | None:
 
 def _pull(scaled: Floats, accepted: np.ndarray, unit: np.ndarray, units: int, fitted: np.ndarray) -> Floats:
     """By how much each unit moves the logarithm of each temperature, (unit, depth): its share of the slopes of all losses, through what
-    they bend. Of the loss at a depth, `(S - y) / (1 - S)` is the slope by the logarithm of the product `S`, `-x (1 - expit(x))` that
-    of the product's logarithm by that of a temperature, `x` being the scaled logit.
+    they bend. Of half the loss at a depth `(S - y) S` is the slope by the logarithm of the product `S`, and `-x (1 - expit(x))` that of the
+    product's logarithm by that of a temperature, `x` being the scaled logit.
     """
     depth, survived = scaled.shape[1], accepted[:, None] > np.arange(scaled.shape[1])
-    log_product = np.minimum(np.cumsum(_log_expit(scaled), axis=1), -SURE)
-    product, rest = np.exp(log_product), -np.expm1(log_product)
-    slope, bend = (product - survived) / rest, product * ~survived / rest**2
+    product = np.cumprod(expit(scaled), axis=1)
+    slope, bend = (product - survived) * product, (2 * product - survived) * product
     past = expit(-scaled)
     by_temperature = -scaled * past
     own = scaled * past - scaled**2 * past * (1 - past)

@@ -56,7 +56,7 @@ def test_what_temperatures_give_is_said_and_so_is_that_they_give_nothing() -> No
     assert telling("draft_prob", planted(3, 2.0, prompts=40)).startswith(
         "its probabilities: a temperature a depth lowers the Brier score on other prompts at depth 1, 2, 3, 4, most surely at "
     )
-    assert "nothing to gain by calibration" in telling("draft_prob", planted(3, 1.0, prompts=40))
+    assert "no gain by calibration is shown" in telling("draft_prob", planted(3, 1.0, prompts=40))
     assert telling("draft_prob", planted(3, 2.0, prompts=9)).startswith("its probabilities: no temperatures, 9 prompts")
 
 

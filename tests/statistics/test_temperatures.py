@@ -23,9 +23,9 @@ def planted(seed: int, temperature: float, prompts: int = 24) -> Chains:
     return Chains(1 / (1 + np.exp(-logit)), np.cumprod(right, axis=1).sum(axis=1), unit, prompts, seed)
 
 
-def log_loss(product: NDArray[np.float64], survived: NDArray[np.bool_]) -> float:
+def squared_error(product: NDArray[np.float64], survived: NDArray[np.bool_]) -> float:
     """Chain by chain, as it is written down."""
-    return -sum(float(np.log(p if y else 1 - p)) for p, y in zip(product, survived, strict=True))
+    return sum((float(p) - float(y)) ** 2 for p, y in zip(product, survived, strict=True))
 
 
 def test_the_product_is_that_of_the_probabilities_each_under_its_temperature() -> None:
@@ -49,7 +49,7 @@ def test_each_temperature_loses_least_against_what_survived_with_those_before_it
 
         def loss(logarithm: float, depth: int = depth, earlier: tuple[float, ...] = earlier) -> float:
             product = survival(chains.probability[:, : depth + 1], (*earlier, float(np.exp(logarithm))))[:, depth]
-            return log_loss(product, chains.accepted > depth)
+            return squared_error(product, chains.accepted > depth)
 
         least = minimize_scalar(loss, bounds=(-2.5, 2.5), method="bounded", options={"xatol": 1e-7})
         assert found.temperatures[depth] == pytest.approx(float(np.exp(least.x)), rel=1e-4)
