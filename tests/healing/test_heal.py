@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from typer.testing import CliRunner, Result
 
-from driftcli.cli.main import app
+from driftcli.cli.main import main
 from driftcli.errors import RunError
 from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.healing.gate import RunText, same_guesses
@@ -26,11 +28,21 @@ from tests.benchmarks.planted_faults import FAULTS, planted
 
 PROMPTS, DEPTH = 20, 4
 ASKED = ("--limit", str(PROMPTS), "--depth", str(DEPTH), "--max-new-tokens", "64")
-runner = CliRunner()
 
 
-def driftcli(*words: object) -> Result:
-    return runner.invoke(app, [*map(str, words)])
+class Ended(NamedTuple):
+    """How a command ended, and what it printed."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+def driftcli(*words: object) -> Ended:
+    out, err = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main([*map(str, words)])
+    return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +50,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled pre-norm head, diagnosed."""
     out = tmp_path_factory.mktemp("heal") / "before"
     ended = driftcli("diagnose", "--drafter", "bundled:pre-norm", "--probe", "controls", *ASKED, "--out", out)
-    assert ended.exit_code == 0, ended.output
+    assert ended.exit_code == 0, ended.stdout + ended.stderr
     return out
 
 
@@ -52,30 +64,30 @@ def replies(before: Path) -> Path:
 
 
 @pytest.fixture
-def healed(before: Path, replies: Path, tmp_path: Path) -> Callable[..., Result]:
-    def heal(*words: object) -> Result:
+def healed(before: Path, replies: Path, tmp_path: Path) -> Callable[..., Ended]:
+    def heal(*words: object) -> Ended:
         usual = ("--run", before, "--replies", replies, "--out", tmp_path / "healed", "--budget", "1s", "--tokens", 512)
         return driftcli("heal", *usual, *words)
 
     return heal
 
 
-def test_a_rate_of_zero_changes_nothing_and_is_no_cure(healed: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_rate_of_zero_changes_nothing_and_is_no_cure(healed: Callable[..., Ended], tmp_path: Path) -> None:
     ended = healed("--treatment", "unroll", "--rate", 0)
-    assert ended.exit_code == 4, ended.output
-    assert "not shown to be healed by unroll: acceptance length: equal" in ended.output
+    assert ended.exit_code == 4, ended.stdout + ended.stderr
+    assert "not shown to be healed by unroll" in ended.stdout
     tried = load_file(tmp_path / "healed" / "tried" / "model.safetensors")
     stored = load_file(resolve("bundled:pre-norm").folder / "model.safetensors")
     assert tried.keys() == stored.keys()
     assert all(torch.equal(tried[name], stored[name]) for name in stored)
     assert not (tmp_path / "healed" / "config.json").exists()
-    assert "keep the original" in ended.output
+    assert "keep the original" in ended.stdout + ended.stderr
 
 
-def test_a_retrofit_that_is_not_trained_leaves_the_first_guesses(healed: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_retrofit_that_is_not_trained_leaves_the_first_guesses(healed: Callable[..., Ended], tmp_path: Path) -> None:
     ended = healed("--treatment", "norm-output", "--rate", 0, "--format", "json")
     told = json.loads(ended.stdout)
-    first = next(one for one in told["comparison"]["changes"] if one["name"] == "accuracy_1")
+    first = next(one for one in told["comparison"]["changes"] if one["number"] == "accuracy_1")
     assert told["first_guesses_unchanged"] == 1
     assert abs(first["difference"]["value"]) < 0.01  # bfloat16, in which the head is stored, breaks some ties
     assert ended.exit_code == (0 if told["cured"] else 4)
@@ -83,7 +95,7 @@ def test_a_retrofit_that_is_not_trained_leaves_the_first_guesses(healed: Callabl
     assert json.loads((where / "config.json").read_text())["norm_output"] is True
 
 
-def test_an_attempt_goes_on_where_it_ended(healed: Callable[..., Result], tmp_path: Path) -> None:
+def test_an_attempt_goes_on_where_it_ended(healed: Callable[..., Ended], tmp_path: Path) -> None:
     whole = healed("--treatment", "unroll")
     where = tmp_path / "healed" if whole.exit_code == 0 else tmp_path / "healed" / "tried"
     kept = load_file(where / "model.safetensors")
@@ -97,7 +109,7 @@ def test_an_attempt_goes_on_where_it_ended(healed: Callable[..., Result], tmp_pa
     assert healed("--treatment", "unroll", "--rate", 0.5).exit_code == (3 if again.exit_code == 4 else 2)
 
 
-def test_another_head_than_the_runs_is_refused(healed: Callable[..., Result]) -> None:
+def test_another_head_than_the_runs_is_refused(healed: Callable[..., Ended]) -> None:
     ended = healed("--drafter", "bundled:post-norm")
     assert ended.exit_code == 3
     assert "was measured with a drafter of other files than bundled:post-norm has today; diagnose this pair first" in ended.stderr
@@ -133,8 +145,8 @@ def test_a_planted_fault_is_mended_in_the_files_without_training(name: str, tmp_
     words = ("--target", "bundled:target", "--drafter", head, "--probe", "wiring", "--limit", 32, "--depth", DEPTH, "--max-new-tokens", 64)
     assert driftcli("diagnose", *words, "--out", run).exit_code == 0
     ended = driftcli("heal", "--run", run, "--out", tmp_path / "healed")
-    assert ended.exit_code == 0, ended.output
-    assert "healed by mending its files" in ended.output
+    assert ended.exit_code == 0, ended.stdout + ended.stderr
+    assert "healed by mending its files" in ended.stdout + ended.stderr
     mended, sound = (
         load_pair("bundled:target", one, torch.device("cpu"), "float32").drafter for one in (str(tmp_path / "healed"), "bundled:post-norm")
     )
