@@ -89,7 +89,7 @@ class _Chains:
         guesses = Guesses.by_head(
             lambda some: some[:, :size].float(), logits.to(device), wanted.masked_fill(wanted >= size, -1), size, self.texts[0].temperature
         )
-        return Queries(guesses, Masses.joined([one.to(device) for one in masses], dim=0))
+        return Queries(guesses, Masses.joined([one.to(device) for one in masses], dim=0) if masses else None)
 
     def free(self, anchors: Packing, start: Queries, depth: int) -> list[Queries]:
         """Chains on the drafter's own tokens from the first so many anchors of each text, depth by depth, the first being given."""

@@ -72,6 +72,7 @@ def assert_same_queries(alone: Sequence[Queries], beside: Queries) -> None:
     assert_same(joined.state, beside.state)
     for name in ("draft_prob", "wanted_prob", "entropy"):
         assert_same(getattr(joined.guesses, name), getattr(beside.guesses, name))
+    assert joined.masses is not None and beside.masses is not None
     for name in ("label", "first", "tail", "entropy"):
         assert_same(getattr(joined.masses, name), getattr(beside.masses, name))
 
