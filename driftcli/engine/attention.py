@@ -311,16 +311,28 @@ def _block(weights: Weights, shared: Shared, chain: Keys | None, sight: Sight, t
 
 def _weighted(weights: Weights, shared: Shared, own: Tensor | None) -> tuple[Tensor, Tensor]:
     """Output (text, query, head * value size), and undivided mass by label (text, head, query, 4); own: values of the chains."""
+    shares, output, by_label = over_shared(weights, shared)
+    if own is not None:
+        rows = shared.key.shape[2]
+        output = output + torch.einsum("tkgqc,tkqcd->tkgqd", shares[..., rows:], own)
+        by_label[..., LABELS.index("chain")] += weights.raw[..., rows:].sum(-1)
+    return divided(output, weights, shared), by_label
+
+
+def over_shared(weights: Weights, shared: Shared) -> tuple[Tensor, Tensor, Tensor]:
+    """Of weights (text, head, query, key) those that values are added up by (text, key head, head of it, query, key), what the shared
+    values come to (text, key head, head of it, query, value size), and the shared keys' undivided mass by label (text, head, query, 4).
+    """
     key_heads, rows, size = shared.key.shape[1], shared.key.shape[2], shared.size
-    raw = torch.unflatten(weights.raw, 1, (key_heads, -1))  # (text, key head, head of it, query, key)
+    raw = torch.unflatten(weights.raw, 1, (key_heads, -1))
     shares = raw if shared.labelled else (weights.raw / weights.divisor[..., None]).to(shared.value.dtype).view_as(raw)
     out = torch.unflatten(shares[..., :rows].flatten(2, 3) @ shared.value, 2, raw.shape[2:4])
-    output, by_label = out[..., :size], out[..., size:]
-    if not shared.labelled:
-        by_label = raw[..., :rows] @ shared.columns[:, None, None]
-    if own is not None:
-        output = output + torch.einsum("tkgqc,tkqcd->tkgqd", shares[..., rows:], own)
-        by_label[..., LABELS.index("chain")] += raw[..., rows:].sum(-1)
+    by_label = out[..., size:] if shared.labelled else raw[..., :rows] @ shared.columns[:, None, None]
+    return shares, out[..., :size], by_label.flatten(1, 2)
+
+
+def divided(output: Tensor, weights: Weights, shared: Shared) -> Tensor:
+    """An output (text, key head, head of it, query, value size), divided where its shares were not, as (text, query, head * value size)."""
     output = output.flatten(1, 2)
     output = output / weights.divisor[..., None] if shared.labelled else output
-    return output.transpose(1, 2).flatten(2), by_label.flatten(1, 2)
+    return output.transpose(1, 2).flatten(2)

@@ -211,7 +211,7 @@ def _read(
     most: their tokens.
     """
     temperature, target = work.spec.temperature_of(conditions[0].text) or 1.0, work.pair.target  # of greedy replies the models' own
-    alone, boundaries = isinstance(work.pair.drafter, Block) or _by_length(work.pair.drafter), _boundaries(work, conditions)
+    alone, boundaries = _by_length(work.pair.drafter), _boundaries(work, conditions)
     order = sorted(range(len(texts)), key=lambda place: len(texts[place].ids))
     for some in together([len(texts[place].ids) for place in order], most):
         places = order[some]
@@ -299,13 +299,11 @@ def draft(
     to_end: bool = False,
     apart: Sequence[Apart] = (),
 ) -> Drafted:
-    """All chains of some texts, whatever the drafter's family; blocks take one at a time."""
+    """All chains of some texts, whatever the drafter's family."""
     if isinstance(pair.drafter, MtpModules):
         return draft_modules(pair.drafter, texts, settings, horizon, to_end=to_end, apart=apart)
     if isinstance(pair.drafter, CausalLm):
         return draft_lm_chains(pair.drafter, texts, settings, horizon, free=free, to_end=to_end)
     if isinstance(pair.drafter, Block):
-        (text,) = texts
-        kept = [row for one in apart for row in one.kept]
-        return draft_blocks(pair.drafter, text, settings, horizon, free=free, to_end=to_end, kept=kept)
+        return draft_blocks(pair.drafter, texts, settings, horizon, free=free, to_end=to_end, apart=apart)
     return draft_together(pair.drafter, texts, settings, horizon, free=free, to_end=to_end, apart=apart)
