@@ -17,7 +17,7 @@ Rotation = Literal["halves", "pairs"]  # which numbers of a head turn together: 
 Turned = Literal["all", "half", "quarter"]
 Template = Literal["own", "none", "other-family", "other-roles", "no-generation-prompt", "thinking", "no-thinking"]
 SystemText = Literal["own", "none", "other"]
-StopMeasure = Literal["confidence", "entropy", "state", "prompt"]
+StopMeasure = Literal["confidence", "entropy", "state", "prompt", "survival", "head"]
 OfTwin = Literal["nothing", "rows", "replies"]
 
 
@@ -159,12 +159,14 @@ class StopRule:
     """A chain ends behind its first guess whose measure lies outside of `low .. high`; that guess is still verified.
 
     confidence: the drafter's probability of its guess. entropy: of its distribution, in nats. state: RMS of what it hands on. prompt: share
-    of its attention on what stood there before the reply.
+    of its attention on what stood there before the reply. survival: product of the probabilities of its guesses so far; head: of what
+    its confidence head says of them; each under its depth's temperature where there are any.
     """
 
     measure: StopMeasure
     low: float = -inf
     high: float = inf
+    temperatures: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

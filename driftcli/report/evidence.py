@@ -31,7 +31,7 @@ REGION_MEANING: dict[str, str] = {
 KEPT = "accepted draft tokens, against the baseline's"  # heading of what conditions keep
 AGAINST_FIRST = "accepted draft tokens, against the same replies' first tokens"  # heading of what later parts of replies keep
 TOO_FEW = "too few prompts for an interval"  # in place of one; how many there are stands beside what is not judged for that reason
-Form = Literal["percent", "low", "high", "times", "number", "points"]
+Form = Literal["percent", "low", "high", "times", "number", "score", "points"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,5 +268,6 @@ _FORMS: dict[Form, Callable[[Estimate | Absent], str]] = {
     "high": lambda value: "" if isinstance(value, Absent) else f"{value.high:z.0%}",
     "times": lambda value: "-" if value.value is None else f"{value.value:.2f}x",
     "number": lambda value: "-" if value.value is None else f"{value.value:z.2f}",
+    "score": lambda value: "-" if value.value is None else f"{value.value:z.3f}",
     "points": lambda value: "-" if value.value is None else f"{100 * value.value:+z.1f}",
 }

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from driftcli.conditions import BASELINE
 from driftcli.domain import REWIRED, SHARES, Absent, AxisVerdict, Estimate, Finding, Verdict
 from driftcli.report.evidence import sampled_length
-from driftcli.report.remedies import exports_json, remedies_json, training_json
+from driftcli.report.remedies import exports_json, remedies_json, training_json, tried
 from driftcli.report.shift import shift_json
 from driftcli.report.speeds import payoff_json
+from driftcli.report.survival import survival_json
 from driftcli.report.verdict import GRADED
 from driftcli.statistics.curves import BY_DEPTH, IN_TURN, estimate_tax, handoff, walk_acceptance_length
 from driftcli.statistics.positions import PAIRED
@@ -53,6 +54,7 @@ def report(run: Run, verdict: Verdict) -> dict[str, Plain]:
         "conditions": [condition_json(run, probe, name) for probe, name in run.conditions],
         "failed": [{"name": name, "reason": reason} for name, reason in run.failed.items()],
         "target_shift": shift_json(run, estimate_json),
+        "survival": survival_json(run, tried(run), estimate_json),
         "mitigations": remedies_json(run, estimate_json),
         "payoff": payoff_json(run, estimate_json),
         "training": training_json(run, verdict, estimate_json),

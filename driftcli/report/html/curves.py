@@ -10,6 +10,7 @@ from driftcli.report.evidence import REGION_MEANING
 from driftcli.report.html.charts import Lines, Series
 from driftcli.report.html.numbers import Node, Number, at_depth, length, of, read
 from driftcli.statistics.curves import forced_accuracy
+from driftcli.statistics.survival import TOLD
 from driftcli.traces.reader import Run
 
 HELD, HELD_NAME = "held", "accuracy, held state"  # the condition of which the floor under any repair of the state is read
@@ -64,6 +65,19 @@ def _held(run: Run) -> list[Number]:
     if reason := run.failed.get(HELD):
         return [of(Absent(f"held failed: {reason}"))] * run.spec.depth
     return [of(value) for value in run.by_depth(forced_accuracy, HELD)]
+
+
+def survival(report: Node) -> list[Lines]:
+    """By what says something of a chain, what it promises and what survives, by depth."""
+    charts = []
+    for told, words in TOLD.items():
+        if not (rows := report["survival"][told]["by_depth"]):
+            continue
+        named = {"survived": "accepted, all anchors", "promised": f"promised by {words}", "promised_scaled": "the same, with temperatures"}
+        series = [Series(name, [read(row[column]) for row in rows], look) for look, (column, name) in enumerate(named.items())]
+        title = f"What {words} promise{'s' * (told == 'confidence')} of a chain, and what is accepted"
+        charts.append(Lines(f"survival-{told}", title, "depth", "share of chains", "percent", _depths(rows), series, low=0, top=1))
+    return charts
 
 
 def compounding(baseline: Node) -> Lines:
