@@ -143,6 +143,11 @@ class PairCard:
         return self.family == "block"
 
     @property
+    def keyless(self) -> bool:
+        """Whether a chain adds no keys of its own, so that attention to its own draft tokens is not defined."""
+        return self.family == "assistant"
+
+    @property
     def lengths_apart(self) -> bool:
         """Whether each draft length gives other guesses, as in a block whose rows see one another: none is cut from a longer one."""
         field = self.record.get("draft_lengths")
