@@ -29,7 +29,14 @@ from driftcli.target.aside import prints_aside
 
 TURNS, WARM, ROUNDS = 12, 4, 16  # turns, and of each the rounds before the timed ones and those that are timed (chosen by us)
 SHARE = 0.9  # of a GPU's memory that all engines take together, as vLLM takes for one
-METHODS = {"eagle3": "eagle3", "eagle": "eagle", "mtp": "mtp", "block": "dflash", "causal-lm": "draft_model"}  # vLLM's names of families
+METHODS = {
+    "eagle3": "eagle3",
+    "eagle": "eagle",
+    "mtp": "mtp",
+    "block": "dflash",
+    "assistant": "mtp",
+    "causal-lm": "draft_model",
+}  # vLLM's names of families
 OURS = ("model", "speculative_config", "max_model_len", "max_num_seqs", "dtype", "enable_prefix_caching", "disable_log_stats")
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engines in this process: no other can be held beside them

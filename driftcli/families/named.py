@@ -140,16 +140,6 @@ NAMED: tuple[Named, ...] = (
         tensors=(r"(^|\.)markov_head\.", r"(^|\.)layer_scalar$"),
         config=("architectures=Gemma4DSparkModel",),
     ),
-    Named(
-        "Gemma 4 assistant",
-        "a Gemma 4 assistant",
-        "reads the target's keys and values and feeds its last hidden state back",
-        "defined for its state alone, as it keeps no keys of its own",
-        "vLLM's method mtp, SGLang and transformers",
-        COUNTERS,
-        tensors=(r"^(model\.)?pre_projection\.weight$", r"^(model\.)?post_projection\.weight$"),
-        config=("model_type=gemma4_assistant", "model_type=gemma4_unified_assistant"),
-    ),
     Named(*MEDUSA, tensors=(r"^(medusa_head\.)?\d+\.\d+\.linear\.weight$",), files=("medusa_lm_head.*",)),
     Named(
         *MEDUSA,

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from driftcli.domain import ModelCard, PairCard, Sourced, System
 from driftcli.errors import FormatError, SourceError, UsageError
+from driftcli.families.assistant.declaration import AssistantDeclaration, declare_assistant
+from driftcli.families.assistant.drafter import Assistant
+from driftcli.families.assistant.loading import read_assistant
+from driftcli.families.assistant.scan import left_open as open_of_assistant
 from driftcli.families.block.alternatives import alternatives as block_wirings
 from driftcli.families.block.declaration import BlockDeclaration, declare_block
 from driftcli.families.block.drafter import Block
@@ -48,20 +53,28 @@ ONE_PASS = "it guesses a block of tokens in one pass and feeds no state of its o
 NO_STATE = "a causal language model feeds no state to its next step, so on the target's tokens chain and control are one computation"
 
 
+Drafter: TypeAlias = Eagle3 | Eagle | Mtp | MtpModules | Block | Assistant | CausalLm
+
+
 @dataclass(frozen=True)
 class LoadedPair:
     """A pair on its devices, and its card."""
 
     target: Target
-    drafter: Eagle3 | Eagle | Mtp | MtpModules | Block | CausalLm
+    drafter: Drafter
     card: PairCard
 
     @property
     def boundaries(self) -> list[int]:
         """Of the target's streams that the drafter reads, in its own wiring or any other that its files leave open."""
-        if isinstance(self.drafter, CausalLm):
-            return []
-        return sorted({*self.drafter.boundaries, *(boundary for one in self.card.alternatives for boundary in one.capture or ())})
+        return sorted({*streams_of(self.drafter), *(boundary for one in self.card.alternatives for boundary in one.capture or ())})
+
+
+def streams_of(drafter: Drafter) -> tuple[int, ...]:
+    """Boundaries of the target's streams that a drafter as it is wired needs, those that the target's keys are made of too."""
+    if isinstance(drafter, CausalLm):
+        return ()
+    return drafter.read if isinstance(drafter, Assistant) else drafter.boundaries
 
 
 @dataclass(frozen=True)
@@ -133,6 +146,8 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
         return _with_mtp(declare_mtp(checkpoint, facts, apart=True), source, loading, reading)
     if format.family == "block":
         return _with_block(declare_block(checkpoint, format, facts), source, loading, reading)
+    if format.family == "assistant":
+        return _with_assistant(declare_assistant(checkpoint, format, facts), source, loading, reading)
     if format.family != "causal-lm":
         declare(checkpoint, format, facts)
     target = loading.target(source)
@@ -226,6 +241,26 @@ def _with_block(d: BlockDeclaration, source: Source, loading: Loading, reading: 
         readings=d.differences(reading),
         notes=(*block_pitfalls(d), *_unread(target), *_dated(target)),
         alternatives=block_wirings(d, reading, special_ids(target.tokenizer)),
+        rendering=rendering_facts(target.tokenizer),
+        target_positions=target.facts.positions,
+    )
+    return LoadedPair(target, drafter, card)
+
+
+def _with_assistant(d: AssistantDeclaration, source: Source, loading: Loading, reading: System | None) -> LoadedPair:
+    """A target with an assistant that reads its keys."""
+    d.served(reading)  # refused before the weights are read
+    target = loading.target(source)
+    drafter, record = read_assistant(d, target, reading)
+    card = PairCard(
+        target=_card(source, target.config.model_type),
+        drafter=_card(d.checkpoint.source, str(d.checkpoint.config.get("model_type", "not named"))),
+        family="assistant",
+        record=record,
+        token_offset=0,
+        readings=d.differences(reading),
+        notes=(*open_of_assistant(d), *_unread(target), *_dated(target)),
+        alternatives=d.alternatives(reading),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
     )

@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from driftcli.errors import UsageError
+from driftcli.families.assistant.declaration import declare_assistant
+from driftcli.families.assistant.scan import scan_assistant
 from driftcli.families.block.declaration import declare_block
 from driftcli.families.block.scan import scan_block
 from driftcli.families.carried import carried
@@ -36,6 +38,8 @@ def scan_checkpoint(drafter: str, target: str | None) -> Scan | Unread:
     facts = NO_TARGET if source is None else read_facts(source)
     if format.family == "mtp":
         return scan_mtp(declare_mtp(checkpoint, facts if source else read_facts(checkpoint.source), apart=True), apart=True)
+    if format.family == "assistant":
+        return scan_assistant(declare_assistant(checkpoint, format, facts))
     if format.family == "block":
         return scan_block(declare_block(checkpoint, format, facts))
     found = (scan_causal_lm if format.family == "causal-lm" else scan_eagle)(checkpoint, format, facts)

@@ -20,7 +20,7 @@ NOT_SERVED = f"{NO_SWITCH}: not known to serve block drafters"
 def length_typed(drafts: int, pair: PairCard) -> dict[Engine, str]:
     """Rounds of `drafts` proposals, as an engine is told them for this pair's drafter."""
     if not pair.guesses_side_by_side:
-        return draft_length(drafts, self_feeding=pair.no_recursion is None)
+        return draft_length(drafts, self_feeding=pair.no_recursion is None and not pair.keyless)
     return {
         "vllm": f"--speculative-config: {json.dumps({'num_speculative_tokens': drafts})[1:-1]}",
         "sglang": f"{NO_SWITCH}: its block has as many rows as block_size says",
