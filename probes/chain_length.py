@@ -55,7 +55,7 @@ class ChainLength:
 
     def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
         """The baseline says most; one chain that is deeper, forced and free, where the run's are not as deep and nobody is in a hurry."""
-        if spec.quick or spec.depth >= DEEPEST or pair.no_recursion is not None:
+        if spec.quick or spec.depth >= DEEPEST or pair.no_recursion is not None or pair.deepest is not None:
             return ()
         return (Condition(DEEP, DraftSettings(DEEPEST), self.name, controls=True, free=True, deeper=True),)
 

@@ -21,6 +21,7 @@ from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.module_chains import draft_modules
 from driftcli.engine.room import Room
 from driftcli.engine.rows import cell_rows, find_sinks, rounds_to_end, stream_columns, trajectory_columns
+from driftcli.engine.stage_chains import draft_stages
 from driftcli.engine.texts import Text, lengthened, replay_texts, write_texts
 from driftcli.engine.trajectories import Trajectory, read_texts
 from driftcli.engine.twin import texts_of, twin_tables, twin_texts
@@ -28,6 +29,7 @@ from driftcli.errors import RunError
 from driftcli.families.assistant.drafter import Assistant
 from driftcli.families.block.drafter import Block
 from driftcli.families.causal_lm.drafter import CausalLm
+from driftcli.families.feed_forward.drafter import FeedForward
 from driftcli.families.mtp.head import MtpModules
 from driftcli.loading.pair import LoadedPair, streams_of
 from driftcli.sources.files import reason
@@ -293,6 +295,8 @@ def draft(
         return draft_modules(pair.drafter, texts, settings, horizon, to_end=to_end, apart=apart)
     if isinstance(pair.drafter, Assistant):
         return draft_keyless(pair.drafter, texts, settings, horizon, free=free, to_end=to_end, apart=apart)
+    if isinstance(pair.drafter, FeedForward):
+        return draft_stages(pair.drafter, texts, settings, horizon, free=free, to_end=to_end)
     if isinstance(pair.drafter, CausalLm | Block):
         (text,) = texts
         if isinstance(pair.drafter, CausalLm):

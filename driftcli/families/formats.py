@@ -16,6 +16,7 @@ from driftcli.families.assistant.formats import ASSISTANT
 from driftcli.families.block.formats import BLOCK
 from driftcli.families.causal_lm.formats import CAUSAL_LM, is_whole
 from driftcli.families.eagle.formats import EAGLE
+from driftcli.families.feed_forward.formats import FEED_FORWARD
 from driftcli.families.layout import Format, Shapes
 from driftcli.families.mtp.formats import MTP
 from driftcli.families.named import NAMED, PARALLEL, Named
@@ -23,10 +24,10 @@ from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, stored_tensors
 from driftcli.sources.files import Json, Source, file_names, holds_weights, read_config
 
-FORMATS: tuple[Format, ...] = (*EAGLE, *MTP, *BLOCK, *ASSISTANT, *CAUSAL_LM)
+FORMATS: tuple[Format, ...] = (*EAGLE, *MTP, *BLOCK, *ASSISTANT, *FEED_FORWARD, *CAUSAL_LM)
 MEASURED = (
-    "EAGLE-1, EAGLE-2, HASS, EAGLE-3 and EAGLE 3.1 heads, MTP heads, DFlash and DSpark drafters, Gemma 4 assistants, and causal language "
-    "models"
+    "EAGLE-1, EAGLE-2, HASS, EAGLE-3 and EAGLE 3.1 heads, MTP heads, DFlash and DSpark drafters, Gemma 4 assistants, Medusa and Hydra "
+    "heads, MLPSpeculators, and causal language models"
 )
 
 

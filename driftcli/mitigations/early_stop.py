@@ -33,7 +33,8 @@ class EarlyStop:
         rules: dict[StopMeasure, list[StopRule]] = {
             "confidence": [StopRule("confidence", low=low) for low in CONFIDENCES],
             "entropy": [StopRule("entropy", high=high) for high in ENTROPIES],
-            **({} if trace.pair.no_recursion else {"state": _bands(trace, "state"), "prompt": _bands(trace, "prompt")}),
+            **({} if trace.pair.no_recursion else {"state": _bands(trace, "state")}),
+            **({} if trace.pair.no_recursion or not trace.pair.attends else {"prompt": _bands(trace, "prompt")}),
         }
         own = trace.pair.no_recursion is None
         costs = deciding(trace)

@@ -59,10 +59,10 @@ SAID: dict[str, tuple[str, ...]] = {  # what must stand there, and behind "not" 
     ),
     "38": ("a P-EAGLE drafter (mask_hidden)", NO_DRIFT, "vLLM's method eagle3"),
     "39": ("DFlash in speculators layout", NO_DRIFT, "8 rows guess 7 tokens", SGLANG, "vocab map offset", "not", VLLM),
-    "40": ("Medusa heads (medusa_lm_head.pt)", NO_DRIFT, "vLLM's method medusa up to 0.32"),
-    "41": ("Medusa heads (blocks.0.layers.0.weight, lm_heads.0.weight)", NO_DRIFT),
+    "40": ("medusa_lm_head.pt: not a whole torch file", "fetch it again"),
+    "41": ("Medusa heads", "5 heads, one a draft token", NO_DRIFT, "no attention", "vLLM up to 0.32 served it", "side by side"),
     "42": ("causal language model that carries Medusa heads", "6 tensors, such as medusa_heads.0.0.linear.weight"),
-    "44": ("an MLPSpeculator (speculator.emb.0.weight)", "passes no attention"),
+    "44": ("MLPSpeculator", "feeds its own state back", "normed at every step", "config:tie_weights", "not", NO_DRIFT),
     "45": ("causal language model that carries an MTP head", "15 tensors, such as model.layers.61.", "quantised (fp8 e4m3)"),
     "46": ("holds a DeepSeek-V3 MTP head", "4 tensors are missing", "export it again"),
     "47": ("causal language model that carries an MTP head", "11 tensors, such as mtp."),
@@ -109,7 +109,7 @@ SAID: dict[str, tuple[str, ...]] = {  # what must stand there, and behind "not" 
     "78": ("EAGLE-3", "2, 10, 18, 26, 34", "not", VLLM),
     "80": ("brings embeddings of its own", BASE, "not", VLLM, SGLANG),
 }
-REFUSED = ["34", "35", "38", "40", "41", "44", "46", "49", "56", "58", "59", "61", "63", "64", "67", "72", "76"]
+REFUSED = ["34", "35", "38", "40", "46", "49", "56", "58", "59", "61", "63", "64", "67", "72", "76"]
 
 
 @pytest.fixture(scope="module")
