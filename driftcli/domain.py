@@ -155,6 +155,13 @@ class PairCard:
         return self.family != "feed-forward"
 
     @property
+    def no_attention(self) -> str | None:
+        """Why attention along a chain cannot be held against its control's, None where it can."""
+        if not self.attends:
+            return "it has no attention"
+        return "a chain adds no keys of its own, so attention to its own draft tokens is not defined" if self.keyless else None
+
+    @property
     def deepest(self) -> int | None:
         """Most tokens that a chain drafts, by the heads of a drafter that has one a token; None where one is run again and again."""
         field = self.record.get("heads") if self.family == "feed-forward" else None

@@ -94,7 +94,9 @@ def _speculation(asked: Asked) -> dict[str, object]:
     opened = open_drafter(source)
     if isinstance(opened, Unread):
         raise RunError(opened.refusal)
-    return {"method": METHODS[opened[1].family], "model": str(source.folder)}
+    if (method := METHODS.get(opened[1].family)) is None:
+        raise RunError(f"{asked.drafter}: vLLM 0.33 has no class for {opened[1].name}, expected a drafter that it serves; give --costs")
+    return {"method": method, "model": str(source.folder)}
 
 
 def _vllm() -> Any:
