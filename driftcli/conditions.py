@@ -19,6 +19,7 @@ Template = Literal["own", "none", "other-family", "other-roles", "no-generation-
 SystemText = Literal["own", "none", "other"]
 StopMeasure = Literal["confidence", "entropy", "state", "prompt", "survival", "head"]
 OfTwin = Literal["nothing", "rows", "replies"]
+Place = Literal["the anchor's", "the one before"]  # at whose position a query without keys of its own stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class Wiring:
     the attention. ones: norms whose gains are left at 1. vocabulary: how d2t is read. rope: whose rotation, `default` with base 10000.
     embedding, head: whose rows. Of MTP heads: order, of the projection's halves; gains, as stored or one more; first_row, the embedding of
     row 0; rotation and turned, which numbers of a head turn together, and how many do. Of blocks: mask, whose embedding their rows have;
-    seen, which of them each sees; window, whether the config's is kept; slots, what a row guesses.
+    seen, which of them each sees; window, whether the config's is kept; slots, what a row guesses. Of assistants: position, at whose their
+    queries stand.
     """
 
     capture: tuple[int, ...] | None = None
@@ -58,6 +60,7 @@ class Wiring:
     seen: Literal["causal", "both ways"] | None = None
     window: Literal["dropped", "configured"] | None = None
     slots: Literal["their own place", "the place behind them"] | None = None
+    position: Place | None = None
 
     @property
     def changes(self) -> dict[str, str | tuple[int, ...]]:

@@ -39,6 +39,9 @@ class Name(NamedTuple):
     pattern: str
 
 
+ATTENTION_DRIFT = "attention-drift"
+
+
 @dataclass(frozen=True, slots=True)
 class Number:
     """A number of a run. of: it at every depth, or the only one; of_state: it takes a drafter that feeds on its own state; at_lengths: it
@@ -100,7 +103,7 @@ NUMBERS: tuple[Number, ...] = (
     Number("block-independence", SHARE, _every(curves.block_independence), by_depth=True, of_blocks=True),
     Number("rms-ratio", "times", _every(curves.rms_ratio), by_depth=True, of_state=True),
     Number("state-cosine", "", _every(curves.state_cosine), by_depth=True, of_state=True),
-    Number("attention-drift", SHARE, _every(curves.attention_drift), by_depth=True, of_state=True),
+    Number(ATTENTION_DRIFT, SHARE, _every(curves.attention_drift), by_depth=True, of_state=True),
     Number("survival-error", SHARE, _chains(survival.calibration_error), by_depth=True),
     Number("survival-brier", "", _chains(survival.brier), by_depth=True),
     Number("survival-auroc", "", _chains(survival.auroc), by_depth=True),
@@ -177,6 +180,8 @@ def why_not_applicable(run: Run, name: str) -> str:
     number = BY_NAME.get(taken_apart(name).number)
     if number is not None and number.of_blocks and not run.pair.guesses_side_by_side:
         return curves.IN_TURN
+    if number is not None and number.name == ATTENTION_DRIFT and run.pair.no_recursion is None:
+        return run.pair.no_attention or ""
     return run.pair.no_recursion or "" if number is not None and number.of_state else ""
 
 

@@ -46,7 +46,8 @@ class EarlyStop:
             "confidence": [StopRule("confidence", low=low) for low in CONFIDENCES],
             "entropy": [StopRule("entropy", high=high) for high in ENTROPIES],
             **_products(trace),
-            **({} if trace.pair.no_recursion else {"state": _bands(trace, "state"), "prompt": _bands(trace, "prompt")}),
+            **({} if trace.pair.no_recursion else {"state": _bands(trace, "state")}),
+            **({} if trace.pair.no_recursion or not trace.pair.attends else {"prompt": _bands(trace, "prompt")}),
         }
         own = trace.pair.no_recursion is None
         costs = deciding(trace)

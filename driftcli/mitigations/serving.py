@@ -120,6 +120,9 @@ def draft_window(window: int, kept: Literal["nothing", "sink", "system"], *, fam
     kernels/ops/speculative/cache_locs.py; pull requests vllm-project/vllm#53827 and NVIDIA/TensorRT-LLM#14200, both open.
     """
     assert window > 0
+    if family == "assistant":
+        text = f"{NO_SWITCH}: an assistant reads the target's own keys, by the windows of its layers"
+        return _settings(text, text, text, text)
     config = f'"layer_types": ["sliding_attention"], "sliding_window": {window}'
     return _settings(
         f"{config} in the drafter's config.json, a type for each of its layers"

@@ -199,14 +199,18 @@ def _of_blocks() -> list[Curve]:
 
 
 def attention_curves(run: Run) -> tuple[str, list[Curve]]:
-    """A heading, and attention by region: its change against the control, or plain shares where there is no control."""
+    """A heading, and attention by region: its change against the control, or plain shares where there is none to hold it against; nothing
+    for a drafter without attention.
+    """
+    if not run.pair.attends:
+        return "", []
     with_sink, texts = run.sink_texts
     meaning = {**REGION_MEANING, "sink": f"a token in {with_sink} of {counted(texts, 'text')}"}
-    if run.pair.no_recursion is None:
+    if run.pair.no_recursion is None and run.pair.no_attention is None:
         heading = "attention, change in percentage points against the same query on the target's hidden state"
         return heading, [Curve(name, curves.region_change(name), "points", meaning[name]) for name in SHARES]
-    heading = "attention of the drafter, share of each region"
-    return heading, [Curve(name, curves.share("forced", name), "percent", meaning[name]) for name in SHARES]
+    heading, shown = "attention of the drafter, share of each region", [name for name in SHARES if name != "ahead" or not run.pair.keyless]
+    return heading, [Curve(name, curves.share("forced", name), "percent", meaning[name]) for name in shown]
 
 
 def condition_rows(run: Run) -> list[tuple[str, str, str, str]]:

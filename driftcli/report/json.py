@@ -31,6 +31,11 @@ def against_control(run: Run) -> set[str]:
     return AGAINST_CONTROL - ({"accuracy_gap"} if run.pair.guesses_side_by_side else set())
 
 
+def _of_attention(name: str) -> bool:
+    """Whether a number of a depth is one of attention."""
+    return name in ("entropy", "control_entropy", "free_entropy") or any(share in name for share in (*SHARES, "attention", "prompt_side"))
+
+
 def render(run: Run, verdict: Verdict) -> str:
     """The whole report, indented, ASCII only (so no character of it can drive a terminal), without a trailing newline."""
     return json.dumps(report(run, verdict), indent=2, allow_nan=False)
@@ -166,7 +171,9 @@ def _paired(run: Run, number: int, name: str) -> Estimate | Absent:
 
 
 def _of_state(run: Run, name: str, value: Estimate | Absent) -> Estimate | Absent:
-    """The number, absent where a drafter has no state of which it could be."""
+    """The number, absent where a drafter has no state, or no attention, of which it could be."""
+    if name == "prompt_side" and not run.pair.attends:
+        return Absent(str(run.pair.no_attention))
     return Absent(run.pair.no_recursion) if run.pair.no_recursion and name.startswith("rms") else value
 
 
@@ -176,6 +183,8 @@ def _judged(name: str, place: int, run: Run, value: Estimate | Absent) -> Estima
         return Absent(IN_TURN)
     if run.pair.no_recursion and name != "block_independence" and (name in against_control(run) or name.endswith("rms")):
         return Absent(run.pair.no_recursion)
+    if (why := run.pair.no_attention) and _of_attention(name) and (not run.pair.attends or name in AGAINST_CONTROL or "ahead" in name):
+        return Absent(why)
     if value.value is not None:
         return value
     if name == "compounding" and place == 0:

@@ -128,7 +128,7 @@ def _whole(run: Run, verdict: Verdict, width: int, *, looking: bool) -> list[lis
     return [
         *_head(run, verdict, width),
         by_depth("depth", [curve.row(run) for curve in evidence.main_curves(run)], width),
-        [Text(heading, style="dim"), *by_depth("depth", [curve.row(run) for curve in attention], width)],
+        [Text(heading, style="dim"), *by_depth("depth", [curve.row(run) for curve in attention], width)] if attention else [],
         _conditions(run, width),
         _positions(run, width),
         _block(shift.HEADING.upper(), shift.shift_lines(run)),

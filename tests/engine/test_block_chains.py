@@ -102,7 +102,7 @@ def trajectory(boundaries: tuple[int, ...]) -> Trajectory:
 
 def draft(drafter: Block, depth: int, *, free: bool = False) -> tuple[list[Tensor], Drafted]:
     listened = Listened(drafter)
-    drafted = draft_blocks(listened, trajectory(drafter.boundaries), DraftSettings(depth), depth, free=free)  # type: ignore[arg-type]
+    drafted = draft_blocks(listened, [trajectory(drafter.boundaries)], DraftSettings(depth), depth, free=free)  # type: ignore[arg-type]
     return [logits[:ANCHORS] for logits in listened.heard], drafted
 
 

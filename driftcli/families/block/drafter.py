@@ -10,7 +10,7 @@ Sources: DFlash as z-lab, speculators and vLLM compute it, DSpark as DeepSpec, s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -22,7 +22,7 @@ from driftcli.conditions import Wiring
 from driftcli.families.block.correction import Confidence, Markov
 from driftcli.families.layers import DecoderLayer, rms_norm
 from driftcli.families.others import Others
-from driftcli.families.rotary import rope_tables
+from driftcli.families.rotary import rope_of_all, rope_tables
 from driftcli.families.self_feeding import RopeTables
 from driftcli.families.vocabulary import DraftVocabulary
 
@@ -101,6 +101,10 @@ class Block:
     def rope(self, rows: int) -> RopeTables:
         """RoPE tables for rows `0 .. rows - 1`."""
         return rope_tables(self.rope_config, rows, self.head.device)
+
+    def ropes(self, rows: Sequence[int]) -> RopeTables:
+        """The same of several texts, one text's rows behind the other's, each fixed by its own."""
+        return rope_of_all(self.rope_config, rows, self.head.device)
 
     def fuse(self, streams: Mapping[int, Tensor]) -> Tensor:
         """The fused streams of every row, (row, target width) each -> (row, width)."""

@@ -94,6 +94,7 @@ class Parts:
     compounding: Lines | None
     state: Sequence[Lines]
     no_state: str
+    no_attention: str
     attention: Sequence[Lines]
     heads: Heads
     positions: Sequence[Lines]
@@ -146,6 +147,7 @@ def content(run: Run, verdict: Verdict) -> Parts:
         compounding=None if alone else curves.compounding(baseline),
         state=[] if alone else curves.state(baseline),
         no_state=alone or "",
+        no_attention="" if run.pair.attends else str(run.pair.no_attention),
         attention=curves.attention(run, baseline),
         heads=by_head(run),
         positions=[one for one in (curves.positions(baseline), curves.kept_by_position(baseline)) if one],

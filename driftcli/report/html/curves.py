@@ -99,12 +99,18 @@ def state(baseline: Node) -> list[Lines]:
 
 
 def attention(run: Run, baseline: Node) -> list[Lines]:
-    """Attention by region over depth, chain against control, one chart a region, each on a scale of its own."""
+    """Attention by region over depth, chain against control where that tells something, one chart a region, each on a scale of its own;
+    none for a drafter without attention.
+    """
+    if not run.pair.attends:
+        return []
     rows: Sequence[Node] = baseline["by_depth"]
-    controlled = run.pair.no_recursion is None
+    controlled = run.pair.no_recursion is None and run.pair.no_attention is None
     meaning = {**REGION_MEANING, "sink": "a first row that draws much"}
     charts = []
     for name in SHARES:
+        if name == "ahead" and run.pair.no_attention:
+            continue
         series = [_series(rows, Named(name, "chain", 1))]
         if controlled:
             series.append(_series(rows, Named(f"control_{name}", "control", 0)))
