@@ -7,12 +7,14 @@ costs against looking again. No model is run.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from driftcli.conditions import DraftSettings
-from driftcli.engine.drafted import NOTHING, Drafted, Guesses, Queries, kept_inside
+from driftcli.engine.drafted import NOTHING, Drafted, Guesses, Queries
 from driftcli.engine.packing import Packing
 from driftcli.engine.trajectories import Trajectory
 from driftcli.families.lookup.lookup import Lookup
@@ -22,30 +24,34 @@ CPU = torch.device("cpu")
 
 
 def draft_lookups(
-    drafter: Lookup, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool, to_end: bool = False
+    drafter: Lookup, texts: Sequence[Trajectory], settings: DraftSettings, horizon: int, *, free: bool, to_end: bool = False
 ) -> Drafted:
-    """Every anchor's drafts; as `draft_chains`, without a distribution, attention or a state."""
-    ids, first, depth = trajectory.text.ids, trajectory.prompt_length, settings.depth
-    count, n_anchors = trajectory.n_anchors(1), trajectory.n_anchors(horizon)
+    """Every anchor's drafts; as `draft_together`, without a distribution, attention or a state."""
+    depth = settings.depth
     assert settings == DraftSettings(depth) and depth <= horizon
-    drafted = _drafted(looked_up(ids, first, count, depth, (drafter.fewest, drafter.most)), count, depth)
-    text = torch.tensor([*ids, *[NOTHING] * depth])  # nothing that is drafted is right behind the end
-    chain = [_queries(drafted[:n_anchors, place], text[first + place + 1 :]) for place in range(depth)] if n_anchors else []
-    anchors = torch.arange(first, first + count)
-    behind = kept_inside(drafted, text, anchors, len(ids) - 1 - anchors)[n_anchors:] if to_end else None
-    every, some = Packing((count,), CPU), Packing((n_anchors,), CPU)
-    return Drafted(every, some, _queries(drafted[:, 0], text[first + 1 :]), chain, chain if free else [], behind)
+    every, anchors = (Packing(tuple(text.n_anchors(ahead) for text in texts), CPU) for ahead in (1, horizon))
+    drafted = torch.cat([_drafted(drafter, text, depth) for text in texts])
+    right = torch.cat([_wanted(text, depth) for text in texts]) == drafted
+    drafting = torch.from_numpy(every.places < every.spread(anchors.counts))
+    chain = [_queries(drafted[drafting, place], right[drafting, place]) for place in range(depth)] if anchors.total else []
+    behind = right[~drafting].long().cumprod(dim=1).sum(dim=1) if to_end else None
+    return Drafted(every, anchors, _queries(drafted[:, 0], right[:, 0]), chain, chain if free else [], behind)
 
 
-def _drafted(drafts: list[list[int]], count: int, depth: int) -> Tensor:
-    """(anchor, depth), `NOTHING` where a draft is shorter."""
+def _drafted(drafter: Lookup, text: Trajectory, depth: int) -> Tensor:
+    """What each anchor drafts, (anchor, depth), `NOTHING` where that is less."""
+    count = text.n_anchors(1)
     found = np.full((count, depth), NOTHING, dtype=np.int64)
-    for place, draft in enumerate(drafts):
+    for place, draft in enumerate(looked_up(text.text.ids, text.prompt_length, count, depth, (drafter.fewest, drafter.most))):
         found[place, : len(draft)] = draft
     return torch.from_numpy(found)
 
 
-def _queries(drafted: Tensor, text: Tensor) -> Queries:
-    """text: the tokens wanted, and whatever follows them."""
-    right = (drafted == text[: len(drafted)]) & (drafted != NOTHING)
+def _wanted(text: Trajectory, depth: int) -> Tensor:
+    """The text's tokens that each anchor's draft is held against, (anchor, depth); behind the end none that could be drafted."""
+    ids = torch.tensor([*text.text.ids[text.prompt_length + 1 :], *[NOTHING - 1] * (depth - 1)])
+    return ids.unfold(0, depth, 1)
+
+
+def _queries(drafted: Tensor, right: Tensor) -> Queries:
     return Queries(Guesses(drafted, None, right.float(), None), None)

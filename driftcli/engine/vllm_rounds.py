@@ -32,10 +32,15 @@ from driftcli.target.aside import prints_aside
 
 TURNS, WARM, ROUNDS = 12, 4, 16  # turns, and of each the rounds before the timed ones and those that are timed (chosen by us)
 SHARE = 0.9  # of a GPU's memory that all engines take together, as vLLM takes for one
-METHODS = {  # vLLM's names of families
-    **{"eagle3": "eagle3", "eagle": "eagle", "mtp": "mtp", "block": "dflash"},
-    **{"causal-lm": "draft_model", "lookup": "ngram"},
-}
+METHODS = {
+    "eagle3": "eagle3",
+    "eagle": "eagle",
+    "mtp": "mtp",
+    "block": "dflash",
+    "assistant": "mtp",
+    "causal-lm": "draft_model",
+    "lookup": "ngram",
+}  # vLLM's names of families
 OURS = ("model", "speculative_config", "max_model_len", "max_num_seqs", "dtype", "enable_prefix_caching", "disable_log_stats")
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engines in this process: no other can be held beside them
@@ -95,7 +100,9 @@ def _speculation(asked: Asked) -> dict[str, object]:
     opened = open_drafter(source)
     if isinstance(opened, Unread):
         raise RunError(opened.refusal)
-    return {"method": METHODS[opened[1].family], "model": str(source.folder)}
+    if (method := METHODS.get(opened[1].family)) is None:
+        raise RunError(f"{asked.drafter}: vLLM 0.33 has no class for {opened[1].name}, expected a drafter that it serves; give --costs")
+    return {"method": method, "model": str(source.folder)}
 
 
 def _unfiled(drafter: Lookup | EarlyExit) -> dict[str, object]:

@@ -155,7 +155,7 @@ def lengths_typed(run: Run, helped: int | None) -> list[str]:
         return []
     if drafting and unfiled_length(run.spec.depth, run.pair) is not None:
         return []  # no engine is known to draft by batch size without a checkpoint
-    settings = by_batch_size(best, self_feeding=run.pair.no_recursion is None)
+    settings = by_batch_size(best, self_feeding=run.pair.no_recursion is None and not run.pair.keyless)
     what = "by batch size" if drafting else "no speculation"
     return [printable(f"{what}, {engine} {ENGINES[engine]}: {text}") for engine, text in settings.items()]
 

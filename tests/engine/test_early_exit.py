@@ -48,7 +48,7 @@ def naive(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def drafted(pair: LoadedPair) -> list[tuple[Trajectory, Drafted]]:
     assert isinstance(pair.drafter, CausalLm)
     made = trajectories(pair.target, prompts(4), [], 24)  # type: ignore[arg-type]
-    return [(one, draft_lm_chains(pair.drafter, one, DraftSettings(depth=DEPTH), DEPTH, free=True)) for one in made]
+    return [(one, draft_lm_chains(pair.drafter, [one], DraftSettings(depth=DEPTH), DEPTH, free=True)) for one in made]
 
 
 def test_it_holds_no_weight_of_its_own_and_leaves_the_target_as_it_was(pair: LoadedPair) -> None:

@@ -56,7 +56,7 @@ def drafts(found: Drafted, place: int) -> list[int]:
 def test_every_draft_is_what_a_plain_search_finds(fewest: int, most: int) -> None:
     ids = np.random.default_rng(5).integers(0, 4, 60).tolist()
     trajectory = bare_trajectory("one", torch.tensor(ids), 10, {})
-    found = draft_lookups(Lookup(fewest, most), trajectory, DraftSettings(DEPTH), DEPTH, free=True, to_end=True)
+    found = draft_lookups(Lookup(fewest, most), [trajectory], DraftSettings(DEPTH), DEPTH, free=True, to_end=True)
     some = 0
     for place in range(found.n_anchors):
         text, wanted = ids[: 10 + place + 1], list[int]()
@@ -89,7 +89,7 @@ def test_every_draft_is_that_of_transformers_prompt_lookup_in_its_own_generation
     for trajectory in trajectories(pair.target, prompts(6), [], 40):  # type: ignore[arg-type]
         seen.clear()
         start, ids = trajectory.prompt_length, trajectory.ids.tolist()
-        found = draft_lookups(Lookup(), trajectory, DraftSettings(DEPTH), DEPTH, free=False)
+        found = draft_lookups(Lookup(), [trajectory], DraftSettings(DEPTH), DEPTH, free=False)
         settings = {"prompt_lookup_num_tokens": DEPTH, "max_matching_ngram_size": 3, "do_sample": False}
         out = target.generate(trajectory.ids[None, :start], max_new_tokens=len(ids) - start, **settings)
         assert out[0].tolist() == ids
@@ -160,7 +160,7 @@ def test_a_round_is_shown_as_far_as_it_proposes(run: Run) -> None:
 def test_a_served_lookup_drafts_what_the_engine_drafts() -> None:
     ids = np.random.default_rng(6).integers(0, 4, 50).tolist()
     trajectory = bare_trajectory("one", torch.tensor(ids), 10, {})
-    found = draft_lookups(Lookup(), trajectory, DraftSettings(DEPTH), DEPTH, free=False)
+    found = draft_lookups(Lookup(), [trajectory], DraftSettings(DEPTH), DEPTH, free=False)
     served = serve(Lookup(), 60, DEPTH)
     served.read(torch.tensor([ids[:8]]), {})
     served.crop(5)
