@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from driftcli.conditions import Condition, DraftSettings
 from driftcli.domain import Absent, Axis, Estimate, Finding, PairCard, RunSpec, Said, Severity, Skipped, Sound
-from driftcli.probe import Trace, feeds_back_normed
+from driftcli.probe import Trace, feeds_back_normed, trained
 from driftcli.statistics.curves import (
     accuracy_gap,
     compounding,
@@ -185,7 +185,8 @@ class ChainLength:
         seen = f"the first draft token is right {first.value:.0%} [{first.low:.0%}, {first.high:.0%}] of the time{given}"
         if first.high < self.capacity[0]:
             severity = grades[sum(first.high < limit for limit in self.capacity[1:])]
-            yield Finding("LOW-CAPACITY", severity, seen, first, "share of guesses", "train on more of the target's own replies")
+            fix = trained(trace.pair, "train on more of the target's own replies")
+            yield Finding("LOW-CAPACITY", severity, seen, first, "share of guesses", fix)
         elif first.low < self.capacity[0]:
             yield Skipped("capacity", "inconclusive", f"{seen}, which straddles the {self.capacity[0]:.0%} below which it is low")
 
