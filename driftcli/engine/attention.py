@@ -22,6 +22,7 @@ CANDIDATES = 16  # rows 0..15 can be the sink (design rule)
 MASKED = -1e30  # a score that no real one reaches and that stays finite when the largest is subtracted
 BLOCK = 1 << 23  # attention scores computed at once, about 32 MiB in float32 (chosen by us)
 BLOCK_ON_CPU = 1 << 18  # the same on a CPU, whose cache they should not leave (measured: 1 << 16 and 1 << 20 take longer)
+FEWEST = 16  # queries of a block, since all keys are gone through for each (measured at 8k and 32k keys: 4 and 64 take longer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +246,7 @@ def sdpa(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, scale: 
 def attention_blocks(queries: Packing, heads: int, keys: int) -> Iterator[Block]:
     """The queries in blocks of which as many scores are computed at once as should be, each query having so many keys."""
     scores = BLOCK if queries.device.type != "cpu" else BLOCK_ON_CPU
-    return queries.blocks(scores // (heads * keys))
+    return queries.blocks(max(FEWEST, scores // (heads * keys)))
 
 
 def _block(scaled: Tensor, shared: Shared, chain: Keys | None, sight: Sight, tail: int, sinks: Tensor | None) -> tuple[Tensor, Masses]:

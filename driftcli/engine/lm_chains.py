@@ -25,20 +25,18 @@ from driftcli.engine.packing import Packing
 from driftcli.engine.trajectories import Trajectory
 from driftcli.errors import RunError
 from driftcli.families.causal_lm.drafter import CausalLm
+from driftcli.target.in_process import CHUNK
 
 MEASURED = "driftcli_measured"
 
 
 @dataclass
 class Measurement:
-    """What to reduce in the running forward: key columns, last keys of the asked queries, how many keys are shared rows, and the first
-    query asked; `layers` fills up.
-    """
+    """What to reduce in the running forward: key columns, last keys of the queries, how many keys are shared rows; `layers` fills up."""
 
     columns: Tensor
     tail: Tensor
     rows: int
-    first: int
     layers: list[Masses] = field(default_factory=list)
 
 
@@ -66,11 +64,7 @@ def measured_attention(
             scores = (scores + attention_mask[0, :, block, : keys.shape[1]]).clamp(min=MASKED)
         weights = Weights.of(scores)
         outputs.append((weights.raw / weights.total[..., None]).to(query.dtype) @ values)
-        skip = max(0, active.first - block.start)
-        if skip < block.stop - block.start:
-            asked = slice(max(0, block.start - active.first), block.stop - active.first)
-            some = Weights(*(part[:, skip:] for part in (weights.raw, weights.total, weights.entropy, weights.divisor)))
-            parts.append(reduce(some, some.raw @ columns, tail[asked], active.rows))
+        parts.append(reduce(weights, weights.raw @ columns, tail[block], active.rows))
     active.layers.append(Masses.joined(parts, dim=2).to(active.tail.device))
     return torch.cat(outputs, dim=1).transpose(0, 1)[None], None
 
@@ -101,16 +95,11 @@ def draft_lm_chains(
     ids = trajectory.ids.to(drafter.lm.device)
     rows, first, n_anchors = len(ids) - 1, trajectory.prompt_length, trajectory.n_anchors(horizon)
     assert (n_anchors > 0 or to_end) and settings.depth <= horizon and settings.window is None
-    labels, cache = trajectory.labels.to(ids.device)[:rows], DynamicCache()
-    asked = torch.arange(first, rows, device=ids.device)
-    tail = tail_keys(asked, torch.empty(len(asked), 0, dtype=torch.long, device=ids.device), tail_length(settings.depth))
-    with measuring(drafter, Measurement(label_columns(labels, 0), tail, rows, first)) as seen:
-        out = drafter.lm.model(ids[None, :rows], use_cache=True, logits_to_keep=rows - first, **drafter.lm.continuing(cache))
-    fresh = Queries(_guess(drafter, out.logits[0] / trajectory.temperature, ids[first + 1 :]), Masses.joined(seen.layers, dim=0))
+    behind = _Text(drafter, ids, trajectory.labels.to(ids.device)[:rows], DynamicCache(), trajectory.temperature)
+    fresh = _fresh(behind, first, settings.depth)
     places = torch.arange(n_anchors, device=ids.device)
     forced = [fresh.pick(places + depth) for depth in range(settings.depth)]
     whole = drafter.window is None or rows + settings.depth <= drafter.window
-    behind = _Behind(drafter, ids, labels, cache, trajectory.temperature)
     chain = _free(behind, forced[0], first + places, settings.depth) if free and whole and n_anchors else []
     every, anchors = (Packing((count,), ids.device) for count in (rows - first, n_anchors))
     return Drafted(
@@ -125,8 +114,8 @@ def _kept_to_end(fresh: Queries, wanted: Tensor, depth: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Behind:
-    """What free chains of a text are drafted behind: its tokens and their labels, the cache of their rows, and at what temperature."""
+class _Text:
+    """A text as a drafter reads it: its tokens and their labels, the cache of its rows, which fills up, and at what temperature."""
 
     drafter: CausalLm
     ids: Tensor
@@ -135,7 +124,41 @@ class _Behind:
     temperature: float
 
 
-def _free(behind: _Behind, start: Queries, anchors: Tensor, depth: int) -> list[Queries]:
+def _fresh(text: _Text, first: int, depth: int) -> Queries:
+    """The guess behind every token from `first` on. The text is read in chunks, so that no mask is as long as it is both ways, and what
+    stands before is not measured.
+    """
+    rows, drafter = len(text.labels), text.drafter
+    for some in chunks(0, first):
+        drafter.lm.model(text.ids[None, some], use_cache=True, logits_to_keep=1, **drafter.lm.continuing(text.cache))
+    parts, columns = [], label_columns(text.labels, 0)
+    for some in chunks(first, rows):
+        asked = torch.arange(some.start, some.stop, device=text.ids.device)
+        tail = tail_keys(asked, asked.new_empty(len(asked), 0), tail_length(depth))
+        with measuring(drafter, Measurement(columns[: some.stop], tail, some.stop)) as seen:
+            out = drafter.lm.model(text.ids[None, some], use_cache=True, **drafter.lm.continuing(text.cache))
+        parts.append(Queries(_guess(drafter, out.logits[0] / text.temperature, text.ids[asked + 1]), Masses.joined(seen.layers, dim=0)))
+    return Queries.joined(parts)
+
+
+def chunks(start: int, end: int) -> Iterator[slice]:
+    """Parts of a text that are read at once."""
+    for at in range(start, end, CHUNK):
+        yield slice(at, min(at + CHUNK, end))
+
+
+def _free(behind: _Text, start: Queries, anchors: Tensor, depth: int) -> list[Queries]:
+    """The free chains, depth by depth, of some anchors at a time: each sees the keys that all of these have drafted, masked."""
+    parts = []
+    for some in torch.split(torch.arange(len(anchors), device=anchors.device), CHUNK):
+        parts.append(_free_of(behind, start.pick(some), anchors[some], depth))
+        drafted = len(some) * (depth - 1)
+        if drafted:
+            behind.cache.crop(-drafted)
+    return [Queries.joined(part) for part in zip(*parts, strict=True)]
+
+
+def _free_of(behind: _Text, start: Queries, anchors: Tensor, depth: int) -> list[Queries]:
     drafter, ids, labels = behind.drafter, behind.ids, behind.labels
     found, rows, n = [start], len(labels), len(anchors)
     index = torch.arange(rows, device=ids.device)
@@ -148,7 +171,7 @@ def _free(behind: _Behind, start: Queries, anchors: Tensor, depth: int) -> list[
         visible[:, :rows] = index <= anchors[:, None]
         visible.scatter_(1, own, True)
         mask = torch.zeros(visible.shape, dtype=drafter.lm.head.dtype, device=ids.device).masked_fill(~visible, lowest)
-        with measuring(drafter, Measurement(columns, tail_keys(anchors, own, tail_length(depth)), rows, 0)) as seen:
+        with measuring(drafter, Measurement(columns, tail_keys(anchors, own, tail_length(depth)), rows)) as seen:
             out = drafter.lm.model(
                 found[-1].guesses.drafted[None],
                 attention_mask=mask[None, None],
