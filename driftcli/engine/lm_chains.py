@@ -25,6 +25,7 @@ from driftcli.engine.packing import Packing
 from driftcli.engine.trajectories import Trajectory
 from driftcli.errors import RunError
 from driftcli.families.causal_lm.drafter import CausalLm
+from driftcli.target.decoding import decodable
 from driftcli.target.in_process import CHUNK
 
 MEASURED = "driftcli_measured"
@@ -32,12 +33,20 @@ MEASURED = "driftcli_measured"
 
 @dataclass
 class Measurement:
-    """What to reduce in the running forward: key columns, last keys of the queries, how many keys are shared rows; `layers` fills up."""
+    """What to reduce in the running forward: key columns, last keys of the asked queries, how many keys are shared rows, and the first
+    query asked; `layers` fills up.
+    """
 
     columns: Tensor
     tail: Tensor
     rows: int
+    first: int
     layers: list[Masses] = field(default_factory=list)
+
+    @property
+    def masses(self) -> Masses | None:
+        """What all layers left, None where no layer attends."""
+        return Masses.joined(self.layers, dim=0) if self.layers else None
 
 
 _ACTIVE: ContextVar[Measurement] = ContextVar("measurement")
@@ -64,7 +73,11 @@ def measured_attention(
             scores = (scores + attention_mask[0, :, block, : keys.shape[1]]).clamp(min=MASKED)
         weights = Weights.of(scores)
         outputs.append((weights.raw / weights.total[..., None]).to(query.dtype) @ values)
-        parts.append(reduce(weights, weights.raw @ columns, tail[block], active.rows))
+        skip = max(0, active.first - block.start)
+        if skip < block.stop - block.start:
+            asked = slice(max(0, block.start - active.first), block.stop - active.first)
+            some = Weights(*(part[:, skip:] for part in (weights.raw, weights.total, weights.entropy, weights.divisor)))
+            parts.append(reduce(some, some.raw @ columns, tail[asked], active.rows))
     active.layers.append(Masses.joined(parts, dim=2).to(active.tail.device))
     return torch.cat(outputs, dim=1).transpose(0, 1)[None], None
 
@@ -125,24 +138,24 @@ class _Text:
 
 
 def _fresh(text: _Text, first: int, depth: int) -> Queries:
-    """The guess behind every token from `first` on. The text is read in chunks, so that no mask is as long as it is both ways, and what
-    stands before is not measured.
+    """The guess behind every token from `first` on. A long text is read in chunks, so that no mask is as long as it is both ways; those
+    before `first` are not measured. A model that keeps more than keys reads it whole, since not all can go on from the middle.
     """
-    rows, drafter = len(text.labels), text.drafter
-    for some in chunks(0, first):
-        drafter.lm.model(text.ids[None, some], use_cache=True, logits_to_keep=1, **drafter.lm.continuing(text.cache))
-    parts, columns = [], label_columns(text.labels, 0)
-    for some in chunks(first, rows):
-        asked = torch.arange(some.start, some.stop, device=text.ids.device)
+    rows, lm, parts, columns = len(text.labels), text.drafter.lm, [], label_columns(text.labels, 0)
+    in_chunks = rows > CHUNK and decodable(lm.model)
+    for some in [*_chunks(0, first), *_chunks(first, rows)] if in_chunks else [slice(0, rows)]:
+        if some.stop <= first:
+            lm.model(text.ids[None, some], use_cache=True, logits_to_keep=1, **lm.continuing(text.cache))
+            continue
+        asked = torch.arange(max(first, some.start), some.stop, device=text.ids.device)
         tail = tail_keys(asked, asked.new_empty(len(asked), 0), tail_length(depth))
-        with measuring(drafter, Measurement(columns[: some.stop], tail, some.stop)) as seen:
-            out = drafter.lm.model(text.ids[None, some], use_cache=True, **drafter.lm.continuing(text.cache))
-        parts.append(Queries(_guess(drafter, out.logits[0] / text.temperature, text.ids[asked + 1]), Masses.joined(seen.layers, dim=0)))
+        with measuring(text.drafter, Measurement(columns[: some.stop], tail, some.stop, some.stop - some.start - len(asked))) as seen:
+            out = lm.model(text.ids[None, some], use_cache=True, logits_to_keep=len(asked), **lm.continuing(text.cache))
+        parts.append(Queries(_guess(text.drafter, out.logits[0] / text.temperature, text.ids[asked + 1]), seen.masses))
     return Queries.joined(parts)
 
 
-def chunks(start: int, end: int) -> Iterator[slice]:
-    """Parts of a text that are read at once."""
+def _chunks(start: int, end: int) -> Iterator[slice]:
     for at in range(start, end, CHUNK):
         yield slice(at, min(at + CHUNK, end))
 
@@ -152,9 +165,8 @@ def _free(behind: _Text, start: Queries, anchors: Tensor, depth: int) -> list[Qu
     parts = []
     for some in torch.split(torch.arange(len(anchors), device=anchors.device), CHUNK):
         parts.append(_free_of(behind, start.pick(some), anchors[some], depth))
-        drafted = len(some) * (depth - 1)
-        if drafted:
-            behind.cache.crop(-drafted)
+        if int(some[-1]) + 1 < len(anchors) and depth > 1:
+            behind.cache.crop(-len(some) * (depth - 1))
     return [Queries.joined(part) for part in zip(*parts, strict=True)]
 
 
@@ -171,7 +183,7 @@ def _free_of(behind: _Text, start: Queries, anchors: Tensor, depth: int) -> list
         visible[:, :rows] = index <= anchors[:, None]
         visible.scatter_(1, own, True)
         mask = torch.zeros(visible.shape, dtype=drafter.lm.head.dtype, device=ids.device).masked_fill(~visible, lowest)
-        with measuring(drafter, Measurement(columns, tail_keys(anchors, own, tail_length(depth)), rows)) as seen:
+        with measuring(drafter, Measurement(columns, tail_keys(anchors, own, tail_length(depth)), rows, 0)) as seen:
             out = drafter.lm.model(
                 found[-1].guesses.drafted[None],
                 attention_mask=mask[None, None],
@@ -180,7 +192,7 @@ def _free_of(behind: _Text, start: Queries, anchors: Tensor, depth: int) -> list
                 **drafter.lm.continuing(behind.cache),
             )
         wanted = ids[anchors + step + 1]
-        found.append(Queries(_guess(drafter, out.logits[0] / behind.temperature, wanted), Masses.joined(seen.layers, dim=0)))
+        found.append(Queries(_guess(drafter, out.logits[0] / behind.temperature, wanted), seen.masses))
     return found
 
 
