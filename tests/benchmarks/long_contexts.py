@@ -2,7 +2,8 @@
 
 One text, most of it prompt, goes through the stages of a diagnosis: its reply is written, it is read with its streams, chains are drafted on
 it with what is measured of their attention, and rows are made of them. Each length has a process of its own, which tells by stage the
-seconds of its own computing and the peak of its resident memory above the loaded pair. Attention of the target over its own text grows with
+seconds of its own computing and the peak of its resident memory above the loaded pair, freed blocks being given back at once, since
+holes of the heap say nothing of what is kept. Attention of the target over its own text grows with
 the square of the length in any server too, so its seconds stand apart; everything else must grow as the length does. Without names it is
 the bundled pair, copied with its positions extended: what it says there means nothing, and costs what it would cost otherwise.
 """
@@ -49,6 +50,7 @@ DEPTH, WRITTEN = 8, 64  # draft tokens a chain, tokens of the reply
 REAL, BUNDLED = (1024, 2048, 4096, 8192), (4096, 8192, 16384, 32768)
 ATTENTION = {"write": "the target's attention, writing", "read": "the target's attention, reading", "chains": "measured attention"}
 STEEPEST = 1.5  # power of the length with which what a doubling adds may grow: it is 1 when linear, 2 when quadratic (chosen by us)
+GIVING_BACK = {"MALLOC_MMAP_THRESHOLD_": str(1 << 18)}  # glibc: larger blocks lie outside its heap
 Made = TypeVar("Made")
 
 
@@ -140,7 +142,7 @@ def measured(pair: LoadedPair, length: int) -> dict[str, dict[str, float]]:
 def once(target: str, drafter: str, length: int) -> dict[str, dict[str, float]]:
     """The same in a new process."""
     line = [sys.executable, "-m", "tests.benchmarks.long_contexts", "--target", target, "--drafter", drafter, "--once", str(length)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **GIVING_BACK}
     ran = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
     if ran.returncode:
         raise SystemExit(ran.stderr[-2000:])

@@ -51,7 +51,8 @@ def taken_by(arguments: list[str], out: Path) -> tuple[float, float, int]:
 
 def counted(run: Path) -> dict[str, float]:
     """Replies that were written in a run, their tokens, and bytes on disk."""
-    texts = [row for file in (run / "trajectories").glob("*.parquet") for row in pq.read_table(file).to_pylist() if row["generated"]]
+    rows = [row for file in (run / "trajectories").glob("*.parquet") for row in pq.read_table(file).to_pylist() if row["generated"]]
+    texts = {(row["prompt"], row["turn"], tuple(row["ids"])): row for row in rows}.values()  # some conditions have the same
     files = list(run.rglob("*.parquet"))
     tokens = sum(row["length"] - row["prompt_length"] for row in texts)
     return {"replies": len(texts), "written": tokens, "disk": sum(file.stat().st_size for file in files)}
