@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from transformers.utils import logging as transformers_logging
 
 from driftcli.conditions import BASELINE, Condition, DraftSettings
-from driftcli.engine import chains, lm_chains
+from driftcli.engine import chains, lm_attention
 from driftcli.engine.cells import draft
 from driftcli.engine.rows import cell_rows
 from driftcli.engine.texts import Text
@@ -131,8 +131,8 @@ def measured(pair: LoadedPair, length: int) -> dict[str, dict[str, float]]:
         stages.run("write", lambda: pair.target.write([text.ids[: text.prompt_length]], Writing(WRITTEN)))
     with stages.apart(ATTENTION["read"], F, ["scaled_dot_product_attention"]):
         trajectory = stages.run("read", lambda: read_text(pair.target, text, boundaries))
-    owner, names = (lm_chains, ["measured_attention"]) if isinstance(drafter, CausalLm) else (chains, ["attend", "attend_unmeasured"])
-    with stages.apart(ATTENTION["chains"], owner, names):
+    owner = lm_attention if isinstance(drafter, CausalLm) else chains
+    with stages.apart(ATTENTION["chains"], owner, ["attend", "attend_unmeasured"]):
         drafted = stages.run("chains", lambda: draft(pair, [trajectory], DraftSettings(DEPTH), DEPTH, free=True, to_end=True))
     condition = Condition(BASELINE, DraftSettings(DEPTH))
     stages.run("rows", lambda: cell_rows(condition, [trajectory], drafted, [None], pair.card.token_offset))

@@ -45,10 +45,9 @@ class Largest(TorchDispatchMode):
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts are so small that a tiny text has many."""
-    for place in ("target.in_process.CHUNK", "engine.lm_chains.CHUNK"):
-        monkeypatch.setattr(f"driftcli.{place}", CHUNK)
-    for place in ("attention.BLOCK", "attention.BLOCK_ON_CPU", "lm_chains.BLOCK", "block_attention.BLOCK"):
-        monkeypatch.setattr(f"driftcli.engine.{place}", SCORES)
+    monkeypatch.setattr("driftcli.target.in_process.CHUNK", CHUNK)
+    for name in ("BLOCK", "BLOCK_ON_CPU"):
+        monkeypatch.setattr(f"driftcli.engine.attention.{name}", SCORES)
 
 
 def text_of(length: int) -> Text:
@@ -77,14 +76,14 @@ def largest(pair: LoadedPair, length: int) -> dict[str, int]:
 @pytest.mark.parametrize("name", ["pre", "lm"])
 @pytest.mark.usefixtures("small")
 def test_the_largest_tensor_grows_as_the_text_does(name: str, pair: Callable[[str], LoadedPair]) -> None:
-    short, long = (largest(pair(name), length) for length in (192, 384))
+    short, long = (largest(pair(name), length) for length in (512, 1024))
     assert {stage for stage in long if long[stage] > TWICE * short[stage]} == set()
 
 
 @pytest.mark.usefixtures("small")
 def test_a_head_of_two_layers_over_a_long_text_keeps_no_scores_of_all_rows(layouts: Path) -> None:
     both = load_pair(str(layouts / "target"), str(layouts / "eagle1"), torch.device("cpu"), "float32")
-    short, long = (largest(both, length)["chains"] for length in (192, 384))
+    short, long = (largest(both, length)["chains"] for length in (512, 1024))
     assert long <= TWICE * short
 
 
