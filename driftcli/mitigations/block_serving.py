@@ -35,6 +35,8 @@ LINES = {
     "window": "layer_types, sliding_window and use_sliding_window for a window that is {}, in the drafter's config.json",
     "slots": "sample_from_anchor for rows that guess {}, in the drafter's config.json",
     "rope": "rope_theta and rope_parameters in the drafter's config.json: {}",
+    "embedding": "embed_tokens left out of the drafter's weights: vLLM then shares {}",
+    "head": "lm_head left out of the drafter's weights: vLLM then shares {}",
 }
 
 

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from transformers import LlamaConfig
 
 from driftcli.conditions import Wiring
-from driftcli.domain import System
+from driftcli.domain import Sourced, System
 from driftcli.errors import FormatError
 from driftcli.families.block.declaration import BlockDeclaration
-from driftcli.families.block.readings import FILL_IN
+from driftcli.families.block.readings import FILL_IN, OWN
 from driftcli.families.rope import DEFAULT_THETA, Rope, rope_settings
 from driftcli.families.rope_config import rope_config
 
 
-def alternatives(d: BlockDeclaration, system: System | None = None, masks: Sequence[int] = ()) -> tuple[Wiring, ...]:
-    """Every one-change wiring of a drafter as a system runs it. masks: the target's tokens that its mask may have been instead."""
-    return (*_around(d, system, masks), *_inside(d, system))
+def alternatives(
+    d: BlockDeclaration, system: System | None = None, masks: Sequence[int] = (), record: Mapping[str, Sourced] | None = None
+) -> tuple[Wiring, ...]:
+    """Every one-change wiring of a drafter as a system runs it. masks: the target's tokens that its mask may have been instead. record: of
+    the weights, once they are read; rows of its own may be the target's until then.
+    """
+    return (*_around(d, system, masks), *_rows(d, system, record), *_inside(d, system))
+
+
+def _rows(d: BlockDeclaration, system: System | None, record: Mapping[str, Sourced] | None) -> Iterator[Wiring]:
+    """The target's embeddings, or its output rows, in the place of a drafter's own that differ from them."""
+    a = d.anatomy
+    if d.reading(system).rows_of.value != OWN or d.head.target.width != a.width:
+        return
+    own = {name for name, stored in (("embedding", "embed_tokens"), ("head", "lm_head")) if f"{stored}.weight" in a.names}
+    if record is not None:
+        own = {name for name in own if record[name].value == "own"}
+    if "embedding" in own:
+        yield Wiring(embedding="target's")
+    if "head" in own:
+        yield Wiring(head="target's")
 
 
 def _around(d: BlockDeclaration, system: System | None, masks: Sequence[int]) -> Iterator[Wiring]:
