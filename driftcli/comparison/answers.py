@@ -116,7 +116,10 @@ def _losses_words(ranking: Ranking) -> list[str]:
         return []
     lines = []
     if any(one.to for one in ranking.losses):
-        lines.append("lost: of the tokens that the same drafter guesses right as its first, right behind the target's own")
+        lines.append(
+            "by depth: share of right guesses in a chain or block; lost: of the tokens that the same drafter guesses right as its first, "
+            "right behind the target's own, and of the draft tokens accepted so, at most"
+        )
     lines += [
         f"{one.name} loses to neither: {one.accepted.reason}" for one in ranking.losses if not one.to and isinstance(one.accepted, Absent)
     ]

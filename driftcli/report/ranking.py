@@ -51,8 +51,7 @@ def _along(ranking: Ranking) -> list[tuple[tuple[str, ...], list[tuple[str, ...]
     """Heads and rows of what is lost along a chain or block; none where there is one draft token."""
     if (last := ranking.pairing.depth) == 1:
         return []
-    at = f"right at depth {', '.join(map(str, depths(ranking)))}"
-    heads = "ALONG A CHAIN OR BLOCK", at, f"lost at depth {last}", "lost of accepted drafts, at most", "lost to"
+    heads = "BY DEPTH", f"right at {', '.join(map(str, depths(ranking)))}", f"lost at {last}", "lost of accepted", "lost to"
     return [(heads, list(along(ranking)))]
 
 

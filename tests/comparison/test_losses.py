@@ -71,4 +71,4 @@ def test_a_ranking_of_single_draft_tokens_says_nothing_of_chains(tmp_path: Path)
     ]
     found = rank(tuple(runs), ("a", "b", "c"), 0.02)
     assert found.pairing.depth == 1
-    assert not any(line.startswith("lost:") for line in remarks(found))
+    assert not any(line.startswith("by depth:") for line in remarks(found))
