@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from training.conversations import read_conversations
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from driftcli.errors import FormatError
 from driftcli.sources.files import resolve
 from driftcli.texts.prompts import bundled_prompts
+from driftcli.training.conversations import read_conversations
 from train_tiny_target import LEAST_LINES, SPECIAL, ask, write_prompts
 from training.command import run
 from training.tiny_corpus import AGAIN, TASKS, Message, Talk, sentences, turns
