@@ -46,6 +46,7 @@ LAYERS = (  # each imports from its own and from those before it
         "driftcli.gate",
         "driftcli.served",
     },
+    {"driftcli.healing"},
     {"driftcli.testing"},
     {"driftcli.cli", "driftcli.opened", "driftcli.__main__"},
 )
@@ -92,8 +93,10 @@ BRINGS_TORCH = (  # the only modules that name torch or transformers when they a
     "driftcli.loading.pair",
     "driftcli.engine",
     "driftcli.training",
+    "driftcli.healing",
     "driftcli.loading.outline",
     "driftcli.cli.diagnosis",
+    "driftcli.cli.healing",
     "driftcli.cli.planning",
 )
 KNOWN_TO_PROBES = ("driftcli.conditions", "driftcli.domain", "driftcli.statistics", "driftcli.probe", "driftcli.texts.changes")
