@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 from transformers import LlamaConfig
 
@@ -13,6 +14,10 @@ from driftcli.families.block.declaration import BlockDeclaration
 from driftcli.families.block.readings import FILL_IN, OWN
 from driftcli.families.rope import DEFAULT_THETA, Rope, rope_settings
 from driftcli.families.rope_config import rope_config
+
+RopeName = Literal["target's", "default", "Qwen3"]
+BASES: Mapping[RopeName, float] = {"default": DEFAULT_THETA, "Qwen3": 1e6}
+ROPES: tuple[RopeName, ...] = ("target's", "default", "Qwen3")
 
 
 def alternatives(
@@ -61,10 +66,8 @@ def _inside(d: BlockDeclaration, system: System | None) -> Iterator[Wiring]:
     elif configured_window(d) is not None:
         yield Wiring(window="configured")
     yield Wiring(rotation="halves" if reading.rotation.value == "pairs" else "pairs")
-    if "target's" in (ropes := other_ropes(d, system)):
-        yield Wiring(rope="target's")
-    if "default" in ropes:
-        yield Wiring(rope="default")
+    ropes = other_ropes(d, system)
+    yield from (Wiring(rope=name) for name in ROPES if name in ropes)
 
 
 def configured_window(d: BlockDeclaration) -> int | None:
@@ -76,14 +79,16 @@ def configured_window(d: BlockDeclaration) -> int | None:
 
 
 def other_ropes(d: BlockDeclaration, system: System | None) -> dict[str, LlamaConfig]:
-    """The target's rotation and the plain one with base 10000, where they are others than the drafter's and fit its heads."""
+    """The target's rotation and the plain ones with the bases that classes take where a config has none, 10000 in transformers and 1000000
+    in vLLM, where they are others than the drafter's and fit its heads.
+    """
     own, target = d.reading(system).rope.value, d.head.target
-    asked: dict[str, Rope] = {"default": {"rope_type": "default", "rope_theta": DEFAULT_THETA}}
+    asked: dict[RopeName, Rope] = {name: {"rope_type": "default", "rope_theta": base} for name, base in BASES.items()}
     if target.config:
         asked["target's"] = rope_settings(target.config, target.name)
-    found = {}
+    found: dict[str, LlamaConfig] = {}
     for name, settings in asked.items():
-        if settings == own or (name == "default" and settings == asked.get("target's")):
+        if settings == own or (name in BASES and settings == asked.get("target's")):
             continue
         try:
             found[name] = rope_config(settings, d.anatomy.size, d.positions, None, d.head.record.where)

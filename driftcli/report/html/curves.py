@@ -91,7 +91,7 @@ def attention(run: Run, baseline: Node) -> list[Lines]:
     meaning = {**REGION_MEANING, "sink": "a first row that draws much"}
     charts = []
     for name in SHARES:
-        series = [_series(rows, Named(name, "chain", 1))]
+        series = [_series(rows, Named(name, "block" if run.pair.guesses_side_by_side else "chain", 1))]
         if controlled:
             series.append(_series(rows, Named(f"control_{name}", "control", 0)))
         title = f"{name}: {meaning[name]}"
