@@ -48,7 +48,7 @@ def guesses(folder: Path, head: BlockDrafter, models: Path) -> tuple[Tensor, Ten
     pair, depth = load_pair(str(models / "target"), str(folder), CPU, "float32"), head.shape.guesses
     assert isinstance(pair.drafter, Block)
     (text,) = trajectories(pair.target, prompts(1), pair.drafter.boundaries, 24)
-    drafted = draft_blocks(pair.drafter, text, DraftSettings(depth), depth, free=False)
+    drafted = draft_blocks(pair.drafter, [text], DraftSettings(depth), depth, free=False)
     streams = torch.cat([text.streams[boundary] for boundary in pair.drafter.boundaries], dim=-1)[None]
     ids, anchors = text.ids[None], text.prompt_length + torch.arange(drafted.n_anchors)
     batch = Batch(ids, torch.nn.functional.pad(streams, (0, 0, 0, 1)), streams, ids > 0)

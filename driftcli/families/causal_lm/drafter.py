@@ -13,10 +13,8 @@ from driftcli.target.language_model import LanguageModel
 class CausalLm:
     """A drafting language model.
 
-    vocabulary: tokens it shares with the target; padding rows beyond them are never proposed. window: keys that its sliding-window layers
-    see, None where every layer sees all.
+    vocabulary: tokens it shares with the target; padding rows beyond them are never proposed.
     """
 
     lm: LanguageModel
     vocabulary: int
-    window: int | None

@@ -21,7 +21,7 @@ PROBE_STRINGS = (
 def read_causal_lm(lm: LanguageModel, target: Target) -> CausalLm:
     """The drafter that a language model is; raises FormatError for attention that nobody can look into, PairError for another tokenizer."""
     require_measurable(lm)
-    return CausalLm(lm, shared_vocabulary(target, lm), sliding_window(lm))
+    return CausalLm(lm, shared_vocabulary(target, lm))
 
 
 def require_measurable(lm: LanguageModel) -> None:
