@@ -21,10 +21,11 @@ from driftcli.statistics.curves import emitted_per_round
 from driftcli.statistics.intervals import Mapped
 from driftcli.statistics.pooled import NO_ANCHORS, Pooled
 from driftcli.statistics.positions import Replies, no_replies
+from driftcli.statistics.rounding import Rounding
 from driftcli.statistics.shift import Shift
 from driftcli.statistics.walks import EXACT_TEXT, Sums
 from driftcli.traces.layout import COSTS_FILE
-from driftcli.traces.manifest import read_manifest, wiring_of
+from driftcli.traces.manifest import read_manifest, rounding_of, wiring_of
 from driftcli.traces.parquet import Holding
 from driftcli.traces.pieces import Vocabulary, read_vocabulary
 from driftcli.traces.plans import fresh_band, lacks_for_stop, plan_sums
@@ -109,6 +110,18 @@ class Run(Pooled):
         measured = self.manifest["conditions"]
         assert isinstance(measured, list)
         return measured
+
+    @property
+    def dtype(self) -> str:
+        """What the pair was computed in."""
+        request = self.manifest["request"]
+        assert isinstance(request, dict)
+        return str(request["dtype"])
+
+    @cached_property
+    def rounding(self) -> Rounding | None:
+        """What float32 changes on some of its texts, None of a run in float32, or of an older one."""
+        return rounding_of(self.manifest)
 
     @cached_property
     def costs(self) -> Costs | None:

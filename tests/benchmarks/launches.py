@@ -115,11 +115,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--drafter", default="bundled:pre-norm")
     parser.add_argument("--limit", type=int, default=40)
     parser.add_argument("--depth", type=int, default=8)
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     asked = parser.parse_args(arguments)
-    pair = load_pair(asked.target, asked.drafter, torch.device("cpu"), "float32")
+    pair = load_pair(asked.target, asked.drafter, torch.device("cpu"), asked.dtype)
     with TemporaryDirectory() as folder, as_elsewhere():
         counts = counted(baseline(pair, asked.limit, asked.depth, Path(folder)))
-    print(f"{asked.target} <- {asked.drafter}, baseline, {asked.limit} prompts, depth {asked.depth}: operations by stage")
+    print(f"{asked.target} <- {asked.drafter}, baseline, {asked.limit} prompts, depth {asked.depth}, {asked.dtype}: operations by stage")
     for stage in (*STAGES, "else"):
         print(f"  {stage:<18}{counts[stage]:>10,}")
     print(f"  {'but for writing':<18}{counts.total() - counts['writing replies']:>10,}")
