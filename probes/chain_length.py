@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from driftcli.conditions import Condition, DraftSettings
 from driftcli.domain import Absent, Axis, Estimate, Finding, PairCard, RunSpec, Said, Severity, Skipped, Sound
-from driftcli.probe import Trace, feeds_back_normed
+from driftcli.probe import Trace, feeds_back_normed, trained
 from driftcli.statistics.curves import (
     accuracy_gap,
     compounding,
@@ -31,7 +31,12 @@ from driftcli.statistics.intervals import too_few
 from driftcli.statistics.walks import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
 
 DEEP, DEEPEST = "deep", 16  # condition and depth of the deeper chain; no server drafts more (chosen by us)
-DEEPER, POST_NORM = "retrain with a deeper unroll", "retrain with post-norm feedback and per-stream norms (EAGLE 3.1)"
+STILL = (  # what does not move, by whether a chain has no keys of its own
+    "neither the RMS of the hidden state nor the attention moves",
+    "the RMS of the hidden state does not move, and it has no keys of its own that attention could move to",
+)
+DEEPER, POST_NORM = "a deeper unroll", "post-norm feedback (EAGLE 3.1)"
+HEALED = ("eagle3", "mtp")  # families that `driftcli heal` trains
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class ChainLength:
 
     def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
         """The baseline says most; one chain that is deeper, forced and free, where the run's are not as deep and nobody is in a hurry."""
-        if spec.quick or spec.depth >= DEEPEST or pair.no_recursion is not None:
+        if spec.quick or spec.depth >= DEEPEST or pair.no_recursion is not None or pair.deepest is not None:
             return ()
         return (Condition(DEEP, DraftSettings(DEEPEST), self.name, controls=True, free=True, deeper=True),)
 
@@ -98,23 +103,22 @@ class ChainLength:
 
     def _drift_findings(self, trace: Trace, damage: Estimate) -> Iterator[Finding | Skipped]:
         severity, likely = self.grades.of(damage), self.grades.likely(damage)
-        fix = DEEPER if feeds_back_normed(trace) else POST_NORM
+        fix = _training(trace, DEEPER if feeds_back_normed(trace) else POST_NORM)
         mechanisms = list(self._mechanisms(trace, damage, fix))
         yield from mechanisms
         fall = f"{damage.value:.0%} of the accuracy is lost beyond the hand-off"
+        moving = "the hidden state" if trace.pair.keyless else "the hidden state or the attention"
         if not mechanisms and self._nothing_moved(trace):
-            claim = f"{fall}, but neither the RMS of the hidden state nor the attention moves: drift is not shown"
+            claim = f"{fall}, but {STILL[trace.pair.keyless]}: drift is not shown"
             yield Finding("EXPOSURE-GAP", severity, claim, damage, "share of right guesses", fix, likely=likely)
             yield Skipped("drift", "inconclusive", claim)
         elif not mechanisms:
-            yield Skipped(
-                "drift", "inconclusive", f"{fall}; whether the hidden state or the attention moved enough to call it drift is uncertain"
-            )
+            yield Skipped("drift", "inconclusive", f"{fall}; whether {moving} moved enough to call it drift is uncertain")
         if (where := self._collapse_depth(trace)) is not None:
             depth, lost = where
             many = f"more than {self.collapse:.0%} of the accuracy"
             claim = f"from depth {depth} on {many} is lost to self-feeding ({lost.value:.0%} there)"
-            yield Finding("DEPTH-COLLAPSE", severity, claim, lost, "share of right guesses", DEEPER, likely=likely)
+            yield Finding("DEPTH-COLLAPSE", severity, claim, lost, "share of right guesses", _training(trace, DEEPER), likely=likely)
 
     def _mechanisms(self, trace: Trace, damage: Estimate, fix: str) -> Iterator[Finding]:
         severity, likely = self.grades.of(damage), self.grades.likely(damage)
@@ -123,6 +127,8 @@ class ChainLength:
         if isinstance(growth, Estimate) and growth.low > self.minimal_growth:
             claim = f"{cost}; the hidden state is {growth.value:.1f}x [{growth.low:.1f}, {growth.high:.1f}] the target-fed one"
             yield Finding("DRIFT-STATE", severity, claim, growth, "RMS ratio", fix, likely=likely)
+        if trace.pair.keyless:
+            return
         off_prompt, ahead = trace.by_depth(prompt_side_change)[-1], trace.by_depth(region_change("ahead"))[-1]
         if isinstance(off_prompt, Estimate) and off_prompt.high < -self.minimal_change:
             claim = f"{cost}; attention to the prompt {_points(off_prompt)}"
@@ -146,6 +152,8 @@ class ChainLength:
         """Every mechanism's interval lies on the quiet side of its minimum."""
         growth, off_prompt, ahead = (trace.by_depth(s)[-1] for s in (rms_ratio, prompt_side_change, region_change("ahead")))
         state = isinstance(growth, Estimate) and growth.high <= self.minimal_growth
+        if trace.pair.keyless:
+            return state
         prompt = isinstance(off_prompt, Estimate) and off_prompt.low >= -self.minimal_change
         return state and prompt and isinstance(ahead, Estimate) and ahead.high <= self.minimal_change
 
@@ -177,7 +185,8 @@ class ChainLength:
         seen = f"the first draft token is right {first.value:.0%} [{first.low:.0%}, {first.high:.0%}] of the time{given}"
         if first.high < self.capacity[0]:
             severity = grades[sum(first.high < limit for limit in self.capacity[1:])]
-            yield Finding("LOW-CAPACITY", severity, seen, first, "share of guesses", "train on more of the target's own replies")
+            fix = trained(trace.pair, "train on more of the target's own replies")
+            yield Finding("LOW-CAPACITY", severity, seen, first, "share of guesses", fix)
         elif first.low < self.capacity[0]:
             yield Skipped("capacity", "inconclusive", f"{seen}, which straddles the {self.capacity[0]:.0%} below which it is low")
 
@@ -189,3 +198,9 @@ def _lost(sums: Sums) -> Floats:
 
 def _points(change: Estimate) -> str:
     return f"{100 * change.value:+z.0f} points [{100 * change.low:+z.0f}, {100 * change.high:+z.0f}]"
+
+
+def _training(trace: Trace, what: str) -> str:
+    """What training is asked for: by `driftcli heal` where that trains such heads."""
+    healed = trace.pair.family in HEALED
+    return f"{'heal it (driftcli heal), or ' * healed}retrain with {what}"

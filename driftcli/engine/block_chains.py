@@ -172,6 +172,7 @@ class _Blocks:
                 logits = logits + bias
             wanted = self.drafter.to_draft(self.tokens(place + 1))
             guesses = Guesses.by_head(lambda scores: scores, logits, wanted, logits.shape[1], temperature)
-            guesses = replace(guesses, drafted=self.drafter.to_target(guesses.drafted))
+            sure = None if self.drafter.confidence is None else self.drafter.confidence(output[:, place], before)
+            guesses = replace(guesses, drafted=self.drafter.to_target(guesses.drafted), confidence=sure)
             found.append(Queries(guesses, masses.pick(places + place)))
         return found

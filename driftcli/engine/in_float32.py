@@ -20,7 +20,7 @@ from driftcli.engine.timing import free_memory
 from driftcli.engine.trajectories import read_texts
 from driftcli.engine.twin import texts_of
 from driftcli.families.causal_lm.drafter import CausalLm
-from driftcli.loading.pair import LoadedPair
+from driftcli.loading.pair import LoadedPair, streams_of
 from driftcli.statistics.rounding import Apart, Rounding
 from driftcli.target.language_model import LanguageModel
 from driftcli.traces.writer import RunFolder
@@ -87,9 +87,8 @@ def some_texts(folder: RunFolder, asked: Sequence[Prompt], depth: int) -> list[T
 @torch.inference_mode()
 def drafted(pair: LoadedPair, texts: Sequence[Text], spec: RunSpec) -> list[Tensor]:
     """Of each text the draft tokens of the forced chains of all anchors, (depth, anchor), on the host; one text at a time."""
-    boundaries = [] if isinstance(pair.drafter, CausalLm) else pair.drafter.boundaries
     found = []
-    for text in read_texts(pair.target, texts, boundaries):
+    for text in read_texts(pair.target, texts, streams_of(pair.drafter)):
         chains = draft(pair, [text], DraftSettings(spec.depth), spec.depth, free=False)
         found.append(torch.stack([queries.guesses.drafted for queries in chains.forced]).cpu())
     return found

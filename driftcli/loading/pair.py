@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from driftcli.domain import ModelCard, PairCard, Sourced, System
-from driftcli.errors import FormatError, SourceError, UsageError
+from driftcli.errors import FormatError, PairError, SourceError, UsageError
+from driftcli.families.assistant.declaration import AssistantDeclaration, declare_assistant
+from driftcli.families.assistant.drafter import Assistant
+from driftcli.families.assistant.loading import read_assistant
+from driftcli.families.assistant.scan import left_open as open_of_assistant
 from driftcli.families.block.alternatives import alternatives as block_wirings
 from driftcli.families.block.declaration import BlockDeclaration, declare_block
 from driftcli.families.block.drafter import Block
@@ -25,7 +30,15 @@ from driftcli.families.eagle.eagle1 import Eagle
 from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.eagle.loading import read_eagle
 from driftcli.families.eagle.pitfalls import pitfalls
+from driftcli.families.early_exit.cut import cut
+from driftcli.families.early_exit.early_exit import EarlyExit
+from driftcli.families.feed_forward.declaration import FeedForwardDeclaration, declare_feed_forward
+from driftcli.families.feed_forward.drafter import FeedForward
+from driftcli.families.feed_forward.loading import read_feed_forward
+from driftcli.families.feed_forward.scan import left_open as open_of_heads
 from driftcli.families.formats import FORMATS, open_drafter
+from driftcli.families.layout import Format
+from driftcli.families.lookup.lookup import COPIES, Lookup
 from driftcli.families.mtp.alternatives import alternatives as other_wirings
 from driftcli.families.mtp.declaration import MtpDeclaration, declare_mtp
 from driftcli.families.mtp.head import Mtp, MtpModules
@@ -33,12 +46,13 @@ from driftcli.families.mtp.kinds import OWN_HEAD
 from driftcli.families.mtp.loading import read_mtp
 from driftcli.families.mtp.names import mtp_tensors
 from driftcli.families.mtp.scan import left_open
+from driftcli.families.without_files import without_files
 from driftcli.printable import counted_names, masked
 from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, tensor_names
 from driftcli.sources.files import Json, Source, resolve
 from driftcli.sources.fingerprint import hashes
-from driftcli.target.facts import read_facts
+from driftcli.target.facts import TargetFacts, read_facts
 from driftcli.target.language_model import Dtype, LanguageModel, load_language_model
 from driftcli.target.target import Target
 from driftcli.texts.rendering import CLOCK, TODAY, rendering_facts
@@ -48,20 +62,28 @@ ONE_PASS = "it guesses a block of tokens in one pass and feeds no state of its o
 NO_STATE = "a causal language model feeds no state to its next step, so on the target's tokens chain and control are one computation"
 
 
+Drafter: TypeAlias = Eagle3 | Eagle | Mtp | MtpModules | Block | Assistant | FeedForward | CausalLm | Lookup
+
+
 @dataclass(frozen=True)
 class LoadedPair:
     """A pair on its devices, and its card."""
 
     target: Target
-    drafter: Eagle3 | Eagle | Mtp | MtpModules | Block | CausalLm
+    drafter: Drafter
     card: PairCard
 
     @property
     def boundaries(self) -> list[int]:
         """Of the target's streams that the drafter reads, in its own wiring or any other that its files leave open."""
-        if isinstance(self.drafter, CausalLm):
-            return []
-        return sorted({*self.drafter.boundaries, *(boundary for one in self.card.alternatives for boundary in one.capture or ())})
+        return sorted({*streams_of(self.drafter), *(boundary for one in self.card.alternatives for boundary in one.capture or ())})
+
+
+def streams_of(drafter: Drafter) -> tuple[int, ...]:
+    """Boundaries of the target's streams that a drafter as it is wired needs, those that the target's keys are made of too."""
+    if isinstance(drafter, CausalLm | Lookup):
+        return ()
+    return drafter.read if isinstance(drafter, Assistant) else drafter.boundaries
 
 
 @dataclass(frozen=True)
@@ -122,6 +144,9 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
     remote_code = loading.remote_code
     if drafter_name == OWN_HEAD:
         return _with_own_head(resolve(target_name, remote_code=remote_code), loading, reading)
+    if own := without_files(drafter_name, reading):
+        source = resolve(target_name, remote_code=remote_code)
+        return _with_lookup(own, source, loading) if isinstance(own, Lookup) else _with_exit(own, source, loading)
     opened = open_drafter(resolve(drafter_name, remote_code=remote_code))
     if isinstance(opened, Unread):
         raise FormatError(opened.refusal)
@@ -129,18 +154,13 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
     source = resolve(target_name, remote_code=remote_code)
     require_no_head(source)
     facts = read_facts(source)  # what can be refused without the target's weights is refused before they are read
-    if format.family == "mtp":
-        return _with_mtp(declare_mtp(checkpoint, facts, apart=True), source, loading, reading)
-    if format.family == "block":
-        return _with_block(declare_block(checkpoint, format, facts), source, loading, reading)
+    if (made := _of_family(checkpoint, format, facts, source, loading, reading)) is not None:
+        return made
     if format.family != "causal-lm":
         declare(checkpoint, format, facts)
     target = loading.target(source)
     if format.family == "causal-lm":
-        if reading is not None:
-            raise UsageError(
-                f"--reading {reading}: {drafter_name} is a causal language model, which every system computes alike; leave it out"
-            )
+        require_no_reading(reading, f"{drafter_name} is a causal language model, which every system computes alike; leave it out")
         return _with_language_model(target, checkpoint, loading)
     declaration = declare(checkpoint, format, target.facts)
     drafter, record = read_eagle(declaration, target, reading)
@@ -153,6 +173,69 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
         readings=dict(declaration.differences(reading)),
         notes=(*pitfalls(declaration), *_unread(target), *_dated(target)),
         alternatives=alternatives(declaration, reading, drafter.others.embeddings),
+        rendering=rendering_facts(target.tokenizer),
+        target_positions=target.facts.positions,
+    )
+    return LoadedPair(target, drafter, card)
+
+
+def _of_family(
+    checkpoint: Checkpoint, format: Format, facts: TargetFacts, source: Source, loading: Loading, reading: System | None
+) -> LoadedPair | None:
+    """A pair whose drafter is declared by its files and the target's config; None for an EAGLE head or a language model."""
+    if format.family == "mtp":
+        return _with_mtp(declare_mtp(checkpoint, facts, apart=True), source, loading, reading)
+    if format.family == "block":
+        return _with_block(declare_block(checkpoint, format, facts), source, loading, reading)
+    if format.family == "feed-forward":
+        return _with_heads(declare_feed_forward(checkpoint, format, facts), source, loading, reading)
+    if format.family == "assistant":
+        return _with_assistant(declare_assistant(checkpoint, format, facts), source, loading, reading)
+    return None
+
+
+def require_no_reading(reading: System | None, why: str) -> None:
+    """Raise UsageError where a way to compute a step is asked for of a drafter that has one alone."""
+    if reading is not None:
+        raise UsageError(f"--reading {reading}: {why}")
+
+
+def _with_lookup(lookup: Lookup, source: Source, loading: Loading) -> LoadedPair:
+    """A target and the texts themselves."""
+    require_no_head(source)
+    target = loading.target(source)
+    card = PairCard(
+        target=_card(source, target.config.model_type),
+        drafter=lookup.card,
+        family="lookup",
+        record=lookup.record,
+        token_offset=0,
+        no_recursion=COPIES,
+        notes=(*_unread(target), *_dated(target)),
+        rendering=rendering_facts(target.tokenizer),
+        target_positions=target.facts.positions,
+    )
+    return LoadedPair(target, lookup, card)
+
+
+def _with_exit(exit: EarlyExit, source: Source, loading: Loading) -> LoadedPair:
+    """A target whose first layers draft."""
+    require_no_head(source)
+    exit.check(source.name, read_facts(source).layers)  # before the weights are read
+    if loading.vllm is not None:
+        raise PairError(f"--drafter {exit.name}: the layers are the target's own, which vLLM holds; use --engine transformers")
+    target = loading.model(source)
+    exit.check(source.name, len(target.layers))
+    drafter = read_causal_lm(cut(target, exit), target)
+    one = _card(source, target.config.model_type)
+    card = PairCard(
+        target=one,
+        drafter=exit.card(one),
+        family="early-exit",
+        record={**exit.record(len(target.layers)), "vocabulary": Sourced(drafter.vocabulary, "tokenizer")},
+        token_offset=0,
+        no_recursion=NO_STATE,
+        notes=(*_unread(target), *_dated(target)),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
     )
@@ -225,6 +308,46 @@ def _with_block(d: BlockDeclaration, source: Source, loading: Loading, reading: 
         readings=d.differences(reading),
         notes=(*block_pitfalls(d), *_unread(target), *_dated(target)),
         alternatives=block_wirings(d, reading, special_ids(target.tokenizer)),
+        rendering=rendering_facts(target.tokenizer),
+        target_positions=target.facts.positions,
+    )
+    return LoadedPair(target, drafter, card)
+
+
+def _with_assistant(d: AssistantDeclaration, source: Source, loading: Loading, reading: System | None) -> LoadedPair:
+    """A target with an assistant that reads its keys."""
+    d.served(reading)  # refused before the weights are read
+    target = loading.target(source)
+    drafter, record = read_assistant(d, target, reading)
+    card = PairCard(
+        target=_card(source, target.config.model_type),
+        drafter=_card(d.checkpoint.source, str(d.checkpoint.config.get("model_type", "not named"))),
+        family="assistant",
+        record=record,
+        token_offset=0,
+        readings=d.differences(reading),
+        notes=(*open_of_assistant(d), *_unread(target), *_dated(target)),
+        alternatives=d.alternatives(reading),
+        rendering=rendering_facts(target.tokenizer),
+        target_positions=target.facts.positions,
+    )
+    return LoadedPair(target, drafter, card)
+
+
+def _with_heads(d: FeedForwardDeclaration, source: Source, loading: Loading, reading: System | None) -> LoadedPair:
+    """A target with heads without attention."""
+    d.record(reading)  # refused before the weights are read
+    target = loading.target(source)
+    drafter, record = read_feed_forward(d, target, reading)
+    card = PairCard(
+        target=_card(source, target.config.model_type),
+        drafter=_card(d.checkpoint.source, str(d.checkpoint.config.get("model_type", "not named"))),
+        family="feed-forward",
+        record=record,
+        token_offset=1,
+        no_recursion=d.no_recursion,
+        notes=(*open_of_heads(d), *_unread(target), *_dated(target)),
+        alternatives=d.alternatives(),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
     )

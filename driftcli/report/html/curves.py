@@ -10,6 +10,7 @@ from driftcli.report.evidence import REGION_MEANING
 from driftcli.report.html.charts import Lines, Series
 from driftcli.report.html.numbers import Node, Number, at_depth, length, of, read
 from driftcli.statistics.curves import forced_accuracy
+from driftcli.statistics.survival import TOLD
 from driftcli.traces.reader import Run
 
 HELD, HELD_NAME = "held", "accuracy, held state"  # the condition of which the floor under any repair of the state is read
@@ -39,6 +40,7 @@ OF_BLOCKS = (
 MEANINGS = {
     "accuracy, first of a block": "the same token, those before it verified",
     "accuracy, in its block": "what guessing side by side leaves",
+    "proposed": "share of anchors where a lookup finds so many tokens",
     "accuracy, target state": "fresh: the head at its best",
     "accuracy, own state": "forced: what feeding on itself leaves",
     "accepted to this depth": "kept: share of verify rounds",
@@ -53,6 +55,8 @@ def by_depth(run: Run, baseline: Node) -> Lines:
     named = [Named("forced_accuracy", "accuracy", 1), GUESSES[2]] if alone else GUESSES
     if run.pair.guesses_side_by_side:
         named = OF_BLOCKS
+    if run.pair.copies:
+        named = [Named("proposed", "proposed", 0), *named]
     series = [_series(rows, one) for one in named]
     if HELD in run.measured and not alone:
         series.insert(2, Series(HELD_NAME, _held(run), 3, MEANINGS[HELD_NAME]))
@@ -64,6 +68,19 @@ def _held(run: Run) -> list[Number]:
     if reason := run.failed.get(HELD):
         return [of(Absent(f"held failed: {reason}"))] * run.spec.depth
     return [of(value) for value in run.by_depth(forced_accuracy, HELD)]
+
+
+def survival(report: Node) -> list[Lines]:
+    """By what says something of a chain, what it promises and what survives, by depth."""
+    charts = []
+    for told, words in TOLD.items():
+        if not (rows := report["survival"][told]["by_depth"]):
+            continue
+        named = {"survived": "accepted, all anchors", "promised": f"promised by {words}", "promised_scaled": "the same, with temperatures"}
+        series = [Series(name, [read(row[column]) for row in rows], look) for look, (column, name) in enumerate(named.items())]
+        title = f"What {words} promise{'s' * (told == 'confidence')} of a chain, and what is accepted"
+        charts.append(Lines(f"survival-{told}", title, "depth", "share of chains", "percent", _depths(rows), series, low=0, top=1))
+    return charts
 
 
 def compounding(baseline: Node) -> Lines:
@@ -85,12 +102,18 @@ def state(baseline: Node) -> list[Lines]:
 
 
 def attention(run: Run, baseline: Node) -> list[Lines]:
-    """Attention by region over depth, chain against control, one chart a region, each on a scale of its own."""
+    """Attention by region over depth, chain against control where that tells something, one chart a region, each on a scale of its own;
+    none for a drafter without attention.
+    """
+    if not run.pair.attends:
+        return []
     rows: Sequence[Node] = baseline["by_depth"]
-    controlled = run.pair.no_recursion is None
+    controlled = run.pair.no_recursion is None and run.pair.no_attention is None
     meaning = {**REGION_MEANING, "sink": "a first row that draws much"}
     charts = []
     for name in SHARES:
+        if name == "ahead" and run.pair.no_attention:
+            continue
         series = [_series(rows, Named(name, "chain", 1))]
         if controlled:
             series.append(_series(rows, Named(f"control_{name}", "control", 0)))
