@@ -36,26 +36,27 @@ behind the final norm, feeds back its own behind `shared_head.norm`, and shares 
 """
 BLOCK = """# {kind} drafter for {target}
 
-{shape}. In {layout} layout, bfloat16. {what}
+{shape}.
+In {layout} layout, bfloat16. {what}
 Each row reads the target's streams of all before the anchor and the whole block. Embedding and output head are the target's.
 
 {data}
 - **Training**: `examples/train_dflash.py --guesses {unroll} --steps {steps} --tokens {batch} --rows {rows} --rate {rate:g}
-  --seed {seed} {options}`, about {passes:.1f} passes; cross-entropy against the target's
-  distribution over its whole vocabulary, weighted by 0.8 a guess, on blocks behind {rows} reply tokens drawn from each batch, held-out ones
-  too. {first}
+  --seed {seed}{copying} {options}`, about {passes:.1f} passes; cross-entropy against the
+  target's distribution over its whole vocabulary, weighted by 0.8 a guess, on blocks behind {rows} reply tokens drawn from each
+  batch, held-out ones too. {first}
 - **Held-out loss** of guesses 1 to {unroll}: {nats} nats; agreement with the target's choice:
   {agreement} (`loss.csv` has the curve).
 """
 LAYOUTS = {"dflash": "z-lab's", "dspark": "speculators'"}
 WHAT = {
     "dflash": "A block is the anchor's token and mask tokens, {unroll} of them, which it guesses in one pass.",
-    "dspark": "A block is the anchor's token and mask tokens; its {unroll} rows guess the next token each in one pass, and a bias by\n"
-    "the token before corrects them one by one. A confidence head says how sure each is.",
+    "dspark": "A block is the anchor's token and mask tokens; its {unroll} rows guess the next token each in one\n"
+    "pass, and a bias by the token before corrects them one by one. A confidence head says how sure each is.",
 }
 FIRST = {
     "random": "The layers began from nothing.",
-    "copying": "It began with a circuit that looks up what stood behind\n  a token before (`training/copying.py`).",
+    "copying": "It began with a circuit that looks up what stood behind a token before (`training/copying.py`).",
 }
 DATA = """- **Target**: {target}.
 - **Data**: {count:,} conversations: {tokens:,} tokens, {said:,} of them replies. Half have more than {median}
@@ -101,6 +102,7 @@ def write_card(out: Path, target: str, data: Streams, plan: Plan, shape: Mapping
         "layout": LAYOUTS.get(plan.head),
         "what": WHAT.get(plan.head, "").format(unroll=plan.unroll),
         "first": FIRST.get(plan.start),
+        "copying": " --copying" if plan.start == "copying" else "",
         **shape,
         "batch": plan.tokens,
         "passes": plan.steps * plan.tokens / (sum(lengths) * len(trained) / len(lengths)),
