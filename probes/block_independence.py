@@ -17,6 +17,17 @@ from driftcli.statistics.curves import block_independence, forced_accuracy, fres
 from driftcli.statistics.grades import Grades
 from driftcli.statistics.walks import MINIMAL_PROMPTS
 
+FIRST = {  # what a guess is held against, and what to do, by whether rows of a block attend or each depth has a head of its own
+    True: (
+        "in the block, {:.0%} as the first of one",
+        "draft fewer tokens; a drafter that corrects its block token by token (DSpark, DFlash2) could win back some",
+    ),
+    False: (
+        "by the head of that depth, {:.0%} by the first one from right before the token",
+        "draft fewer tokens; heads that read the tokens before (Hydra, MLPSpeculator) or an EAGLE head could win back some",
+    ),
+}
+
 
 @dataclass(frozen=True)
 class BlockIndependence:
@@ -42,7 +53,7 @@ class BlockIndependence:
             return
         own = trace.by_depth(forced_accuracy)[-1]
         seen = f"{lost:.0%} of the right guesses at depth {trace.spec.depth} are lost to guessing side by side"
-        claim = f"{seen}: {own.value:.0%} in the block, {control.value:.0%} as the first of one"
-        fix = "draft fewer tokens; a drafter that corrects its block token by token (DSpark, DFlash2) could win back some"
+        first, fix = FIRST[trace.pair.attends]
+        claim = f"{seen}: {own.value:.0%} {first.format(control.value)}"
         severity, likely = self.grades.of(lost), self.grades.likely(lost)
         yield Finding("BLOCK-GAP", severity, claim, lost, "share of right guesses", fix, likely=likely)
