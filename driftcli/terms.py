@@ -66,10 +66,10 @@ TERMS: tuple[Term, ...] = (
     Term(
         "temperature by depth",
         "A number that divides the logit of what a drafter says of a draft token, so that products over a chain are right on average: "
-        "above 1 where it is too sure of itself, below 1 where it is too modest. Probability p becomes p^(1/t) / (p^(1/t) + (1-p)^(1/t)); "
-        "the draft tokens stay as they are. Depths are fitted one after the other by the least Brier score, much as DSpark's sequential "
-        "temperature scaling does, and judged on prompts that they were not fitted on. Rules that stop a chain at a fixed product need it; "
-        "no engine takes temperatures so far.",
+        "above 1 where what it says is too far from a half, below 1 where it is too near. Probability p becomes "
+        "p^(1/t) / (p^(1/t) + (1-p)^(1/t)); the draft tokens stay as they are. Depths are fitted one after the other by the least Brier "
+        "score, much as DSpark's sequential temperature scaling does, and judged on prompts that they were not fitted on. Rules that stop "
+        "a chain at a fixed product need it; no engine takes temperatures so far.",
         ("temperatures", "calibration", "calibrated", "temperature a depth", "sequential temperature scaling", "Platt scaling"),
     ),
     Term(
@@ -81,8 +81,22 @@ TERMS: tuple[Term, ...] = (
     Term(
         "block independence",
         "Share of the right guesses that a block drafter loses because it guesses its tokens side by side: by depth, what the block's "
-        "guess loses against the first guess of a block that begins right before the same token.",
+        "guess loses against the first guess of a block that begins right before the same token. Of Medusa heads, one a depth, it "
+        "holds what the later heads are weaker by as well.",
         ("lost side by side", "first of a block", "in its block", "block"),
+    ),
+    Term(
+        "heads without attention",
+        "Medusa, Hydra and MLPSpeculator guess by feed-forward layers from the target's last hidden state. Medusa's heads read nothing "
+        "else, so they guess side by side; Hydra's read the tokens before, too. Only an MLPSpeculator of tied weights feeds its own state "
+        "to the same weights again, so that drift is defined for it, and that state is normed at every step.",
+        ("Medusa", "Hydra", "MLPSpeculator"),
+    ),
+    Term(
+        "assistant",
+        "A Gemma 4 assistant's queries read the keys that the target keeps, all of a chain's at one position, and it feeds its own state "
+        "back. It adds no keys, so attention to its own draft tokens is not defined: drift can show in its state alone.",
+        ("Gemma 4 assistant", "no keys of its own"),
     ),
     Term(
         "walk",

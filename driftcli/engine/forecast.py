@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from driftcli.domain import Prompt, RunSpec
 from driftcli.engine.agenda import Agenda
 from driftcli.engine.amounts import Line, Speed, Texts, Turn, amounts, usual_reply
 from driftcli.engine.budget import Budgeted, fit
+from driftcli.engine.calibration import attended_pair
 from driftcli.engine.cells import draft
 from driftcli.engine.drafted import Drafted
 from driftcli.engine.load import core_share, own_seconds
@@ -27,6 +29,7 @@ from driftcli.engine.timing import SECONDS, TURNS, step_lengths
 from driftcli.engine.trajectories import Trajectory, read_text
 from driftcli.loading.pair import LoadedPair, streams_of
 from driftcli.target.decoding import a_step, decodable
+from driftcli.target.heads import heads_of
 from driftcli.target.language_model import LanguageModel
 from driftcli.target.target import Target, Writing
 from driftcli.texts.rendering import REPLY
@@ -115,8 +118,15 @@ def timed_speed(pair: LoadedPair, prompts: Sequence[Prompt], batch_size: int) ->
         link=Line.through((1, short.anchors, short.second), (1, long.anchors, long.second)),
         rows=Line(made.call, made.each + long.kept),
         file=long.file,
+        pair=_pair(target),
     )
     return speed.slowed(core_share()) if target.device.type == "cpu" else speed
+
+
+def _pair(target: Target) -> float:
+    """Seconds in which a target attends from one token to one before it, by its config."""
+    kinds = Counter(heads_of(target.config))  # timed once each, since layers differ in nothing but these sizes, if at all
+    return sum(count * attended_pair(one.queries, one.keys, one.size, target.device, target.head.dtype) for one, count in kinds.items())
 
 
 class _Timed:
