@@ -36,6 +36,7 @@ System = Literal[  # whose way to compute a head's step
 ]
 SYSTEMS: tuple[System, ...] = ("as_served:vllm", "as_served:sglang", "as_trained", "as_served:vllm-v1")  # that run EAGLE heads
 TRAINED = "as trained"
+SIDE_BY_SIDE = ("block", "peagle")  # families whose draft tokens are guessed in one pass
 APART = "each its own"  # how draft lengths stand to one another where none is the beginning of a longer one
 SYSTEM_NAMES = {
     "as_served:vllm": "vLLM 0.33",
@@ -140,7 +141,7 @@ class PairCard:
     @property
     def guesses_side_by_side(self) -> bool:
         """Whether all draft tokens of a round are guessed in one pass, none knowing the others."""
-        return self.family == "block"
+        return self.family in SIDE_BY_SIDE
 
     @property
     def lengths_apart(self) -> bool:

@@ -80,7 +80,7 @@ def draft_blocks(
     places = torch.arange(n_anchors, device=fused.device)
     chain, deployed = ([queries.pick(places) for queries in found] if n_anchors else [] for found in (every, own))
     all_of_it, anchors = (Packing((count,), fused.device) for count in (n_all, n_anchors))
-    return DraftedBlocks(all_of_it, anchors, every[0], chain, deployed if free else [], behind, drafter.guessing(1) == 1)
+    return DraftedBlocks(all_of_it, anchors, every[0], chain, deployed if free else [], behind, own_masked=drafter.guessing(1) == 1)
 
 
 @dataclass(frozen=True)

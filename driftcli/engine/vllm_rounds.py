@@ -29,7 +29,14 @@ from driftcli.target.aside import prints_aside
 
 TURNS, WARM, ROUNDS = 12, 4, 16  # turns, and of each the rounds before the timed ones and those that are timed (chosen by us)
 SHARE = 0.9  # of a GPU's memory that all engines take together, as vLLM takes for one
-METHODS = {"eagle3": "eagle3", "eagle": "eagle", "mtp": "mtp", "block": "dflash", "causal-lm": "draft_model"}  # vLLM's names of families
+METHODS: Mapping[str, Mapping[str, object]] = {  # how vLLM is told a family
+    "eagle3": {"method": "eagle3"},
+    "eagle": {"method": "eagle"},
+    "peagle": {"method": "eagle3", "parallel_drafting": True},
+    "mtp": {"method": "mtp"},
+    "block": {"method": "dflash"},
+    "causal-lm": {"method": "draft_model"},
+}
 OURS = ("model", "speculative_config", "max_model_len", "max_num_seqs", "dtype", "enable_prefix_caching", "disable_log_stats")
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engines in this process: no other can be held beside them
@@ -87,7 +94,7 @@ def _speculation(asked: Asked) -> dict[str, object]:
     opened = open_drafter(source)
     if isinstance(opened, Unread):
         raise RunError(opened.refusal)
-    return {"method": METHODS[opened[1].family], "model": str(source.folder)}
+    return {**METHODS[opened[1].family], "model": str(source.folder)}
 
 
 def _vllm() -> Any:

@@ -10,8 +10,8 @@ from typing import Literal
 from driftcli.sources.files import Json
 
 Shapes = Mapping[str, tuple[int, ...]]
-Family = Literal["eagle3", "eagle", "mtp", "block", "causal-lm"]
-Producer = Literal["SafeAILab", "SpecForge", "speculators", "ModelOpt", "NeMo", "SpecDrift", "DeepSpec", "z-lab", "transformers"]
+Family = Literal["eagle3", "eagle", "peagle", "mtp", "block", "causal-lm"]
+Producer = Literal["SafeAILab", "SpecForge", "speculators", "ModelOpt", "NeMo", "SpecDrift", "DeepSpec", "AWS", "z-lab", "transformers"]
 
 
 @dataclass(frozen=True, slots=True)

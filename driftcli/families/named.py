@@ -81,16 +81,6 @@ MEDUSA = (
 
 NAMED: tuple[Named, ...] = (
     Named(
-        "P-EAGLE",
-        "a P-EAGLE drafter",
-        "drafts all tokens in one pass over mask rows",
-        NO_STATE,
-        "vLLM's method eagle3 with parallel_drafting",
-        EAGLE_HERE,
-        tensors=(r"(^|\.)mask_hidden$",),
-        config=("speculators_model_type=peagle", "architectures=PEagleDraftModel"),
-    ),
-    Named(
         "DSpark of DeepSeek-V4",
         "a DSpark drafter of DeepSeek-V4",
         BLOCK,

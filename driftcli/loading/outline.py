@@ -131,7 +131,9 @@ def _with_eagle(d: Declaration, model: LanguageModel, reading: System | None) ->
         parameters=_count(shapes.values()),
         stored=_stored(d.checkpoint),
     )
-    told = _Told(a.family, d.record(reading), d.differences(reading), alternatives(d, reading))
+    wirings = alternatives(d, reading, masks=special_ids(model.tokenizer))
+    family, alone = ("peagle", ONE_PASS) if a.parallel else (a.family, None)
+    told = _Told(family, d.record(reading), d.differences(reading), wirings, alone)
     return Outline(model, _of_model(model), network, _card(model, d.checkpoint, told), a.streams)
 
 

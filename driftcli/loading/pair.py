@@ -150,9 +150,10 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
         family=format.family,
         record=record,
         token_offset=1,
+        no_recursion=ONE_PASS if declaration.anatomy.parallel else None,
         readings=dict(declaration.differences(reading)),
         notes=(*pitfalls(declaration), *_unread(target), *_dated(target)),
-        alternatives=alternatives(declaration, reading, drafter.others.embeddings),
+        alternatives=alternatives(declaration, reading, drafter.others.embeddings, special_ids(target.tokenizer)),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
     )

@@ -36,7 +36,7 @@ def family(config: dict[str, Json], names: list[str]) -> str | None:
         (["fc.weight", "hidden_norm.weight", "candidate_selector.hidden_projection.weight"], "DFlash2"),
         (["fc.weight", "hidden_norm.weight", "prefix_gru.weight_ih_l0"], "Domino"),
         (["fc.weight", "hidden_norm.weight", "refiner_head.token_embed.weight"], "XPress"),
-        (["fc.weight", "mask_hidden", "layers.0.hidden_norm.weight"], "P-EAGLE"),
+        (["fc.weight", "mask_hidden", "layers.0.hidden_norm.weight"], "P-EAGLE, vLLM's layout"),
         (["0.0.linear.weight", "0.1.weight"], "Medusa"),
         (["hydra_mlp.0.weight"], "Hydra"),
         (["speculator.emb.0.weight", "speculator.ln.0.weight"], "MLPSpeculator"),
