@@ -67,6 +67,7 @@ BRINGS_TORCH = (  # the only modules that name torch or transformers when they a
     "driftcli.families.unscaling",
     "driftcli.families.vocabulary",
     "driftcli.families.block.alternatives",
+    "driftcli.families.block.convolution",
     "driftcli.families.block.correction",
     "driftcli.families.block.drafter",
     "driftcli.families.block.loading",

@@ -115,12 +115,12 @@ class _Blocks:
         asked = (torch.arange(len(anchors), device=anchors.device)[:, None] * rows + guessing).flatten()
         parts = []
         for layer, context in zip(self.drafter.layers, keys, strict=True):
-            flow = layer.layer.enter(stream)
+            flow = layer.enter(stream, rows)
             step = layer.layer.project(flow.inputs, positions, self.rope)
             sight, labels = self._sight(layer, anchors, rows), self.trajectory.labels.to(anchors.device)
             attended, masses = attend_blocks(step, context, sight, labels, layer.layer, depth)
             parts.append(masses.pick(asked))
-            stream = layer.layer.leave(flow.residual, attended)
+            stream = layer.leave(flow.residual, attended, rows)
         output = self.drafter.finish(stream)[asked]
         return output.view(len(anchors), depth, -1), Masses.joined(parts, dim=0)
 
@@ -150,8 +150,7 @@ class _Blocks:
             logits = self.drafter.logits(output[:, place])
             if correction is not None:
                 state = state if found else correction.begin(count)
-                bias, state = correction.step(output[:, place], before, state)
-                logits = logits + bias
+                logits, state = correction.step(output[:, place], logits, before, state)
             wanted = self.drafter.to_draft(ids[first + place + 1 : first + place + 1 + count])
             guesses = Guesses.of(logits, wanted, self.trajectory.temperature)
             guesses = replace(guesses, drafted=self.drafter.to_target(guesses.drafted))

@@ -23,7 +23,10 @@ from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, stored_tens
 from driftcli.sources.files import Json, Source, file_names, holds_weights, read_config
 
 FORMATS: tuple[Format, ...] = (*EAGLE, *MTP, *BLOCK, *CAUSAL_LM)
-MEASURED = "EAGLE-1, EAGLE-2, HASS, EAGLE-3, EAGLE 3.1 and P-EAGLE heads, MTP heads, DFlash and DSpark drafters, and causal language models"
+MEASURED = (
+    "EAGLE-1, EAGLE-2, HASS, EAGLE-3, EAGLE 3.1 and P-EAGLE heads, MTP heads, DFlash, DFlash2 and DSpark drafters, and causal language "
+    "models"
+)
 
 
 def detect(source: Source, config: Mapping[str, Json], shapes: Shapes) -> Format:

@@ -225,12 +225,18 @@ def _with_block(d: BlockDeclaration, source: Source, loading: Loading, reading: 
         token_offset=0,
         no_recursion=ONE_PASS,
         readings=d.differences(reading),
-        notes=(*block_pitfalls(d), *_unread(target), *_dated(target)),
+        notes=(*_selected(d), *block_pitfalls(d), *_unread(target), *_dated(target)),
         alternatives=block_wirings(d, reading, special_ids(target.tokenizer)),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
     )
     return LoadedPair(target, drafter, card)
+
+
+def _selected(d: BlockDeclaration) -> tuple[str, ...]:
+    """Over what a selector's probabilities are."""
+    said = f"draft probabilities are its selector's, over the {d.candidates} candidates of a row; any other token has none"
+    return (said,) if d.candidates else ()
 
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

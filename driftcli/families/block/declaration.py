@@ -29,7 +29,8 @@ EPS = (1e-30, 1.0)  # below it float32 rounds to 0; above it nothing is left of 
 @dataclass(frozen=True)
 class BlockDeclaration:
     """A checkpoint understood. block_size: rows of a block in training. mask: the id whose embedding fills a block's rows behind the
-    anchor's. to_target: target id of each draft id. system: whose reading stands for the file.
+    anchor's. to_target: target id of each draft id. system: whose reading stands for the file. candidates: of each row that a selector
+    chooses among, 0 without one.
     """
 
     checkpoint: Checkpoint
@@ -41,6 +42,7 @@ class BlockDeclaration:
     positions: int
     readings: Mapping[System, Reading | DriftError]
     system: System
+    candidates: int = 0
 
     @property
     def anatomy(self) -> Anatomy:
@@ -119,7 +121,25 @@ def declare_block(checkpoint: Checkpoint, format: Format, target: TargetFacts) -
         layers.integer("max_position_embeddings", "max_position_embeddings", 32768, QWEN3),
         found,
         declared(found),
+        _candidates(head) if head.is_dflash2 else 0,
     )
+
+
+def _candidates(head: Head) -> int:
+    """How many tokens of a row its selector chooses among, and that the config's convolutions are those of the file."""
+    a = head.anatomy
+    if a.draft_vocabulary != a.vocabulary:
+        raise FormatError(f"{head.record.where}: DFlash2 has rows for {a.draft_vocabulary} of {a.vocabulary} tokens, expected all of them")
+    for key, stored in (("conv_kernel_size", a.taps), ("conv_group_size", a.width // a.groups), ("selector_rank", a.rank)):
+        if (said := head.value(key)[0]) not in (None, stored):
+            raise head.record.wrong(key, said, f"{stored}, as its tensors have it")
+    value, source = head.value("selector_top_k")
+    if value is None and head.is_speculators:
+        value, source = 16, "default:speculators"
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= a.vocabulary:
+        raise head.record.wrong("selector_top_k", value, f"a number of candidates from 1 to {a.vocabulary}")
+    head.record.note("candidates", value, source)
+    return value
 
 
 def _note_sizes(record: Record, a: Anatomy, tensors: int) -> None:

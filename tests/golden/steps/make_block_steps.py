@@ -3,14 +3,16 @@
 Run once, from the repository root, with transformers 5.19, speculators 0.9.0, z-lab's dflash 0.1.0 and a checkout of deepseek-ai/DeepSpec
 (afdfa7c9):
 
-    PYTHONPATH=.:../DeepSpec python -m tests.golden.steps.make_block_steps
+    PYTHONPATH=.:../DeepSpec python -m tests.golden.steps.make_block_steps [CASE...]
 
 A file holds the logits of the guessing rows for blocks of as many rows as training had and of fewer, at every anchor: `rows.R` (anchor,
-guess, vocabulary), what corrects them following the text, and for DeepSpec's `own.R`, following the guesses.
+guess, vocabulary), what corrects them following the text, and for DeepSpec's `own.R`, following the guesses. Of DFlash2 they are the
+log-probabilities of the candidates, and 0 for all others; z-lab's `own.R` holds the tokens that it drafts.
 """
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -18,10 +20,12 @@ from pathlib import Path
 
 import torch
 from deepspec.modeling.dspark.qwen3.modeling import Qwen3DSparkModel
-from dflash.model import DFlashDraftModel
+from dflash.model import DFlash2DraftModel, DFlashDraftModel
 from safetensors.torch import save_file
 from speculators.models.dflash.config import DFlashSpeculatorConfig
 from speculators.models.dflash.core import DFlashDraftModel as Speculator
+from speculators.models.dflash2.config import DFlash2SpeculatorConfig
+from speculators.models.dflash2.core import DFlash2DraftModel as Speculator2
 from speculators.models.dspark.config import DSparkSpeculatorConfig
 from speculators.models.dspark.core import DSparkDraftModel
 from torch import Tensor, nn
@@ -37,10 +41,16 @@ SHORTER = 3  # rows of a block that drafts two tokens
 Rows = Callable[[Case, Tensor, Tensor, int, int], Tensor]
 
 
-def zlab(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int) -> Tensor:
-    """z-lab's class on one block."""
+def among(candidates: Tensor, scores: Tensor) -> Tensor:
+    """Log-probabilities of candidates (..., candidate) in their places among all tokens."""
+    return torch.zeros(*scores.shape[:-1], VOCABULARY).scatter(-1, candidates, scores.log_softmax(-1))
+
+
+def zlab(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int, *, own: bool = False) -> Tensor:
+    """z-lab's class on one block; of DFlash2 row after row behind the text's token or, for `own`, the tokens of its own walk."""
+    second = case.config["architectures"] == ["DFlash2DraftModel"]
     with tempfile.TemporaryDirectory() as folder:
-        model = DFlashDraftModel.from_pretrained(write(case, Path(folder))).eval()
+        model = (DFlash2DraftModel if second else DFlashDraftModel).from_pretrained(write(case, Path(folder))).eval()
     head = nn.Linear(EMBEDDING.shape[1], VOCABULARY, bias=False)
     head.weight.copy_(HEAD)
     block = torch.tensor([int(ids[anchor]), *[MASK] * (rows - 1)])
@@ -48,15 +58,24 @@ def zlab(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int) -> Te
     states = model(
         position_ids=torch.arange(anchor + rows)[None], noise_embedding=EMBEDDING[block][None] * scale, target_hidden=streams[None, :anchor]
     )
-    return model.compute_logits(states[:, 1:], head)[0]
+    if own:
+        return model.propose(states[:, 1:], ids[anchor : anchor + 1], head, 0.0)[0][0]
+    if not second:
+        return model.compute_logits(states[:, 1:], head)[0]
+    found = []
+    for row in range(1, rows):
+        _, candidates, shares = model.propose(states[:, row : row + 1], ids[anchor + row - 1][None], head, 1.0)
+        found.append(among(candidates[0, 0], shares[0, 0].log()))
+    return torch.stack(found)
 
 
 def speculators(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int) -> Tensor:
     """speculators' class on one block, which it cuts out of a text as in training."""
-    dspark = case.config["speculators_model_type"] == "dspark"
-    config = (DSparkSpeculatorConfig if dspark else DFlashSpeculatorConfig)(**{**case.config, "block_size": rows})
+    kind = case.config["speculators_model_type"]
+    made, built = MODELS[str(kind)]
+    config = made(**{**case.config, "block_size": rows})
     config.transformer_layer_config._attn_implementation = "eager"
-    model = (DSparkDraftModel if dspark else Speculator)(config).eval()
+    model = built(config).eval()
     own = {"embed_tokens.weight": EMBEDDING, "lm_head.weight": HEAD, **case.tensors}
     missing, unexpected = model.load_state_dict(own, strict=False)
     assert not unexpected and all("verifier" in name or name in ("t2d", "d2t") or "rotary" in name for name in missing), (
@@ -77,10 +96,21 @@ def speculators(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int
     assert int(places.flatten()[0]) == anchor, places
     filled = not case.config.get("sample_from_anchor")
     found = logits[0, int(filled) : rows]
-    if dspark:
+    if kind == "dflash2":
+        before, states = ids[anchor : anchor + rows - 1][None], hidden[:, 1:rows]
+        candidates, scores = model.candidate_selector.select(found[None], states, before)
+        return among(candidates, scores)[0]
+    if kind == "dspark":
         before = ids[anchor : anchor + len(found)][None]
         found = found + model.markov_head.block_bias(prev_token_ids=before, hidden_states=hidden[:, int(filled) : rows])[0]
     return found
+
+
+MODELS = {
+    "dflash": (DFlashSpeculatorConfig, Speculator),
+    "dflash2": (DFlash2SpeculatorConfig, Speculator2),
+    "dspark": (DSparkSpeculatorConfig, DSparkDraftModel),
+}
 
 
 def deepspec(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int, *, own: bool = False) -> Tensor:
@@ -117,11 +147,11 @@ def golden(case: Case, produced: Rows) -> dict[str, Tensor]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     HERE.mkdir(exist_ok=True)
-    for name, case in CASES.items():
+    for name, case in ((name, case) for name, case in CASES.items() if not sys.argv[1:] or name in sys.argv[1:]):
         path = HERE / f"{name}.safetensors"
         producer = next(made for made in (zlab, deepspec, speculators) if name.startswith(made.__name__))
         steps = golden(case, producer)
-        if producer is deepspec:
-            steps |= {key.replace("rows", "own"): found for key, found in golden(case, partial(deepspec, own=True)).items()}
+        if producer is deepspec or name.startswith("zlab-dflash2"):
+            steps |= {key.replace("rows", "own"): found for key, found in golden(case, partial(producer, own=True)).items()}
         save_file(steps, path)
         path.chmod(0o644)
