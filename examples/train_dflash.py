@@ -17,15 +17,15 @@ from transformers.utils import logging as transformers_logging
 from driftcli.errors import UsageError
 from driftcli.sources.files import resolve
 from driftcli.target.language_model import LanguageModel, choose_device, load_language_model
+from driftcli.training.learning import Plan, Run, chosen_precision, optimiser_of, train
+from driftcli.training.losses import TargetHead
+from driftcli.training.replies import Request
 from training import options
 from training.card import write_card
 from training.command import run
 from training.dflash import DFlash, block_losses, export
 from training.layer import HeadShape
-from training.learning import Plan, Run, chosen_precision, optimiser_of, train
-from training.losses import TargetHead
 from training.options import streams_of
-from training.replies import Request
 
 
 def main(
@@ -64,7 +64,7 @@ def main(
     plan = Plan("dflash", block_size - 1, 0, steps, tokens, rate, seed, 0, precision, data.held, start, minutes, rows)
     training = Run(head, optimiser_of(head, rate), out, plan)
     training.restore()
-    train(training, data, model, TargetHead.of(model, None, precision), losses=block_losses)
+    train(training, data, model, TargetHead.of(model, None, precision), block_losses)
     export(head, model, out)
     write_card(out, model.source.name, data, training.plan)
 

@@ -18,15 +18,16 @@ from transformers.utils import logging as transformers_logging
 from driftcli.sources.files import resolve
 from driftcli.sources.fingerprint import fingerprint
 from driftcli.target.language_model import choose_device, load_language_model
+from driftcli.training.learning import Plan, Run, chosen_precision, optimiser_of, train
+from driftcli.training.losses import TargetHead
+from driftcli.training.replies import Request
 from training import options
 from training.card import write_card
 from training.command import run
 from training.eagle3 import Head, begin_as, drafted_by, export
 from training.layer import HeadShape
-from training.learning import Plan, Run, chosen_precision, optimiser_of, train
-from training.losses import TargetHead
 from training.options import streams_of
-from training.replies import Request
+from training.unrolled import unrolled_losses
 
 
 def main(
@@ -79,7 +80,7 @@ def main(
     plan = Plan(norm, unroll, plain_steps, steps, tokens, rate, seed, len(ids), precision, data.held, start, minutes)
     training = Run(head, optimiser_of(head, rate), out, plan)
     training.restore()
-    train(training, data, model, TargetHead.of(model, ids, precision))
+    train(training, data, model, TargetHead.of(model, ids, precision), unrolled_losses)
     export(head, ids, out)
     write_card(out, model.source.name, data, training.plan)
 

@@ -18,15 +18,16 @@ from transformers.utils import logging as transformers_logging
 
 from driftcli.sources.files import resolve
 from driftcli.target.language_model import choose_device, load_language_model
+from driftcli.training.learning import Plan, Run, chosen_precision, optimiser_of, train
+from driftcli.training.losses import TargetHead
+from driftcli.training.replies import Request
+from driftcli.training.sampling import TAIL
 from training import options
 from training.card import write_card
 from training.command import run
-from training.learning import Plan, Run, chosen_precision, optimiser_of, train
-from training.losses import TargetHead
 from training.mtp import MtpHead, Start, export
 from training.options import streams_of
-from training.replies import Request
-from training.sampling import TAIL
+from training.unrolled import unrolled_losses
 
 
 def main(
@@ -69,7 +70,7 @@ def main(
     training = Run(head, optimiser_of(head, rate), out, plan)
     training.restore()
     frequent = data.frequent(vocabulary, model.config.vocab_size) if vocabulary else None
-    train(training, data, model, TargetHead.of(model, None, precision), frequent)
+    train(training, data, model, TargetHead.of(model, None, precision), unrolled_losses, frequent)
     export(head, model, out)
     write_card(out, model.source.name, data, training.plan)
 

@@ -26,8 +26,8 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 from transformers.utils import logging as transformers_logging
 
 from driftcli.errors import FormatError
+from driftcli.training.conversations import packed, read_conversations
 from training.command import run
-from training.conversations import packed, read_conversations
 from training.tiny_corpus import AGAIN, TASKS, Talk, Task, find, pick, quote, recall, sentences, taught, turns
 
 SPECIAL = ("<s>", "<|end|>", "<pad>", "<|system|>", "<|user|>", "<|assistant|>")  # in the order of their ids

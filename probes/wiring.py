@@ -101,7 +101,7 @@ def deeper_likelihood(sums: Sums) -> Floats:
 
 def block_likelihood(sums: Sums) -> Floats:
     """The same of all tokens of a block, since its rows may go wrong where its first does not; (draw,)."""
-    return ratio(sums["forced_log_prob"].sum(axis=-1), sums["forced_covered"].sum(axis=-1))
+    return ratio(sums["forced_log_prob"].sum(axis=-1), sums["forced_likely"].sum(axis=-1))
 
 
 def first_hits(sums: Sums) -> Floats:

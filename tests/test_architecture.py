@@ -37,7 +37,16 @@ LAYERS = (  # each imports from its own and from those before it
     {"driftcli.families"},
     {"driftcli.loading", "driftcli.traces", "probes"},
     {"driftcli.comparison"},
-    {"driftcli.engine", "driftcli.mitigations", "driftcli.report", "driftcli.inspection", "driftcli.gate", "driftcli.served"},
+    {
+        "driftcli.engine",
+        "driftcli.training",
+        "driftcli.mitigations",
+        "driftcli.report",
+        "driftcli.inspection",
+        "driftcli.gate",
+        "driftcli.served",
+    },
+    {"driftcli.healing"},
     {"driftcli.testing"},
     {"driftcli.cli", "driftcli.opened", "driftcli.__main__"},
 )
@@ -84,8 +93,11 @@ BRINGS_TORCH = (  # the only modules that name torch or transformers when they a
     "driftcli.families.mtp.loading",
     "driftcli.loading.pair",
     "driftcli.engine",
+    "driftcli.training",
+    "driftcli.healing",
     "driftcli.loading.outline",
     "driftcli.cli.diagnosis",
+    "driftcli.cli.healing",
     "driftcli.cli.planning",
 )
 KNOWN_TO_PROBES = ("driftcli.conditions", "driftcli.domain", "driftcli.statistics", "driftcli.probe", "driftcli.texts.changes")

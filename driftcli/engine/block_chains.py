@@ -39,6 +39,7 @@ class DraftedBlocks(Drafted):
     def control(self, depth: int) -> Queries:
         """The first guesses of the blocks anchored `d - 1` later, their attention cut at the anchor of the query that they control."""
         found, skip = Drafted.control(self, depth), int(self.own_masked)
+        assert found.masses is not None
         return replace(found, masses=_cut_back(found.masses, skip, depth - 1))
 
     def ahead(self, queries: Queries, depth: int, *, fresh: bool) -> int | None:

@@ -41,6 +41,11 @@ class Measurement:
     first: int
     layers: list[Masses] = field(default_factory=list)
 
+    @property
+    def masses(self) -> Masses | None:
+        """What all layers left, None where no layer attends."""
+        return Masses.joined(self.layers, dim=0) if self.layers else None
+
 
 _ACTIVE: ContextVar[Measurement] = ContextVar("measurement")
 
@@ -106,7 +111,7 @@ def draft_lm_chains(
     tail = tail_keys(asked, torch.empty(len(asked), 0, dtype=torch.long, device=ids.device), tail_length(settings.depth))
     with measuring(drafter, Measurement(label_columns(labels, 0), tail, rows, first)) as seen:
         out = drafter.lm.model(ids[None, :rows], use_cache=True, logits_to_keep=rows - first, **drafter.lm.continuing(cache))
-    fresh = Queries(_guess(drafter, out.logits[0] / trajectory.temperature, ids[first + 1 :]), Masses.joined(seen.layers, dim=0))
+    fresh = Queries(_guess(drafter, out.logits[0] / trajectory.temperature, ids[first + 1 :]), seen.masses)
     places = torch.arange(n_anchors, device=ids.device)
     forced = [fresh.pick(places + depth) for depth in range(settings.depth)]
     whole = drafter.window is None or rows + settings.depth <= drafter.window
@@ -157,7 +162,7 @@ def _free(behind: _Behind, start: Queries, anchors: Tensor, depth: int) -> list[
                 **drafter.lm.continuing(behind.cache),
             )
         wanted = ids[anchors + step + 1]
-        found.append(Queries(_guess(drafter, out.logits[0] / behind.temperature, wanted), Masses.joined(seen.layers, dim=0)))
+        found.append(Queries(_guess(drafter, out.logits[0] / behind.temperature, wanted), seen.masses))
     return found
 
 

@@ -18,7 +18,7 @@ from driftcli.served.asking import Observed
 from driftcli.served.rounds import Explanation
 from driftcli.statistics.grades import Grades, more_prompts
 from driftcli.statistics.intervals import Bootstrap, Mapped, mirrored, tokens_a_round, unseen_share, within
-from driftcli.statistics.walks import MINIMAL_PROMPTS, Floats, Sums, ratio
+from driftcli.statistics.walks import MINIMAL_PROMPTS, Floats, Sums, by_unit, ratio
 
 Standing = Literal["as filed", "otherwise", "undecided"]
 ALIKE = 0.8  # share of units below which other rounds than foreseen are no rounding (chosen by us)
@@ -137,27 +137,19 @@ def _severity(lost: Estimate | Absent) -> Severity:
 def _sums(observed: Sequence[Observed], drafts: int) -> dict[str, Floats]:
     """Sums by unit: tokens, rounds and foreseen rounds, (unit,), and rounds that keep each position, (unit, position), where all tell."""
     index = np.unique([one.unit for one in observed], return_inverse=True)[1]
-    columns = {
+    columns: dict[str, Sequence[object]] = {
         "emitted": [one.emitted for one in observed],
         "rounds": [one.seen.rounds for one in observed],
         "foreseen": [one.foreseen.rounds for one in observed],
     }
-    found = {name: _by_unit(index, np.array(values, dtype=float)) for name, values in columns.items()}
     kept = [_padded(one.seen.kept_at, drafts) for one in observed if one.seen.kept_at is not None]
     if len(kept) == len(observed):
-        found["kept_at"] = _by_unit(index, np.array(kept, dtype=float))
-        found["foreseen_at"] = _by_unit(index, np.array([_padded(one.foreseen.kept_at or (), drafts) for one in observed], dtype=float))
-    return found
+        columns |= {"kept_at": kept, "foreseen_at": [_padded(one.foreseen.kept_at or (), drafts) for one in observed]}
+    return {name: by_unit(index, np.array(values, dtype=float), int(index.max()) + 1) for name, values in columns.items()}
 
 
 def _padded(kept: tuple[int, ...], drafts: int) -> list[int]:
     return [*kept, *(0,) * drafts][:drafts]
-
-
-def _by_unit(index: np.ndarray, values: Floats) -> Floats:
-    out = np.zeros((int(index.max()) + 1, *values.shape[1:]))
-    np.add.at(out, index, values)
-    return out
 
 
 def _positions(sums: Sums, draws: Bootstrap, drafts: int) -> tuple[Position, ...]:

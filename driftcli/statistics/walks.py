@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,13 @@ Floats = NDArray[np.float64]
 Sums = Mapping[str, Floats]
 EXACT_TEXT = 0.99  # below this share of the target's own choices a given text is no trajectory of the target (design rule)
 MINIMAL_PROMPTS = 8  # fewer prompts give no interval that a verdict may rest on (design rule)
+
+
+def by_unit(unit: NDArray[np.int64], values: NDArray[Any], count: int) -> Floats:
+    """Sums over the rows of each of `count` units: row r belongs to unit[r]. (row, ...) -> (unit, ...)."""
+    columns = values.reshape(len(values), -1).T
+    sums = np.array([np.bincount(unit, column, minlength=count) for column in columns], dtype=np.float64)
+    return sums.T.reshape(count, *values.shape[1:])
 
 
 def leading_matches(match: NDArray[np.bool_]) -> NDArray[np.int64]:

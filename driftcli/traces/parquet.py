@@ -18,7 +18,8 @@ Holding: TypeAlias = Mapping[str, Sequence[object]]  # the values of a column, o
 
 def read_columns(file: pq.ParquetFile, columns: Sequence[str], schema: pa.Schema) -> pa.Table:
     """Columns of a file in the types of a schema, null where the file lacks them."""
-    held = file.read(columns=[name for name in columns if name in file.schema_arrow.names])
+    names = set(file.schema_arrow.names)
+    held = file.read(columns=[name for name in columns if name in names])
     kinds = pa.schema([schema.field(name) for name in columns], schema.metadata)
     return pa.Table.from_arrays([_column(held, field) for field in kinds], schema=kinds)
 

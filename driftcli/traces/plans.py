@@ -12,13 +12,13 @@ import numpy as np
 
 from driftcli.conditions import Plan, StopMeasure, StopRule
 from driftcli.statistics.walks import Floats, Sums, walk
-from driftcli.traces.sums import Grid
+from driftcli.traces.sums import Grid, prompt_side
 
 MEASURES: dict[StopMeasure, Callable[[Grid], Floats]] = {
     "confidence": lambda grid: grid.values["draft_prob"],
     "entropy": lambda grid: grid.values["draft_entropy"],
     "state": lambda grid: grid.values["rms"],
-    "prompt": lambda grid: np.nan_to_num([grid.values[name] for name in ("sink", "template", "prompt")]).sum(axis=0),
+    "prompt": prompt_side,
 }
 
 
@@ -39,7 +39,7 @@ def lacks_for_stop(condition: str, free: Grid | None, stop: StopRule) -> str:
 
 
 def sent(free: Grid | None, anchors: int, drafts: int, stop: StopRule | None) -> np.ndarray:
-    """Proposals that the chain of each anchor sends to be verified; (anchor,)."""
+    """Proposals that a rule lets the chain of each anchor send to be verified; (anchor,)."""
     if stop is None or free is None:
         return np.full(anchors, drafts)
     measure = MEASURES[stop.measure](free)[:, : drafts - 1]
@@ -52,7 +52,8 @@ def plan_sums(forced: Grid, free: Grid | None, plan: Plan) -> Sums:
     """Sums by unit: `rounds_by_sent` (unit, drafts + 1), rounds of the plan's own walk that sent 0 .. drafts proposals; `kept` of them,
     (unit,); `anchors`, (unit,).
     """
-    return sent_sums(forced, sent(free, len(forced.anchor), plan.drafts, plan.stop), forced.accepted, plan.drafts)
+    chains = np.minimum(sent(free, len(forced.anchor), plan.drafts, plan.stop), forced.proposed)
+    return sent_sums(forced, chains, forced.accepted, plan.drafts)
 
 
 def sent_sums(grid: Grid, chains: np.ndarray, accepted: np.ndarray, drafts: int) -> Sums:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from training.learning import Plan, split
-from training.sampling import TAIL
-from training.streams import Streams
+from driftcli.training.learning import Plan, split
+from driftcli.training.sampling import TAIL
+from driftcli.training.streams import Streams
 
 EAGLE3 = """# {title}-norm EAGLE-3 head for {target}
 

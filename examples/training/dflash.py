@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from driftcli.target.language_model import LanguageModel
+from driftcli.training.losses import Loss, TargetHead
+from driftcli.training.sampling import ALL_ROWS, Among, Drawn
+from driftcli.training.streams import Batch
 from training.layer import ATTENTION, HeadShape, Norm, rotary, rotate, stored_name
-from training.losses import Loss, TargetHead
-from training.sampling import ALL_ROWS, Among, Drawn
-from training.streams import Batch
 
 
 class BlockLayer(nn.Module):

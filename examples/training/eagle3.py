@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from driftcli.errors import FormatError
 from driftcli.sources.files import Source, read_config, weight_files
+from driftcli.training.streams import Batch
 from training.layer import HeadShape, Layer, stored_name
-from training.streams import Batch
 
 
 class Head(Layer):

@@ -16,8 +16,8 @@ from transformers import PretrainedConfig
 
 from driftcli.errors import FormatError
 from driftcli.target.language_model import LanguageModel
-from training.sampling import Among
-from training.streams import Batch
+from driftcli.training.sampling import Among
+from driftcli.training.streams import Batch
 
 LEAST_LAYERS = 7  # of a target, or its three boundaries are not in order
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")

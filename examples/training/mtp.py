@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from driftcli.errors import FormatError
 from driftcli.sources.files import read_config
 from driftcli.target.language_model import LanguageModel
+from driftcli.training.streams import Batch
 from training.layer import HeadShape, Layer, stored_name
-from training.streams import Batch
 
 Start = Literal["last", "random"]
 CALMER = 16  # times less that a copied layer adds to its stream, which here is normed: RMS 28 before SmolLM2's last layer (chosen by us)

@@ -9,10 +9,10 @@ import typer
 
 from driftcli.errors import UsageError
 from driftcli.target.language_model import Dtype, LanguageModel
-from training.conversations import read_conversations
-from training.losses import Precision, require_known_head
-from training.replies import Request, user_turns, write_replies
-from training.streams import Streams, capture
+from driftcli.training.conversations import read_conversations
+from driftcli.training.losses import Precision, require_known_head
+from driftcli.training.replies import Request, user_turns, write_replies
+from driftcli.training.streams import Streams, capture, usual_boundaries
 
 Target = Annotated[str, typer.Option(help="Hub id or folder of the target.")]
 Out = Annotated[Path, typer.Option(help="Folder to write; a killed run in it is resumed.")]
@@ -57,4 +57,4 @@ def streams_of(target: LanguageModel, cache: Path, replies: Path, asked: Request
         write_replies(target, asked, replies, user_turns(prompts) if prompts else ())
     conversations = read_conversations(replies, target.config.vocab_size)
     require_known_head(target, conversations[0].ids)
-    return capture(target, conversations, cache)
+    return capture(target, conversations, cache, usual_boundaries(target))

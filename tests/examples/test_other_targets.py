@@ -15,13 +15,13 @@ from driftcli.engine.chains import draft_chains
 from driftcli.loading.pair import load_pair
 from driftcli.sources.files import resolve
 from driftcli.target.language_model import load_language_model
+from driftcli.training.losses import TargetHead
+from driftcli.training.replies import Pieces, Request, Wave, write_wave
 from examples import train_eagle3
 from tests.reference import said_alone
 from tests.tiny import prompts, tokenizer, trajectories
 from training.eagle3 import Head
 from training.layer import HeadShape
-from training.losses import TargetHead
-from training.replies import Pieces, Request, Wave, write_wave
 
 CPU, DEPTH = torch.device("cpu"), 3
 SIZES = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 8, "num_attention_heads": 4, "num_key_value_heads": 2}

@@ -16,11 +16,11 @@ from driftcli.families.block.drafter import Block
 from driftcli.loading.pair import load_pair
 from driftcli.sources.files import resolve
 from driftcli.target.language_model import LanguageModel, load_language_model
+from driftcli.training.streams import Batch
 from examples import train_dflash
 from tests.tiny import prompts, trajectories
 from training.dflash import DFlash, export
 from training.layer import HeadShape
-from training.streams import Batch
 
 CPU, ROWS = torch.device("cpu"), 5
 

@@ -15,15 +15,16 @@ from transformers import PretrainedConfig
 from driftcli.errors import FormatError, PromptError, RunError, SourceError, UsageError
 from driftcli.sources.files import resolve
 from driftcli.target.language_model import load_language_model
+from driftcli.training import learning, replies, streams
+from driftcli.training.conversations import Conversation, read_conversations
+from driftcli.training.losses import TargetHead
+from driftcli.training.replies import Pieces, Request, Wave, user_turns, write_replies, write_wave
 from examples import train_eagle3
 from tests.reference import said_alone
 from tests.tiny import write_target
-from training import learning, replies, streams
-from training.conversations import Conversation, read_conversations
 from training.eagle3 import Head
 from training.layer import HeadShape
-from training.losses import TargetHead, unrolled_losses
-from training.replies import Pieces, Request, Wave, user_turns, write_replies, write_wave
+from training.unrolled import unrolled_losses
 
 
 def train(models: Path, out: Path, **changes: object) -> None:
@@ -170,7 +171,7 @@ def test_a_killed_writer_goes_on_with_the_next_wave(models: Path, tmp_path: Path
 def test_a_killed_capture_goes_on_and_takes_the_same_streams(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = load_language_model(resolve(str(trained / "target")), torch.device("cpu"), "float32")
     talks = read_conversations(trained / "replies.jsonl", 300)[:9]
-    whole = streams.capture(target, talks, tmp_path / "whole", 200)
+    whole = streams.capture(target, talks, tmp_path / "whole", streams.usual_boundaries(target), 200)
     taken, take = [], streams._capture
 
     def take_and_stop(*args: object) -> None:
@@ -181,8 +182,8 @@ def test_a_killed_capture_goes_on_and_takes_the_same_streams(trained: Path, tmp_
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(streams, "_capture", take_and_stop)
         patch.setattr(streams, "BETWEEN_NOTES", 0)
-        streams.capture(target, talks, tmp_path / "stopped", 200)
-    resumed = streams.capture(target, talks, tmp_path / "stopped", 200)
+        streams.capture(target, talks, tmp_path / "stopped", streams.usual_boundaries(target), 200)
+    resumed = streams.capture(target, talks, tmp_path / "stopped", streams.usual_boundaries(target), 200)
     assert (whole.streams == resumed.streams).all() and (whole.tops == resumed.tops).all()
     hidden = target.model(torch.tensor([talks[4].ids]), output_hidden_states=True).hidden_states
     kept = whole.batch([4], torch.device("cpu"))
@@ -193,7 +194,9 @@ def test_a_killed_capture_goes_on_and_takes_the_same_streams(trained: Path, tmp_
 def test_the_loss_is_the_cross_entropy_against_the_targets_distribution(trained: Path) -> None:
     """One conversation at a time and one row at a time, from the definition; bends of the target's logits included."""
     target = load_language_model(resolve(str(trained / "target")), torch.device("cpu"), "float32")
-    data = streams.capture(target, read_conversations(trained / "replies.jsonl", 300), trained / "streams")
+    data = streams.capture(
+        target, read_conversations(trained / "replies.jsonl", 300), trained / "streams", streams.usual_boundaries(target)
+    )
     ids = data.frequent(60, len(target.tokenizer))
     config = PretrainedConfig(final_logit_softcapping=3.0, logit_scale=2.0, logits_scaling=4.0)
     torch.manual_seed(0)
@@ -242,10 +245,10 @@ def test_a_cut_gzip_of_conversations_is_refused(tmp_path: Path) -> None:
 def test_a_cache_or_a_run_of_something_else_is_refused_and_left_as_it_is(trained: Path, tmp_path: Path) -> None:
     target = load_language_model(resolve(str(trained / "target")), torch.device("cpu"), "float32")
     talks = read_conversations(trained / "replies.jsonl", 300)
-    whole = streams.capture(target, talks[:40], tmp_path / "cache")
+    whole = streams.capture(target, talks[:40], tmp_path / "cache", streams.usual_boundaries(target))
     with pytest.raises(RunError, match=r"holds streams of .*; name another --cache, or remove it"):
-        streams.capture(target, talks[:41], tmp_path / "cache")
-    assert (streams.capture(target, talks[:40], tmp_path / "cache").streams == whole.streams).all()
+        streams.capture(target, talks[:41], tmp_path / "cache", streams.usual_boundaries(target))
+    assert (streams.capture(target, talks[:40], tmp_path / "cache", streams.usual_boundaries(target)).streams == whole.streams).all()
     train(trained, tmp_path / "head", steps=1)
     with pytest.raises(RunError, match=r"holds a run with .*; name another --out"):
         train(trained, tmp_path / "head", steps=1, draft_vocabulary_size=51)

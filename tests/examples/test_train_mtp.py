@@ -15,14 +15,14 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMS
 from driftcli.errors import FormatError, RunError, UsageError
 from driftcli.sources.files import resolve
 from driftcli.target.language_model import LanguageModel, load_language_model
+from driftcli.training import learning
+from driftcli.training.learning import Plan
+from driftcli.training.losses import TargetHead
+from driftcli.training.sampling import TAIL, Among, Drawn
 from examples import train_eagle3, train_mtp
 from tests.examples.test_other_targets import SIZES, write_target
-from training import learning
 from training.layer import Norm
-from training.learning import Plan
-from training.losses import TargetHead
 from training.mtp import MtpHead, export
-from training.sampling import TAIL, Among, Drawn
 
 CPU = torch.device("cpu")
 DEPTH = 3

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from driftcli.sources.fingerprint import fingerprint
 from driftcli.target.capture import StreamCapture
 from driftcli.target.language_model import LanguageModel
 from driftcli.traces.writer import write_json
-from training.conversations import Conversation, digest, packed
+from driftcli.training.conversations import Conversation, digest, packed
 
 BETWEEN_NOTES = 20  # seconds after which progress is noted, which is what a killed capture loses
 
@@ -35,12 +36,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Streams:
-    """By row of `offsets`: three streams side by side, and what the target's head reads, both bfloat16 on disk.
+    """By row of `offsets`: streams at `boundaries` side by side, and what the target's head reads, both bfloat16 on disk.
 
     held: what they are of, the hashes of conversations and target, and the target's dtype.
     """
 
     held: dict[str, str]
+    boundaries: tuple[int, ...]
     conversations: list[Conversation]
     offsets: np.ndarray
     streams: np.ndarray
@@ -70,8 +72,16 @@ class Streams:
 
 
 @torch.inference_mode()
-def capture(target: LanguageModel, conversations: list[Conversation], cache: Path, tokens_at_once: int = 4096) -> Streams:
-    """The target's streams at boundaries 2, L // 2, L - 3 on every conversation; a killed run goes on where it stopped.
+def usual_boundaries(target: LanguageModel) -> tuple[int, ...]:
+    """2, L // 2 and L - 3, which SafeAILab's EAGLE-3 heads read."""
+    count = len(target.layers)
+    return 2, count // 2, count - 3
+
+
+def capture(
+    target: LanguageModel, conversations: list[Conversation], cache: Path, boundaries: Sequence[int], tokens_at_once: int = 4096
+) -> Streams:
+    """The target's streams at boundaries, ascending, on every conversation; a killed run goes on where it stopped.
 
     Raises RunError for a cache that holds something else.
     """
@@ -81,20 +91,21 @@ def capture(target: LanguageModel, conversations: list[Conversation], cache: Pat
         "conversations": digest([vars(talk) for talk in conversations]),
         "target": fingerprint(target.source),
         "dtype": str(target.head.dtype),
+        "boundaries": ", ".join(map(str, boundaries)),
     }
     progress = cache / "progress.json"
-    said = json.loads(progress.read_text()) if progress.is_file() else {**known, "done": 0}
-    start = said.pop("done")
+    said: dict[str, Any] = json.loads(progress.read_text()) if progress.is_file() else {**known, "done": 0}
+    start = int(said.pop("done"))
     if said != known:
         raise RunError(f"{cache}: holds streams of {said}, expected {known}; name another --cache, or remove it")
     width, order = target.config.hidden_size, sorted(range(len(conversations)), key=lambda row: len(conversations[row].ids))
     maps = {
         name: np.lib.format.open_memmap(cache / f"{name}.npy", "r+" if start else "w+", np.int16, (int(offsets[-1]), streams * width))
-        for name, streams in (("streams", 3), ("tops", 1))
+        for name, streams in (("streams", len(boundaries)), ("tops", 1))
     }
     noted = time.time()
     for rows in packed(order[start:], lambda row: len(conversations[row].ids), tokens_at_once):
-        _capture(target, conversations, offsets, rows, maps)
+        _capture(target, conversations, offsets, rows, maps, boundaries)
         start += len(rows)
         if start == len(order) or time.time() - noted > BETWEEN_NOTES:
             noted = time.time()
@@ -102,15 +113,19 @@ def capture(target: LanguageModel, conversations: list[Conversation], cache: Pat
                 kept.flush()
             write_json(progress, {**known, "done": start})
             typer.echo(f"captured {start} of {len(order)} conversations", err=True)
-    return Streams(known, conversations, offsets, maps["streams"], maps["tops"])
+    return Streams(known, tuple(boundaries), conversations, offsets, maps["streams"], maps["tops"])
 
 
 def _capture(
-    target: LanguageModel, conversations: list[Conversation], offsets: np.ndarray, rows: list[int], maps: dict[str, np.ndarray]
+    target: LanguageModel,
+    conversations: list[Conversation],
+    offsets: np.ndarray,
+    rows: list[int],
+    maps: Mapping[str, np.ndarray],
+    boundaries: Sequence[int],
 ) -> None:
-    count = len(target.layers)
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(conversations[row].ids) for row in rows], batch_first=True).to(target.device)
-    with HeadInputs(target) as tops, StreamCapture(target.decoder, target.layers, (2, count // 2, count - 3), ids.shape[1]) as streams:
+    with HeadInputs(target) as tops, StreamCapture(target.decoder, target.layers, boundaries, ids.shape[1]) as streams:
         target.model(ids, attention_mask=torch.ones_like(ids), use_cache=False)
     joined = torch.cat([stream.to("cpu") for stream in streams.take().values()], dim=-1)
     for name, found in (("streams", joined), ("tops", tops.found[0].to("cpu"))):
@@ -125,7 +140,7 @@ class HeadInputs:
     """
 
     def __init__(self, target: LanguageModel) -> None:
-        self._head = target.model.get_output_embeddings()
+        self._head = target.model.get_output_embeddings()  # type: ignore[no-untyped-call]
         self.found: list[Tensor] = []
 
     def __enter__(self) -> HeadInputs:

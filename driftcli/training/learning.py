@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from driftcli.errors import FormatError, RunError
 from driftcli.target.language_model import LanguageModel
-from training.conversations import Conversation, packed
-from training.losses import Loss, Precision, TargetHead, pooled, unrolled_losses
-from training.sampling import Among, Drawn
-from training.streams import Streams
+from driftcli.training.conversations import Conversation, packed
+from driftcli.training.losses import Loss, Precision, TargetHead, pooled
+from driftcli.training.sampling import Among, Drawn
+from driftcli.training.streams import Streams
 
 STEP_WEIGHT = 0.8  # loss of unrolled step s counts 0.8 ** s, as in EAGLE-3's training code
 HELD_OUT, MOST_HELD_OUT = 32, 96  # every 32nd conversation, of a large set 96 in all, is never trained on and gives the validation figures
@@ -42,7 +42,7 @@ class Plan:
     the steps were made to fill, 0 where they were given. rows: counted of each batch, 0 for all.
     """
 
-    head: Literal["pre", "post", "mtp", "dflash"]
+    head: Literal["pre", "post", "mtp", "dflash", "healed"]
     unroll: int
     plain: int
     steps: int
@@ -148,7 +148,7 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
-        torch.stack([loss.nats * STEP_WEIGHT**step for step, loss in enumerate(losses)]).sum().backward()
+        torch.stack([loss.nats * STEP_WEIGHT**step for step, loss in enumerate(losses)]).sum().backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.head.parameters(), 1.0)
         self.optimiser.step()
         self.step += 1
@@ -159,13 +159,13 @@ def train(
     data: Streams,
     target: LanguageModel,
     read: TargetHead,
+    losses: Callable[..., Iterator[Loss]],
     frequent: Tensor | None = None,
-    losses: Callable[..., Iterator[Loss]] = unrolled_losses,
 ) -> None:
     """Train to the last step of the plan, printing progress, writing `loss.csv` and the state now and then.
 
-    frequent: tokens that the loss is over, beside some drawn for each batch; all by default. losses: of a batch, one an unrolled step or
-    guess, as `unrolled_losses` has them.
+    losses: of a batch, one an unrolled step or guess, from head, the target's embeddings and head, batch, unroll, rows to count and tokens
+    to score over. frequent: tokens that the loss is over, beside some drawn for each batch; all by default.
     """
     device, embed = target.device, target.embedding.float()
     lengths = [len(talk.ids) for talk in data.conversations]

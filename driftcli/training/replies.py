@@ -25,7 +25,7 @@ from driftcli.target.in_process import choosing, plain_decoding
 from driftcli.target.language_model import LanguageModel
 from driftcli.texts.prompts import read_prompts
 from driftcli.traces.writer import write_json
-from training.conversations import Conversation, digest, read_conversations, write_conversations
+from driftcli.training.conversations import Conversation, digest, read_conversations, write_conversations
 
 # Turns of the conversations of one wave after the other, and again. Even waves answer greedily, odd ones at temperature 0.8; the one that
 # fills the context is odd: greedily a small model would only repeat its first answer.
@@ -66,8 +66,8 @@ def user_turns(path: Path) -> list[list[str]]:
 def waves(request: Request, given: Sequence[Sequence[str]]) -> list[Wave]:
     """What to write: whole waves until there are enough replies; given user turns in waves of equally many, the shortest first."""
     if not given:
-        turns = [TURNS[number % len(TURNS)] for number in range(-(-request.replies // request.wave))]
-        return [Wave(max(1, request.wave // count), count) for count in turns]
+        counts = [TURNS[number % len(TURNS)] for number in range(-(-request.replies // request.wave))]
+        return [Wave(max(1, request.wave // count), count) for count in counts]
     found = []
     for turns, same in groupby(sorted(given, key=lambda said: (len(said), sum(map(len, said)))), key=len):
         talks, rows = list(same), max(1, request.wave // turns)
@@ -197,7 +197,7 @@ class Sheet:
         ends = self._ends if also_ends is None else torch.cat([self._ends, self._ends.new_tensor([also_ends])])
         stop = StoppingCriteriaList([MostlyEnded(self.ids.shape[1], ends)] if what == "user" else [])
         with plain_decoding(self._target):
-            ids = self._target.model.generate(
+            ids = self._target.model.generate(  # type: ignore[operator]
                 self.ids, attention_mask=self.kept.long(), max_new_tokens=limit, stopping_criteria=stop, eos_token_id=ends.tolist(),
                 pad_token_id=int(ends[0]), **choosing(temperature), **self._target.continuing(self._cache),
             )[:, self.ids.shape[1] :]  # fmt: skip

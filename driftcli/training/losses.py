@@ -1,21 +1,19 @@
-"""What a head learns from: the target's distribution, and the loss of each unrolled step against it."""
+"""What a head learns from: the target's distribution, and how a loss against it is told."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from transformers import PretrainedConfig
 
 from driftcli.errors import FormatError
 from driftcli.target.language_model import LanguageModel
-from training.layer import Layer
-from training.sampling import ALL_ROWS, Among, Drawn
-from training.streams import Batch, HeadInputs
+from driftcli.training.sampling import Among
+from driftcli.training.streams import HeadInputs
 
 MOST_APART = 1e-2  # of a target's probabilities from those recomputed; bfloat16 alone moves them by a few thousandths
 Precision = Literal["float32", "bfloat16"]
@@ -70,29 +68,6 @@ def require_known_head(target: LanguageModel, ids: Sequence[int]) -> None:
             f"{target.source.name}: its probabilities are up to {apart:.3g} from those of its output head, so it bends its logits in a way "
             "that is not known here, expected plain, scaled or softcapped ones; use another target"
         )
-
-
-def unrolled_losses(
-    head: Layer, embed: Tensor, target: TargetHead, batch: Batch, unroll: int, drawn: Drawn = ALL_ROWS, among: Among | None = None
-) -> Iterator[Loss]:
-    """Loss of each unrolled step against the target's distribution, on the rows whose wanted token is part of a reply.
-
-    Row i of step s holds token x[i+1+s] at position i+s and predicts x[i+2+s], for which the target's state is that of position i+1+s.
-    """
-    rows = batch.ids.shape[1] - 1 - unroll
-    wanted_at = drawn.of(batch.replied.roll(-1, dims=1), unroll)
-    place = wanted_at.flatten().cumsum(0).view_as(batch.ids) - 1
-    wanted = target.probabilities(batch.tops[wanted_at], among)
-    keys: list[Tensor] = []
-    values: list[Tensor] = []
-    state = head.first(batch, rows)
-    for step in range(unroll):
-        out, state = head.step(F.embedding(batch.ids[:, 1 + step : 1 + step + rows], embed), state, step, keys, values)
-        positions = slice(1 + step, 1 + step + rows)
-        counted = wanted_at[:, positions]
-        guessed, truth = head.logits(out[counted], among).float(), wanted[place[:, positions][counted]]
-        agreement = (guessed.argmax(-1) == truth.argmax(-1)).float().mean()
-        yield Loss(F.cross_entropy(guessed, truth), agreement.detach(), len(guessed))
 
 
 def pooled(checks: Sequence[Sequence[Loss]]) -> tuple[Tensor, Tensor]:

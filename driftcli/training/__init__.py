@@ -1,0 +1,1 @@
+"""Training of heads on what their target says: conversations, streams, losses and the loop."""
