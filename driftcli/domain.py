@@ -36,7 +36,7 @@ System = Literal[  # whose way to compute a head's step
 ]
 SYSTEMS: tuple[System, ...] = ("as_served:vllm", "as_served:sglang", "as_trained", "as_served:vllm-v1")  # that run EAGLE heads
 TRAINED = "as trained"
-SIDE_BY_SIDE = ("block", "peagle")  # families whose draft tokens are guessed in one pass
+SIDE_BY_SIDE = ("block", "peagle", "pard")  # families whose draft tokens are guessed in one pass
 APART = "each its own"  # how draft lengths stand to one another where none is the beginning of a longer one
 SYSTEM_NAMES = {
     "as_served:vllm": "vLLM 0.33",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from driftcli.conditions import BASELINE, Condition, DraftSettings, TextSettings, Wiring
 from driftcli.domain import REWIRED, PairCard, RunSpec
 from driftcli.errors import ProbeError
+from driftcli.families.layout import LANGUAGE_MODELS
 from driftcli.probe import Probe, Rounds, Search
 from driftcli.traces.layout import CONDITION
 
@@ -66,7 +67,7 @@ class Agenda:
                 f"condition {deep.name!r} drafts {deep.settings.depth} deep, but the run's anchors allow {self.spec.depth}; raise --depth, "
                 "or mark the condition deeper"
             )
-        if self.card.family == "causal-lm" and (other := next((c.name for c in conditions if not _is_plain(c)), None)):
+        if self.card.family in LANGUAGE_MODELS and (other := next((c.name for c in conditions if not _is_plain(c)), None)):
             raise ProbeError(f"condition {other!r} changes how a self-feeding drafter drafts, but this is a causal LM; leave its probe out")
         return conditions
 
@@ -85,4 +86,6 @@ def on(wiring: Wiring, condition: Condition) -> Condition:
 
 
 def _is_plain(condition: Condition) -> bool:
-    return condition.settings == DraftSettings(depth=condition.settings.depth)
+    """Whether a whole model can draft so: nothing but its mask is another, of one that has a mask."""
+    settings = condition.settings
+    return settings == DraftSettings(settings.depth, wiring=Wiring(mask=settings.wiring.mask))

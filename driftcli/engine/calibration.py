@@ -22,6 +22,7 @@ import torch.nn.functional as F
 
 from driftcli.engine.amounts import Line, Speed
 from driftcli.engine.load import own_seconds
+from driftcli.families.layout import LANGUAGE_MODELS
 from driftcli.loading.outline import Network, Outline, Shape
 from driftcli.traces.schema import COLUMNS
 from driftcli.traces.writer import Columns, write_parquet
@@ -106,7 +107,7 @@ def checking(weights: int) -> float:
 def calibrated(outline: Outline, device: torch.device, dtype: torch.dtype, batch: int) -> Speed:
     """The speed of a pair by its sizes, on a device in a dtype; batch: sequences that the target answers together."""
     machine, target, drafter = _Machine.timed(device, dtype), outline.target, outline.drafter
-    lm = outline.card.family == "causal-lm"
+    lm = outline.card.family in LANGUAGE_MODELS
     link = _step(machine, drafter, machine.line((*drafter.products, drafter.head)), LINK)
     fresh = machine.line((*drafter.products, *drafter.first, drafter.head))
     rows, file = _writing(machine)

@@ -2,7 +2,8 @@
 
 Attention is measured through transformers' `AttentionInterface`: while a `Measurement` is active the model's attention runs here, block
 by block, and leaves a reduction a layer behind. Free chains run over the same cache with a 4D mask: the new keys of all anchors lie side
-by side, and each query sees only its own.
+by side, and each query sees only its own. A parallel drafter's chains, forced and free alike, are such with masks in the place of guesses:
+no row sees one behind it, so step by step they come to what its one pass gives.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ from transformers.masking_utils import eager_mask
 
 from driftcli.conditions import DraftSettings
 from driftcli.engine.attention import BLOCK, MASKED, Masses, Weights, label_columns, reduce, tail_keys, tail_length
-from driftcli.engine.drafted import Drafted, Guesses, Queries
+from driftcli.engine.drafted import Drafted, Guesses, Queries, kept_inside
 from driftcli.engine.packing import Packing
 from driftcli.engine.trajectories import Trajectory
 from driftcli.errors import RunError
@@ -102,7 +103,8 @@ def measuring(drafter: CausalLm, measurement: Measurement) -> Iterator[Measureme
 def draft_lm_chains(
     drafter: CausalLm, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool, to_end: bool = False
 ) -> Drafted:
-    """Every anchor's chains of a causal-LM drafter; as `draft_chains`, with the forced feed taken from the fresh one."""
+    """Every anchor's chains of a causal-LM drafter; as `draft_chains`, with the forced feed taken from the fresh one but for masks."""
+    drafter = drafter.wired(settings.wiring)
     ids = trajectory.ids.to(drafter.lm.device)
     rows, first, n_anchors = len(ids) - 1, trajectory.prompt_length, trajectory.n_anchors(horizon)
     assert (n_anchors > 0 or to_end) and settings.depth <= horizon and settings.window is None
@@ -113,6 +115,10 @@ def draft_lm_chains(
         out = drafter.lm.model(ids[None, :rows], use_cache=True, logits_to_keep=rows - first, **drafter.lm.continuing(cache))
     fresh = Queries(_guess(drafter, out.logits[0] / trajectory.temperature, ids[first + 1 :]), seen.masses)
     places = torch.arange(n_anchors, device=ids.device)
+    if drafter.mask is not None:
+        behind = _Behind(drafter, F.pad(ids, (0, settings.depth)), labels, cache, trajectory.temperature)
+        found = _parallel(behind, fresh, places, settings.depth, to_end=to_end)
+        return replace(found, free=found.forced if free else [])
     forced = [fresh.pick(places + depth) for depth in range(settings.depth)]
     whole = drafter.window is None or rows + settings.depth <= drafter.window
     behind = _Behind(drafter, ids, labels, cache, trajectory.temperature)
@@ -121,6 +127,18 @@ def draft_lm_chains(
     return Drafted(
         every, anchors, fresh, forced, chain, _kept_to_end(fresh, ids[first + 1 :], settings.depth)[n_anchors:] if to_end else None
     )
+
+
+def _parallel(behind: _Behind, fresh: Queries, places: Tensor, depth: int, *, to_end: bool) -> Drafted:
+    """Forced chains of masks from the anchors at some first `places` of all that guess; to_end: drafted from those behind them too."""
+    every = torch.arange(len(fresh.guesses.drafted), device=places.device)
+    asked, first = every if to_end else places, len(behind.labels) - len(every)
+    found = _free(behind, fresh.pick(asked), first + asked, depth)
+    drafted = torch.stack([queries.guesses.drafted for queries in found], dim=1)
+    ending = kept_inside(drafted, behind.ids, first + asked, len(every) - asked)[len(places) :] if to_end else None
+    forced = [queries.pick(places) for queries in found] if len(places) else []
+    whole, anchors = (Packing((len(some),), places.device) for some in (every, places))
+    return Drafted(whole, anchors, fresh, forced, [], ending, own_keys=True)
 
 
 def _kept_to_end(fresh: Queries, wanted: Tensor, depth: int) -> Tensor:
@@ -142,6 +160,7 @@ class _Behind:
 
 def _free(behind: _Behind, start: Queries, anchors: Tensor, depth: int) -> list[Queries]:
     drafter, ids, labels = behind.drafter, behind.ids, behind.labels
+    """Chains behind some anchors, each step reading what the one before guessed, or the mask."""
     found, rows, n = [start], len(labels), len(anchors)
     index = torch.arange(rows, device=ids.device)
     lowest = torch.finfo(drafter.lm.head.dtype).min
@@ -155,7 +174,7 @@ def _free(behind: _Behind, start: Queries, anchors: Tensor, depth: int) -> list[
         mask = torch.zeros(visible.shape, dtype=drafter.lm.head.dtype, device=ids.device).masked_fill(~visible, lowest)
         with measuring(drafter, Measurement(columns, tail_keys(anchors, own, tail_length(depth)), rows, 0)) as seen:
             out = drafter.lm.model(
-                found[-1].guesses.drafted[None],
+                (found[-1].guesses.drafted if drafter.mask is None else torch.full_like(anchors, drafter.mask))[None],
                 attention_mask=mask[None, None],
                 position_ids=(anchors + step)[None],
                 use_cache=True,

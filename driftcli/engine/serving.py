@@ -134,29 +134,39 @@ def serve(drafter: SelfFeedingDrafter | MtpModules | Block | CausalLm, rows: int
         raise RunError("a head with one module a depth is not stepped here yet, expected one that is run again; give --costs of its server")
     if isinstance(drafter, Block):
         return ServedBlock(drafter, rows, drafts)
-    return ServedLm(drafter) if isinstance(drafter, CausalLm) else ServedHead(drafter, rows, drafts)
+    return ServedLm(drafter, drafts) if isinstance(drafter, CausalLm) else ServedHead(drafter, rows, drafts)
 
 
 class ServedLm:
-    """A drafting language model of one batch."""
+    """A drafting language model of one batch. A parallel one's whole round is guessed by its first step."""
 
     boundaries: tuple[int, ...] = ()
     token_offset = 0
 
-    def __init__(self, drafter: CausalLm) -> None:
+    def __init__(self, drafter: CausalLm, drafts: int) -> None:
         self._cached, self._vocabulary, self._rows = LmCache(drafter.lm), drafter.vocabulary, 0
+        self._mask, self._masks, self._place = drafter.mask, 0 if drafter.mask is None else drafts - 1, 0
+        self._guessed = torch.empty(0)  # of a parallel one's round, (batch, guess)
 
     @torch.inference_mode()
     def read(self, tokens: Tensor, streams: Mapping[int, Tensor]) -> Tensor:
         """As the contract; it reads no streams, and what it accepted of its own round it reads again."""
         self._cached.crop(self._rows)
         self._rows += tokens.shape[1]
-        return self._guess(tokens)
+        if self._mask is None:
+            return self._guess(tokens)[:, 0]
+        if tokens.shape[1] > 1:
+            self._cached.read(tokens[:, :-1].to(self._cached.lm.device), 1)
+        self._place, self._guessed = 0, self._guess(F.pad(tokens[:, -1:], (0, self._masks), value=self._mask), 1 + self._masks)
+        return self._guessed[:, 0]
 
     @torch.inference_mode()
     def follow(self, guesses: Tensor) -> Tensor:
         """As the contract."""
-        return self._guess(guesses[:, None])
+        if self._mask is None:
+            return self._guess(guesses[:, None])[:, 0]
+        self._place = min(self._place + 1, self._masks)
+        return self._guessed[:, self._place]
 
     def crop(self, rows: int) -> None:
         """As the contract."""
@@ -167,8 +177,9 @@ class ServedLm:
         """As the contract."""
         self._cached.repeat(size)
 
-    def _guess(self, tokens: Tensor) -> Tensor:
-        return self._cached.read(tokens.to(self._cached.lm.device), 1)[:, 0, : self._vocabulary].argmax(-1)
+    def _guess(self, tokens: Tensor, asked: int = 1) -> Tensor:
+        """First choices behind the last `asked` tokens, (batch, asked)."""
+        return self._cached.read(tokens.to(self._cached.lm.device), asked)[:, :, : self._vocabulary].argmax(-1)
 
 
 class ServedHead:

@@ -36,6 +36,7 @@ METHODS: Mapping[str, Mapping[str, object]] = {  # how vLLM is told a family
     "mtp": {"method": "mtp"},
     "block": {"method": "dflash"},
     "causal-lm": {"method": "draft_model"},
+    "pard": {"method": "draft_model", "parallel_drafting": True},
 }
 OURS = ("model", "speculative_config", "max_model_len", "max_num_seqs", "dtype", "enable_prefix_caching", "disable_log_stats")
 ENVIRONMENT = {

@@ -254,12 +254,3 @@ NAMED: tuple[Named, ...] = (
         files=("*.gguf",),
     ),
 )
-PARALLEL = Named(
-    "PARD",
-    "a language model trained to draft in parallel",
-    "drafts all tokens in one pass over mask tokens",
-    NO_STATE,
-    "vLLM's method draft_model with parallel_drafting",
-    "token by token it would be another drafter than the one that is served",
-    config=("pard_token", "ptd_token_id", "spd_type=pard"),
-)

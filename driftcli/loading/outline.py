@@ -21,11 +21,12 @@ from driftcli.families.block.declaration import BlockDeclaration, declare_block
 from driftcli.families.eagle.alternatives import alternatives
 from driftcli.families.eagle.declaration import Declaration, declare
 from driftcli.families.formats import open_drafter
+from driftcli.families.layout import LANGUAGE_MODELS, Format
 from driftcli.families.mtp.alternatives import alternatives as other_wirings
 from driftcli.families.mtp.declaration import MtpDeclaration, declare_mtp
 from driftcli.families.mtp.kinds import OWN_HEAD
 from driftcli.families.mtp.shapes import UNREAD
-from driftcli.loading.pair import BY_DEPTH, NO_STATE, ONE_PASS, require_no_head, special_ids
+from driftcli.loading.pair import BY_DEPTH, NO_STATE, ONE_PASS, other_masks, parallel_mask, require_no_head, special_ids
 from driftcli.printable import masked
 from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, stored_tensors
@@ -105,10 +106,10 @@ def outline_pair(target_name: str, drafter_name: str, *, remote_code: bool = Fal
         return _with_mtp(declare_mtp(checkpoint, read_facts(source), apart=True), source, remote_code=remote_code, reading=reading)
     if format.family == "block":
         return _with_block(declare_block(checkpoint, format, read_facts(source)), source, remote_code=remote_code, reading=reading)
-    if format.family == "causal-lm":
+    if format.family in LANGUAGE_MODELS:
         if reading is not None:
             raise UsageError(f"--reading {reading}: {drafter_name} is a causal language model, computed alike everywhere; leave it out")
-        return _with_language_model(source, checkpoint, remote_code=remote_code)
+        return _with_language_model(source, checkpoint, format, remote_code=remote_code)
     declare(checkpoint, format, read_facts(source))
     model = outline_language_model(source, remote_code=remote_code)
     declaration_of_head = declare(checkpoint, format, model.facts)
@@ -179,10 +180,14 @@ def _with_mtp(d: MtpDeclaration, source: Source, *, remote_code: bool, reading: 
     return Outline(model, _of_model(model), network, _card(model, d.checkpoint, told), 1, count)
 
 
-def _with_language_model(source: Source, checkpoint: Checkpoint, *, remote_code: bool) -> Outline:
+def _with_language_model(source: Source, checkpoint: Checkpoint, format: Format, *, remote_code: bool) -> Outline:
     model = outline_language_model(source, remote_code=remote_code)
     drafting = outline_language_model(checkpoint.source, remote_code=remote_code)
-    told = _Told("causal-lm", {"format": Sourced("causal language model", "tensor")}, {}, (), NO_STATE)
+    record = {"format": Sourced(format.name, "tensor")}
+    told = _Told("causal-lm", record, {}, (), NO_STATE)
+    if format.family == "pard":
+        mask, noted = parallel_mask(checkpoint, len(model.head))
+        told = _Told("pard", record | noted, {}, other_masks(mask, model.tokenizer), ONE_PASS)
     return Outline(model, _of_model(model), _of_model(drafting), _card(model, checkpoint, told), 0)
 
 
@@ -194,7 +199,7 @@ def _card(model: LanguageModel, checkpoint: Checkpoint, facts: _Told) -> PairCar
         drafter=ModelCard(masked(drafter.name), drafter.revision, str(checkpoint.config.get("model_type", "not named")), ""),
         family=facts.family,
         record=facts.record,
-        token_offset=0 if facts.family in ("causal-lm", "block") else 1,
+        token_offset=0 if facts.family in (*LANGUAGE_MODELS, "block") else 1,
         no_recursion=facts.no_recursion,
         readings=facts.readings,
         alternatives=facts.alternatives,

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from driftcli.conditions import Wiring
 from driftcli.domain import ModelCard, PairCard, Sourced, System
 from driftcli.errors import FormatError, SourceError, UsageError
 from driftcli.families.block.alternatives import alternatives as block_wirings
@@ -26,6 +27,8 @@ from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.eagle.loading import read_eagle
 from driftcli.families.eagle.pitfalls import pitfalls
 from driftcli.families.formats import FORMATS, open_drafter
+from driftcli.families.layout import LANGUAGE_MODELS, Format
+from driftcli.families.mask_token import mask_token
 from driftcli.families.mtp.alternatives import alternatives as other_wirings
 from driftcli.families.mtp.declaration import MtpDeclaration, declare_mtp
 from driftcli.families.mtp.head import Mtp, MtpModules
@@ -33,6 +36,7 @@ from driftcli.families.mtp.kinds import OWN_HEAD
 from driftcli.families.mtp.loading import read_mtp
 from driftcli.families.mtp.names import mtp_tensors
 from driftcli.families.mtp.scan import left_open
+from driftcli.families.record import Record
 from driftcli.printable import counted_names, masked
 from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, tensor_names
@@ -133,15 +137,15 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
         return _with_mtp(declare_mtp(checkpoint, facts, apart=True), source, loading, reading)
     if format.family == "block":
         return _with_block(declare_block(checkpoint, format, facts), source, loading, reading)
-    if format.family != "causal-lm":
+    if format.family not in LANGUAGE_MODELS:
         declare(checkpoint, format, facts)
     target = loading.target(source)
-    if format.family == "causal-lm":
+    if format.family in LANGUAGE_MODELS:
         if reading is not None:
             raise UsageError(
                 f"--reading {reading}: {drafter_name} is a causal language model, which every system computes alike; leave it out"
             )
-        return _with_language_model(target, checkpoint, loading)
+        return _with_language_model(target, checkpoint, format, loading)
     declaration = declare(checkpoint, format, target.facts)
     drafter, record = read_eagle(declaration, target, reading)
     card = PairCard(
@@ -160,26 +164,41 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
     return LoadedPair(target, drafter, card)
 
 
-def _with_language_model(target: Target, checkpoint: Checkpoint, loading: Loading) -> LoadedPair:
+def _with_language_model(target: Target, checkpoint: Checkpoint, format: Format, loading: Loading) -> LoadedPair:
     lm = loading.model(checkpoint.source)
-    drafter = read_causal_lm(lm, target)
+    parallel = format.family == "pard"
+    mask, noted = parallel_mask(checkpoint, len(lm.embedding)) if parallel else (None, {})
+    drafter = read_causal_lm(lm, target, mask)
     slides = f"free chains are left out where the text outgrows the drafter's sliding window of {drafter.window}"
     card = PairCard(
         target=_card(target.source, target.config.model_type),
         drafter=_card(checkpoint.source, str(checkpoint.config.get("model_type", "not named"))),
-        family="causal-lm",
+        family=format.family,
         record={
-            "format": Sourced("causal language model", "tensor"),
+            "format": Sourced(format.name, "tensor"),
+            **noted,
             "vocabulary": Sourced(drafter.vocabulary, "tokenizer"),
             "window": Sourced(drafter.window, "config:sliding_window, layer_types"),
         },
         token_offset=0,
-        no_recursion=NO_STATE,
+        no_recursion=ONE_PASS if parallel else NO_STATE,
         notes=(*(() if drafter.window is None else (slides,)), *_unread(target), *_unread(lm), *_dated(target)),
+        alternatives=other_masks(mask, target.tokenizer) if mask is not None else (),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
     )
     return LoadedPair(target, drafter, card)
+
+
+def parallel_mask(checkpoint: Checkpoint, rows: int) -> tuple[int, dict[str, Sourced]]:
+    """The mask of a language model that drafts in parallel, one of so many tokens, and its field in the record."""
+    record = Record(checkpoint.source.name, checkpoint.config)
+    return mask_token((record,), rows), record.fields
+
+
+def other_masks(mask: int, tokenizer: PreTrainedTokenizerBase) -> tuple[Wiring, ...]:
+    """What its mask may have been instead."""
+    return tuple(Wiring(mask=token) for token in special_ids(tokenizer) if token != mask)
 
 
 def _with_own_head(source: Source, loading: Loading, reading: System | None) -> LoadedPair:
@@ -248,7 +267,7 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
 def require_no_head(target: Source) -> None:
     """Raise SourceError for a drafter's head in the target's place."""
     found = open_checkpoint(target)
-    heads = [format.name for format in FORMATS if format.family != "causal-lm" and format.matches(found.config, found.shapes)]
+    heads = [format.name for format in FORMATS if format.family not in LANGUAGE_MODELS and format.matches(found.config, found.shapes)]
     if heads:
         raise SourceError(
             f"{target.name}: holds a head in {heads[0]}, expected a causal language model; are --target and --drafter exchanged?"

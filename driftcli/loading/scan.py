@@ -13,6 +13,7 @@ from driftcli.families.carried import carried
 from driftcli.families.causal_lm.scan import scan_causal_lm
 from driftcli.families.eagle.scan import scan_eagle
 from driftcli.families.formats import open_drafter
+from driftcli.families.layout import LANGUAGE_MODELS
 from driftcli.families.mtp.declaration import declare_mtp
 from driftcli.families.mtp.kinds import OWN_HEAD
 from driftcli.families.mtp.scan import scan_mtp
@@ -38,7 +39,7 @@ def scan_checkpoint(drafter: str, target: str | None) -> Scan | Unread:
         return scan_mtp(declare_mtp(checkpoint, facts if source else read_facts(checkpoint.source), apart=True), apart=True)
     if format.family == "block":
         return scan_block(declare_block(checkpoint, format, facts))
-    found = (scan_causal_lm if format.family == "causal-lm" else scan_eagle)(checkpoint, format, facts)
+    found = (scan_causal_lm if format.family in LANGUAGE_MODELS else scan_eagle)(checkpoint, format, facts)
     heads = () if source is None else carried(tensor_names(source), facts.model_type)
     return replace(found, checks=(*found.checks, *(Check("target", "note", f"the target carries {head}") for head in heads)))
 

@@ -15,8 +15,16 @@ from driftcli.mitigations.serving import NO_SWITCH, Engine, draft_length, wiring
 
 IN_CONFIG = "in the drafter's config.json"
 NOT_SERVED = f"{NO_SWITCH}: not known to serve drafters in one pass"
-SGLANG_LENGTH = {"block": "its block has as many rows as block_size says", "peagle": "it has no class that reads mask_hidden"}
-WITH_MASKS: Mapping[str, Mapping[str, object]] = {"block": {}, "peagle": {"parallel_drafting": True}}  # told beside the length
+SGLANG_LENGTH = {
+    "block": "its block has as many rows as block_size says",
+    "peagle": "it has no class that reads mask_hidden",
+    "pard": "not known to draft in parallel",
+}
+WITH_MASKS: Mapping[str, Mapping[str, object]] = {
+    "block": {},
+    "peagle": {"parallel_drafting": True},
+    "pard": {"parallel_drafting": True},
+}  # told beside the length
 
 
 def length_typed(drafts: int, pair: PairCard) -> dict[Engine, str]:
@@ -55,7 +63,7 @@ def _rotation(value: object) -> str:
 
 
 def parallel_wiring(changes: Mapping[str, object]) -> dict[Engine, str]:
-    """The same of P-EAGLE, which vLLM alone serves, and reads as it does EAGLE-3 but for the mask."""
+    """The same of P-EAGLE and PARD, which vLLM alone serves, and reads as it does EAGLE-3 but for the mask."""
     others = {name: value for name, value in changes.items() if name != "mask"}
     lines = [wiring(others)["vllm"]] if others else []
     lines += [LINES["mask"].format(changes["mask"])] if "mask" in changes else []

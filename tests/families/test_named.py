@@ -11,7 +11,7 @@ from driftcli.families.carried import carried, promised
 from driftcli.families.formats import open_drafter, recognise
 from driftcli.families.layout import Format
 from driftcli.families.mtp.names import mtp_tensors
-from driftcli.families.named import NAMED, PARALLEL
+from driftcli.families.named import NAMED
 from driftcli.loading.scan import scan_checkpoint
 from driftcli.scanned import Unread
 from driftcli.sources.files import Json, Source
@@ -124,7 +124,7 @@ def test_a_file_names_what_is_there_without_weights_and_without_a_config(tmp_pat
 
 
 def test_every_family_is_one_sentence_with_what_would_work() -> None:
-    for row in (*NAMED, PARALLEL):
+    for row in NAMED:
         said = row.sentence("x", "proof")
         assert said.startswith(f"x: holds {row.holds} (proof), which ") and "; drift is " in said and "; not measured here yet, " in said
         assert said.count(". ") == 0 and len(said) < 400
