@@ -225,10 +225,10 @@ def _check_modules(pair: LoadedPair, spec: RunSpec) -> None:
             f"--depth {spec.depth}: {pair.card.drafter.name} was trained to guess up to {most} tokens in one pass, and nobody knows what "
             f"more rows give; use --depth {most}"
         )
-    count = len(pair.drafter.modules) if isinstance(pair.drafter, MtpModules) else spec.depth
+    count = len(pair.drafter.modules) if isinstance(pair.drafter, MtpModules) else pair.card.deepest or spec.depth
     if spec.depth > count:
         raise UsageError(
-            f"--depth {spec.depth}: {pair.card.drafter.name} has {count} modules, one a depth, so no chain is deeper; use --depth {count}"
+            f"--depth {spec.depth}: {pair.card.drafter.name} has {count} heads, one a depth, so no chain is deeper; use --depth {count}"
         )
 
 

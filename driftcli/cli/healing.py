@@ -96,7 +96,7 @@ def heal_pair(asked: Asked) -> Healed:
     """Gate, heal, judge; raises DriftError with one sentence for anything that cannot be."""
     before = read_run(asked.run)
     request = _requested(asked, before)
-    sides = split(_prompts(request, before), asked.seed)
+    sides = split(_prompts(request, before), before.spec.seed)
     if (asked.out / "config.json").exists():
         raise UsageError(f"--out {asked.out}: holds a healed head already; name another folder")
     asked.out.mkdir(parents=True, exist_ok=True)

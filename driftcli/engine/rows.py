@@ -17,7 +17,9 @@ from driftcli.engine.chains import state_cosine, state_rms
 from driftcli.engine.drafted import NOTHING, Drafted, Queries, packed_streams
 from driftcli.engine.packing import Packing, means
 from driftcli.engine.trajectories import Trajectory
+from driftcli.families.assistant.drafter import Assistant
 from driftcli.families.block.drafter import Block
+from driftcli.families.feed_forward.drafter import FeedForward
 from driftcli.families.mtp.head import MtpModules
 from driftcli.families.self_feeding import SelfFeedingDrafter
 from driftcli.statistics.walks import leading_matches, walk, walk_counts
@@ -285,7 +287,9 @@ def _entropies(trajectory: Trajectory) -> Sequence[float | None]:
 
 
 @torch.inference_mode()
-def stream_columns(texts: Sequence[Trajectory], drafter: SelfFeedingDrafter | MtpModules | Block, condition: Condition) -> list[Columns]:
+def stream_columns(
+    texts: Sequence[Trajectory], drafter: SelfFeedingDrafter | MtpModules | Block | Assistant | FeedForward, condition: Condition
+) -> list[Columns]:
     """Of each text its rows of `streams`: each stream that the drafter captures, and the fused input."""
     boundaries, counts = drafter.boundaries, [len(text.text.ids) - 1 for text in texts]
     rows = packed_streams(texts, counts, boundaries)

@@ -35,6 +35,7 @@ METHODS: Mapping[str, Mapping[str, object]] = {  # how vLLM is told a family
     "peagle": {"method": "eagle3", "parallel_drafting": True},
     "mtp": {"method": "mtp"},
     "block": {"method": "dflash"},
+    "assistant": {"method": "mtp"},
     "causal-lm": {"method": "draft_model"},
     "pard": {"method": "draft_model", "parallel_drafting": True},
 }
@@ -95,7 +96,9 @@ def _speculation(asked: Asked) -> dict[str, object]:
     opened = open_drafter(source)
     if isinstance(opened, Unread):
         raise RunError(opened.refusal)
-    return {**METHODS[opened[1].family], "model": str(source.folder)}
+    if (method := METHODS.get(opened[1].family)) is None:
+        raise RunError(f"{asked.drafter}: vLLM 0.33 has no class for {opened[1].name}, expected a drafter that it serves; give --costs")
+    return {**method, "model": str(source.folder)}
 
 
 def _vllm() -> Any:

@@ -10,9 +10,12 @@ from typing import Literal
 from driftcli.sources.files import Json
 
 Shapes = Mapping[str, tuple[int, ...]]
-Family = Literal["eagle3", "eagle", "peagle", "mtp", "block", "causal-lm", "pard"]
+Family = Literal["eagle3", "eagle", "peagle", "mtp", "block", "assistant", "feed-forward", "causal-lm", "pard"]
 LANGUAGE_MODELS = ("causal-lm", "pard")  # families whose drafters are whole models
-Producer = Literal["SafeAILab", "SpecForge", "speculators", "ModelOpt", "NeMo", "SpecDrift", "DeepSpec", "AWS", "z-lab", "transformers"]
+Producer = Literal[
+    "SafeAILab", "SpecForge", "speculators", "ModelOpt", "NeMo", "SpecDrift", "DeepSpec", "AWS", "z-lab", "transformers", "FasterDecoding",
+    "Hydra", "IBM",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ def card(name: str, target: str, treatments: Sequence[str], facts: Mapping[str, 
             for one in found.comparison.changes
         ),
     ]
-    return printable("\n".join(lines)) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"
 
 
 def write_card(out: Path, text: str) -> None:

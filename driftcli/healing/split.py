@@ -26,7 +26,9 @@ class Split:
 
 
 def split(prompts: Sequence[Prompt], seed: int) -> Split:
-    """Halves of the prompts, drawn by seed; RunError where too few would be left to judge by."""
+    """Halves of the prompts, drawn by the run's seed, so that all attempts from one run are judged alike; RunError where too few would be
+    left to judge by.
+    """
     units = sorted({_unit(prompt) for prompt in prompts})
     random.Random(seed).shuffle(units)
     taught = frozenset(units[: int(len(units) * TAUGHT)])

@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 
 from driftcli.domain import FEEDS, SHARES, Feed
 from driftcli.errors import RunError
+from driftcli.statistics.survival import binned_sums
+from driftcli.statistics.temperatures import survival
 from driftcli.statistics.walks import Floats, Sums, by_unit, leading_matches, sampled_walk, walk, walk_counts
 from driftcli.traces.floors import DEFAULT, lookup_accepted, looping, others_favourites
 from driftcli.traces.parquet import Holding, holding, read_columns
@@ -133,6 +135,7 @@ def condition_sums(
     }
     if feeds["fresh"] is not None:
         sums["fresh_accepted"] = feeds["fresh"].total(leading_matches(feeds["fresh"].values["match"] == 1))
+    sums |= _chain_sums(forced, feeds["free"])
     for feed, grid in feeds.items():
         if grid is not None:
             sums |= {
@@ -267,6 +270,16 @@ def _certainty_sums(forced: Grid) -> dict[str, Floats]:
         "right_by_confidence": forced.total(drafted * match[:, :, None]),
         "probability_by_confidence": forced.total(drafted * np.nan_to_num(forced.values["draft_prob"])[:, :, None]),
     }
+
+
+def _chain_sums(forced: Grid, free: Grid | None) -> dict[str, Floats]:
+    """What the drafter's probabilities promise of its deployed chains, and what survives, by depth and promise; NaN without them."""
+    if free is None or np.isnan(free.values["draft_prob"]).any():
+        return {
+            name: np.full((forced.units.count, forced.values["match"].shape[1], 1), np.nan)
+            for name in ("promised_by_bin", "survived_by_bin")
+        }
+    return binned_sums(survival(free.values["draft_prob"]), forced.accepted, forced.unit, forced.units.count)
 
 
 def _binned(probability: Floats) -> Floats:

@@ -29,7 +29,7 @@ def test_a_chain_with_gradients_is_the_engines_forced_chain(pair: LoadedPair, wi
     if window is not None:
         layer = drafter.layers[0]  # type: ignore[union-attr]
         made = replace(layer, window=5, from_anchor=window == "from anchor")
-        drafter = replace(drafter, layers=(made,)) if isinstance(drafter, Eagle3) else replace(drafter, layer=made)  # type: ignore[call-arg, type-var]
+        drafter = replace(drafter, layers=(made,)) if isinstance(drafter, Eagle3) else replace(drafter, layer=made)  # type: ignore
     texts = trajectories(pair.target, prompts(2), drafter.boundaries, 24)  # type: ignore[arg-type, union-attr]
     drafted = draft_together(drafter, texts, DraftSettings(depth=DEPTH), DEPTH, free=False)  # type: ignore[arg-type]
     for number, text in enumerate(texts):

@@ -10,8 +10,10 @@ DFlash2 selects among the best few of each row, c, all others being out:
 
     score(c) = u_c + sum(A[before] * (P out) * B[c])
 
-`before` is a target id whatever the draft vocabulary; `out` is what the output head reads. Sources: deepseek-ai/DeepSpec, modeling/dspark;
-z-lab's dflash 0.1 and speculators 0.9, DFlash2.
+`before` is a target id whatever the draft vocabulary; `out` is what the output head reads. Beside it a head may say how likely the token
+of a row is accepted, given that those before it are: sigmoid(Wc [out; W1[before]] + bc), or of `out` alone. It is trained towards what the
+drafter's distribution and the target's share. Sources: deepseek-ai/DeepSpec, modeling/dspark, and speculators' models/dspark; z-lab's
+dflash 0.1 and speculators' models/dflash2.
 """
 
 from __future__ import annotations
@@ -69,6 +71,19 @@ class Selector:
         key = F.embedding(tokens, self.before) * F.linear(output, self.hidden)
         chosen = best + torch.einsum("br,bkr->bk", key, F.embedding(candidates, self.after)).float()
         return torch.full_like(scores, -torch.inf).scatter(-1, candidates, chosen), state
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """A confidence head. before: (target vocabulary, rank), what is known of the token before, None where it reads the output alone."""
+
+    project: Linear
+    before: Tensor | None
+
+    def __call__(self, output: Tensor, tokens: Tensor) -> Tensor:
+        """Probability that the guess of each row is accepted behind the target's `tokens`, (block, width) and (block,) -> (block,)."""
+        read = output if self.before is None else torch.cat([output, F.embedding(tokens, self.before)], dim=-1)
+        return self.project(read)[:, 0].float().sigmoid()
 
 
 Correction: TypeAlias = Markov | Selector

@@ -16,13 +16,12 @@ from driftcli.target.language_model import LanguageModel
 class CausalLm:
     """A drafting language model.
 
-    vocabulary: tokens it shares with the target; padding rows beyond them are never proposed. window: keys that its sliding-window layers
-    see, None where every layer sees all. mask: the token that the rows behind the last verified one read, None where they read the guesses.
+    vocabulary: tokens it shares with the target; padding rows beyond them are never proposed. mask: the token that the rows behind the last
+    verified one read, None where they read the guesses.
     """
 
     lm: LanguageModel
     vocabulary: int
-    window: int | None
     mask: int | None = None
 
     def wired(self, wiring: Wiring) -> CausalLm:

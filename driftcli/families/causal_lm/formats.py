@@ -22,7 +22,7 @@ def is_whole(names: Shapes) -> bool:
 
 
 def _is_causal_lm(config: Mapping[str, Json], shapes: Shapes) -> bool:
-    if not is_whole(shapes) or has(shapes, r"(^|^model\.)fc\.weight$|(^|\.)hidden_norm\.weight$|(^|\.)d2t$"):
+    if not is_whole(shapes) or has(shapes, r"(^|^model\.)fc\.weight$|(^|\.)hidden_norm\.weight$|(^|\.)d2t$|(^|\.)pre_projection\.weight$"):
         return False
     return str(config.get("model_type")) in known_types()
 
@@ -41,7 +41,7 @@ def known_types() -> frozenset[str]:
 
 def is_parallel(config: Mapping[str, Json]) -> bool:
     """Whether a language model was trained to draft all tokens in one pass over mask tokens (PARD)."""
-    return any(config.get(key) is not None for key in ("pard_token", "ptd_token_id")) or config.get("spd_type") == "pard"
+    return any(config.get(key) is not None for key in ("pard_token", "ptd_token_id")) or str(config.get("spd_type")).lower() == "pard"
 
 
 CAUSAL_LM: tuple[Format, ...] = (

@@ -24,10 +24,7 @@ def read_causal_lm(lm: LanguageModel, target: Target, mask: int | None = None) -
     mask: of one that drafts in parallel.
     """
     require_measurable(lm)
-    window = sliding_window(lm)
-    if mask is not None and window is not None:
-        raise FormatError(f"{lm.source.name}: drafts in parallel with layers that see {window} rows alone, expected all rows; not measured")
-    return CausalLm(lm, shared_vocabulary(target, lm), window, mask)
+    return CausalLm(lm, shared_vocabulary(target, lm), mask)
 
 
 def require_measurable(lm: LanguageModel) -> None:

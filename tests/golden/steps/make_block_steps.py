@@ -7,7 +7,8 @@ Run once, from the repository root, with transformers 5.19, speculators 0.9.0, z
 
 A file holds the logits of the guessing rows for blocks of as many rows as training had and of fewer, at every anchor: `rows.R` (anchor,
 guess, vocabulary), what corrects them following the text, and for DeepSpec's `own.R`, following the guesses. Of DFlash2 they are the
-log-probabilities of the candidates, and 0 for all others; z-lab's `own.R` holds the tokens that it drafts.
+log-probabilities of the candidates, and 0 for all others; z-lab's `own.R` holds the tokens that it drafts. Of a drafter with a confidence
+head it holds its logits too, `confidence.rows.R` and `confidence.own.R` (anchor, guess). Names behind the command write these cases alone.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ from tests.layouts import EMBEDDING, HEAD, VOCABULARY
 HERE = Path(__file__).parent / "block"
 ANCHORS = range(4, 10)
 SHORTER = 3  # rows of a block that drafts two tokens
-Rows = Callable[[Case, Tensor, Tensor, int, int], Tensor]
+Found = tuple[Tensor, Tensor | None]  # logits, and those of the confidence head
+Rows = Callable[[Case, Tensor, Tensor, int, int], Found]
 
 
 def among(candidates: Tensor, scores: Tensor) -> Tensor:
@@ -46,7 +48,7 @@ def among(candidates: Tensor, scores: Tensor) -> Tensor:
     return torch.zeros(*scores.shape[:-1], VOCABULARY).scatter(-1, candidates, scores.log_softmax(-1))
 
 
-def zlab(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int, *, own: bool = False) -> Tensor:
+def zlab(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int, *, own: bool = False) -> Found:
     """z-lab's class on one block; of DFlash2 row after row behind the text's token or, for `own`, the tokens of its own walk."""
     second = case.config["architectures"] == ["DFlash2DraftModel"]
     with tempfile.TemporaryDirectory() as folder:
@@ -59,17 +61,17 @@ def zlab(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int, *, ow
         position_ids=torch.arange(anchor + rows)[None], noise_embedding=EMBEDDING[block][None] * scale, target_hidden=streams[None, :anchor]
     )
     if own:
-        return model.propose(states[:, 1:], ids[anchor : anchor + 1], head, 0.0)[0][0]
+        return model.propose(states[:, 1:], ids[anchor : anchor + 1], head, 0.0)[0][0], None
     if not second:
-        return model.compute_logits(states[:, 1:], head)[0]
+        return model.compute_logits(states[:, 1:], head)[0], None
     found = []
     for row in range(1, rows):
         _, candidates, shares = model.propose(states[:, row : row + 1], ids[anchor + row - 1][None], head, 1.0)
         found.append(among(candidates[0, 0], shares[0, 0].log()))
-    return torch.stack(found)
+    return torch.stack(found), None
 
 
-def speculators(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int) -> Tensor:
+def speculators(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int) -> Found:
     """speculators' class on one block, which it cuts out of a text as in training."""
     kind = case.config["speculators_model_type"]
     made, built = MODELS[str(kind)]
@@ -96,14 +98,15 @@ def speculators(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int
     assert int(places.flatten()[0]) == anchor, places
     filled = not case.config.get("sample_from_anchor")
     found = logits[0, int(filled) : rows]
+    if kind == "dflash":
+        return found, None
+    before, read = ids[anchor : anchor + len(found)][None], hidden[:, int(filled) : rows]
     if kind == "dflash2":
-        before, states = ids[anchor : anchor + rows - 1][None], hidden[:, 1:rows]
-        candidates, scores = model.candidate_selector.select(found[None], states, before)
-        return among(candidates, scores)[0]
-    if kind == "dspark":
-        before = ids[anchor : anchor + len(found)][None]
-        found = found + model.markov_head.block_bias(prev_token_ids=before, hidden_states=hidden[:, int(filled) : rows])[0]
-    return found
+        return among(*model.candidate_selector.select(found[None], read, before))[0], None
+    found = found + model.markov_head.block_bias(prev_token_ids=before, hidden_states=read)[0]
+    if model.confidence_head is None:
+        return found, None
+    return found, model.confidence_head(torch.cat([read, model.markov_head.prev_embeddings(before)], dim=-1))[0]
 
 
 MODELS = {
@@ -113,7 +116,7 @@ MODELS = {
 }
 
 
-def deepspec(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int, *, own: bool = False) -> Tensor:
+def deepspec(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int, *, own: bool = False) -> Found:
     """DeepSpec's class on one block, corrected along the text or, for `own`, along its guesses."""
     with tempfile.TemporaryDirectory() as folder:
         model = Qwen3DSparkModel.from_pretrained(write(case, Path(folder)), attn_implementation="eager").eval()
@@ -128,30 +131,37 @@ def deepspec(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int, *
         is_causal=False,
     )
     scores = model.compute_logits(hidden)
+    text = ids[None, anchor : anchor + rows]
     if own or model.markov_head is None:
-        return model.sample_draft_tokens(scores, first_prev_token_ids=block[:, 0], temperature=0.0, hidden_states=hidden)[1][0]
-    text = ids[None, None, anchor : anchor + rows]
-    return model.markov_head.apply_block_logits(scores[:, None], token_ids=text, hidden_states=hidden[:, None])[0, 0]
+        tokens, found = model.sample_draft_tokens(scores, first_prev_token_ids=block[:, 0], temperature=0.0, hidden_states=hidden)
+        before = torch.cat([block[:, :1], tokens[:, :-1]], dim=1)
+    else:
+        before, found = text, model.markov_head.apply_block_logits(scores[:, None], token_ids=text[None], hidden_states=hidden[:, None])[0]
+    sure = model.predict_confidence_step(hidden, prev_token_ids=before)
+    return found[0], None if sure is None else sure[0]
 
 
 @torch.no_grad()
-def golden(case: Case, produced: Rows) -> dict[str, Tensor]:
-    """Logits by rows of a block."""
+def golden(case: Case, produced: Rows, name: str = "rows") -> dict[str, Tensor]:
+    """Logits by rows of a block, and those of the confidence head."""
     ids, streams = seeded_ids(), torch.cat([seeded_stream(boundary) for boundary in case.boundaries], dim=-1)
-    return {
-        f"rows.{rows}": torch.stack([produced(case, ids, streams, anchor, rows) for anchor in ANCHORS]).contiguous()
-        for rows in (ROWS, SHORTER)
-    }
+    steps = {}
+    for rows in (ROWS, SHORTER):
+        found = [produced(case, ids, streams, anchor, rows) for anchor in ANCHORS]
+        steps[f"{name}.{rows}"] = torch.stack([logits for logits, _ in found]).contiguous()
+        if sure := [one for _, one in found if one is not None]:
+            steps[f"confidence.{name}.{rows}"] = torch.stack(sure).contiguous()
+    return steps
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     HERE.mkdir(exist_ok=True)
-    for name, case in ((name, case) for name, case in CASES.items() if not sys.argv[1:] or name in sys.argv[1:]):
-        path = HERE / f"{name}.safetensors"
+    for name in sys.argv[1:] or CASES:
+        path, case = HERE / f"{name}.safetensors", CASES[name]
         producer = next(made for made in (zlab, deepspec, speculators) if name.startswith(made.__name__))
         steps = golden(case, producer)
         if producer is deepspec or name.startswith("zlab-dflash2"):
-            steps |= {key.replace("rows", "own"): found for key, found in golden(case, partial(producer, own=True)).items()}
+            steps |= golden(case, partial(producer, own=True), "own")
         save_file(steps, path)
         path.chmod(0o644)
