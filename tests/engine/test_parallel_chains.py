@@ -158,10 +158,13 @@ def test_regions_of_chains_and_of_their_controls_sum_to_one_and_are_cut_alike(na
     labels = trajectory().labels
     for depth in range(1, 5):
         for queries, fresh in ((drafted.forced[depth - 1], False), (drafted.control(depth), True)):
+            assert queries.masses is not None
             shares = shares_of(queries.masses, None, labels, drafted.ahead(queries, depth, fresh=fresh))
             total = sum(shares[region] for region in REGIONS if region in shares)
             torch.testing.assert_close(total, torch.ones_like(total))  # type: ignore[arg-type]
-    torch.testing.assert_close(drafted.control(1).masses.label, drafted.forced[0].masses.label)
+    control, first = drafted.control(1).masses, drafted.forced[0].masses
+    assert control is not None and first is not None
+    torch.testing.assert_close(control.label, first.label)
 
 
 def test_a_served_round_guesses_what_the_engine_does_in_one_step(target: LanguageModel, tmp_path: Path) -> None:

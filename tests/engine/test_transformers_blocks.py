@@ -48,7 +48,7 @@ def assistant() -> MuseGlimmerAssistantModel:
         mask_token_id=MASK,
         target_layer_ids=list(IDS),
     )
-    made = MuseGlimmerAssistantModel(config).eval()
+    made: MuseGlimmerAssistantModel = MuseGlimmerAssistantModel(config).eval()  # type: ignore[no-untyped-call]
     made.load_state_dict({RENAMED.get(name, name): tensor for name, tensor in CASES["zlab"].tensors.items()})
     return made
 
