@@ -140,6 +140,16 @@ class PairCard:
     target_positions: int | None = None
 
     @property
+    def copies(self) -> bool:
+        """Whether draft tokens are looked up in the text, and nothing is computed or was trained."""
+        return self.family == "lookup"
+
+    @property
+    def reads_tokens_alone(self) -> bool:
+        """Whether the drafter is handed none of the target's states."""
+        return self.family in ("causal-lm", "early-exit", "lookup")
+
+    @property
     def guesses_side_by_side(self) -> bool:
         """Whether all draft tokens of a round are guessed in one pass, none knowing the others."""
         field = self.record.get("guesses")
@@ -153,7 +163,7 @@ class PairCard:
     @property
     def attends(self) -> bool:
         """Whether the drafter has attention at all."""
-        return self.family != "feed-forward"
+        return self.family not in ("feed-forward", "lookup")
 
     @property
     def no_attention(self) -> str | None:
@@ -167,6 +177,12 @@ class PairCard:
         """Most tokens that a chain drafts, by the heads of a drafter that has one a token; None where one is run again and again."""
         field = self.record.get("heads") if self.family == "feed-forward" else None
         return field.value if field is not None and isinstance(field.value, int) else None
+
+    @property
+    def corrects_blocks(self) -> bool:
+        """Whether each token of a block is corrected by the one before it, as DSpark does."""
+        field = self.record.get("correction")
+        return self.guesses_side_by_side and field is not None and field.value != "none"
 
     @property
     def lengths_apart(self) -> bool:

@@ -66,10 +66,10 @@ TERMS: tuple[Term, ...] = (
     Term(
         "temperature by depth",
         "A number that divides the logit of what a drafter says of a draft token, so that products over a chain are right on average: "
-        "above 1 where it is too sure of itself, below 1 where it is too modest. Probability p becomes p^(1/t) / (p^(1/t) + (1-p)^(1/t)); "
-        "the draft tokens stay as they are. Depths are fitted one after the other by the least Brier score, much as DSpark's sequential "
-        "temperature scaling does, and judged on prompts that they were not fitted on. Rules that stop a chain at a fixed product need it; "
-        "no engine takes temperatures so far.",
+        "above 1 where what it says is too far from a half, below 1 where it is too near. Probability p becomes "
+        "p^(1/t) / (p^(1/t) + (1-p)^(1/t)); the draft tokens stay as they are. Depths are fitted one after the other by the least Brier "
+        "score, much as DSpark's sequential temperature scaling does, and judged on prompts that they were not fitted on. Rules that stop "
+        "a chain at a fixed product need it; no engine takes temperatures so far.",
         ("temperatures", "calibration", "calibrated", "temperature a depth", "sequential temperature scaling", "Platt scaling"),
     ),
     Term(
@@ -224,6 +224,21 @@ TERMS: tuple[Term, ...] = (
         "same place, and --out lies on a disk that both see. pipeline_parallel_size is refused for drafters that read the target's "
         "hidden states, which vLLM does not hand out of stages; data_parallel_size is refused, since it takes a process a replica.",
         ("engines", "vllm", "engine-args", "tensor parallel", "several GPUs", "several machines", "ray"),
+    ),
+    Term(
+        "lookup",
+        "`--drafter lookup` proposes what followed the last tokens of the text where they stood in it before, the longest run of 3 to 1 "
+        "of them (`lookup:1,3`): prompt lookup, vLLM's ngram. It runs no model, so it is the line above which a drafter must come. It has "
+        "no probabilities, no attention and no hidden state: nothing of these is told of it, and there is nothing that could drift. Where "
+        "it finds nothing it proposes nothing, and a round costs what it sent.",
+        ("prompt lookup", "ngram", "n-gram"),
+    ),
+    Term(
+        "early exit",
+        "`--drafter early-exit:4` drafts with the target's own first 4 layers, its final norm and its output head, which share every "
+        "weight with it (transformers' assistant_early_exit). It reads tokens and is measured as a causal language model is; only a "
+        "target that was trained for it drafts well so.",
+        ("early-exit", "self-speculation", "layer skip"),
     ),
     Term(
         "heal",

@@ -20,10 +20,10 @@ import pyarrow as pa
 import torch
 import torch.nn.functional as F
 
-from driftcli.engine.amounts import Line, Speed
+from driftcli.engine.amounts import FORCED_IS_FRESH, Line, Speed
 from driftcli.engine.load import own_seconds
-from driftcli.families.layout import LANGUAGE_MODELS
 from driftcli.loading.outline import Network, Outline, Shape
+from driftcli.target.in_process import CHUNK
 from driftcli.traces.schema import COLUMNS
 from driftcli.traces.writer import Columns, write_parquet
 
@@ -33,6 +33,7 @@ SMALL, NUMBERS = 200, 1 << 19  # small operations, and numbers of one pass, that
 LAYER, LINK, BLOCK, STEP = 380, 900, 430, 150  # small operations of a target's layer, a drafter's, a block's columns, and around a step
 PASSES = 9  # over the scores of a vocabulary, and over those of attention
 KEYS = 128  # that a query attends to, in a usual text
+BEHIND = 4 * CHUNK  # tokens of a long one that a chunk of it attends to (chosen by us)
 CPU = torch.device("cpu")
 ROWS = (500, 3000)  # of files that are timed
 
@@ -61,7 +62,7 @@ class _Machine:
     def products(self, shapes: Sequence[Shape], rows: int) -> float:
         """Seconds of these products for so many rows, one after the other: weights that fit a cache together are found there."""
         whole = sum(map(prod, shapes))
-        return sum(self._product(shape, rows, whole) * count for shape, count in Counter(shapes).items())
+        return sum(self._product(shape, rows, whole) * count for shape, count in Counter(shapes).items() if prod(shape))
 
     def attended(self, network: Network, batch: int) -> float:
         """Seconds in which a layer puts a row of each sequence to its cache and attends to it, keys and values for every query head."""
@@ -104,10 +105,23 @@ def checking(weights: int) -> float:
 
 
 @torch.inference_mode()
+def attended_pair(heads: int, keys: int, size: int, device: torch.device, dtype: torch.dtype) -> float:
+    """Seconds in which a layer attends from a token of a long text to one before it, by a chunk of it that follows some others."""
+    query, key = (torch.rand(1, count, rows, size, device=device).to(dtype) for count, rows in ((heads, CHUNK), (keys, BEHIND)))
+    seen = torch.ones(CHUNK, BEHIND, dtype=torch.bool, device=device)
+
+    def attend() -> None:
+        every = key.repeat_interleave(heads // keys, dim=1)
+        F.scaled_dot_product_attention(query, every, every, attn_mask=seen)
+
+    return own_seconds(attend, device) / (CHUNK * BEHIND)
+
+
+@torch.inference_mode()
 def calibrated(outline: Outline, device: torch.device, dtype: torch.dtype, batch: int) -> Speed:
     """The speed of a pair by its sizes, on a device in a dtype; batch: sequences that the target answers together."""
     machine, target, drafter = _Machine.timed(device, dtype), outline.target, outline.drafter
-    lm = outline.card.family in LANGUAGE_MODELS
+    lm = outline.card.family in (*FORCED_IS_FRESH, "pard")
     link = _step(machine, drafter, machine.line((*drafter.products, drafter.head)), LINK)
     fresh = machine.line((*drafter.products, *drafter.first, drafter.head))
     rows, file = _writing(machine)
@@ -118,6 +132,7 @@ def calibrated(outline: Outline, device: torch.device, dtype: torch.dtype, batch
         link=_decoding(machine, drafter, batch) if lm else link,
         rows=rows,
         file=file,
+        pair=target.layers * attended_pair(target.heads, target.keys, target.size, device, dtype),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 from driftcli.sources.files import Json
 
 Shapes = Mapping[str, tuple[int, ...]]
-Family = Literal["eagle3", "eagle", "peagle", "mtp", "block", "assistant", "feed-forward", "causal-lm", "pard"]
+Family = Literal["eagle3", "eagle", "peagle", "mtp", "block", "assistant", "feed-forward", "causal-lm", "pard"]  # that have files
 LANGUAGE_MODELS = ("causal-lm", "pard")  # families whose drafters are whole models
 Producer = Literal[
     "SafeAILab", "SpecForge", "speculators", "ModelOpt", "NeMo", "SpecDrift", "DeepSpec", "AWS", "z-lab", "transformers", "FasterDecoding",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from driftcli.conditions import Wiring
+from driftcli.domain import Sourced
 from driftcli.errors import FormatError
 from driftcli.families.record import Record
+from driftcli.sources.checkpoint import Checkpoint
 
 MASK_KEYS = ("mask_token_id", "dspark_noise_token_id", "pard_token", "ptd_token_id")  # in the order in which vLLM looks
 
@@ -23,3 +26,14 @@ def mask_token(places: Sequence[Record], vocabulary: int) -> int:
         raise place.wrong(key, value, f"a token of the target's {vocabulary}")
     place.note("mask_token", value, f"config:{place.inside}{key}")
     return value
+
+
+def parallel_mask(checkpoint: Checkpoint, rows: int) -> tuple[int, dict[str, Sourced]]:
+    """The mask of a language model that drafts in parallel, one of so many tokens, and its field in the record."""
+    record = Record(checkpoint.source.name, checkpoint.config)
+    return mask_token((record,), rows), record.fields
+
+
+def other_masks(mask: int, tokens: Sequence[int]) -> tuple[Wiring, ...]:
+    """The tokens that a mask may have been instead, as wirings."""
+    return tuple(Wiring(mask=token) for token in tokens if token != mask)

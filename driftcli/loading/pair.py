@@ -10,9 +10,8 @@ from typing import TypeAlias
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from driftcli.conditions import Wiring
 from driftcli.domain import ModelCard, PairCard, Sourced, System
-from driftcli.errors import FormatError, SourceError, UsageError
+from driftcli.errors import FormatError, PairError, SourceError, UsageError
 from driftcli.families.assistant.declaration import AssistantDeclaration, declare_assistant
 from driftcli.families.assistant.drafter import Assistant
 from driftcli.families.assistant.loading import read_assistant
@@ -22,6 +21,7 @@ from driftcli.families.block.declaration import BlockDeclaration, declare_block
 from driftcli.families.block.drafter import Block
 from driftcli.families.block.loading import read_block
 from driftcli.families.block.scan import pitfalls as block_pitfalls
+from driftcli.families.block.scan import selected
 from driftcli.families.carried import carried
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.families.causal_lm.loading import read_causal_lm, sliding_window
@@ -31,13 +31,16 @@ from driftcli.families.eagle.eagle1 import Eagle
 from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.eagle.loading import read_eagle
 from driftcli.families.eagle.pitfalls import pitfalls
+from driftcli.families.early_exit.cut import cut
+from driftcli.families.early_exit.early_exit import EarlyExit
 from driftcli.families.feed_forward.declaration import FeedForwardDeclaration, declare_feed_forward
 from driftcli.families.feed_forward.drafter import FeedForward
 from driftcli.families.feed_forward.loading import read_feed_forward
 from driftcli.families.feed_forward.scan import left_open as open_of_heads
 from driftcli.families.formats import FORMATS, open_drafter
 from driftcli.families.layout import LANGUAGE_MODELS, Format
-from driftcli.families.mask_token import mask_token
+from driftcli.families.lookup.lookup import COPIES, Lookup
+from driftcli.families.mask_token import other_masks, parallel_mask
 from driftcli.families.mtp.alternatives import alternatives as other_wirings
 from driftcli.families.mtp.declaration import MtpDeclaration, declare_mtp
 from driftcli.families.mtp.head import Mtp, MtpModules
@@ -45,7 +48,7 @@ from driftcli.families.mtp.kinds import OWN_HEAD
 from driftcli.families.mtp.loading import read_mtp
 from driftcli.families.mtp.names import mtp_tensors
 from driftcli.families.mtp.scan import left_open
-from driftcli.families.record import Record
+from driftcli.families.without_files import without_files
 from driftcli.printable import counted_names, masked
 from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, tensor_names
@@ -61,7 +64,7 @@ ONE_PASS = "it guesses a block of tokens in one pass and feeds no state of its o
 NO_STATE = "a causal language model feeds no state to its next step, so on the target's tokens chain and control are one computation"
 
 
-Drafter: TypeAlias = Eagle3 | Eagle | Mtp | MtpModules | Block | Assistant | FeedForward | CausalLm
+Drafter: TypeAlias = Eagle3 | Eagle | Mtp | MtpModules | Block | Assistant | FeedForward | CausalLm | Lookup
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class LoadedPair:
 
 def streams_of(drafter: Drafter) -> tuple[int, ...]:
     """Boundaries of the target's streams that a drafter as it is wired needs, those that the target's keys are made of too."""
-    if isinstance(drafter, CausalLm):
+    if isinstance(drafter, CausalLm | Lookup):
         return ()
     return drafter.read if isinstance(drafter, Assistant) else drafter.boundaries
 
@@ -143,6 +146,9 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
     remote_code = loading.remote_code
     if drafter_name == OWN_HEAD:
         return _with_own_head(resolve(target_name, remote_code=remote_code), loading, reading)
+    if own := without_files(drafter_name, reading):
+        source = resolve(target_name, remote_code=remote_code)
+        return _with_lookup(own, source, loading) if isinstance(own, Lookup) else _with_exit(own, source, loading)
     opened = open_drafter(resolve(drafter_name, remote_code=remote_code))
     if isinstance(opened, Unread):
         raise FormatError(opened.refusal)
@@ -156,10 +162,7 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
         declare(checkpoint, format, facts)
     target = loading.target(source)
     if format.family in LANGUAGE_MODELS:
-        if reading is not None:
-            raise UsageError(
-                f"--reading {reading}: {drafter_name} is a causal language model, which every system computes alike; leave it out"
-            )
+        require_no_reading(reading, f"{drafter_name} is a causal language model, which every system computes alike; leave it out")
         return _with_language_model(target, checkpoint, format, loading)
     declaration = declare(checkpoint, format, target.facts)
     drafter, record = read_eagle(declaration, target, reading)
@@ -194,6 +197,54 @@ def _of_family(
     return None
 
 
+def require_no_reading(reading: System | None, why: str) -> None:
+    """Raise UsageError where a way to compute a step is asked for of a drafter that has one alone."""
+    if reading is not None:
+        raise UsageError(f"--reading {reading}: {why}")
+
+
+def _with_lookup(lookup: Lookup, source: Source, loading: Loading) -> LoadedPair:
+    """A target and the texts themselves."""
+    require_no_head(source)
+    target = loading.target(source)
+    card = PairCard(
+        target=_card(source, target.config.model_type),
+        drafter=lookup.card,
+        family="lookup",
+        record=lookup.record,
+        token_offset=0,
+        no_recursion=COPIES,
+        notes=(*_unread(target), *_dated(target)),
+        rendering=rendering_facts(target.tokenizer),
+        target_positions=target.facts.positions,
+    )
+    return LoadedPair(target, lookup, card)
+
+
+def _with_exit(exit: EarlyExit, source: Source, loading: Loading) -> LoadedPair:
+    """A target whose first layers draft."""
+    require_no_head(source)
+    exit.check(source.name, read_facts(source).layers)  # before the weights are read
+    if loading.vllm is not None:
+        raise PairError(f"--drafter {exit.name}: the layers are the target's own, which vLLM holds; use --engine transformers")
+    target = loading.model(source)
+    exit.check(source.name, len(target.layers))
+    drafter = read_causal_lm(cut(target, exit), target)
+    one = _card(source, target.config.model_type)
+    card = PairCard(
+        target=one,
+        drafter=exit.card(one),
+        family="early-exit",
+        record={**exit.record(len(target.layers)), "vocabulary": Sourced(drafter.vocabulary, "tokenizer")},
+        token_offset=0,
+        no_recursion=NO_STATE,
+        notes=(*_unread(target), *_dated(target)),
+        rendering=rendering_facts(target.tokenizer),
+        target_positions=target.facts.positions,
+    )
+    return LoadedPair(target, drafter, card)
+
+
 def _with_language_model(target: Target, checkpoint: Checkpoint, format: Format, loading: Loading) -> LoadedPair:
     lm = loading.model(checkpoint.source)
     parallel = format.family == "pard"
@@ -212,22 +263,11 @@ def _with_language_model(target: Target, checkpoint: Checkpoint, format: Format,
         token_offset=0,
         no_recursion=ONE_PASS if parallel else NO_STATE,
         notes=(*_unread(target), *_unread(lm), *_dated(target)),
-        alternatives=other_masks(mask, target.tokenizer) if mask is not None else (),
+        alternatives=other_masks(mask, special_ids(target.tokenizer)) if mask is not None else (),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
     )
     return LoadedPair(target, drafter, card)
-
-
-def parallel_mask(checkpoint: Checkpoint, rows: int) -> tuple[int, dict[str, Sourced]]:
-    """The mask of a language model that drafts in parallel, one of so many tokens, and its field in the record."""
-    record = Record(checkpoint.source.name, checkpoint.config)
-    return mask_token((record,), rows), record.fields
-
-
-def other_masks(mask: int, tokenizer: PreTrainedTokenizerBase) -> tuple[Wiring, ...]:
-    """What its mask may have been instead."""
-    return tuple(Wiring(mask=token) for token in special_ids(tokenizer) if token != mask)
 
 
 def _with_own_head(source: Source, loading: Loading, reading: System | None) -> LoadedPair:
@@ -273,18 +313,12 @@ def _with_block(d: BlockDeclaration, source: Source, loading: Loading, reading: 
         token_offset=0,
         no_recursion=ONE_PASS,
         readings=d.differences(reading),
-        notes=(*_selected(d), *block_pitfalls(d), *_unread(target), *_dated(target)),
-        alternatives=block_wirings(d, reading, special_ids(target.tokenizer)),
+        notes=(*selected(d), *block_pitfalls(d), *_unread(target), *_dated(target)),
+        alternatives=block_wirings(d, reading, special_ids(target.tokenizer), record),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
     )
     return LoadedPair(target, drafter, card)
-
-
-def _selected(d: BlockDeclaration) -> tuple[str, ...]:
-    """Over what a selector's probabilities are."""
-    said = f"draft probabilities are its selector's, over the {d.candidates} candidates of a row; any other token has none"
-    return (said,) if d.candidates else ()
 
 
 def _with_assistant(d: AssistantDeclaration, source: Source, loading: Loading, reading: System | None) -> LoadedPair:

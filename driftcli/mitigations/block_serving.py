@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from driftcli.conditions import worded
 from driftcli.domain import PairCard
 from driftcli.mitigations.serving import NO_SWITCH, Engine, draft_length, wiring
+from driftcli.mitigations.unfiled_serving import unfiled_length
 
 IN_CONFIG = "in the drafter's config.json"
 NOT_SERVED = f"{NO_SWITCH}: not known to serve drafters in one pass"
@@ -32,6 +33,8 @@ HEADLESS = f"{NO_SWITCH}: not known to serve heads without attention"
 
 def length_typed(drafts: int, pair: PairCard) -> dict[Engine, str]:
     """Rounds of `drafts` proposals, as an engine is told them for this pair's drafter."""
+    if (unfiled := unfiled_length(drafts, pair)) is not None:
+        return unfiled
     if pair.family == "feed-forward":
         return {"vllm": OLDER.format(json.dumps({"num_speculative_tokens": drafts})[1:-1]), **dict.fromkeys(OTHERS, HEADLESS)}
     if not pair.guesses_side_by_side:
@@ -49,7 +52,8 @@ LINES = {
     "seen": "dflash_config.causal, or is_causal, for {} attention in the drafter's config.json",
     "window": "layer_types, sliding_window and use_sliding_window for a window that is {}, in the drafter's config.json",
     "slots": "sample_from_anchor for rows that guess {}, in the drafter's config.json",
-    "rope": "rope_theta and rope_parameters in the drafter's config.json: {}",
+    "embedding": "embed_tokens left out of the drafter's weights: vLLM then shares {}",
+    "head": "lm_head left out of the drafter's weights: vLLM then shares {}",
 }
 
 
@@ -61,6 +65,13 @@ def _layer_ids(value: object) -> str:
     assert isinstance(value, tuple)
     ids = json.dumps({"target_layer_ids": [boundary - 1 for boundary in value]})[1:-1]
     return f"{ids} in dflash_config, or {json.dumps({'aux_hidden_state_layer_ids': list(value)})[1:-1]} in speculators' layout, {IN_CONFIG}"
+
+
+ROPES = {"default": "rope_theta 10000", "Qwen3": "rope_theta 1000000", "target's": "the rope_parameters of the target's"}
+
+
+def _rope(value: object) -> str:
+    return f"{ROPES[str(value)]} {IN_CONFIG}"
 
 
 def _rotation(value: object) -> str:
@@ -77,6 +88,6 @@ def parallel_wiring(changes: Mapping[str, object]) -> dict[Engine, str]:
 
 def block_wiring(changes: Mapping[str, object]) -> dict[Engine, str]:
     """What to write into a block drafter's config, given `Wiring.changes`."""
-    made = {"capture": _layer_ids, "rotation": _rotation, **{name: _of(line) for name, line in LINES.items()}}
+    made = {"capture": _layer_ids, "rotation": _rotation, "rope": _rope, **{name: _of(line) for name, line in LINES.items()}}
     text = "; ".join(made[name](value) for name, value in changes.items())
     return {"vllm": text, "sglang": text, "tensorrt-llm": NOT_SERVED, "transformers": NOT_SERVED}

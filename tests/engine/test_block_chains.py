@@ -126,7 +126,7 @@ def test_blocks_of_every_anchor_equal_the_producers_class(
     assert off(found, golden[f"rows.{rows}"]) < TOLERANCE
 
 
-CONFIDENT = ("deepspec-vanilla", "deepspec-gated", "deepspec-rnn", "deepspec-output-confidence", "speculators-dspark-confident")
+CONFIDENT = ("deepspec-vanilla", "deepspec-gated", "deepspec-rnn", "deepspec-output-confidence", "speculators-dspark-filled-confident")
 
 
 def told(queries: Sequence[Queries]) -> Tensor:
@@ -196,7 +196,7 @@ def test_a_selector_walks_as_its_producer_does_and_drafts_candidates_alone(name:
         ("speculators-dflash2", lambda block: replace(block, correction=replace(block.correction, before=block.correction.after))),
         ("zlab", lambda block: replace(block, layers=tuple(replace(one, causal=True) for one in block.layers))),
         ("zlab", lambda block: replace(block, block_size=4)),
-        ("zlab", lambda block: replace(block, mask=block.embedding[3])),
+        ("zlab", lambda block: replace(block, mask=3)),
         ("zlab", lambda block: replace(block, fusion=block.fusion.roll(WIDTH, dims=1))),
         ("zlab", lambda block: block.wired(Wiring(rotation="pairs"))),
         ("zlab-causal", lambda block: replace(block, layers=tuple(replace(one, causal=False) for one in block.layers))),

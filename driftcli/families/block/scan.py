@@ -89,3 +89,9 @@ def _traps(d: BlockDeclaration) -> Iterator[str]:
             yield "trained on streams in another order, or on another side of the final norm, than servers hand out"
     if isinstance(trained, Reading) and SLIDING in str(d.head.layers.get("layer_types")) and not any(trained.windows.value):
         yield "layers slide by layer_types, but without use_sliding_window no window is left: trained without one, refused by vLLM"
+
+
+def selected(d: BlockDeclaration) -> tuple[str, ...]:
+    """Over what a selector's probabilities are."""
+    said = f"draft probabilities are its selector's, over the {d.candidates} candidates of a row; any other token has none"
+    return (said,) if d.candidates else ()
