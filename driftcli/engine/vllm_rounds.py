@@ -33,15 +33,17 @@ from driftcli.target.aside import prints_aside
 TURNS, WARM, ROUNDS = 12, 4, 16  # turns, and of each the rounds before the timed ones and those that are timed (chosen by us)
 FEW = 4  # different tokens of a text that a lookup drafts on (chosen by us)
 SHARE = 0.9  # of a GPU's memory that all engines take together, as vLLM takes for one
-METHODS = {
-    "eagle3": "eagle3",
-    "eagle": "eagle",
-    "mtp": "mtp",
-    "block": "dflash",
-    "assistant": "mtp",
-    "causal-lm": "draft_model",
-    "lookup": "ngram",
-}  # vLLM's names of families
+METHODS: Mapping[str, Mapping[str, object]] = {  # how vLLM is told a family
+    "eagle3": {"method": "eagle3"},
+    "eagle": {"method": "eagle"},
+    "peagle": {"method": "eagle3", "parallel_drafting": True},
+    "mtp": {"method": "mtp"},
+    "block": {"method": "dflash"},
+    "assistant": {"method": "mtp"},
+    "causal-lm": {"method": "draft_model"},
+    "lookup": {"method": "ngram"},
+    "pard": {"method": "draft_model", "parallel_drafting": True},
+}
 OURS = ("model", "speculative_config", "max_model_len", "max_num_seqs", "dtype", "enable_prefix_caching", "disable_log_stats")
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engines in this process: no other can be held beside them
@@ -108,7 +110,7 @@ def _speculation(asked: Asked) -> dict[str, object]:
         raise RunError(opened.refusal)
     if (method := METHODS.get(opened[1].family)) is None:
         raise RunError(f"{asked.drafter}: vLLM 0.33 has no class for {opened[1].name}, expected a drafter that it serves; give --costs")
-    return {"method": method, "model": str(source.folder)}
+    return {**method, "model": str(source.folder)}
 
 
 def _unfiled(drafter: Lookup | EarlyExit) -> dict[str, object]:

@@ -18,10 +18,13 @@ PROBE_STRINGS = (
 )
 
 
-def read_causal_lm(lm: LanguageModel, target: Target) -> CausalLm:
-    """The drafter that a language model is; raises FormatError for attention that nobody can look into, PairError for another tokenizer."""
+def read_causal_lm(lm: LanguageModel, target: Target, mask: int | None = None) -> CausalLm:
+    """The drafter that a language model is; raises FormatError for attention that nobody can look into, PairError for another tokenizer.
+
+    mask: of one that drafts in parallel.
+    """
     require_measurable(lm)
-    return CausalLm(lm, shared_vocabulary(target, lm))
+    return CausalLm(lm, shared_vocabulary(target, lm), mask)
 
 
 def require_measurable(lm: LanguageModel) -> None:
