@@ -37,7 +37,15 @@ LAYERS = (  # each imports from its own and from those before it
     {"driftcli.families"},
     {"driftcli.loading", "driftcli.traces", "probes"},
     {"driftcli.comparison"},
-    {"driftcli.engine", "driftcli.training", "driftcli.mitigations", "driftcli.report", "driftcli.inspection", "driftcli.gate", "driftcli.served"},
+    {
+        "driftcli.engine",
+        "driftcli.training",
+        "driftcli.mitigations",
+        "driftcli.report",
+        "driftcli.inspection",
+        "driftcli.gate",
+        "driftcli.served",
+    },
     {"driftcli.testing"},
     {"driftcli.cli", "driftcli.opened", "driftcli.__main__"},
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -105,7 +105,9 @@ def draft_lm_chains(
     asked = torch.arange(first, rows, device=ids.device)
     tail = tail_keys(asked, torch.empty(len(asked), 0, dtype=torch.long, device=ids.device), tail_length(settings.depth))
     with measuring(drafter, Measurement(label_columns(labels, 0), tail, rows, first)) as seen:
-        out = drafter.lm.model(ids[None, :rows], use_cache=True, logits_to_keep=rows - first, **drafter.lm.continuing(cache))
+        out = drafter.lm.model(
+            drafter.tokens.fed[ids[None, :rows]], use_cache=True, logits_to_keep=rows - first, **drafter.lm.continuing(cache)
+        )
     fresh = Queries(_guess(drafter, out.logits[0] / trajectory.temperature, ids[first + 1 :]), Masses.joined(seen.layers, dim=0))
     places = torch.arange(n_anchors, device=ids.device)
     forced = [fresh.pick(places + depth) for depth in range(settings.depth)]
@@ -150,7 +152,7 @@ def _free(behind: _Behind, start: Queries, anchors: Tensor, depth: int) -> list[
         mask = torch.zeros(visible.shape, dtype=drafter.lm.head.dtype, device=ids.device).masked_fill(~visible, lowest)
         with measuring(drafter, Measurement(columns, tail_keys(anchors, own, tail_length(depth)), rows, 0)) as seen:
             out = drafter.lm.model(
-                found[-1].guesses.drafted[None],
+                drafter.tokens.fed[found[-1].guesses.drafted[None]],
                 attention_mask=mask[None, None],
                 position_ids=(anchors + step)[None],
                 use_cache=True,
@@ -162,5 +164,7 @@ def _free(behind: _Behind, start: Queries, anchors: Tensor, depth: int) -> list[
 
 
 def _guess(drafter: CausalLm, logits: Tensor, wanted: Tensor) -> Guesses:
-    scores = logits[:, : drafter.vocabulary].to(wanted.device).float()
-    return Guesses.of(scores, wanted.masked_fill(wanted >= drafter.vocabulary, -1))
+    """Guesses as target ids, by logits (query, drafter rows). wanted: target ids, which the drafter may lack."""
+    words = drafter.tokens.vocabulary
+    guesses = Guesses.of(drafter.tokens.scores(logits.to(wanted.device)).float(), words.to_draft[wanted])
+    return replace(guesses, drafted=words.to_target[guesses.drafted])

@@ -143,7 +143,7 @@ class ServedLm:
     token_offset = 0
 
     def __init__(self, drafter: CausalLm) -> None:
-        self._cached, self._vocabulary, self._rows = LmCache(drafter.lm), drafter.vocabulary, 0
+        self._cached, self._tokens, self._rows = LmCache(drafter.lm), drafter.tokens, 0
 
     @torch.inference_mode()
     def read(self, tokens: Tensor, streams: Mapping[int, Tensor]) -> Tensor:
@@ -167,7 +167,8 @@ class ServedLm:
         self._cached.repeat(size)
 
     def _guess(self, tokens: Tensor) -> Tensor:
-        return self._cached.read(tokens.to(self._cached.lm.device), 1)[:, 0, : self._vocabulary].argmax(-1)
+        logits = self._cached.read(self._tokens.fed[tokens.to(self._cached.lm.device)], 1)[:, 0]
+        return self._tokens.vocabulary.to_target[self._tokens.scores(logits).argmax(-1)]
 
 
 class ServedHead:

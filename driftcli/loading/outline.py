@@ -18,6 +18,8 @@ from driftcli.domain import ModelCard, PairCard, Sourced, System
 from driftcli.errors import FormatError, SourceError, UsageError
 from driftcli.families.block.alternatives import alternatives as block_wirings
 from driftcli.families.block.declaration import BlockDeclaration, declare_block
+from driftcli.families.causal_lm.loading import token_record, words
+from driftcli.families.causal_lm.tokens import shared_tokens
 from driftcli.families.eagle.alternatives import alternatives
 from driftcli.families.eagle.declaration import Declaration, declare
 from driftcli.families.formats import open_drafter
@@ -180,7 +182,8 @@ def _with_mtp(d: MtpDeclaration, source: Source, *, remote_code: bool, reading: 
 def _with_language_model(source: Source, checkpoint: Checkpoint, *, remote_code: bool) -> Outline:
     model = outline_language_model(source, remote_code=remote_code)
     drafting = outline_language_model(checkpoint.source, remote_code=remote_code)
-    told = _Told("causal-lm", {"format": Sourced("causal language model", "tensor")}, {}, (), NO_STATE)
+    shared = shared_tokens(words(model), words(drafting))
+    told = _Told("causal-lm", {"format": Sourced("causal language model", "tensor"), **token_record(shared)}, {}, (), NO_STATE)
     return Outline(model, _of_model(model), _of_model(drafting), _card(model, checkpoint, told), 0)
 
 

@@ -18,7 +18,7 @@ from driftcli.families.block.loading import read_block
 from driftcli.families.block.scan import pitfalls as block_pitfalls
 from driftcli.families.carried import carried
 from driftcli.families.causal_lm.drafter import CausalLm
-from driftcli.families.causal_lm.loading import read_causal_lm
+from driftcli.families.causal_lm.loading import read_causal_lm, token_notes, token_record
 from driftcli.families.eagle.alternatives import alternatives
 from driftcli.families.eagle.declaration import declare
 from driftcli.families.eagle.eagle1 import Eagle
@@ -161,20 +161,21 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
 
 def _with_language_model(target: Target, checkpoint: Checkpoint, loading: Loading) -> LoadedPair:
     lm = loading.model(checkpoint.source)
-    drafter = read_causal_lm(lm, target)
+    drafter, shared = read_causal_lm(lm, target)
     slides = f"free chains are left out where the text outgrows the drafter's sliding window of {drafter.window}"
+    left_out = () if drafter.window is None else (slides,)
     card = PairCard(
         target=_card(target.source, target.config.model_type),
         drafter=_card(checkpoint.source, str(checkpoint.config.get("model_type", "not named"))),
         family="causal-lm",
         record={
             "format": Sourced("causal language model", "tensor"),
-            "vocabulary": Sourced(drafter.vocabulary, "tokenizer"),
+            **token_record(shared),
             "window": Sourced(drafter.window, "config:sliding_window, layer_types"),
         },
         token_offset=0,
         no_recursion=NO_STATE,
-        notes=(*(() if drafter.window is None else (slides,)), *_unread(target), *_unread(lm), *_dated(target)),
+        notes=(*token_notes(shared, target, lm), *left_out, *_unread(target), *_unread(lm), *_dated(target)),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
     )

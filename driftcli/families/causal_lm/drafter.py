@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from driftcli.families.causal_lm.tokens import Tokens
 from driftcli.target.language_model import LanguageModel
 
 
@@ -13,10 +14,10 @@ from driftcli.target.language_model import LanguageModel
 class CausalLm:
     """A drafting language model.
 
-    vocabulary: tokens it shares with the target; padding rows beyond them are never proposed. window: keys that its sliding-window layers
-    see, None where every layer sees all.
+    tokens: what it may propose of the target's, and what it is handed. window: keys that its sliding-window layers see, None where every
+    layer sees all.
     """
 
     lm: LanguageModel
-    vocabulary: int
+    tokens: Tokens
     window: int | None
