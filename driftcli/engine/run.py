@@ -22,7 +22,7 @@ from driftcli.durations import told
 from driftcli.engine.agenda import Agenda, on
 from driftcli.engine.budget import Budgeted, left_out
 from driftcli.engine.cells import Work
-from driftcli.engine.left_out import cramped, on_some, untold
+from driftcli.engine.left_out import cramped, lacked, on_some, untold
 from driftcli.engine.measuring import Measuring, Progress, now, plain
 from driftcli.engine.processes import ALONE, Processes
 from driftcli.engine.room import Room
@@ -79,7 +79,9 @@ class Job:
         cut = [line for probe in self.battery if isinstance(probe, Cutting) for line in probe.left_out(self.pair.card, self.spec)]
         if self.budget is not None:
             cut += left_out(self.budget, self.agenda.asked())
-        return [*cut, *on_some(self.conditions(), len(self.prompts)), *untold(self.pair), *cramped(self.pair, self.prompts, self.spec)]
+        cut += on_some(self.conditions(), len(self.prompts))
+        cut += cramped(self.pair, self.prompts, self.spec)  # refuses tokens beyond the target's, before any are looked up
+        return [*cut, *untold(self.pair), *lacked(self.pair, self.prompts)]
 
     def begun(self) -> dict[str, Plain]:
         """The manifest of the run as it begins, but for the facts of the day."""

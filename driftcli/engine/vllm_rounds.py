@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from driftcli.errors import RunError, UsageError
+from driftcli.families.causal_lm.tokens import one_table
 from driftcli.families.formats import open_drafter
 from driftcli.families.mtp.kinds import OWN_HEAD
 from driftcli.scanned import Unread
@@ -87,7 +88,9 @@ def _speculation(asked: Asked) -> dict[str, object]:
     opened = open_drafter(source)
     if isinstance(opened, Unread):
         raise RunError(opened.refusal)
-    return {"method": METHODS[opened[1].family], "model": str(source.folder)}
+    told = {"method": METHODS[opened[1].family], "model": str(source.folder)}
+    other = opened[1].family == "causal-lm" and not one_table(resolve(asked.target, remote_code=asked.remote_code), source)
+    return {**told, "use_heterogeneous_vocab": True} if other else told
 
 
 def _vllm() -> Any:

@@ -12,10 +12,14 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from driftcli.conditions import DraftSettings
 from driftcli.engine.drafted import Drafted
+from driftcli.engine.left_out import lacked
 from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.serving import ServedLm
+from driftcli.engine.texts import foreseen
 from driftcli.families.causal_lm.drafter import CausalLm
+from driftcli.families.causal_lm.tokens import one_table
 from driftcli.loading.pair import LoadedPair, load_pair
+from driftcli.sources.files import Source
 from tests.families.causal_lm.tokenizers import bytewise
 from tests.tiny import SPECIALS, prompts, tokenizer, trajectories
 
@@ -161,3 +165,24 @@ def test_what_the_target_makes_of_padding_is_handed_on_as_unknown(models: Path, 
         found = draft_lm_chains(pair.drafter, text, DraftSettings(depth=DEPTH), DEPTH, free=False)
         wanted = text.ids[text.prompt_length + 1 :][: found.n_anchors]
         assert torch.equal(found.forced[0].guesses.wanted_prob.isnan(), wanted >= len(tokenizer()))
+
+
+def test_what_the_drafter_lacks_of_the_prompts_is_counted_over_their_tokens(models: Path, tmp_path: Path) -> None:
+    pair = load_pair(str(models / "target"), str(write_other(tmp_path / "other")), CPU, "float32")
+    asked = prompts(2)
+    ids = [token for prompt in asked for token in foreseen(pair.target.tokenizer, prompt).ids]
+    lacks = [token for token in ids if tokenizer().convert_ids_to_tokens(token) in ("<s>", "<|user|>", "<|bot|>")]
+    (line,) = lacked(pair, asked)
+    said = f"{len(lacks) / len(ids):.1%} of the prompts' tokens are </s> to the drafter, which lacks them: '<s>', '<|user|>', '<|bot|>'"
+    assert line == said
+
+
+def test_nothing_is_said_of_lacking_where_there_is_one_tokenizer(pair: Callable[[str], LoadedPair]) -> None:
+    assert lacked(pair("lm"), prompts(2)) == []
+
+
+def test_whether_two_models_have_one_table_of_tokens_is_told_by_their_files(models: Path, tmp_path: Path) -> None:
+    other = Source("other", write_other(tmp_path / "other"))
+    target = Source("target", models / "target")
+    assert one_table(target, Source("lm", models / "lm"))
+    assert not one_table(target, other)

@@ -37,14 +37,12 @@ def token_notes(shared: Shared, target: Target, drafter: LanguageModel) -> tuple
     if shared.same:
         cut = f"{drafter.source.name}: its tokenizer has the target's tokens and cuts texts otherwise; it reads the target's own cut"
         return () if shared.cut_alike else (cut,)
-    unknown = drafter.tokenizer.convert_ids_to_tokens(shared.unknown) if shared.unknown is not None else "nothing"
     return (
-        f"{drafter.source.name}: another tokenizer than the target's, with {len(shared.pairs)} of its {shared.known} tokens; they are "
-        f"mapped {ONE_BY_ONE} does (vLLM 0.33): the drafter reads the target's own cut of the text, {unknown} for tokens that it lacks, "
-        "and proposes shared tokens alone",
-        f"{target.source.name} and {drafter.source.name} elsewhere: vLLM without use_heterogeneous_vocab refuses vocabularies of two sizes "
-        "and takes one id for the other in those of one size; transformers translates the text between the two tokenizers when it decodes "
-        "greedily; llama.cpp refuses the pair",
+        f"{drafter.source.name}: another tokenizer than the target's, measured by vLLM's rule for two (use_heterogeneous_vocab, 0.33): "
+        "tokens are mapped one by one, so the drafter reads the target's own cut of the text and proposes only tokens that both have",
+        f"{target.source.name} and {drafter.source.name} elsewhere: vLLM without that setting refuses vocabularies of two sizes and takes "
+        "ids as they are in those of one; transformers decodes greedily by translating the text from one tokenizer to the other; llama.cpp "
+        "refuses the pair",
     )
 
 

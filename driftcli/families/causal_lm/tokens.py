@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from driftcli.errors import PairError
 from driftcli.families.vocabulary import DraftVocabulary
+from driftcli.sources.files import Source
 
 SPACES = ("\u0120", "\u2581")  # signs of a leading space in byte-level BPE and in SentencePiece
 ALSO_CUT = (
@@ -95,6 +96,12 @@ def shared_tokens(target: Words, drafter: Words) -> Shared:
     alike = same and all(_cut(target.tokenizer, text) == _cut(drafter.tokenizer, text) for text in ALSO_CUT)
     lacks = len(pairs) < target.rows
     return Shared(pairs, same, alike, _unknown(drafter) if lacks else None, len(ours))
+
+
+def one_table(target: Source, drafter: Source) -> bool:
+    """Whether two models' tokenizers have the same tokens under the same ids, without a look at their weights."""
+    ours, theirs = (AutoTokenizer.from_pretrained(one.folder).get_vocab() for one in (target, drafter))
+    return bool(ours == theirs)
 
 
 def _by_text(target: PreTrainedTokenizerBase, drafter: PreTrainedTokenizerBase) -> dict[int, int]:
