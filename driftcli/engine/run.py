@@ -31,6 +31,7 @@ from driftcli.families.quantisation import quantisation
 from driftcli.loading.pair import LoadedPair
 from driftcli.probe import Cutting, Probe, Rounds, Search
 from driftcli.sources.checkpoint import open_checkpoint
+from driftcli.target.target import Target
 from driftcli.texts.pieces import piece_columns
 from driftcli.texts.prompts import content_hash
 from driftcli.traces.reader import Run
@@ -164,9 +165,17 @@ def _facts(job: Job) -> dict[str, Plain]:
         "notes": [*card.notes, *job.left_out],
         "dropped": _dropped(job),
         "asked": job.asked,
-        "target_quantisation": None if (scheme := quantisation(open_checkpoint(target.source))) is None else str(scheme.value),
+        "target_quantisation": quantised_as(target),
         "twin": None if (twin := job.twin) is None else asdict(twin_card(twin.path.name, twin.manifest, twin.pair.target, twin.wiring)),
     }
+
+
+def quantised_as(target: Target) -> str | None:
+    """How a target's weights are quantised and, in this process, as what they are computed with; None where they are not."""
+    scheme, computed = quantisation(open_checkpoint(target.source)), target.computed_as
+    if scheme is None:
+        return None
+    return f"{scheme.value}, {computed}" if computed else str(scheme.value)
 
 
 def _dropped(job: Job) -> list[Plain]:

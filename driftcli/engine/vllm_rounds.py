@@ -88,7 +88,7 @@ def _speculation(asked: Asked) -> dict[str, object]:
     opened = open_drafter(source)
     if isinstance(opened, Unread):
         raise RunError(opened.refusal)
-    told = {"method": METHODS[opened[1].family], "model": str(source.folder)}
+    told: dict[str, object] = {"method": METHODS[opened[1].family], "model": str(source.folder)}
     other = opened[1].family == "causal-lm" and not one_table(resolve(asked.target, remote_code=asked.remote_code), source)
     return {**told, "use_heterogeneous_vocab": True} if other else told
 

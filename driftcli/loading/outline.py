@@ -32,6 +32,7 @@ from driftcli.printable import masked
 from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, stored_tensors
 from driftcli.sources.files import Source, holds_weights, resolve
+from driftcli.sources.gguf import scheme
 from driftcli.target.facts import read_facts
 from driftcli.target.language_model import LanguageModel, outline_language_model
 from driftcli.texts.rendering import rendering_facts
@@ -225,6 +226,9 @@ def _of_model(model: LanguageModel) -> Network:
 
 
 def _stored_of(model: LanguageModel) -> dict[str, int]:
+    if (gguf := model.source.gguf) is not None:
+        path = model.source.folder / gguf
+        return {f"GGUF {scheme(path)}": path.stat().st_size}
     if holds_weights(model.source):
         return _bytes((stored.shape, stored.dtype) for stored in stored_tensors(model.source).values())
     dtype = str(getattr(model.config, "dtype", None) or "float32").removeprefix("torch.")

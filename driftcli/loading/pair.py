@@ -38,6 +38,7 @@ from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, tensor_names
 from driftcli.sources.files import Json, Source, resolve
 from driftcli.sources.fingerprint import hashes
+from driftcli.sources.packed import described
 from driftcli.target.facts import read_facts
 from driftcli.target.language_model import Dtype, LanguageModel, load_language_model
 from driftcli.target.target import Target
@@ -88,6 +89,8 @@ class Loading:
         """The verifying model."""
         if self.vllm is None:
             return self.model(source)
+        if source.gguf is not None:
+            raise UsageError(f"--engine vllm: {source.name} is a GGUF file, which transformers alone reads here; leave --engine out")
         from driftcli.target.vllm.target import prepare
 
         return prepare(source, self.device, self.dtype, self.vllm.args, self.vllm.folder, remote_code=self.remote_code)
@@ -151,7 +154,7 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
         record=record,
         token_offset=1,
         readings=dict(declaration.differences(reading)),
-        notes=(*pitfalls(declaration), *_unread(target), *_dated(target)),
+        notes=(*pitfalls(declaration), *_quantised(checkpoint), *_unread(target), *_dated(target)),
         alternatives=alternatives(declaration, reading, drafter.others.embeddings),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
@@ -204,7 +207,7 @@ def _with_mtp(d: MtpDeclaration, source: Source, loading: Loading, reading: Syst
         token_offset=1,
         no_recursion=BY_DEPTH if isinstance(drafter, MtpModules) else None,
         readings=d.differences(reading),
-        notes=(*said, *left_open(d, reading), *_unread(target, own_head=not apart), *_dated(target)),
+        notes=(*said, *left_open(d, reading), *_quantised(d.checkpoint), *_unread(target, own_head=not apart), *_dated(target)),
         alternatives=other_wirings(d, reading),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
@@ -225,7 +228,7 @@ def _with_block(d: BlockDeclaration, source: Source, loading: Loading, reading: 
         token_offset=0,
         no_recursion=ONE_PASS,
         readings=d.differences(reading),
-        notes=(*block_pitfalls(d), *_unread(target), *_dated(target)),
+        notes=(*block_pitfalls(d), *_quantised(d.checkpoint), *_unread(target), *_dated(target)),
         alternatives=block_wirings(d, reading, special_ids(target.tokenizer)),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
@@ -258,6 +261,15 @@ def _unread(model: Target, *, own_head: bool = False) -> tuple[str, ...]:
     said = counted_names(left, "has no place in the model and was not read", "have no place in the model and were not read")
     beside = [head for head in heads if not (own_head and head.is_mtp)]
     return (*(f"the target carries {head}" for head in beside), *([f"{model.source.name}: {said}"] if left else []))
+
+
+def _quantised(drafter: Checkpoint) -> tuple[str, ...]:
+    """How many of a head's matrices are quantised."""
+    how, count = described(drafter), len(drafter.packed)
+    if how is None:
+        return ()
+    matrices = "1 matrix of the drafter is" if count == 1 else f"{count} matrices of the drafter are"
+    return (f"{drafter.source.name}: {matrices} quantised ({how}); {'it is' if count == 1 else 'they are'} multiplied out to floats here",)
 
 
 def _dated(target: Target) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ SAID: dict[str, tuple[str, ...]] = {  # what must stand there, and behind "not" 
     "55": ("causal language model", "not", "carries", "refuses"),
     "56": ("a language model trained to draft in parallel (pard_token in config.json)", "another drafter than the one that is served"),
     "57": ("quantised (awq, 4 bits)", "152064"),
-    "58": ("llama.cpp's GGUF format (Qwen3-0.6B-Q8_0.gguf)", "the safetensors that it was converted from"),
+    "58": ("llama.cpp's GGUF format (Qwen3-0.6B-Q8_0.gguf)", "name its path, or the folder of the safetensors"),
     "59": ("llama.cpp's GGUF format (Qwen3-0.6B-Q8_0.gguf)",),
     "60": ("EAGLE-3", "2, 32, 61", "not", VLLM, SGLANG),
     "61": ("an EAGLE head in Mistral's own layout (eagle_linear.weight)", DRIFT),
