@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from driftcli.errors import FormatError
 from driftcli.sources.checkpoint import Checkpoint, Packed, Stored
 
-EIGHT_BITS = ("F8_E4M3", "F8_E5M2", "I8", "U8")
+FLOATS8, BYTES = ("F8_E4M3", "F8_E5M2"), ("I8", "U8")
+FLOATS = ("F16", "BF16", "F32")  # as scales are, but for those that are powers of two
 EXPONENTS = ("U8", "F8_E8M0")  # of two, as the scales of MXFP4 are
 MXFP4_GROUP = 32
 SCALES = (
@@ -48,26 +49,29 @@ def _found(checkpoint: Checkpoint) -> Iterator[_Matrix]:
     tensors = checkpoint.tensors
     for name, stored in tensors.items():
         stem, _, end = name.rpartition(".")
-        if end == "weight" and stored.dtype in EIGHT_BITS and len(stored.shape) == 2:
+        if end == "weight" and stored.dtype in (*FLOATS8, *BYTES) and len(stored.shape) == 2:
             scale = next((f"{stem}.{one}" for one in SCALES if f"{stem}.{one}" in tensors), None)
-            if scale is not None:
-                yield _Matrix(stem, _eight_bits(name, stored, scale, tensors))
+            packed = None if scale is None else _eight_bits(name, scale, tensors)
+            if packed is not None:
+                yield _Matrix(stem, packed)
         elif end == "weight_packed" and stored.dtype == "I32":
             yield _Matrix(stem, _words_along_rows(checkpoint, stem))
         elif end == "qweight" and stored.dtype == "I32":
             yield _Matrix(stem, _words(checkpoint, stem))
 
 
-def _eight_bits(name: str, stored: Stored, scale: str, tensors: Mapping[str, Stored]) -> Packed:
-    """A matrix of 8-bit numbers, or of 4-bit floats two to a byte, with its scales."""
-    rows, columns = stored.shape
+def _eight_bits(name: str, scale: str, tensors: Mapping[str, Stored]) -> Packed | None:
+    """A matrix of 8-bit numbers, or of 4-bit floats two to a byte, with its scales; None for bytes that hold something else."""
+    (rows, columns), kind, of_scale = tensors[name].shape, tensors[name].dtype, tensors[scale]
     parts = {"weight": name, "scale": scale}
-    if stored.dtype in ("I8", "U8"):
-        if tensors[scale].dtype in EXPONENTS and tensors[scale].shape == (rows, 2 * columns // MXFP4_GROUP):
-            return Packed("mxfp4", parts, (rows, 2 * columns), 4)
+    if kind in FLOATS8:
+        return Packed("float8", parts, (rows, columns), 8)
+    if of_scale.dtype in EXPONENTS and of_scale.shape == (rows, 2 * columns // MXFP4_GROUP):
+        return Packed("mxfp4", parts, (rows, 2 * columns), 4)
+    if kind == "I8" and of_scale.dtype in FLOATS:
         zero = f"{name}_zero_point"
         return Packed("int8", parts | ({"zero": zero} if zero in tensors else {}), (rows, columns), 8)
-    return Packed("float8", parts, (rows, columns), 8)
+    return None
 
 
 def _words_along_rows(checkpoint: Checkpoint, stem: str) -> Packed:

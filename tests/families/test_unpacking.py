@@ -99,6 +99,12 @@ def test_parts_that_are_missing_or_of_no_known_packing_are_refused(tmp_path: Pat
     refused(FormatError, lambda: unpacked(open_checkpoint(written(tmp_path, odd, {}))), "a.fc have shapes of no 2, 4 or 8-bit packing")
 
 
+def test_bytes_that_hold_something_else_are_left_as_they_are(tmp_path: Path) -> None:
+    nvfp4 = {"weight": torch.zeros(24, 32, dtype=torch.uint8), "weight_scale": torch.ones(24, 4).to(torch.float8_e4m3fn)}
+    checkpoint = open_checkpoint(written(tmp_path, nvfp4, {}))
+    assert unpacked(checkpoint) is checkpoint
+
+
 MATRICES = ("fc", "midlayer.self_attn.q_proj", "midlayer.mlp.down_proj", "midlayer.mlp.up_proj")
 
 
