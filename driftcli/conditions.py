@@ -17,8 +17,9 @@ Rotation = Literal["halves", "pairs"]  # which numbers of a head turn together: 
 Turned = Literal["all", "half", "quarter"]
 Template = Literal["own", "none", "other-family", "other-roles", "no-generation-prompt", "thinking", "no-thinking"]
 SystemText = Literal["own", "none", "other"]
-StopMeasure = Literal["confidence", "entropy", "state", "prompt"]
+StopMeasure = Literal["confidence", "entropy", "state", "prompt", "survival", "head"]
 OfTwin = Literal["nothing", "rows", "replies"]
+Place = Literal["the anchor's", "the one before"]  # at whose position a query without keys of its own stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class Wiring:
     the attention. ones: norms whose gains are left at 1. vocabulary: how d2t is read. rope: whose rotation, `default` with base 10000.
     embedding, head: whose rows. Of MTP heads: order, of the projection's halves; gains, as stored or one more; first_row, the embedding of
     row 0; rotation and turned, which numbers of a head turn together, and how many do. Of blocks: mask, whose embedding their rows have;
-    seen, which of them each sees; window, whether the config's is kept; slots, what a row guesses.
+    seen, which of them each sees; window, whether the config's is kept; slots, what a row guesses. Of assistants: position, at whose their
+    queries stand.
     """
 
     capture: tuple[int, ...] | None = None
@@ -58,6 +60,7 @@ class Wiring:
     seen: Literal["causal", "both ways"] | None = None
     window: Literal["dropped", "configured"] | None = None
     slots: Literal["their own place", "the place behind them"] | None = None
+    position: Place | None = None
 
     @property
     def changes(self) -> dict[str, str | tuple[int, ...]]:
@@ -159,12 +162,14 @@ class StopRule:
     """A chain ends behind its first guess whose measure lies outside of `low .. high`; that guess is still verified.
 
     confidence: the drafter's probability of its guess. entropy: of its distribution, in nats. state: RMS of what it hands on. prompt: share
-    of its attention on what stood there before the reply.
+    of its attention on what stood there before the reply. survival: product of the probabilities of its guesses so far; head: of what
+    its confidence head says of them; each under its depth's temperature where there are any.
     """
 
     measure: StopMeasure
     low: float = -inf
     high: float = inf
+    temperatures: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

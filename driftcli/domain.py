@@ -36,6 +36,7 @@ System = Literal[  # whose way to compute a head's step
 ]
 SYSTEMS: tuple[System, ...] = ("as_served:vllm", "as_served:sglang", "as_trained", "as_served:vllm-v1")  # that run EAGLE heads
 TRAINED = "as trained"
+SIDE_BY_SIDE = "side by side"  # how the tokens of a round are guessed where none knows the others
 APART = "each its own"  # how draft lengths stand to one another where none is the beginning of a longer one
 SYSTEM_NAMES = {
     "as_served:vllm": "vLLM 0.33",
@@ -140,7 +141,31 @@ class PairCard:
     @property
     def guesses_side_by_side(self) -> bool:
         """Whether all draft tokens of a round are guessed in one pass, none knowing the others."""
-        return self.family == "block"
+        field = self.record.get("guesses")
+        return self.family == "block" or (field is not None and field.value == SIDE_BY_SIDE)
+
+    @property
+    def keyless(self) -> bool:
+        """Whether a chain adds no keys of its own, so that attention to its own draft tokens is not defined."""
+        return self.family in ("assistant", "feed-forward")
+
+    @property
+    def attends(self) -> bool:
+        """Whether the drafter has attention at all."""
+        return self.family != "feed-forward"
+
+    @property
+    def no_attention(self) -> str | None:
+        """Why attention along a chain cannot be held against its control's, None where it can."""
+        if not self.attends:
+            return "it has no attention"
+        return "a chain adds no keys of its own, so attention to its own draft tokens is not defined" if self.keyless else None
+
+    @property
+    def deepest(self) -> int | None:
+        """Most tokens that a chain drafts, by the heads of a drafter that has one a token; None where one is run again and again."""
+        field = self.record.get("heads") if self.family == "feed-forward" else None
+        return field.value if field is not None and isinstance(field.value, int) else None
 
     @property
     def lengths_apart(self) -> bool:

@@ -15,6 +15,7 @@ from driftcli.domain import AXES, Absent, Axis, Estimate, Half, PairCard, RunSpe
 from driftcli.statistics.costs import Costs
 from driftcli.statistics.positions import Replies
 from driftcli.statistics.shift import Shift
+from driftcli.statistics.survival import Chains, Told
 from driftcli.statistics.walks import Floats, Sums
 
 
@@ -47,6 +48,10 @@ class Trace(Protocol):
     @property
     def replies(self) -> Replies:
         """The replies of the reference's texts by how far they have gone."""
+
+    @property
+    def survival(self) -> Mapping[Told, Chains | Absent]:
+        """What the drafter says of the reference's chains, by what says it, and what became of them; absent where it says nothing."""
 
     @property
     def shift(self) -> Shift | None:

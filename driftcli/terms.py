@@ -54,6 +54,31 @@ TERMS: tuple[Term, ...] = (
         "The draft tokens that are proposed from one anchor, each from the one before.",
     ),
     Term(
+        "survival",
+        "Whether all draft tokens of a chain up to a depth are accepted. A drafter forecasts it by the product of what it says of each of "
+        "them: the probability of the token, or what a confidence head says. The product is of the deployed chain, at all anchors. Its "
+        "calibration error says how far what it promises is off, the Brier score also how well it is told which chains survive (less is "
+        "better), AUROC that alone: how often, of a chain that survives and one that does not, the first has the higher product. In the "
+        "JSON report under `survival`; `survival.export` holds what to take along: temperatures a depth, thresholds, and what engines call "
+        "them (`driftcli report RUN --format json | jq .survival.export > confidence.json`).",
+        ("survive", "prefix survival", "promised", "calibration error", "Brier score", "AUROC", "confidence.json", "stopping by it"),
+    ),
+    Term(
+        "temperature by depth",
+        "A number that divides the logit of what a drafter says of a draft token, so that products over a chain are right on average: "
+        "above 1 where it is too sure of itself, below 1 where it is too modest. Probability p becomes p^(1/t) / (p^(1/t) + (1-p)^(1/t)); "
+        "the draft tokens stay as they are. Depths are fitted one after the other by the least Brier score, much as DSpark's sequential "
+        "temperature scaling does, and judged on prompts that they were not fitted on. Rules that stop a chain at a fixed product need it; "
+        "no engine takes temperatures so far.",
+        ("temperatures", "calibration", "calibrated", "temperature a depth", "sequential temperature scaling", "Platt scaling"),
+    ),
+    Term(
+        "confidence head",
+        "A small layer of a drafter that was trained to say how likely each of its draft tokens is accepted, given that those before it "
+        "are (DSpark). vLLM sizes what it verifies by it with enable_adaptive_verification.",
+        ("confidence", "adaptive verification"),
+    ),
+    Term(
         "block independence",
         "Share of the right guesses that a block drafter loses because it guesses its tokens side by side: by depth, what the block's "
         "guess loses against the first guess of a block that begins right before the same token.",
@@ -199,6 +224,18 @@ TERMS: tuple[Term, ...] = (
         "same place, and --out lies on a disk that both see. pipeline_parallel_size is refused for drafters that read the target's "
         "hidden states, which vLLM does not hand out of stages; data_parallel_size is refused, since it takes a process a replica.",
         ("engines", "vllm", "engine-args", "tensor parallel", "several GPUs", "several machines", "ray"),
+    ),
+    Term(
+        "heal",
+        "`driftcli heal --run RUN --out HEALED` mends what training of the head alone can mend. Where the weights fit another wiring than "
+        "the files declare, the files are mended and nothing is trained. Else the head is trained on the target's own replies, half of the "
+        "run's prompts among them, on chains as deep as those served; treatments follow the findings. norm-output: an EAGLE-3 head that "
+        "feeds its raw state back gets the normed one (EAGLE 3.1); the final norm's gains move into the output head, so the first guess "
+        "stays what it was. fc-norm: a norm for each of the target's streams. unroll: deep chains alone. templates: replies behind changed "
+        "templates too. Then original and healed head are held against one another on the other half of the prompts: healed is what has a "
+        "longer acceptance length and no worse first guess there, beyond chance; anything else ends with exit code 4 and leaves the "
+        "original in place.",
+        ("healing", "treatment", "norm-output", "fc-norm", "retrofit"),
     ),
     Term(
         "95% interval",

@@ -31,6 +31,10 @@ from driftcli.statistics.intervals import too_few
 from driftcli.statistics.walks import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
 
 DEEP, DEEPEST = "deep", 16  # condition and depth of the deeper chain; no server drafts more (chosen by us)
+STILL = (  # what does not move, by whether a chain has no keys of its own
+    "neither the RMS of the hidden state nor the attention moves",
+    "the RMS of the hidden state does not move, and it has no keys of its own that attention could move to",
+)
 DEEPER, POST_NORM = "retrain with a deeper unroll", "retrain with post-norm feedback and per-stream norms (EAGLE 3.1)"
 
 
@@ -51,7 +55,7 @@ class ChainLength:
 
     def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
         """The baseline says most; one chain that is deeper, forced and free, where the run's are not as deep and nobody is in a hurry."""
-        if spec.quick or spec.depth >= DEEPEST or pair.no_recursion is not None:
+        if spec.quick or spec.depth >= DEEPEST or pair.no_recursion is not None or pair.deepest is not None:
             return ()
         return (Condition(DEEP, DraftSettings(DEEPEST), self.name, controls=True, free=True, deeper=True),)
 
@@ -102,14 +106,13 @@ class ChainLength:
         mechanisms = list(self._mechanisms(trace, damage, fix))
         yield from mechanisms
         fall = f"{damage.value:.0%} of the accuracy is lost beyond the hand-off"
+        moving = "the hidden state" if trace.pair.keyless else "the hidden state or the attention"
         if not mechanisms and self._nothing_moved(trace):
-            claim = f"{fall}, but neither the RMS of the hidden state nor the attention moves: drift is not shown"
+            claim = f"{fall}, but {STILL[trace.pair.keyless]}: drift is not shown"
             yield Finding("EXPOSURE-GAP", severity, claim, damage, "share of right guesses", fix, likely=likely)
             yield Skipped("drift", "inconclusive", claim)
         elif not mechanisms:
-            yield Skipped(
-                "drift", "inconclusive", f"{fall}; whether the hidden state or the attention moved enough to call it drift is uncertain"
-            )
+            yield Skipped("drift", "inconclusive", f"{fall}; whether {moving} moved enough to call it drift is uncertain")
         if (where := self._collapse_depth(trace)) is not None:
             depth, lost = where
             many = f"more than {self.collapse:.0%} of the accuracy"
@@ -123,6 +126,8 @@ class ChainLength:
         if isinstance(growth, Estimate) and growth.low > self.minimal_growth:
             claim = f"{cost}; the hidden state is {growth.value:.1f}x [{growth.low:.1f}, {growth.high:.1f}] the target-fed one"
             yield Finding("DRIFT-STATE", severity, claim, growth, "RMS ratio", fix, likely=likely)
+        if trace.pair.keyless:
+            return
         off_prompt, ahead = trace.by_depth(prompt_side_change)[-1], trace.by_depth(region_change("ahead"))[-1]
         if isinstance(off_prompt, Estimate) and off_prompt.high < -self.minimal_change:
             claim = f"{cost}; attention to the prompt {_points(off_prompt)}"
@@ -146,6 +151,8 @@ class ChainLength:
         """Every mechanism's interval lies on the quiet side of its minimum."""
         growth, off_prompt, ahead = (trace.by_depth(s)[-1] for s in (rms_ratio, prompt_side_change, region_change("ahead")))
         state = isinstance(growth, Estimate) and growth.high <= self.minimal_growth
+        if trace.pair.keyless:
+            return state
         prompt = isinstance(off_prompt, Estimate) and off_prompt.low >= -self.minimal_change
         return state and prompt and isinstance(ahead, Estimate) and ahead.high <= self.minimal_change
 

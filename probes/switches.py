@@ -1,8 +1,9 @@
 """How many draft tokens hang on what engines compute otherwise?
 
-Engines put one and the same MTP head together in different ways: which state is handed in and fed back, whether the first embedding is
-zeroed, which numbers turn together. The first guess is blind to the feedback and text never shows any of it, so each such switch drafts at
-full depth on the same replies, and what it gives or takes is paired prompt by prompt with the wiring that is run here.
+Engines put one and the same head together in different ways: which state is handed in and fed back, whether the first embedding is
+zeroed, which numbers turn together, at which position an assistant is asked. The first guess is blind to the feedback and text never shows
+any of it, so each such switch drafts at full depth on the same replies, and what it gives or takes is paired prompt by prompt with the
+wiring that is run here.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from driftcli.probe import Trace
 from driftcli.statistics.curves import accepted_drafts
 from driftcli.statistics.walks import MINIMAL_PROMPTS
 
-FIELDS = ("capture", "feedback", "first_row", "rotation")  # of a reading, which are also a wiring's
+FIELDS = ("capture", "feedback", "first_row", "rotation", "position")  # of a reading, which are also a wiring's
 WORDS = {
     "capture": "with the target's state of boundary {} handed in",
     "feedback": "with the {} state fed back",
     "first_row": "with the embedding of position 0 {}",
     "rotation": "with {} of each head turned together",
+    "position": "with its queries at the position of {}",
 }
 DEEPER = ("feedback",)  # which the first guess does not see
 
@@ -68,7 +70,7 @@ class Switches:
 def by_switch(pair: PairCard) -> Mapping[Wiring, list[str]]:
     """One-change wirings by which other engines differ, and which do."""
     found: dict[Wiring, list[str]] = {}
-    if pair.family != "mtp":
+    if pair.family not in ("mtp", "assistant"):
         return found
     for system, fields in pair.readings.items():
         for name in FIELDS:

@@ -61,6 +61,7 @@ FACTORS: dict[str, Factor] = {
     "mask": Factor("MASK-TOKEN", "token {} as the mask of its blocks", "set mask_token_id to the token of training"),
     "seen": Factor("BLOCK-ATTENTION", "{} attention in its blocks", "set dflash_config.causal, or is_causal, to what training had"),
     "window": Factor("WINDOW-MISMATCH", "a sliding window {}", "say in layer_types and use_sliding_window what training had"),
+    "position": Factor("ROPE-MISMATCH", "queries at the position of {}", "serve it with an engine that asks it there"),
     "slots": Factor("BLOCK-SLOTS", "rows of a block that guess {}", "set sample_from_anchor to what training had"),
 }
 OF_MTP: dict[str, Factor] = {  # where an MTP head's files and servers name it otherwise
@@ -101,7 +102,7 @@ def deeper_likelihood(sums: Sums) -> Floats:
 
 def block_likelihood(sums: Sums) -> Floats:
     """The same of all tokens of a block, since its rows may go wrong where its first does not; (draw,)."""
-    return ratio(sums["forced_log_prob"].sum(axis=-1), sums["forced_covered"].sum(axis=-1))
+    return ratio(sums["forced_log_prob"].sum(axis=-1), sums["forced_likely"].sum(axis=-1))
 
 
 def first_hits(sums: Sums) -> Floats:

@@ -104,7 +104,7 @@ def test_accepted_of_a_real_head_equals_naive_speculative_decoding(pair: LoadedP
 def test_half_of_the_model_drafts_as_in_a_plain_loop(half: Path, smollm2: Path) -> None:
     loaded = load_pair(str(smollm2), str(half), torch.device("cpu"), "float32")
     (trajectory, *_) = trajectories(loaded.target, limited(builtin_prompts(), 1), [], 24)
-    result = draft_lm_chains(loaded.drafter, trajectory, DraftSettings(depth=4), 4, free=True)
+    result = draft_lm_chains(loaded.drafter, [trajectory], DraftSettings(depth=4), 4, free=True)
     plain = AutoModelForCausalLM.from_pretrained(half, dtype=torch.float32).eval()
     for place in (0, result.n_anchors - 1):
         ids = trajectory.ids[: trajectory.prompt_length + place + 1].tolist()

@@ -219,10 +219,10 @@ def _check_modules(pair: LoadedPair, spec: RunSpec) -> None:
             f"--depth {spec.depth}: {pair.card.drafter.name} was trained to guess {pair.drafter.guesses} tokens a block, and nobody "
             f"knows what longer ones give; use --depth {pair.drafter.guesses}"
         )
-    count = len(pair.drafter.modules) if isinstance(pair.drafter, MtpModules) else spec.depth
+    count = len(pair.drafter.modules) if isinstance(pair.drafter, MtpModules) else pair.card.deepest or spec.depth
     if spec.depth > count:
         raise UsageError(
-            f"--depth {spec.depth}: {pair.card.drafter.name} has {count} modules, one a depth, so no chain is deeper; use --depth {count}"
+            f"--depth {spec.depth}: {pair.card.drafter.name} has {count} heads, one a depth, so no chain is deeper; use --depth {count}"
         )
 
 

@@ -19,6 +19,7 @@ from driftcli.cli.config import Configured
 from driftcli.cli.costs import costs
 from driftcli.cli.diagnose import diagnose
 from driftcli.cli.explain import explain
+from driftcli.cli.heal import heal
 from driftcli.cli.inspect import inspect
 from driftcli.cli.net import INTERRUPTED, Net
 from driftcli.cli.plan import plan
@@ -54,6 +55,7 @@ app.command(cls=Configured)(report)
 app.command(cls=Configured)(check)
 app.command(cls=Configured)(compare)
 app.command(cls=Configured)(inspect)
+app.command(cls=Configured)(heal)
 app.command(cls=Configured)(scan)
 app.command(cls=Configured)(server)
 app.command(cls=Configured)(costs)

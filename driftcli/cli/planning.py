@@ -88,7 +88,9 @@ def _ahead(request: Request, prompts: Sequence[Prompt]) -> _Ahead:
     reading = None if request.reading == "declared" else request.reading
     outline = outline_pair(request.target, request.drafter, remote_code=request.remote_code, reading=reading)
     if 1 < outline.modules < request.spec.depth:
-        raise UsageError(f"--depth {request.spec.depth}: {request.drafter} has {outline.modules} modules, so use --depth {outline.modules}")
+        raise UsageError(
+            f"--depth {request.spec.depth}: {request.drafter} has {outline.modules} heads, one a depth, so use --depth {outline.modules}"
+        )
     dtype, share = _dtype(request, device, outline), core_share() if device.type == "cpu" else 1.0
     speed = calibrated(outline, device, dtype, min(request.spec.batch_size, len(prompts))).slowed(share)
     texts = texts_ahead(outline.model.tokenizer, prompts, request.target, request.spec)

@@ -16,6 +16,7 @@ from driftcli.comparison.words import Better
 from driftcli.statistics import curves
 from driftcli.statistics.curves import first_by_certainty, over_expected
 from driftcli.statistics.intervals import Statistic, tokens_a_round, within
+from driftcli.statistics.survival import mean_calibration_error
 from driftcli.statistics.walks import Floats, Sums, acceptance_length, ratio
 
 Scale = Literal["relative", "points"]
@@ -42,6 +43,7 @@ def length(*, claimed: bool) -> Number:
 
 
 WHOLE = Number("emitted_per_round", "tokens a round, whole replies", curves.emitted_per_round)
+SURVIVAL_ERROR = "survival_error"
 SAMPLED = Number("acceptance_length_sampled_drafts", "the same of sampled draft tokens", curves.sampled_length)
 
 
@@ -62,6 +64,7 @@ def others(depth: int) -> Sequence[Number]:
         found.append(
             Number(f"compounding_{depth}", f"compounding at depth {depth}", _at(curves.compounding, depth), "lower", "points", True)
         )
+    found.append(Number(SURVIVAL_ERROR, "calibration error of what its probabilities promise", mean_calibration_error, "lower", "points"))
     return found
 
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from driftcli.comparison.changes import Change, Scales, change
 from driftcli.comparison.comparability import OF_TARGETS, TARGET, Difference, differences
 from driftcli.comparison.effects import effects
-from driftcli.comparison.numbers import SAMPLED, WHOLE, Number, length, others
+from driftcli.comparison.numbers import SAMPLED, SURVIVAL_ERROR, WHOLE, Number, length, others
 from driftcli.comparison.pairing import Pairing, paired
 from driftcli.comparison.speeds import speed_change
 from driftcli.comparison.twins import held_together
@@ -131,4 +133,6 @@ def _lacking(pairing: Pairing, number: Number) -> str:
         least = min(float(sums["fresh_accepted"].sum() / sums["anchors"].sum()) for sums in pairing.sums)
         if least < MINIMAL_FRESH_ACCEPTED:
             return f"only {least:.2f} fresh drafts are accepted an anchor, below {MINIMAL_FRESH_ACCEPTED} it is noise"
+    if number.name == SURVIVAL_ERROR and any(np.isnan(sums["promised_by_bin"]).any() for sums in pairing.sums):
+        return "the draft tokens of one run have no probabilities along deployed chains"
     return ""

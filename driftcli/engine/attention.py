@@ -49,8 +49,13 @@ class Shared:
     def of(cls, rows: Packing, key: Tensor, value: Tensor, columns: Tensor) -> Shared:
         """From packed keys and values (key head, row, size)."""
         keys, values = (rows.side_by_side(part, 1).transpose(0, 1) for part in (key, value))
-        if value.dtype == torch.float32:
-            values = torch.cat([values, columns[:, None].expand(-1, len(value), -1, -1)], dim=-1)
+        return cls.beside(rows, keys, values, columns)
+
+    @classmethod
+    def beside(cls, rows: Packing, keys: Tensor, values: Tensor, columns: Tensor) -> Shared:
+        """From keys and values side by side, (text, key head, row, size)."""
+        if values.dtype == torch.float32:
+            values = torch.cat([values, columns[:, None].expand(-1, values.shape[1], -1, -1)], dim=-1)
         return cls(keys.float().contiguous(), values.contiguous(), columns, rows.counts)
 
     @property
@@ -74,7 +79,8 @@ class Sight:
     """Which shared rows each query sees: from `lowest` to `last`, both included, (query,) each, and what is `kept` before, (text, row).
 
     The query's own chain's rows follow `last`. row_bias (text, row) and chain_bias are added in nats to the scores of shared and of chain
-    keys. reach: by text, how many of its rows are seen by any of its queries.
+    keys. reach: by text, how many of its rows are seen by any of its queries. seen: which row sees which (row, row), where a model says so
+    in place of `lowest`; a query's own row is then `own` behind its last.
     """
 
     lowest: Tensor
@@ -83,6 +89,8 @@ class Sight:
     kept: Tensor | None = None
     row_bias: Tensor | None = None
     chain_bias: float = 0.0
+    seen: Tensor | None = None
+    own: int = 0
 
     @classmethod
     def of(cls, last: Tensor, reach: tuple[int, ...], own_chain: int, window: int | None, kept: Tensor | None = None) -> Sight:
@@ -99,8 +107,16 @@ class Sight:
     def hidden(self, rows: int) -> Tensor:
         """Which of the shared rows each query of a block does not see; (text, query, row)."""
         index = torch.arange(rows, device=self.last.device)
+        later = index > self.last[..., None]
+        if self.seen is not None:
+            return later | ~self.seen[self.last + self.own, :rows]
         early = index < self.lowest[..., None]
-        return (index > self.last[..., None]) | (early if self.kept is None else early & ~self.kept[:, None, :rows])
+        return later | (early if self.kept is None else early & ~self.kept[:, None, :rows])
+
+    def hidden_chain(self, steps: int) -> Tensor:
+        """Which rows of its own chain each query of a block does not see; (text, query, step)."""
+        rows = self.last[..., None] + 1 + torch.arange(steps, device=self.last.device)
+        return rows < self.lowest[..., None] if self.seen is None else ~self.seen[(self.last + self.own)[..., None], rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +157,11 @@ class Masses:
 def tail_length(depth: int) -> int:
     """Last keys kept apart so that every cut up to `depth`, and `recent`, can be made."""
     return max(depth - 1, RECENT_KEYS)
+
+
+def numbers_kept(depth: int) -> int:
+    """Numbers that are kept of a query's attention, a head."""
+    return len(LABELS) + CANDIDATES + tail_length(depth) + 1
 
 
 def label_columns(labels: Tensor, chain: int) -> Tensor:
@@ -197,12 +218,20 @@ def reduce(weights: Weights, by_label: Tensor, tail: Tensor, rows: int) -> Masse
 
 
 def attend(
-    query: Tensor, queries: Packing, shared: Shared, chain: Keys | None, sight: Sight, tail: int, scale: float, sinks: Tensor | None = None
+    query: Tensor,
+    queries: Packing,
+    shared: Shared,
+    chain: Keys | None,
+    sight: Sight,
+    tail: int,
+    scale: float,
+    sinks: Tensor | None = None,
+    softcap: float | None = None,
 ) -> tuple[Tensor, Masses]:
     """Attention output (query, head * value size) and its reduction, for packed queries (head, query, size).
 
     Each sees the shared rows of its text within its sight and, as its latest keys, its own chain `chain.key[:, n]`, the query's own key
-    last. scale: what scores are multiplied with. sinks: (head,), learned scores of no key.
+    last. scale: what scores are multiplied with. sinks: (head,), learned scores of no key. softcap: a bound that scores only come close to.
     """
     steps = 0 if chain is None else chain.key.shape[2]
     outputs, parts = [], []
@@ -210,7 +239,8 @@ def attend(
         some, items = block.packing, block.items
         scaled = some.side_by_side(query[:, items].float() * scale, 1).transpose(0, 1)
         own = None if chain is None else Keys(*(some.side_by_side(part[:, items], 1).transpose(0, 1) for part in (chain.key, chain.value)))
-        output, masses = _block(scaled, shared.part(block.texts, sight.reach), own, sight.part(block), tail, sinks)
+        scores = _scores(scaled, (keys := shared.part(block.texts, sight.reach)), own, sight.part(block), softcap)
+        output, masses = _block(Weights.of(scores, sinks), keys, own, sight.part(block), tail)
         outputs.append(some.behind_one_another(output, 0))
         parts.append(masses.behind_one_another(some))
     return torch.cat(outputs).to(query.dtype), Masses.joined(parts, dim=2)
@@ -248,40 +278,61 @@ def attention_blocks(queries: Packing, heads: int, keys: int) -> Iterator[Block]
     return queries.blocks(scores // (heads * keys))
 
 
-def _block(scaled: Tensor, shared: Shared, chain: Keys | None, sight: Sight, tail: int, sinks: Tensor | None) -> tuple[Tensor, Masses]:
-    """Scores, weights, output and reduction of some queries (text, head, query, size), already scaled (a float16 query would overflow
-    before the scale).
+def _scores(scaled: Tensor, shared: Shared, chain: Keys | None, sight: Sight, softcap: float | None) -> Tensor:
+    """Scores of some queries (text, head, query, size), already scaled (a float16 query would overflow before the scale), on the shared
+    keys and then those of their chains; (text, head, query, key), hidden ones at `MASKED`.
     """
     texts, heads, queries, _ = scaled.shape
     _, key_heads, rows, _ = shared.key.shape
-    grouped = torch.unflatten(scaled, 1, (key_heads, heads // key_heads))
-    hidden = sight.hidden(rows)
-    scores = (grouped.flatten(2, 3) @ shared.key.transpose(2, 3)).view(texts, heads, queries, rows)
+    grouped, hidden = torch.unflatten(scaled, 1, (key_heads, heads // key_heads)), sight.hidden(rows)
+    scores = _bounded((grouped.flatten(2, 3) @ shared.key.transpose(2, 3)).view(texts, heads, queries, rows), softcap)
     if sight.row_bias is not None:
         scores = scores + sight.row_bias[:, None, None, :rows]
-    steps = torch.arange(0 if chain is None else chain.key.shape[3], device=scaled.device)
     if chain is not None:
-        own = torch.einsum("tkgqd,tkqcd->tkgqc", grouped, chain.key.float()).flatten(1, 2)
+        own = _bounded(torch.einsum("tkgqd,tkqcd->tkgqc", grouped, chain.key.float()).flatten(1, 2), softcap)
         scores = torch.cat([scores, own + sight.chain_bias], dim=-1)
-        hidden = torch.cat([hidden, sight.last[..., None] + 1 + steps < sight.lowest[..., None]], dim=-1)
-    weights = Weights.of(scores.masked_fill_(hidden[:, None], MASKED), sinks)
+        hidden = torch.cat([hidden, sight.hidden_chain(own.shape[-1])], dim=-1)
+    return scores.masked_fill_(hidden[:, None], MASKED)
+
+
+def _bounded(scores: Tensor, softcap: float | None) -> Tensor:
+    return scores if softcap is None else torch.tanh(scores / softcap) * softcap
+
+
+def _block(weights: Weights, shared: Shared, chain: Keys | None, sight: Sight, tail: int) -> tuple[Tensor, Masses]:
+    """Output and reduction of some queries by their weights (text, head, query, key)."""
+    texts, _, queries, keys = weights.raw.shape
+    rows = shared.key.shape[2]
     output, by_label = _weighted(weights, shared, None if chain is None else chain.value)
-    keys = tail_keys(sight.last.flatten(), (rows + steps).expand(texts * queries, -1), tail).view(texts, 1, queries, -1)
-    return output, reduce(weights, by_label, keys, rows)
+    own = torch.arange(rows, keys, device=weights.raw.device).expand(texts * queries, -1)
+    last = tail_keys(sight.last.flatten(), own, tail).view(texts, 1, queries, -1)
+    return output, reduce(weights, by_label, last, rows)
 
 
 def _weighted(weights: Weights, shared: Shared, own: Tensor | None) -> tuple[Tensor, Tensor]:
     """Output (text, query, head * value size), and undivided mass by label (text, head, query, 4); own: values of the chains."""
+    shares, output, by_label = over_shared(weights, shared)
+    if own is not None:
+        rows = shared.key.shape[2]
+        output = output + torch.einsum("tkgqc,tkqcd->tkgqd", shares[..., rows:], own)
+        by_label[..., LABELS.index("chain")] += weights.raw[..., rows:].sum(-1)
+    return divided(output, weights, shared), by_label
+
+
+def over_shared(weights: Weights, shared: Shared) -> tuple[Tensor, Tensor, Tensor]:
+    """Of weights (text, head, query, key) those that values are added up by (text, key head, head of it, query, key), what the shared
+    values come to (text, key head, head of it, query, value size), and the shared keys' undivided mass by label (text, head, query, 4).
+    """
     key_heads, rows, size = shared.key.shape[1], shared.key.shape[2], shared.size
-    raw = torch.unflatten(weights.raw, 1, (key_heads, -1))  # (text, key head, head of it, query, key)
+    raw = torch.unflatten(weights.raw, 1, (key_heads, -1))
     shares = raw if shared.labelled else (weights.raw / weights.divisor[..., None]).to(shared.value.dtype).view_as(raw)
     out = torch.unflatten(shares[..., :rows].flatten(2, 3) @ shared.value, 2, raw.shape[2:4])
-    output, by_label = out[..., :size], out[..., size:]
-    if not shared.labelled:
-        by_label = raw[..., :rows] @ shared.columns[:, None, None]
-    if own is not None:
-        output = output + torch.einsum("tkgqc,tkqcd->tkgqd", shares[..., rows:], own)
-        by_label[..., LABELS.index("chain")] += raw[..., rows:].sum(-1)
+    by_label = out[..., size:] if shared.labelled else raw[..., :rows] @ shared.columns[:, None, None]
+    return shares, out[..., :size], by_label.flatten(1, 2)
+
+
+def divided(output: Tensor, weights: Weights, shared: Shared) -> Tensor:
+    """An output (text, key head, head of it, query, value size), divided where its shares were not, as (text, query, head * value size)."""
     output = output.flatten(1, 2)
     output = output / weights.divisor[..., None] if shared.labelled else output
-    return output.transpose(1, 2).flatten(2), by_label.flatten(1, 2)
+    return output.transpose(1, 2).flatten(2)

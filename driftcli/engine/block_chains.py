@@ -1,4 +1,4 @@
-"""Blocks of every anchor of a trajectory at once, on keys of the verified positions that all of them share.
+"""Blocks of every anchor of some texts at once, on keys of the verified positions that all blocks of a text share.
 
 A block drafter guesses a block in one pass, so nothing is fed back: the forced chain of an anchor is its block, and so is the free one,
 unless each token's scores are corrected by the token before it, the text's or its own.
@@ -11,26 +11,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from driftcli.conditions import DraftSettings
-from driftcli.engine.attention import LABELS, Keys, Masses
+from driftcli.engine.attention import LABELS, Masses, Shared
 from driftcli.engine.block_attention import BlockSight, attend_blocks
-from driftcli.engine.drafted import Drafted, Guesses, Queries, kept_inside, marked
-from driftcli.engine.packing import Packing
+from driftcli.engine.drafted import Apart, Drafted, Guesses, Queries, kept_inside, laid_out, marked, packed_streams, row_labels
+from driftcli.engine.packing import Block as Together
+from driftcli.engine.packing import Packing, Whole
 from driftcli.engine.trajectories import Trajectory
 from driftcli.families.block.drafter import Block, BlockLayer
 from driftcli.families.self_feeding import RopeTables
 
-TOGETHER = 2048  # rows of blocks that go through the layers at once (chosen by us: their MLPs' inner numbers stay below 200 MB)
+TOGETHER_ON_CPU = 2048  # rows of blocks that go through the layers at once (chosen by us: their MLPs' inner numbers stay below 200 MB)
+TOGETHER = 1 << 15  # the same elsewhere
 
 
 @dataclass(frozen=True, slots=True)
 class DraftedBlocks(Drafted):
-    """What the blocks of one trajectory gave; `fresh` are the first guesses of the anchors `P .. N-2`. own: whether a query's own key is of
+    """What the blocks of some texts gave; `fresh` are the first guesses of the anchors `P .. N-2`. own: whether a query's own key is of
     a mask token, so ahead of the anchor whatever it is held against.
     """
 
@@ -39,6 +42,7 @@ class DraftedBlocks(Drafted):
     def control(self, depth: int) -> Queries:
         """The first guesses of the blocks anchored `d - 1` later, their attention cut at the anchor of the query that they control."""
         found, skip = Drafted.control(self, depth), int(self.own_masked)
+        assert found.masses is not None
         return replace(found, masses=_cut_back(found.masses, skip, depth - 1))
 
     def ahead(self, queries: Queries, depth: int, *, fresh: bool) -> int | None:
@@ -58,102 +62,117 @@ def _cut_back(masses: Masses, skip: int, count: int) -> Masses:
 @torch.inference_mode()
 def draft_blocks(
     drafter: Block,
-    trajectory: Trajectory,
+    texts: Sequence[Trajectory],
     settings: DraftSettings,
     horizon: int,
     *,
     free: bool,
     to_end: bool = False,
-    kept: Sequence[int] = (),
+    apart: Sequence[Apart] = (),
 ) -> Drafted:
-    """The blocks of every anchor whose guesses up to `horizon` lie inside the trajectory; as `draft_chains` otherwise."""
+    """The blocks of every anchor whose guesses up to `horizon` lie inside its text; as `draft_together` otherwise."""
     drafter = drafter.wired(settings.wiring)
-    rows, first = len(trajectory.ids) - 2, trajectory.prompt_length
-    fused = drafter.fuse({boundary: trajectory.streams[boundary][:rows] for boundary in drafter.boundaries})
-    n_anchors, n_all = trajectory.n_anchors(horizon), trajectory.n_anchors(1)
-    tables = drafter.rope(rows + drafter.rows(settings.depth) + 1)
-    run = _Blocks(drafter, trajectory, settings, tables, marked(Packing((rows,), fused.device), [kept])[0] if kept else None)
-    outputs, masses = run.through(fused, first + torch.arange(n_all, device=fused.device))
-    every = run.guess(outputs, masses, forced=True)
-    behind = run.kept_behind(every, n_anchors) if to_end else None
-    own = run.guess(outputs, masses, forced=False) if free and drafter.correction else every
-    places = torch.arange(n_anchors, device=fused.device)
-    chain, deployed = ([queries.pick(places) for queries in found] if n_anchors else [] for found in (every, own))
-    all_of_it, anchors = (Packing((count,), fused.device) for count in (n_all, n_anchors))
-    return DraftedBlocks(all_of_it, anchors, every[0], chain, deployed if free else [], behind, drafter.guessing(1) == 1)
+    counts, rows = tuple(text.n_anchors(horizon) for text in texts), tuple(len(text.text.ids) - 2 for text in texts)
+    fused = drafter.fuse(packed_streams(texts, rows, drafter.boundaries))
+    context, every = (Packing(some, fused.device) for some in (rows, tuple(text.n_anchors(1) for text in texts)))
+    kept = marked(context, [one.kept for one in apart]) if any(one.kept for one in apart) else None
+    run = _Blocks(drafter, texts, settings, context, every, *laid_out(texts, context, settings.depth), kept)
+    outputs, masses = run.through(fused)
+    found = run.guess(outputs, masses, forced=True)
+    own = run.guess(outputs, masses, forced=False) if free and drafter.correction else found
+    inside = every.places < every.spread(counts)
+    behind = run.kept_behind(found, np.flatnonzero(~inside)) if to_end else None
+    first, anchors = every.sent(np.flatnonzero(inside)), Packing(counts, fused.device)
+    chain, deployed = ([queries.pick(first) for queries in some] if anchors.total else [] for some in (found, own))
+    return DraftedBlocks(every, anchors, found[0], chain, deployed if free else [], behind, drafter.guessing(1) == 1)
 
 
 @dataclass(frozen=True)
 class _Blocks:
-    """The drafting of one trajectory under one setting; seen: context rows that a window does not hide."""
+    """The drafting of some texts under one setting; context: how many rows each has; every: how many anchors; lying, ids: their tokens;
+    kept: context rows that a window does not hide, (text, row).
+    """
 
     drafter: Block
-    trajectory: Trajectory
+    texts: Sequence[Trajectory]
     settings: DraftSettings
-    rope: RopeTables
-    seen: Tensor | None
+    context: Packing
+    every: Packing
+    lying: Packing
+    ids: Tensor
+    kept: Tensor | None
 
-    @property
-    def ids(self) -> Tensor:
-        """The text's tokens."""
-        return self.trajectory.ids.to(self.rope.cos.device)
+    @cached_property
+    def anchors(self) -> Whole:
+        """Positions of all anchors of each text. (anchor,)"""
+        return self.every.places + self.every.spread([text.prompt_length for text in self.texts])
 
-    def through(self, fused: Tensor, anchors: Tensor) -> tuple[Tensor, Masses]:
+    def tokens(self, further: int) -> Tensor:
+        """Tokens so far behind all anchors. (anchor,)"""
+        return self.ids[self.every.sent(self.every.spread(self.lying.offsets[:-1]) + self.anchors + further)]
+
+    def through(self, fused: Tensor) -> tuple[Tensor, Masses]:
         """What the output head reads of every guessing row (anchor, depth, width), and these rows' attention, anchor after anchor."""
-        context, index = self.drafter.context(fused), torch.arange(len(fused), device=fused.device)
-        keys = [Keys(step.key, step.value) for step in (one.layer.project(context, index, self.rope) for one in self.drafter.layers)]
-        size = max(1, TOGETHER // self.drafter.rows(self.settings.depth))
-        parts = [self._some(keys, some) for some in torch.split(anchors, size)]
+        drafter, context, block = self.drafter, self.context, self.drafter.rows(self.settings.depth)
+        known, turned = drafter.context(fused), Packing(tuple(count + block + 1 for count in context.counts), fused.device)
+        rope, labels = drafter.ropes(turned.counts), row_labels(self.texts, context, 0)
+        index = context.sent(context.places + context.spread(turned.offsets[:-1]))
+        steps = [one.layer.project(known, index, rope) for one in drafter.layers]
+        keys = [Shared.of(context, step.key, step.value, labels) for step in steps]
+        begins = self.every.sent(self.anchors + self.every.spread(turned.offsets[:-1]))
+        rows = begins[:, None] + torch.arange(block, device=fused.device)
+        most = TOGETHER_ON_CPU if fused.device.type == "cpu" else TOGETHER
+        parts = [self._some(keys, rope, rows, some) for some in self.every.blocks(most // block)]
         return torch.cat([output for output, _ in parts]), Masses.joined([masses for _, masses in parts], dim=2)
 
-    def _some(self, keys: Sequence[Keys], anchors: Tensor) -> tuple[Tensor, Masses]:
-        """The same of a few anchors."""
-        rows, depth = self.drafter.rows(self.settings.depth), self.settings.depth
-        stream = self.drafter.embed(self.ids[anchors], rows).flatten(0, 1)
-        positions = (anchors[:, None] + torch.arange(rows, device=anchors.device)).flatten()
-        guessing = torch.tensor([self.drafter.guessing(one) for one in range(1, depth + 1)], device=anchors.device)
-        asked = (torch.arange(len(anchors), device=anchors.device)[:, None] * rows + guessing).flatten()
+    def _some(self, keys: Sequence[Shared], rope: RopeTables, rows: Tensor, some: Together) -> tuple[Tensor, Masses]:
+        """The same of some anchors; rows: of the rope's, (anchor, row of its block)."""
+        depth, size, device = self.settings.depth, rows.shape[1], rows.device
+        stream = self.drafter.embed(self.tokens(0)[some.items], size).flatten(0, 1)
+        guessing = torch.tensor([self.drafter.guessing(one) for one in range(1, depth + 1)], device=device)
         parts = []
-        for layer, context in zip(self.drafter.layers, keys, strict=True):
+        for layer, shared in zip(self.drafter.layers, keys, strict=True):
             flow = layer.layer.enter(stream)
-            step = layer.layer.project(flow.inputs, positions, self.rope)
-            sight, labels = self._sight(layer, anchors, rows), self.trajectory.labels.to(anchors.device)
-            attended, masses = attend_blocks(step, context, sight, labels, layer.layer, depth)
-            parts.append(masses.pick(asked))
+            step = layer.layer.project(flow.inputs, rows[some.items].flatten(), rope)
+            seen, sight = shared.part(some.texts, shared.rows), self._sight(layer, size).some(some)
+            attended, masses = attend_blocks(step, some.packing, seen, sight, guessing, layer.layer, depth)
+            parts.append(masses)
             stream = layer.layer.leave(flow.residual, attended)
-        output = self.drafter.finish(stream)[asked]
-        return output.view(len(anchors), depth, -1), Masses.joined(parts, dim=0)
+        output = torch.unflatten(self.drafter.finish(stream), 0, (some.packing.total, size))[:, guessing]
+        return output, Masses.joined(parts, dim=0)
 
-    def _sight(self, layer: BlockLayer, anchors: Tensor, rows: int) -> BlockSight:
+    def _sight(self, layer: BlockLayer, rows: int) -> BlockSight:
         """The condition's window, counted from a query's own row, in place of the layer's own."""
-        own, window = layer.layer, self.settings.window
+        own, window, anchors = layer.layer, self.settings.window, self.every.sent(self.anchors)
         if window is not None:
-            return BlockSight(anchors, rows, layer.causal, window, False, self.seen)
-        return BlockSight(anchors, rows, layer.causal, own.window, own.from_anchor, self.seen)
+            return BlockSight(anchors, rows, layer.causal, window, False, self.kept)
+        return BlockSight(anchors, rows, layer.causal, own.window, own.from_anchor, self.kept)
 
-    def kept_behind(self, every: Sequence[Queries], first: int) -> Tensor:
-        """Drafts kept at the anchors behind the first so many, up to the text's end. (anchor,)"""
-        anchors = torch.arange(self.trajectory.prompt_length + first, len(self.ids) - 1, device=self.ids.device)
-        drafted = torch.stack([queries.guesses.drafted[first:] for queries in every], dim=1)
-        return kept_inside(drafted, F.pad(self.ids, (0, len(every))), anchors, len(self.ids) - 1 - anchors)
+    def kept_behind(self, found: Sequence[Queries], places: Whole) -> Tensor:
+        """Drafts kept at some of all anchors, up to the text's end. (anchor,)"""
+        every = self.every
+        left = every.spread([len(text.text.ids) for text in self.texts]) - 1 - self.anchors
+        begins, some = self.anchors + every.spread(self.lying.offsets[:-1]), every.sent(places)
+        drafted = torch.stack([queries.guesses.drafted[some] for queries in found], dim=1)
+        return kept_inside(drafted, self.ids, *(every.sent(numbers[places]) for numbers in (begins, left)))
 
     def guess(self, output: Tensor, masses: Masses, *, forced: bool) -> list[Queries]:
         """Every depth's queries over all anchors, a correction following the text or the guesses themselves; past the text's end stand
         guesses that nobody reads.
         """
         count, depth, _ = output.shape
-        first, ids = self.trajectory.prompt_length, torch.cat([self.ids, self.ids.new_zeros(self.settings.depth)])
-        places = torch.arange(count, device=ids.device) * depth
+        places, temperature = torch.arange(count, device=output.device) * depth, self.texts[0].temperature
         correction, found, state = self.drafter.correction, list[Queries](), output.new_zeros(0)
         for place in range(depth):
-            before = ids[first + place : first + place + count] if forced or not found else found[-1].guesses.drafted
+            before = self.tokens(place) if forced or not found else found[-1].guesses.drafted
             logits = self.drafter.logits(output[:, place])
             if correction is not None:
                 state = state if found else correction.begin(count)
                 bias, state = correction.step(output[:, place], before, state)
                 logits = logits + bias
-            wanted = self.drafter.to_draft(ids[first + place + 1 : first + place + 1 + count])
-            guesses = Guesses.of(logits, wanted, self.trajectory.temperature)
-            guesses = replace(guesses, drafted=self.drafter.to_target(guesses.drafted))
+            wanted = self.drafter.to_draft(self.tokens(place + 1))
+            guesses = Guesses.by_head(lambda scores: scores, logits, wanted, logits.shape[1], temperature)
+            sure = None if self.drafter.confidence is None else self.drafter.confidence(output[:, place], before)
+            guesses = replace(guesses, drafted=self.drafter.to_target(guesses.drafted), confidence=sure)
             found.append(Queries(guesses, masses.pick(places + place)))
         return found

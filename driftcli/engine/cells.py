@@ -16,19 +16,24 @@ from driftcli.domain import Prompt, RunSpec
 from driftcli.engine.block_chains import draft_blocks
 from driftcli.engine.chains import draft_together
 from driftcli.engine.drafted import Apart, Drafted
-from driftcli.engine.lm_chains import draft_lm_chains
+from driftcli.engine.keyless_chains import draft_keyless
+from driftcli.engine.lm_chains import draft_lm_chains, kept_numbers
 from driftcli.engine.module_chains import draft_modules
 from driftcli.engine.room import Room
 from driftcli.engine.rows import cell_rows, find_sinks, rounds_to_end, stream_columns, trajectory_columns
+from driftcli.engine.stage_chains import draft_stages
 from driftcli.engine.texts import Text, lengthened, replay_texts, write_texts
 from driftcli.engine.trajectories import Trajectory, read_texts
 from driftcli.engine.twin import texts_of, twin_tables, twin_texts
 from driftcli.errors import RunError
+from driftcli.families.assistant.drafter import Assistant
 from driftcli.families.block.drafter import Block
 from driftcli.families.causal_lm.drafter import CausalLm
+from driftcli.families.feed_forward.drafter import FeedForward
 from driftcli.families.mtp.head import MtpModules
-from driftcli.loading.pair import LoadedPair
+from driftcli.loading.pair import LoadedPair, streams_of
 from driftcli.sources.files import reason
+from driftcli.target.in_process import turns_by_length
 from driftcli.target.together import room, together
 from driftcli.traces.reader import Run
 from driftcli.traces.schema import TABLES
@@ -100,7 +105,7 @@ def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Seque
     try:
         written = 0.0 if folder.is_done(holders.texts, batch.names) else WRITING
         texts = _texts(work, folder, batch, conditions[0].text, holders.texts, say)
-        known, most = _sinks(folder, batch, holders.sinks), room(work.pair.target.device, len(work.pair.target.embedding))
+        known, most = _sinks(folder, batch, holders.sinks), _most(work, conditions)
 
         def measured(most: int) -> Tables:
             into, sinks, done = _Parts({one.name: tables_of(one) for one in conditions}, len(texts)), dict(known), 0
@@ -116,6 +121,13 @@ def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Seque
             f"{', '.join(one.name for one in conditions)}: no memory is left ({reason(error)}), expected room for one text and its "
             "chains; use shorter texts or another --device"
         ) from error
+
+
+def _most(work: Work, conditions: Sequence[Condition]) -> int:
+    """Tokens of texts that are drafted on side by side."""
+    drafter, deepest = work.pair.drafter, max(one.settings.depth for one in conditions)
+    kept = kept_numbers(drafter, deepest) if isinstance(drafter, CausalLm) else 0
+    return room(work.pair.target.device, len(work.pair.target.embedding), kept)
 
 
 def _texts(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, holder: str, say: Say) -> list[Text]:
@@ -203,7 +215,7 @@ def _read(
     most: their tokens.
     """
     temperature, target = work.spec.temperature_of(conditions[0].text) or 1.0, work.pair.target  # of greedy replies the models' own
-    alone, boundaries = isinstance(work.pair.drafter, CausalLm | Block), _boundaries(work, conditions)
+    alone, boundaries = _by_length(work.pair.drafter), _boundaries(work, conditions)
     order = sorted(range(len(texts)), key=lambda place: len(texts[place].ids))
     for some in together([len(texts[place].ids) for place in order], most):
         places = order[some]
@@ -212,6 +224,11 @@ def _read(
             yield from (([place], [trajectory]) for place, trajectory in zip(places, read, strict=True))
         else:
             yield places, list(read)
+
+
+def _by_length(drafter: object) -> bool:
+    """Whether a drafter would draft otherwise beside a longer text."""
+    return isinstance(drafter, CausalLm) and turns_by_length(drafter.lm.config.to_dict())
 
 
 def _draft(work: Work, some: _Some, conditions: Sequence[Condition], finder: str, sinks: Sinks, into: _Parts) -> None:
@@ -264,7 +281,7 @@ def _boundaries(work: Work, conditions: Sequence[Condition]) -> list[int]:
     drafter = work.pair.drafter
     if isinstance(drafter, CausalLm):
         return []
-    return sorted({boundary for condition in conditions for boundary in drafter.wired(condition.settings.wiring).boundaries})
+    return sorted({one for condition in conditions for one in streams_of(drafter.wired(condition.settings.wiring))})
 
 
 def kept_rows(settings: DraftSettings, text: Text, sink: int | None, token_offset: int) -> list[int]:
@@ -286,13 +303,15 @@ def draft(
     to_end: bool = False,
     apart: Sequence[Apart] = (),
 ) -> Drafted:
-    """All chains of some texts, whatever the drafter's family; causal LMs and blocks take one at a time."""
+    """All chains of some texts, whatever the drafter's family."""
     if isinstance(pair.drafter, MtpModules):
         return draft_modules(pair.drafter, texts, settings, horizon, to_end=to_end, apart=apart)
-    if isinstance(pair.drafter, CausalLm | Block):
-        (text,) = texts
-        if isinstance(pair.drafter, CausalLm):
-            return draft_lm_chains(pair.drafter, text, settings, horizon, free=free, to_end=to_end)
-        kept = [row for one in apart for row in one.kept]
-        return draft_blocks(pair.drafter, text, settings, horizon, free=free, to_end=to_end, kept=kept)
+    if isinstance(pair.drafter, CausalLm):
+        return draft_lm_chains(pair.drafter, texts, settings, horizon, free=free, to_end=to_end)
+    if isinstance(pair.drafter, Block):
+        return draft_blocks(pair.drafter, texts, settings, horizon, free=free, to_end=to_end, apart=apart)
+    if isinstance(pair.drafter, Assistant):
+        return draft_keyless(pair.drafter, texts, settings, horizon, free=free, to_end=to_end, apart=apart)
+    if isinstance(pair.drafter, FeedForward):
+        return draft_stages(pair.drafter, texts, settings, horizon, free=free, to_end=to_end)
     return draft_together(pair.drafter, texts, settings, horizon, free=free, to_end=to_end, apart=apart)

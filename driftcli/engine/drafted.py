@@ -16,19 +16,24 @@ from driftcli.engine.packing import Packing
 from driftcli.engine.trajectories import Trajectory
 from driftcli.target.together import at_once
 
+NOTHING = -1  # in place of a drafted token where a drafter proposed none
 LEAST = torch.finfo(torch.float32).min  # of a token that is ruled out, below the best one: finite, and without weight
 
 
 @dataclass(frozen=True, slots=True)
 class Guesses:
-    """What a set of queries proposed: target ids, the drafter's probability of them and of the wanted tokens (NaN outside its vocabulary),
-    and the entropy of its distribution in nats; (query,) each.
+    """What a set of queries proposed: target ids, `NOTHING` for none, the drafter's probability of them and of the wanted tokens (NaN
+    outside its vocabulary), and the entropy of its distribution in nats; (query,) each.
+
+    draft_prob, entropy: None for a drafter without a distribution, whose wanted_prob is 1 or 0. confidence: by a head trained for it, the
+    probability that the token is accepted; None without one.
     """
 
     drafted: Tensor
-    draft_prob: Tensor
+    draft_prob: Tensor | None
     wanted_prob: Tensor
-    entropy: Tensor
+    entropy: Tensor | None
+    confidence: Tensor | None = None
 
     @classmethod
     def of(cls, scores: Tensor, wanted: Tensor, temperature: float = 1.0) -> Guesses:
@@ -55,32 +60,47 @@ class Guesses:
         """One set behind another."""
         if len(parts) == 1:
             return parts[0]
-        fields = zip(*((part.drafted, part.draft_prob, part.wanted_prob, part.entropy) for part in parts), strict=True)
-        return cls(*map(torch.cat, fields))
+        drafted, wanted_prob = (torch.cat(some) for some in zip(*((part.drafted, part.wanted_prob) for part in parts), strict=True))
+        draft_prob, entropy, confidence = (
+            _joined(some) for some in zip(*((part.draft_prob, part.entropy, part.confidence) for part in parts), strict=True)
+        )
+        return cls(drafted, draft_prob, wanted_prob, entropy, confidence)
 
     def pick(self, queries: Tensor) -> Guesses:
         """Some of them."""
-        return Guesses(self.drafted[queries], self.draft_prob[queries], self.wanted_prob[queries], self.entropy[queries])
+        some = (None if part is None else part[queries] for part in (self.draft_prob, self.entropy, self.confidence))
+        draft_prob, entropy, confidence = some
+        return Guesses(self.drafted[queries], draft_prob, self.wanted_prob[queries], entropy, confidence)
+
+
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """One behind another, None where one is not there."""
+    there = [part for part in parts if part is not None]
+    return torch.cat(there) if len(there) == len(parts) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Queries:
-    """One feed at one depth over all anchors: guesses, attention and, for a self-feeding drafter, the states (query, width) it fed on."""
+    """One feed at one depth over all anchors: guesses, attention, None for a drafter without, and, for a self-feeding drafter, the states
+    (query, width) it fed on.
+    """
 
     guesses: Guesses
-    masses: Masses
+    masses: Masses | None
     state: Tensor | None = None
 
     def pick(self, queries: Tensor) -> Queries:
         """Some of the queries."""
-        return Queries(self.guesses.pick(queries), self.masses.pick(queries), None if self.state is None else self.state[queries])
+        masses = None if self.masses is None else self.masses.pick(queries)
+        return Queries(self.guesses.pick(queries), masses, None if self.state is None else self.state[queries])
 
     @classmethod
     def joined(cls, parts: Sequence[Queries]) -> Queries:
         """One set behind another."""
         states = [part.state for part in parts if part.state is not None]
-        masses = Masses.joined([part.masses for part in parts], dim=2)
-        return cls(Guesses.joined([part.guesses for part in parts]), masses, torch.cat(states) if states else None)
+        masses = [part.masses for part in parts if part.masses is not None]
+        joined = Masses.joined(masses, dim=2) if masses else None
+        return cls(Guesses.joined([part.guesses for part in parts]), joined, torch.cat(states) if states else None)
 
 
 @dataclass(frozen=True, slots=True)

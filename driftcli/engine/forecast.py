@@ -25,8 +25,7 @@ from driftcli.engine.serving import ServedTarget, uncut_layers
 from driftcli.engine.texts import Text, foreseen
 from driftcli.engine.timing import SECONDS, TURNS, step_lengths
 from driftcli.engine.trajectories import Trajectory, read_text
-from driftcli.families.causal_lm.drafter import CausalLm
-from driftcli.loading.pair import LoadedPair
+from driftcli.loading.pair import LoadedPair, streams_of
 from driftcli.target.decoding import a_step, decodable
 from driftcli.target.language_model import LanguageModel
 from driftcli.target.target import Target, Writing
@@ -125,7 +124,7 @@ class _Timed:
 
     def __init__(self, pair: LoadedPair, text: Text) -> None:
         drafter = pair.drafter
-        trajectory = read_text(pair.target, text, [] if isinstance(drafter, CausalLm) else drafter.boundaries)
+        trajectory = read_text(pair.target, text, streams_of(drafter))
         self.anchors, self.n_rows = trajectory.n_anchors(TIMED), TIMED * trajectory.n_anchors(TIMED)
         device = pair.target.device
         self.read = own_seconds(lambda: read_text(pair.target, text, []), device)

@@ -1,170 +1,118 @@
-"""Chains of a causal-LM drafter: one teacher-forced forward gives every depth of the forced feed, which is also its own control.
+"""Chains of a causal-LM drafter from every anchor of some texts: one teacher-forced forward gives every depth of the forced feed, which is
+also its own control.
 
-Attention is measured through transformers' `AttentionInterface`: while a `Measurement` is active the model's attention runs here, block
-by block, and leaves a reduction a layer behind. Free chains run over the same cache with a 4D mask: the new keys of all anchors lie side
-by side, and each query sees only its own.
+Free chains go on behind it, one token of every anchor of all texts in a forward: each query sees the keys of its text up to its anchor,
+and those of its own chain alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
-from transformers.masking_utils import eager_mask
+from torch import Tensor
 
 from driftcli.conditions import DraftSettings
-from driftcli.engine.attention import BLOCK, MASKED, Masses, Weights, label_columns, reduce, tail_keys, tail_length
-from driftcli.engine.drafted import Drafted, Guesses, Queries
-from driftcli.engine.packing import Packing
+from driftcli.engine.attention import Masses, numbers_kept
+from driftcli.engine.drafted import Drafted, Guesses, Queries, kept_inside, laid_out
+from driftcli.engine.lm_attention import Chaining, Reading, measured, under_way
+from driftcli.engine.packing import Packing, Whole
 from driftcli.engine.trajectories import Trajectory
-from driftcli.errors import RunError
 from driftcli.families.causal_lm.drafter import CausalLm
-
-MEASURED = "driftcli_measured"
-
-
-@dataclass
-class Measurement:
-    """What to reduce in the running forward: key columns, last keys of the asked queries, how many keys are shared rows, and the first
-    query asked; `layers` fills up.
-    """
-
-    columns: Tensor
-    tail: Tensor
-    rows: int
-    first: int
-    layers: list[Masses] = field(default_factory=list)
-
-
-_ACTIVE: ContextVar[Measurement] = ContextVar("measurement")
-
-
-def measured_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float, **options: object
-) -> tuple[Tensor, None]:
-    """Attention as transformers' eager path computes it, reduced on the way; (1, head, query, size) -> (1, query, head, size)."""
-    if options.get("s_aux") is not None:
-        raise RunError(f"{type(module).__name__} has learned attention sinks, which are not measured yet; use a drafter without them")
-    active, softcap = _ACTIVE.get(), options.get("softcap")
-    columns, tail = active.columns.to(query.device), active.tail.to(query.device)
-    groups = query.shape[1] // key.shape[1]
-    keys, values = key[0].repeat_interleave(groups, dim=0), value[0].repeat_interleave(groups, dim=0)
-    size = max(1, BLOCK // (query.shape[1] * key.shape[2]))
-    outputs, parts = [], []
-    for start in range(0, query.shape[2], size):
-        block = slice(start, min(start + size, query.shape[2]))
-        scores = (query[0, :, block] @ keys.transpose(1, 2)).float() * scaling
-        if isinstance(softcap, float):
-            scores = torch.tanh(scores / softcap) * softcap
-        if attention_mask is not None:
-            scores = (scores + attention_mask[0, :, block, : keys.shape[1]]).clamp(min=MASKED)
-        weights = Weights.of(scores)
-        outputs.append((weights.raw / weights.total[..., None]).to(query.dtype) @ values)
-        skip = max(0, active.first - block.start)
-        if skip < block.stop - block.start:
-            asked = slice(max(0, block.start - active.first), block.stop - active.first)
-            some = Weights(*(part[:, skip:] for part in (weights.raw, weights.total, weights.entropy, weights.divisor)))
-            parts.append(reduce(some, some.raw @ columns, tail[asked], active.rows))
-    active.layers.append(Masses.joined(parts, dim=2).to(active.tail.device))
-    return torch.cat(outputs, dim=1).transpose(0, 1)[None], None
-
-
-AttentionInterface.register(MEASURED, measured_attention)
-AttentionMaskInterface.register(MEASURED, eager_mask)
-
-
-@contextmanager
-def measuring(drafter: CausalLm, measurement: Measurement) -> Iterator[Measurement]:
-    """The drafter's attention is measured inside this context; its own implementation is put back after it."""
-    model = drafter.lm.model
-    before = model.config._attn_implementation
-    model.set_attn_implementation(MEASURED)
-    token = _ACTIVE.set(measurement)
-    try:
-        yield measurement
-    finally:
-        _ACTIVE.reset(token)
-        model.set_attn_implementation(before)
+from driftcli.target.in_process import Asked
 
 
 @torch.inference_mode()
 def draft_lm_chains(
-    drafter: CausalLm, trajectory: Trajectory, settings: DraftSettings, horizon: int, *, free: bool, to_end: bool = False
+    drafter: CausalLm, texts: Sequence[Trajectory], settings: DraftSettings, horizon: int, *, free: bool, to_end: bool = False
 ) -> Drafted:
-    """Every anchor's chains of a causal-LM drafter; as `draft_chains`, with the forced feed taken from the fresh one."""
-    ids = trajectory.ids.to(drafter.lm.device)
-    rows, first, n_anchors = len(ids) - 1, trajectory.prompt_length, trajectory.n_anchors(horizon)
-    assert (n_anchors > 0 or to_end) and settings.depth <= horizon and settings.window is None
-    labels, cache = trajectory.labels.to(ids.device)[:rows], DynamicCache()
-    asked = torch.arange(first, rows, device=ids.device)
-    tail = tail_keys(asked, torch.empty(len(asked), 0, dtype=torch.long, device=ids.device), tail_length(settings.depth))
-    with measuring(drafter, Measurement(label_columns(labels, 0), tail, rows, first)) as seen:
-        out = drafter.lm.model(
-            drafter.tokens.fed[ids[None, :rows]], use_cache=True, logits_to_keep=rows - first, **drafter.lm.continuing(cache)
-        )
-    fresh = Queries(_guess(drafter, out.logits[0] / trajectory.temperature, ids[first + 1 :]), Masses.joined(seen.layers, dim=0))
-    places = torch.arange(n_anchors, device=ids.device)
-    forced = [fresh.pick(places + depth) for depth in range(settings.depth)]
-    whole = drafter.window is None or rows + settings.depth <= drafter.window
-    behind = _Behind(drafter, ids, labels, cache, trajectory.temperature)
-    chain = _free(behind, forced[0], first + places, settings.depth) if free and whole and n_anchors else []
-    every, anchors = (Packing((count,), ids.device) for count in (rows - first, n_anchors))
-    return Drafted(
-        every, anchors, fresh, forced, chain, _kept_to_end(fresh, ids[first + 1 :], settings.depth)[n_anchors:] if to_end else None
-    )
+    """Every anchor's chains of a causal-LM drafter; as `draft_together`, with the forced feed taken from the fresh one.
+
+    A drafter that turns tokens by how long a text is takes one text at a time.
+    """
+    counts, depth = tuple(text.n_anchors(horizon) for text in texts), settings.depth
+    assert all(text.n_anchors(1) for text in texts) if to_end else all(counts)
+    assert depth <= horizon and settings.window is None
+    reading = Reading(texts, depth)
+    here = reading.on(drafter.lm.device)
+    run = _Chains(drafter, texts, reading, *laid_out(texts, here.rows, depth))
+    with measured(drafter):
+        fresh = run.fresh()
+        started = Drafted(here.asked, Packing(counts, drafter.lm.device), fresh, [], [])
+        forced = [started.control(deeper) for deeper in range(1, depth + 1)]
+        chains = run.free(started.anchors, forced[0], depth) if free and started.n_anchors else []
+    return replace(started, forced=forced, free=chains, kept_behind=run.kept_behind(fresh, counts, depth) if to_end else None)
 
 
-def _kept_to_end(fresh: Queries, wanted: Tensor, depth: int) -> Tensor:
-    """Drafts kept at each anchor up to the text's end, a chain being the guesses of the anchors in a row; (anchor,)."""
-    right = F.pad(fresh.guesses.drafted == wanted, (0, depth - 1)).unfold(0, depth, 1)
-    return right.long().cumprod(dim=1).sum(dim=1)
+def kept_numbers(drafter: CausalLm, depth: int) -> int:
+    """Numbers that are kept of each token of a text while it is drafted on: attention of every head, of each depth and feed."""
+    config = drafter.lm.config
+    return int(config.num_hidden_layers * config.num_attention_heads * numbers_kept(depth) * (2 * depth + 1))
 
 
 @dataclass(frozen=True)
-class _Behind:
-    """What free chains of a text are drafted behind: its tokens and their labels, the cache of their rows, and at what temperature."""
+class _Chains:
+    """The drafting on some texts; reading: of them; lying, ids: their tokens."""
 
     drafter: CausalLm
+    texts: Sequence[Trajectory]
+    reading: Reading
+    lying: Packing
     ids: Tensor
-    labels: Tensor
-    cache: DynamicCache
-    temperature: float
 
+    def fresh(self) -> Queries:
+        """The first guesses of all anchors `P .. N - 2`, which are those of every depth on the target's tokens."""
+        here = self.reading.on(self.drafter.lm.device)
+        inside = here.rows.texts * here.rows.longest + here.rows.places
+        ids = torch.zeros(len(self.texts) * here.rows.longest, dtype=torch.long, device=self.ids.device)
+        ids[here.rows.sent(inside)] = self._tokens(here.rows, here.rows.places)
+        with under_way(self.reading), Asked(self.drafter.lm.model) as head:
+            head.rows = here.asking
+            out = self.drafter.lm.model(self.drafter.tokens.fed[ids].view(len(self.texts), -1), use_cache=False)
+        return self._queries(head.among(out.logits), here.asked, self._anchors(here.asked), self.reading.masses)
 
-def _free(behind: _Behind, start: Queries, anchors: Tensor, depth: int) -> list[Queries]:
-    drafter, ids, labels = behind.drafter, behind.ids, behind.labels
-    found, rows, n = [start], len(labels), len(anchors)
-    index = torch.arange(rows, device=ids.device)
-    lowest = torch.finfo(drafter.lm.head.dtype).min
-    columns = label_columns(labels, 0)
-    for step in range(1, depth):
-        columns = torch.cat([columns, label_columns(labels[:0], n)])
-        own = rows + torch.arange(step, device=ids.device) * n + (anchors - anchors[0])[:, None]
-        visible = torch.zeros(n, rows + step * n, dtype=torch.bool, device=ids.device)
-        visible[:, :rows] = index <= anchors[:, None]
-        visible.scatter_(1, own, True)
-        mask = torch.zeros(visible.shape, dtype=drafter.lm.head.dtype, device=ids.device).masked_fill(~visible, lowest)
-        with measuring(drafter, Measurement(columns, tail_keys(anchors, own, tail_length(depth)), rows, 0)) as seen:
-            out = drafter.lm.model(
-                drafter.tokens.fed[found[-1].guesses.drafted[None]],
-                attention_mask=mask[None, None],
-                position_ids=(anchors + step)[None],
-                use_cache=True,
-                **drafter.lm.continuing(behind.cache),
-            )
-        wanted = ids[anchors + step + 1]
-        found.append(Queries(_guess(drafter, out.logits[0] / behind.temperature, wanted), Masses.joined(seen.layers, dim=0)))
-    return found
+    def _anchors(self, anchors: Packing) -> Whole:
+        """Positions of the first so many anchors of each text."""
+        return anchors.places + anchors.spread([text.prompt_length for text in self.texts])
 
+    def _tokens(self, items: Packing, positions: Whole) -> Tensor:
+        """Tokens at each item's position of its text."""
+        return self.ids[items.sent(items.spread(self.lying.offsets[:-1]) + positions)]
 
-def _guess(drafter: CausalLm, logits: Tensor, wanted: Tensor) -> Guesses:
-    """Guesses as target ids, by logits (query, drafter rows). wanted: target ids, which the drafter may lack."""
-    words = drafter.tokens.vocabulary
-    guesses = Guesses.of(drafter.tokens.scores(logits.to(wanted.device)).float(), words.to_draft[wanted])
-    return replace(guesses, drafted=words.to_target[guesses.drafted])
+    def _queries(self, logits: Tensor, items: Packing, positions: Whole, masses: Sequence[Masses]) -> Queries:
+        """What queries at these positions propose by their logits (query, vocabulary)."""
+        device, tokens, temperature = self.ids.device, self.drafter.tokens, self.texts[0].temperature
+        shared, wanted = tokens.vocabulary, self._tokens(items, positions + 1)
+        guesses = Guesses.by_head(
+            lambda some: tokens.scores(some).float(), logits.to(device), shared.to_draft[wanted], len(shared.to_target), temperature
+        )
+        return Queries(
+            replace(guesses, drafted=shared.to_target[guesses.drafted]),
+            Masses.joined([one.to(device) for one in masses], dim=0) if masses else None,
+        )
+
+    def free(self, anchors: Packing, start: Queries, depth: int) -> list[Queries]:
+        """Chains on the drafter's own tokens from the first so many anchors of each text, depth by depth, the first being given."""
+        found, positions = [start], self._anchors(anchors)
+        chaining = Chaining(self.reading, anchors, positions)
+        for step in range(1, depth):
+            chaining.masses.clear()
+            with under_way(chaining):
+                tokens, rows = self.drafter.tokens.fed[found[-1].guesses.drafted[None]], anchors.sent(positions + step)[None]
+                out = self.drafter.lm.model(tokens, position_ids=rows, use_cache=False)
+            found.append(self._queries(out.logits[0], anchors, positions + step, chaining.masses))
+        return found
+
+    def kept_behind(self, fresh: Queries, counts: Sequence[int], depth: int) -> Tensor:
+        """Drafts kept at the anchors behind the first so many of each text, up to the text's end: a chain is the guesses of the anchors in
+        a row. (anchor,)
+        """
+        every = self.reading.on(self.ids.device).asked
+        behind, positions = np.flatnonzero(every.places >= every.spread(counts)), self._anchors(every)
+        drafted = F.pad(fresh.guesses.drafted, (0, depth - 1)).unfold(0, depth, 1)[every.sent(behind)]
+        left = every.spread([len(text.text.ids) - 1 for text in self.texts]) - positions
+        begins = positions + every.spread(self.lying.offsets[:-1])
+        return kept_inside(drafted, self.ids, *(every.sent(numbers[behind]) for numbers in (begins, left)))

@@ -84,6 +84,10 @@ class Packing:
         x = padded.flatten(dim, dim + 1)
         return x if self._even else x.index_select(dim, self._packed)
 
+    def times(self, size: int) -> Packing:
+        """So many items in place of each."""
+        return Packing(tuple(count * size for count in self.counts), self.device)
+
     def part(self, texts: slice) -> Packing:
         """Some of the texts."""
         return self._parts.setdefault((texts.start, texts.stop), Packing(self.counts[texts], self.device))

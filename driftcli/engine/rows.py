@@ -14,10 +14,12 @@ from driftcli.conditions import Condition
 from driftcli.domain import RECENT_KEYS, SHARES, Feed
 from driftcli.engine.attention import LABELS, Masses
 from driftcli.engine.chains import state_cosine, state_rms
-from driftcli.engine.drafted import Drafted, Queries, packed_streams
+from driftcli.engine.drafted import NOTHING, Drafted, Queries, packed_streams
 from driftcli.engine.packing import Packing, means
 from driftcli.engine.trajectories import Trajectory
+from driftcli.families.assistant.drafter import Assistant
 from driftcli.families.block.drafter import Block
+from driftcli.families.feed_forward.drafter import FeedForward
 from driftcli.families.mtp.head import MtpModules
 from driftcli.families.self_feeding import SelfFeedingDrafter
 from driftcli.statistics.walks import leading_matches, walk, walk_counts
@@ -25,15 +27,19 @@ from driftcli.texts.rendering import REPLY
 from driftcli.traces.writer import Columns
 
 MINIMAL_SINK = 0.05  # least share of attention that makes a row a sink (chosen by us)
-STEP_NUMBERS = ("draft_prob", "wanted_prob", "draft_entropy", "rms", "state_cosine")
+OWN_NUMBERS = ("draft_prob", "draft_entropy", "confidence")  # of a token that was proposed
+STEP_NUMBERS = (*OWN_NUMBERS, "wanted_prob", "rms", "state_cosine")
 SHARE_COLUMNS = tuple(f"share_{name}" for name in SHARES)
+ATTENTION = (*SHARE_COLUMNS, "entropy")
 SINK_OVER_MEDIAN = 5.0  # and how many times the median candidate it must be (chosen by us)
 
 
-def find_sinks(fresh: Masses, queries: Packing, texts: Sequence[Trajectory], token_offset: int) -> list[int | None]:
+def find_sinks(fresh: Masses | None, queries: Packing, texts: Sequence[Trajectory], token_offset: int) -> list[int | None]:
     """Of each text the row that takes the most attention of the fresh queries among the first rows of the prompt, or None where none
-    stands out. A candidate must hold a prompt token: only those are seen by every query.
+    stands out. A candidate must hold a prompt token: only those are seen by every query. fresh: None for a drafter without attention.
     """
+    if fresh is None:
+        return [None] * len(texts)
     mass = means(queries, fresh.first.float().mean(dim=(0, 1)).T).T.cpu().numpy()
     return [_sink(mass[number], text.text.labels[token_offset:]) for number, text in enumerate(texts)]
 
@@ -99,7 +105,7 @@ def cell_rows(
 @dataclass(frozen=True)
 class _Numbers:
     """What is told of one feed, on the host: drafted (depth, query); steps by column, (depth, query) each; heads by column, (depth, layer,
-    head, text) each.
+    head, text) each, none without attention.
     """
 
     drafted: np.ndarray
@@ -121,28 +127,34 @@ class _Cell:
 
     def numbers(self, feed: Feed) -> _Numbers:
         """What is told of a feed, of all texts and depths at once."""
-        drafted, anchors = self.drafted, self.drafted.anchors
-        depths = range(1, self._depth + 1)
+        drafted, depths = self.drafted, range(1, self._depth + 1)
         chain = [drafted.control(depth) for depth in depths] if feed == "fresh" else drafted.forced if feed == "forced" else drafted.free
+        queries = Queries.joined(chain)
+        ids = torch.unflatten(queries.guesses.drafted, 0, (self._depth, -1)).cpu().numpy()
+        told, heads = self._told(feed, queries), dict[str, np.ndarray]()
+        if queries.masses is not None:
+            stacked = self._attention(feed, chain, queries.masses)
+            told |= dict(zip(ATTENTION, stacked.mean(dim=(1, 2)), strict=True))
+            by_head = means(drafted.anchors, torch.unflatten(stacked, 3, (self._depth, -1))).movedim(3, 1).cpu().numpy()
+            heads = dict(zip(ATTENTION, by_head, strict=True))
+        steps = torch.unflatten(torch.stack(list(told.values())), 1, (self._depth, -1)).cpu().numpy()
+        return _Numbers(ids, dict(zip(told, steps, strict=True)), heads)
+
+    def _attention(self, feed: Feed, chain: Sequence[Queries], masses: Masses) -> Tensor:
+        """Shares and entropy of a feed's attention, as `ATTENTION` names them, (number, layer, head, query); masses: of the whole chain."""
+        drafted, anchors = self.drafted, self.drafted.anchors
         aheads = [None if feed == "free" else drafted.ahead(one, depth, fresh=feed == "fresh") for depth, one in enumerate(chain, 1)]
         counted = [ahead for ahead in aheads if ahead is not None]
-        queries = Queries.joined(chain)
         ahead = anchors.sent(np.repeat(counted, anchors.total)) if counted else None
         sinks = Sinks.of(self.sinks, self.texts, self.token_offset, anchors, self._depth)
-        shares = {f"share_{name}": share for name, share in region_shares(queries.masses, sinks, ahead).items()}
-        shares["entropy"] = queries.masses.entropy
-        stacked, names = torch.stack(list(shares.values())).float(), list(shares)
-        told = {**self._told(feed, queries), **dict(zip(names, stacked.mean(dim=(1, 2)), strict=True))}
-        steps = torch.unflatten(torch.stack(list(told.values())), 1, (self._depth, -1)).cpu().numpy()
-        heads = means(anchors, torch.unflatten(stacked, 3, (self._depth, -1))).movedim(3, 1).cpu().numpy()
-        ids = torch.unflatten(queries.guesses.drafted, 0, (self._depth, -1)).cpu().numpy()
-        return _Numbers(ids, dict(zip(told, steps, strict=True)), dict(zip(names, heads, strict=True)))
+        shares = region_shares(masses, sinks, ahead)
+        return torch.stack([*(shares[name] for name in SHARES), masses.entropy]).float()
 
     def _told(self, feed: Feed, queries: Queries) -> dict[str, Tensor]:
         """What is told of each query beside its attention; (query,) each."""
         guesses, state = queries.guesses, queries.state
-        told = {"draft_prob": guesses.draft_prob, "wanted_prob": guesses.wanted_prob, "draft_entropy": guesses.entropy}
-        told = {name: numbers.float() for name, numbers in told.items()}
+        own = dict(zip(OWN_NUMBERS, (guesses.draft_prob, guesses.entropy, guesses.confidence), strict=True))
+        told = {name: numbers.float() for name, numbers in {**own, "wanted_prob": guesses.wanted_prob}.items() if numbers is not None}
         if state is not None:
             told["rms"] = state_rms(state)
         controls = [self.drafted.control(depth).state for depth in range(1, self._depth + 1)] if feed == "forced" else []
@@ -161,7 +173,7 @@ class _Cell:
         on_walk = walk(leading_matches((numbers["forced"].drafted[:, mine] == wanted).T))
         return CellRows(
             [self._step_columns(feed, found, text, mine, wanted, on_walk) for feed, found in numbers.items()],
-            [self._head_columns(feed, found, text, end - first) for feed, found in numbers.items()],
+            [self._head_columns(feed, found, text, end - first) for feed, found in numbers.items() if found.heads],
         )
 
     def _names(self, text: int, count: int) -> Columns:
@@ -176,28 +188,30 @@ class _Cell:
         """(depth, anchor) each, flattened."""
         trajectory, n, deepest = self.texts[text], mine.stop - mine.start, self._depth
         drafted = found.drafted[:, mine]
-        match = drafted == wanted
+        match, missing = drafted == wanted, (drafted == NOTHING).reshape(-1)
         known = np.ones_like(match)
         if feed == "free":
             known[1:] = np.cumprod(match[:-1], axis=0).astype(bool)
         probs = trajectory.target_prob.numpy()
         hidden, numbers = ~known.reshape(-1), {name: values[:, mine].reshape(-1) for name, values in found.steps.items()}
         target = np.stack([probs[depth : depth + n] for depth in range(1, deepest + 1)]).reshape(-1)
+        likely = np.where(missing, 0, numbers["wanted_prob"])
         if self.sinks[text] is None:
-            del numbers["share_sink"]
+            numbers.pop("share_sink", None)
         return {
             **self._names(text, n * deepest),
             "anchor": np.tile(trajectory.prompt_length + np.arange(n), deepest),
             "depth": np.repeat(np.arange(1, deepest + 1), n),
             "feed": [feed] * (n * deepest),
-            "drafted": drafted.reshape(-1),
+            "drafted": np.ma.array(drafted.reshape(-1), mask=missing),
             "wanted": np.ma.array(wanted.reshape(-1), mask=hidden),
             "match": np.ma.array(match.reshape(-1), mask=hidden),
             "on_walk": np.tile(on_walk, deepest),
             "target_prob": np.ma.array(target, mask=hidden),
-            **dict.fromkeys((*STEP_NUMBERS, *SHARE_COLUMNS)),
+            **dict.fromkeys((*STEP_NUMBERS, *ATTENTION)),
             **numbers,
-            "wanted_prob": np.ma.array(numbers["wanted_prob"], mask=hidden | np.isnan(numbers["wanted_prob"])),
+            **{name: np.ma.array(numbers[name], mask=missing) for name in OWN_NUMBERS if name in numbers},
+            "wanted_prob": np.ma.array(likely, mask=hidden | np.isnan(likely)),
         }
 
     def _head_columns(self, feed: Feed, found: _Numbers, text: int, anchors: int) -> Columns:
@@ -273,7 +287,9 @@ def _entropies(trajectory: Trajectory) -> Sequence[float | None]:
 
 
 @torch.inference_mode()
-def stream_columns(texts: Sequence[Trajectory], drafter: SelfFeedingDrafter | MtpModules | Block, condition: Condition) -> list[Columns]:
+def stream_columns(
+    texts: Sequence[Trajectory], drafter: SelfFeedingDrafter | MtpModules | Block | Assistant | FeedForward, condition: Condition
+) -> list[Columns]:
     """Of each text its rows of `streams`: each stream that the drafter captures, and the fused input."""
     boundaries, counts = drafter.boundaries, [len(text.text.ids) - 1 for text in texts]
     rows = packed_streams(texts, counts, boundaries)

@@ -17,9 +17,13 @@ from transformers import DynamicCache
 
 from driftcli.engine.attention import sdpa
 from driftcli.engine.block_serving import ServedBlock
+from driftcli.engine.keyless_serving import ServedAssistant
+from driftcli.engine.stage_serving import ServedStages
 from driftcli.errors import RunError
+from driftcli.families.assistant.drafter import Assistant
 from driftcli.families.block.drafter import Block
 from driftcli.families.causal_lm.drafter import CausalLm
+from driftcli.families.feed_forward.drafter import FeedForward
 from driftcli.families.mtp.head import MtpModules
 from driftcli.families.self_feeding import DrafterLayer, Projected, SelfFeedingDrafter
 from driftcli.target.capture import StreamCapture
@@ -124,7 +128,7 @@ class ServedDrafter(Protocol):
         """One sequence becomes a batch of `size` alike."""
 
 
-def serve(drafter: SelfFeedingDrafter | MtpModules | Block | CausalLm, rows: int, drafts: int) -> ServedDrafter:
+def serve(drafter: SelfFeedingDrafter | MtpModules | Block | Assistant | FeedForward | CausalLm, rows: int, drafts: int) -> ServedDrafter:
     """A drafter with an empty cache; rows: the most that it will hold, a round's own included; drafts: tokens of a round.
 
     RunError for one module a depth.
@@ -133,6 +137,10 @@ def serve(drafter: SelfFeedingDrafter | MtpModules | Block | CausalLm, rows: int
         raise RunError("a head with one module a depth is not stepped here yet, expected one that is run again; give --costs of its server")
     if isinstance(drafter, Block):
         return ServedBlock(drafter, rows, drafts)
+    if isinstance(drafter, Assistant):
+        return ServedAssistant(drafter, rows)
+    if isinstance(drafter, FeedForward):
+        return ServedStages(drafter)
     return ServedLm(drafter) if isinstance(drafter, CausalLm) else ServedHead(drafter, rows)
 
 

@@ -24,6 +24,7 @@ from driftcli.errors import RunError
 from driftcli.loading.pair import LoadedPair
 from driftcli.statistics.costs import TRANSFORMERS, Costs, StepCosts, TimedIn
 from driftcli.statistics.turns import Turns
+from driftcli.target.heads import heads_of
 from driftcli.target.language_model import LanguageModel
 from driftcli.target.target import Target
 
@@ -61,10 +62,8 @@ def in_process(target: Target) -> LanguageModel:
 
 def _check_memory(target: LanguageModel, size: int, depth: int, context: int) -> None:
     """Raise RunError where the target's keys and values of so many sequences would not fit the memory that is free."""
-    config, width = target.config, target.head.dtype.itemsize
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    wanted = 2 * size * (context + depth + 1) * config.num_hidden_layers * heads * head * width
+    kept = sum(one.keys * one.size for one in heads_of(target.config)) * target.head.dtype.itemsize
+    wanted = 2 * size * (context + depth + 1) * kept
     free = free_memory(target.device)
     if free is not None and wanted > free:
         raise RunError(

@@ -30,7 +30,14 @@ from driftcli.target.aside import prints_aside
 
 TURNS, WARM, ROUNDS = 12, 4, 16  # turns, and of each the rounds before the timed ones and those that are timed (chosen by us)
 SHARE = 0.9  # of a GPU's memory that all engines take together, as vLLM takes for one
-METHODS = {"eagle3": "eagle3", "eagle": "eagle", "mtp": "mtp", "block": "dflash", "causal-lm": "draft_model"}  # vLLM's names of families
+METHODS = {
+    "eagle3": "eagle3",
+    "eagle": "eagle",
+    "mtp": "mtp",
+    "block": "dflash",
+    "assistant": "mtp",
+    "causal-lm": "draft_model",
+}  # vLLM's names of families
 OURS = ("model", "speculative_config", "max_model_len", "max_num_seqs", "dtype", "enable_prefix_caching", "disable_log_stats")
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engines in this process: no other can be held beside them
@@ -88,8 +95,11 @@ def _speculation(asked: Asked) -> dict[str, object]:
     opened = open_drafter(source)
     if isinstance(opened, Unread):
         raise RunError(opened.refusal)
-    told: dict[str, object] = {"method": METHODS[opened[1].family], "model": str(source.folder)}
-    other = opened[1].family == "causal-lm" and not one_table(resolve(asked.target, remote_code=asked.remote_code), source)
+    family = opened[1].family
+    if (method := METHODS.get(family)) is None:
+        raise RunError(f"{asked.drafter}: vLLM 0.33 has no class for {opened[1].name}, expected a drafter that it serves; give --costs")
+    told: dict[str, object] = {"method": method, "model": str(source.folder)}
+    other = family == "causal-lm" and not one_table(resolve(asked.target, remote_code=asked.remote_code), source)
     return {**told, "use_heterogeneous_vocab": True} if other else told
 
 

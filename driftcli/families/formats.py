@@ -12,9 +12,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from driftcli.errors import FormatError
+from driftcli.families.assistant.formats import ASSISTANT
 from driftcli.families.block.formats import BLOCK
 from driftcli.families.causal_lm.formats import CAUSAL_LM, is_whole
 from driftcli.families.eagle.formats import EAGLE
+from driftcli.families.feed_forward.formats import FEED_FORWARD
 from driftcli.families.layout import Format, Shapes
 from driftcli.families.mtp.formats import MTP
 from driftcli.families.named import NAMED, PARALLEL, Named
@@ -23,8 +25,11 @@ from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, stored_tens
 from driftcli.sources.files import Json, Source, file_names, holds_weights, read_config
 from driftcli.sources.packed import unpacked
 
-FORMATS: tuple[Format, ...] = (*EAGLE, *MTP, *BLOCK, *CAUSAL_LM)
-MEASURED = "EAGLE-1, EAGLE-2, HASS, EAGLE-3 and EAGLE 3.1 heads, MTP heads, DFlash and DSpark drafters, and causal language models"
+FORMATS: tuple[Format, ...] = (*EAGLE, *MTP, *BLOCK, *ASSISTANT, *FEED_FORWARD, *CAUSAL_LM)
+MEASURED = (
+    "EAGLE-1, EAGLE-2, HASS, EAGLE-3 and EAGLE 3.1 heads, MTP heads, DFlash and DSpark drafters, Gemma 4 assistants, Medusa and Hydra "
+    "heads, MLPSpeculators, and causal language models"
+)
 
 
 def detect(source: Source, config: Mapping[str, Json], shapes: Shapes) -> Format:

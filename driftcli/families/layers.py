@@ -39,13 +39,14 @@ class Linear:
 class GroupedAttention:
     """Projections of grouped-query attention; q_norm and k_norm are applied to each head where they are there.
 
-    v: absent where keys, before norm and rotation, stand for values. unscaled: scores as they are, and values normed without a gain, as in
-    Gemma 4. paired: the numbers that turn together lie side by side, not half a head apart. factor: of scores, where it is not one over
-    the root of a head's size. sinks: (head,), learned scores that take attention to no key.
+    k: absent where queries read somebody else's keys. v: absent where keys, before norm and rotation, stand for values. unscaled: scores
+    as they are, and values normed without a gain, as in Gemma 4. paired: the numbers that turn together lie side by side, not half a head
+    apart. factor: of scores, where it is not one over the root of a head's size. sinks:
+    (head,), learned scores that take attention to no key.
     """
 
     q: Linear
-    k: Linear
+    k: Linear | None
     v: Linear | None
     o: Linear
     size: int
@@ -63,8 +64,12 @@ class GroupedAttention:
         return 1.0 if self.unscaled else self.factor or float(self.size**-0.5)
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> Projected:
-        """Queries, keys and values; cos and sin: (step, size)."""
-        query, key = self._heads(x, self.q), self._heads(x, self.k)
+        """Queries, keys and values, of no head where they are somebody else's; cos and sin: (step, size)."""
+        query = self._heads(x, self.q)
+        if self.k is None:
+            nothing = query[:0]
+            return Projected(self._turned(self._normed(query, self.q_norm), cos, sin), nothing, nothing)
+        key = self._heads(x, self.k)
         value = key if self.v is None else self.v(x).view(len(x), len(key), -1).transpose(0, 1)
         if self.unscaled:
             value = rms_norm(value, torch.ones_like(value[0, 0]), self.eps)

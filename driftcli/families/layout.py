@@ -10,8 +10,11 @@ from typing import Literal
 from driftcli.sources.files import Json
 
 Shapes = Mapping[str, tuple[int, ...]]
-Family = Literal["eagle3", "eagle", "mtp", "block", "causal-lm"]
-Producer = Literal["SafeAILab", "SpecForge", "speculators", "ModelOpt", "NeMo", "SpecDrift", "DeepSpec", "z-lab", "transformers"]
+Family = Literal["eagle3", "eagle", "mtp", "block", "assistant", "feed-forward", "causal-lm"]
+Producer = Literal[
+    "SafeAILab", "SpecForge", "speculators", "ModelOpt", "NeMo", "SpecDrift", "DeepSpec", "z-lab", "transformers", "FasterDecoding",
+    "Hydra", "IBM",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

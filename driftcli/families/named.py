@@ -70,15 +70,6 @@ NO_ATTENTION = "not defined for it, as what it feeds back passes no attention"
 FED_BACK = "defined for it, as it feeds its own state back"
 EAGLE_HERE = "an EAGLE head for the same target can be measured here"
 COUNTERS = "the server's own counters tell what it accepts"
-MEDUSA = (
-    "Medusa",
-    "Medusa heads",
-    "guess each of the next tokens from the target's last hidden state alone",
-    NO_STATE,
-    "vLLM's method medusa up to 0.32",
-    EAGLE_HERE,
-)
-
 NAMED: tuple[Named, ...] = (
     Named(
         "P-EAGLE",
@@ -139,43 +130,6 @@ NAMED: tuple[Named, ...] = (
         COUNTERS,
         tensors=(r"(^|\.)markov_head\.", r"(^|\.)layer_scalar$"),
         config=("architectures=Gemma4DSparkModel",),
-    ),
-    Named(
-        "Gemma 4 assistant",
-        "a Gemma 4 assistant",
-        "reads the target's keys and values and feeds its last hidden state back",
-        "defined for its state alone, as it keeps no keys of its own",
-        "vLLM's method mtp, SGLang and transformers",
-        COUNTERS,
-        tensors=(r"^(model\.)?pre_projection\.weight$", r"^(model\.)?post_projection\.weight$"),
-        config=("model_type=gemma4_assistant", "model_type=gemma4_unified_assistant"),
-    ),
-    Named(*MEDUSA, tensors=(r"^(medusa_head\.)?\d+\.\d+\.linear\.weight$",), files=("medusa_lm_head.*",)),
-    Named(
-        *MEDUSA,
-        tensors=(r"^blocks\.\d+\.layers\.\d+\.weight$", r"^lm_heads?\.\d+\.weight$"),
-        config=("medusa_num_heads", "model_type=medusa", "architectures=MedusaModel"),
-    ),
-    Named(
-        "Hydra",
-        "Hydra heads",
-        "guess each of the next tokens from the target's last hidden state and the tokens guessed before",
-        NO_STATE,
-        "its authors' own code",
-        EAGLE_HERE,
-        tensors=(r"^hydra_(mlp|lm_head)\.",),
-        config=("hydra_num_heads",),
-        files=("hydra_lm_head.*",),
-    ),
-    Named(
-        "MLPSpeculator",
-        "an MLPSpeculator",
-        "carries a state from token to token through feed-forward layers and norms it each time",
-        NO_ATTENTION,
-        "vLLM's method mlp_speculator up to 0.32",
-        EAGLE_HERE,
-        tensors=(r"^speculator\.(emb|head|proj)\.\d+\.weight$",),
-        config=("model_type=mlp_speculator", "architectures=MLPSpeculatorPreTrainedModel"),
     ),
     Named(
         "Arctic speculator",

@@ -16,7 +16,7 @@ from driftcli.conditions import Plan
 from driftcli.domain import Absent, Estimate
 from driftcli.printable import counted, few
 from driftcli.report.evidence import sampled_length
-from driftcli.statistics import curves
+from driftcli.statistics import curves, survival
 from driftcli.statistics.intervals import Statistic
 from driftcli.statistics.payoff import deciding, speed
 from driftcli.statistics.walks import EXACT_TEXT
@@ -37,6 +37,9 @@ class Name(NamedTuple):
     depth: str
     part: str
     pattern: str
+
+
+ATTENTION_DRIFT = "attention-drift"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,16 @@ def _speed(run: Run) -> Sequence[Estimate | Absent]:
     return [run.planned(speed(costs), plan) if costs else Absent("no step times are known, or they cannot be true")]
 
 
+def _chains(statistic: Statistic) -> Callable[[Run], Sequence[Estimate | Absent]]:
+    """Of what the draft tokens' own probabilities promise of a chain."""
+
+    def told(run: Run) -> Sequence[Estimate | Absent]:
+        chains = run.survival["draft_prob"]
+        return [chains] * run.spec.depth if isinstance(chains, Absent) else chains.by_depth(statistic)
+
+    return told
+
+
 NUMBERS: tuple[Number, ...] = (
     Number("acceptance-length", TOKENS, _acceptance_length, at_lengths=True),
     Number("emitted-per-round", TOKENS, lambda run: [run.emitted_per_round], at_lengths=True),
@@ -90,7 +103,10 @@ NUMBERS: tuple[Number, ...] = (
     Number("block-independence", SHARE, _every(curves.block_independence), by_depth=True, of_blocks=True),
     Number("rms-ratio", "times", _every(curves.rms_ratio), by_depth=True, of_state=True),
     Number("state-cosine", "", _every(curves.state_cosine), by_depth=True, of_state=True),
-    Number("attention-drift", SHARE, _every(curves.attention_drift), by_depth=True, of_state=True),
+    Number(ATTENTION_DRIFT, SHARE, _every(curves.attention_drift), by_depth=True, of_state=True),
+    Number("survival-error", SHARE, _chains(survival.calibration_error), by_depth=True),
+    Number("survival-brier", "", _chains(survival.brier), by_depth=True),
+    Number("survival-auroc", "", _chains(survival.auroc), by_depth=True),
     Number("prompt-side-change", SHARE, _every(curves.prompt_side_change), by_depth=True, of_state=True),
 )
 BY_NAME = {number.name: number for number in NUMBERS}
@@ -164,6 +180,8 @@ def why_not_applicable(run: Run, name: str) -> str:
     number = BY_NAME.get(taken_apart(name).number)
     if number is not None and number.of_blocks and not run.pair.guesses_side_by_side:
         return curves.IN_TURN
+    if number is not None and number.name == ATTENTION_DRIFT and run.pair.no_recursion is None:
+        return run.pair.no_attention or ""
     return run.pair.no_recursion or "" if number is not None and number.of_state else ""
 
 

@@ -22,6 +22,7 @@ ACCEPTED, MISSED, TEMPLATE = "green", "red", "dim"
 LEGEND = "{+accepted draft tokens+}  [-the first draft token that missed-]  plain: written by the target"
 BEFORE = 80  # characters of the text before an anchor that are shown (chosen by us)
 LABEL_OF_TEMPLATE = 0
+NOTHING = "(no proposal)"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class ShownChain:
         yield from (Text(), Text("GUESSES  chain: on its own state; control: on the target's, same tokens", style="bold"))
         heads = ("depth", "wanted", "chain", "control", "prob", "prob control", "target prob", "RMS", "RMS control", "cosine")
         yield from Grid(heads, [_guess(step) for step in own.steps], [_styles(step, len(heads)) for step in own.steps]).lines(width)
+        if all(step.chain.entropy is None for step in own.steps):
+            return
         yield from (Text(), Text("ATTENTION  chain / control", style="bold"))
         yield from Grid(("depth", *SHARES, "entropy"), [_attention(step) for step in own.steps]).lines(width)
 
@@ -120,6 +123,8 @@ def _guess(step: ChainStep) -> tuple[object, ...]:
 
 def _mark(query: Query) -> str:
     """A guess as text, marked where it missed."""
+    if query.drafted is None:
+        return NOTHING
     return f"{_quoted(query.drafted)}{' (missed)' if query.right is False else ''}"
 
 

@@ -16,13 +16,16 @@ from torch import nn
 from driftcli.conditions import Wiring
 from driftcli.domain import ModelCard, PairCard, Sourced, System
 from driftcli.errors import FormatError, SourceError, UsageError
+from driftcli.families.assistant.declaration import AssistantDeclaration, declare_assistant
 from driftcli.families.block.alternatives import alternatives as block_wirings
 from driftcli.families.block.declaration import BlockDeclaration, declare_block
 from driftcli.families.causal_lm.loading import token_record, words
 from driftcli.families.causal_lm.tokens import shared_tokens
 from driftcli.families.eagle.alternatives import alternatives
 from driftcli.families.eagle.declaration import Declaration, declare
+from driftcli.families.feed_forward.declaration import FeedForwardDeclaration, declare_feed_forward
 from driftcli.families.formats import open_drafter
+from driftcli.families.layout import Format
 from driftcli.families.mtp.alternatives import alternatives as other_wirings
 from driftcli.families.mtp.declaration import MtpDeclaration, declare_mtp
 from driftcli.families.mtp.kinds import OWN_HEAD
@@ -34,6 +37,7 @@ from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, stored_tens
 from driftcli.sources.files import Source, holds_weights, resolve
 from driftcli.sources.gguf import scheme
 from driftcli.target.facts import read_facts
+from driftcli.target.heads import heads_of
 from driftcli.target.language_model import LanguageModel, outline_language_model
 from driftcli.texts.rendering import rendering_facts
 
@@ -104,10 +108,8 @@ def outline_pair(target_name: str, drafter_name: str, *, remote_code: bool = Fal
     checkpoint, format = opened
     if holds_weights(source):
         require_no_head(source)
-    if format.family == "mtp":
-        return _with_mtp(declare_mtp(checkpoint, read_facts(source), apart=True), source, remote_code=remote_code, reading=reading)
-    if format.family == "block":
-        return _with_block(declare_block(checkpoint, format, read_facts(source)), source, remote_code=remote_code, reading=reading)
+    if (made := _of_family(checkpoint, format, source, remote_code=remote_code, reading=reading)) is not None:
+        return made
     if format.family == "causal-lm":
         if reading is not None:
             raise UsageError(f"--reading {reading}: {drafter_name} is a causal language model, computed alike everywhere; leave it out")
@@ -116,6 +118,20 @@ def outline_pair(target_name: str, drafter_name: str, *, remote_code: bool = Fal
     model = outline_language_model(source, remote_code=remote_code)
     declaration_of_head = declare(checkpoint, format, model.facts)
     return _with_eagle(declaration_of_head, model, reading)
+
+
+def _of_family(checkpoint: Checkpoint, format: Format, source: Source, *, remote_code: bool, reading: System | None) -> Outline | None:
+    """A pair whose drafter is declared by its files and the target's config; None for an EAGLE head or a language model."""
+    facts = read_facts(source)
+    if format.family == "mtp":
+        return _with_mtp(declare_mtp(checkpoint, facts, apart=True), source, remote_code=remote_code, reading=reading)
+    if format.family == "feed-forward":
+        return _with_heads(declare_feed_forward(checkpoint, format, facts), source, remote_code=remote_code, reading=reading)
+    if format.family == "assistant":
+        return _with_assistant(declare_assistant(checkpoint, format, facts), source, remote_code=remote_code, reading=reading)
+    if format.family == "block":
+        return _with_block(declare_block(checkpoint, format, facts), source, remote_code=remote_code, reading=reading)
+    return None
 
 
 def _with_eagle(d: Declaration, model: LanguageModel, reading: System | None) -> Outline:
@@ -158,6 +174,46 @@ def _with_block(d: BlockDeclaration, source: Source, *, remote_code: bool, readi
     return Outline(model, _of_model(model), network, _card(model, d.checkpoint, told), a.streams)
 
 
+def _with_assistant(d: AssistantDeclaration, source: Source, *, remote_code: bool, reading: System | None) -> Outline:
+    d.served(reading)
+    model = outline_language_model(source, remote_code=remote_code)
+    shapes = {name: d.checkpoint.tensors[stored].shape for name, stored in d.names.items()}
+    network = Network(
+        products=_shapes(shape for name, shape in shapes.items() if name not in ("embed_tokens.weight", "lm_head.weight")),
+        first=(),
+        head=(d.vocabulary, d.width),
+        layers=len(d.layers),
+        heads=d.heads,
+        keys=d.heads,
+        size=max(kind.size for kind in d.kinds.values()),
+        parameters=_count(shapes.values()),
+        stored=_stored(d.checkpoint),
+    )
+    told = _Told("assistant", d.record(reading), d.differences(reading), d.alternatives(reading))
+    return Outline(model, _of_model(model), network, _card(model, d.checkpoint, told), 1 + len(d.kinds))
+
+
+def _with_heads(d: FeedForwardDeclaration, source: Source, *, remote_code: bool, reading: System | None) -> Outline:
+    """Of heads without attention, whose one layer attends with nothing; the first stands for the others, which are about as large."""
+    record = d.record(reading)
+    model = outline_language_model(source, remote_code=remote_code)
+    shapes = {part: d.checkpoint.tensors[stored].shape for part, stored in d.stages[0].items()}
+    every = {stored for stage in d.stages for stored in stage.values()}
+    network = Network(
+        products=_shapes(shape for part, shape in shapes.items() if part not in ("head.weight", "emb.weight")),
+        first=(),
+        head=(d.vocabulary, d.inner),
+        layers=1,
+        heads=1,
+        keys=1,
+        size=1,
+        parameters=_count(d.checkpoint.tensors[stored].shape for stored in every),
+        stored=_stored(d.checkpoint, every),
+    )
+    told = _Told("feed-forward", record, {}, d.alternatives(), d.no_recursion)
+    return Outline(model, _of_model(model), network, _card(model, d.checkpoint, told), 1, len(d.stages))
+
+
 def _with_mtp(d: MtpDeclaration, source: Source, *, remote_code: bool, reading: System | None) -> Outline:
     d.served(reading)
     model = outline_language_model(source, remote_code=remote_code)
@@ -196,7 +252,7 @@ def _card(model: LanguageModel, checkpoint: Checkpoint, facts: _Told) -> PairCar
         drafter=ModelCard(masked(drafter.name), drafter.revision, str(checkpoint.config.get("model_type", "not named")), ""),
         family=facts.family,
         record=facts.record,
-        token_offset=0 if facts.family in ("causal-lm", "block") else 1,
+        token_offset=0 if facts.family in ("causal-lm", "block", "assistant") else 1,
         no_recursion=facts.no_recursion,
         readings=facts.readings,
         alternatives=facts.alternatives,
@@ -211,15 +267,15 @@ def _of_model(model: LanguageModel) -> Network:
     taken = getattr(config, "num_experts_per_tok", None) or 1
     linears = [module.weight for module in model.decoder.modules() if isinstance(module, nn.Linear)]
     experts = [parameter for name, parameter in model.decoder.named_parameters() if ".experts." in name and parameter.ndim == 3]
-    heads = int(getattr(config, "num_attention_heads", None) or 1)
+    heads = heads_of(config)[0]
     return Network(
         products=_shapes([*(weight.shape for weight in linears), *(one.shape[1:] for one in experts for _ in range(taken))]),
         first=(),
         head=(len(model.head), model.head.shape[1]),
         layers=int(config.num_hidden_layers),
-        heads=heads,
-        keys=int(getattr(config, "num_key_value_heads", None) or heads),
-        size=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
+        heads=heads.queries,
+        keys=heads.keys,
+        size=heads.size,
         parameters=sum(parameter.numel() for parameter in model.model.parameters()),
         stored=_stored_of(model),
     )

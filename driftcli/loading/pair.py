@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from driftcli.domain import ModelCard, PairCard, Sourced, System
 from driftcli.errors import FormatError, SourceError, UsageError
+from driftcli.families.assistant.declaration import AssistantDeclaration, declare_assistant
+from driftcli.families.assistant.drafter import Assistant
+from driftcli.families.assistant.loading import read_assistant
+from driftcli.families.assistant.scan import left_open as open_of_assistant
 from driftcli.families.block.alternatives import alternatives as block_wirings
 from driftcli.families.block.declaration import BlockDeclaration, declare_block
 from driftcli.families.block.drafter import Block
@@ -18,14 +23,19 @@ from driftcli.families.block.loading import read_block
 from driftcli.families.block.scan import pitfalls as block_pitfalls
 from driftcli.families.carried import carried
 from driftcli.families.causal_lm.drafter import CausalLm
-from driftcli.families.causal_lm.loading import read_causal_lm, token_notes, token_record
+from driftcli.families.causal_lm.loading import read_causal_lm, sliding_window, token_notes, token_record
 from driftcli.families.eagle.alternatives import alternatives
 from driftcli.families.eagle.declaration import declare
 from driftcli.families.eagle.eagle1 import Eagle
 from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.eagle.loading import read_eagle
 from driftcli.families.eagle.pitfalls import pitfalls
+from driftcli.families.feed_forward.declaration import FeedForwardDeclaration, declare_feed_forward
+from driftcli.families.feed_forward.drafter import FeedForward
+from driftcli.families.feed_forward.loading import read_feed_forward
+from driftcli.families.feed_forward.scan import left_open as open_of_heads
 from driftcli.families.formats import FORMATS, open_drafter
+from driftcli.families.layout import Format
 from driftcli.families.mtp.alternatives import alternatives as other_wirings
 from driftcli.families.mtp.declaration import MtpDeclaration, declare_mtp
 from driftcli.families.mtp.head import Mtp, MtpModules
@@ -39,7 +49,7 @@ from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, tensor_name
 from driftcli.sources.files import Json, Source, resolve
 from driftcli.sources.fingerprint import hashes
 from driftcli.sources.packed import described
-from driftcli.target.facts import read_facts
+from driftcli.target.facts import TargetFacts, read_facts
 from driftcli.target.language_model import Dtype, LanguageModel, load_language_model
 from driftcli.target.target import Target
 from driftcli.texts.rendering import CLOCK, TODAY, rendering_facts
@@ -49,20 +59,28 @@ ONE_PASS = "it guesses a block of tokens in one pass and feeds no state of its o
 NO_STATE = "a causal language model feeds no state to its next step, so on the target's tokens chain and control are one computation"
 
 
+Drafter: TypeAlias = Eagle3 | Eagle | Mtp | MtpModules | Block | Assistant | FeedForward | CausalLm
+
+
 @dataclass(frozen=True)
 class LoadedPair:
     """A pair on its devices, and its card."""
 
     target: Target
-    drafter: Eagle3 | Eagle | Mtp | MtpModules | Block | CausalLm
+    drafter: Drafter
     card: PairCard
 
     @property
     def boundaries(self) -> list[int]:
         """Of the target's streams that the drafter reads, in its own wiring or any other that its files leave open."""
-        if isinstance(self.drafter, CausalLm):
-            return []
-        return sorted({*self.drafter.boundaries, *(boundary for one in self.card.alternatives for boundary in one.capture or ())})
+        return sorted({*streams_of(self.drafter), *(boundary for one in self.card.alternatives for boundary in one.capture or ())})
+
+
+def streams_of(drafter: Drafter) -> tuple[int, ...]:
+    """Boundaries of the target's streams that a drafter as it is wired needs, those that the target's keys are made of too."""
+    if isinstance(drafter, CausalLm):
+        return ()
+    return drafter.read if isinstance(drafter, Assistant) else drafter.boundaries
 
 
 @dataclass(frozen=True)
@@ -132,10 +150,8 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
     source = resolve(target_name, remote_code=remote_code)
     require_no_head(source)
     facts = read_facts(source)  # what can be refused without the target's weights is refused before they are read
-    if format.family == "mtp":
-        return _with_mtp(declare_mtp(checkpoint, facts, apart=True), source, loading, reading)
-    if format.family == "block":
-        return _with_block(declare_block(checkpoint, format, facts), source, loading, reading)
+    if (made := _of_family(checkpoint, format, facts, source, loading, reading)) is not None:
+        return made
     if format.family != "causal-lm":
         declare(checkpoint, format, facts)
     target = loading.target(source)
@@ -162,11 +178,24 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
     return LoadedPair(target, drafter, card)
 
 
+def _of_family(
+    checkpoint: Checkpoint, format: Format, facts: TargetFacts, source: Source, loading: Loading, reading: System | None
+) -> LoadedPair | None:
+    """A pair whose drafter is declared by its files and the target's config; None for an EAGLE head or a language model."""
+    if format.family == "mtp":
+        return _with_mtp(declare_mtp(checkpoint, facts, apart=True), source, loading, reading)
+    if format.family == "block":
+        return _with_block(declare_block(checkpoint, format, facts), source, loading, reading)
+    if format.family == "feed-forward":
+        return _with_heads(declare_feed_forward(checkpoint, format, facts), source, loading, reading)
+    if format.family == "assistant":
+        return _with_assistant(declare_assistant(checkpoint, format, facts), source, loading, reading)
+    return None
+
+
 def _with_language_model(target: Target, checkpoint: Checkpoint, loading: Loading) -> LoadedPair:
     lm = loading.model(checkpoint.source)
     drafter, shared = read_causal_lm(lm, target)
-    slides = f"free chains are left out where the text outgrows the drafter's sliding window of {drafter.window}"
-    left_out = () if drafter.window is None else (slides,)
     card = PairCard(
         target=_card(target.source, target.config.model_type),
         drafter=_card(checkpoint.source, str(checkpoint.config.get("model_type", "not named"))),
@@ -174,11 +203,11 @@ def _with_language_model(target: Target, checkpoint: Checkpoint, loading: Loadin
         record={
             "format": Sourced("causal language model", "tensor"),
             **token_record(shared),
-            "window": Sourced(drafter.window, "config:sliding_window, layer_types"),
+            "window": Sourced(sliding_window(lm), "config:sliding_window, layer_types"),
         },
         token_offset=0,
         no_recursion=NO_STATE,
-        notes=(*token_notes(shared, target, lm), *left_out, *_unread(target), *_unread(lm), *_dated(target)),
+        notes=(*token_notes(shared, target, lm), *_unread(target), *_unread(lm), *_dated(target)),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
     )
@@ -230,6 +259,46 @@ def _with_block(d: BlockDeclaration, source: Source, loading: Loading, reading: 
         readings=d.differences(reading),
         notes=(*block_pitfalls(d), *_quantised(d.checkpoint), *_unread(target), *_dated(target)),
         alternatives=block_wirings(d, reading, special_ids(target.tokenizer)),
+        rendering=rendering_facts(target.tokenizer),
+        target_positions=target.facts.positions,
+    )
+    return LoadedPair(target, drafter, card)
+
+
+def _with_assistant(d: AssistantDeclaration, source: Source, loading: Loading, reading: System | None) -> LoadedPair:
+    """A target with an assistant that reads its keys."""
+    d.served(reading)  # refused before the weights are read
+    target = loading.target(source)
+    drafter, record = read_assistant(d, target, reading)
+    card = PairCard(
+        target=_card(source, target.config.model_type),
+        drafter=_card(d.checkpoint.source, str(d.checkpoint.config.get("model_type", "not named"))),
+        family="assistant",
+        record=record,
+        token_offset=0,
+        readings=d.differences(reading),
+        notes=(*open_of_assistant(d), *_quantised(d.checkpoint), *_unread(target), *_dated(target)),
+        alternatives=d.alternatives(reading),
+        rendering=rendering_facts(target.tokenizer),
+        target_positions=target.facts.positions,
+    )
+    return LoadedPair(target, drafter, card)
+
+
+def _with_heads(d: FeedForwardDeclaration, source: Source, loading: Loading, reading: System | None) -> LoadedPair:
+    """A target with heads without attention."""
+    d.record(reading)  # refused before the weights are read
+    target = loading.target(source)
+    drafter, record = read_feed_forward(d, target, reading)
+    card = PairCard(
+        target=_card(source, target.config.model_type),
+        drafter=_card(d.checkpoint.source, str(d.checkpoint.config.get("model_type", "not named"))),
+        family="feed-forward",
+        record=record,
+        token_offset=1,
+        no_recursion=d.no_recursion,
+        notes=(*open_of_heads(d), *_quantised(d.checkpoint), *_unread(target), *_dated(target)),
+        alternatives=d.alternatives(),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
     )

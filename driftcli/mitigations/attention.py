@@ -32,12 +32,14 @@ class AttentionRegularisation:
     kind: Kind = "needs code"
 
     def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
-        """Every strength; none for a drafter without a chain of its own."""
-        if pair.no_recursion is not None or spec.depth < 2:
+        """Every strength; none for a drafter without a chain of its own, and none on keys where a chain has none."""
+        if pair.no_recursion is not None or not pair.attends or spec.depth < 2:
             return ()
+        tried = (QUICK if spec.quick else TRIED).items()
         return [
             Condition(_named(field, value), _settings(spec.depth, field, value))
-            for field, values in (QUICK if spec.quick else TRIED).items()
+            for field, values in tried
+            if not (pair.keyless and field == "chain_bias")
             for value in values
         ]
 

@@ -14,13 +14,18 @@ from driftcli.domain import PairCard
 from driftcli.mitigations.serving import NO_SWITCH, Engine, draft_length
 
 IN_CONFIG = "in the drafter's config.json"
+OTHERS: tuple[Engine, ...] = ("sglang", "tensorrt-llm", "transformers")
+OLDER = f"{NO_SWITCH}: 0.33 has no class for heads without attention (up to 0.32 --speculative-config: {{}}, for Medusa and MLPSpeculator)"
+HEADLESS = f"{NO_SWITCH}: not known to serve heads without attention"
 NOT_SERVED = f"{NO_SWITCH}: not known to serve block drafters"
 
 
 def length_typed(drafts: int, pair: PairCard) -> dict[Engine, str]:
     """Rounds of `drafts` proposals, as an engine is told them for this pair's drafter."""
+    if pair.family == "feed-forward":
+        return {"vllm": OLDER.format(json.dumps({"num_speculative_tokens": drafts})[1:-1]), **dict.fromkeys(OTHERS, HEADLESS)}
     if not pair.guesses_side_by_side:
-        return draft_length(drafts, self_feeding=pair.no_recursion is None)
+        return draft_length(drafts, self_feeding=pair.no_recursion is None and not pair.keyless)
     return {
         "vllm": f"--speculative-config: {json.dumps({'num_speculative_tokens': drafts})[1:-1]}",
         "sglang": f"{NO_SWITCH}: its block has as many rows as block_size says",

@@ -1,20 +1,32 @@
-"""A chain that ends by itself: when the drafter is unsure, or when its state or attention leaves the band of fresh queries."""
+"""A chain that ends by itself: when the drafter is unsure of its last draft token or of the whole chain, or when its state or attention
+leaves the band of fresh queries.
+
+Of the whole chain it is unsure by the product of what it says of each draft token, as it says it or under a temperature a depth, which is
+fitted on the half of the prompts that chooses the threshold too. Sources: transformers' assistant_confidence_threshold for one token,
+DSpark (arXiv:2607.05147) for the product.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from driftcli.conditions import Condition, Plan, StopMeasure, StopRule
-from driftcli.domain import PairCard, RunSpec
+from driftcli.domain import Absent, PairCard, RunSpec
 from driftcli.mitigations.mitigation import Kind, Option, Trial, usual
 from driftcli.mitigations.serving import early_stop
 from driftcli.probe import Trace
 from driftcli.statistics.payoff import best_length, deciding
+from driftcli.statistics.survival import Told
 
 CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # least probability of a guess (chosen by us; transformers' default is 0.4)
 ENTROPIES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # nats of the drafter's distribution (chosen by us)
+SURVIVALS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)  # least product over a chain (chosen by us)
 OUTSIDE = (0.01, 0.05, 0.1, 0.25)  # share of fresh queries left out of the band on either side (chosen by us)
+OF_CHAIN: Mapping[Told, StopMeasure] = {
+    "draft_prob": "survival",
+    "confidence": "head",
+}  # measures of a whole chain, by what they are products of
 
 
 @dataclass(frozen=True)
@@ -30,25 +42,41 @@ class EarlyStop:
 
     def trials(self, trace: Trace) -> Sequence[Trial]:
         """One trial a measure, against the best fixed length where costs tell it, lest a rule be praised for mending a wrong one."""
-        rules: dict[StopMeasure, list[StopRule]] = {
+        rules: dict[str, list[StopRule]] = {
             "confidence": [StopRule("confidence", low=low) for low in CONFIDENCES],
             "entropy": [StopRule("entropy", high=high) for high in ENTROPIES],
-            **({} if trace.pair.no_recursion else {"state": _bands(trace, "state"), "prompt": _bands(trace, "prompt")}),
+            **_products(trace),
+            **({} if trace.pair.no_recursion else {"state": _bands(trace, "state")}),
+            **({} if trace.pair.no_recursion or not trace.pair.attends else {"prompt": _bands(trace, "prompt")}),
         }
         own = trace.pair.no_recursion is None
         costs = deciding(trace)
         over = best_length(trace, costs)[0] if costs else usual(trace)
         return [
             Trial(
-                f"{self.name}-{measure}",
+                f"{self.name}-{name}",
                 [
                     Option(_words(rule), Plan(trace.reference, trace.spec.depth, rule), over, early_stop(rule, self_feeding=own))
                     for rule in tried
                 ],
             )
-            for measure, tried in rules.items()
+            for name, tried in rules.items()
             if tried and trace.spec.depth > 1
         ]
+
+
+def _products(trace: Trace) -> dict[str, list[StopRule]]:
+    """Rules on the whole chain by each that says something of it, and the same under the temperatures that fit the half that selects."""
+    found: dict[str, list[StopRule]] = {}
+    for told, chains in trace.survival.items():
+        if isinstance(chains, Absent):
+            continue
+        measure = OF_CHAIN[told]
+        found[measure] = [StopRule(measure, low) for low in SURVIVALS]
+        fit = chains.fit("selecting")
+        if any(fit.fitted):
+            found[f"{measure}-calibrated"] = [StopRule(measure, low, temperatures=fit.temperatures) for low in SURVIVALS]
+    return found
 
 
 def _bands(trace: Trace, measure: StopMeasure) -> list[StopRule]:
@@ -58,7 +86,10 @@ def _bands(trace: Trace, measure: StopMeasure) -> list[StopRule]:
 
 
 def _words(rule: StopRule) -> str:
+    chain = f"of its draft tokens is below {rule.low:.0%}{' under a temperature a depth' if rule.temperatures else ''}"
     what = {
+        "survival": f"the product of the probabilities {chain}",
+        "head": f"the product of what the confidence head says {chain}",
         "confidence": f"a draft token is less likely than {rule.low:.0%}",
         "entropy": f"its entropy is above {rule.high:g} nats",
         "state": f"the hidden state's RMS leaves {rule.low:.3g} to {rule.high:.3g}",

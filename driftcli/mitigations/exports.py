@@ -1,7 +1,8 @@
 """What engines take to pretend the acceptance that was measured, for tests of a server's speed without this drafter.
 
 All three say how many drafts a round keeps, and each counts otherwise: vLLM by depth, SGLang with the bonus token, TensorRT-LLM without.
-vLLM alone pretends the whole curve; the others keep its mean, by rounds of the two whole numbers around it.
+vLLM alone pretends the whole curve; the others keep its mean, by rounds of the two whole numbers around it. Besides, what they take to stop
+chains by what the drafter says of them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from driftcli.mitigations.serving import NO_SWITCH, Engine
+from driftcli.conditions import StopRule
+from driftcli.domain import PairCard
+from driftcli.mitigations.serving import NO_SWITCH, Engine, early_stop
+from driftcli.statistics.survival import Told
 
 DIGITS = 4  # of a rate; what is cut off is far below the noise of any run (chosen by us)
 
@@ -41,3 +45,25 @@ def _vllm(rates: Sequence[float]) -> str:
 
 def _plain(number: float) -> str:
     return f"{round(number, DIGITS):g}"
+
+
+def confidence_settings(told: Told, threshold: float | None, pair: PairCard) -> dict[str, str]:
+    """What engines take to stop a chain by what its drafter says of it, by what says it. threshold: the least probability of one draft
+    token, None where none was chosen. No engine takes temperatures, and none that stops by a token's probability runs block drafters.
+
+    Source: transformers generation/candidate_generator.py; llama.cpp common/speculative.cpp since pull request 22506, which leaves the
+    unsure token out, while transformers has it verified; vLLM 0.32 config/speculative.py and v1/worker/gpu/spec_decode/
+    adaptive_verification.py, which takes the products as they are and sets its bound by the times of its own steps (temperatures:
+    vllm-project/vllm#52053, open); deepseek-ai/DeepSpec eval/dspark/draft_ops.py.
+    """
+    if told == "confidence":
+        return {
+            "vllm": '--speculative-config: "enable_adaptive_verification": true (no threshold: the times of steps set it; no temperatures)',
+            "deepspec": "--confidence-threshold of its evaluation cuts a block at the first token below it, which is left out",
+        }
+    if threshold is None or pair.guesses_side_by_side:
+        return {}
+    return {
+        "transformers": early_stop(StopRule("confidence", low=threshold), self_feeding=pair.no_recursion is None)["transformers"],
+        "llama.cpp": f"--draft-p-min {threshold:g} (leaves the unsure token out)",
+    }

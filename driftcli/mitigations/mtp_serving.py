@@ -1,4 +1,4 @@
-"""What to change so that an engine puts an MTP head together otherwise: no engine has a switch for it, its class decides.
+"""What to change so that an engine puts an MTP head or an assistant together otherwise: no engine has a switch for it, its class decides.
 
 Read in vLLM 0.33 (model_executor/models/*_mtp.py), SGLang 0.5.23 (models/*_nextn.py, *_mtp.py) and transformers 5.24 (modeling_layers.py).
 """
@@ -19,6 +19,7 @@ LINES: Mapping[str, str] = {
     "rotation": "turn {} of each head",
     "turned": "turn {} of each head's numbers: correct partial_rotary_factor in the config",
     "ones": "restore the gains of its {} norms in the file",
+    "position": "let its queries stand at the position of {}",
     "rope": "correct rope_theta and rope_scaling in the config: {}",
 }
 
@@ -26,5 +27,5 @@ LINES: Mapping[str, str] = {
 def mtp_wiring(changes: Mapping[str, object]) -> dict[Engine, str]:
     """What to change in an engine's class, or in the files, given `Wiring.changes`."""
     said = "; ".join(LINES[name].format(worded(value)) for name, value in changes.items())
-    text = f"{NO_SWITCH}: in the class of its MTP head, {said}"
+    text = f"{NO_SWITCH}: in the class of its head, {said}"
     return {"vllm": text, "sglang": text, "tensorrt-llm": text, "transformers": text}

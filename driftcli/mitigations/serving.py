@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from driftcli.conditions import StopRule
+from driftcli.conditions import StopMeasure, StopRule
 
 Engine = Literal["vllm", "sglang", "tensorrt-llm", "transformers"]
 ENGINES: dict[Engine, str] = {"vllm": "0.33", "sglang": "0.5.23", "tensorrt-llm": "1.4.0rc1", "transformers": "5.24"}
@@ -120,6 +120,9 @@ def draft_window(window: int, kept: Literal["nothing", "sink", "system"], *, fam
     kernels/ops/speculative/cache_locs.py; pull requests vllm-project/vllm#53827 and NVIDIA/TensorRT-LLM#14200, both open.
     """
     assert window > 0
+    if family == "assistant":
+        text = f"{NO_SWITCH}: an assistant reads the target's own keys, by the windows of its layers"
+        return _settings(text, text, text, text)
     config = f'"layer_types": ["sliding_attention"], "sliding_window": {window}'
     return _settings(
         f"{config} in the drafter's config.json, a type for each of its layers"
@@ -148,16 +151,29 @@ def _sglang_eagle_window(window: int, kept: str) -> str:
     return f"--speculative-draft-window-size {window}{sink[kept]}"
 
 
+PENDING: Mapping[StopMeasure, str] = {
+    "confidence": " (vllm-project/vllm#35301, open)",
+    "head": " below a number; enable_adaptive_verification verifies less by it where the times of steps say so",
+}
+
+
 def early_stop(rule: StopRule, *, self_feeding: bool = False) -> dict[Engine, str]:
     """Chains that end by themselves. transformers moves its threshold while it decodes, where scikit-learn is installed.
 
     Source: transformers generation/stopping_criteria.py and candidate_generator.py; pull request vllm-project/vllm#35301, open; issue
     sgl-project/sglang#36715, open; TensorRT-LLM's acceptance_rate_threshold ends speculation for good, no single chain.
     """
-    watched = {"confidence": "a guess's probability", "entropy": "its entropy", "state": "its state", "prompt": "its attention"}
+    watched = {
+        "confidence": "a guess's probability",
+        "entropy": "its entropy",
+        "state": "its state",
+        "prompt": "its attention",
+        "survival": "the product of its guesses' probabilities",
+        "head": "the product of what its confidence head says",
+    }
     what = watched[rule.measure]
     pending = {
-        "vllm": " (vllm-project/vllm#35301, open)" if rule.measure == "confidence" else "",
+        "vllm": PENDING.get(rule.measure, ""),
         "sglang": " (sgl-project/sglang#36715, open)" if rule.measure == "entropy" else "",
     }
     assisted = f"assistant_model.generation_config.assistant_confidence_threshold = {rule.low:g}"

@@ -13,7 +13,7 @@ from driftcli.mitigations.mtp_serving import mtp_wiring
 from driftcli.mitigations.serving import wiring
 from driftcli.probe import Trace
 
-MADE = {"mtp": mtp_wiring, "block": block_wiring}
+MADE = {"mtp": mtp_wiring, "assistant": mtp_wiring, "block": block_wiring}
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ REGION_MEANING: dict[str, str] = {
 KEPT = "accepted draft tokens, against the baseline's"  # heading of what conditions keep
 AGAINST_FIRST = "accepted draft tokens, against the same replies' first tokens"  # heading of what later parts of replies keep
 TOO_FEW = "too few prompts for an interval"  # in place of one; how many there are stands beside what is not judged for that reason
-Form = Literal["percent", "low", "high", "times", "number", "points"]
+Form = Literal["percent", "low", "high", "times", "number", "score", "points"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,14 +207,18 @@ def _of_blocks() -> list[Curve]:
 
 
 def attention_curves(run: Run) -> tuple[str, list[Curve]]:
-    """A heading, and attention by region: its change against the control, or plain shares where there is no control."""
+    """A heading, and attention by region: its change against the control, or plain shares where there is none to hold it against; nothing
+    for a drafter without attention.
+    """
+    if not run.pair.attends:
+        return "", []
     with_sink, texts = run.sink_texts
     meaning = {**REGION_MEANING, "sink": f"a token in {with_sink} of {counted(texts, 'text')}"}
-    if run.pair.no_recursion is None:
+    if run.pair.no_recursion is None and run.pair.no_attention is None:
         heading = "attention, change in percentage points against the same query on the target's hidden state"
         return heading, [Curve(name, curves.region_change(name), "points", meaning[name]) for name in SHARES]
-    heading = "attention of the drafter, share of each region"
-    return heading, [Curve(name, curves.share("forced", name), "percent", meaning[name]) for name in SHARES]
+    heading, shown = "attention of the drafter, share of each region", [name for name in SHARES if name != "ahead" or not run.pair.keyless]
+    return heading, [Curve(name, curves.share("forced", name), "percent", meaning[name]) for name in shown]
 
 
 def condition_rows(run: Run) -> list[tuple[str, str, str, str]]:
@@ -276,5 +280,6 @@ _FORMS: dict[Form, Callable[[Estimate | Absent], str]] = {
     "high": lambda value: "" if isinstance(value, Absent) else f"{value.high:z.0%}",
     "times": lambda value: "-" if value.value is None else f"{value.value:.2f}x",
     "number": lambda value: "-" if value.value is None else f"{value.value:z.2f}",
+    "score": lambda value: "-" if value.value is None else f"{value.value:z.3f}",
     "points": lambda value: "-" if value.value is None else f"{100 * value.value:+z.1f}",
 }

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from driftcli.conditions import BASELINE
 from driftcli.domain import REWIRED, SHARES, Absent, AxisVerdict, Estimate, Finding, Verdict
 from driftcli.report.evidence import sampled_length
-from driftcli.report.remedies import exports_json, remedies_json, training_json
+from driftcli.report.remedies import exports_json, remedies_json, training_json, tried
 from driftcli.report.shift import shift_json
 from driftcli.report.speeds import payoff_json
+from driftcli.report.survival import survival_json
 from driftcli.report.verdict import GRADED
 from driftcli.statistics.curves import BY_DEPTH, IN_TURN, estimate_tax, handoff, walk_acceptance_length
 from driftcli.statistics.positions import PAIRED
@@ -28,6 +29,11 @@ AGAINST_CONTROL = {  # what is 0 by construction, and so says nothing, where cha
 def against_control(run: Run) -> set[str]:
     """What says nothing of a drafter without recursion; a block has a control of its accuracy all the same."""
     return AGAINST_CONTROL - ({"accuracy_gap"} if run.pair.guesses_side_by_side else set())
+
+
+def _of_attention(name: str) -> bool:
+    """Whether a number of a depth is one of attention."""
+    return name in ("entropy", "control_entropy", "free_entropy") or any(share in name for share in (*SHARES, "attention", "prompt_side"))
 
 
 def render(run: Run, verdict: Verdict) -> str:
@@ -53,6 +59,7 @@ def report(run: Run, verdict: Verdict) -> dict[str, Plain]:
         "conditions": [condition_json(run, probe, name) for probe, name in run.conditions],
         "failed": [{"name": name, "reason": reason} for name, reason in run.failed.items()],
         "target_shift": shift_json(run, estimate_json),
+        "survival": survival_json(run, tried(run), estimate_json),
         "mitigations": remedies_json(run, estimate_json),
         "payoff": payoff_json(run, estimate_json),
         "training": training_json(run, verdict, estimate_json),
@@ -164,7 +171,9 @@ def _paired(run: Run, number: int, name: str) -> Estimate | Absent:
 
 
 def _of_state(run: Run, name: str, value: Estimate | Absent) -> Estimate | Absent:
-    """The number, absent where a drafter has no state of which it could be."""
+    """The number, absent where a drafter has no state, or no attention, of which it could be."""
+    if name == "prompt_side" and not run.pair.attends:
+        return Absent(str(run.pair.no_attention))
     return Absent(run.pair.no_recursion) if run.pair.no_recursion and name.startswith("rms") else value
 
 
@@ -174,6 +183,8 @@ def _judged(name: str, place: int, run: Run, value: Estimate | Absent) -> Estima
         return Absent(IN_TURN)
     if run.pair.no_recursion and name != "block_independence" and (name in against_control(run) or name.endswith("rms")):
         return Absent(run.pair.no_recursion)
+    if (why := run.pair.no_attention) and _of_attention(name) and (not run.pair.attends or name in AGAINST_CONTROL or "ahead" in name):
+        return Absent(why)
     if value.value is not None:
         return value
     if name == "compounding" and place == 0:

@@ -10,7 +10,7 @@ from itertools import accumulate
 from driftcli.domain import Verdict
 from driftcli.mitigations.trials import Outcome
 from driftcli.printable import printable
-from driftcli.report import advice, evidence, notes, remedies, shift, speeds
+from driftcli.report import advice, evidence, notes, remedies, shift, speeds, survival
 from driftcli.report.tables import Row, shown_depths
 from driftcli.traces.reader import Run
 
@@ -68,7 +68,7 @@ def _parts(run: Run, verdict: Verdict, found: Sequence[Outcome], todo: Sequence[
     trials = [list(map(escaped, (name, state, words, gain))) for state, name, words, gain in remedies.remedy_rows(run, found)]
     answer = [escaped(one) for one in (remedies.answer(run, verdict, found),) if one]
     typed = [escaped(line) for line in remedies.settable(remedies.typed(run, found))]
-    against = shift.shift_lines(run)
+    against, stopping = shift.shift_lines(run), survival.survival_lines(run, found)
     positions = [list(map(escaped, row)) for row in evidence.position_rows(run)]
     by_position = ("reply tokens", "replies", evidence.length_name(run), evidence.AGAINST_FIRST)
     speed = _by_depth(run, "draft length", speeds.speed_rows(run)) if speeds.speed_rows(run) else []
@@ -77,10 +77,12 @@ def _parts(run: Run, verdict: Verdict, found: Sequence[Outcome], todo: Sequence[
         Part("Then", _bullets(map(escaped, todo)), 0, bool(todo)),
         Part(shift.HEADING, _bullets(map(escaped, against)), 0, bool(against)),
         Part("Speed", speed, 2, bool(speed)),
-        Part("Mitigations", table(("trial", "", "best option", "gain"), ("---", "---", "---", "--:"), trials), 2, bool(trials)),
         Part("What to type", _bullets([*answer, *typed]), 0, bool(answer or typed)),
+        Part("Mitigations", table(("trial", "", "best option", "gain"), ("---", "---", "---", "--:"), trials), 2, bool(trials)),
         Part("Conditions", table(("probe", "condition", evidence.length_name(run), evidence.KEPT), CELLS, conditions), 2, bool(conditions)),
         Part("Position in the reply", table(by_position, CELLS, positions), 2, bool(positions)),
+        *(Part(name, _by_depth(run, "depth", rows), 2, held=True) for name, rows in survival.survival_tables(run)),
+        Part(survival.STOPPING, _bullets(map(escaped, stopping)), 0, bool(stopping)),
         Part("Also", _bullets(map(escaped, notes.remarks(run))), 0, bool(notes.remarks(run))),
     ]
 

@@ -152,7 +152,7 @@ def lengths_typed(run: Run, helped: int | None) -> list[str]:
     drafting = any(drafts for _, drafts in best)
     if all(drafts == run.spec.depth for _, drafts in best) or (len(best) == 1 and drafting):
         return []
-    settings = by_batch_size(best, self_feeding=run.pair.no_recursion is None)
+    settings = by_batch_size(best, self_feeding=run.pair.no_recursion is None and not run.pair.keyless)
     what = "by batch size" if drafting else "no speculation"
     return [printable(f"{what}, {engine} {ENGINES[engine]}: {text}") for engine, text in settings.items()]
 

@@ -29,6 +29,8 @@ SWITCHES = {
     "scales": "scales",
     "slots": "rows of a block guess",
     "rows_of": "embedding and head",
+    "position": "position of a chain's queries",
+    "softcap": "bound on scores",
 }
 
 

@@ -19,7 +19,7 @@ from rich.text import Text
 from driftcli.domain import Finding, Severity, Verdict
 from driftcli.mitigations.trials import Outcome
 from driftcli.printable import printable
-from driftcli.report import advice, evidence, notes, remedies, shift, speeds
+from driftcli.report import advice, evidence, notes, remedies, shift, speeds, survival
 from driftcli.report.console import PLAIN_WIDTH
 from driftcli.report.tables import by_depth, hanging, listed
 from driftcli.traces.reader import Run
@@ -128,10 +128,12 @@ def _whole(run: Run, verdict: Verdict, width: int, *, looking: bool) -> list[lis
     return [
         *_head(run, verdict, width),
         by_depth("depth", [curve.row(run) for curve in evidence.main_curves(run)], width),
-        [Text(heading, style="dim"), *by_depth("depth", [curve.row(run) for curve in attention], width)],
+        [Text(heading, style="dim"), *by_depth("depth", [curve.row(run) for curve in attention], width)] if attention else [],
         _conditions(run, width),
         _positions(run, width),
         _block(shift.HEADING.upper(), shift.shift_lines(run)),
+        *(by_depth(head.upper(), rows, width) for head, rows in survival.survival_tables(run)),
+        _block(survival.STOPPING.upper(), survival.survival_lines(run, found)),
         [Text("FINDINGS", style="bold"), *_findings(verdict.findings, width)] if verdict.findings else [Text("No findings.", style="bold")],
         _block("WHAT TO DO", advice.advice_lines(run, verdict, found)),
         _block("ALSO", [*notes.axis_lines(verdict), *notes.remarks(run)]),

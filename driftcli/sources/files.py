@@ -29,7 +29,8 @@ from driftcli.sources.gguf import gguf_config
 from driftcli.suggestions import meant
 
 Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
-WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "pytorch_model.bin")
+PICKLES = ("pytorch_model.bin", "medusa_lm_head.pt", "hydra_lm_head.pt")  # by the names that transformers and authors of heads give
+WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", *PICKLES)
 SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 # A broken connection is raised as httpx's own class (httpx 1 or 2, as the hub's release has it), which only the hub's errors lead to.
 CONNECTION_ERRORS: tuple[type[Exception], ...] = (HfHubHTTPError.__bases__[0], OSError, ValueError, RuntimeError)
@@ -188,21 +189,20 @@ def _require_fetched(file: Path) -> None:
 
 def weight_files(source: Source) -> list[Path]:
     """The files that hold the weights: a GGUF file that is all, `model.safetensors`, else the shards of its index, else any safetensors,
-    else `pytorch_model.bin`.
+    else the first of `PICKLES`.
 
     Raises SourceError when there are none or a shard is missing, and FormatError when the index cannot be read.
     """
     if source.gguf is not None:
         return [source.folder / source.gguf]
     single, index = source.folder / "model.safetensors", source.folder / "model.safetensors.index.json"
-    pickle = source.folder / "pytorch_model.bin"
     if single.exists():
         return [single]
     if index.is_file():
         return _shards(source, index)
     if found := sorted(source.folder.glob("*.safetensors")):
         return found
-    if pickle.is_file():
+    if pickle := next((path for name in PICKLES if (path := source.folder / name).is_file()), None):
         return [pickle]
     raise SourceError(f"{source.name}: no weights in {source.folder}, expected model.safetensors, its shards, or pytorch_model.bin")
 

@@ -87,8 +87,8 @@ def fresh_accuracy(sums: Sums) -> Floats:
 
 
 def log_likelihood(sums: Sums) -> Floats:
-    """Mean log-probability of the wanted tokens that the draft vocabulary holds, in nats."""
-    return ratio(sums["forced_log_prob"], sums["forced_covered"])
+    """Mean log-probability of the wanted tokens that the draft vocabulary holds, in nats; of guesses that come with a distribution."""
+    return ratio(sums["forced_log_prob"], sums["forced_likely"])
 
 
 @within(0, 1)

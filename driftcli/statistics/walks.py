@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ MINIMAL_PROMPTS = 8  # fewer prompts give no interval that a verdict may rest on
 
 def by_unit(unit: NDArray[np.int64], values: NDArray[Any], count: int) -> Floats:
     """Sums over the rows of each of `count` units: row r belongs to unit[r]. (row, ...) -> (unit, ...)."""
-    columns = values.reshape(len(values), -1).T
+    columns = values.reshape(len(values), prod(values.shape[1:])).T
     sums = np.array([np.bincount(unit, column, minlength=count) for column in columns], dtype=np.float64)
     return sums.T.reshape(count, *values.shape[1:])
 

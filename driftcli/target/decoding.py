@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import DynamicCache, GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from driftcli.target.heads import heads_of
 from driftcli.target.recorded import FixedStep, Steppable, recordable
 from driftcli.target.roomy_cache import RoomyCache
 from driftcli.target.target import Writing
@@ -118,10 +119,8 @@ def _decode(batch: _Batch, replies: Sequence[list[int]], order: Sequence[int], w
 
 def _bytes(model: PreTrainedModel) -> tuple[int, int]:
     """What a step of a model reads of its weights, roughly, and of a text's token in its cache."""
-    config, size = model.config, model.dtype.itemsize
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return sum(one.numel() for one in model.parameters()) * size, 2 * config.num_hidden_layers * heads * width * size
+    size = model.dtype.itemsize
+    return sum(one.numel() for one in model.parameters()) * size, 2 * size * sum(one.keys * one.size for one in heads_of(model.config))
 
 
 def neighbours(lengths: Sequence[int], most: int, weights: int, token: int) -> list[slice]:

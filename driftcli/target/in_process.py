@@ -147,7 +147,7 @@ def read(target: Weights, texts: Sequence[Unread], boundaries: Sequence[int], te
     longest = max(len(text.ids) for text in texts)
     whole = torch.tensor([[*text.ids, *[0] * (longest - len(text.ids))] for text in texts])
     asked, found, cache = list[Tensor](), list[Tensor](), None
-    with StreamCapture(target.decoder, target.layers, boundaries, longest - 1) as capture, _Asked(target) as head:
+    with StreamCapture(target.decoder, target.layers, boundaries, longest - 1) as capture, Asked(target.model) as head:
         for at in range(0, longest - 1, CHUNK):
             end = min(at + CHUNK, longest - 1)
             places = _replied(texts, at, end)
@@ -156,7 +156,7 @@ def read(target: Weights, texts: Sequence[Unread], boundaries: Sequence[int], te
             out = target.model(
                 whole[:, at:end].to(target.device),
                 use_cache=longest - 1 > CHUNK,
-                logits_to_keep=end - lowest,
+                logits_to_keep=_last(target, end - at, end - lowest),
                 **target.continuing(cache),
             )
             cache = out.past_key_values
@@ -168,14 +168,22 @@ def read(target: Weights, texts: Sequence[Unread], boundaries: Sequence[int], te
     return [_reading(number, len(text.ids), said[:, places[0] == number], streams) for number, text in enumerate(texts)]
 
 
-class _Asked:
+def _last(target: Weights, length: int, count: int) -> int | Tensor:
+    """The last rows of a pass as logits are asked of them: their number, or their places of a model which, asked for a number, leaves the
+    other rows out of its last layers, since these keep no keys of their own (Gemma 4).
+    """
+    shared = getattr(target.model.config.get_text_config(), "num_kv_shared_layers", None)
+    return torch.arange(length - count, length, device=target.device) if shared else count
+
+
+class Asked:
     """Context in which the output head is given only some of the rows that come to it, (row,), of all texts one behind the other."""
 
-    def __init__(self, target: Weights) -> None:
-        self._head: nn.Module = target.model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._head: nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
         self.rows = torch.zeros(1, dtype=torch.long)
 
-    def __enter__(self) -> _Asked:
+    def __enter__(self) -> Asked:
         self._hook = self._head.register_forward_pre_hook(self._pick)
         return self
 

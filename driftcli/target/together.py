@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import torch
 
 ON_CPU, ELSEWHERE = 1 << 11, 1 << 14  # tokens, those that fill up shorter texts included (chosen by us)
-SCORES_ON_CPU, SCORES_ELSEWHERE = 1 << 26, 1 << 30  # numbers of a vocabulary's width that may be there at once (chosen by us)
+SCORES_ON_CPU, SCORES_ELSEWHERE = 1 << 26, 1 << 30  # numbers that may be there at once, of a vocabulary's width or kept (chosen by us)
 
 AT_ONCE_ON_CPU, AT_ONCE_ELSEWHERE = 1 << 20, 1 << 27  # of these, numbers that are computed with at once (chosen by us)
 
 
-def room(device: torch.device, vocabulary: int) -> int:
-    """Tokens that are computed side by side on a device, by models with so large a vocabulary."""
+def room(device: torch.device, vocabulary: int, kept: int = 0) -> int:
+    """Tokens that are computed side by side on a device, by models with so large a vocabulary. kept: numbers that are kept of each."""
     tokens, scores = (ON_CPU, SCORES_ON_CPU) if device.type == "cpu" else (ELSEWHERE, SCORES_ELSEWHERE)
-    return max(1, min(tokens, scores // vocabulary))
+    return max(1, min(tokens, scores // max(vocabulary, kept)))
 
 
 def at_once(device: torch.device) -> int:

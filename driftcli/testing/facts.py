@@ -15,6 +15,7 @@ from driftcli.statistics.intervals import Statistic
 from driftcli.statistics.pooled import Pooled
 from driftcli.statistics.positions import Replies, no_replies
 from driftcli.statistics.shift import Shift
+from driftcli.statistics.survival import Chains, Told
 from driftcli.statistics.walks import Floats, Sums
 from driftcli.testing.heads import ANCHORS, HAIR, Head
 
@@ -50,6 +51,7 @@ class Given(TypedDict, total=False):
     reference: str
     wiring: Wiring
     band: tuple[float, float]  # of every measure of fresh queries; what is left out widens it
+    survival: Mapping[Told, Chains | Absent]  # what it says of its chains, and what became of them
     shift: Shift  # what changes against a twin that the run is held against
 
 
@@ -75,6 +77,7 @@ class Facts(Pooled):
     reference: str = BASELINE
     wiring: Wiring = field(default_factory=Wiring)
     band: tuple[float, float] = (1.0, 2.0)
+    survival: Mapping[Told, Chains | Absent] = field(default_factory=dict)
     shift: Shift | None = None
 
     @property

@@ -79,6 +79,7 @@ class Head:
             "kept_by_length": self._dealt(self.kept),
             "forced_log_prob": self._dealt(self.log_prob),
             "forced_covered": self._dealt(self.covered),
+            "forced_likely": self._dealt(self.covered),
             **self._attention(moved),
             **self._floors(),
             **self._calm(),

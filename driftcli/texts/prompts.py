@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.resources import files
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -73,6 +74,13 @@ def content_hash(prompt: Prompt) -> str:
     said: list[object] = [prompt.id, messages, prompt.text, prompt.category, prompt.response]
     said += [] if prompt.group is None else [prompt.group]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+
+def prompt_json(prompt: Prompt) -> dict[str, object]:
+    """A prompt as a line of a prompt file holds it."""
+    said = {"text": prompt.text} if prompt.messages == () else {"messages": [asdict(message) for message in prompt.messages]}
+    others = {name: value for name in ("category", "response", "group") if (value := getattr(prompt, name)) is not None}
+    return {"id": prompt.id, **said, **others}
 
 
 def _parse(where: str, text: str) -> list[Prompt]:

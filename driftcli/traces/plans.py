@@ -9,17 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from driftcli.conditions import Plan, StopMeasure, StopRule
+from driftcli.statistics.temperatures import survival
 from driftcli.statistics.walks import Floats, Sums, walk
-from driftcli.traces.sums import Grid
+from driftcli.traces.sums import Grid, prompt_side
 
+ANCHOR = ("prompt", "turn", "anchor")
 MEASURES: dict[StopMeasure, Callable[[Grid], Floats]] = {
     "confidence": lambda grid: grid.values["draft_prob"],
     "entropy": lambda grid: grid.values["draft_entropy"],
     "state": lambda grid: grid.values["rms"],
-    "prompt": lambda grid: np.nan_to_num([grid.values[name] for name in ("sink", "template", "prompt")]).sum(axis=0),
+    "prompt": prompt_side,
 }
+PRODUCTS: dict[StopMeasure, str] = {
+    "survival": "draft_prob",
+    "head": "confidence",
+}  # measures of a whole chain so far, and whose product they are
 
 
 def fresh_band(fresh: Grid, measure: StopMeasure, units: np.ndarray, outside: float) -> tuple[float, float]:
@@ -29,20 +37,27 @@ def fresh_band(fresh: Grid, measure: StopMeasure, units: np.ndarray, outside: fl
     return float(low), float(high)
 
 
+def measured(free: Grid, stop: StopRule) -> Floats:
+    """What a rule looks at, of each draft token of the free chains; (anchor, depth)."""
+    if stop.measure in PRODUCTS:
+        return survival(free.values[PRODUCTS[stop.measure]], stop.temperatures)
+    return MEASURES[stop.measure](free)
+
+
 def lacks_for_stop(condition: str, free: Grid | None, stop: StopRule) -> str:
     """What a rule would have to see of a condition's free chains and does not; empty where it sees it."""
     if free is None:
         return f"{condition} drafted no free chains, which a rule that ends them must see"
-    if not np.isfinite(MEASURES[stop.measure](free)).any():
+    if not np.isfinite(measured(free, stop)).any():
         return f"{condition} has no {stop.measure} of its guesses, which the rule looks at"
     return ""
 
 
 def sent(free: Grid | None, anchors: int, drafts: int, stop: StopRule | None) -> np.ndarray:
-    """Proposals that the chain of each anchor sends to be verified; (anchor,)."""
+    """Proposals that a rule lets the chain of each anchor send to be verified; (anchor,)."""
     if stop is None or free is None:
         return np.full(anchors, drafts)
-    measure = MEASURES[stop.measure](free)[:, : drafts - 1]
+    measure = measured(free, stop)[:, : drafts - 1]
     outside = np.column_stack([(measure < stop.low) | (measure > stop.high), np.ones(anchors, dtype=bool)])
     first: np.ndarray = outside.argmax(axis=1) + 1
     return first
@@ -52,7 +67,8 @@ def plan_sums(forced: Grid, free: Grid | None, plan: Plan) -> Sums:
     """Sums by unit: `rounds_by_sent` (unit, drafts + 1), rounds of the plan's own walk that sent 0 .. drafts proposals; `kept` of them,
     (unit,); `anchors`, (unit,).
     """
-    return sent_sums(forced, sent(free, len(forced.anchor), plan.drafts, plan.stop), forced.accepted, plan.drafts)
+    chains = np.minimum(sent(free, len(forced.anchor), plan.drafts, plan.stop), forced.proposed)
+    return sent_sums(forced, chains, forced.accepted, plan.drafts)
 
 
 def sent_sums(grid: Grid, chains: np.ndarray, accepted: np.ndarray, drafts: int) -> Sums:
@@ -63,3 +79,11 @@ def sent_sums(grid: Grid, chains: np.ndarray, accepted: np.ndarray, drafts: int)
         visited[span] = walk(kept[span])
     rounds = (chains[:, None] == np.arange(drafts + 1)) & visited[:, None]
     return {"rounds_by_sent": grid.total(rounds), "kept": grid.total(kept * visited), "anchors": grid.total(np.ones(len(kept)))}
+
+
+def walked(steps: pa.Table, depth: int) -> dict[tuple[str, int], dict[str, int]]:
+    """Rounds and accepted draft tokens of walks, by prompt and turn, from their forced rows of `steps`."""
+    right = pc.if_else(steps["match"], depth, pc.subtract(steps["depth"].cast(pa.int64()), 1))  # before the first miss
+    kept = steps.append_column("kept", right).group_by(list(ANCHOR)).aggregate([("kept", "min")])
+    rows = kept.group_by(["prompt", "turn"]).aggregate([("kept_min", "count"), ("kept_min", "sum")]).to_pylist()
+    return {(row["prompt"], row["turn"]): {"rounds": row["kept_min_count"], "accepted": row["kept_min_sum"]} for row in rows}

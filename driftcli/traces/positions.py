@@ -10,7 +10,7 @@ import pyarrow as pa
 from driftcli.domain import Feed, RunSpec
 from driftcli.statistics.positions import Replies, bin_of, no_replies
 from driftcli.statistics.walks import Floats
-from driftcli.traces.sums import Grid
+from driftcli.traces.sums import Grid, prompt_side
 from driftcli.traces.units import Units
 
 DEEPER = slice(1, None)  # depths of which the state is the drafter's own
@@ -40,7 +40,7 @@ def reply_sums(feeds: Mapping[Feed, Grid | None], texts: pa.Table, units: Units,
 
 def _counted(forced: Grid, fresh: Grid | None) -> dict[str, Floats]:
     """What is summed of each anchor; (anchor,) each."""
-    sides = np.stack([np.nan_to_num(forced.values[name]) for name in ("sink", "template", "prompt")])
+    sides = prompt_side(forced)
     on_walk, ones = forced.on_walk.astype(float), np.ones(len(forced.anchor))
     return {
         "anchors": ones,
@@ -49,5 +49,5 @@ def _counted(forced: Grid, fresh: Grid | None) -> dict[str, Floats]:
         "deep": ones * forced.values["rms"][:, DEEPER].shape[1],
         "own_rms": forced.values["rms"][:, DEEPER].sum(axis=1),
         "control_rms": ones * np.nan if fresh is None else fresh.values["rms"][:, DEEPER].sum(axis=1),
-        "prompt_side": sides.sum(axis=0)[:, DEEPER].sum(axis=1),
+        "prompt_side": sides[:, DEEPER].sum(axis=1),
     }

@@ -22,18 +22,20 @@ from driftcli.statistics.intervals import Mapped
 from driftcli.statistics.pooled import NO_ANCHORS, Pooled
 from driftcli.statistics.positions import Replies, no_replies
 from driftcli.statistics.shift import Shift
+from driftcli.statistics.survival import Chains, Told
 from driftcli.statistics.walks import EXACT_TEXT, Sums
 from driftcli.traces.layout import COSTS_FILE
 from driftcli.traces.manifest import read_manifest, wiring_of
 from driftcli.traces.parquet import Holding
 from driftcli.traces.pieces import Vocabulary, read_vocabulary
-from driftcli.traces.plans import fresh_band, lacks_for_stop, plan_sums
+from driftcli.traces.plans import ANCHOR, fresh_band, lacks_for_stop, plan_sums, walked
 from driftcli.traces.positions import reply_sums
 from driftcli.traces.schema import COLUMNS
 from driftcli.traces.shift import shift_of, twin_card
 from driftcli.traces.soundness import check_cells
-from driftcli.traces.streams import stream_sums
+from driftcli.traces.streams import stream_numbers, stream_sums
 from driftcli.traces.sums import WHOLE, Grid, cells, condition_sums, ending_sums, grids, read_rows, read_table, target_sums
+from driftcli.traces.survival import survival
 from driftcli.traces.units import Units, with_anchors
 from driftcli.traces.writer import Plain, batch_key
 
@@ -41,7 +43,6 @@ TEXT_COLUMNS = [
     *("prompt", "turn", "category", "group", "prompt_length", "length", "anchors", "sink_row", "argmax_share", "generated", "unlocated"),
     *("target_entropy", "rendered_sha256"),
 ]
-ANCHOR = ("prompt", "turn", "anchor")
 KEPT_REPLIES = 8  # whose rows are kept once read (chosen by us): chain after chain of one reply is asked for
 ENDINGS = ["prompt", "turn", "group", "rendered_sha256", "prompt_length", "length", "rounds_to_end"]  # columns that tell rounds to the end
 
@@ -248,6 +249,12 @@ class Run(Pooled):
         )
 
     @cached_property
+    def survival(self) -> Mapping[Told, Chains | Absent]:
+        """What the drafter says of the reference's chains, by what says it, and what became of them; absent where it says nothing."""
+        own = None if self._category is None else self.within_category(self._category)
+        return survival(self._grids(self.reference) if self.n_prompts else None, self.spec.seed, own, self.argmax_share)
+
+    @cached_property
     def shift(self) -> Shift | None:
         """What changes against the twin that this run is held against; None without one, or where its texts were not measured."""
         here = twin_card(self.path.name, self.manifest, self.pair.target, self.wiring)
@@ -310,10 +317,7 @@ class Run(Pooled):
     def walks(self) -> Mapping[tuple[str, int], Mapping[str, int]]:
         """Rounds of the reference's walk and draft tokens accepted in them, by prompt and turn, of those with an anchor."""
         steps = self.steps([*ANCHOR, "depth", "match"], {"feed": ["forced"], "on_walk": [True]})
-        right = pc.if_else(steps["match"], self.spec.depth, pc.subtract(steps["depth"].cast(pa.int64()), 1))  # before the first miss
-        kept = steps.append_column("kept", right).group_by(list(ANCHOR)).aggregate([("kept", "min")])
-        rows = kept.group_by(["prompt", "turn"]).aggregate([("kept_min", "count"), ("kept_min", "sum")]).to_pylist()
-        return {(row["prompt"], row["turn"]): {"rounds": row["kept_min_count"], "accepted": row["kept_min_sum"]} for row in rows}
+        return walked(steps, self.spec.depth)
 
     def steps_of(self, prompt: str, turn: int) -> pa.Table:
         """The reference's rows of `steps` of one reply, all columns; the last replies asked for are kept."""
@@ -380,11 +384,8 @@ class Run(Pooled):
 
     def by_stream(self) -> dict[str, tuple[Estimate | Absent, Estimate | Absent]]:
         """For each captured stream in order, and the fused input: RMS, and the RMS of what it adds to the fused input."""
-        found: dict[str, tuple[Estimate | Absent, Estimate | Absent]] = {}
-        for stream, sums in stream_sums(self.path, self.reference, self.units).items():
-            both = [self._draws(self.units.count).estimate(sums, lambda s, name=name: s[name] / s["rows"]) for name in ("rms", "added_rms")]  # type: ignore[misc]
-            found[stream] = (both[0], both[1])
-        return found
+        sums = stream_sums(self.path, self.reference, self.units)
+        return stream_numbers(sums, self._draws(self.units.count)) if sums else {}
 
 
 def read_run(path: Path, *, finished: bool = True) -> Run:

@@ -46,8 +46,8 @@ class ReplyHead:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One verify round of the walk: what was drafted from the anchor, up to the run's depth or, in a run without free chains, to the first
-    miss, and how many of those tokens were kept.
+    """One verify round of the walk: what was drafted from the anchor, up to the run's depth, as far as there were proposals, or, in a run
+    without free chains, to the first miss; and how many of those tokens were kept.
     """
 
     anchor: int
@@ -70,19 +70,19 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query of the drafter, as its row of `steps` holds it. right: whether it drafted the wanted token; target_prob: the target's
-    probability of the wanted token; rms, state_cosine: of the state, None without one; shares: of attention by region, and `recent`;
-    entropy: of attention, in nats.
+    """One query of the drafter, as its row of `steps` holds it. drafted: None where it proposed nothing; right: whether that is the wanted
+    token; target_prob: the target's probability of the wanted token; draft_prob: None without a distribution; rms, state_cosine: of the
+    state, None without one; shares: of attention by region, and `recent`, None without attention; entropy: of attention, in nats.
     """
 
-    drafted: Piece
+    drafted: Piece | None
     right: bool | None
     target_prob: float | None
-    draft_prob: float
+    draft_prob: float | None
     rms: float | None
     state_cosine: float | None
     shares: dict[Share, float | None]
-    entropy: float
+    entropy: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,8 @@ def _rounds(run: Run, head: ReplyHead, ids: Sequence[int], reader: Reader) -> It
     for anchor, of_anchor in groupby(visited.to_pylist(), key=itemgetter("anchor")):
         chains = {feed: [row for row in rows if row["feed"] == feed] for rows in [list(of_anchor)] for feed in ("forced", "free")}
         accepted = len(list(takewhile(lambda row: row["match"], chains["forced"])))
-        drafted = [row["drafted"] for row in chains["free"] or chains["forced"][: accepted + 1]]
+        chain = [row["drafted"] for row in chains["free"] or chains["forced"][: accepted + 1]]
+        drafted = list(takewhile(lambda token: token is not None, chain))
         _, reader = reader.read(ids[read : anchor + 1])
         read = anchor + 1
         yield Round(anchor, reader.read(drafted, whole=True)[0], accepted)
@@ -187,7 +188,8 @@ def _query(row: Mapping[str, Any], reader: Reader) -> Query:
     """A row of `steps`; reader: behind the tokens that the query stands on."""
     shares: dict[Share, float | None] = {name: row[f"share_{name}"] for name in SHARES}
     numbers = {name: row[name] for name in ("target_prob", "draft_prob", "rms", "state_cosine", "entropy")}
-    return Query(drafted=reader.piece(row["drafted"]), right=row["match"], shares=shares, **numbers)
+    drafted = None if row["drafted"] is None else reader.piece(row["drafted"])
+    return Query(drafted=drafted, right=row["match"], shares=shares, **numbers)
 
 
 def _found(run: Run, prompt: str, turn: int) -> tuple[ReplyHead, Mapping[str, Any]]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from driftcli.domain import SHARES
 
-VERSION = 6  # of the columns; a reader refuses a newer one
+VERSION = 7  # of the columns; a reader refuses a newer one
 TABLES = ("trajectories", "steps", "heads", "streams")  # of one file a cell
 PIECES = "pieces"  # the table of one file a run
 
@@ -47,7 +47,9 @@ _FEED = Column(
 _DEPTH = Column("depth", pa.int8(), "1-based", "which proposal of the chain")
 
 
-def _shares(what: str) -> tuple[Column, ...]:
+def _shares(what: str, *, optional: bool = False) -> tuple[Column, ...]:
+    """optional: whether there are rows of a drafter without attention."""
+    without = "; null without attention" if optional else ""
     meanings = {
         "sink": "on the sink row; null where the trajectory has no sink",
         "template": "on prompt tokens outside every message's content, the sink left out",
@@ -56,7 +58,10 @@ def _shares(what: str) -> tuple[Column, ...]:
         "ahead": "on tokens beyond the anchor that the chain holds as drafted",
         "recent": "on the last 4 keys, own included, whatever their region; not one of the regions that sum to 1",
     }
-    return tuple(Column(f"share_{name}", pa.float32(), "share", f"{what} {meanings[name]}", nullable=name == "sink") for name in SHARES)
+    return tuple(
+        Column(f"share_{name}", pa.float32(), "share", f"{what} {meanings[name]}{without}", nullable=optional or name == "sink")
+        for name in SHARES
+    )
 
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
@@ -105,20 +110,40 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ),
         _DEPTH,
         _FEED,
-        Column("drafted", pa.int32(), "token id", "the drafter's first choice, as target id"),
+        Column("drafted", pa.int32(), "token id", "the drafter's first choice, as target id; null for no proposal", nullable=True),
         Column("wanted", pa.int32(), "token id", "the trajectory's token there; null in a free chain after its first miss", nullable=True),
-        Column("match", pa.bool_(), "", "drafted is wanted; null where wanted is", nullable=True),
+        Column("match", pa.bool_(), "", "drafted is wanted, false where nothing was proposed; null where wanted is", nullable=True),
         Column("on_walk", pa.bool_(), "", "decoding at the full depth would draft from this anchor"),
         Column("target_prob", pa.float32(), "probability", "the target's, of the wanted token; null where wanted is", nullable=True),
-        Column("draft_prob", pa.float32(), "probability", "the drafter's, of its drafted token"),
+        Column(
+            "draft_prob",
+            pa.float32(),
+            "probability",
+            "the drafter's, of its drafted token; null where it proposed nothing, and without a distribution",
+            nullable=True,
+        ),
         Column(
             "wanted_prob",
             pa.float32(),
             "probability",
-            "the drafter's, of the wanted token; null where wanted is, or outside the draft vocabulary",
+            "the drafter's, of the wanted token, 0 where it proposed nothing, 1 or 0 without a distribution; null where wanted is, or "
+            "outside the draft vocabulary",
             nullable=True,
         ),
-        Column("draft_entropy", pa.float32(), "nats", "of the drafter's distribution over its vocabulary"),
+        Column(
+            "draft_entropy",
+            pa.float32(),
+            "nats",
+            "of the drafter's distribution over its vocabulary; null where draft_prob is",
+            nullable=True,
+        ),
+        Column(
+            "confidence",
+            pa.float32(),
+            "probability",
+            "the drafter's own, by a head trained for it, that its drafted token is accepted; null without such a head",
+            nullable=True,
+        ),
         Column("rms", pa.float32(), "RMS", "of the state handed on; null for a drafter without one", nullable=True),
         Column(
             "state_cosine",
@@ -127,8 +152,8 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
             "of a forced state against its control; null for other feeds and without a state",
             nullable=True,
         ),
-        *_shares("attention, mean over layers and heads,"),
-        Column("entropy", pa.float32(), "nats", "of attention, mean over layers and heads"),
+        *_shares("attention, mean over layers and heads,", optional=True),
+        Column("entropy", pa.float32(), "nats", "of attention, mean over layers and heads; null without attention", nullable=True),
     ),
     "heads": (
         *_CELL,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from driftcli.conditions import Wiring
 from driftcli.domain import ModelCard, RunSpec, TwinCard
@@ -20,6 +21,7 @@ from driftcli.traces.sums import of_units, places, read_table
 from driftcli.traces.units import Units
 
 Key = tuple[str, int]  # prompt and turn
+NOTHING = -1  # in place of a token where nothing was drafted
 Text = tuple[Sequence[int], Sequence[int]]  # token ids of a prompt and of the reply to it
 
 
@@ -145,6 +147,7 @@ def _guesses(path: Path, condition: str, units: Units, depth: int) -> Guesses:
     names = ["prompt", "turn", "anchor", "depth", "feed", "drafted", "wanted"]
     table = holding(of_units(read_table(path / "steps", names, condition), units), {"feed": ["forced"]})
     prompt = places(table["prompt"], units.prompts)
+    table = table.set_column(names.index("drafted"), "drafted", pc.fill_null(table["drafted"], NOTHING))
     turn, anchor, at, drafted, wanted = (table[name].to_numpy() for name in ("turn", "anchor", "depth", "drafted", "wanted"))
     order = np.lexsort((at, anchor, turn, prompt)).reshape(-1, depth)
     first = order[:, 0]

@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 
 from driftcli.domain import FEEDS, SHARES, Feed
 from driftcli.errors import RunError
+from driftcli.statistics.survival import binned_sums
+from driftcli.statistics.temperatures import survival
 from driftcli.statistics.walks import Floats, Sums, by_unit, leading_matches, sampled_walk, walk, walk_counts
 from driftcli.traces.floors import DEFAULT, lookup_accepted, looping, others_favourites
 from driftcli.traces.parquet import Holding, holding, read_columns
@@ -22,7 +24,12 @@ from driftcli.traces.units import Units
 
 LEAST_PROB = 1e-30  # in place of a probability that float32 rounds to 0, so that its logarithm is finite (chosen by us)
 WHOLE = (0, 1 << 31)  # positions of any anchor
-NUMBERS = ("match", "on_walk", "target_prob", "draft_prob", "wanted_prob", "draft_entropy", "rms", "state_cosine", *SHARES, "entropy")
+NUMBERS = (
+    *("match", "on_walk", "target_prob", "draft_prob", "wanted_prob", "draft_entropy", "confidence", "rms", "state_cosine"),
+    *SHARES,
+    "entropy",
+)
+PROPOSED = "proposed"  # beside them: whether there is a draft token at all
 BINS = 10  # of a probability, equally wide
 
 
@@ -100,7 +107,7 @@ def _holding(found: pq.ParquetFile, columns: Sequence[str], where: Holding, sche
 
 def grids(path: Path, condition: str, units: Units, span: tuple[int, int] = WHOLE) -> dict[Feed, Grid | None]:
     """The rows that a condition wrote, by feed, None where it wrote none."""
-    columns = ["prompt", "turn", "anchor", "depth", "feed", *map(_column, NUMBERS)]
+    columns = ["prompt", "turn", "anchor", "depth", "feed", "drafted", *map(_column, NUMBERS)]
     table = read_table(path / "steps", columns, condition)
     table = of_units(table, units)
     if span != WHOLE:
@@ -117,7 +124,7 @@ def condition_sums(
     texts: what it drafts on, with token ids, where guesses that need no drafter are to be counted on the same anchors.
     """
     nothing = np.zeros(0, dtype=int)
-    forced = feeds["forced"] or Grid({name: np.zeros((0, depth)) for name in NUMBERS}, nothing, nothing, nothing, units)
+    forced = feeds["forced"] or Grid({name: np.zeros((0, depth)) for name in (*NUMBERS, PROPOSED)}, nothing, nothing, nothing, units)
     sums = {
         **_walk_sums(forced),
         **(_sampled_sums(forced) if sampled else {}),
@@ -128,6 +135,7 @@ def condition_sums(
     }
     if feeds["fresh"] is not None:
         sums["fresh_accepted"] = feeds["fresh"].total(leading_matches(feeds["fresh"].values["match"] == 1))
+    sums |= _chain_sums(forced, feeds["free"])
     for feed, grid in feeds.items():
         if grid is not None:
             sums |= {
@@ -141,7 +149,7 @@ def condition_sums(
 def _absent(sums: Sums) -> Sums:
     """NaN columns for what this drafter or condition does not have, so that its statistics come out absent and not zero."""
     missing = np.full_like(sums["kept_at"], np.nan)
-    names = ("match", "rms", "state_cosine", *SHARES, "entropy")
+    names = ("match", "confidence", "rms", "state_cosine", *SHARES, "entropy")
     single = dict.fromkeys(("fresh_accepted", "sampled_rounds", "sampled_kept"), missing[:, 0])
     return {**{f"{feed}_{name}": missing for feed in FEEDS for name in names}, **single}
 
@@ -155,6 +163,7 @@ def _column(name: str) -> str:
 class Grid:
     """One feed's rows as (anchor, depth) arrays, with turn, position and prompt of each anchor, by which they are ordered; null is NaN.
 
+    values: by the names of `NUMBERS`, and 1 or 0 for `PROPOSED`.
     prompt: (anchor,) its place among the prompts of `units`.
     """
 
@@ -168,6 +177,11 @@ class Grid:
     def accepted(self) -> np.ndarray:
         """Drafts kept at each anchor; (anchor,)."""
         return leading_matches(self.values["match"] == 1)
+
+    @cached_property
+    def proposed(self) -> np.ndarray:
+        """Draft tokens proposed at each anchor, which end with the first place where there is none; (anchor,)."""
+        return leading_matches(self.values[PROPOSED] == 1)
 
     @property
     def on_walk(self) -> np.ndarray:
@@ -192,6 +206,12 @@ class Grid:
         return by_unit(self.unit, values, self.units.count)
 
 
+def prompt_side(grid: Grid) -> Floats:
+    """Share of attention on all that was there before the reply, (anchor, depth); NaN without attention, while a text may have no sink."""
+    found: Floats = np.nan_to_num(grid.values["sink"]) + grid.values["template"] + grid.values["prompt"]
+    return found
+
+
 def _grid(table: pa.Table, units: Units) -> Grid | None:
     if not len(table):
         return None
@@ -208,7 +228,8 @@ def _grid(table: pa.Table, units: Units) -> Grid | None:
         numbers: Floats = values.to_numpy(zero_copy_only=False).astype(np.float64)
         return numbers[order].reshape(shape)
 
-    values = {name: column(_column(name)) for name in NUMBERS}
+    there = table["drafted"].is_valid().to_numpy(zero_copy_only=False).astype(np.float64)
+    values = {**{name: column(_column(name)) for name in NUMBERS}, PROPOSED: there[order].reshape(shape)}
     first = order.reshape(shape)[:, 0]
     return Grid(values, turn[first], anchor[first], prompt[first], units)
 
@@ -225,19 +246,23 @@ def places(column: pa.ChunkedArray, names: Sequence[str]) -> np.ndarray:
 
 
 def _likelihood_sums(forced: Grid) -> dict[str, Floats]:
-    """Log-probability in nats of the wanted tokens that the draft vocabulary holds, and how many they are."""
+    """Log-probability in nats of the wanted tokens that the draft vocabulary holds, and how many they are, those included of which the
+    drafter has no distribution; how many the log-probability is of, which leaves these out.
+    """
     prob = forced.values["wanted_prob"]
     covered = ~np.isnan(prob)
-    log_prob = np.log(np.where(covered, np.maximum(prob, LEAST_PROB), 1.0))
-    return {"forced_log_prob": forced.total(log_prob), "forced_covered": forced.total(covered)}
+    likely = covered & ~np.isnan(forced.values["draft_prob"])
+    log_prob = np.log(np.where(likely, np.maximum(prob, LEAST_PROB), 1.0))
+    return {"forced_log_prob": forced.total(log_prob), "forced_covered": forced.total(covered), "forced_likely": forced.total(likely)}
 
 
 def _certainty_sums(forced: Grid) -> dict[str, Floats]:
-    """First guesses, and right ones, by how likely the target finds the wanted token, (unit, 1, bin); all guesses, right ones and the
-    drafter's own probability of them by depth and by that probability, (unit, depth, bin).
+    """First guesses, and right ones, by how likely the target finds the wanted token, (unit, 1, bin); all guesses with a probability of the
+    drafter's own, right ones and that probability by depth and by it, (unit, depth, bin).
     """
     match = forced.values["match"] == 1
     sure, drafted = (_binned(forced.values[name]) for name in ("target_prob", "draft_prob"))
+    drafted = drafted * ~np.isnan(forced.values["draft_prob"])[:, :, None]
     return {
         "first_by_certainty": forced.total(sure[:, :1]),
         "first_right_by_certainty": forced.total(sure[:, :1] * match[:, :1, None]),
@@ -245,6 +270,16 @@ def _certainty_sums(forced: Grid) -> dict[str, Floats]:
         "right_by_confidence": forced.total(drafted * match[:, :, None]),
         "probability_by_confidence": forced.total(drafted * np.nan_to_num(forced.values["draft_prob"])[:, :, None]),
     }
+
+
+def _chain_sums(forced: Grid, free: Grid | None) -> dict[str, Floats]:
+    """What the drafter's probabilities promise of its deployed chains, and what survives, by depth and promise; NaN without them."""
+    if free is None or np.isnan(free.values["draft_prob"]).any():
+        return {
+            name: np.full((forced.units.count, forced.values["match"].shape[1], 1), np.nan)
+            for name in ("promised_by_bin", "survived_by_bin")
+        }
+    return binned_sums(survival(free.values["draft_prob"]), forced.accepted, forced.unit, forced.units.count)
 
 
 def _binned(probability: Floats) -> Floats:

@@ -42,7 +42,7 @@ class Plan:
     the steps were made to fill, 0 where they were given. rows: counted of each batch, 0 for all.
     """
 
-    head: Literal["pre", "post", "mtp", "dflash"]
+    head: Literal["pre", "post", "mtp", "dflash", "healed"]
     unroll: int
     plain: int
     steps: int

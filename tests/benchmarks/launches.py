@@ -20,7 +20,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from driftcli.domain import RunSpec
-from driftcli.engine import attention, cells
+from driftcli.engine import attention, block_chains, cells
 from driftcli.engine.run import Job, measure
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.target import together
@@ -86,6 +86,7 @@ def as_elsewhere() -> Iterator[None]:
         for name, value in (("ON_CPU", ELSEWHERE), ("SCORES_ON_CPU", SCORES_ELSEWHERE), ("AT_ONCE_ON_CPU", AT_ONCE_ELSEWHERE)):
             stack.enter_context(patch.object(together, name, value))
         stack.enter_context(patch.object(attention, "BLOCK_ON_CPU", attention.BLOCK))
+        stack.enter_context(patch.object(block_chains, "TOGETHER_ON_CPU", block_chains.TOGETHER))
         yield
 
 

@@ -4,6 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from driftcli.comparison.pairwise import Comparison, compare
@@ -11,9 +13,10 @@ from driftcli.comparison.telling import pairing_words
 from driftcli.domain import Absent, Estimate
 from driftcli.errors import RunError
 from driftcli.statistics.costs import StepCosts
-from driftcli.traces.reader import Run
+from driftcli.statistics.survival import Chains, calibration_error
+from driftcli.traces.reader import Run, read_run
 from tests.comparison.runs import SOUND, WORSE, length_change, linked, written
-from tests.report.synthetic import DRIFTING, WITHOUT_STATE, Life, Recipe
+from tests.report.synthetic import DRIFTING, WITHOUT_STATE, Life, Recipe, write_run
 
 BASE = Recipe(SOUND)
 MIRRORED = {"improved": "regressed", "regressed": "improved"}
@@ -111,7 +114,24 @@ def test_chains_of_other_depths_are_held_at_the_shorter_on_the_anchors_of_both(t
 def test_of_chains_of_one_draft_nothing_is_told_that_feeding_on_itself_would_change(tmp_path: Path) -> None:
     one = Life(lost=(0,))
     comparison = held(written(tmp_path, Recipe(one), "a"), written(tmp_path, Recipe(replace(one, fresh=0.5)), "b"))
-    assert by_name(comparison).keys() == {"acceptance_length", "emitted_per_round", "accepted_drafts", "accuracy_1"}
+    assert by_name(comparison).keys() == {"acceptance_length", "emitted_per_round", "accepted_drafts", "accuracy_1", "survival_error"}
+
+
+def test_what_probabilities_promise_is_compared_where_both_runs_have_deployed_chains(tmp_path: Path) -> None:
+    first, second = written(tmp_path, BASE, "a"), written(tmp_path, Recipe(replace(BASE.life, fresh=0.5)), "b")
+    told = next(one for one in held(first, second).others if one.number.name == "survival_error")
+    for run, number in ((first, told.before), (second, told.after)):
+        chains = run.survival["draft_prob"]
+        assert isinstance(chains, Chains)
+        errors = [one.value for one in chains.by_depth(calibration_error)]
+        assert number.value == pytest.approx(sum(errors) / len(errors))  # type: ignore[arg-type]
+    chainless = write_run(tmp_path / "chainless", replace(BASE, drafter="some/chainless"))
+    for cell in (chainless / "steps").glob("*.parquet"):
+        rows = pq.ParquetFile(cell).read()
+        pq.write_table(rows.filter(pc.not_equal(rows["feed"].cast("string"), "free")), cell)
+    comparison = held(first, read_run(chainless))
+    assert "survival_error" not in by_name(comparison)
+    assert any("no probabilities along deployed chains" in one.reason for one in comparison.missing)
 
 
 def test_a_drafter_without_a_state_is_compared_in_all_that_it_has(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from driftcli.conditions import DraftSettings, Wiring
 from driftcli.domain import REGIONS, System
 from driftcli.engine.block_chains import draft_blocks
-from driftcli.engine.drafted import Drafted
+from driftcli.engine.drafted import Drafted, Queries
 from driftcli.engine.trajectories import Trajectory
 from driftcli.families.block.alternatives import alternatives
 from driftcli.families.block.declaration import declare_block
@@ -101,7 +102,7 @@ def trajectory(boundaries: tuple[int, ...]) -> Trajectory:
 
 def draft(drafter: Block, depth: int, *, free: bool = False) -> tuple[list[Tensor], Drafted]:
     listened = Listened(drafter)
-    drafted = draft_blocks(listened, trajectory(drafter.boundaries), DraftSettings(depth), depth, free=free)  # type: ignore[arg-type]
+    drafted = draft_blocks(listened, [trajectory(drafter.boundaries)], DraftSettings(depth), depth, free=free)  # type: ignore[arg-type]
     return [logits[:ANCHORS] for logits in listened.heard], drafted
 
 
@@ -120,6 +121,43 @@ def test_blocks_of_every_anchor_equal_the_producers_class(
     golden, block = load_file(GOLDEN / f"{name}.safetensors"), read(name, target, tmp_path, system)
     found, _ = draft(block, rows - (not block.anchor_first))
     assert off(found, golden[f"rows.{rows}"]) < TOLERANCE
+
+
+CONFIDENT = ("deepspec-vanilla", "deepspec-gated", "deepspec-rnn", "deepspec-output-confidence", "speculators-dspark-confident")
+
+
+def told(queries: Sequence[Queries]) -> Tensor:
+    """The logits of what the confidence head said, (anchor, depth)."""
+    said = [one.guesses.confidence for one in queries]
+    return torch.stack([one for one in said if one is not None], dim=1).logit()
+
+
+def test_the_cases_with_a_confidence_head_are_those() -> None:
+    heads = {name for name, case in CASES.items() if "confidence_head.proj.weight" in case.tensors}
+    assert heads == set(CONFIDENT)
+
+
+@pytest.mark.parametrize("rows", [3, 5])
+@pytest.mark.parametrize("name", CONFIDENT)
+def test_a_confidence_head_says_what_the_producers_class_says(name: str, rows: int, target: LanguageModel, tmp_path: Path) -> None:
+    golden, block = load_file(GOLDEN / f"{name}.safetensors"), replace(read(name, target, tmp_path), as_trained=False)
+    _, drafted = draft(block, rows - (not block.anchor_first), free=True)
+    count, wanted = min(ANCHORS, drafted.n_anchors), golden[f"confidence.rows.{rows}"]
+    torch.testing.assert_close(told(drafted.forced)[:count], wanted[:count], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(told([drafted.fresh])[:ANCHORS, 0], wanted[:, 0], atol=1e-4, rtol=1e-4)
+    if name.startswith("deepspec"):
+        torch.testing.assert_close(told(drafted.free)[:count], golden[f"confidence.own.{rows}"][:count], atol=1e-4, rtol=1e-4)
+    assert float(wanted.std()) > 0.1  # numbers that differ, so that one could be mistaken for another
+    assert block.confidence is not None
+    if block.confidence.before is not None:
+        mistaken = replace(block, confidence=replace(block.confidence, before=block.confidence.before.roll(1, 0)))
+        _, other = draft(mistaken, rows - (not block.anchor_first))
+        assert float((told(other.forced)[:count] - wanted[:count]).abs().max()) > 0.01
+
+
+def test_a_drafter_without_a_confidence_head_says_nothing(target: LanguageModel, tmp_path: Path) -> None:
+    _, drafted = draft(read("deepspec-none", target, tmp_path), 3, free=True)
+    assert all(queries.guesses.confidence is None for queries in (*drafted.forced, *drafted.free, drafted.fresh))
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("deepspec")])

@@ -1,13 +1,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GPT2Config,
+    GptOssConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    PretrainedConfig,
+    Qwen3Config,
+)
 from transformers.generation.candidate_generator import AssistedCandidateGenerator
 
 from driftcli.conditions import DraftSettings
@@ -15,10 +24,13 @@ from driftcli.engine.drafted import Drafted
 from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.rows import rounds_to_end
 from driftcli.engine.trajectories import Trajectory
+from driftcli.families.causal_lm.loading import read_causal_lm
 from driftcli.loading.pair import LoadedPair
+from driftcli.sources.files import Source
 from driftcli.statistics.walks import leading_matches
+from driftcli.target.language_model import load_language_model
 from tests.engine.regions import shares_of
-from tests.tiny import prompts, trajectories
+from tests.tiny import prompts, tokenizer, trajectories
 
 DEPTH = 4
 
@@ -27,7 +39,7 @@ DEPTH = 4
 def drafted(pair: Callable[[str], LoadedPair]) -> list[tuple[Trajectory, Drafted]]:
     loaded = pair("lm")
     made = trajectories(loaded.target, prompts(4), [], 30)
-    return [(t, draft_lm_chains(loaded.drafter, t, DraftSettings(depth=DEPTH), DEPTH, free=True)) for t in made]  # type: ignore[arg-type]
+    return [(t, draft_lm_chains(loaded.drafter, [t], DraftSettings(depth=DEPTH), DEPTH, free=True)) for t in made]  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +74,7 @@ def test_rounds_to_the_end_of_a_text_are_those_of_a_plain_loop(
 ) -> None:
     loaded = pair("lm")
     for trajectory in trajectories(loaded.target, prompts(3), [], longest):
-        result = draft_lm_chains(loaded.drafter, trajectory, DraftSettings(DEPTH), DEPTH, free=True, to_end=True)  # type: ignore[arg-type]
+        result = draft_lm_chains(loaded.drafter, [trajectory], DraftSettings(DEPTH), DEPTH, free=True, to_end=True)  # type: ignore[arg-type]
         ids, place, rounds = trajectory.ids.tolist(), trajectory.prompt_length, 0
         while place < len(ids) - 1:
             text = ids[: place + 1]
@@ -148,14 +160,56 @@ def test_accepted_equals_assisted_generation_of_transformers(
 def test_a_model_drafting_for_itself_is_never_refused(pair: Callable[[str], LoadedPair]) -> None:
     loaded = pair("target")
     for trajectory in trajectories(loaded.target, prompts(3), [], 30):
-        result = draft_lm_chains(loaded.drafter, trajectory, DraftSettings(depth=DEPTH), DEPTH, free=False)  # type: ignore[arg-type]
+        result = draft_lm_chains(loaded.drafter, [trajectory], DraftSettings(depth=DEPTH), DEPTH, free=False)  # type: ignore[arg-type]
         assert (accepted(trajectory, result) == DEPTH).all()
 
 
-def test_free_chains_are_left_out_where_the_text_outgrows_a_sliding_window(pair: Callable[[str], LoadedPair]) -> None:
-    loaded = pair("lm")
-    (trajectory,) = trajectories(loaded.target, prompts(1), [], 20)
-    rows = len(trajectory.ids) - 1
-    for window, drafted in ((rows + DEPTH, DEPTH), (rows + DEPTH - 1, 0)):
-        drafter = replace(loaded.drafter, window=window)  # type: ignore[type-var]
-        assert len(draft_lm_chains(drafter, trajectory, DraftSettings(depth=DEPTH), DEPTH, free=True).free) == drafted  # type: ignore[arg-type]
+SIZES: dict[str, Any] = {
+    "vocab_size": 260, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "head_dim": 8, "max_position_embeddings": 256, "initializer_range": 0.3, "eos_token_id": 1, "pad_token_id": 1, "bos_token_id": 0,
+}  # fmt: skip
+KINDS: dict[
+    str, PretrainedConfig
+] = {  # windows shorter than the texts, bounded scores, learned sinks, learned positions, values of another size
+    "mistral": MistralConfig(**SIZES, sliding_window=7),
+    "gemma2": Gemma2Config(**SIZES, sliding_window=7, attn_logit_softcapping=2.0, query_pre_attn_scalar=8),
+    "gpt-oss": GptOssConfig(**SIZES, sliding_window=7, num_local_experts=2, num_experts_per_tok=1),
+    "gpt2": GPT2Config(vocab_size=260, n_positions=256, n_embd=32, n_layer=2, n_head=4, initializer_range=0.3),
+    "qwen3": Qwen3Config(**SIZES, use_sliding_window=True, sliding_window=5, max_window_layers=1),
+}
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", KINDS)
+def test_chains_of_other_models_are_those_of_their_own_plain_forward(kind: str, pair: Callable[[str], LoadedPair], tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    AutoModelForCausalLM.from_config(KINDS[kind]).save_pretrained(tmp_path)  # type: ignore[no-untyped-call]
+    tokenizer().save_pretrained(tmp_path)
+    loaded = pair("lm").target
+    drafter = read_causal_lm(load_language_model(Source(kind, tmp_path), torch.device("cpu"), "float32"), loaded)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager", dtype=torch.float32).eval()
+    texts = trajectories(loaded, prompts(3), [], 16)  # type: ignore[arg-type]
+    found = draft_lm_chains(drafter, texts, DraftSettings(DEPTH), DEPTH, free=True)
+    for number, text in enumerate(texts):
+        first, every = found.anchors.offsets[number], found.every.offsets[number]
+        told = plain(text.ids[None, :-1], output_attentions=True)
+        for place in range(found.every.counts[number]):
+            assert int(found.fresh.guesses.drafted[every + place]) == int(told.logits[0, text.prompt_length + place].argmax())
+            for layer, weights in enumerate(told.attentions):
+                row = weights[0, :, text.prompt_length + place]
+                own = found.fresh.masses.pick(torch.tensor([every + place]))
+                verified = row[:, : len(text.ids) - 1][:, text.labels[:-1] == 2].sum(-1)
+                torch.testing.assert_close(own.label[layer, :, 0, 2], verified / row.sum(-1), rtol=0, atol=2e-5)
+        for place in (0, found.anchors.counts[number] - 1):
+            ids = text.ids[: text.prompt_length + place + 1].tolist()
+            for depth, queries in enumerate(found.free, 1):
+                told = plain(torch.tensor([ids]), output_attentions=True)
+                token = int(told.logits[0, -1].argmax())
+                assert int(queries.guesses.drafted[first + place]) == token
+                own = queries.masses.pick(torch.tensor([first + place]))
+                for layer, weights in enumerate(told.attentions):
+                    row = weights[0, :, -1]
+                    ahead = row[:, text.prompt_length + place + 1 :].sum(-1) / row.sum(-1)
+                    torch.testing.assert_close(own.label[layer, :, 0, 3], ahead, rtol=0, atol=2e-5)
+                ids.append(token)
+                assert len(ids) == text.prompt_length + place + 1 + depth

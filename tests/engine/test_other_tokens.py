@@ -32,7 +32,7 @@ def drafts(pair: LoadedPair) -> list[tuple[list[int], int, Drafted]]:
     assert isinstance(pair.drafter, CausalLm)
     made = trajectories(pair.target, prompts(3), [], 25)  # type: ignore[arg-type]
     settings = DraftSettings(depth=DEPTH)
-    return [(t.ids.tolist(), t.prompt_length, draft_lm_chains(pair.drafter, t, settings, DEPTH, free=True)) for t in made]
+    return [(t.ids.tolist(), t.prompt_length, draft_lm_chains(pair.drafter, [t], settings, DEPTH, free=True)) for t in made]
 
 
 def write_reordered(models: Path, folder: Path) -> Path:
@@ -162,7 +162,7 @@ def test_what_the_target_makes_of_padding_is_handed_on_as_unknown(models: Path, 
     made = trajectories(pair.target, prompts(2), [], 12)  # type: ignore[arg-type]
     assert any(token >= len(tokenizer()) for text in made for token in text.ids.tolist())
     for text in made:
-        found = draft_lm_chains(pair.drafter, text, DraftSettings(depth=DEPTH), DEPTH, free=False)
+        found = draft_lm_chains(pair.drafter, [text], DraftSettings(depth=DEPTH), DEPTH, free=False)
         wanted = text.ids[text.prompt_length + 1 :][: found.n_anchors]
         assert torch.equal(found.forced[0].guesses.wanted_prob.isnan(), wanted >= len(tokenizer()))
 

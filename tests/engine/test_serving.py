@@ -10,14 +10,11 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from driftcli.conditions import DraftSettings
-from driftcli.engine.block_chains import draft_blocks
-from driftcli.engine.chains import draft_chains
+from driftcli.engine.cells import draft
 from driftcli.engine.drafted import Drafted
-from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.serving import ServedTarget, serve
 from driftcli.engine.trajectories import Trajectory
 from driftcli.errors import RunError
-from driftcli.families.block.drafter import Block
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.sources.files import Source
@@ -45,8 +42,7 @@ def blocks(models: Path, tmp_path: Path) -> LoadedPair:
 
 
 def drafted(pair: LoadedPair, trajectory: Trajectory, depth: int, *, free: bool) -> Drafted:
-    chains = {CausalLm: draft_lm_chains, Block: draft_blocks}.get(type(pair.drafter), draft_chains)
-    return chains(pair.drafter, trajectory, DraftSettings(depth), depth, free=free)  # type: ignore[operator]
+    return draft(pair, [trajectory], DraftSettings(depth), depth, free=free)
 
 
 def boundaries(pair: LoadedPair) -> Sequence[int]:

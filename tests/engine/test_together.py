@@ -23,7 +23,8 @@ from driftcli.target import together as bounds
 from driftcli.target.in_process import turns_by_length
 from driftcli.target.together import together
 from tests.benchmarks.launches import counted
-from tests.tiny import bare_trajectory, prompts, write_head, write_target
+from tests.families.block.cases import CASES, write
+from tests.tiny import bare_trajectory, prompts, write_head, write_noisy_copy, write_target
 
 DEPTH, CPU = 4, torch.device("cpu")
 
@@ -33,7 +34,9 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LoadedPair]:
     folder = tmp_path_factory.mktemp("together")
     target, head = write_target(folder / "target"), write_head(folder / "head")
     tiny = load_pair(str(target), str(head), CPU, "float32")
-    return {"eagle": tiny, "mtp": load_pair("bundled:target", "bundled:mtp", CPU, "float32")}
+    lm = load_pair(str(target), str(write_noisy_copy(target, folder / "lm")), CPU, "float32")
+    blocks = {name: load_pair(str(target), str(write(CASES[case], folder / name)), CPU, "float32") for name, case in BLOCKS.items()}
+    return {"eagle": tiny, "mtp": load_pair("bundled:target", "bundled:mtp", CPU, "float32"), "lm": lm, **blocks}
 
 
 def random_texts(pair: LoadedPair, count: int, seed: int) -> list[Text]:
@@ -71,6 +74,7 @@ def assert_same_queries(alone: Sequence[Queries], beside: Queries) -> None:
     assert_same(joined.state, beside.state)
     for name in ("draft_prob", "wanted_prob", "entropy"):
         assert_same(getattr(joined.guesses, name), getattr(beside.guesses, name))
+    assert joined.masses is not None and beside.masses is not None
     for name in ("label", "first", "tail", "entropy"):
         assert_same(getattr(joined.masses, name), getattr(beside.masses, name))
 
@@ -83,7 +87,8 @@ SETTINGS = {
     "pinned": DraftSettings(DEPTH, pinned=True),
     "reanchored": DraftSettings(DEPTH, reanchored=2),
 }
-MODULES = ("plain", "window")
+ENDING = ("plain", "window")
+BLOCKS = {"dflash": "zlab", "dflash sliding": "speculators-sliding", "dspark": "deepspec-rnn"}
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 12])
@@ -106,7 +111,7 @@ def test_a_model_that_never_calls_its_output_head_is_read_alike(pairs: dict[str,
     pair = pairs["eagle"]
     texts = random_texts(pair, 5, 0)
     expected = read(pair, texts, 5, monkeypatch)
-    monkeypatch.setattr("driftcli.target.in_process._Asked._pick", lambda _, __, args: args)
+    monkeypatch.setattr("driftcli.target.in_process.Asked._pick", lambda _, __, args: args)
     for one, other in zip(expected, read(pair, texts, 5, monkeypatch), strict=True):
         assert torch.equal(one.choices, other.choices)
         assert_same(one.target_prob, other.target_prob)
@@ -123,7 +128,10 @@ def test_a_target_that_turns_tokens_by_length_is_known_by_its_config(type_key: s
     [
         *(("eagle", setting, size, 1 << 23) for setting in SETTINGS for size in (2, 7)),
         *(("eagle", "plain", 12, block) for block in (1, 1 << 12, 1 << 23)),
-        *(("mtp", "plain", size, 1 << 23) for size in (2, 12)),
+        *((name, "plain", size, 1 << 23) for name in ("mtp", "lm") for size in (2, 12)),
+        ("lm", "plain", 7, 1 << 9),
+        *((name, setting, size, 1 << 23) for name in BLOCKS for setting in ENDING for size in (2, 12)),
+        *((name, "plain", 7, 1 << 9) for name in BLOCKS),
     ],
 )
 def test_chains_are_the_same_in_any_company(
@@ -131,7 +139,7 @@ def test_chains_are_the_same_in_any_company(
 ) -> None:
     pair, settings = pairs[name], SETTINGS[setting]
     texts = read(pair, random_texts(pair, 12, size), 1, monkeypatch)
-    ends = setting in MODULES
+    ends = setting in ENDING
     apart = [Apart([0, 3], [0, 3]) if settings.window or settings.sink_bias else Apart() for _ in texts]
     able = [place for place, text in enumerate(texts) if text.n_anchors(1 if ends else DEPTH)]
 
@@ -141,6 +149,7 @@ def test_chains_are_the_same_in_any_company(
 
     lone = {place: drafted([place]) for place in able}
     monkeypatch.setattr("driftcli.engine.attention.BLOCK_ON_CPU", block)
+    monkeypatch.setattr("driftcli.engine.block_chains.TOGETHER_ON_CPU", max(1, block >> 3))
     for at in range(0, len(able), size):
         some = able[at : at + size]
         found = drafted(some)
@@ -164,10 +173,11 @@ def test_as_many_are_computed_side_by_side_as_there_is_room_for_and_one_is_never
     assert together([], 10) == []
 
 
-def test_operations_hardly_grow_with_the_number_of_texts(pairs: dict[str, LoadedPair], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["eagle", "mtp", "lm", "dflash", "dspark"])
+def test_operations_hardly_grow_with_the_number_of_texts(name: str, pairs: dict[str, LoadedPair], tmp_path: Path) -> None:
     def operations(count: int) -> int:
         spec = RunSpec(depth=DEPTH, max_new_tokens=12)
-        counts = counted(Job(pairs["eagle"], prompts(count), (), spec, tmp_path / str(count), []))
+        counts = counted(Job(pairs[name], prompts(count), (), spec, tmp_path / str(count), []))
         return counts.total() - counts["writing replies"]
 
     assert operations(16) <= 1.5 * operations(4)

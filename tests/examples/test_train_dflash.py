@@ -42,7 +42,7 @@ def guesses(folder: Path, head: DFlash, models: Path) -> tuple[Tensor, Tensor]:
     pair = load_pair(str(models / "target"), str(folder), CPU, "float32")
     assert isinstance(pair.drafter, Block)
     (text,) = trajectories(pair.target, prompts(1), pair.drafter.boundaries, 24)
-    drafted = draft_blocks(pair.drafter, text, DraftSettings(ROWS - 1), ROWS - 1, free=False)
+    drafted = draft_blocks(pair.drafter, [text], DraftSettings(ROWS - 1), ROWS - 1, free=False)
     streams = torch.cat([text.streams[boundary] for boundary in pair.drafter.boundaries], dim=-1)[None]
     ids, anchors = text.ids[None], text.prompt_length + torch.arange(drafted.n_anchors)
     batch = Batch(ids, torch.nn.functional.pad(streams, (0, 0, 0, 1)), streams, ids > 0)

@@ -43,6 +43,14 @@ def test_a_number_by_depth_is_that_of_the_depth_behind_the_at_and_else_of_the_la
     assert value_of(run, name)[0].value == rows[7][key]  # type: ignore[index,call-overload]
 
 
+@pytest.mark.parametrize(
+    ("name", "key"), [("survival-error", "calibration_error"), ("survival-brier", "brier"), ("survival-auroc", "auroc")]
+)
+def test_a_score_of_its_forecast_is_that_of_the_report(run: Run, name: str, key: str) -> None:
+    rows = report(run, judge(run, ()))["survival"]["draft_prob"]["by_depth"]  # type: ignore[index,call-overload]
+    assert value_of(run, f"{name}@2")[0].value == rows[1][key]["value"]  # type: ignore[index,call-overload]
+
+
 def test_every_number_can_be_asked_of_a_run_and_is_one_number(run: Run) -> None:
     for number in NUMBERS:
         assert isinstance(value_of(run, number.name)[0], Estimate | Absent)

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from driftcli.mitigations.exports import exports
-from driftcli.mitigations.serving import ENGINES, NO_SWITCH
+from driftcli.mitigations.exports import confidence_settings, exports
+from driftcli.mitigations.serving import ENGINES, NO_ASSISTANT, NO_SWITCH
+from driftcli.testing import pair_card
 
 JOINT = (0.7296, 0.5208, 0.3545)  # vLLM's own baseline of Llama-3.1-8B, acceptance length 2.60
 CURVES = [JOINT, (1.0,), (0.5, 0.25, 0.0), (1.0, 1.0, 0.3), (0.123456, 0.123454, 0.1)]
@@ -65,3 +67,15 @@ def test_nothing_accepted_cannot_be_forced_where_zero_means_unforced() -> None:
 def test_what_is_no_curve_of_joint_shares_is_refused(joint: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="never rise"):
         exports(joint)
+
+
+def test_a_threshold_of_one_token_is_typed_where_an_engine_stops_by_it() -> None:
+    lm = pair_card(no_recursion="it hands on no state")
+    assert confidence_settings("draft_prob", 0.35, lm) == {
+        "transformers": "assistant_model.generation_config.assistant_confidence_threshold = 0.35",
+        "llama.cpp": "--draft-p-min 0.35 (leaves the unsure token out)",
+    }
+    assert confidence_settings("draft_prob", 0.35, pair_card())["transformers"] == NO_ASSISTANT
+    assert confidence_settings("draft_prob", None, lm) == {}
+    assert confidence_settings("draft_prob", 0.35, replace(lm, family="block")) == {}
+    assert "enable_adaptive_verification" in confidence_settings("confidence", None, lm)["vllm"]

@@ -19,6 +19,7 @@ from driftcli.target.facts import TargetFacts
 LAYERS = 32
 KEY = "eagle_aux_hidden_state_layer_ids"
 TYPES = ["llama", "qwen3", "gpt_oss", "deepseek_v3", "kimi_k2"]
+STOPS: tuple[StopMeasure, ...] = ("confidence", "entropy", "state", "prompt", "survival", "head")
 EVERYTHING: list[Callable[[], dict[Engine, str]]] = [
     lambda: serving.draft_length(3, self_feeding=True),
     lambda: serving.draft_length(3, self_feeding=False),
@@ -31,7 +32,7 @@ EVERYTHING: list[Callable[[], dict[Engine, str]]] = [
         for kept in ("nothing", "sink", "system")
         for family in ("eagle", "eagle3")
     ),
-    *(lambda measure=measure: serving.early_stop(StopRule(measure, 0.4)) for measure in ("confidence", "entropy", "state", "prompt")),
+    *(lambda measure=measure: serving.early_stop(StopRule(measure, 0.4)) for measure in STOPS),
     lambda: serving.attention_bias("chain_bias", -1),
     lambda: serving.attention_bias("sink_bias", 1),
     lambda: serving.attention_temperature(0.1),
@@ -203,8 +204,8 @@ def test_only_transformers_ends_a_chain_and_by_its_confidence_alone() -> None:
     assert "vllm#35301" in found["vllm"]
     assert [text.startswith(NO_SWITCH) for text in found.values()] == [True, True, True, False]
     assert serving.early_stop(StopRule("confidence", low=0.35), self_feeding=True)["transformers"] == serving.NO_ASSISTANT
-    others: tuple[StopMeasure, ...] = ("entropy", "state", "prompt")
-    assert all(text.startswith(NO_SWITCH) for measure in others for text in serving.early_stop(StopRule(measure)).values())
+    assert "enable_adaptive_verification" in serving.early_stop(StopRule("head", low=0.35))["vllm"]
+    assert all(text.startswith(NO_SWITCH) for measure in STOPS[1:] for text in serving.early_stop(StopRule(measure)).values())
 
 
 # ---- renderings

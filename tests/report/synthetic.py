@@ -224,6 +224,7 @@ def _guesses(feed: str, match: NDArray[np.bool_], so_far: NDArray[np.bool_]) -> 
         "draft_prob": np.full(len(match), 0.6),
         "wanted_prob": np.ma.array(np.full(len(match), 0.5), mask=hidden),
         "draft_entropy": np.full(len(match), 1.0),
+        "confidence": None,
     }
 
 

@@ -14,8 +14,8 @@ from tests.report.synthetic import Recipe, write_run
 
 
 def test_every_switch_of_a_reading_and_every_system_has_a_name() -> None:
-    of_mtp = {"first_row", "rotation", "modules"}  # besides what both families have
-    assert SWITCHES.keys() == Reading.__dataclass_fields__.keys() | of_mtp | OfBlocks.__dataclass_fields__.keys()
+    others = {"first_row", "rotation", "modules", "position", "softcap"}  # of MTP heads and assistants, besides what both families have
+    assert SWITCHES.keys() == Reading.__dataclass_fields__.keys() | others | OfBlocks.__dataclass_fields__.keys()
     assert SYSTEM_NAMES.keys() == set(get_args(System)) > set(SYSTEMS)
 
 

@@ -66,7 +66,14 @@ def test_every_draft_length_is_that_of_the_walk(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "nothing", [StopRule("confidence", low=0.0), StopRule("entropy"), StopRule("state", 0.0, 1e9), StopRule("prompt", low=0.0)]
+    "nothing",
+    [
+        StopRule("confidence", low=0.0),
+        StopRule("entropy"),
+        StopRule("state", 0.0, 1e9),
+        StopRule("prompt", low=0.0),
+        StopRule("survival", low=0.0),
+    ],
 )
 def test_a_rule_that_never_ends_a_chain_changes_nothing(nothing: StopRule, run: Run) -> None:
     assert numbers(run, Plan(BASELINE, DEPTH, nothing)) == numbers(run, Plan(BASELINE, DEPTH))
@@ -81,12 +88,31 @@ MEASURED: dict[str, tuple[str, Callable[[Step], float]]] = {
 }
 
 
-@pytest.mark.parametrize("name", MEASURED)
-def test_chains_that_end_early_count_as_in_a_naive_decoding_loop(name: str, run: Run, models: Path) -> None:
-    column, measured = MEASURED[name]
-    steps = read_table(run.path / "steps", ["feed", column], BASELINE).to_pandas()
-    middle = float(steps[steps["feed"] == "free"][column].quantile(0.5)) + 1e-5
-    rule = StopRule(name, low=middle) if name == "confidence" else StopRule(name, high=middle)  # type: ignore[arg-type]
+def rules(run: Run) -> list[StopRule]:
+    """One on each measure of a draft token, at its middle, and two on the whole chain."""
+    steps = read_table(run.path / "steps", ["feed", *(column for column, _ in MEASURED.values())], BASELINE).to_pandas()
+    free = steps[steps["feed"] == "free"]
+    middle = {name: float(free[column].quantile(0.5)) + 1e-5 for name, (column, _) in MEASURED.items()}
+    low = float(free["draft_prob"].quantile(0.5)) ** 2
+    single = [StopRule("confidence", low=middle["confidence"]), *(StopRule(name, high=middle[name]) for name in ("entropy", "state"))]  # type: ignore[arg-type]
+    return [*single, StopRule("survival", low=low), StopRule("survival", low=low, temperatures=(0.5, 2.0, 3.0, 1.0))]
+
+
+def outside(rule: StopRule, chain: list[Step]) -> list[bool]:
+    """Of each draft token of a chain, whether a rule ends the chain behind it."""
+    if rule.measure != "survival":
+        return [not rule.low <= MEASURED[rule.measure][1](step) <= rule.high for step in chain]
+    product, found = 1.0, []
+    for step, temperature in zip(chain, rule.temperatures or (1.0,) * DEPTH, strict=True):
+        said = MEASURED["confidence"][1](step)
+        product *= 1 / (1 + ((1 - said) / said) ** (1 / temperature))
+        found.append(product < rule.low)
+    return found
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_chains_that_end_early_count_as_in_a_naive_decoding_loop(number: int, run: Run, models: Path) -> None:
+    rule = rules(run)[number]
     target = LlamaForCausalLM.from_pretrained(models / "target").eval()
     lone = Lone.of(models / "trained-pre", models / "target")
     counted = [0, 0, 0]
@@ -95,8 +121,7 @@ def test_chains_that_end_early_count_as_in_a_naive_decoding_loop(name: str, run:
         streams = target_streams(target, ids, CAPTURE)
         while anchor < len(ids) - DEPTH:
             chain = lone.chain(ids, streams, anchor, DEPTH, forced=False)
-            ended = (number for number, step in enumerate(chain, 1) if not rule.low <= measured(step) <= rule.high)
-            last = next(ended, DEPTH)
+            last = next((depth for depth, ends in enumerate(outside(rule, chain), 1) if ends), DEPTH)
             drafts = [lone.to_target(int(step.logits.argmax())) for step in chain[:last]]
             right = next((i for i, draft in enumerate(drafts) if draft != ids[anchor + 1 + i]), last)
             counted = [counted[0] + 1, counted[1] + last, counted[2] + right]

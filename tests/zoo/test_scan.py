@@ -59,16 +59,25 @@ SAID: dict[str, tuple[str, ...]] = {  # what must stand there, and behind "not" 
     ),
     "38": ("a P-EAGLE drafter (mask_hidden)", NO_DRIFT, "vLLM's method eagle3"),
     "39": ("DFlash in speculators layout", NO_DRIFT, "8 rows guess 7 tokens", SGLANG, "vocab map offset", "not", VLLM),
-    "40": ("Medusa heads (medusa_lm_head.pt)", NO_DRIFT, "vLLM's method medusa up to 0.32"),
-    "41": ("Medusa heads (blocks.0.layers.0.weight, lm_heads.0.weight)", NO_DRIFT),
+    "40": ("medusa_lm_head.pt: not a whole torch file", "fetch it again"),
+    "41": ("Medusa heads", "5 heads, one a draft token", NO_DRIFT, "no attention", "vLLM up to 0.32 served it", "side by side"),
     "42": ("causal language model that carries Medusa heads", "6 tensors, such as medusa_heads.0.0.linear.weight"),
-    "44": ("an MLPSpeculator (speculator.emb.0.weight)", "passes no attention"),
+    "44": ("MLPSpeculator", "feeds its own state back", "normed at every step", "config:tie_weights", "not", NO_DRIFT),
     "45": ("causal language model that carries an MTP head", "15 tensors, such as model.layers.61.", "quantised (fp8 e4m3)"),
     "46": ("holds a DeepSeek-V3 MTP head", "4 tensors are missing", "export it again"),
     "47": ("causal language model that carries an MTP head", "11 tensors, such as mtp."),
     "48": ("causal language model that carries an MTP head", "7 tensors, such as model.layers.46."),
     "49": ("an MTP head (model.mtp_layers.0.", DRIFT),
-    "50": ("a Gemma 4 assistant (pre_projection.weight, post_projection.weight)", "feeds its last hidden state back", "not", NO_DRIFT),
+    "50": (
+        "Gemma 4 assistant",
+        "feeds its own state back",
+        "drift can show in its state alone",
+        "sliding 58, full 59",
+        "position the anchor's, windows 1025",
+        "not",
+        NO_DRIFT,
+        "no known format",
+    ),
     "52": ("EAGLE-1, EAGLE-2 or HASS layout", RENAME + " into", "not", VLLM),
     "53": ("causal language model", "128256", "not", "carries", "refuses"),
     "54": ("151936 rows here, 152064 in the target: vLLM 0.33 refuses", "rows past their tokens are padding"),
@@ -100,7 +109,7 @@ SAID: dict[str, tuple[str, ...]] = {  # what must stand there, and behind "not" 
     "78": ("EAGLE-3", "2, 10, 18, 26, 34", "not", VLLM),
     "80": ("brings embeddings of its own", BASE, "not", VLLM, SGLANG),
 }
-REFUSED = ["34", "38", "40", "41", "44", "46", "49", "50", "56", "58", "59", "61", "63", "64", "67", "72", "76"]
+REFUSED = ["34", "38", "40", "46", "49", "56", "58", "59", "61", "63", "64", "67", "72", "76"]
 
 
 @pytest.fixture(scope="module")

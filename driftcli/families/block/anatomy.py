@@ -16,7 +16,8 @@ from driftcli.target.facts import TargetFacts
 
 Shape = tuple[int, ...]
 MAPS = ("d2t", "t2d")
-UNREAD = re.compile(r"rotary_emb\.inv_freq$|^confidence_head\.")  # computed anew, and what servers may cut a block short by
+UNREAD = re.compile(r"rotary_emb\.inv_freq$")  # computed anew
+CONFIDENCE = "confidence_head.proj"
 LAYER = re.compile(r"^layers\.(\d+)\.")
 NORMS = ("input_layernorm", "post_attention_layernorm")
 FIRST_QUERY = "layers.0.self_attn.q_proj.weight"
@@ -25,7 +26,8 @@ FIRST_QUERY = "layers.0.self_attn.q_proj.weight"
 @dataclass(frozen=True, slots=True)
 class Anatomy:
     """Stored names by canonical ones, and sizes. heads, keys: query and key heads of `size` numbers; streams: of the target's, each
-    `target_width` wide; rank: of the bias by the token before, 0 without one.
+    `target_width` wide; rank: of the bias by the token before, 0 without one; confidence: numbers that the confidence head reads, the
+    output alone or what is known of the token before too, 0 without one.
     """
 
     names: Mapping[str, str]
@@ -40,6 +42,7 @@ class Anatomy:
     vocabulary: int
     draft_vocabulary: int
     rank: int = 0
+    confidence: int = 0
 
     @property
     def correction(self) -> str:
@@ -83,6 +86,8 @@ def expected_shapes(a: Anatomy) -> dict[str, Shape]:
     }
     if a.rank:
         found |= _correction_shapes(a)
+    if a.confidence:
+        found |= {f"{CONFIDENCE}.weight": (1, a.confidence), f"{CONFIDENCE}.bias": (1,)}
     for number in range(a.layers):
         found |= {f"layers.{number}.{name}": shape for name, shape in _layer_shapes(a).items()}
     return found
@@ -141,7 +146,8 @@ def _measured(layers: Record, names: Mapping[str, str], shapes: Mapping[str, Sha
     said = _vocabulary(layers, target)
     drafted = shapes.get("lm_head.weight", shapes.get("d2t", (said,)))[0]
     sizes = count, width, queries // size, keys // size, size, inner, fused // target_width, target_width, said, drafted
-    return Anatomy(names, *sizes, _rank(where, names, shapes))
+    rank = _rank(where, names, shapes)
+    return Anatomy(names, *sizes, rank, _confidence(where, names, shapes, (width, width + rank)))
 
 
 def _rank(where: str, names: Mapping[str, str], shapes: Mapping[str, Shape]) -> int:
@@ -151,6 +157,18 @@ def _rank(where: str, names: Mapping[str, str], shapes: Mapping[str, Shape]) -> 
     if missing := sorted({first, second} - names.keys()):
         raise FormatError(f"{where}: {counted_names(missing, 'is missing', 'are missing')} beside its markov_head; export it again")
     return _matrix(where, names, shapes, first)[1]
+
+
+def _confidence(where: str, names: Mapping[str, str], shapes: Mapping[str, Shape], able: tuple[int, int]) -> int:
+    """Numbers that the confidence head reads, which must be one of those that there are."""
+    name = f"{CONFIDENCE}.weight"
+    if name not in names:
+        return 0
+    rows, read = _matrix(where, names, shapes, name)
+    if rows != 1 or read not in able:
+        told = " or ".join(f"(1, {one})" for one in dict.fromkeys(able))
+        raise FormatError(f"{where}: {names[name]} has shape {shapes[name]}, expected {told}; config or file is of another drafter")
+    return read
 
 
 def _matrix(where: str, names: Mapping[str, str], shapes: Mapping[str, Shape], name: str) -> tuple[int, int]:

@@ -4,7 +4,9 @@
     gated:   bias = W2 (sigmoid(Wg [out; e] + bg) * e),                 e = W1[before]
     rnn:     [g c o] = Wj [s; e; out] + bj,  bias = W2 tanh(o),  s' = sigmoid(g) s + (1 - sigmoid(g)) tanh(c)
 
-`before` is a target id whatever the draft vocabulary; `out` is what the output head reads. Source: deepseek-ai/DeepSpec, modeling/dspark.
+`before` is a target id whatever the draft vocabulary; `out` is what the output head reads. Beside it a head may say how likely the token
+of a row is accepted, given that those before it are: sigmoid(Wc [out; W1[before]] + bc), or of `out` alone. It is trained towards what the
+drafter's distribution and the target's share. Source: deepseek-ai/DeepSpec, modeling/dspark, and speculators' models/dspark.
 """
 
 from __future__ import annotations
@@ -40,3 +42,16 @@ class Markov:
             kept, new, out = self.joint(torch.cat([state, known, output], dim=-1)).chunk(3, dim=-1)
             known, state = out.tanh(), kept.sigmoid() * state + (1 - kept.sigmoid()) * new.tanh()
         return F.linear(known, self.after).float(), state
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """A confidence head. before: (target vocabulary, rank), what is known of the token before, None where it reads the output alone."""
+
+    project: Linear
+    before: Tensor | None
+
+    def __call__(self, output: Tensor, tokens: Tensor) -> Tensor:
+        """Probability that the guess of each row is accepted behind the target's `tokens`, (block, width) and (block,) -> (block,)."""
+        read = output if self.before is None else torch.cat([output, F.embedding(tokens, self.before)], dim=-1)
+        return self.project(read)[:, 0].float().sigmoid()

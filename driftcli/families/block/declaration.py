@@ -47,6 +47,11 @@ class BlockDeclaration:
         """Sizes and tensors."""
         return self.head.anatomy
 
+    @property
+    def has_confidence(self) -> bool:
+        """Whether a confidence head is there and in use, as it is in speculators' class where nothing is said; DeepSpec always says so."""
+        return bool(self.anatomy.confidence) and self.head.record.is_on("enable_confidence_head", default=True)
+
     def guesses(self, system: System | None = None) -> int:
         """Draft tokens of a block as it was trained."""
         return self.block_size - (self.reading(system).slots.value == FILL_IN)
@@ -127,6 +132,8 @@ def _note_sizes(record: Record, a: Anatomy, tensors: int) -> None:
         record.note(name, value, "tensor")
     record.note("streams", a.streams, "tensor")
     record.note("correction", a.correction, "tensor")
+    if a.confidence:
+        record.note("confidence", "by its output and the token before" if a.confidence > a.width else "by its output", "tensor")
     record.note("draft_vocabulary", a.draft_vocabulary, "tensor")
     record.note("tensors", tensors, "tensor")
 

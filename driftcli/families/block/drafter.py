@@ -10,7 +10,7 @@ Sources: DFlash as z-lab, speculators and vLLM compute it, DSpark as DeepSpec, s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -19,10 +19,10 @@ from torch import Tensor
 from transformers import LlamaConfig
 
 from driftcli.conditions import Wiring
-from driftcli.families.block.correction import Markov
+from driftcli.families.block.correction import Confidence, Markov
 from driftcli.families.layers import DecoderLayer, rms_norm
 from driftcli.families.others import Others
-from driftcli.families.rotary import rope_tables
+from driftcli.families.rotary import rope_of_all, rope_tables
 from driftcli.families.self_feeding import RopeTables
 from driftcli.families.vocabulary import DraftVocabulary
 
@@ -50,8 +50,8 @@ class Block:
 
     mask: (width,), the embedding of the rows that guess. block_size: rows of a block in training; as_trained: it is run with as many
     whatever is drafted. scales: of embeddings, of scores, and the bound on scores, 0 for none. anchor_first: a row guesses the place behind
-    it, the anchor's row too. correction: what biases scores by the token before. window: that the config has, whether or not a
-    layer keeps it.
+    it, the anchor's row too. correction: what biases scores by the token before. confidence: what says how likely a guess is accepted.
+    window: that the config has, whether or not a layer keeps it.
     """
 
     boundaries: tuple[int, ...]
@@ -70,6 +70,7 @@ class Block:
     scales: tuple[float, float, float]
     anchor_first: bool = False
     correction: Markov | None = None
+    confidence: Confidence | None = None
     window: int | None = None
     others: Others = field(default_factory=Others)
 
@@ -100,6 +101,10 @@ class Block:
     def rope(self, rows: int) -> RopeTables:
         """RoPE tables for rows `0 .. rows - 1`."""
         return rope_tables(self.rope_config, rows, self.head.device)
+
+    def ropes(self, rows: Sequence[int]) -> RopeTables:
+        """The same of several texts, one text's rows behind the other's, each fixed by its own."""
+        return rope_of_all(self.rope_config, rows, self.head.device)
 
     def fuse(self, streams: Mapping[int, Tensor]) -> Tensor:
         """The fused streams of every row, (row, target width) each -> (row, width)."""

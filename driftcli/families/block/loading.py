@@ -13,8 +13,8 @@ from torch import Tensor
 from driftcli.domain import Sourced, System
 from driftcli.errors import PairError
 from driftcli.families.block.alternatives import configured_window, other_ropes
-from driftcli.families.block.anatomy import MAPS
-from driftcli.families.block.correction import Markov
+from driftcli.families.block.anatomy import CONFIDENCE, MAPS
+from driftcli.families.block.correction import Confidence, Markov
 from driftcli.families.block.declaration import BlockDeclaration
 from driftcli.families.block.drafter import Block, BlockLayer
 from driftcli.families.block.readings import ANCHOR, ANCHOR_FIRST, BLOCK, Reading
@@ -73,6 +73,7 @@ def read_block(d: BlockDeclaration, target: Target, system: System | None = None
         scales=reading.scales.value,
         anchor_first=reading.slots.value == ANCHOR_FIRST,
         correction=_correction(parts) if a.rank else None,
+        confidence=_confidence(parts) if d.has_confidence else None,
         window=configured_window(d),
         others=Others(ropes=other_ropes(d, system)),
     )
@@ -83,6 +84,11 @@ def _correction(parts: _Parts) -> Markov:
     at, held = "markov_head.", parts.tensors
     gate, joint = (parts.linear(f"{at}{name}_proj") if f"{at}{name}_proj.weight" in held else None for name in ("gate", "joint"))
     return Markov(held[f"{at}markov_w1.weight"], held[f"{at}markov_w2.weight"], gate, joint)
+
+
+def _confidence(parts: _Parts) -> Confidence:
+    a = parts.declaration.anatomy
+    return Confidence(parts.linear(CONFIDENCE), parts.tensors["markov_head.markov_w1.weight"] if a.confidence > a.width else None)
 
 
 def _require_width(d: BlockDeclaration, target: Target, shares: bool) -> None:

@@ -29,8 +29,11 @@ def _checks(d: BlockDeclaration) -> Iterator[Check]:
         )
     if a.correction != "none":
         yield Check("correction", "note", f"{a.correction}, of rank {a.rank}: each token's scores are biased by the one before")
-    if any(name.startswith("confidence_head.") for name in d.checkpoint.tensors):
-        yield Check("confidence head", "note", "servers may cut a block short by it; whole blocks are measured here")
+    if d.has_confidence:
+        how = d.head.record.fields["confidence"].value
+        yield Check("confidence head", "ok", f"says {how} how likely each token is accepted; vLLM verifies less by it if told")
+    elif a.confidence:
+        yield Check("confidence head", "note", "is there, and enable_confidence_head is false: nobody asks it")
     own = [name for name in ("embed_tokens", "lm_head") if f"{name}.weight" in a.names]
     yield Check("embedding, head", "ok", f"{' and '.join(own)} its own, the rest the target's" if own else "the target's")
     if a.draft_vocabulary != a.vocabulary:

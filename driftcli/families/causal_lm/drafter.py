@@ -14,10 +14,8 @@ from driftcli.target.language_model import LanguageModel
 class CausalLm:
     """A drafting language model.
 
-    tokens: what it may propose of the target's, and what it is handed. window: keys that its sliding-window layers see, None where every
-    layer sees all.
+    tokens: what it may propose of the target's, and what it is handed.
     """
 
     lm: LanguageModel
     tokens: Tokens
-    window: int | None

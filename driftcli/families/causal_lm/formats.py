@@ -22,7 +22,7 @@ def is_whole(names: Shapes) -> bool:
 
 
 def _is_causal_lm(config: Mapping[str, Json], shapes: Shapes) -> bool:
-    if not is_whole(shapes) or has(shapes, r"(^|^model\.)fc\.weight$|(^|\.)hidden_norm\.weight$|(^|\.)d2t$"):
+    if not is_whole(shapes) or has(shapes, r"(^|^model\.)fc\.weight$|(^|\.)hidden_norm\.weight$|(^|\.)d2t$|(^|\.)pre_projection\.weight$"):
         return False
     return str(config.get("model_type")) in known_types()
 

@@ -18,7 +18,7 @@ def read_causal_lm(lm: LanguageModel, target: Target) -> tuple[CausalLm, Shared]
     """
     require_measurable(lm)
     shared = shared_tokens(words(target), words(lm))
-    return CausalLm(lm, Tokens.of(shared, max(len(target.embedding), len(target.head)), lm.device), sliding_window(lm)), shared
+    return CausalLm(lm, Tokens.of(shared, max(len(target.embedding), len(target.head)), lm.device)), shared
 
 
 def words(model: Target) -> Words:

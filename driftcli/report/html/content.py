@@ -9,13 +9,14 @@ from driftcli.codes import BY_NAME, CODES, Code
 from driftcli.conditions import BASELINE
 from driftcli.domain import AXES, SEVERITIES, SYSTEM_NAMES, Axis, AxisState, AxisVerdict, Finding, Verdict
 from driftcli.mitigations.trials import Outcome
-from driftcli.report import advice, evidence, notes, remedies, shift, speeds
+from driftcli.report import advice, evidence, notes, remedies, shift, speeds, survival
 from driftcli.report.html import curves, forests
 from driftcli.report.html.charts import Chart, Forest, Lines
 from driftcli.report.html.heads import Heads, by_head
 from driftcli.report.html.numbers import FORMS, Form, Node, Number, length, of, read
 from driftcli.report.json import report as json_report
 from driftcli.report.switches import SWITCHES, written
+from driftcli.report.tables import Row
 from driftcli.statistics.walks import EXACT_TEXT
 from driftcli.terms import TERMS, Term
 from driftcli.traces.reader import Run
@@ -93,10 +94,13 @@ class Parts:
     compounding: Lines | None
     state: Sequence[Lines]
     no_state: str
+    no_attention: str
     attention: Sequence[Lines]
     heads: Heads
     positions: Sequence[Lines]
     contexts: Lines | None
+    survival: Sequence[tuple[Lines, Sequence[Row]]]
+    stopping: Sequence[str]
     conditions: Forest | None
     against: Sequence[str]
     side_by_side: bool
@@ -127,6 +131,7 @@ class Parts:
         """What the page's script draws, by the id of its place."""
         single: list[Chart | None] = [self.guesses, self.compounding, self.contexts, self.conditions, self.mitigations, self.wired.tried]
         several: list[Chart | None] = [*self.state, *self.attention, *self.positions, *self.speeds, self.heads.heat]
+        several += [chart for chart, _ in self.survival]
         return {one.id: one.plain() for one in (*single, *several) if one is not None}
 
 
@@ -142,10 +147,13 @@ def content(run: Run, verdict: Verdict) -> Parts:
         compounding=None if alone else curves.compounding(baseline),
         state=[] if alone else curves.state(baseline),
         no_state=alone or "",
+        no_attention="" if run.pair.attends else str(run.pair.no_attention),
         attention=curves.attention(run, baseline),
         heads=by_head(run),
         positions=[one for one in (curves.positions(baseline), curves.kept_by_position(baseline)) if one],
         contexts=curves.contexts(report),
+        survival=[(chart, rows) for chart, (_, rows) in zip(curves.survival(report), survival.survival_tables(run), strict=True)],
+        stopping=survival.survival_lines(run, found),
         conditions=forests.conditions(report),
         against=shift.shift_lines(run),
         side_by_side=run.pair.guesses_side_by_side,

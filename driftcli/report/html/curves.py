@@ -10,6 +10,7 @@ from driftcli.report.evidence import REGION_MEANING
 from driftcli.report.html.charts import Lines, Series
 from driftcli.report.html.numbers import Node, Number, at_depth, length, of, read
 from driftcli.statistics.curves import forced_accuracy
+from driftcli.statistics.survival import TOLD
 from driftcli.traces.reader import Run
 
 HELD, HELD_NAME = "held", "accuracy, held state"  # the condition of which the floor under any repair of the state is read
@@ -66,6 +67,19 @@ def _held(run: Run) -> list[Number]:
     return [of(value) for value in run.by_depth(forced_accuracy, HELD)]
 
 
+def survival(report: Node) -> list[Lines]:
+    """By what says something of a chain, what it promises and what survives, by depth."""
+    charts = []
+    for told, words in TOLD.items():
+        if not (rows := report["survival"][told]["by_depth"]):
+            continue
+        named = {"survived": "accepted, all anchors", "promised": f"promised by {words}", "promised_scaled": "the same, with temperatures"}
+        series = [Series(name, [read(row[column]) for row in rows], look) for look, (column, name) in enumerate(named.items())]
+        title = f"What {words} promise{'s' * (told == 'confidence')} of a chain, and what is accepted"
+        charts.append(Lines(f"survival-{told}", title, "depth", "share of chains", "percent", _depths(rows), series, low=0, top=1))
+    return charts
+
+
 def compounding(baseline: Node) -> Lines:
     """What feeding on itself costs beyond the hand-off."""
     rows: Sequence[Node] = baseline["by_depth"]
@@ -85,12 +99,18 @@ def state(baseline: Node) -> list[Lines]:
 
 
 def attention(run: Run, baseline: Node) -> list[Lines]:
-    """Attention by region over depth, chain against control, one chart a region, each on a scale of its own."""
+    """Attention by region over depth, chain against control where that tells something, one chart a region, each on a scale of its own;
+    none for a drafter without attention.
+    """
+    if not run.pair.attends:
+        return []
     rows: Sequence[Node] = baseline["by_depth"]
-    controlled = run.pair.no_recursion is None
+    controlled = run.pair.no_recursion is None and run.pair.no_attention is None
     meaning = {**REGION_MEANING, "sink": "a first row that draws much"}
     charts = []
     for name in SHARES:
+        if name == "ahead" and run.pair.no_attention:
+            continue
         series = [_series(rows, Named(name, "chain", 1))]
         if controlled:
             series.append(_series(rows, Named(f"control_{name}", "control", 0)))

@@ -36,7 +36,7 @@ def by_head(run: Run) -> Heads:
     forced = {key[1:]: values for key, values in means.items() if key[0] == "forced"}
     if not forced:
         return Heads(None, "not drawn: this run's table of heads holds no row")
-    controlled = run.pair.no_recursion is None
+    controlled = run.pair.no_recursion is None and run.pair.no_attention is None
     depths, heads = sorted({key[0] for key in forced}), sorted({key[1:] for key in forced})
     control = {key[1:]: values for key, values in means.items() if key[0] == "fresh"}
     nothing = np.full(len(SHARES), np.nan)

@@ -115,9 +115,9 @@ def _chain(found: Chain) -> list[Plain]:
 
 
 def _query(one: Query) -> list[Plain]:
-    """What was drafted, whether it is right, the target's and the drafter's probability, RMS, cosine, entropy, and the shares."""
+    """What was drafted, None for nothing, whether it is right, the target's and the drafter's probability, RMS, cosine, entropy, shares."""
     numbers = [one.target_prob, one.draft_prob, one.rms, one.state_cosine, one.entropy, *(one.shares[name] for name in SHARES)]
-    return [_shown(one.drafted), one.right, *map(_short, numbers)]
+    return [None if one.drafted is None else _shown(one.drafted), one.right, *map(_short, numbers)]
 
 
 def _texts(pieces: Sequence[Piece]) -> list[Plain]:

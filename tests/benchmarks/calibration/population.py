@@ -217,9 +217,9 @@ class Population:
         base, depth = self.sums(BASELINE), condition.settings.depth
         mean, sd = ALTERNATIVES.get(condition.settings.wiring) or ORDERS[crc32(condition.name.encode()) % len(ORDERS)]
         gain = mean + sd * random.standard_normal((self.count, 1))
-        names = ("kept_at", "forced_match", "forced_covered")
+        names = ("kept_at", "forced_match", "forced_covered", "forced_likely")
         sums = {name: base[name][:, :depth] for name in names} | {name: base[name] for name in ("anchors", "favourite_right")}
-        return {**sums, "forced_log_prob": base["forced_log_prob"][:, :depth] + base["forced_covered"][:, :depth] * gain}
+        return {**sums, "forced_log_prob": base["forced_log_prob"][:, :depth] + base["forced_likely"][:, :depth] * gain}
 
     def _random(self, name: str) -> Random:
         return np.random.default_rng([self.seed, crc32(self.scenario.regime.name.encode()), crc32(name.encode())])

@@ -69,7 +69,7 @@ def certainty_sums(reply: Reply, right: np.ndarray, probability: Floats, random:
         "right_by_confidence": binned(probability, usable & right),
         "probability_by_confidence": binned(probability, usable * probability),
         "forced_log_prob": total(found, reply.usable),
-        "forced_covered": reply.anchors[:, None] * np.ones(depth),
+        **dict.fromkeys(("forced_covered", "forced_likely"), reply.anchors[:, None] * np.ones(depth)),
     }
 
 

@@ -78,6 +78,11 @@ def correction_shapes(vocabulary: int, kind: str) -> Shapes:
     return {f"markov_head.{name}": shape for name, shape in found.items()}
 
 
+def confidence_shapes(read: int) -> Shapes:
+    """Of a confidence head that reads so many numbers."""
+    return {"confidence_head.proj.weight": (1, read), "confidence_head.proj.bias": (1,)}
+
+
 def deepspec(name: str, kind: str, **changes: Json) -> Case:
     """DSpark in DeepSpec's layout, with embeddings and output rows of its own; kind: of the correction, `none` for rank 0."""
     rank = 0 if kind == "none" else RANK
@@ -88,7 +93,7 @@ def deepspec(name: str, kind: str, **changes: Json) -> Case:
     }  # fmt: skip
     tensors = seeded(shapes(), 24) | seeded({"embed_tokens.weight": (VOCABULARY, WIDTH), "lm_head.weight": (VOCABULARY, WIDTH)}, 25)
     if rank:
-        confidence: Shapes = {"confidence_head.proj.weight": (1, WIDTH + RANK), "confidence_head.proj.bias": (1,)}
+        confidence = confidence_shapes(WIDTH + RANK * bool(config["confidence_head_with_markov"]))
         tensors |= seeded({**correction_shapes(VOCABULARY, kind), **confidence}, 26)
     return Case(name, config, tensors)
 
@@ -124,6 +129,8 @@ def speculators(
             **changes,
         }
         tensors |= seeded(correction_shapes(REDUCED if reduced else VOCABULARY, "vanilla"), 27)
+        if config["enable_confidence_head"]:
+            tensors |= seeded(confidence_shapes(WIDTH + RANK), 28)
     if reduced:
         kept = torch.arange(REDUCED) * 2 + 1
         marks = torch.zeros(VOCABULARY, dtype=torch.bool).index_fill(0, kept, True)
@@ -148,9 +155,11 @@ CASES = {
         deepspec("deepspec-gated", "gated"),
         deepspec("deepspec-rnn", "rnn"),
         deepspec("deepspec-none", "none"),
+        deepspec("deepspec-output-confidence", "vanilla", confidence_head_with_markov=False),
         speculators("speculators-dspark", dspark=True, sample_from_anchor=True),
         speculators("speculators-dspark-filled", dspark=True, sample_from_anchor=False),
         speculators("speculators-dspark-reduced", dspark=True, reduced=True, sample_from_anchor=True),
+        speculators("speculators-dspark-confident", dspark=True, sample_from_anchor=False, enable_confidence_head=True),
     )
 }
 

@@ -120,7 +120,7 @@ def test_modules_of_a_depth_each_are_measured_without_a_word_on_drift_and_no_dee
     assert {row["feed"] for row in pq.read_table(run.path / "steps").to_pylist()} == {"fresh", "forced"}
     deeper = ["diagnose", "--target", str(target), "--depth", "3", "--limit", "2", "--max-new-tokens", "9", "--out", str(tmp_path / "deep")]
     assert ended(deeper) == 2
-    assert "has 2 modules, one a depth, so no chain is deeper; use --depth 2" in capsys.readouterr().err
+    assert "has 2 heads, one a depth, so no chain is deeper; use --depth 2" in capsys.readouterr().err
 
 
 def ended(arguments: list[str]) -> int:

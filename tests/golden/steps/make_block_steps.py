@@ -6,11 +6,13 @@ Run once, from the repository root, with transformers 5.19, speculators 0.9.0, z
     PYTHONPATH=.:../DeepSpec python -m tests.golden.steps.make_block_steps
 
 A file holds the logits of the guessing rows for blocks of as many rows as training had and of fewer, at every anchor: `rows.R` (anchor,
-guess, vocabulary), what corrects them following the text, and for DeepSpec's `own.R`, following the guesses.
+guess, vocabulary), what corrects them following the text, and for DeepSpec's `own.R`, following the guesses. Of a drafter with a confidence
+head it holds its logits too, `confidence.rows.R` and `confidence.own.R` (anchor, guess). Names behind the command write these cases alone.
 """
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -34,10 +36,11 @@ from tests.layouts import EMBEDDING, HEAD, VOCABULARY
 HERE = Path(__file__).parent / "block"
 ANCHORS = range(4, 10)
 SHORTER = 3  # rows of a block that drafts two tokens
-Rows = Callable[[Case, Tensor, Tensor, int, int], Tensor]
+Found = tuple[Tensor, Tensor | None]  # logits, and those of the confidence head
+Rows = Callable[[Case, Tensor, Tensor, int, int], Found]
 
 
-def zlab(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int) -> Tensor:
+def zlab(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int) -> Found:
     """z-lab's class on one block."""
     with tempfile.TemporaryDirectory() as folder:
         model = DFlashDraftModel.from_pretrained(write(case, Path(folder))).eval()
@@ -48,10 +51,10 @@ def zlab(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int) -> Te
     states = model(
         position_ids=torch.arange(anchor + rows)[None], noise_embedding=EMBEDDING[block][None] * scale, target_hidden=streams[None, :anchor]
     )
-    return model.compute_logits(states[:, 1:], head)[0]
+    return model.compute_logits(states[:, 1:], head)[0], None
 
 
-def speculators(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int) -> Tensor:
+def speculators(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int) -> Found:
     """speculators' class on one block, which it cuts out of a text as in training."""
     dspark = case.config["speculators_model_type"] == "dspark"
     config = (DSparkSpeculatorConfig if dspark else DFlashSpeculatorConfig)(**{**case.config, "block_size": rows})
@@ -77,13 +80,16 @@ def speculators(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int
     assert int(places.flatten()[0]) == anchor, places
     filled = not case.config.get("sample_from_anchor")
     found = logits[0, int(filled) : rows]
-    if dspark:
-        before = ids[anchor : anchor + len(found)][None]
-        found = found + model.markov_head.block_bias(prev_token_ids=before, hidden_states=hidden[:, int(filled) : rows])[0]
-    return found
+    if not dspark:
+        return found, None
+    before, read = ids[anchor : anchor + len(found)][None], hidden[:, int(filled) : rows]
+    found = found + model.markov_head.block_bias(prev_token_ids=before, hidden_states=read)[0]
+    if model.confidence_head is None:
+        return found, None
+    return found, model.confidence_head(torch.cat([read, model.markov_head.prev_embeddings(before)], dim=-1))[0]
 
 
-def deepspec(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int, *, own: bool = False) -> Tensor:
+def deepspec(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int, *, own: bool = False) -> Found:
     """DeepSpec's class on one block, corrected along the text or, for `own`, along its guesses."""
     with tempfile.TemporaryDirectory() as folder:
         model = Qwen3DSparkModel.from_pretrained(write(case, Path(folder)), attn_implementation="eager").eval()
@@ -98,30 +104,37 @@ def deepspec(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int, *
         is_causal=False,
     )
     scores = model.compute_logits(hidden)
+    text = ids[None, anchor : anchor + rows]
     if own or model.markov_head is None:
-        return model.sample_draft_tokens(scores, first_prev_token_ids=block[:, 0], temperature=0.0, hidden_states=hidden)[1][0]
-    text = ids[None, None, anchor : anchor + rows]
-    return model.markov_head.apply_block_logits(scores[:, None], token_ids=text, hidden_states=hidden[:, None])[0, 0]
+        tokens, found = model.sample_draft_tokens(scores, first_prev_token_ids=block[:, 0], temperature=0.0, hidden_states=hidden)
+        before = torch.cat([block[:, :1], tokens[:, :-1]], dim=1)
+    else:
+        before, found = text, model.markov_head.apply_block_logits(scores[:, None], token_ids=text[None], hidden_states=hidden[:, None])[0]
+    sure = model.predict_confidence_step(hidden, prev_token_ids=before)
+    return found[0], None if sure is None else sure[0]
 
 
 @torch.no_grad()
-def golden(case: Case, produced: Rows) -> dict[str, Tensor]:
-    """Logits by rows of a block."""
+def golden(case: Case, produced: Rows, name: str = "rows") -> dict[str, Tensor]:
+    """Logits by rows of a block, and those of the confidence head."""
     ids, streams = seeded_ids(), torch.cat([seeded_stream(boundary) for boundary in case.boundaries], dim=-1)
-    return {
-        f"rows.{rows}": torch.stack([produced(case, ids, streams, anchor, rows) for anchor in ANCHORS]).contiguous()
-        for rows in (ROWS, SHORTER)
-    }
+    steps = {}
+    for rows in (ROWS, SHORTER):
+        found = [produced(case, ids, streams, anchor, rows) for anchor in ANCHORS]
+        steps[f"{name}.{rows}"] = torch.stack([logits for logits, _ in found]).contiguous()
+        if sure := [one for _, one in found if one is not None]:
+            steps[f"confidence.{name}.{rows}"] = torch.stack(sure).contiguous()
+    return steps
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     HERE.mkdir(exist_ok=True)
-    for name, case in CASES.items():
-        path = HERE / f"{name}.safetensors"
+    for name in sys.argv[1:] or CASES:
+        path, case = HERE / f"{name}.safetensors", CASES[name]
         producer = next(made for made in (zlab, deepspec, speculators) if name.startswith(made.__name__))
         steps = golden(case, producer)
         if producer is deepspec:
-            steps |= {key.replace("rows", "own"): found for key, found in golden(case, partial(deepspec, own=True)).items()}
+            steps |= golden(case, partial(deepspec, own=True), "own")
         save_file(steps, path)
         path.chmod(0o644)

@@ -114,6 +114,7 @@
   function guess(query) {
     if (!query) return [make("td", {}, "–"), make("td", {}, "–")];
     const [text, right, , probability] = query;
+    if (text === null) return [make("td", {}, "no proposal"), make("td", {}, "–")];
     const mark = right === null ? "" : right ? "✓ " : "✗ ";
     const cell = make("td", { class: right === null ? "" : right ? "right" : "wrong" }, make("span", { "aria-hidden": "true" }, mark), make("span", { class: "unseen" }, right === null ? "" : right ? "right: " : "wrong: "), make("code", {}, foreign(visible(text))));
     return [cell, make("td", {}, said(probability))];
@@ -122,6 +123,7 @@
   function chain() {
     const { rounds, chains, counts } = data.replies[chosen.reply], steps = chains[chosen.round];
     const controlled = steps.some(([, , control]) => control);
+    const attends = steps.some(([, own]) => own[6] !== null);
     const heads = ["depth", "wanted", "target's probability", "chain drafted", "probability", ...(controlled ? ["control drafted", "probability"] : []), "state RMS", ...(controlled ? ["control's RMS", "cosine"] : []), "attention entropy"];
     const body = steps.map(([wanted, own, control], place) => make("tr", {},
       make("th", { scope: "row" }, String(place + 1)),
@@ -132,8 +134,9 @@
     const about = make("p", { class: "small" }, `Round ${chosen.round + 1} of ${rounds.length}, from position ${counts[0] + rounds[chosen.round][0]}: the chain on the target's tokens and its own state, ${controlled ? "beside the control on the same tokens and the target's state" : "which for this drafter is all there is"}.`);
     const table = make("table", {}, make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", { scope: "col" }, head)))), make("tbody", {}, ...body));
     const plot = make("div", { class: "plot", role: "img", "aria-label": "Attention by region of the chain and its control; the numbers stand in the table below it" });
-    part("chain").replaceChildren(about, make("div", { class: "wide", role: "region", tabindex: "0", "aria-label": "The chain by depth" }, table), legend(), plot, numbers(steps, controlled));
-    const rows = attention(steps);
+    const shown = [about, make("div", { class: "wide", role: "region", tabindex: "0", "aria-label": "The chain by depth" }, table)];
+    part("chain").replaceChildren(...shown, ...(attends ? [legend(), plot, numbers(steps, controlled)] : []));
+    const rows = attends ? attention(steps) : [];
     if (rows.length) charts.put(plot, charts.bars(rows, regions(), Math.floor(plot.clientWidth) || 320));
   }
 

@@ -1,0 +1,276 @@
+"""From a diagnosed pair to a healed head: gate, data, training, files, and the judge."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from transformers.utils import logging as transformers_logging
+
+from driftcli.cli.battery import trusted_battery
+from driftcli.cli.comparison import shown
+from driftcli.cli.diagnosis import asked_prompts, diagnose_pair
+from driftcli.cli.net import Resumable
+from driftcli.cli.progress import Told
+from driftcli.cli.request import DtypeChoice, Request
+from driftcli.cli.threads import allowed_threads, threads
+from driftcli.conditions import BASELINE
+from driftcli.domain import Prompt, Verdict
+from driftcli.errors import RunError, UsageError
+from driftcli.families.eagle.eagle3 import Eagle3
+from driftcli.families.mtp.head import Mtp
+from driftcli.families.mtp.kinds import OWN_HEAD
+from driftcli.healing.card import card, write_card
+from driftcli.healing.gate import RunText, same_guesses
+from driftcli.healing.judged import Judged, judged
+from driftcli.healing.mended import mended
+from driftcli.healing.places import HeadFiles, head_files
+from driftcli.healing.split import Split, own_replies, split
+from driftcli.healing.stored import with_weights_of, write_files
+from driftcli.healing.training import SETTINGS, Course, trained, treated
+from driftcli.healing.treatments import NAMES, Treatment, chosen
+from driftcli.loading.pair import LoadedPair, load_pair
+from driftcli.outcome import FAILED
+from driftcli.printable import counted, printable
+from driftcli.report.choices import CompareFormat
+from driftcli.report.console import put
+from driftcli.report.verdict import judge
+from driftcli.sources.files import Json
+from driftcli.suggestions import meant
+from driftcli.target.language_model import LanguageModel, choose_device
+from driftcli.texts.prompts import content_hash, prompt_json
+from driftcli.traces.reader import Run, read_run
+from driftcli.traces.sums import read_table
+from driftcli.training.conversations import Conversation, read_conversations
+from driftcli.training.losses import require_known_head
+from driftcli.training.replies import Request as Asking
+from driftcli.training.replies import write_replies
+from driftcli.training.streams import Streams, capture
+
+WRITING, TRAINING = 0.25, 0.65  # of the budget; what is left goes to loading, capturing and checks (chosen by us)
+WAVE, USER, REPLY, LONGEST = 96, 64, 160, 1024  # replies written side by side, and tokens of a user turn, a reply and a conversation
+GATED = 8  # texts on which the trained step is held against the run (chosen by us)
+JUDGING = ("controls", "chain-length", "template", "context-length", "domain")  # probes that are asked again
+TRIED, WORK, DIAGNOSIS = "tried", "work", "diagnosis"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `heal` was asked; budget in seconds."""
+
+    run: Path
+    out: Path
+    target: str | None
+    drafter: str | None
+    budget: int
+    treatments: Sequence[str]
+    replies: Path | None
+    unroll: int | None
+    rate: float
+    acceptance: float
+    tokens: int
+    seed: int
+    device: str
+    dtype: DtypeChoice
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class Healed:
+    """What came of it: treatments, none for files that were mended alone, what was learned from, and how it was judged."""
+
+    out: Path
+    treatments: tuple[str, ...]
+    facts: Mapping[str, Json]
+    judged: Judged
+
+
+def heal_pair(asked: Asked) -> Healed:
+    """Gate, heal, judge; raises DriftError with one sentence for anything that cannot be."""
+    before = read_run(asked.run)
+    request = _requested(asked, before)
+    sides = split(_prompts(request, before), before.spec.seed)
+    if (asked.out / "config.json").exists():
+        raise UsageError(f"--out {asked.out}: holds a healed head already; name another folder")
+    asked.out.mkdir(parents=True, exist_ok=True)
+    with threads(asked.threads or allowed_threads()), Resumable(asked.out), Told(_console()) as told:
+        treatments, facts = _made(asked, before, request, sides, told)
+        told.say(f"judging on {counted(len(sides.judging), 'prompt')} that nothing was learned from", "judging")
+        after, _ = _diagnosed(asked, request, sides)
+        found = judged(before.against(BASELINE), after.against(BASELINE))
+        _settle(asked.out, card(request.drafter, request.target, treatments, facts, found), cured=found.cured)
+    return Healed(asked.out, treatments, facts, found)
+
+
+def _console() -> Console:
+    return Console(stderr=True, highlight=False, markup=False)
+
+
+def _requested(asked: Asked, before: Run) -> Request:
+    """What the run was asked, for the same pair on what `heal` names."""
+    said = before.manifest["asked"]
+    assert isinstance(said, Mapping)
+    if said.get("engine") is not None:
+        raise UsageError(f"{asked.run}: its target ran in vLLM, expected a run by transformers, whose hidden states are trained on")
+    prompts = None if said["prompts"] is None else Path(str(said["prompts"]))
+    names = [name for name in before.probe_names if name in JUDGING] or ["controls"]
+    target, drafter = asked.target or str(said["target"]), asked.drafter or str(said["drafter"])
+    return Request(
+        target, drafter, prompts, names, before.spec, None, asked.device, asked.dtype, "declared", False, None, False,
+        threads=asked.threads, num_processes=1,
+    )  # fmt: skip
+
+
+def _prompts(request: Request, before: Run) -> list[Prompt]:
+    """The prompts of the run; RunError where they are no longer those that it measured."""
+    batches = before.manifest["batches"]
+    assert isinstance(batches, list)
+    marks = {str(mark) for batch in batches if isinstance(batch, list) for mark in batch}
+    found = [prompt for prompt in asked_prompts(request) if content_hash(prompt) in marks]
+    if len(found) < len(marks):
+        where = request.prompts or "the prompts that ship"
+        raise RunError(f"{before.path}: {len(marks) - len(found)} of its {len(marks)} prompts are no longer in {where}; diagnose again")
+    return found
+
+
+def _made(asked: Asked, before: Run, request: Request, sides: Split, told: Told) -> tuple[tuple[Treatment, ...], dict[str, Json]]:
+    """Write the head to be judged; what was done to it, and what is to be known of that."""
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    told.say(f"loading {request.target} and {request.drafter}", "loading")
+    pair = load_pair(request.target, request.drafter, choose_device(request.device), request.dtype)
+    with closing(pair.target):
+        _check_pair(pair, before)
+        drafter, target = pair.drafter, pair.target
+        if not isinstance(drafter, Eagle3 | Mtp) or not isinstance(target, LanguageModel):
+            raise UsageError(f"{request.drafter}: a {pair.card.family} drafter, expected an EAGLE-3 head, or an MTP head of one module")
+        files = head_files(request.drafter if request.drafter != OWN_HEAD else request.target, target, drafter)
+        if before.wiring.changes and isinstance(drafter, Eagle3):
+            return (), _mended(asked, before, files, target, told)
+        return _treated(asked, before, pair, files, sides, told)
+
+
+def _mended(asked: Asked, before: Run, files: HeadFiles, target: LanguageModel, told: Told) -> dict[str, Json]:
+    """A head whose weights fit another wiring than its files declare: the files are mended, and nothing is trained."""
+    told.say(f"the weights fit another wiring than the files declare ({before.wiring}): the files are mended, and nothing is trained")
+    write_files(mended(files, before.wiring.changes, target), asked.out / TRIED)
+    return {"wiring": str(before.wiring)}
+
+
+def _treated(
+    asked: Asked, before: Run, pair: LoadedPair, files: HeadFiles, sides: Split, told: Told
+) -> tuple[tuple[Treatment, ...], dict[str, Json]]:
+    drafter, target = pair.drafter, pair.target
+    assert isinstance(drafter, Eagle3 | Mtp)
+    assert isinstance(target, LanguageModel)
+    codes = frozenset(finding.code for finding in judge(before, trusted_battery(before.probe_names, [])[0]).findings)
+    treatments = chosen(_named(asked.treatments), codes, drafter)
+    share = same_guesses(drafter, target, before, _texts(before, sides.taught, GATED))
+    told.say(f"treatments: {', '.join(treatments)}; the step that is trained drafts {share:.1%} of the run's own draft tokens", "writing")
+    data = _data(asked, before, drafter, target, sides, treatments)
+    made, facts = treated(drafter, treatments, data)
+    minutes = asked.budget / 60 * (TRAINING if asked.replies is None else WRITING + TRAINING)
+    course = Course(asked.unroll or before.spec.depth, asked.rate, asked.acceptance, asked.tokens, asked.seed, minutes)
+    told.say("training", "training")
+    healed, of_training = trained(made, files, data, target, course, asked.out / WORK)
+    settings = {key: value for treatment in treatments for key, value in SETTINGS.get(treatment, {}).items()}
+    write_files(with_weights_of(files, healed, settings), asked.out / TRIED)
+    tokens = sum(end - start for talk in data.conversations for start, end in talk.spans)
+    return treatments, {
+        "conversations": len(data.conversations), "reply_tokens": tokens, "budget_seconds": asked.budget, "seed": asked.seed,
+        "unroll": course.unroll, "rate": asked.rate, "acceptance_share_of_loss": asked.acceptance, **facts, **of_training,
+    }  # fmt: skip
+
+
+def _named(asked: Sequence[str]) -> list[Treatment]:
+    if strange := [name for name in asked if name not in NAMES]:
+        raise UsageError(f"--treatment {strange[0]}: {meant(strange[0], NAMES)}expected one of {', '.join(NAMES)}")
+    return [name for name in NAMES if name in asked]
+
+
+def _check_pair(pair: LoadedPair, before: Run) -> None:
+    """RunError for another pair than the run's."""
+    for kind in ("target", "drafter"):
+        theirs, ours = getattr(before.pair, kind), getattr(pair.card, kind)
+        if theirs.fingerprint != ours.fingerprint:
+            raise RunError(f"{before.path}: was measured with a {kind} of other files than {ours.name} has today; diagnose this pair first")
+
+
+def _texts(before: Run, prompts: Sequence[Prompt], most: int) -> list[RunText]:
+    """Some of a run's own texts, of the baseline, that are long enough for a chain."""
+    known = {prompt.id for prompt in prompts}
+    columns = ["prompt", "turn", "ids", "prompt_length", "anchors"]
+    rows = read_table(before.path / "trajectories", columns, before.reference).to_pylist()
+    usable = [row for row in rows if row["prompt"] in known and row["anchors"]]
+    return [RunText(row["prompt"], row["turn"], row["ids"], row["prompt_length"]) for row in usable[:most]]
+
+
+def _data(
+    asked: Asked, before: Run, drafter: Eagle3 | Mtp, target: LanguageModel, sides: Split, treatments: Sequence[Treatment]
+) -> Streams:
+    """What is learned from, read by the target: the run's own replies, and those that are given or written now."""
+    own = own_replies(before, sides.taught, changed="templates" in treatments)
+    work = asked.out / WORK
+    work.mkdir(parents=True, exist_ok=True)
+    conversations = [*own, *_more(asked, target, work)]
+    require_known_head(target, conversations[0].ids)
+    return capture(target, conversations, work / "streams", sorted(drafter.boundaries))
+
+
+def _more(asked: Asked, target: LanguageModel, work: Path) -> list[Conversation]:
+    """Replies that are given, else written for their share of the time, wave by wave; those of a killed attempt are kept."""
+    if asked.replies is not None:
+        return read_conversations(asked.replies, target.config.vocab_size)
+    path, started = work / "replies.jsonl", time.monotonic()
+    waves = 0
+    while not path.exists() or time.monotonic() - started < asked.budget * WRITING * waves / (waves + 1):
+        waves += 1
+        write_replies(target, Asking(WAVE * waves, WAVE, USER, REPLY, LONGEST, asked.seed), path)
+    return read_conversations(path, target.config.vocab_size)
+
+
+def _diagnosed(asked: Asked, request: Request, sides: Split) -> tuple[Run, Verdict]:
+    """The head that is to be judged, diagnosed on the prompts that were kept apart."""
+    prompts = asked.out / WORK / "judging.jsonl"
+    prompts.parent.mkdir(parents=True, exist_ok=True)
+    prompts.write_text("".join(f"{json.dumps(prompt_json(prompt))}\n" for prompt in sides.judging), encoding="utf-8")
+    found = diagnose_pair(
+        replace(request, drafter=str(asked.out / TRIED), prompts=prompts, limit=len(sides.judging), out=asked.out / DIAGNOSIS)
+    )
+    assert found is not None, "one process measures"
+    return found
+
+
+def _settle(out: Path, text: str, *, cured: bool) -> None:
+    """Put what was tried where a drafter is looked for, if it is a cure."""
+    write_card(out / TRIED, text)
+    if cured:
+        for file in (out / TRIED).iterdir():
+            file.rename(out / file.name)
+        (out / TRIED).rmdir()
+
+
+def end(healed: Healed, format: CompareFormat) -> NoReturn:
+    """Print it, and leave by 0 for a cure that is shown, else by 4."""
+    found = healed.judged
+    if format == "json":
+        told = {"schema": 1, "cured": found.cured, "why": found.why, "out": str(healed.out), "treatments": list(healed.treatments)}
+        put(json.dumps({**told, **dict(healed.facts), "comparison": json.loads(str(shown(found.comparison, "json")))}, indent=2))
+    else:
+        put(shown(found.comparison, format))
+        put(printable(_sentence(healed)))
+    raise typer.Exit(0 if found.cured else FAILED)
+
+
+def _sentence(healed: Healed) -> str:
+    how = f"by {', '.join(healed.treatments)}" if healed.treatments else "by mending its files"
+    if healed.judged.cured:
+        return f"healed {how}: {healed.judged.why}; serve {healed.out}"
+    return f"not shown to be healed {how}: {healed.judged.why}; keep the original (what was tried is in {healed.out / TRIED})"

@@ -1,0 +1,56 @@
+"""Proof that what is trained is what was measured: with its weights as stored, the trained step drafts the run's own chains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from driftcli.errors import RunError
+from driftcli.families.self_feeding import SelfFeedingDrafter
+from driftcli.healing.unrolled import forced_chains
+from driftcli.target.target import Target
+from driftcli.traces.parquet import holding
+from driftcli.traces.reader import Run
+from driftcli.traces.sums import read_table
+
+ALIKE = 0.995  # of the draft tokens at least; ties that rounding breaks are far rarer (chosen by us)
+
+
+@dataclass(frozen=True)
+class RunText:
+    """A text of a run, prompt and reply."""
+
+    prompt: str
+    turn: int
+    ids: Sequence[int]
+    prompt_length: int
+
+
+@torch.no_grad()
+def same_guesses(drafter: SelfFeedingDrafter, target: Target, run: Run, texts: Sequence[RunText]) -> float:
+    """The share of a run's forced draft tokens on some of its texts that the trained step drafts too; RunError below `ALIKE`."""
+    same, total, depth = 0, 0, run.spec.depth
+    for text, read in zip(texts, target.read_all(texts, drafter.boundaries), strict=True):
+        ids, rows = torch.tensor([list(text.ids)], device=drafter.head.device), len(text.ids) - 1 - depth
+        streams = {boundary: stream[None] for boundary, stream in read.streams.items()}
+        drafted = _drafted(run, text)
+        for step, done in enumerate(forced_chains(drafter, ids, streams, rows, depth), 1):
+            guesses = drafter.to_target(drafter.logits(done.output).argmax(-1)).tolist()
+            known = [(anchor, token) for (anchor, at), token in drafted.items() if at == step and anchor - 1 < rows]
+            same += sum(guesses[anchor - 1] == token for anchor, token in known)
+            total += len(known)
+    if not total or same / total < ALIKE:
+        raise RunError(
+            f"{run.path}: only {same} of {total} draft tokens of the run are those of the step that would be trained, expected "
+            f"{ALIKE:.1%} of them: training would begin from another head than was measured; diagnose this head again"
+        )
+    return same / total
+
+
+def _drafted(run: Run, text: RunText) -> dict[tuple[int, int], int]:
+    """The run's forced draft tokens on a text, by anchor and depth."""
+    table = read_table(run.path / "steps", ["prompt", "turn", "anchor", "depth", "feed", "drafted"], run.reference)
+    rows = holding(table, {"prompt": [text.prompt], "turn": [text.turn], "feed": ["forced"]}).to_pylist()
+    return {(row["anchor"], row["depth"]): row["drafted"] for row in rows}

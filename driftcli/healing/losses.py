@@ -1,0 +1,65 @@
+"""What a head is healed by: cross-entropy against the target's distribution, and the tokens that would be accepted.
+
+The second is what serving pays by. With `a_i` the probability that rejection sampling keeps draft token i, the sum of min(p, q) over the
+vocabulary, a chain from an anchor yields sum_d prod_(i <= d) a_i accepted tokens, as `E[accepted]` of the sampled acceptance length. Alone
+its gradient vanishes where a guess is far off, so both are used together. Sources: Leviathan et al. 2023 (arXiv:2211.17192, section 3.2);
+DistillSpec (arXiv:2310.08461), which trains on the total variation 1 - a; EAGLE-3 for the weights of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from driftcli.healing.head import TrainedDrafter
+from driftcli.training.losses import Loss, TargetHead
+from driftcli.training.sampling import ALL_ROWS, Among, Drawn
+from driftcli.training.streams import Batch
+
+
+@dataclass(frozen=True)
+class AcceptanceLoss:
+    """Losses of unrolled steps. share: how much of the loss is accepted tokens, the rest being cross-entropy; in [0, 1]."""
+
+    share: float
+
+    def __call__(
+        self,
+        head: TrainedDrafter,
+        _: Tensor,
+        target: TargetHead,
+        batch: Batch,
+        unroll: int,
+        drawn: Drawn = ALL_ROWS,
+        among: Among | None = None,
+    ) -> Iterator[Loss]:
+        """Loss of each step on the anchors of which every guess lies in a reply.
+
+        Row i of step s guesses x[i + 2 + s], for which the target's state is that of position i + 1 + s.
+        """
+        rows = batch.ids.shape[1] - 1 - unroll
+        counted = drawn.of(_counted(batch.replied, rows, unroll), 0)
+        kept = torch.ones(int(counted.sum()), device=batch.ids.device)
+        for step, done in enumerate(head.chains(batch, unroll)):
+            wanted = target.probabilities(batch.tops[:, 1 + step : 1 + step + rows][counted], among)
+            scores = self._scores(head, done.output[counted.flatten()], among)
+            nats = F.cross_entropy(scores, wanted)
+            kept = kept * torch.minimum(wanted, scores.softmax(-1)).sum(-1)
+            agreement = (scores.argmax(-1) == wanted.argmax(-1)).float().mean()
+            yield Loss((1 - self.share) * nats - self.share * kept.mean(), agreement.detach(), len(scores))
+
+    def _scores(self, head: TrainedDrafter, outputs: Tensor, among: Among | None) -> Tensor:
+        scores = head.drafter.logits(outputs)
+        return scores if among is None else among.weighed(scores[..., among.ids])
+
+
+def _counted(replied: Tensor, rows: int, unroll: int) -> Tensor:
+    """Anchors' rows whose guesses are all tokens of a reply: row i guesses positions i + 2 .. i + 1 + unroll; (text, row)."""
+    inside = torch.ones_like(replied[:, :rows])
+    for step in range(unroll):
+        inside &= replied[:, 2 + step : 2 + step + rows]
+    return inside

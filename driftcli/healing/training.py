@@ -1,0 +1,104 @@
+"""A head treated and trained on what its target says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from driftcli.errors import RunError
+from driftcli.families.eagle.eagle3 import Eagle3
+from driftcli.families.mtp.head import Mtp
+from driftcli.healing.head import TrainedDrafter
+from driftcli.healing.losses import AcceptanceLoss
+from driftcli.healing.places import HeadFiles
+from driftcli.healing.retrofit import first_guesses, normed_feedback, normed_streams, state_size, stream_sizes
+from driftcli.healing.treatments import Treatment
+from driftcli.healing.weights import weights
+from driftcli.sources.files import Json
+from driftcli.target.language_model import LanguageModel
+from driftcli.training.learning import Plan, Run, chosen_precision, optimiser_of, train
+from driftcli.training.losses import TargetHead
+from driftcli.training.streams import Streams
+
+MOST_SCORED, FREQUENT = 8192, 4096  # tokens of a vocabulary that a loss is over; of a larger one the frequent ones, and some drawn
+ALIKE = 0.999  # of first guesses where a treatment is to leave them as they are; the others are ties that rounding breaks (chosen by us)
+SETTINGS: dict[Treatment, dict[str, Json]] = {"norm-output": {"norm_output": True}, "fc-norm": {"fc_norm": True}}
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a head is trained: draft tokens of a chain, peak rate, share of accepted tokens in the loss, padded tokens a batch, minutes."""
+
+    unroll: int
+    rate: float
+    acceptance: float
+    tokens: int
+    seed: int
+    minutes: float
+
+
+def treated(drafter: Eagle3 | Mtp, treatments: Sequence[Treatment], data: Streams) -> tuple[Eagle3 | Mtp, dict[str, Json]]:
+    """The head with what treatments put in before training, and what is to be known of it.
+
+    Raises RunError where a first guess changes that should not.
+    """
+    facts: dict[str, Json] = {}
+    made = drafter
+    if "norm-output" in treatments:
+        assert isinstance(made, Eagle3)
+        size = state_size(made, data)
+        made = normed_feedback(made, size)
+        facts |= {"state_size": size, "first_guesses_unchanged": _unchanged(drafter, made, data)}
+    if "fc-norm" in treatments:
+        assert isinstance(made, Eagle3)
+        sizes = stream_sizes(made, data)
+        before, made = made, normed_streams(made, sizes)
+        alike = (first_guesses(before, data) == first_guesses(made, data)).float().mean()
+        facts |= {"stream_sizes": list(sizes), "first_guesses_unchanged_by_fc_norm": float(alike)}
+    return made, facts
+
+
+def _unchanged(before: Eagle3 | Mtp, after: Eagle3 | Mtp, data: Streams) -> float:
+    share = float((first_guesses(before, data) == first_guesses(after, data)).float().mean())
+    if not share >= ALIKE:
+        raise RunError(
+            f"norm-output: only {share:.2%} of the first guesses stay as they were, expected all but ties: the head does not score its "
+            "normed state as it was taken to; train it without (--treatment unroll)"
+        )
+    return share
+
+
+def places_to_train(drafter: Eagle3 | Mtp, files: HeadFiles) -> list[str]:
+    """The weights that are trained: all that have, or get, a tensor in the files, but for embeddings and an MTP head's output head."""
+    if isinstance(drafter, Mtp):
+        return [place for place in files.names if place not in ("embedding", "head")]
+    norms = [f"fusion.stream_norms.{number}" for number in range(len(drafter.fusion.stream_norms))]
+    known = {*files.names, *norms, *([] if drafter.shared_head else ["head"])} - {"embedding"}
+    return [place for place in weights(drafter) if place in known]
+
+
+def trained(
+    drafter: Eagle3 | Mtp, files: HeadFiles, data: Streams, target: LanguageModel, course: Course, out: Path
+) -> tuple[Eagle3 | Mtp, dict[str, Json]]:
+    """The head after training in `out`, where a killed attempt goes on, and what is to be known of it."""
+    torch.manual_seed(course.seed)
+    head = TrainedDrafter(drafter, places_to_train(drafter, files), data.boundaries)
+    ids = drafter.vocabulary.to_target if isinstance(drafter, Eagle3) else None
+    scored = len(target.head) if ids is None else len(ids)
+    frequent = None if scored <= MOST_SCORED or ids is not None else data.frequent(FREQUENT, scored)
+    precision = chosen_precision(target.device)
+    out.mkdir(parents=True, exist_ok=True)
+    plan = Plan(
+        "healed", course.unroll, 0, 1, course.tokens, course.rate, course.seed, scored, precision, data.held,
+        f"{files.source.name}, acceptance {course.acceptance:g}", course.minutes,
+    )  # fmt: skip
+    run = Run(head, optimiser_of(head, course.rate), out, plan)
+    run.restore()
+    if run.step < run.plan.steps or not run.step:
+        train(run, data, target, TargetHead.of(target, ids, precision), AcceptanceLoss(course.acceptance), frequent)
+    made = head.drafter
+    assert isinstance(made, Eagle3 | Mtp)
+    return made, {"steps": run.step, "tensors": len(head.own)}

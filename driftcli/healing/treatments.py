@@ -1,0 +1,70 @@
+"""What can be done about a finding by training the head alone, and what of it suits a head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from driftcli.errors import UsageError
+from driftcli.families.eagle.eagle3 import Eagle3
+from driftcli.families.mtp.head import Mtp
+
+Treatment = Literal["norm-output", "fc-norm", "unroll", "templates"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cure:
+    """A treatment: what it does, and the findings that call for it."""
+
+    name: Treatment
+    does: str
+    codes: tuple[str, ...]
+
+
+SELF_FED = ("DRIFT-STATE", "DRIFT-ATTENTION", "DEPTH-COLLAPSE", "EXPOSURE-GAP")  # findings of chains that feed on their own state
+CURES: tuple[Cure, ...] = (
+    Cure("norm-output", "feeds back the normed state (EAGLE 3.1), put in without changing the first guess, then trains", SELF_FED),
+    Cure(
+        "fc-norm",
+        "norms each stream in front of fc (EAGLE 3.1), which changes the first guess somewhat, then trains",
+        ("STREAM-IMBALANCE",),
+    ),
+    Cure("unroll", "trains on chains as deep as those that are served", SELF_FED),
+    Cure("templates", "trains on the target's replies behind changed templates too", ("TEMPLATE-SENSITIVE",)),
+)
+NAMES: tuple[Treatment, ...] = tuple(cure.name for cure in CURES)
+
+
+def unsuited(treatment: Treatment, drafter: Eagle3 | Mtp) -> str:
+    """Why a treatment can do nothing for a head, empty where it can."""
+    if treatment not in ("norm-output", "fc-norm"):
+        return ""
+    if not isinstance(drafter, Eagle3):
+        return "it is for EAGLE-3 heads, and this is an MTP head"
+    if treatment == "fc-norm":
+        return "it has norms in front of fc" if drafter.fusion.stream_norms or drafter.fusion.joint_norm is not None else ""
+    if drafter.feedback == "normed":
+        return "it feeds back its normed state"
+    if drafter.residual == "normed":
+        return "it norms its state before the residual, so the size of what it feeds back changes nothing"
+    return "its output head reads the raw state" if drafter.logits_from == "raw" else ""
+
+
+def chosen(asked: Sequence[Treatment], codes: frozenset[str], drafter: Eagle3 | Mtp) -> tuple[Treatment, ...]:
+    """The treatments that are asked for, else those that findings call for and that suit the head.
+
+    Raises UsageError for one that is asked for and cannot do anything, and where nothing calls for any.
+    """
+    for treatment in asked:
+        if why := unsuited(treatment, drafter):
+            raise UsageError(f"--treatment {treatment}: {why}; leave it out")
+    if asked:
+        return tuple(dict.fromkeys(asked))
+    found = tuple(cure.name for cure in CURES if not codes.isdisjoint(cure.codes) and not unsuited(cure.name, drafter))
+    if not found:
+        raise UsageError(
+            f"the run has no finding that training of the head alone mends ({', '.join(sorted(codes)) or 'none at all'}); to train it all "
+            f"the same name --treatment {', '.join(NAMES)}"
+        )
+    return found

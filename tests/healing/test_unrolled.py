@@ -1,0 +1,71 @@
+"""The chains that are trained are those that the engine drafts, and their gradients are those of finite differences."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from driftcli.conditions import DraftSettings
+from driftcli.engine.chains import draft_together
+from driftcli.families.eagle.eagle3 import Eagle3
+from driftcli.healing.unrolled import forced_chains
+from driftcli.healing.weights import weights, with_weights
+from driftcli.loading.pair import LoadedPair, load_pair
+from tests.tiny import prompts, trajectories
+
+DEPTH, CPU = 4, torch.device("cpu")
+
+
+@pytest.fixture(scope="module", params=["pre-norm", "post-norm", "mtp"])
+def pair(request: pytest.FixtureRequest) -> LoadedPair:
+    return load_pair("bundled:target", f"bundled:{request.param}", CPU, "float32")
+
+
+@pytest.mark.parametrize("window", [None, 5, "from anchor"])
+def test_a_chain_with_gradients_is_the_engines_forced_chain(pair: LoadedPair, window: int | str | None) -> None:
+    drafter = pair.drafter
+    if window is not None:
+        layer = drafter.layers[0]  # type: ignore[union-attr]
+        made = replace(layer, window=5, from_anchor=window == "from anchor")
+        drafter = replace(drafter, layers=(made,)) if isinstance(drafter, Eagle3) else replace(drafter, layer=made)  # type: ignore
+    texts = trajectories(pair.target, prompts(2), drafter.boundaries, 24)  # type: ignore[arg-type, union-attr]
+    drafted = draft_together(drafter, texts, DraftSettings(depth=DEPTH), DEPTH, free=False)  # type: ignore[arg-type]
+    for number, text in enumerate(texts):
+        rows = len(text.text.ids) - 1 - DEPTH
+        streams = {boundary: stream[None] for boundary, stream in text.streams.items()}
+        steps = list(forced_chains(drafter, text.ids[None], streams, rows, DEPTH))  # type: ignore[arg-type]
+        begins, count = drafted.anchors.offsets[number], drafted.anchors.counts[number]
+        for step, queries in zip(steps, drafted.forced, strict=True):
+            mine = slice(text.prompt_length - 1, text.prompt_length - 1 + count)
+            theirs = slice(begins, begins + count)
+            assert queries.state is not None
+            torch.testing.assert_close(step.state[mine], queries.state[theirs], rtol=1e-4, atol=1e-5)
+            guesses = drafter.to_target(drafter.logits(step.output[mine]).argmax(-1))  # type: ignore[union-attr]
+            assert guesses.tolist() == queries.guesses.drafted[theirs].tolist()
+
+
+def test_gradients_are_those_of_finite_differences(pair: LoadedPair) -> None:
+    held = {place: tensor.double() for place, tensor in weights(pair.drafter).items()}
+    (text,) = trajectories(pair.target, prompts(1), pair.drafter.boundaries, 10)  # type: ignore[arg-type, union-attr]
+    streams = {boundary: stream[None].double() for boundary, stream in text.streams.items()}
+    place = next(name for name in held if name.endswith("attention.q.weight"))
+    turned = torch.randn(held[place].shape, generator=torch.Generator().manual_seed(0)).double()
+
+    def total(by: torch.Tensor) -> torch.Tensor:
+        drafter = with_weights(pair.drafter, {**held, place: held[place] + by * turned})
+        return torch.stack([step.output.sum() for step in forced_chains(drafter, text.ids[None], streams, 8, 3)]).sum()  # type: ignore[arg-type]
+
+    at = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    total(at).backward()  # type: ignore[no-untyped-call]
+    apart = torch.tensor(1e-3, dtype=torch.float64)
+    assert at.grad is not None
+    assert at.grad.item() == pytest.approx(((total(apart) - total(-apart)) / (2 * apart)).item(), rel=2e-2)
+
+
+def test_a_drafter_with_its_own_weights_is_the_same(pair: LoadedPair) -> None:
+    same = with_weights(pair.drafter, weights(pair.drafter))
+    assert all(tensor is weights(pair.drafter)[place] for place, tensor in weights(same).items())
+    doubled = {place: 2 * tensor for place, tensor in weights(pair.drafter).items()}
+    assert all(torch.equal(tensor, doubled[place]) for place, tensor in weights(with_weights(pair.drafter, doubled)).items())
