@@ -139,6 +139,16 @@ class PairCard:
     target_positions: int | None = None
 
     @property
+    def copies(self) -> bool:
+        """Whether draft tokens are looked up in the text, and nothing is computed or was trained."""
+        return self.family == "lookup"
+
+    @property
+    def reads_tokens_alone(self) -> bool:
+        """Whether the drafter is handed none of the target's states."""
+        return self.family in ("causal-lm", "early-exit", "lookup")
+
+    @property
     def guesses_side_by_side(self) -> bool:
         """Whether all draft tokens of a round are guessed in one pass, none knowing the others."""
         field = self.record.get("guesses")
@@ -152,7 +162,7 @@ class PairCard:
     @property
     def attends(self) -> bool:
         """Whether the drafter has attention at all."""
-        return self.family != "feed-forward"
+        return self.family not in ("feed-forward", "lookup")
 
     @property
     def no_attention(self) -> str | None:

@@ -124,6 +124,14 @@ def feeds_back_normed(trace: Trace) -> bool:
     return (trace.wiring.feedback or (declared and declared.value)) == "normed"
 
 
+UNTRAINED = "a lookup learns nothing: draft with a trained model on such texts, or without speculation"
+
+
+def trained(pair: PairCard, fix: str) -> str:
+    """What training and serving as trained would mend, in words for this pair's drafter."""
+    return UNTRAINED if pair.copies else fix
+
+
 class Probe(Protocol):
     """One question about a pair."""
 

@@ -226,6 +226,21 @@ TERMS: tuple[Term, ...] = (
         ("engines", "vllm", "engine-args", "tensor parallel", "several GPUs", "several machines", "ray"),
     ),
     Term(
+        "lookup",
+        "`--drafter lookup` proposes what followed the last tokens of the text where they stood in it before, the longest run of 3 to 1 "
+        "of them (`lookup:1,3`): prompt lookup, vLLM's ngram. It runs no model, so it is the line above which a drafter must come. It has "
+        "no probabilities, no attention and no hidden state: nothing of these is told of it, and there is nothing that could drift. Where "
+        "it finds nothing it proposes nothing, and a round costs what it sent.",
+        ("prompt lookup", "ngram", "n-gram"),
+    ),
+    Term(
+        "early exit",
+        "`--drafter early-exit:4` drafts with the target's own first 4 layers, its final norm and its output head, which share every "
+        "weight with it (transformers' assistant_early_exit). It reads tokens and is measured as a causal language model is; only a "
+        "target that was trained for it drafts well so.",
+        ("early-exit", "self-speculation", "layer skip"),
+    ),
+    Term(
         "heal",
         "`driftcli heal --run RUN --out HEALED` mends what training of the head alone can mend. Where the weights fit another wiring than "
         "the files declare, the files are mended and nothing is trained. Else the head is trained on the target's own replies, half of the "

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from driftcli.conditions import Condition, DraftSettings
 from driftcli.domain import Absent, Axis, Estimate, Finding, PairCard, RunSpec, Said, Severity, Skipped, Sound
-from driftcli.probe import Trace, feeds_back_normed
+from driftcli.probe import Trace, feeds_back_normed, trained
 from driftcli.statistics.curves import (
     accuracy_gap,
     compounding,
@@ -35,7 +35,8 @@ STILL = (  # what does not move, by whether a chain has no keys of its own
     "neither the RMS of the hidden state nor the attention moves",
     "the RMS of the hidden state does not move, and it has no keys of its own that attention could move to",
 )
-DEEPER, POST_NORM = "retrain with a deeper unroll", "retrain with post-norm feedback and per-stream norms (EAGLE 3.1)"
+DEEPER, POST_NORM = "a deeper unroll", "post-norm feedback (EAGLE 3.1)"
+HEALED = ("eagle3", "mtp")  # families that `driftcli heal` trains
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class ChainLength:
 
     def _drift_findings(self, trace: Trace, damage: Estimate) -> Iterator[Finding | Skipped]:
         severity, likely = self.grades.of(damage), self.grades.likely(damage)
-        fix = DEEPER if feeds_back_normed(trace) else POST_NORM
+        fix = _training(trace, DEEPER if feeds_back_normed(trace) else POST_NORM)
         mechanisms = list(self._mechanisms(trace, damage, fix))
         yield from mechanisms
         fall = f"{damage.value:.0%} of the accuracy is lost beyond the hand-off"
@@ -117,7 +118,7 @@ class ChainLength:
             depth, lost = where
             many = f"more than {self.collapse:.0%} of the accuracy"
             claim = f"from depth {depth} on {many} is lost to self-feeding ({lost.value:.0%} there)"
-            yield Finding("DEPTH-COLLAPSE", severity, claim, lost, "share of right guesses", DEEPER, likely=likely)
+            yield Finding("DEPTH-COLLAPSE", severity, claim, lost, "share of right guesses", _training(trace, DEEPER), likely=likely)
 
     def _mechanisms(self, trace: Trace, damage: Estimate, fix: str) -> Iterator[Finding]:
         severity, likely = self.grades.of(damage), self.grades.likely(damage)
@@ -184,7 +185,8 @@ class ChainLength:
         seen = f"the first draft token is right {first.value:.0%} [{first.low:.0%}, {first.high:.0%}] of the time{given}"
         if first.high < self.capacity[0]:
             severity = grades[sum(first.high < limit for limit in self.capacity[1:])]
-            yield Finding("LOW-CAPACITY", severity, seen, first, "share of guesses", "train on more of the target's own replies")
+            fix = trained(trace.pair, "train on more of the target's own replies")
+            yield Finding("LOW-CAPACITY", severity, seen, first, "share of guesses", fix)
         elif first.low < self.capacity[0]:
             yield Skipped("capacity", "inconclusive", f"{seen}, which straddles the {self.capacity[0]:.0%} below which it is low")
 
@@ -196,3 +198,9 @@ def _lost(sums: Sums) -> Floats:
 
 def _points(change: Estimate) -> str:
     return f"{100 * change.value:+z.0f} points [{100 * change.low:+z.0f}, {100 * change.high:+z.0f}]"
+
+
+def _training(trace: Trace, what: str) -> str:
+    """What training is asked for: by `driftcli heal` where that trains such heads."""
+    healed = trace.pair.family in HEALED
+    return f"{'heal it (driftcli heal), or ' * healed}retrain with {what}"

@@ -13,7 +13,7 @@ from typing import Literal
 
 from driftcli.conditions import Condition, DraftSettings, TextSettings
 from driftcli.domain import Absent, Axis, Estimate, Finding, PairCard, RunSpec, Said, Skipped, Sound
-from driftcli.probe import Trace
+from driftcli.probe import Trace, trained
 from driftcli.statistics.curves import accepted_drafts
 from driftcli.statistics.grades import Grades, chosen, drafts_lost, lost
 from driftcli.statistics.walks import EXACT_TEXT
@@ -89,7 +89,7 @@ class ContextLength:
         beyond = f"; beyond the {KNOWN_TRAINING} that heads are mostly trained on" if length > KNOWN_TRAINING else ""
         of_all, unit, likely = self.grades.of(loss), "share of accepted drafts", self.grades.likely(loss)
         if length not in helped:
-            fix = "train on longer conversations; serve shorter ones, or turn speculation off beyond this length"
+            fix = trained(trace.pair, "train on longer conversations; serve shorter ones, or turn speculation off beyond this length")
             return Finding("LENGTH-LOSS", of_all, f"{seen}, and no window gives them back{beyond}", loss, unit, fix, full, likely)
         window, gain = helped[length]
         fix = f"serve the drafter with {_described(window)}, or train on longer conversations"

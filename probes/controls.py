@@ -64,7 +64,7 @@ class Controls:
         settings = DraftSettings(spec.depth)
         shuffled = Condition(SHUFFLED, settings, self.name, text=TextSettings(shuffled=True, replayed=True))
         again = Condition(AGAIN, settings, self.name, text=TextSettings(alone=True), prompts=REPEATED)
-        return (shuffled,) if spec.temperature else (shuffled, again)
+        return (*(() if pair.copies else (shuffled,)), *(() if spec.temperature else (again,)))
 
     def left_out(self, pair: PairCard, spec: RunSpec) -> Sequence[str]:
         """The repetition, where every reply is drawn anew."""
@@ -77,9 +77,9 @@ class Controls:
         """Findings where a floor is reached, a repetition moves the numbers of greedy replies, or loops carry them."""
         if trace.n_prompts < MINIMAL_PROMPTS or trace.argmax_share < EXACT_TEXT:
             return
-        broken = list(self._at_the_floor(trace))
+        broken = [] if trace.pair.copies else list(self._at_the_floor(trace))
         yield from broken
-        if not broken:
+        if not broken and not trace.pair.copies:  # a lookup is the floor itself
             yield from self._at_a_cheap_drafter(trace)
         if not trace.spec.temperature:
             yield from self._noise(trace)

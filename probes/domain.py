@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from driftcli.conditions import Condition
 from driftcli.domain import Axis, Estimate, Finding, Open, PairCard, RunSpec, Said, Skipped, Sound
-from driftcli.probe import Trace
+from driftcli.probe import Trace, trained
 from driftcli.statistics.curves import accepted_drafts, covered, first_by_certainty, over_expected
 from driftcli.statistics.grades import Grades, chosen, lost
 from driftcli.statistics.walks import EXACT_TEXT, MINIMAL_PROMPTS
@@ -66,6 +66,6 @@ class DomainShift:
         outside = f", {1 - inside.value:.0%} of the wanted tokens outside the draft vocabulary" if isinstance(inside, Estimate) else ""
         missing = f"in {name} {loss.value:.0%} [{loss.low:.0%}, {loss.high:.0%}] of the first-token accuracy is missing"
         claim = f"{missing} that other prompts have where the target is as certain{beside}{outside}"
-        fix = f"train on more of the target's own replies to prompts like {name}"
+        fix = trained(trace.pair, f"train on more of the target's own replies to prompts like {name}")
         unit, likely = "share of right first guesses", self.grades.likely(loss)
         return Finding("DOMAIN-SHIFT", self.grades.of(loss), claim, loss, unit, fix, likely=likely, category=name)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from driftcli.conditions import Condition
 from driftcli.domain import Axis, Estimate, Finding, PairCard, RunSpec, Said
-from driftcli.probe import Trace
+from driftcli.probe import Trace, trained
 from driftcli.statistics.grades import Grades, chosen, drafts_lost, lost
 from driftcli.statistics.positions import FIRST, accepted
 from driftcli.statistics.walks import EXACT_TEXT
@@ -53,6 +53,7 @@ class ReplyPosition:
         start, _ = trace.replies.bins[part]
         claim = f"{_seen(trace, part, loss)}; the context grows as they do, which context-length asks apart"
         fix = f"train on longer replies of the target; turn speculation off behind {start} reply tokens if it no longer pays there"
+        fix = trained(trace.pair, fix)
         unit = "share of accepted drafts"
         return Finding("LENGTH-OUT", self.grades.of(loss), claim, loss, unit, fix, likely=self.grades.likely(loss))
 

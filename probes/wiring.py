@@ -170,7 +170,7 @@ class WiringSearch:
         and norms without gains.
         """
         if not trace.pair.alternatives:
-            yield Skipped("wiring", "not applicable", "the files leave no choice in how this drafter is put together")
+            yield Skipped("wiring", "not applicable", "nothing is left open in how this drafter is put together")
             return
         if vocabulary_lost(trace):
             yield _lost_map(trace)

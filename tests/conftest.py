@@ -13,7 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from driftcli.domain import System
 from driftcli.engine.serving import ServedHead, ServedTarget, Verified
+from driftcli.errors import UsageError
+from driftcli.loading.outline import outline_pair
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.sources.files import Source, resolve
 from driftcli.target.language_model import LanguageModel, load_language_model
@@ -90,6 +93,21 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def target(models: Path) -> LanguageModel:
     """The tiny target; read only."""
     return load_language_model(Source("target", models / "target"), torch.device("cpu"), "float32")
+
+
+@pytest.fixture
+def usage() -> Callable[..., str]:
+    """`usage(target, drafter, reading)` is the sentence with which a pair is refused, loaded and outlined alike."""
+
+    def said(target: str, drafter: str, reading: System | None = None) -> str:
+        with pytest.raises(UsageError) as loading:
+            load_pair(target, drafter, torch.device("cpu"), "float32", reading=reading)
+        with pytest.raises(UsageError) as outlining:
+            outline_pair(target, drafter, reading=reading)
+        assert str(loading.value) == str(outlining.value)
+        return str(loading.value)
+
+    return said
 
 
 @pytest.fixture

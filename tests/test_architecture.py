@@ -87,6 +87,7 @@ BRINGS_TORCH = (  # the only modules that name torch or transformers when they a
     "driftcli.families.causal_lm.drafter",
     "driftcli.families.causal_lm.loading",
     "driftcli.families.causal_lm.tokens",
+    "driftcli.families.early_exit.cut",
     "driftcli.families.eagle.alternatives",
     "driftcli.families.eagle.eagle1",
     "driftcli.families.eagle.eagle3",

@@ -24,6 +24,10 @@ PROMPTS = (
     "JSON Lines of {id, messages} or {id, text}, or builtin:languages (seven languages, tool calls) or builtin:all. "
     "Default: builtin, 80 prompts in English; for the bundled target its own."
 )
+DRAFTER = (
+    "An EAGLE head, a block drafter, a causal LM with the target's tokenizer, `mtp`: the head in the target, `lookup`: prompt lookup of 1 "
+    "to 3 tokens, `lookup:1,5` of others, or `early-exit:4`: the target's own first layers."
+)
 PROBE = "Only this probe, one of an installed package, or your own as package.module:NAME; may be repeated."
 QUICK = (
     "24 prompts and the short battery, unless named otherwise; --no-quick asks every probe of all prompts, also of the pair that ships. "
@@ -55,7 +59,7 @@ def diagnose(
     ] = None,
     drafter: Annotated[
         str | None,
-        typer.Option(help="An EAGLE head, a causal LM with the target's tokenizer, or `mtp`: the head in the target."),
+        typer.Option(help=DRAFTER),
     ] = None,
     prompts: Annotated[Path | None, typer.Option(help=PROMPTS)] = None,
     probe: Annotated[list[str] | None, typer.Option(help=PROBE)] = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from driftcli.comparison.contestants import LOOKUP, NONE
+from driftcli.comparison.contestants import NGRAM, NONE
 from driftcli.comparison.ranking import Place, Ranking
 from driftcli.comparison.telling import forced_words, pairing_words, shared, shown_change, timed_words
 from driftcli.domain import Absent
@@ -71,16 +71,24 @@ def remarks(ranking: Ranking) -> list[str]:
     lines.append(f"acceptance lengths are at draft length {ranking.pairing.depth} for all, so that a round verifies as many tokens of each")
     lines.append(f"acceptance length at draft length {ranking.pairing.depth} against {ranking.names[0]}'s: {', '.join(against)}")
     if ranking.by_speed:
-        lines.append(f"speeds: {timed_words(ranking.pairing)}; {_lookup_words(ranking)}")
+        lines.append(f"speeds: {'; '.join([timed_words(ranking.pairing), *_lookup_words(ranking)])}")
         lines.append("speeds: draft lengths are chosen on one half of the prompts and judged on the other")
-    lines.append("places are shared where no difference is shown, with intervals for all pairs at once; lookup: the last 1 to 3 tokens")
+    said = "; lookup: the last 1 to 3 tokens" if _has_floor(ranking) else ""
+    lines.append(f"places are shared where no difference is shown, with intervals for all pairs at once{said}")
     return list(map(printable, lines))
 
 
-def _lookup_words(ranking: Ranking) -> str:
-    if any(one.name == LOOKUP for one in ranking.by_speed):
-        return "a lookup by those of the first, without a draft step"
-    return "a lookup is left out, since whole rounds of a drafter do not say what its own would take"
+def _has_floor(ranking: Ranking) -> bool:
+    """Whether a lookup that no run is of is ranked beside them."""
+    return any(one.family == NGRAM for one in ranking.by_length)
+
+
+def _lookup_words(ranking: Ranking) -> list[str]:
+    if not _has_floor(ranking):
+        return []
+    if any(one.family == NGRAM for one in ranking.by_speed):
+        return ["a lookup by those of the first, without a draft step"]
+    return ["a lookup is left out, since whole rounds of a drafter do not say what its own would take"]
 
 
 def _unsure(best: Place, prompts: str) -> str:

@@ -102,6 +102,8 @@ def _replies(run: Run) -> str:
 
 def _reading(run: Run) -> str:
     reading = run.pair.record.get("reading")
+    if run.pair.reads_tokens_alone:
+        return "none"
     return "unknown" if reading is None else SYSTEM_NAMES.get(str(reading.value), str(reading.value))
 
 

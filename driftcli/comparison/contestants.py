@@ -16,12 +16,13 @@ from driftcli.comparison.pairing import Pairing
 from driftcli.errors import RunError
 from driftcli.statistics.costs import BatchCosts, StepCosts
 from driftcli.statistics.walks import EXACT_TEXT, Sums, walk_counts
-from driftcli.traces.floors import lookup
+from driftcli.traces.floors import SHORT, lookup
 from driftcli.traces.plans import sent_sums
 from driftcli.traces.reader import Run
 from driftcli.traces.sums import Grid
 
 LOOKUP, NONE = "lookup", "none"
+NGRAM = "n-gram"  # family of the lookup that stands beside the runs
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Contestant:
 
 
 def contestants(pairing: Pairing, names: Sequence[str]) -> list[Contestant]:
-    """The drafters of all runs, then lookup and none; raises RunError where replies are not the target's own."""
+    """The drafters of all runs, then lookup, unless it is among them, and none; raises RunError where replies are not the target's own."""
     if given := next((run for run in pairing.runs if run.argmax_share < EXACT_TEXT), None):
         raise RunError(
             f"{given.path}: its given replies are not the target's own, so no drafter can be ranked on them; let the target write"
@@ -49,7 +50,13 @@ def contestants(pairing: Pairing, names: Sequence[str]) -> list[Contestant]:
     found = [_drafter(pairing, place, name) for place, name in enumerate(names)]
     costs = next((one.costs for one in found if one.costs is not None), None)
     free = replace(costs, draft_first=0.0, draft_step=0.0, draft_read=0.0, turns=None) if isinstance(costs, StepCosts) else None
-    return [*found, _lookup(pairing, free), _none(found[0].lengths, free or costs)]
+    floor = [] if any(map(_is_floor, pairing.runs)) else [_lookup(pairing, free)]
+    return [*found, *floor, _none(found[0].lengths, free or costs)]
+
+
+def _is_floor(run: Run) -> bool:
+    """Whether a run's drafter is the very lookup that the others are ranked against."""
+    return run.pair.copies and run.pair.record["tokens"].value == SHORT
 
 
 def _drafter(pairing: Pairing, place: int, name: str) -> Contestant:
@@ -70,7 +77,7 @@ def _lookup(pairing: Pairing, costs: BatchCosts | None) -> Contestant:
         rounds[grid.unit[span.start]] += of_walk[0]
         kept[grid.unit[span.start]] += of_walk[1]
     lengths = {"rounds_by_length": rounds, "kept_by_length": kept}
-    return Contestant(LOOKUP, "n-gram", lengths, lambda most: sent_sums(grid, np.minimum(drafted, most), accepted, most), costs)
+    return Contestant(LOOKUP, NGRAM, lengths, lambda most: sent_sums(grid, np.minimum(drafted, most), accepted, most), costs)
 
 
 def _found(grid: Grid, texts: Mapping[tuple[str, int], Sequence[int]], depth: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from driftcli.domain import BUNDLED
 from driftcli.printable import one_line, printable
 from driftcli.traces.reader import Run
 
@@ -13,7 +14,7 @@ LONGEST = 40  # characters of a name (chosen by us)
 
 def names(runs: Sequence[Run]) -> tuple[str, ...]:
     """A name for each run, all different, printable and short."""
-    drafters = [Path(run.pair.drafter.name.partition(":")[2] or run.pair.drafter.name).name for run in runs]
+    drafters = [Path(run.pair.drafter.name.removeprefix(BUNDLED)).name for run in runs]
     folders = [run.path.resolve().name for run in runs]
     numbered = [f"RUN{place} {name}" for place, name in enumerate(folders)]
     for found in (drafters, folders):

@@ -15,6 +15,8 @@ from driftcli.errors import ProbeError
 from driftcli.probe import Probe, Rounds, Search
 from driftcli.traces.layout import CONDITION
 
+UNCHANGING = {"causal-lm": "a causal LM", "early-exit": "an early exit of the target", "lookup": "a lookup"}  # families, in words
+
 
 @dataclass(frozen=True)
 class Agenda:
@@ -66,8 +68,9 @@ class Agenda:
                 f"condition {deep.name!r} drafts {deep.settings.depth} deep, but the run's anchors allow {self.spec.depth}; raise --depth, "
                 "or mark the condition deeper"
             )
-        if self.card.family == "causal-lm" and (other := next((c.name for c in conditions if not _is_plain(c)), None)):
-            raise ProbeError(f"condition {other!r} changes how a self-feeding drafter drafts, but this is a causal LM; leave its probe out")
+        if self.card.family in UNCHANGING and (other := next((c.name for c in conditions if not _is_plain(c)), None)):
+            what = UNCHANGING[self.card.family]
+            raise ProbeError(f"condition {other!r} changes how a self-feeding drafter drafts, but this is {what}; leave its probe out")
         return conditions
 
 

@@ -16,6 +16,7 @@ from driftcli.domain import PairCard, RunSpec
 from driftcli.engine.agenda import Agenda, sharing_texts
 from driftcli.traces.schema import TABLES
 
+FORCED_IS_FRESH = ("causal-lm", "early-exit")  # families that read the text in one pass for all depths
 LONGEST = 2.0  # times the mean length of a batch's replies that its longest has, where they end by themselves (chosen by us)
 BUNDLED_TARGET, BUNDLED_REPLY = "bundled:target", 32  # measured: 31.6 tokens over its own prompts, of up to 128
 
@@ -212,14 +213,15 @@ class _Counted:
         anchors = [max(0, reply - horizon) for _, reply in self.sizes]
         drafting = sum(bool(count) for count in anchors)
         chains = (
-            free if card.family == "causal-lm" else 1 if card.guesses_side_by_side else 1 + free
-        )  # whose forced chain is the pass itself
-        behind = condition.full * min(depth, spec.depth) * drafting  # anchors of a text whose chains reach past its end
+            0 if card.copies else free if card.family in FORCED_IS_FRESH else 1 if card.guesses_side_by_side else 1 + free
+        )  # whose forced chain is the pass itself; a lookup takes no step for any token
+        full = condition.full and not card.copies
+        behind = full * min(depth, spec.depth) * drafting  # anchors of a text whose chains reach past its end
         tables = len(TABLES) if condition.full else 2 + (condition.text != TextSettings())
         return Amounts(
             passes=self.share * drafting,
             fresh=self.share * sum(sum(size) for size, count in zip(self.sizes, anchors, strict=True) if count),
-            links=self.share * drafting * (depth - 1) * (chains + condition.full),
+            links=self.share * drafting * (depth - 1) * (chains + full),
             chained=self.share * (sum(anchors) * (depth - 1) * chains + behind * (depth - 1)),
             drafted=self.share * sum(reply for _, reply in self.sizes) * depth,
             blocks=self.share * drafting * feeds * depth,

@@ -20,7 +20,7 @@ import pyarrow as pa
 import torch
 import torch.nn.functional as F
 
-from driftcli.engine.amounts import Line, Speed
+from driftcli.engine.amounts import FORCED_IS_FRESH, Line, Speed
 from driftcli.engine.load import own_seconds
 from driftcli.loading.outline import Network, Outline, Shape
 from driftcli.traces.schema import COLUMNS
@@ -60,7 +60,7 @@ class _Machine:
     def products(self, shapes: Sequence[Shape], rows: int) -> float:
         """Seconds of these products for so many rows, one after the other: weights that fit a cache together are found there."""
         whole = sum(map(prod, shapes))
-        return sum(self._product(shape, rows, whole) * count for shape, count in Counter(shapes).items())
+        return sum(self._product(shape, rows, whole) * count for shape, count in Counter(shapes).items() if prod(shape))
 
     def attended(self, network: Network, batch: int) -> float:
         """Seconds in which a layer puts a row of each sequence to its cache and attends to it, keys and values for every query head."""
@@ -106,7 +106,7 @@ def checking(weights: int) -> float:
 def calibrated(outline: Outline, device: torch.device, dtype: torch.dtype, batch: int) -> Speed:
     """The speed of a pair by its sizes, on a device in a dtype; batch: sequences that the target answers together."""
     machine, target, drafter = _Machine.timed(device, dtype), outline.target, outline.drafter
-    lm = outline.card.family == "causal-lm"
+    lm = outline.card.family in FORCED_IS_FRESH
     link = _step(machine, drafter, machine.line((*drafter.products, drafter.head)), LINK)
     fresh = machine.line((*drafter.products, *drafter.first, drafter.head))
     rows, file = _writing(machine)

@@ -18,6 +18,7 @@ from driftcli.engine.chains import draft_together
 from driftcli.engine.drafted import Apart, Drafted
 from driftcli.engine.keyless_chains import draft_keyless
 from driftcli.engine.lm_chains import draft_lm_chains, kept_numbers
+from driftcli.engine.lookup_chains import draft_lookups
 from driftcli.engine.module_chains import draft_modules
 from driftcli.engine.room import Room
 from driftcli.engine.rows import cell_rows, find_sinks, rounds_to_end, stream_columns, trajectory_columns
@@ -30,6 +31,7 @@ from driftcli.families.assistant.drafter import Assistant
 from driftcli.families.block.drafter import Block
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.families.feed_forward.drafter import FeedForward
+from driftcli.families.lookup.lookup import Lookup
 from driftcli.families.mtp.head import MtpModules
 from driftcli.loading.pair import LoadedPair, streams_of
 from driftcli.sources.files import reason
@@ -252,7 +254,7 @@ def _draft(work: Work, some: _Some, conditions: Sequence[Condition], finder: str
                 ending = rounds.get(place, [0] * work.spec.depth) if condition.full else None
                 columns = trajectory_columns(text, work.spec.depth, sinks.get(_key(text)), ending)
                 into.add(condition.name, "trajectories", place, [columns])
-        if into.holds(condition.name, "streams") and not isinstance(drafter, CausalLm):
+        if into.holds(condition.name, "streams") and not isinstance(drafter, CausalLm | Lookup):
             for place, columns in zip(
                 some.places, stream_columns(some.texts, drafter.wired(condition.settings.wiring), condition), strict=True
             ):
@@ -279,7 +281,7 @@ def _drafted(work: Work, texts: Sequence[Trajectory], condition: Condition, sink
 
 def _boundaries(work: Work, conditions: Sequence[Condition]) -> list[int]:
     drafter = work.pair.drafter
-    if isinstance(drafter, CausalLm):
+    if isinstance(drafter, CausalLm | Lookup):
         return []
     return sorted({one for condition in conditions for one in streams_of(drafter.wired(condition.settings.wiring))})
 
@@ -304,14 +306,29 @@ def draft(
     apart: Sequence[Apart] = (),
 ) -> Drafted:
     """All chains of some texts, whatever the drafter's family."""
+    if isinstance(pair.drafter, CausalLm | FeedForward | Lookup):
+        return _draft_plainly(pair.drafter, texts, settings, horizon, free=free, to_end=to_end)
     if isinstance(pair.drafter, MtpModules):
         return draft_modules(pair.drafter, texts, settings, horizon, to_end=to_end, apart=apart)
-    if isinstance(pair.drafter, CausalLm):
-        return draft_lm_chains(pair.drafter, texts, settings, horizon, free=free, to_end=to_end)
     if isinstance(pair.drafter, Block):
         return draft_blocks(pair.drafter, texts, settings, horizon, free=free, to_end=to_end, apart=apart)
     if isinstance(pair.drafter, Assistant):
         return draft_keyless(pair.drafter, texts, settings, horizon, free=free, to_end=to_end, apart=apart)
-    if isinstance(pair.drafter, FeedForward):
-        return draft_stages(pair.drafter, texts, settings, horizon, free=free, to_end=to_end)
     return draft_together(pair.drafter, texts, settings, horizon, free=free, to_end=to_end, apart=apart)
+
+
+def _draft_plainly(
+    drafter: CausalLm | FeedForward | Lookup,
+    texts: Sequence[Trajectory],
+    settings: DraftSettings,
+    horizon: int,
+    *,
+    free: bool,
+    to_end: bool,
+) -> Drafted:
+    """Chains of a drafter that knows no rows apart."""
+    if isinstance(drafter, CausalLm):
+        return draft_lm_chains(drafter, texts, settings, horizon, free=free, to_end=to_end)
+    if isinstance(drafter, FeedForward):
+        return draft_stages(drafter, texts, settings, horizon, free=free, to_end=to_end)
+    return draft_lookups(drafter, texts, settings, horizon, free=free, to_end=to_end)

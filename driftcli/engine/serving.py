@@ -18,12 +18,14 @@ from transformers import DynamicCache
 from driftcli.engine.attention import sdpa
 from driftcli.engine.block_serving import ServedBlock
 from driftcli.engine.keyless_serving import ServedAssistant
+from driftcli.engine.lookup_serving import ServedLookup
 from driftcli.engine.stage_serving import ServedStages
 from driftcli.errors import RunError
 from driftcli.families.assistant.drafter import Assistant
 from driftcli.families.block.drafter import Block
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.families.feed_forward.drafter import FeedForward
+from driftcli.families.lookup.lookup import Lookup
 from driftcli.families.mtp.head import MtpModules
 from driftcli.families.self_feeding import DrafterLayer, Projected, SelfFeedingDrafter
 from driftcli.target.capture import StreamCapture
@@ -128,7 +130,9 @@ class ServedDrafter(Protocol):
         """One sequence becomes a batch of `size` alike."""
 
 
-def serve(drafter: SelfFeedingDrafter | MtpModules | Block | Assistant | FeedForward | CausalLm, rows: int, drafts: int) -> ServedDrafter:
+def serve(
+    drafter: SelfFeedingDrafter | MtpModules | Block | Assistant | FeedForward | CausalLm | Lookup, rows: int, drafts: int
+) -> ServedDrafter:
     """A drafter with an empty cache; rows: the most that it will hold, a round's own included; drafts: tokens of a round.
 
     RunError for one module a depth.
@@ -141,6 +145,8 @@ def serve(drafter: SelfFeedingDrafter | MtpModules | Block | Assistant | FeedFor
         return ServedAssistant(drafter, rows)
     if isinstance(drafter, FeedForward):
         return ServedStages(drafter)
+    if isinstance(drafter, Lookup):
+        return ServedLookup(drafter, drafts)
     return ServedLm(drafter) if isinstance(drafter, CausalLm) else ServedHead(drafter, rows)
 
 

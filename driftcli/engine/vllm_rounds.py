@@ -20,8 +20,11 @@ import torch
 
 from driftcli.errors import RunError, UsageError
 from driftcli.families.causal_lm.tokens import one_table
+from driftcli.families.early_exit.early_exit import EarlyExit
 from driftcli.families.formats import open_drafter
+from driftcli.families.lookup.lookup import Lookup
 from driftcli.families.mtp.kinds import OWN_HEAD
+from driftcli.families.without_files import without_files
 from driftcli.scanned import Unread
 from driftcli.sources.files import reason, resolve
 from driftcli.statistics.costs import Costs, RoundCosts, TimedIn
@@ -37,6 +40,7 @@ METHODS = {
     "block": "dflash",
     "assistant": "mtp",
     "causal-lm": "draft_model",
+    "lookup": "ngram",
 }  # vLLM's names of families
 OURS = ("model", "speculative_config", "max_model_len", "max_num_seqs", "dtype", "enable_prefix_caching", "disable_log_stats")
 ENVIRONMENT = {
@@ -81,7 +85,7 @@ def time_rounds(asked: Asked, say: Callable[[str], None] = lambda _: None, turns
             say(f"starting vLLM {vllm.__version__} {f'with draft length {drafts}' if drafts else 'without a drafter'}")
             engines[drafts] = _engine(vllm, asked, {**speculation, "num_speculative_tokens": drafts} if drafts else None)
             _round(vllm, engines[drafts], 1, asked.context, 0)
-            _check_drafted(engines[drafts], drafts)
+            _check_drafted(engines[drafts], drafts, looked_up=speculation["method"] == METHODS["lookup"])
         by_batch = tuple(_timed(vllm, engines, size, asked.context, turns, say) for size in asked.batch_sizes)
         facts = _facts(vllm, engines[0], asked)
     return Costs(_source(facts), asked.context, by_batch, facts)
@@ -91,6 +95,8 @@ def _speculation(asked: Asked) -> dict[str, object]:
     """How vLLM is told the drafter, but for the draft length."""
     if asked.drafter == OWN_HEAD:
         return {"method": "mtp"}
+    if (own := without_files(asked.drafter)) is not None:
+        return _unfiled(own)
     source = resolve(asked.drafter, remote_code=asked.remote_code)
     opened = open_drafter(source)
     if isinstance(opened, Unread):
@@ -101,6 +107,12 @@ def _speculation(asked: Asked) -> dict[str, object]:
     told: dict[str, object] = {"method": method, "model": str(source.folder)}
     other = family == "causal-lm" and not one_table(resolve(asked.target, remote_code=asked.remote_code), source)
     return {**told, "use_heterogeneous_vocab": True} if other else told
+
+
+def _unfiled(drafter: Lookup | EarlyExit) -> dict[str, object]:
+    if isinstance(drafter, EarlyExit):
+        raise RunError(f"--drafter {drafter.name}: vLLM drafts with no layers of the target's own, expected a drafter that it serves")
+    return {"method": METHODS["lookup"], "prompt_lookup_min": drafter.fewest, "prompt_lookup_max": drafter.most}
 
 
 def _vllm() -> Any:
@@ -187,12 +199,13 @@ def _whole(engine: Any, size: int) -> None:
         )
 
 
-def _check_drafted(llm: Any, drafts: int) -> None:
+def _check_drafted(llm: Any, drafts: int, *, looked_up: bool) -> None:
     """RunError unless vLLM counts so many draft tokens for each round; its counters are those of the engine that was started last."""
     named = {metric.name: getattr(metric, "value", 0) for metric in llm.get_metrics()}
     rounds, drafted = (named.get(f"vllm:spec_decode_num_{what}", 0) for what in ("drafts", "draft_tokens"))
     if drafted != drafts * rounds or (drafts > 0) != (rounds > 0):
-        raise RunError(f"draft length {drafts}: vLLM counts {drafted} draft tokens in {rounds} rounds, expected {drafts} each; time others")
+        other = "a lookup drafts only what it finds, so time its steps by --engine transformers" if looked_up else "time others"
+        raise RunError(f"draft length {drafts}: vLLM counts {drafted} draft tokens in {rounds} rounds, expected {drafts} each; {other}")
 
 
 def _facts(vllm: Any, llm: Any, asked: Asked) -> TimedIn:

@@ -10,7 +10,7 @@ from typing import Literal
 from driftcli.sources.files import Json
 
 Shapes = Mapping[str, tuple[int, ...]]
-Family = Literal["eagle3", "eagle", "mtp", "block", "assistant", "feed-forward", "causal-lm"]
+Family = Literal["eagle3", "eagle", "mtp", "block", "assistant", "feed-forward", "causal-lm"]  # that have files
 Producer = Literal[
     "SafeAILab", "SpecForge", "speculators", "ModelOpt", "NeMo", "SpecDrift", "DeepSpec", "z-lab", "transformers", "FasterDecoding",
     "Hydra", "IBM",

@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from torch import nn
 
 from driftcli.conditions import Wiring
 from driftcli.domain import ModelCard, PairCard, Sourced, System
-from driftcli.errors import FormatError, SourceError, UsageError
+from driftcli.errors import FormatError, SourceError
 from driftcli.families.assistant.declaration import AssistantDeclaration, declare_assistant
 from driftcli.families.block.alternatives import alternatives as block_wirings
 from driftcli.families.block.declaration import BlockDeclaration, declare_block
@@ -23,14 +23,18 @@ from driftcli.families.causal_lm.loading import token_record, words
 from driftcli.families.causal_lm.tokens import shared_tokens
 from driftcli.families.eagle.alternatives import alternatives
 from driftcli.families.eagle.declaration import Declaration, declare
+from driftcli.families.early_exit.cut import cut
+from driftcli.families.early_exit.early_exit import EarlyExit
 from driftcli.families.feed_forward.declaration import FeedForwardDeclaration, declare_feed_forward
 from driftcli.families.formats import open_drafter
 from driftcli.families.layout import Format
+from driftcli.families.lookup.lookup import COPIES, Lookup
 from driftcli.families.mtp.alternatives import alternatives as other_wirings
 from driftcli.families.mtp.declaration import MtpDeclaration, declare_mtp
 from driftcli.families.mtp.kinds import OWN_HEAD
 from driftcli.families.mtp.shapes import UNREAD
-from driftcli.loading.pair import BY_DEPTH, NO_STATE, ONE_PASS, require_no_head, special_ids
+from driftcli.families.without_files import without_files
+from driftcli.loading.pair import BY_DEPTH, NO_STATE, ONE_PASS, require_no_head, require_no_reading, special_ids
 from driftcli.printable import masked
 from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, stored_tensors
@@ -102,6 +106,9 @@ def outline_pair(target_name: str, drafter_name: str, *, remote_code: bool = Fal
             raise SourceError(f"{target_name}: --drafter {OWN_HEAD} lies in the target's weights, which are not here; fetch them first")
         declaration = declare_mtp(open_checkpoint(source), read_facts(source))
         return _with_mtp(declaration, source, remote_code=remote_code, reading=reading)
+    if own := without_files(drafter_name, reading):
+        model = _whole(source, remote_code=remote_code)
+        return _with_lookup(own, model) if isinstance(own, Lookup) else _with_exit(own, model)
     opened = open_drafter(resolve(drafter_name, remote_code=remote_code))
     if isinstance(opened, Unread):
         raise FormatError(opened.refusal)
@@ -111,8 +118,7 @@ def outline_pair(target_name: str, drafter_name: str, *, remote_code: bool = Fal
     if (made := _of_family(checkpoint, format, source, remote_code=remote_code, reading=reading)) is not None:
         return made
     if format.family == "causal-lm":
-        if reading is not None:
-            raise UsageError(f"--reading {reading}: {drafter_name} is a causal language model, computed alike everywhere; leave it out")
+        require_no_reading(reading, f"{drafter_name} is a causal language model, computed alike everywhere; leave it out")
         return _with_language_model(source, checkpoint, remote_code=remote_code)
     declare(checkpoint, format, read_facts(source))
     model = outline_language_model(source, remote_code=remote_code)
@@ -244,15 +250,43 @@ def _with_language_model(source: Source, checkpoint: Checkpoint, *, remote_code:
     return Outline(model, _of_model(model), _of_model(drafting), _card(model, checkpoint, told), 0)
 
 
+def _with_lookup(lookup: Lookup, model: LanguageModel) -> Outline:
+    nothing = Network((), (), (0, 0), 0, 0, 0, 0, 0, {})
+    return Outline(model, _of_model(model), nothing, _drawn(model, lookup.card, _Told("lookup", lookup.record, {}, (), COPIES)), 0)
+
+
+def _with_exit(exit: EarlyExit, model: LanguageModel) -> Outline:
+    exit.check(model.source.name, len(model.layers))
+    told = _Told("early-exit", exit.record(len(model.layers)), {}, (), NO_STATE)
+    shared = replace(_of_model(cut(model, exit)), layers=exit.layers, parameters=0, stored={})
+    return Outline(model, _of_model(model), shared, _drawn(model, exit.card(_model_card(model)), told), 0)
+
+
+def _whole(source: Source, *, remote_code: bool) -> LanguageModel:
+    """A target that drafts without anybody's files."""
+    if holds_weights(source):
+        require_no_head(source)
+    return outline_language_model(source, remote_code=remote_code)
+
+
 def _card(model: LanguageModel, checkpoint: Checkpoint, facts: _Told) -> PairCard:
     """The card of a pair whose files were not read, so without fingerprints."""
-    target, drafter = model.source, checkpoint.source
+    drafter = checkpoint.source
+    own = ModelCard(masked(drafter.name), drafter.revision, str(checkpoint.config.get("model_type", "not named")), "")
+    return _drawn(model, own, facts)
+
+
+def _model_card(model: LanguageModel) -> ModelCard:
+    return ModelCard(masked(model.source.name), model.source.revision, str(model.config.model_type), "")
+
+
+def _drawn(model: LanguageModel, drafter: ModelCard, facts: _Told) -> PairCard:
     return PairCard(
-        target=ModelCard(masked(target.name), target.revision, str(model.config.model_type), ""),
-        drafter=ModelCard(masked(drafter.name), drafter.revision, str(checkpoint.config.get("model_type", "not named")), ""),
+        target=_model_card(model),
+        drafter=drafter,
         family=facts.family,
         record=facts.record,
-        token_offset=0 if facts.family in ("causal-lm", "block", "assistant") else 1,
+        token_offset=1 if facts.family in ("eagle3", "eagle", "mtp", "feed-forward") else 0,
         no_recursion=facts.no_recursion,
         readings=facts.readings,
         alternatives=facts.alternatives,

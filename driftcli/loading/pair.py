@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from driftcli.domain import ModelCard, PairCard, Sourced, System
-from driftcli.errors import FormatError, SourceError, UsageError
+from driftcli.errors import FormatError, PairError, SourceError, UsageError
 from driftcli.families.assistant.declaration import AssistantDeclaration, declare_assistant
 from driftcli.families.assistant.drafter import Assistant
 from driftcli.families.assistant.loading import read_assistant
@@ -30,12 +30,15 @@ from driftcli.families.eagle.eagle1 import Eagle
 from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.eagle.loading import read_eagle
 from driftcli.families.eagle.pitfalls import pitfalls
+from driftcli.families.early_exit.cut import cut
+from driftcli.families.early_exit.early_exit import EarlyExit
 from driftcli.families.feed_forward.declaration import FeedForwardDeclaration, declare_feed_forward
 from driftcli.families.feed_forward.drafter import FeedForward
 from driftcli.families.feed_forward.loading import read_feed_forward
 from driftcli.families.feed_forward.scan import left_open as open_of_heads
 from driftcli.families.formats import FORMATS, open_drafter
 from driftcli.families.layout import Format
+from driftcli.families.lookup.lookup import COPIES, Lookup
 from driftcli.families.mtp.alternatives import alternatives as other_wirings
 from driftcli.families.mtp.declaration import MtpDeclaration, declare_mtp
 from driftcli.families.mtp.head import Mtp, MtpModules
@@ -43,12 +46,13 @@ from driftcli.families.mtp.kinds import OWN_HEAD
 from driftcli.families.mtp.loading import read_mtp
 from driftcli.families.mtp.names import mtp_tensors
 from driftcli.families.mtp.scan import left_open
+from driftcli.families.without_files import without_files
 from driftcli.printable import counted_names, masked
 from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, tensor_names
 from driftcli.sources.files import Json, Source, resolve
 from driftcli.sources.fingerprint import hashes
-from driftcli.sources.packed import described
+from driftcli.sources.packed import multiplied_out
 from driftcli.target.facts import TargetFacts, read_facts
 from driftcli.target.language_model import Dtype, LanguageModel, load_language_model
 from driftcli.target.target import Target
@@ -59,7 +63,7 @@ ONE_PASS = "it guesses a block of tokens in one pass and feeds no state of its o
 NO_STATE = "a causal language model feeds no state to its next step, so on the target's tokens chain and control are one computation"
 
 
-Drafter: TypeAlias = Eagle3 | Eagle | Mtp | MtpModules | Block | Assistant | FeedForward | CausalLm
+Drafter: TypeAlias = Eagle3 | Eagle | Mtp | MtpModules | Block | Assistant | FeedForward | CausalLm | Lookup
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class LoadedPair:
 
 def streams_of(drafter: Drafter) -> tuple[int, ...]:
     """Boundaries of the target's streams that a drafter as it is wired needs, those that the target's keys are made of too."""
-    if isinstance(drafter, CausalLm):
+    if isinstance(drafter, CausalLm | Lookup):
         return ()
     return drafter.read if isinstance(drafter, Assistant) else drafter.boundaries
 
@@ -143,6 +147,9 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
     remote_code = loading.remote_code
     if drafter_name == OWN_HEAD:
         return _with_own_head(resolve(target_name, remote_code=remote_code), loading, reading)
+    if own := without_files(drafter_name, reading):
+        source = resolve(target_name, remote_code=remote_code)
+        return _with_lookup(own, source, loading) if isinstance(own, Lookup) else _with_exit(own, source, loading)
     opened = open_drafter(resolve(drafter_name, remote_code=remote_code))
     if isinstance(opened, Unread):
         raise FormatError(opened.refusal)
@@ -156,10 +163,7 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
         declare(checkpoint, format, facts)
     target = loading.target(source)
     if format.family == "causal-lm":
-        if reading is not None:
-            raise UsageError(
-                f"--reading {reading}: {drafter_name} is a causal language model, which every system computes alike; leave it out"
-            )
+        require_no_reading(reading, f"{drafter_name} is a causal language model, which every system computes alike; leave it out")
         return _with_language_model(target, checkpoint, loading)
     declaration = declare(checkpoint, format, target.facts)
     drafter, record = read_eagle(declaration, target, reading)
@@ -170,7 +174,7 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
         record=record,
         token_offset=1,
         readings=dict(declaration.differences(reading)),
-        notes=(*pitfalls(declaration), *_quantised(checkpoint), *_unread(target), *_dated(target)),
+        notes=(*pitfalls(declaration), *multiplied_out(checkpoint), *_unread(target), *_dated(target)),
         alternatives=alternatives(declaration, reading, drafter.others.embeddings),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
@@ -191,6 +195,54 @@ def _of_family(
     if format.family == "assistant":
         return _with_assistant(declare_assistant(checkpoint, format, facts), source, loading, reading)
     return None
+
+
+def require_no_reading(reading: System | None, why: str) -> None:
+    """Raise UsageError where a way to compute a step is asked for of a drafter that has one alone."""
+    if reading is not None:
+        raise UsageError(f"--reading {reading}: {why}")
+
+
+def _with_lookup(lookup: Lookup, source: Source, loading: Loading) -> LoadedPair:
+    """A target and the texts themselves."""
+    require_no_head(source)
+    target = loading.target(source)
+    card = PairCard(
+        target=_card(source, target.config.model_type),
+        drafter=lookup.card,
+        family="lookup",
+        record=lookup.record,
+        token_offset=0,
+        no_recursion=COPIES,
+        notes=(*_unread(target), *_dated(target)),
+        rendering=rendering_facts(target.tokenizer),
+        target_positions=target.facts.positions,
+    )
+    return LoadedPair(target, lookup, card)
+
+
+def _with_exit(exit: EarlyExit, source: Source, loading: Loading) -> LoadedPair:
+    """A target whose first layers draft."""
+    require_no_head(source)
+    exit.check(source.name, read_facts(source).layers)  # before the weights are read
+    if loading.vllm is not None:
+        raise PairError(f"--drafter {exit.name}: the layers are the target's own, which vLLM holds; use --engine transformers")
+    target = loading.model(source)
+    exit.check(source.name, len(target.layers))
+    drafter, shared = read_causal_lm(cut(target, exit), target)
+    one = _card(source, target.config.model_type)
+    card = PairCard(
+        target=one,
+        drafter=exit.card(one),
+        family="early-exit",
+        record={**exit.record(len(target.layers)), **token_record(shared)},
+        token_offset=0,
+        no_recursion=NO_STATE,
+        notes=(*_unread(target), *_dated(target)),
+        rendering=rendering_facts(target.tokenizer),
+        target_positions=target.facts.positions,
+    )
+    return LoadedPair(target, drafter, card)
 
 
 def _with_language_model(target: Target, checkpoint: Checkpoint, loading: Loading) -> LoadedPair:
@@ -236,7 +288,7 @@ def _with_mtp(d: MtpDeclaration, source: Source, loading: Loading, reading: Syst
         token_offset=1,
         no_recursion=BY_DEPTH if isinstance(drafter, MtpModules) else None,
         readings=d.differences(reading),
-        notes=(*said, *left_open(d, reading), *_quantised(d.checkpoint), *_unread(target, own_head=not apart), *_dated(target)),
+        notes=(*said, *left_open(d, reading), *multiplied_out(d.checkpoint), *_unread(target, own_head=not apart), *_dated(target)),
         alternatives=other_wirings(d, reading),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
@@ -257,7 +309,7 @@ def _with_block(d: BlockDeclaration, source: Source, loading: Loading, reading: 
         token_offset=0,
         no_recursion=ONE_PASS,
         readings=d.differences(reading),
-        notes=(*block_pitfalls(d), *_quantised(d.checkpoint), *_unread(target), *_dated(target)),
+        notes=(*block_pitfalls(d), *multiplied_out(d.checkpoint), *_unread(target), *_dated(target)),
         alternatives=block_wirings(d, reading, special_ids(target.tokenizer)),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
@@ -277,7 +329,7 @@ def _with_assistant(d: AssistantDeclaration, source: Source, loading: Loading, r
         record=record,
         token_offset=0,
         readings=d.differences(reading),
-        notes=(*open_of_assistant(d), *_quantised(d.checkpoint), *_unread(target), *_dated(target)),
+        notes=(*open_of_assistant(d), *multiplied_out(d.checkpoint), *_unread(target), *_dated(target)),
         alternatives=d.alternatives(reading),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
@@ -297,7 +349,7 @@ def _with_heads(d: FeedForwardDeclaration, source: Source, loading: Loading, rea
         record=record,
         token_offset=1,
         no_recursion=d.no_recursion,
-        notes=(*open_of_heads(d), *_quantised(d.checkpoint), *_unread(target), *_dated(target)),
+        notes=(*open_of_heads(d), *multiplied_out(d.checkpoint), *_unread(target), *_dated(target)),
         alternatives=d.alternatives(),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
@@ -330,15 +382,6 @@ def _unread(model: Target, *, own_head: bool = False) -> tuple[str, ...]:
     said = counted_names(left, "has no place in the model and was not read", "have no place in the model and were not read")
     beside = [head for head in heads if not (own_head and head.is_mtp)]
     return (*(f"the target carries {head}" for head in beside), *([f"{model.source.name}: {said}"] if left else []))
-
-
-def _quantised(drafter: Checkpoint) -> tuple[str, ...]:
-    """How many of a head's matrices are quantised."""
-    how, count = described(drafter), len(drafter.packed)
-    if how is None:
-        return ()
-    matrices = "1 matrix of the drafter is" if count == 1 else f"{count} matrices of the drafter are"
-    return (f"{drafter.source.name}: {matrices} quantised ({how}); {'it is' if count == 1 else 'they are'} multiplied out to floats here",)
 
 
 def _dated(target: Target) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from driftcli.families.layout import Format
 from driftcli.families.mtp.declaration import declare_mtp
 from driftcli.families.mtp.kinds import OWN_HEAD
 from driftcli.families.mtp.scan import scan_mtp
+from driftcli.families.without_files import without_files
 from driftcli.scanned import Check, Scan, Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, tensor_names
 from driftcli.sources.files import resolve
@@ -33,6 +34,8 @@ def scan_checkpoint(drafter: str, target: str | None) -> Scan | Unread:
     """
     if drafter == OWN_HEAD:
         return _own_head(target)
+    if own := without_files(drafter):
+        raise UsageError(f"--drafter {drafter}: {own.no_files}")
     opened = open_drafter(resolve(drafter))
     if isinstance(opened, Unread):
         return opened

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from driftcli.conditions import worded
 from driftcli.domain import PairCard
 from driftcli.mitigations.serving import NO_SWITCH, Engine, draft_length
+from driftcli.mitigations.unfiled_serving import unfiled_length
 
 IN_CONFIG = "in the drafter's config.json"
 OTHERS: tuple[Engine, ...] = ("sglang", "tensorrt-llm", "transformers")
@@ -22,6 +23,8 @@ NOT_SERVED = f"{NO_SWITCH}: not known to serve block drafters"
 
 def length_typed(drafts: int, pair: PairCard) -> dict[Engine, str]:
     """Rounds of `drafts` proposals, as an engine is told them for this pair's drafter."""
+    if (unfiled := unfiled_length(drafts, pair)) is not None:
+        return unfiled
     if pair.family == "feed-forward":
         return {"vllm": OLDER.format(json.dumps({"num_speculative_tokens": drafts})[1:-1]), **dict.fromkeys(OTHERS, HEADLESS)}
     if not pair.guesses_side_by_side:

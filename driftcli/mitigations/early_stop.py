@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from driftcli.conditions import Condition, Plan, StopMeasure, StopRule
 from driftcli.domain import Absent, PairCard, RunSpec
 from driftcli.mitigations.mitigation import Kind, Option, Trial, usual
-from driftcli.mitigations.serving import early_stop
+from driftcli.mitigations.serving import Engine, early_stop
+from driftcli.mitigations.unfiled_serving import of_exit
 from driftcli.probe import Trace
 from driftcli.statistics.payoff import best_length, deciding
 from driftcli.statistics.survival import Told
@@ -41,7 +42,11 @@ class EarlyStop:
         return ()
 
     def trials(self, trace: Trace) -> Sequence[Trial]:
-        """One trial a measure, against the best fixed length where costs tell it, lest a rule be praised for mending a wrong one."""
+        """One trial a measure, against the best fixed length where costs tell it, lest a rule be praised for mending a wrong one; none of a
+        lookup, whose drafts end where it finds no more and come with no probability.
+        """
+        if trace.pair.copies:
+            return []
         rules: dict[str, list[StopRule]] = {
             "confidence": [StopRule("confidence", low=low) for low in CONFIDENCES],
             "entropy": [StopRule("entropy", high=high) for high in ENTROPIES],
@@ -49,16 +54,12 @@ class EarlyStop:
             **({} if trace.pair.no_recursion else {"state": _bands(trace, "state")}),
             **({} if trace.pair.no_recursion or not trace.pair.attends else {"prompt": _bands(trace, "prompt")}),
         }
-        own = trace.pair.no_recursion is None
         costs = deciding(trace)
         over = best_length(trace, costs)[0] if costs else usual(trace)
         return [
             Trial(
                 f"{self.name}-{name}",
-                [
-                    Option(_words(rule), Plan(trace.reference, trace.spec.depth, rule), over, early_stop(rule, self_feeding=own))
-                    for rule in tried
-                ],
+                [Option(_words(rule), Plan(trace.reference, trace.spec.depth, rule), over, _typed(rule, trace.pair)) for rule in tried],
             )
             for name, tried in rules.items()
             if tried and trace.spec.depth > 1
@@ -83,6 +84,11 @@ def _bands(trace: Trace, measure: StopMeasure) -> list[StopRule]:
     """Bands of the fresh queries; a share of attention is watched below alone."""
     bands = [band for outside in OUTSIDE if (band := trace.fresh_band(measure, outside)) is not None]
     return [StopRule(measure, low) if measure == "prompt" else StopRule(measure, low, high) for low, high in bands]
+
+
+def _typed(rule: StopRule, pair: PairCard) -> dict[Engine, str]:
+    settings = early_stop(rule, self_feeding=pair.no_recursion is None)
+    return of_exit(settings["transformers"]) if pair.family == "early-exit" else settings
 
 
 def _words(rule: StopRule) -> str:

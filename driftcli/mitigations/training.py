@@ -48,7 +48,11 @@ class Advice:
 
 
 def recipes(trace: Trace, findings: Sequence[Finding]) -> list[Advice]:
-    """One advice for each code that has a recipe, in the order of the findings; of several findings of a code the worst is meant."""
+    """One advice for each code that has a recipe, in the order of the findings; of several findings of a code the worst is meant. None for
+    a lookup, which learns nothing.
+    """
+    if trace.pair.copies:
+        return []
     worst: dict[str, Finding] = {}
     for finding in findings:
         if finding.code not in worst or finding.estimate.value > worst[finding.code].estimate.value:

@@ -173,6 +173,9 @@ OF_ALL = "of the draft tokens"
 def main_curves(run: Run) -> list[Curve]:
     """Accuracy on either state, what is lost between them, and what the state does; for a drafter without recursion only its accuracy."""
     kept = Curve("accepted to this depth", curves.joint_walk, "percent", "of verify rounds")
+    if run.pair.copies:
+        found = Curve("proposed", curves.proposed, "percent", "of the anchors, where a lookup finds so many tokens")
+        return [found, Curve("accuracy", curves.forced_accuracy, "percent", "of the anchors, one without a token wrong"), kept]
     if run.pair.no_recursion is not None:
         return [*(_of_blocks() if run.pair.guesses_side_by_side else [Curve("accuracy", curves.forced_accuracy, "percent", OF_ALL)]), kept]
     handed = run.estimate(curves.handoff)

@@ -26,7 +26,8 @@ GREEDY, REJECTION = "greedy", "rejection sampling"  # rules by which draft token
 WALK = "1 + mean accepted draft tokens a verification over the walk of decoding, with the bonus token, pooled over prompts"
 WHOLE = "tokens a round of decoding emits over whole replies, the last rounds included, as a server counts"
 COMPOUNDING = "share of the accuracy at this depth lost to feeding on the own hidden state, beyond the hand-off"
-FIRST = "share of right first draft tokens, on the target's hidden state"
+FIRST = "share of right first draft tokens"
+ON_STATE = ", on the target's hidden state"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,11 @@ def metrics(run: Run) -> Iterator[Metric]:
     depth, rule = run.spec.depth, GREEDY
     drafts = "greedy draft tokens, " if run.spec.temperature else ""
     length = evidence.length_name(run)
+    first = FIRST if run.pair.reads_tokens_alone else FIRST + ON_STATE
     asked: list[tuple[str, str, str, int, str, Estimate | Absent]] = [
         (length.replace(" ", "-"), length, WALK, depth, rule, run.estimate(curves.walk_acceptance_length)),
         ("acceptance-length-whole-replies", "acceptance length over whole replies", WHOLE, depth, rule, run.emitted_per_round),
-        ("accuracy", "accuracy of the first draft token", FIRST, 1, rule, run.by_depth(curves.forced_accuracy)[0]),
+        ("accuracy", "accuracy of the first draft token", first, 1, rule, run.by_depth(curves.forced_accuracy)[0]),
     ]
     if run.spec.temperature:
         sampled = evidence.sampled_length(run, run.reference)

@@ -76,7 +76,7 @@ def render(plan: Plan) -> str:
     """A plan for people, a line a matter."""
     total = sum(plan.conditions.values())
     by_probe = ", ".join(f"{name} {count}" for name, count in plan.conditions.items())
-    stored = "; ".join(f"{model} {', '.join(f'{dtype} {size(held)}' for dtype, held in by.items())}" for model, by in plan.weights.items())
+    stored = "; ".join(f"{model} {_stored(by)}" for model, by in plan.weights.items())
     parts = ", ".join(f"{name} {size(held)}" for name, held in plan.memory.items() if name != "peak" and held)
     times = ", ".join(f"{name} {clock(seconds)}" for name, seconds in plan.parts.items() if seconds >= 1)
     lines = [
@@ -92,6 +92,11 @@ def render(plan: Plan) -> str:
     ]
     shown = [f"{printable(plan.target)}  <-  {printable(plan.drafter)}", *(f"{name:{LABEL}}{printable(text)}" for name, text in lines)]
     return "\n".join([*shown, *(f"{'':{LABEL}}{printable(note)}" for note in [*plan.notes, *([LATER] if plan.later else [])])])
+
+
+def _stored(by_dtype: Mapping[str, int]) -> str:
+    """Bytes of a model's own weights."""
+    return ", ".join(f"{dtype} {size(held)}" for dtype, held in by_dtype.items()) or "none of its own"
 
 
 def _machine(machine: Machine) -> str:

@@ -8,6 +8,7 @@ from math import isfinite
 from driftcli.domain import Absent, Estimate
 from driftcli.mitigations.serving import ENGINES, by_batch_size
 from driftcli.mitigations.trials import tokens_a_round
+from driftcli.mitigations.unfiled_serving import unfiled_length
 from driftcli.printable import printable
 from driftcli.report.evidence import written
 from driftcli.report.tables import Row
@@ -152,6 +153,8 @@ def lengths_typed(run: Run, helped: int | None) -> list[str]:
     drafting = any(drafts for _, drafts in best)
     if all(drafts == run.spec.depth for _, drafts in best) or (len(best) == 1 and drafting):
         return []
+    if drafting and unfiled_length(run.spec.depth, run.pair) is not None:
+        return []  # no engine is known to draft by batch size without a checkpoint
     settings = by_batch_size(best, self_feeding=run.pair.no_recursion is None and not run.pair.keyless)
     what = "by batch size" if drafting else "no speculation"
     return [printable(f"{what}, {engine} {ENGINES[engine]}: {text}") for engine, text in settings.items()]

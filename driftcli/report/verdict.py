@@ -137,6 +137,7 @@ def _headline(severity: Severity, axes: Mapping[Axis, AxisVerdict], trace: Trace
     if severity == "miswired":
         return own.reason
     if severity == "not applicable":
+        own = axes["drift"]
         sound = [axis for axis in SEVERITY_AXES if axes[axis].state == "healthy"]
         beside = f"nothing was found on {', '.join(sound)}" if sound else "no other axis was judged"
         return f"{own.reason}; {beside}"

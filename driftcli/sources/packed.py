@@ -121,3 +121,12 @@ def described(checkpoint: Checkpoint) -> str | None:
     """How many matrices are quantised, and how; None where none are."""
     counts = Counter(one.scheme for one in checkpoint.packed.values())
     return ", ".join(f"{count} as {scheme}" for scheme, count in counts.most_common()) or None
+
+
+def multiplied_out(drafter: Checkpoint) -> tuple[str, ...]:
+    """What is said of a drafter whose matrices are quantised, nothing of another."""
+    how, count = described(drafter), len(drafter.packed)
+    if how is None:
+        return ()
+    matrices, they = ("1 matrix of the drafter is", "it is") if count == 1 else (f"{count} matrices of the drafter are", "they are")
+    return (f"{drafter.source.name}: {matrices} quantised ({how}); {they} multiplied out to floats here",)

@@ -81,6 +81,12 @@ def forced_accuracy(sums: Sums) -> Floats:
 
 
 @within(0, 1)
+def proposed(sums: Sums) -> Floats:
+    """Share of the anchors at which there is a draft token."""
+    return ratio(sums["forced_proposed"], sums["anchors"][:, None])
+
+
+@within(0, 1)
 def fresh_accuracy(sums: Sums) -> Floats:
     """Share of right guesses of the controls, on the target's state."""
     return ratio(sums["fresh_match"], sums["anchors"][:, None])
@@ -284,6 +290,7 @@ def attention_drift(sums: Sums) -> Floats:
 BY_DEPTH: dict[str, Callable[[Sums], Floats]] = {
     "joint_walk": joint_walk,
     "joint": joint,
+    "proposed": proposed,
     "forced_accuracy": forced_accuracy,
     "fresh_accuracy": fresh_accuracy,
     "accuracy_gap": accuracy_gap,

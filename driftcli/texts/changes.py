@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from driftcli.conditions import Condition, DraftSettings, TextSettings
 from driftcli.domain import Absent, Axis, Estimate, Finding, Open, PairCard, RunSpec, Said, Skipped, Sound
-from driftcli.probe import Trace
+from driftcli.probe import Trace, trained
 from driftcli.statistics.curves import accepted_drafts, own_choices, target_entropy
 from driftcli.statistics.grades import Grades, chosen, lost
 from driftcli.statistics.intervals import too_few
@@ -183,7 +183,7 @@ class TextChanges:
         size = f"; corrected for having been chosen, {loss.value:.0%}" if tried > 1 else ""
         name, severity, likely = named(change, replayed=both.same_text), self.grades.of(loss), self.grades.likely(loss)
         claim = f"{change.words} {both.told(trace)}{surest}{size}{_parts(trace, name)}{_certainty(trace, name)}"
-        return Finding("TEMPLATE-SENSITIVE", severity, claim, loss, "share of accepted drafts", self.fix, name, likely)
+        return Finding("TEMPLATE-SENSITIVE", severity, claim, loss, "share of accepted drafts", trained(trace.pair, self.fix), name, likely)
 
 
 def _has_room(change: Change, pair: PairCard, spec: RunSpec) -> bool:

@@ -23,18 +23,54 @@ def lookup_accepted(ids: Sequence[int], first: int, anchors: int, depth: int, si
 
 def lookup(ids: Sequence[int], first: int, anchors: int, depth: int, sizes: tuple[int, int] = SHORT) -> tuple[np.ndarray, np.ndarray]:
     """How many tokens such a lookup drafts at each anchor, 0 where it finds nothing, and how many of them are right; (anchor,) each."""
-    fewest, most = sizes
-    seen: dict[tuple[int, ...], int] = {}
-    drafted, kept = np.zeros(anchors, dtype=np.int64), np.zeros(anchors, dtype=np.int64)
+    drafts = looked_up(ids, first, anchors, depth, sizes)
+    kept = [_leading(draft, ids[at + 1 : at + 1 + depth]) for at, draft in enumerate(drafts, first)]
+    return np.array(list(map(len, drafts)), dtype=np.int64), np.array(kept, dtype=np.int64)
+
+
+def looked_up(ids: Sequence[int], first: int, anchors: int, depth: int, sizes: tuple[int, int] = SHORT) -> list[list[int]]:
+    """What such a lookup drafts at each anchor, at most `depth` tokens and none where it finds nothing."""
+    read, drafts = Read(sizes), []
     for at in range(first + anchors):
-        suffixes = [tuple(ids[at + 1 - size : at + 1]) for size in range(min(most, at + 1), fewest - 1, -1)]
+        read.on(ids[at])
         if at >= first:
-            follows = next((seen[suffix] + 1 for suffix in suffixes if suffix in seen), None)
-            draft = [] if follows is None else ids[follows : min(follows + depth, at + 1)]
-            drafted[at - first], kept[at - first] = len(draft), _leading(draft, ids[at + 1 :])
-        for suffix in suffixes:
-            seen.setdefault(suffix, at)
-    return drafted, kept
+            drafts.append(read.draft(depth))
+    return drafts
+
+
+class Read:
+    """A text read token by token, and where each suffix of as many tokens as `sizes` admits stood first."""
+
+    def __init__(self, sizes: tuple[int, int]) -> None:
+        self._fewest, self._most = sizes
+        self._ids: list[int] = []
+        self._ends: dict[tuple[int, ...], int] = {}  # of a suffix's first place
+        self._new: list[list[tuple[int, ...]]] = []  # by position, the suffixes that first end there
+        self._follows: list[int | None] = []  # by position, where that begins which followed the longest suffix before
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def on(self, token: int) -> None:
+        """Read one more token."""
+        self._ids.append(token)
+        at = len(self._ids) - 1
+        suffixes = [tuple(self._ids[at + 1 - size :]) for size in range(min(self._most, at + 1), self._fewest - 1, -1)]
+        self._follows.append(next((self._ends[suffix] + 1 for suffix in suffixes if suffix in self._ends), None))
+        self._new.append([suffix for suffix in suffixes if suffix not in self._ends])
+        self._ends |= dict.fromkeys(self._new[-1], at)
+
+    def back(self, length: int) -> None:
+        """Take back all but the first `length` tokens."""
+        for suffixes in self._new[length:]:
+            for suffix in suffixes:
+                del self._ends[suffix]
+        del self._ids[length:], self._new[length:], self._follows[length:]
+
+    def draft(self, depth: int) -> list[int]:
+        """What is drafted behind the last token: at most `depth` tokens."""
+        follows = self._follows[-1]
+        return [] if follows is None else self._ids[follows : follows + depth]
 
 
 def _leading(draft: Sequence[int], text: Sequence[int]) -> int:

@@ -149,7 +149,7 @@ def condition_sums(
 def _absent(sums: Sums) -> Sums:
     """NaN columns for what this drafter or condition does not have, so that its statistics come out absent and not zero."""
     missing = np.full_like(sums["kept_at"], np.nan)
-    names = ("match", "confidence", "rms", "state_cosine", *SHARES, "entropy")
+    names = (PROPOSED, "match", "confidence", "rms", "state_cosine", *SHARES, "entropy")
     single = dict.fromkeys(("fresh_accepted", "sampled_rounds", "sampled_kept"), missing[:, 0])
     return {**{f"{feed}_{name}": missing for feed in FEEDS for name in names}, **single}
 

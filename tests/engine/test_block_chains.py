@@ -123,7 +123,7 @@ def test_blocks_of_every_anchor_equal_the_producers_class(
     assert off(found, golden[f"rows.{rows}"]) < TOLERANCE
 
 
-CONFIDENT = ("deepspec-vanilla", "deepspec-gated", "deepspec-rnn", "deepspec-output-confidence", "speculators-dspark-confident")
+CONFIDENT = ("deepspec-vanilla", "deepspec-gated", "deepspec-rnn", "deepspec-output-confidence", "speculators-dspark-filled-confident")
 
 
 def told(queries: Sequence[Queries]) -> Tensor:

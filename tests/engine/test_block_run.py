@@ -19,6 +19,7 @@ from driftcli.report.evidence import main_curves
 from driftcli.report.json import estimate_json, render
 from driftcli.report.verdict import judge
 from driftcli.statistics.payoff import at_length
+from driftcli.statistics.survival import Chains, promised
 from driftcli.traces.reader import Run, read_run
 from probes.block_independence import BlockIndependence
 from probes.chain_length import ChainLength
@@ -95,3 +96,26 @@ def test_a_draft_length_is_held_against_a_longer_one_as_deep_as_both_go(run: Run
     rows = remedies._by_depth(run, f"{DRAFTING}2", run.reference, estimate_json)
     assert [row["depth"] for row in rows] == [1, 2]  # type: ignore[call-overload, index]
     assert all({"accuracy", "accuracy_before"} <= row.keys() for row in rows)  # type: ignore[union-attr]
+
+
+def test_what_a_confidence_head_says_is_written_and_held_against_what_survives(run: Run, models: Path, tmp_path: Path) -> None:
+    drafter = write(CASES["deepspec-vanilla"], tmp_path / "head")
+    pair = load_pair(str(models / "target"), str(drafter), torch.device("cpu"), "float32")
+    assert pair.card.record["confidence"].value == "by its output and the token before"
+    confident = read_run(measure(job(pair, tmp_path / "r", prompts(9), spec=SPEC, battery=(ChainLength(),)), silent))
+    order = ["prompt", "turn", "anchor", "depth"]
+    steps = table(confident.path, "steps").astype({"prompt": str}).sort_values(order)
+    for told, column in (("confidence", "confidence"), ("draft_prob", "draft_prob")):
+        chains = confident.survival[told]  # type: ignore[index]
+        assert isinstance(chains, Chains)
+        said = steps[(steps.feed == "free") & (steps.condition == "baseline")][column].to_numpy().reshape(-1, DEPTH)
+        assert ((said > 0) & (said < 1)).all()
+        assert chains.probability == pytest.approx(said)
+    right = steps[(steps.feed == "forced") & (steps.condition == "baseline")]["match"].to_numpy(dtype=bool).reshape(-1, DEPTH)
+    assert isinstance(chains, Chains)
+    assert chains.accepted.tolist() == [next((d for d in range(DEPTH) if not row[d]), DEPTH) for row in right]
+    shown = json.loads(render(confident, judge(confident, (ChainLength(),))))["survival"]["confidence"]
+    assert [row["promised"]["value"] for row in shown["by_depth"]] == pytest.approx(
+        [one.value for one in confident.survival["confidence"].by_depth(promised)]  # type: ignore[union-attr]
+    )
+    assert run.survival["confidence"] == Absent("it has no confidence head")

@@ -1,14 +1,22 @@
-"""An assistant stepped as a server steps it gives the states of its chains, whatever was read before and taken back."""
+"""Drafters without keys of their own, stepped as a server steps them, give what their chains give, whatever was read before."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 import torch
 
+from driftcli.conditions import DraftSettings
 from driftcli.domain import System
 from driftcli.engine.keyless_serving import ServedAssistant
 from driftcli.engine.serving import serve
+from driftcli.engine.stage_chains import draft_stages
+from driftcli.families.feed_forward.drafter import FeedForward
+from driftcli.loading.pair import load_pair
 from tests.engine.test_keyless_chains import DEPTH, TOLERANCE, TRANSFORMERS, VLLM, Pair, off
+from tests.families.feed_forward.cases import CASES, HEADS, write
+from tests.tiny import prompts, trajectories
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +58,27 @@ def test_a_batch_of_one_text_many_times_drafts_the_same_in_each(pair: Pair) -> N
     drafted = pair.draft(VLLM, [text])
     assert guesses.tolist() == [int(drafted.free[0].guesses.drafted[2])] * 3
     torch.testing.assert_close(served.follow(guesses), drafted.free[1].guesses.drafted[2].expand(3))
+
+
+@pytest.mark.parametrize("name", ["medusa", "hydra", "speculator", "speculator-tied"])
+def test_heads_without_attention_step_as_their_free_chains_do(name: str, models: Path, tmp_path: Path) -> None:
+    loaded = load_pair(str(models / "target"), str(write(CASES[name], tmp_path / name)), torch.device("cpu"), "float32")
+    drafter = loaded.drafter
+    assert isinstance(drafter, FeedForward)
+    (text, *_) = trajectories(loaded.target, prompts(1), [*drafter.boundaries], 16)
+    drafted = draft_stages(drafter, [text], DraftSettings(HEADS), HEADS, free=True)
+    served, ids, start = serve(drafter, len(text.ids), HEADS), text.ids, text.prompt_length
+
+    def chain(rows: slice) -> list[int]:
+        guesses = [
+            served.read(ids[None, rows.start + 1 : rows.stop + 1], {one: text.streams[one][None, rows] for one in served.boundaries})
+        ]
+        for _ in range(HEADS - 1):
+            guesses.append(served.follow(guesses[-1]))
+        return [int(one) for one in guesses]
+
+    for rows in (slice(0, start), slice(start, start + 3), slice(start + 3, start + 4)):
+        assert chain(rows) == [int(queries.guesses.drafted[rows.stop - start]) for queries in drafted.free]
+    assert served.follow(torch.tensor([5])).shape == (1,)  # behind the last head that one stands for any further
+    served.repeat(3)
+    assert served.follow(torch.tensor([5, 5, 5])).tolist() == [int(served.follow(torch.tensor([5, 5, 5]))[0])] * 3

@@ -24,6 +24,7 @@ BY_PROMPT: dict[str, list[list[float]] | list[float]] = {
     "walk_kept_at": [[3, 2, 1], [9, 6, 3]],
     "rounds_by_length": [[6, 5, 4], [14, 11, 10]],
     "kept_by_length": [[4, 5, 6], [8, 15, 18]],
+    "forced_proposed": [[10, 9, 5], [30, 27, 15]],
     "fresh_match": [[6, 5, 4], [26, 25, 20]],  # 32, 30, 24 of 40
     "forced_match": [[6, 3, 1], [26, 21, 11]],  # 32, 24, 12 of 40
     "fresh_rms": [[20, 20, 20], [60, 60, 60]],
@@ -150,6 +151,10 @@ def test_the_walk_gives_the_acceptance_length_and_its_depths() -> None:
     assert at(curves.joint_walk(SUMS)) == pytest.approx([12 / 14, 8 / 14, 4 / 14])
     assert curves.walk_acceptance_length(SUMS) == pytest.approx([1 + 24 / 14])
     assert at(curves.joint(SUMS)) == pytest.approx([32 / 40, 20 / 40, 8 / 40])
+
+
+def test_a_proposal_counts_by_the_anchors_that_have_one() -> None:
+    assert at(curves.proposed(SUMS)) == pytest.approx([1, 0.9, 0.5])
 
 
 def test_every_draft_length_has_its_own_walk() -> None:

@@ -18,6 +18,7 @@ from driftcli.target.facts import TargetFacts
 
 AUTHORS = "who trained it"
 STAGE = re.compile(r"^(\d+)\.(.+)$")
+MOST = 64  # tokens that anybody guesses so (chosen by us): published speculators guess up to seven
 PREFIX = "prefix_embeding_layer."  # so spelled by Hydra's authors
 ALONE = "each of its heads reads the target's hidden state alone, and nothing of its own is fed back"
 TOKENS = "each depth has a head of its own, which reads the target's hidden state and the tokens before it, and no state is fed back"
@@ -195,6 +196,8 @@ def _numbers(stage: Mapping[str, str]) -> list[int]:
 def _speculator(record: Record, shapes: Shapes) -> _Made:
     parts = _parts(record.where, shapes)
     count = record.integer("depth", "n_predict", None, SPECULATOR)
+    if count > MOST:
+        raise record.wrong("n_predict", count, f"at most {MOST} tokens")
     missing = [name for number in range(1, count) for name in ("emb", "proj", "head", "ln") if f"{number}.{name}.weight" not in shapes]
     said = record.get("tie_weights")
     tied = bool(missing) if said is None else record.is_on("tie_weights")

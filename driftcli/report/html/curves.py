@@ -40,6 +40,7 @@ OF_BLOCKS = (
 MEANINGS = {
     "accuracy, first of a block": "the same token, those before it verified",
     "accuracy, in its block": "what guessing side by side leaves",
+    "proposed": "share of anchors where a lookup finds so many tokens",
     "accuracy, target state": "fresh: the head at its best",
     "accuracy, own state": "forced: what feeding on itself leaves",
     "accepted to this depth": "kept: share of verify rounds",
@@ -54,6 +55,8 @@ def by_depth(run: Run, baseline: Node) -> Lines:
     named = [Named("forced_accuracy", "accuracy", 1), GUESSES[2]] if alone else GUESSES
     if run.pair.guesses_side_by_side:
         named = OF_BLOCKS
+    if run.pair.copies:
+        named = [Named("proposed", "proposed", 0), *named]
     series = [_series(rows, one) for one in named]
     if HELD in run.measured and not alone:
         series.insert(2, Series(HELD_NAME, _held(run), 3, MEANINGS[HELD_NAME]))

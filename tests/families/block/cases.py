@@ -159,7 +159,7 @@ CASES = {
         speculators("speculators-dspark", dspark=True, sample_from_anchor=True),
         speculators("speculators-dspark-filled", dspark=True, sample_from_anchor=False),
         speculators("speculators-dspark-reduced", dspark=True, reduced=True, sample_from_anchor=True),
-        speculators("speculators-dspark-confident", dspark=True, sample_from_anchor=False, enable_confidence_head=True),
+        speculators("speculators-dspark-filled-confident", dspark=True, sample_from_anchor=False, enable_confidence_head=True),
     )
 }
 
