@@ -36,11 +36,11 @@ class Wiring:
     """How a drafter is put together where it differs from what its checkpoint declares; None means as declared.
 
     capture: boundaries of the target's streams, in the order of fc's column blocks. feedback: what is handed on. residual: what goes around
-    the attention. ones: norms whose gains are left at 1. vocabulary: how d2t is read. rope: whose rotation, `default` with base 10000.
-    embedding, head: whose rows. Of MTP heads: order, of the projection's halves; gains, as stored or one more; first_row, the embedding of
-    row 0; rotation and turned, which numbers of a head turn together, and how many do. Of blocks: mask, whose embedding their rows have;
-    seen, which of them each sees; window, whether the config's is kept; slots, what a row guesses. Of assistants: position, at whose their
-    queries stand.
+    the attention. ones: norms whose gains are left at 1. vocabulary: how d2t is read. rope: whose rotation, `default` with base 10000 and
+    `Qwen3` with 1000000. embedding, head: whose rows. Of MTP heads: order, of the projection's halves; gains, as stored or one more;
+    first_row, the embedding of row 0; rotation and turned, which numbers of a head turn together, and how many do. Of blocks: mask, whose
+    embedding their rows have; seen, which of them each sees; window, whether the config's is kept; slots, what a row guesses. Of
+    assistants: position, at whose their queries stand.
     """
 
     capture: tuple[int, ...] | None = None
@@ -48,7 +48,7 @@ class Wiring:
     residual: Feedback | None = None
     ones: Norm | None = None
     vocabulary: Literal["offset", "absolute"] | None = None
-    rope: Literal["target's", "default"] | None = None
+    rope: Literal["target's", "default", "Qwen3"] | None = None
     embedding: Owner | None = None
     head: Owner | None = None
     order: HalvesOrder | None = None

@@ -178,6 +178,12 @@ class PairCard:
         return field.value if field is not None and isinstance(field.value, int) else None
 
     @property
+    def corrects_blocks(self) -> bool:
+        """Whether each token of a block is corrected by the one before it, as DSpark does."""
+        field = self.record.get("correction")
+        return self.guesses_side_by_side and field is not None and field.value != "none"
+
+    @property
     def lengths_apart(self) -> bool:
         """Whether each draft length gives other guesses, as in a block whose rows see one another: none is cut from a longer one."""
         field = self.record.get("draft_lengths")

@@ -66,10 +66,10 @@ TERMS: tuple[Term, ...] = (
     Term(
         "temperature by depth",
         "A number that divides the logit of what a drafter says of a draft token, so that products over a chain are right on average: "
-        "above 1 where it is too sure of itself, below 1 where it is too modest. Probability p becomes p^(1/t) / (p^(1/t) + (1-p)^(1/t)); "
-        "the draft tokens stay as they are. Depths are fitted one after the other by the least Brier score, much as DSpark's sequential "
-        "temperature scaling does, and judged on prompts that they were not fitted on. Rules that stop a chain at a fixed product need it; "
-        "no engine takes temperatures so far.",
+        "above 1 where what it says is too far from a half, below 1 where it is too near. Probability p becomes "
+        "p^(1/t) / (p^(1/t) + (1-p)^(1/t)); the draft tokens stay as they are. Depths are fitted one after the other by the least Brier "
+        "score, much as DSpark's sequential temperature scaling does, and judged on prompts that they were not fitted on. Rules that stop "
+        "a chain at a fixed product need it; no engine takes temperatures so far.",
         ("temperatures", "calibration", "calibrated", "temperature a depth", "sequential temperature scaling", "Platt scaling"),
     ),
     Term(

@@ -17,6 +17,9 @@ from driftcli.statistics.curves import block_independence, forced_accuracy, fres
 from driftcli.statistics.grades import Grades
 from driftcli.statistics.walks import MINIMAL_PROMPTS
 
+CORRECTED = "a drafter that corrects its block token by token (DSpark, DFlash2) could win back some"
+DEEPER = "its correction by the token before wins back too little: more layers, or more training, would have to"
+
 
 @dataclass(frozen=True)
 class BlockIndependence:
@@ -43,6 +46,6 @@ class BlockIndependence:
         own = trace.by_depth(forced_accuracy)[-1]
         seen = f"{lost:.0%} of the right guesses at depth {trace.spec.depth} are lost to guessing side by side"
         claim = f"{seen}: {own.value:.0%} in the block, {control.value:.0%} as the first of one"
-        fix = "draft fewer tokens; a drafter that corrects its block token by token (DSpark, DFlash2) could win back some"
+        fix = f"draft fewer tokens; {DEEPER if trace.pair.corrects_blocks else CORRECTED}"
         severity, likely = self.grades.of(lost), self.grades.likely(lost)
         yield Finding("BLOCK-GAP", severity, claim, lost, "share of right guesses", fix, likely=likely)

@@ -22,15 +22,22 @@ def test_everything_that_ships_has_less_than_12_megabytes() -> None:
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 12_000_000
 
 
-def test_a_target_and_four_drafters_ship_each_with_a_card() -> None:
-    assert bundled_models() == ["bundled:dflash", "bundled:mtp", "bundled:post-norm", "bundled:pre-norm", "bundled:target"]
+def test_a_target_and_five_drafters_ship_each_with_a_card() -> None:
+    assert bundled_models() == [
+        "bundled:dflash",
+        "bundled:dspark",
+        "bundled:mtp",
+        "bundled:post-norm",
+        "bundled:pre-norm",
+        "bundled:target",
+    ]
     for name in bundled_models():
         assert (resolve(name).folder / "README.md").read_text().startswith("# ")
 
 
 def test_a_model_that_does_not_ship_is_refused_with_those_that_do() -> None:
     with pytest.raises(
-        SourceError, match="bundled:other: no such model ships with driftcli; expected one of bundled:dflash, bundled:mtp, "
+        SourceError, match="bundled:other: no such model ships with driftcli; expected one of bundled:dflash, bundled:dspark, bundled:mtp, "
     ):
         resolve("bundled:other")
 

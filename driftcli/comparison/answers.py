@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from driftcli.comparison.contestants import NGRAM, NONE
 from driftcli.comparison.ranking import Place, Ranking
 from driftcli.comparison.telling import forced_words, pairing_words, shared, shown_change, timed_words
-from driftcli.domain import Absent
+from driftcli.domain import Absent, Estimate
 from driftcli.printable import few, printable
 
 
@@ -55,6 +55,38 @@ def rows(ranking: Sequence[Place], *, timed: bool) -> list[tuple[str, str, str, 
     return [(places(one), one.name, value(one), str(one.drafts or "") if timed else share_kept(one), one.family) for one in ranking]
 
 
+SHOWN = (1, 2, 4, 8, 16)  # depths of which accuracies are shown, as far as chains go, and the last
+
+
+def along(ranking: Ranking) -> list[tuple[str, str, str, str, str]]:
+    """For each drafter: name, right guesses by depth, the share of first guesses' right ones that is lost at the last depth and of accepted
+    draft tokens at most, and to what.
+    """
+    return [
+        (
+            one.name,
+            ", ".join(percent(one.right[depth - 1]) for depth in depths(ranking)),
+            percent(one.lost[-1], interval=True),
+            percent(one.accepted, interval=True),
+            one.to or "neither",
+        )
+        for one in ranking.losses
+    ]
+
+
+def depths(ranking: Ranking) -> list[int]:
+    """The depths of which accuracies are shown."""
+    last = ranking.pairing.depth
+    return [depth for depth in SHOWN if depth < last] + [last]
+
+
+def percent(one: Estimate | Absent, *, interval: bool = False) -> str:
+    """A share in percent; `-` where there is none."""
+    if isinstance(one, Absent):
+        return "-"
+    return f"{one.value:.0%} [{one.low:.0%}, {one.high:.0%}]" if interval else f"{one.value:.0%}"
+
+
 def facts(ranking: Ranking) -> str:
     """On what drafters are ranked."""
     run = ranking.pairing.runs[0]
@@ -70,12 +102,29 @@ def remarks(ranking: Ranking) -> list[str]:
     against = [f"{name} {one.word} ({shown_change(one)})" for name, one in zip(ranking.names[1:], ranking.against_first, strict=True)]
     lines.append(f"acceptance lengths are at draft length {ranking.pairing.depth} for all, so that a round verifies as many tokens of each")
     lines.append(f"acceptance length at draft length {ranking.pairing.depth} against {ranking.names[0]}'s: {', '.join(against)}")
+    lines += _losses_words(ranking)
     if ranking.by_speed:
         lines.append(f"speeds: {'; '.join([timed_words(ranking.pairing), *_lookup_words(ranking)])}")
         lines.append("speeds: draft lengths are chosen on one half of the prompts and judged on the other")
     said = "; lookup: the last 1 to 3 tokens" if _has_floor(ranking) else ""
     lines.append(f"places are shared where no difference is shown, with intervals for all pairs at once{said}")
     return list(map(printable, lines))
+
+
+def _losses_words(ranking: Ranking) -> list[str]:
+    """What the losses are against, and of whom there are none."""
+    if ranking.pairing.depth == 1:
+        return []
+    lines = []
+    if any(one.to for one in ranking.losses):
+        lines.append(
+            "by depth: share of right guesses in a chain or block; lost: of the tokens that the same drafter guesses right as its first, "
+            "right behind the target's own, and of the draft tokens accepted so, at most"
+        )
+    lines += [
+        f"{one.name} loses to neither: {one.accepted.reason}" for one in ranking.losses if not one.to and isinstance(one.accepted, Absent)
+    ]
+    return lines
 
 
 def _has_floor(ranking: Ranking) -> bool:

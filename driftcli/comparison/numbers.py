@@ -68,6 +68,13 @@ def others(depth: int) -> Sequence[Number]:
     return found
 
 
+def lost_along(depth: int) -> Number:
+    """Right first guesses that a chain or a block loses, whatever to: what two kinds of drafters are held against one another by."""
+    return Number(
+        f"lost_{depth}", f"right guesses lost at depth {depth}, of first ones", _at(curves.block_independence, depth), "lower", "points"
+    )
+
+
 def _at(statistic: Statistic, depth: int) -> Statistic:
     return within(0 if statistic is curves.forced_accuracy else -1, 1)(lambda sums: statistic(sums)[:, depth - 1])
 

@@ -15,7 +15,8 @@ import numpy as np
 from driftcli.comparison.changes import Change, Scales, change
 from driftcli.comparison.comparability import OF_TARGETS, TARGET, Difference, differences
 from driftcli.comparison.effects import effects
-from driftcli.comparison.numbers import SAMPLED, SURVIVAL_ERROR, WHOLE, Number, length, others
+from driftcli.comparison.losses import lost_to
+from driftcli.comparison.numbers import SAMPLED, SURVIVAL_ERROR, WHOLE, Number, length, lost_along, others
 from driftcli.comparison.pairing import Pairing, paired
 from driftcli.comparison.speeds import speed_change
 from driftcli.comparison.twins import held_together
@@ -116,6 +117,12 @@ def _asked(pairing: Pairing, *, claimed: bool) -> tuple[list[Callable[[Scales], 
             missing.append(Missing(number.words, why))
         else:
             found.append(lambda scales, number=number: change(number, pairing.draws, pairing.sums, scales))  # type: ignore[misc]
+    if pairing.depth > 1 and any(run.pair.guesses_side_by_side for run in pairing.runs):
+        number = lost_along(pairing.depth)
+        if neither := next((run.pair.no_recursion for run in pairing.runs if lost_to(run.pair) is None), None):
+            missing.append(Missing(number.words, neither))
+        else:
+            found.append(lambda scales: change(number, pairing.draws, pairing.sums, scales))
     return found, missing
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from driftcli.comparison.changes import Change, Scales, change
 from driftcli.comparison.comparability import Difference
 from driftcli.comparison.contestants import Contestant, contestants
+from driftcli.comparison.losses import Losses, losses
 from driftcli.comparison.numbers import length, length_at
 from driftcli.comparison.pairing import Pairing, paired
 from driftcli.comparison.pairwise import comparable
@@ -64,6 +65,7 @@ class Ranking:
     """Contestants by accepted tokens and, where steps were timed, by expected speed, best first. untimed: why there are no speeds.
 
     against_first: the acceptance length of each run but the first, held against that one's, with intervals for all of them at once.
+    losses: what each run's drafter loses along a chain or block, and to what.
     """
 
     pairing: Pairing
@@ -72,6 +74,7 @@ class Ranking:
     by_speed: Sequence[Place]
     untimed: str
     against_first: Sequence[Change]
+    losses: Sequence[Losses]
     band: float
     differences: Sequence[Difference]
 
@@ -95,7 +98,7 @@ def rank(runs: Sequence[Run], names: tuple[str, ...], band: float, *, force: boo
     untimed = untold(pairing, found)
     speeds = [] if untimed else [_timed(one, pairing) for one in asked if one.costs is not None or not one.drafts]
     by_length, by_speed = (_placed(entrants, pairing.drawn) for entrants in (lengths, speeds))
-    return Ranking(pairing, names, by_length, by_speed, untimed, _against_first(pairing, band), band, found)
+    return Ranking(pairing, names, by_length, by_speed, untimed, _against_first(pairing, band), losses(pairing, names), band, found)
 
 
 def _against_first(pairing: Pairing, band: float) -> list[Change]:

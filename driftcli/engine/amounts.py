@@ -14,6 +14,7 @@ from math import ceil
 from driftcli.conditions import Condition, TextSettings
 from driftcli.domain import PairCard, RunSpec
 from driftcli.engine.agenda import Agenda, sharing_texts
+from driftcli.target.in_process import CHUNK
 from driftcli.traces.schema import TABLES
 
 FORCED_IS_FRESH = ("causal-lm", "early-exit")  # families that read the text in one pass for all depths
@@ -62,10 +63,11 @@ class Amounts:
     """What is done, each number a count of one thing; sums of texts and conditions.
 
     texts, written: replies that the target writes, and their tokens. steps, stepped: of decoding, and sequences in them. reads, read:
-    texts that the target reads in one pass, and tokens it reads, prompts to answer among them. passes, fresh: the drafter's passes over a
-    text, and their rows. links, chained: its forwards behind those, each over all anchors of a text, and queries in them. drafted: tokens
-    that it proposes in forced chains. blocks, rows: columns made for a feed at a depth of a text, and rows of `steps` in them. cells,
-    files: of Parquet. held: tokens of the texts that are kept.
+    texts that the target reads in one pass, and tokens it reads, prompts to answer among them. pairs: of a token that the target reads or
+    writes and one before it, which its attention goes through. passes, fresh: the drafter's passes over a text, and their rows. links,
+    chained: its forwards behind those, each over all anchors of a text, and queries in them. drafted: tokens that it proposes in forced
+    chains. blocks, rows: columns made for a feed at a depth of a text, and rows of `steps` in them. cells, files: of Parquet. held: tokens
+    of the texts that are kept.
     """
 
     texts: float = 0
@@ -74,6 +76,7 @@ class Amounts:
     stepped: float = 0
     reads: float = 0
     read: float = 0
+    pairs: float = 0
     passes: float = 0
     fresh: float = 0
     links: float = 0
@@ -111,8 +114,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Seconds of what a run does: the target reads tokens and takes a decoding step for sequences, the drafter reads rows and drafts
-    queries on, columns are made of rows, and a file is written.
+    """Seconds of what a run does: the target reads tokens, attends to a further pair of them, and takes a decoding step for sequences, the
+    drafter reads rows and drafts queries on, columns are made of rows, and a file is written.
     """
 
     read: Line
@@ -121,19 +124,20 @@ class Speed:
     link: Line
     rows: Line
     file: float
+    pair: float
 
     def slowed(self, share: float) -> Speed:
         """The same where only a share of a core is to be had."""
         lines = (self.read, self.step, self.fresh, self.link, self.rows)
         read, step, fresh, link, rows = (Line(line.call / share, line.each / share) for line in lines)
-        return Speed(read, step, fresh, link, rows, self.file / share)
+        return Speed(read, step, fresh, link, rows, self.file / share, self.pair / share)
 
     def parts(self, amounts: Amounts) -> dict[str, float]:
         """What so much takes, by who does it."""
         a = amounts
         return {
             "writing replies": self.step.of(a.steps, a.stepped),
-            "reading texts": self.read.of(a.reads, a.read),
+            "reading texts": self.read.of(a.reads, a.read) + self.pair * a.pairs,
             "drafting": self.fresh.of(a.passes, a.fresh) + self.link.of(a.links, a.chained),
             "keeping rows": self.rows.of(a.blocks, a.rows) + self.file * a.files,
         }
@@ -186,13 +190,15 @@ class _Counted:
             return Amounts()
         sizes = self.sizes
         tokens = self.share * sum(prompt + reply for prompt, reply in sizes)
-        read = Amounts(reads=self.share * len(sizes) * passes, read=tokens * passes, held=tokens)
+        pairs = self.share * sum(_pairs(prompt + reply) for prompt, reply in sizes)
+        read = Amounts(reads=self.share * len(sizes) * passes, read=tokens * passes, held=tokens, pairs=pairs * passes)
         return read if self.settings.replayed or self.settings.twin == "replies" else read + self._writing()
 
     def _writing(self) -> Amounts:
         asked = [pair for pair in zip(self._turns, self.sizes, strict=True) if pair[0].given is None or self.settings.length]
         found = Amounts(texts=self.share * len(asked), written=self.share * len(asked) * self.reply)
-        found += Amounts(read=self.share * sum(prompt for _, (prompt, _) in asked))
+        pairs = self.share * sum(_pairs(prompt) + self.reply * prompt for _, (prompt, _) in asked)
+        found += Amounts(read=self.share * sum(prompt for _, (prompt, _) in asked), pairs=pairs)
         for count in Counter(turn.before for turn, _ in asked).values():  # prompts are answered together, one turn after the other
             texts = self.share * count
             calls = texts if self.settings.alone else min(ceil(texts), self.batches)
@@ -229,6 +235,11 @@ class _Counted:
             cells=self.batches,
             files=self.batches * tables,
         )
+
+
+def _pairs(tokens: float) -> float:
+    """Pairs of a text, of whose chunks all tokens go through all of them."""
+    return tokens * (tokens + min(tokens, CHUNK)) / 2
 
 
 def usual_reply(target: str, most: int) -> int:

@@ -7,8 +7,9 @@ and the entropy. One pass over the fresh queries then serves the cut of every de
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,9 @@ CANDIDATES = 16  # rows 0..15 can be the sink (design rule)
 MASKED = -1e30  # a score that no real one reaches and that stays finite when the largest is subtracted
 BLOCK = 1 << 23  # attention scores computed at once, about 32 MiB in float32 (chosen by us)
 BLOCK_ON_CPU = 1 << 18  # the same on a CPU, whose cache they should not leave (measured: 1 << 16 and 1 << 20 take longer)
+FEWEST = 16  # queries of a block, since all keys are gone through for each (measured at 8k and 32k keys: 4 and 64 take longer)
+
+Seen: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +83,8 @@ class Sight:
     """Which shared rows each query sees: from `lowest` to `last`, both included, (query,) each, and what is `kept` before, (text, row).
 
     The query's own chain's rows follow `last`. row_bias (text, row) and chain_bias are added in nats to the scores of shared and of chain
-    keys. reach: by text, how many of its rows are seen by any of its queries. seen: which row sees which (row, row), where a model says so
-    in place of `lowest`; a query's own row is then `own` behind its last.
+    keys. reach: by text, how many of its rows are seen by any of its queries. seen: whether rows see others, by their numbers, which are
+    broadcast, where a model says so in place of `lowest`; a query's own row is then `own` behind its last.
     """
 
     lowest: Tensor
@@ -89,7 +93,7 @@ class Sight:
     kept: Tensor | None = None
     row_bias: Tensor | None = None
     chain_bias: float = 0.0
-    seen: Tensor | None = None
+    seen: Seen | None = None
     own: int = 0
 
     @classmethod
@@ -109,14 +113,14 @@ class Sight:
         index = torch.arange(rows, device=self.last.device)
         later = index > self.last[..., None]
         if self.seen is not None:
-            return later | ~self.seen[self.last + self.own, :rows]
+            return later | ~self.seen((self.last + self.own)[..., None], index)
         early = index < self.lowest[..., None]
         return later | (early if self.kept is None else early & ~self.kept[:, None, :rows])
 
     def hidden_chain(self, steps: int) -> Tensor:
         """Which rows of its own chain each query of a block does not see; (text, query, step)."""
         rows = self.last[..., None] + 1 + torch.arange(steps, device=self.last.device)
-        return rows < self.lowest[..., None] if self.seen is None else ~self.seen[(self.last + self.own)[..., None], rows]
+        return rows < self.lowest[..., None] if self.seen is None else ~self.seen((self.last + self.own)[..., None], rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +279,7 @@ def sdpa(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, scale: 
 def attention_blocks(queries: Packing, heads: int, keys: int) -> Iterator[Block]:
     """The queries in blocks of which as many scores are computed at once as should be, each query having so many keys."""
     scores = BLOCK if queries.device.type != "cpu" else BLOCK_ON_CPU
-    return queries.blocks(scores // (heads * keys))
+    return queries.blocks(max(FEWEST, scores // (heads * keys)))
 
 
 def _scores(scaled: Tensor, shared: Shared, chain: Keys | None, sight: Sight, softcap: float | None) -> Tensor:

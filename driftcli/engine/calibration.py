@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from driftcli.engine.amounts import FORCED_IS_FRESH, Line, Speed
 from driftcli.engine.load import own_seconds
 from driftcli.loading.outline import Network, Outline, Shape
+from driftcli.target.in_process import CHUNK
 from driftcli.traces.schema import COLUMNS
 from driftcli.traces.writer import Columns, write_parquet
 
@@ -32,6 +33,7 @@ SMALL, NUMBERS = 200, 1 << 19  # small operations, and numbers of one pass, that
 LAYER, LINK, BLOCK, STEP = 380, 900, 430, 150  # small operations of a target's layer, a drafter's, a block's columns, and around a step
 PASSES = 9  # over the scores of a vocabulary, and over those of attention
 KEYS = 128  # that a query attends to, in a usual text
+BEHIND = 4 * CHUNK  # tokens of a long one that a chunk of it attends to (chosen by us)
 CPU = torch.device("cpu")
 ROWS = (500, 3000)  # of files that are timed
 
@@ -103,6 +105,19 @@ def checking(weights: int) -> float:
 
 
 @torch.inference_mode()
+def attended_pair(heads: int, keys: int, size: int, device: torch.device, dtype: torch.dtype) -> float:
+    """Seconds in which a layer attends from a token of a long text to one before it, by a chunk of it that follows some others."""
+    query, key = (torch.rand(1, count, rows, size, device=device).to(dtype) for count, rows in ((heads, CHUNK), (keys, BEHIND)))
+    seen = torch.ones(CHUNK, BEHIND, dtype=torch.bool, device=device)
+
+    def attend() -> None:
+        every = key.repeat_interleave(heads // keys, dim=1)
+        F.scaled_dot_product_attention(query, every, every, attn_mask=seen)
+
+    return own_seconds(attend, device) / (CHUNK * BEHIND)
+
+
+@torch.inference_mode()
 def calibrated(outline: Outline, device: torch.device, dtype: torch.dtype, batch: int) -> Speed:
     """The speed of a pair by its sizes, on a device in a dtype; batch: sequences that the target answers together."""
     machine, target, drafter = _Machine.timed(device, dtype), outline.target, outline.drafter
@@ -117,6 +132,7 @@ def calibrated(outline: Outline, device: torch.device, dtype: torch.dtype, batch
         link=_decoding(machine, drafter, batch) if lm else link,
         rows=rows,
         file=file,
+        pair=target.layers * attended_pair(target.heads, target.keys, target.size, device, dtype),
     )
 
 

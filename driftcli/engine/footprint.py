@@ -15,7 +15,9 @@ import torch
 from driftcli.conditions import Condition
 from driftcli.engine.agenda import Agenda, sharing_texts
 from driftcli.engine.amounts import Amounts, Texts, amounts
+from driftcli.engine.attention import BLOCK, BLOCK_ON_CPU, FEWEST
 from driftcli.loading.outline import Network, Outline
+from driftcli.target.decoding import AT_ONCE, ELSEWHERE
 from driftcli.target.in_process import CHUNK
 from driftcli.target.together import at_once, room
 
@@ -24,9 +26,8 @@ HEAD_ROW, HEAD_FILE = 35.6, 1_000  # the same of `heads`
 TOKEN, OTHER_FILE = 3.5, 12_000  # of a token of `trajectories`, and of its files and those of `streams`
 PIECE = 10  # of a token of the vocabulary, in `pieces`
 HELD_ROW = 260  # bytes of a row of `steps` before it is written, its part of `heads` included
-COPIES = 3  # of the scores of a vocabulary that are there at once
+COPIES = 3  # of scores, of a vocabulary or of keys, that are there at once
 PASSING = 3  # numbers of a token that are there at once while a prompt is read, in widths of a layer's input and of its widest step
-HOLES = 1.5  # times what the heap takes for them, of blocks of many sizes (glibc, on SmolLM2 and the bundled pair: within 10% of both)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Memory:
         `steps` that wait to be written.
         """
         waiting = round(rows * HELD_ROW) if program else 0
-        writing = self.cache + round(self.passing * (HOLES if program else 1))
+        writing = self.cache + self.passing
         parts = {"program": program, "target": self.target, "drafter": self.drafter, "writing": writing, "texts": self.text}
         peak = program + self.target + self.drafter + max(writing, self.text) + waiting
         return {**parts, "rows": waiting, "peak": peak}
@@ -59,18 +60,38 @@ def memory(outline: Outline, texts: Texts, conditions: Sequence[Condition], item
     prompts = [(batch, max(turn.prompt + turn.before * texts.most for turn in texts.turns))]
     prompts += [(min(one.prompts or batch, batch), one.text.length) for one in conditions if one.text.length]
     longest = max(texts.longest, *(length + texts.most for _, length in prompts))
-    written = max(count * (length + texts.most) for count, length in prompts)
     beside = max(1, min(batch, room(device, target.head[0]) // longest))  # texts that are computed side by side
-    scores = COPIES * 4 * min(at_once(device), beside * texts.most * drafter.head[0])
-    scores += beside * target.head[0] * min(texts.most + 1, CHUNK) * itemsize
-    streams = outline.streams * beside * longest * target.head[1] * itemsize
     return Memory(
         target=target.parameters * itemsize,
         drafter=drafter.parameters * itemsize,
-        cache=written * _of_a_token(target) * itemsize + COPIES * target.head[0] * batch * 4,
-        passing=max(count * min(length, CHUNK) for count, length in prompts) * _passing(target) * itemsize,
-        text=streams + scores + beside * longest * _of_a_token(drafter) * itemsize,
+        cache=max(count * (length + texts.most) for count, length in prompts) * _of_a_token(target) * itemsize,
+        passing=max(_written(target, count, length, texts.most, itemsize, device) for count, length in prompts),
+        text=_on_texts(outline, beside, longest, texts.most, itemsize, device),
     )
+
+
+def _written(target: Network, count: int, length: int, most: int, itemsize: int, device: torch.device) -> int:
+    """What passes through a layer while prompts of a length are read, so many tokens at once, or while all replies take a step."""
+    together = max(1, min(count, AT_ONCE.get(device.type, ELSEWHERE) // length))
+    scores = COPIES * 4 * count * target.head[0]
+    reading = _passing(target, together, min(length, CHUNK), length, itemsize)
+    return max(reading, _passing(target, count, 1, length + most, itemsize)) + scores
+
+
+def _on_texts(outline: Outline, beside: int, longest: int, most: int, itemsize: int, device: torch.device) -> int:
+    """Streams of texts that are computed side by side, and besides what reading them takes or drafting on them, whichever is more."""
+    target, drafter = outline.target, outline.drafter
+    streams = outline.streams * target.head[1]
+    reading = _passing(target, beside, min(longest, CHUNK), longest, itemsize) + beside * target.head[0] * min(most + 1, CHUNK) * itemsize
+    if longest > CHUNK:
+        reading += beside * longest * _of_a_token(target) * itemsize
+    scores = COPIES * 4 * min(at_once(device), beside * most * drafter.head[0])
+    block = max(BLOCK_ON_CPU if device.type == "cpu" else BLOCK, FEWEST * drafter.heads * longest)
+    if outline.card.family == "causal-lm":  # which reads a text as the target does
+        drafting = _passing(drafter, 1, min(longest, CHUNK), longest, itemsize) + longest * _of_a_token(drafter) * itemsize
+    else:
+        drafting = beside * longest * max(2 * streams + drafter.head[1], _through(drafter)) * itemsize
+    return beside * longest * streams * itemsize + max(reading, drafting + scores + COPIES * 4 * block)
 
 
 def held_rows(agenda: Agenda, conditions: Sequence[Condition], texts: Texts) -> float:
@@ -93,9 +114,22 @@ def _of_a_token(network: Network) -> int:
     return 2 * network.layers * network.keys * network.size
 
 
-def _passing(network: Network) -> int:
-    """Numbers that a token has in a layer while it is read."""
-    return PASSING * (network.head[1] + max(outputs for outputs, _ in network.products))
+def _passing(network: Network, texts: int, tokens: int, columns: int, itemsize: int) -> int:
+    """Bytes that pass through a layer while it reads so many tokens of each text: their numbers, keys and values of all columns once more
+    for every query head that shares them, and a mask, of bits in bytes and as it is added to scores.
+    """
+    numbers = PASSING * (network.head[1] + max(outputs for outputs, _ in network.products))
+    spread = 2 * network.heads * network.size * columns if network.heads != network.keys else 0
+    return texts * ((tokens * numbers + spread) * itemsize + tokens * columns * (1 + itemsize))
+
+
+def _through(network: Network) -> int:
+    """Numbers of a row in a self-feeding drafter's pass over all rows: its state and embedding, what its first layer is given, normed and
+    joined, its query while it is turned, and its key and value as they are made and as they are laid out.
+    """
+    widest = max(outputs for outputs, _ in network.products)
+    given = max((inputs for _, inputs in network.products if inputs != widest), default=network.head[1])
+    return 2 * network.head[1] + 2 * given + 3 * network.heads * network.size + 4 * network.keys * network.size
 
 
 def disk(outline: Outline, found: Amounts) -> int:

@@ -16,6 +16,7 @@ from driftcli.domain import Prompt, RunSpec
 from driftcli.engine.agenda import Agenda
 from driftcli.engine.amounts import Line, Speed, Texts, Turn, amounts, usual_reply
 from driftcli.engine.budget import Budgeted, fit
+from driftcli.engine.calibration import attended_pair
 from driftcli.engine.cells import draft
 from driftcli.engine.drafted import Drafted
 from driftcli.engine.load import core_share, own_seconds
@@ -115,8 +116,18 @@ def timed_speed(pair: LoadedPair, prompts: Sequence[Prompt], batch_size: int) ->
         link=Line.through((1, short.anchors, short.second), (1, long.anchors, long.second)),
         rows=Line(made.call, made.each + long.kept),
         file=long.file,
+        pair=_pair(target),
     )
     return speed.slowed(core_share()) if target.device.type == "cpu" else speed
+
+
+def _pair(target: Target) -> float:
+    """Seconds in which a target attends from one token to one before it, by its config."""
+    config = target.config
+    heads = int(getattr(config, "num_attention_heads", None) or 1)
+    keys = int(getattr(config, "num_key_value_heads", None) or heads)
+    size = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
+    return int(config.num_hidden_layers) * attended_pair(heads, keys, size, target.device, target.head.dtype)
 
 
 class _Timed:

@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-from driftcli.engine.attention import Keys, Masses, Shared, Sight, attend, attend_unmeasured, tail_length
+from driftcli.engine.attention import Keys, Masses, Seen, Shared, Sight, attend, attend_unmeasured, tail_length
 from driftcli.engine.drafted import row_labels
 from driftcli.engine.packing import Packing, Whole
 from driftcli.engine.trajectories import Trajectory
@@ -40,6 +39,27 @@ class Handed:
     scale: float
     softcap: float | None
     sinks: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """What transformers makes a mask of: whether a row sees another, by numbers of text, head and both rows. one_by_one: it takes single
+    numbers only, so that what it says is laid out for all rows.
+    """
+
+    function: Callable[..., Tensor]
+    device: torch.device | None
+    one_by_one: bool
+
+    def seen(self, rows: int) -> Seen:
+        """Whether rows of a text see others."""
+        if not self.one_by_one:
+            first = torch.zeros((), dtype=torch.long, device=self.device)
+            return lambda row, other: self.function(first, first, row, other)
+        told = sdpa_mask(1, rows, rows, mask_function=self.function, allow_is_causal_skip=False, use_vmap=True, device=self.device or "cpu")
+        assert told is not None, "nothing is skipped"
+        whole = told[0, 0]
+        return lambda row, other: whole[row, other]
 
 
 @dataclass(frozen=True)
@@ -73,14 +93,15 @@ class _Laid:
 class Reading:
     """The forward over whole texts, side by side and filled up behind their ends.
 
-    depth: of the chains that will stand behind its rows. What the layers leave fills up: shared keys, which row sees which (row, row), and
-    the attention of the rows that guess at the replies.
+    depth: of the chains that will stand behind its rows. What the layers leave fills up: shared keys, which row sees which, and the
+    attention of the rows that guess at the replies. masks: what they are asked for which row sees which, by kind of layer.
     """
 
     texts: Sequence[Trajectory]
     depth: int
     shared: list[Shared] = field(default_factory=list)
-    seen: list[Tensor] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
+    masks: list[Seen] = field(default_factory=list)
     masses: list[Masses] = field(default_factory=list)
     _laid: dict[torch.device, _Laid] = field(default_factory=dict)
 
@@ -90,16 +111,18 @@ class Reading:
             self._laid[device] = _Laid.of(self.texts, device)
         return self._laid[device]
 
-    def mask(self, make: Callable[..., Tensor], rows: int) -> Tensor | None:
-        """Which row sees which, of a text and of the chains behind it: the same in every text, since none is filled up in front."""
-        size = rows + self.depth
-        return make(batch_size=1, q_length=size, kv_length=size, q_offset=0, kv_offset=0, attention_mask=None, allow_is_causal_skip=False)
+    def mask(self, made: Mask, rows: int) -> Tensor:
+        """The number of a mask among `masks`, in place of one as long as the text both ways: which row sees which, of a text and of the
+        chains behind it, the same in every text, since none is filled up in front.
+        """
+        self.masks.append(made.seen(rows + self.depth))
+        return torch.full((1, 1, 1, 1), len(self.masks) - 1, device=made.device)
 
     def attend(self, handed: Handed) -> Tensor:
         """A layer's output, (text, row, head, size)."""
         here, query = self.on(handed.query.device), handed.query.transpose(0, 1).flatten(1, 2)
         self.shared.append(Shared.beside(here.rows, handed.key, handed.value, here.columns))
-        self.seen.append(_known(handed.mask, here.rows.longest + self.depth))
+        self.seen.append(self._known(handed.mask))
         shared, seen = self.shared[-1], self.seen[-1]
         bounds = handed.scale, handed.sinks
         late, early = (
@@ -117,6 +140,12 @@ class Reading:
         else:
             whole[here.others], _ = attend(query[:, here.others], here.before, shared, None, early, 1, *bounds, softcap=handed.softcap)
         return whole.view(*handed.query.shape[::2], handed.query.shape[1], -1)
+
+    def _known(self, mask: Tensor | None) -> Seen:
+        """The mask of such a number."""
+        if mask is None or mask.dtype != torch.long or mask.shape != (1, 1, 1, 1):
+            raise RunError("the drafter builds attention masks of its own, expected those of transformers; use another drafter")
+        return self.masks[int(mask)]
 
 
 @dataclass
@@ -146,7 +175,7 @@ class Chaining:
         ends = [self.anchors[start:end] for start, end in zip(self.queries.offsets, self.queries.offsets[1:], strict=False)]
         return tuple(int(some.max()) + 1 if len(some) else 1 for some in ends)
 
-    def mask(self, _make: Callable[..., Tensor], _rows: int) -> None:
+    def mask(self, _made: Mask, _rows: int) -> None:
         """None: what chains see follows from what rows see."""
 
     def attend(self, handed: Handed) -> Tensor:
@@ -169,13 +198,6 @@ class Chaining:
 _ACTIVE: ContextVar[Reading | Chaining] = ContextVar("forward")
 
 
-def _known(mask: Tensor | None, size: int) -> Tensor:
-    """Which row sees which, (row, row)."""
-    if mask is None or mask.dtype != torch.bool or mask.shape != (1, 1, size, size):
-        raise RunError("the drafter builds attention masks of its own, expected those of transformers; use another drafter")
-    return mask[0, 0]
-
-
 def measured_attention(
     _: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float, **options: object
 ) -> tuple[Tensor, None]:
@@ -186,10 +208,11 @@ def measured_attention(
     return _ACTIVE.get().attend(handed), None
 
 
-def measured_mask(q_length: int, mask_function: Callable[..., Tensor], **options: object) -> Tensor | None:
-    """The mask that the forward under way wants, made as transformers makes it."""
-    made = {name: options[name] for name in ("device", "use_vmap") if name in options}
-    return _ACTIVE.get().mask(partial(sdpa_mask, mask_function=mask_function, **made), q_length)  # type: ignore[arg-type]
+def measured_mask(
+    q_length: int, mask_function: Callable[..., Tensor], device: torch.device | None = None, use_vmap: bool = False, **_: object
+) -> Tensor | None:
+    """What the forward under way wants of a mask that transformers would make."""
+    return _ACTIVE.get().mask(Mask(mask_function, device, use_vmap), q_length)
 
 
 AttentionInterface.register(MEASURED, measured_attention)

@@ -101,21 +101,48 @@ def lengthened(target: Target, prompts: Sequence[Prompt], said: Sequence[Text], 
 
     said: texts of which those of first turns are used, in an order that begins elsewhere for every prompt.
     """
-    firsts = [text for text in said if text.turn == 0 and text.prompt.messages]
+    firsts = [(text.prompt.id, _exchange(target, text)) for text in said if text.turn == 0 and text.prompt.messages]
     found = []
     for prompt in prompts:
-        own = next((place for place, text in enumerate(firsts) if text.prompt.id == prompt.id), 0)
-        last = prompt.turns[0] if prompt.messages else (Message("user", prompt.text or ""),)
-        rules, asked = [one for one in last if one.role == "system"], [one for one in last if one.role != "system"]
-        before: list[Message] = []
-        for text in itertools.cycle([*firsts[own + 1 :], *firsts[:own]] or firsts):
-            reply = Message("assistant", _said(target, text.ids[text.prompt_length :]))
-            more = [*before, *(message for message in text.prompt.turns[0] if message.role != "system"), reply]
-            if len(render(target.tokenizer, prompt.id, [*rules, *more, *asked], None).ids) > length:
-                break
-            before = more
-        found.append(replace(prompt, messages=(*rules, *before, *asked), text=None, response=None))
+        own = next((place for place, (name, _) in enumerate(firsts) if name == prompt.id), 0)
+        others = [*firsts[own + 1 :], *firsts[:own]] or firsts
+        found.append(_behind(target.tokenizer, prompt, [exchange for _, exchange in others], length))
     return found
+
+
+def _exchange(target: Target, text: Text) -> list[Message]:
+    """A user's words and the reply to them."""
+    reply = Message("assistant", _said(target, text.ids[text.prompt_length :]))
+    return [*(message for message in text.prompt.turns[text.turn] if message.role != "system"), reply]
+
+
+def _behind(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, exchanges: Sequence[Sequence[Message]], length: int) -> Prompt:
+    """A prompt behind as many of these, over and over, as `length` tokens admit. How many is halved out, not counted out: a conversation is
+    rendered whole, so that to add one exchange after the other would take time by the square of its length.
+    """
+    last = prompt.turns[0] if prompt.messages else (Message("user", prompt.text or ""),)
+    rules, asked = [one for one in last if one.role == "system"], [one for one in last if one.role != "system"]
+
+    def conversation(count: int) -> list[Message]:
+        before = itertools.islice(itertools.cycle(exchanges), count)
+        return [*rules, *itertools.chain.from_iterable(before), *asked]
+
+    def fits(count: int) -> bool:
+        return len(render(tokenizer, prompt.id, conversation(count), None).ids) <= length
+
+    count = _most(fits) if exchanges else 0
+    return replace(prompt, messages=tuple(conversation(count)), text=None, response=None)
+
+
+def _most(fits: Callable[[int], bool]) -> int:
+    """The largest number that fits, where all below it do, and 0 does anyway."""
+    least, beyond = 0, 1
+    while fits(beyond):
+        least, beyond = beyond, 2 * beyond
+    while beyond - least > 1:
+        middle = (least + beyond) // 2
+        least, beyond = (middle, beyond) if fits(middle) else (least, middle)
+    return least
 
 
 def replay_texts(target: Target, texts: Sequence[Text], settings: TextSettings) -> list[Text]:

@@ -23,6 +23,8 @@ LEGEND = "{+accepted draft tokens+}  [-the first draft token that missed-]  plai
 BEFORE = 80  # characters of the text before an anchor that are shown (chosen by us)
 LABEL_OF_TEMPLATE = 0
 NOTHING = "(no proposal)"
+ON_STATES = "chain: on its own state; control: on the target's, same tokens"
+FRESH = "chain: from this anchor; control: from the anchor right before the token"  # of drafters without a state
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class ShownChain:
         own, width = self.chain, options.max_width
         yield Text(f"{head_line(self.reply.head)}; chain from anchor {own.anchor}", style="bold", overflow="fold")
         yield Text.assemble(("before it: ", "dim"), _before(self.reply, own.anchor), overflow="fold")
-        yield from (Text(), Text("GUESSES  chain: on its own state; control: on the target's, same tokens", style="bold"))
+        own_state = any(step.chain.rms is not None for step in own.steps)
+        yield from (Text(), Text(f"GUESSES  {ON_STATES if own_state else FRESH}", style="bold"))
         heads = ("depth", "wanted", "chain", "control", "prob", "prob control", "target prob", "RMS", "RMS control", "cosine")
         yield from Grid(heads, [_guess(step) for step in own.steps], [_styles(step, len(heads)) for step in own.steps]).lines(width)
         if all(step.chain.entropy is None for step in own.steps):

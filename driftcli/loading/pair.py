@@ -310,7 +310,7 @@ def _with_block(d: BlockDeclaration, source: Source, loading: Loading, reading: 
         no_recursion=ONE_PASS,
         readings=d.differences(reading),
         notes=(*block_pitfalls(d), *multiplied_out(d.checkpoint), *_unread(target), *_dated(target)),
-        alternatives=block_wirings(d, reading, special_ids(target.tokenizer)),
+        alternatives=block_wirings(d, reading, special_ids(target.tokenizer), record),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
     )

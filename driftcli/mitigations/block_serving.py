@@ -42,7 +42,8 @@ LINES = {
     "seen": "dflash_config.causal, or is_causal, for {} attention in the drafter's config.json",
     "window": "layer_types, sliding_window and use_sliding_window for a window that is {}, in the drafter's config.json",
     "slots": "sample_from_anchor for rows that guess {}, in the drafter's config.json",
-    "rope": "rope_theta and rope_parameters in the drafter's config.json: {}",
+    "embedding": "embed_tokens left out of the drafter's weights: vLLM then shares {}",
+    "head": "lm_head left out of the drafter's weights: vLLM then shares {}",
 }
 
 
@@ -56,12 +57,19 @@ def _layer_ids(value: object) -> str:
     return f"{ids} in dflash_config, or {json.dumps({'aux_hidden_state_layer_ids': list(value)})[1:-1]} in speculators' layout, {IN_CONFIG}"
 
 
+ROPES = {"default": "rope_theta 10000", "Qwen3": "rope_theta 1000000", "target's": "the rope_parameters of the target's"}
+
+
+def _rope(value: object) -> str:
+    return f"{ROPES[str(value)]} {IN_CONFIG}"
+
+
 def _rotation(value: object) -> str:
     return f"{json.dumps({'is_neox_style': value == 'halves'})[1:-1]} {IN_CONFIG}"
 
 
 def block_wiring(changes: Mapping[str, object]) -> dict[Engine, str]:
     """What to write into a block drafter's config, given `Wiring.changes`."""
-    made = {"capture": _layer_ids, "rotation": _rotation, **{name: _of(line) for name, line in LINES.items()}}
+    made = {"capture": _layer_ids, "rotation": _rotation, "rope": _rope, **{name: _of(line) for name, line in LINES.items()}}
     text = "; ".join(made[name](value) for name, value in changes.items())
     return {"vllm": text, "sglang": text, "tensorrt-llm": NOT_SERVED, "transformers": NOT_SERVED}

@@ -177,7 +177,14 @@ def main_curves(run: Run) -> list[Curve]:
         found = Curve("proposed", curves.proposed, "percent", "of the anchors, where a lookup finds so many tokens")
         return [found, Curve("accuracy", curves.forced_accuracy, "percent", "of the anchors, one without a token wrong"), kept]
     if run.pair.no_recursion is not None:
-        return [*(_of_blocks() if run.pair.guesses_side_by_side else [Curve("accuracy", curves.forced_accuracy, "percent", OF_ALL)]), kept]
+        return [
+            *(
+                _of_blocks(corrected=run.pair.corrects_blocks)
+                if run.pair.guesses_side_by_side
+                else [Curve("accuracy", curves.forced_accuracy, "percent", OF_ALL)]
+            ),
+            kept,
+        ]
     handed = run.estimate(curves.handoff)
     cost = "" if handed.value is None else f"the hand-off costs {handed.value:z.0%}"
     ends = [
@@ -195,8 +202,9 @@ def main_curves(run: Run) -> list[Curve]:
     ]
 
 
-def _of_blocks() -> list[Curve]:
+def _of_blocks(*, corrected: bool) -> list[Curve]:
     """What a block guesses right, beside what it does once the tokens before are known."""
+    known = "of the right guesses: each knows only the one before" if corrected else "of the right guesses: none knows the others"
     ends = [
         Curve("  95% low", curves.block_independence, "low", detail=True),
         Curve("  95% high", curves.block_independence, "high", detail=True),
@@ -204,7 +212,7 @@ def _of_blocks() -> list[Curve]:
     return [
         Curve("accuracy, first of a block", curves.fresh_accuracy, "percent", "the same token, those before it verified"),
         Curve("accuracy in its block", curves.forced_accuracy, "percent", OF_ALL),
-        Curve("lost side by side", curves.block_independence, "percent", "of the right guesses: none knows the others"),
+        Curve("lost side by side", curves.block_independence, "percent", known),
         *ends,
     ]
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
-from driftcli.comparison.answers import answer, facts, remarks, rows
+from driftcli.comparison.answers import along, answer, depths, facts, remarks, rows
+from driftcli.comparison.losses import Losses
 from driftcli.comparison.ranking import Place, Ranking
 from driftcli.report.choices import CompareFormat
 from driftcli.report.comparison import differences_json, pairing_json
@@ -37,13 +38,21 @@ class Shown:
 
 
 def tables(ranking: Ranking) -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
-    """Heads and rows: by speed where that is known, and by accepted draft tokens at the same draft length."""
+    """Heads and rows: by speed where that is known, by accepted draft tokens at the same draft length, and what is lost along a chain."""
     by_speed = [(("PLACE", "BY SPEED", "times plain decoding", "draft length", "family"), list(rows(ranking.by_speed, timed=True)))]
     by_length = (
         ("PLACE", "BY ACCEPTED DRAFT TOKENS", "acceptance length", "drafts accepted", "family"),
         list(rows(ranking.by_length, timed=False)),
     )
-    return [*(by_speed if ranking.by_speed else []), by_length]  # type: ignore[list-item]
+    return [*(by_speed if ranking.by_speed else []), by_length, *_along(ranking)]  # type: ignore[list-item]
+
+
+def _along(ranking: Ranking) -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
+    """Heads and rows of what is lost along a chain or block; none where there is one draft token."""
+    if (last := ranking.pairing.depth) == 1:
+        return []
+    heads = "BY DEPTH", f"right at {', '.join(map(str, depths(ranking)))}", f"lost at {last}", "lost of accepted", "lost to"
+    return [(heads, list(along(ranking)))]
 
 
 def terminal(ranking: Ranking) -> RenderableType:
@@ -77,6 +86,7 @@ def as_json(ranking: Ranking) -> str:
             {"name": name, "word": one.word, "difference": estimate_json(one.difference), "more_prompts": one.more_prompts}
             for name, one in zip(ranking.names[1:], ranking.against_first, strict=True)
         ],
+        "losses": [_losses(one) for one in ranking.losses],
         "band": ranking.band,
         "differences": differences_json(ranking.differences),
         "forced": bool(ranking.forced),
@@ -94,6 +104,15 @@ def _place(one: Place) -> Mapping[str, Plain]:
         "not_told_from": list(one.like),
         "more_prompts": one.more_prompts,
     }
+
+
+def _losses(one: Losses) -> Mapping[str, Plain]:
+    rows = zip(one.right, one.first, one.lost, strict=True)
+    by_depth: list[Plain] = [
+        {"depth": depth, "right": estimate_json(right), "right_as_first": estimate_json(first), "lost": estimate_json(lost)}
+        for depth, (right, first, lost) in enumerate(rows, 1)
+    ]
+    return {"name": one.name, "to": one.to, "by_depth": by_depth, "accepted_lost_at_most": estimate_json(one.accepted)}
 
 
 RENDERERS: Mapping[CompareFormat, Callable[[Ranking], str | RenderableType]] = {

@@ -49,7 +49,7 @@ def _rows(told: Told, chains: Chains) -> list[Row]:
         if not chains.unfitted:
             rows.append(Row(SCALED, written(chains.by_depth(statistic, scaled=True), form)))
     if not chains.unfitted:
-        rows.append(Row("temperature", written(chains.temperatures(), "number"), "above 1: too sure of itself"))
+        rows.append(Row("temperature", written(chains.temperatures(), "number"), "above 1: too far from 50%"))
     return rows
 
 
@@ -129,7 +129,9 @@ def _plain(chains: Chains | Absent, number: Callable[[Estimate | Absent], Plain]
 
 
 def _export(run: Run, found: Sequence[Outcome]) -> dict[str, Plain]:
-    """For what says something: the temperatures that fit all prompts, the thresholds that were chosen, and what engines call them."""
+    """For what says something: the temperatures that fit all prompts, the thresholds that were chosen on half of them, with the
+    temperatures that fit that half, and what engines call them.
+    """
     chosen = {
         one.trial.removeprefix(f"{EarlyStop().name}-"): one.option.plan.stop for one in found if one.trial in _trials() and one.option
     }
@@ -137,10 +139,12 @@ def _export(run: Run, found: Sequence[Outcome]) -> dict[str, Plain]:
     for told, chains in known(run).items():
         measure, temperatures = OF_CHAIN[told], [] if chains.unfitted else list(chains.whole.temperatures)
         rules = {name: chosen.get(key) for name, key in (("product", measure), ("product_calibrated", f"{measure}{CALIBRATED}"))}
+        calibrated = rules["product_calibrated"]
         token = chosen.get("confidence") if told == "draft_prob" else None
         thresholds = {name: stop.low for name, stop in (*rules.items(), ("token", token)) if stop is not None}
         kept[told] = {
             "temperatures": list(temperatures),
+            "threshold_temperatures": list(calibrated.temperatures) if calibrated else [],
             "thresholds": dict(thresholds),
             "settings": dict(confidence_settings(told, thresholds.get("token"), run.pair)),
         }

@@ -50,6 +50,11 @@ def _steady(config: PretrainedConfig) -> bool:
     return {one.get("rope_type", "default") for one in each} <= STEADY_ROPE
 
 
+def roomy_cache(model: PreTrainedModel, rows: int, columns: int) -> RoomyCache | None:
+    """Room for all keys and values of so many texts, so that none is ever copied; None for a model that does not take it."""
+    return RoomyCache(model.config, rows, columns) if decodable(model) and _sees_all(model.config) else None
+
+
 def _sees_all(config: PretrainedConfig) -> bool:
     """Whether every layer sees every token before it."""
     return all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import Cache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
 from driftcli.target.capture import StreamCapture
-from driftcli.target.decoding import decodable, decoded
+from driftcli.target.decoding import decodable, decoded, roomy_cache
 from driftcli.target.target import Reading, Unread, Writing
 from driftcli.target.together import at_once, room, together
 
@@ -146,7 +146,8 @@ def read(target: Weights, texts: Sequence[Unread], boundaries: Sequence[int], te
     """
     longest = max(len(text.ids) for text in texts)
     whole = torch.tensor([[*text.ids, *[0] * (longest - len(text.ids))] for text in texts])
-    asked, found, cache = list[Tensor](), list[Tensor](), None
+    chunked = longest - 1 > CHUNK
+    asked, found, cache = list[Tensor](), list[Tensor](), roomy_cache(target.model, len(texts), longest - 1) if chunked else None
     with StreamCapture(target.decoder, target.layers, boundaries, longest - 1) as capture, Asked(target.model) as head:
         for at in range(0, longest - 1, CHUNK):
             end = min(at + CHUNK, longest - 1)
@@ -155,7 +156,7 @@ def read(target: Weights, texts: Sequence[Unread], boundaries: Sequence[int], te
             head.rows = places[0] * (end - lowest) + places[1] - lowest if places.numel() else torch.zeros(1, dtype=torch.long)
             out = target.model(
                 whole[:, at:end].to(target.device),
-                use_cache=longest - 1 > CHUNK,
+                use_cache=chunked,
                 logits_to_keep=_last(target, end - at, end - lowest),
                 **target.continuing(cache),
             )

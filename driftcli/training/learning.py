@@ -42,7 +42,7 @@ class Plan:
     the steps were made to fill, 0 where they were given. rows: counted of each batch, 0 for all.
     """
 
-    head: Literal["pre", "post", "mtp", "dflash", "healed"]
+    head: Literal["pre", "post", "mtp", "dflash", "dspark", "healed"]
     unroll: int
     plain: int
     steps: int
@@ -148,7 +148,7 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
-        torch.stack([loss.nats * STEP_WEIGHT**step for step, loss in enumerate(losses)]).sum().backward()  # type: ignore[no-untyped-call]
+        torch.stack([loss.learned * STEP_WEIGHT**step for step, loss in enumerate(losses)]).sum().backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.head.parameters(), 1.0)
         self.optimiser.step()
         self.step += 1

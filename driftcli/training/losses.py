@@ -21,11 +21,19 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Loss:
-    """Of one unrolled step: cross-entropy in nats, top-1 agreement with the target within the draft vocabulary in [0, 1], rows counted."""
+    """Of one unrolled step: cross-entropy in nats, top-1 agreement with the target within the draft vocabulary in [0, 1], rows counted; and
+    in nats that of a head that says how sure the guess is, where there is one.
+    """
 
     nats: Tensor
     agreement: Tensor
     rows: int
+    doubt: Tensor | None = None
+
+    @property
+    def learned(self) -> Tensor:
+        """What a head is to lower, in nats."""
+        return self.nats if self.doubt is None else self.nats + self.doubt
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from driftcli.training.learning import Plan, split
 from driftcli.training.sampling import TAIL
@@ -32,19 +34,30 @@ behind the final norm, feeds back its own behind `shared_head.norm`, and shares 
 - **Held-out loss** at unrolled steps 1 to {unroll}: {nats} nats; agreement with the target's choice:
   {agreement} (`loss.csv` has the curve).
 """
-DFLASH = """# DFlash drafter for {target}
+BLOCK = """# {kind} drafter for {target}
 
-{start}, in z-lab's layout, bfloat16. A block is the anchor's token and {unroll} mask tokens, which it guesses in one pass, each row reading
-the target's streams of all before the anchor and the whole block. Embedding and output head are the target's.
+{shape}.
+In {layout} layout, bfloat16. {what}
+Each row reads the target's streams of all before the anchor and the whole block. Embedding and output head are the target's.
 
 {data}
-- **Training**: `examples/train_dflash.py --block-size {block} --steps {steps} --tokens {batch} --rows {rows} --rate {rate:g}
-  --seed {seed}`, about {passes:.1f} passes; cross-entropy against the target's distribution over its whole
-  vocabulary, weighted by 0.8 a guess, on blocks behind {rows} reply tokens drawn from each batch, held-out ones too. The layers began from
-  nothing.
+- **Training**: `examples/train_dflash.py --guesses {unroll} --steps {steps} --tokens {batch} --rows {rows} --rate {rate:g}
+  --seed {seed}{copying} {options}`, about {passes:.1f} passes; cross-entropy against the
+  target's distribution over its whole vocabulary, weighted by 0.8 a guess, on blocks behind {rows} reply tokens drawn from each
+  batch, held-out ones too. {first}
 - **Held-out loss** of guesses 1 to {unroll}: {nats} nats; agreement with the target's choice:
   {agreement} (`loss.csv` has the curve).
 """
+LAYOUTS = {"dflash": "z-lab's", "dspark": "speculators'"}
+WHAT = {
+    "dflash": "A block is the anchor's token and mask tokens, {unroll} of them, which it guesses in one pass.",
+    "dspark": "A block is the anchor's token and mask tokens; its {unroll} rows guess the next token each in one\n"
+    "pass, and a bias by the token before corrects them one by one. A confidence head says how sure each is.",
+}
+FIRST = {
+    "random": "The layers began from nothing.",
+    "copying": "It began with a circuit that looks up what stood behind a token before (`training/copying.py`).",
+}
 DATA = """- **Target**: {target}.
 - **Data**: {count:,} conversations: {tokens:,} tokens, {said:,} of them replies. Half have more than {median}
   tokens, the longest has {longest:,}; {held_out} conversations are held out."""
@@ -59,8 +72,11 @@ FEEDBACK = {
 }
 
 
-def write_card(out: Path, target: str, data: Streams, plan: Plan) -> None:
-    """Write `README.md` beside a head, unless it has one: what was measured on it is for whoever measures it to add."""
+def write_card(out: Path, target: str, data: Streams, plan: Plan, shape: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Write `README.md` beside a head, unless it has one: what was measured on it is for whoever measures it to add.
+
+    shape: of a block drafter, in words (`shape`) and as options (`options`).
+    """
     if (out / "README.md").exists():
         return
     with (out / "loss.csv").open(encoding="utf-8") as lines:
@@ -82,13 +98,18 @@ def write_card(out: Path, target: str, data: Streams, plan: Plan) -> None:
         "median": lengths[len(lengths) // 2],
         "longest": lengths[-1],
         "held_out": len(kept),
-        "block": plan.unroll + 1,
+        "kind": {"dflash": "DFlash", "dspark": "DSpark"}.get(plan.head),
+        "layout": LAYOUTS.get(plan.head),
+        "what": WHAT.get(plan.head, "").format(unroll=plan.unroll),
+        "first": FIRST.get(plan.start),
+        "copying": " --copying" if plan.start == "copying" else "",
+        **shape,
         "batch": plan.tokens,
         "passes": plan.steps * plan.tokens / (sum(lengths) * len(trained) / len(lengths)),
         "nats": _shown(last, "held_out_loss"),
         "agreement": _shown(last, "held_out_agreement"),
     }
-    card = {"mtp": MTP, "dflash": DFLASH}.get(plan.head, EAGLE3)
+    card = {"mtp": MTP, "dflash": BLOCK, "dspark": BLOCK}.get(plan.head, EAGLE3)
     (out / "README.md").write_text(card.format(**said, data=DATA.format(**said)), encoding="utf-8")
 
 

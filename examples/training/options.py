@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -35,6 +36,7 @@ Rate = Annotated[float, typer.Option(help="Peak learning rate.")]
 Seed = Annotated[int, typer.Option()]
 Device = Annotated[str, typer.Option()]
 TargetDtype = Annotated[Dtype, typer.Option(help="Precision of the target; auto: float32 on a CPU, the config's on a GPU.")]
+BlockKind = Literal["dflash", "dspark"]
 HeadPrecision = Annotated[
     Precision | None,
     typer.Option(help="Of the head's products; default: float32 on a CPU, since many have no bfloat16 units, else bfloat16."),
@@ -47,8 +49,13 @@ def require_one_length(plain_steps: int, minutes: float) -> None:
         raise UsageError("--plain-steps and --minutes: the first steps are to tell how long all take; leave one out")
 
 
-def streams_of(target: LanguageModel, cache: Path, replies: Path, asked: Request, prompts: Path | None) -> Streams:
-    """The target's streams on its replies, which it writes first where they are not there; UsageError where two ways to write are named."""
+def streams_of(
+    target: LanguageModel, cache: Path, replies: Path, asked: Request, prompts: Path | None, boundaries: Sequence[int] = ()
+) -> Streams:
+    """The target's streams on its replies, which it writes first where they are not there; UsageError where two ways to write are named.
+
+    boundaries: of the streams, ascending; EAGLE-3's usual ones by default.
+    """
     if asked.replies and prompts:
         raise UsageError("--write-replies and --prompts: the target either asks itself or answers what is given; leave one out")
     if replies.exists():
@@ -57,4 +64,4 @@ def streams_of(target: LanguageModel, cache: Path, replies: Path, asked: Request
         write_replies(target, asked, replies, user_turns(prompts) if prompts else ())
     conversations = read_conversations(replies, target.config.vocab_size)
     require_known_head(target, conversations[0].ids)
-    return capture(target, conversations, cache, usual_boundaries(target))
+    return capture(target, conversations, cache, boundaries or usual_boundaries(target))

@@ -2,7 +2,8 @@
 
 Each case is planned and then run at once, in processes of its own with one thread. Besides the clock, which on a machine that others use
 says as much about them, the computing time is told: what was foreseen of it is the seconds times the share of a core that the plan saw.
-DRIFTCLI_SMOLLM2 names the folder of the real target, without which its case is left out.
+Memory is told by what the plan takes it for, and its peak beside the most that was resident. DRIFTCLI_SMOLLM2 names the folder of the real
+target, without which its cases are left out; the target of the long case is the bundled one with its positions extended.
 """
 
 from __future__ import annotations
@@ -16,23 +17,20 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from tests.benchmarks.long_contexts import extended
+
 ROOT = Path(__file__).parents[2]
+HEADS = ROOT / "examples/smollm2"
 LINE = "from driftcli.cli.main import main; main()"
 CASES = {
     "bundled-8": ["--quick", "--limit", "8"],
     "bundled-24": ["--quick"],
     "bundled-whole-24": ["--no-quick", "--limit", "24"],
-    "smollm2-8": [
-        "--drafter",
-        str(ROOT / "examples/smollm2/post-norm"),
-        "--probe",
-        "chain-length",
-        "--limit",
-        "8",
-        "--max-new-tokens",
-        "32",
-    ],
+    "bundled-long-4": ["--probe", "context-length", "--lengths", "4096,8064", "--limit", "4", "--max-new-tokens", "64"],
+    "smollm2-8": ["--drafter", f"{HEADS}/post-norm", "--probe", "chain-length", "--limit", "8", "--max-new-tokens", "32"],
+    "smollm2-quick-4": ["--drafter", f"{HEADS}/pre-norm", "--quick", "--limit", "4", "--max-new-tokens", "32"],
 }
+LONGEST = 8192  # positions of the target of the long case
 
 
 def taken_by(arguments: list[str], out: Path) -> tuple[float, float, int]:
@@ -53,7 +51,8 @@ def taken_by(arguments: list[str], out: Path) -> tuple[float, float, int]:
 
 def counted(run: Path) -> dict[str, float]:
     """Replies that were written in a run, their tokens, and bytes on disk."""
-    texts = [row for file in (run / "trajectories").glob("*.parquet") for row in pq.read_table(file).to_pylist() if row["generated"]]
+    rows = [row for file in (run / "trajectories").glob("*.parquet") for row in pq.read_table(file).to_pylist() if row["generated"]]
+    texts = {(row["prompt"], row["turn"], tuple(row["ids"])): row for row in rows}.values()  # some conditions have the same
     files = list(run.rglob("*.parquet"))
     tokens = sum(row["length"] - row["prompt_length"] for row in texts)
     return {"replies": len(texts), "written": tokens, "disk": sum(file.stat().st_size for file in files)}
@@ -77,18 +76,24 @@ def compare(case: str, options: list[str]) -> None:
         ("seconds of computing", expected * share, most * share, computing),
         *((name, plan[name]["expected"], plan[name]["most"], found[name]) for name in ("replies", "written")),
         ("disk, MB", plan["disk"]["expected"] / 1e6, plan["disk"]["most"] / 1e6, found["disk"] / 1e6),
-        ("peak memory, MB", plan["memory"]["peak"] / 1e6, plan["memory"]["peak"] / 1e6, peak / 1e6),
     ]
     for name, planned, most_of_it, taken in rows:
-        print(f"{name:24}{planned:12,.1f}{most_of_it:12,.1f}{taken:12,.1f}", flush=True)
+        print(f"{name:24}{planned:12,.1f}{most_of_it:12,.1f}{taken:12,.1f}")
+    memory = {part: size / 1e6 for part, size in plan["memory"].items()}
+    print(f"{'peak memory, MB':24}{memory['peak']:24,.1f}{peak / 1e6:12,.1f}  planned over taken {memory['peak'] * 1e6 / peak:.2f}")
+    print("".join(f"  {part} {size:,.1f}" for part, size in memory.items() if part != "peak"), flush=True)
 
 
 def main() -> None:
     """All cases, or those that are named."""
-    target = os.environ.get("DRIFTCLI_SMOLLM2")
-    for case in sys.argv[1:] or CASES:
-        if not case.startswith("smollm2") or target:
-            compare(case, [*CASES[case], *(["--target", str(target)] if case.startswith("smollm2") else [])])
+    real = os.environ.get("DRIFTCLI_SMOLLM2")
+    with tempfile.TemporaryDirectory() as folder:
+        target, drafter = extended(Path(folder), LONGEST)
+        for case in sys.argv[1:] or CASES:
+            more = ["--target", target, "--drafter", drafter] if "long" in case else []
+            more = ["--target", str(real)] if case.startswith("smollm2") else more
+            if real or not case.startswith("smollm2"):
+                compare(case, [*CASES[case], *more])
 
 
 if __name__ == "__main__":

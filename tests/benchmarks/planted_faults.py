@@ -42,11 +42,12 @@ Config = dict[str, object]
 
 @dataclass(frozen=True)
 class Files:
-    """A checkpoint's files, to be changed, and its target's config."""
+    """A checkpoint's files, to be changed, and its target's config and folder."""
 
     config: Config
     tensors: Tensors
     target: Config
+    of: Path
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,8 @@ def planted(fault: Fault, drafter: str, target: str, folder: Path) -> Path:
     shutil.copytree(resolve(target if fault.of_target else drafter).folder, folder)
     config = json.loads((folder / "config.json").read_text())
     tensors = load_file(folder / "model.safetensors")
-    fault.plant(Files(config, tensors, json.loads((resolve(target).folder / "config.json").read_text())))
+    of = resolve(target).folder
+    fault.plant(Files(config, tensors, json.loads((of / "config.json").read_text()), of))
     (folder / "config.json").write_text(json.dumps(config))
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors")
     return folder

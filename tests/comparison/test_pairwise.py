@@ -177,3 +177,15 @@ def test_speeds_are_compared_where_both_have_times_of_one_machine(tmp_path: Path
     without = held(before, written(tmp_path, Recipe(WORSE), "c"))
     assert "expected speed" in {one.words for one in without.missing}
     assert any(one.effect == "withholds speeds" and one.what == "step times" for one in without.differences)
+
+
+def test_a_block_and_a_head_that_feeds_on_its_own_state_are_held_against_one_another_by_what_either_loses(tmp_path: Path) -> None:
+    fed, block = written(tmp_path, BASE, "a"), written(tmp_path, Recipe(DRIFTING), "b")
+    one_pass = linked(block.path, tmp_path / "c", lambda run: run["pair"].update(family="block", no_recursion="it guesses in one pass"))
+    found = {one.number.name: one for one in held(fed, one_pass).changes}
+    assert found["lost_8"].word == "regressed"
+    assert found["lost_8"].after.value == pytest.approx(0.6, abs=0.07)  # what the recipe loses
+    assert "lost_8" not in by_name(held(fed, block)), "two of one kind are compared by what that kind loses"
+    alone = held(written(tmp_path, Recipe(WITHOUT_STATE), "d"), one_pass)
+    assert "lost_8" not in by_name(alone)
+    assert "right guesses lost at depth 8, of first ones" in {one.words for one in alone.missing}

@@ -80,12 +80,22 @@ def test_a_causal_language_model_drafts_its_free_chain_alone() -> None:
 
 def test_seconds_are_the_sum_of_what_is_done_and_grow_where_others_take_the_core() -> None:
     one = Line(1.0, 0.1)
-    speed = Speed(one, one, one, one, one, 2.0)
+    speed = Speed(one, one, one, one, one, 2.0, 0.5)
     found = amounts(agenda(), [FULL], TEXTS, 16)
     calls = found.reads + found.steps + found.passes + found.links + found.blocks
     things = found.read + found.stepped + found.fresh + found.chained + found.rows
-    assert speed.seconds(found) == pytest.approx(calls + 0.1 * things + 2 * found.files)
+    assert speed.seconds(found) == pytest.approx(calls + 0.1 * things + 2 * found.files + 0.5 * found.pairs)
     assert speed.slowed(0.25).seconds(found) == pytest.approx(4 * speed.seconds(found))
+
+
+def test_attention_over_a_long_text_takes_by_the_square_of_its_length() -> None:
+    long = Condition("long", DraftSettings(4), text=TextSettings(length=8192))
+    texts = replace(TEXTS, turns=[Turn(10)], prompts=1)
+    read, reply = 8192 + 16, 8192 * 16
+    prompt, whole = 8192 * (8192 + 512) / 2, read * (read + 512) / 2  # chunks of 512 go through all of themselves
+    assert amounts(agenda(), [long], texts, 16).pairs == prompt + reply + whole
+    short = amounts(agenda(), [FULL], texts, 16).pairs
+    assert short == 10 * 10 + 16 * 10 + 26 * 26
 
 
 def test_a_line_goes_through_two_timings_and_never_below_nothing() -> None:

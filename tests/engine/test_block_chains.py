@@ -178,7 +178,7 @@ def test_a_free_block_is_corrected_along_its_own_guesses(name: str, target: Lang
     [
         ("zlab", lambda block: replace(block, layers=tuple(replace(one, causal=True) for one in block.layers))),
         ("zlab", lambda block: replace(block, block_size=4)),
-        ("zlab", lambda block: replace(block, mask=block.embedding[3])),
+        ("zlab", lambda block: replace(block, mask=3)),
         ("zlab", lambda block: replace(block, fusion=block.fusion.roll(WIDTH, dims=1))),
         ("zlab", lambda block: block.wired(Wiring(rotation="pairs"))),
         ("zlab-causal", lambda block: replace(block, layers=tuple(replace(one, causal=False) for one in block.layers))),

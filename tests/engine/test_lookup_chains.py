@@ -20,7 +20,11 @@ from driftcli.engine.run import measure
 from driftcli.engine.serving import serve
 from driftcli.families.lookup.lookup import Lookup
 from driftcli.loading.pair import LoadedPair, load_pair
+from driftcli.report import markdown
+from driftcli.report.console import plain
+from driftcli.report.html import page
 from driftcli.report.json import report
+from driftcli.report.terminal import whole
 from driftcli.report.verdict import judge
 from driftcli.statistics.curves import calibration_error, log_likelihood, lookup_drafts, overconfidence, walk_acceptance_length
 from driftcli.traces.reader import Run, read_run
@@ -179,3 +183,18 @@ def test_a_reading_of_a_lookup_and_wrong_sizes_are_refused_in_a_sentence(models:
     )
     for name in ("lookup:3,1", "lookup:0,3", "lookup:3", "lookup:", "lookup:1,65", "lookup:a,b"):
         assert f"--drafter {name}: expected the fewest and the most tokens that are looked up" in usage(str(models / "target"), name)
+
+
+def test_every_report_says_what_was_proposed_and_nothing_of_attention_or_state(run: Run) -> None:
+    verdict = judge(run, BATTERY)
+    told = report(run, verdict)["baseline"]["by_depth"][0]
+    steps = table(run.path, "steps").query("condition == 'baseline' and feed == 'forced' and depth == 1")
+    assert told["proposed"] == pytest.approx(steps.drafted.notna().mean())
+    assert told["absent"]["verified"] == told["absent"]["entropy"] == "it has no attention"
+    for text in (plain(whole(run, verdict)), markdown.render(run, verdict)):
+        assert "proposed" in text
+        assert "own draft tokens" not in text and "RMS" not in text
+    shown = page.render(run, verdict)
+    assert "Not applicable: it has no attention" in shown
+    assert '"copies":true' in shown
+    assert "the last tokens of the text are looked up" in shown

@@ -87,3 +87,14 @@ def test_a_run_of_a_drafter_without_a_state_and_a_reply_without_a_chain_are_show
     run = read_run(write_run(tmp_path / "r", Recipe(WITHOUT_STATE, prompts=("a",), short=("tiny",), anchors=4)))
     assert "too short for a chain" in plain(ShownReply(reply(run, "tiny")))
     assert '" right"' in plain(ShownChain(reply(run, "a"), chain(run, "a", 0, 10)))
+
+
+def test_a_chain_without_a_state_attention_or_proposal_says_so_and_shows_no_empty_block() -> None:
+    shares = dict.fromkeys(QUERY.shares, None)
+    nothing = Query(None, False, 0.9, None, None, None, shares, None)
+    found = Query(Piece(4, " far"), True, 0.9, None, None, None, shares, None)
+    text = plain(ShownChain(REPLY, Chain(5, (ChainStep(1, Piece(4, " far"), nothing, found),))))
+    assert "GUESSES  chain: from this anchor; control: from the anchor right before the token" in text
+    assert '"(no proposal)"' not in text and "(no proposal)" in text
+    assert "ATTENTION" not in text and "missed" not in text
+    assert "own state" in plain(ShownChain(REPLY, CHAIN)) and "ATTENTION" in plain(ShownChain(REPLY, CHAIN))

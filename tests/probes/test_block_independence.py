@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from driftcli.domain import Sourced
 from driftcli.testing import Head, compute_probe, pair_card
 from probes.block_independence import BlockIndependence
 
@@ -20,6 +21,14 @@ def test_what_guessing_side_by_side_costs_is_graded_at_the_deepest_guess(forced:
     for finding in found:
         assert finding.code == "BLOCK-GAP"
         assert f"{forced[-1]}% in the block, 80% as the first of one" in finding.claim
+
+
+def test_a_drafter_that_corrects_its_block_already_is_not_told_to_become_one() -> None:
+    for correction, advised in (("none", "DSpark, DFlash2"), ("vanilla", "wins back too little")):
+        pair = replace(BLOCKS, record={**BLOCKS.record, "correction": Sourced(correction, "tensor")})
+        (found,) = compute_probe(BlockIndependence(), head=Head(forced=(80, 70, 60, 40)), pair=pair).findings.values()
+        assert found.fix is not None and advised in found.fix
+        assert pair.corrects_blocks == (correction != "none")
 
 
 def test_nothing_is_said_of_chains_or_of_a_drafter_that_knows_too_little() -> None:

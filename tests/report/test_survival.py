@@ -45,6 +45,8 @@ def test_json_has_every_score_before_and_after_and_what_to_export(judged: Judged
         assert {f"{name}", f"{name}_scaled"} <= rows[0].keys()
     export = found["export"]["draft_prob"]  # type: ignore[index]
     assert export["temperatures"] == pytest.approx([row["temperature"]["value"] or 1.0 for row in rows])
+    half = run.survival["draft_prob"].fit("selecting")  # type: ignore[union-attr]
+    assert export["threshold_temperatures"] == list(half.temperatures)
     assert export["thresholds"].keys() == {"product", "product_calibrated", "token"}
     stopping = found["stopping"]
     assert isinstance(stopping, list)

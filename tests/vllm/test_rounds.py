@@ -16,9 +16,16 @@ from typing import Any
 
 import pyarrow.dataset as ds
 import pytest
+import torch
 
 from driftcli.cli.main import main
 from driftcli.domain import Estimate
+from driftcli.families.eagle.eagle3 import Eagle3
+from driftcli.healing.places import head_files
+from driftcli.healing.retrofit import normed_feedback
+from driftcli.healing.stored import with_weights_of, write_files
+from driftcli.healing.training import SETTINGS
+from driftcli.loading.pair import load_pair
 from driftcli.traces.reader import Run, read_run
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
@@ -67,13 +74,33 @@ def decoded(run: Run, target: Path, drafter: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(scope="module", params=["bundled pre-norm", "bundled post-norm", "ids that V1 alone reads", "SmolLM2 post-norm"])
+def fitted(folder: Path) -> Path:
+    """The bundled pre-norm head fitted with normed feedback, as `driftcli heal` writes it."""
+    pair = load_pair("bundled:target", "bundled:pre-norm", torch.device("cpu"), "float32")
+    assert isinstance(pair.drafter, Eagle3)
+    files = head_files("bundled:pre-norm", pair.target, pair.drafter)
+    write_files(with_weights_of(files, normed_feedback(pair.drafter, 0.95), SETTINGS["norm-output"]), folder)
+    return folder
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        "bundled pre-norm",
+        "bundled post-norm",
+        "pre-norm fitted with normed feedback",
+        "ids that V1 alone reads",
+        "SmolLM2 post-norm",
+    ],
+)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """A run and what vLLM did on its prompts."""
     folder, kind = tmp_path_factory.mktemp("case"), request.param
     target, drafter, prompts, options = BUNDLED / "target", BUNDLED / "post-norm", 24, ("--reading", "declared")
     if kind == "bundled pre-norm":
         drafter = BUNDLED / "pre-norm"
+    elif kind == "pre-norm fitted with normed feedback":
+        drafter = fitted(folder / "fitted")
     elif kind == "SmolLM2 post-norm":
         target, drafter, prompts = Path(named("DRIFTCLI_SMOLLM2")), ROOT / "examples" / "smollm2" / "post-norm", 12
     elif kind == "ids that V1 alone reads":

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 from transformers import LlamaConfig
 
 from driftcli.conditions import Wiring
-from driftcli.domain import System
+from driftcli.domain import Sourced, System
 from driftcli.errors import FormatError
 from driftcli.families.block.declaration import BlockDeclaration
-from driftcli.families.block.readings import FILL_IN
+from driftcli.families.block.readings import FILL_IN, OWN
 from driftcli.families.rope import DEFAULT_THETA, Rope, rope_settings
 from driftcli.families.rope_config import rope_config
 
+RopeName = Literal["target's", "default", "Qwen3"]
+BASES: Mapping[RopeName, float] = {"default": DEFAULT_THETA, "Qwen3": 1e6}
+ROPES: tuple[RopeName, ...] = ("target's", "default", "Qwen3")
 
-def alternatives(d: BlockDeclaration, system: System | None = None, masks: Sequence[int] = ()) -> tuple[Wiring, ...]:
-    """Every one-change wiring of a drafter as a system runs it. masks: the target's tokens that its mask may have been instead."""
-    return (*_around(d, system, masks), *_inside(d, system))
+
+def alternatives(
+    d: BlockDeclaration, system: System | None = None, masks: Sequence[int] = (), record: Mapping[str, Sourced] | None = None
+) -> tuple[Wiring, ...]:
+    """Every one-change wiring of a drafter as a system runs it. masks: the target's tokens that its mask may have been instead. record: of
+    the weights, once they are read; rows of its own may be the target's until then.
+    """
+    return (*_around(d, system, masks), *_rows(d, system, record), *_inside(d, system))
+
+
+def _rows(d: BlockDeclaration, system: System | None, record: Mapping[str, Sourced] | None) -> Iterator[Wiring]:
+    """The target's embeddings, or its output rows, in the place of a drafter's own that differ from them."""
+    a = d.anatomy
+    if d.reading(system).rows_of.value != OWN or d.head.target.width != a.width:
+        return
+    own = {name for name, stored in (("embedding", "embed_tokens"), ("head", "lm_head")) if f"{stored}.weight" in a.names}
+    if record is not None:
+        own = {name for name in own if record[name].value == "own"}
+    if "embedding" in own:
+        yield Wiring(embedding="target's")
+    if "head" in own:
+        yield Wiring(head="target's")
 
 
 def _around(d: BlockDeclaration, system: System | None, masks: Sequence[int]) -> Iterator[Wiring]:
@@ -43,10 +66,8 @@ def _inside(d: BlockDeclaration, system: System | None) -> Iterator[Wiring]:
     elif configured_window(d) is not None:
         yield Wiring(window="configured")
     yield Wiring(rotation="halves" if reading.rotation.value == "pairs" else "pairs")
-    if "target's" in (ropes := other_ropes(d, system)):
-        yield Wiring(rope="target's")
-    if "default" in ropes:
-        yield Wiring(rope="default")
+    ropes = other_ropes(d, system)
+    yield from (Wiring(rope=name) for name in ROPES if name in ropes)
 
 
 def configured_window(d: BlockDeclaration) -> int | None:
@@ -58,14 +79,16 @@ def configured_window(d: BlockDeclaration) -> int | None:
 
 
 def other_ropes(d: BlockDeclaration, system: System | None) -> dict[str, LlamaConfig]:
-    """The target's rotation and the plain one with base 10000, where they are others than the drafter's and fit its heads."""
+    """The target's rotation and the plain ones with the bases that classes take where a config has none, 10000 in transformers and 1000000
+    in vLLM, where they are others than the drafter's and fit its heads.
+    """
     own, target = d.reading(system).rope.value, d.head.target
-    asked: dict[str, Rope] = {"default": {"rope_type": "default", "rope_theta": DEFAULT_THETA}}
+    asked: dict[RopeName, Rope] = {name: {"rope_type": "default", "rope_theta": base} for name, base in BASES.items()}
     if target.config:
         asked["target's"] = rope_settings(target.config, target.name)
-    found = {}
+    found: dict[str, LlamaConfig] = {}
     for name, settings in asked.items():
-        if settings == own or (name == "default" and settings == asked.get("target's")):
+        if settings == own or (name in BASES and settings == asked.get("target's")):
             continue
         try:
             found[name] = rope_config(settings, d.anatomy.size, d.positions, None, d.head.record.where)

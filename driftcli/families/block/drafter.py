@@ -48,7 +48,7 @@ class BlockLayer:
 class Block:
     """A loaded drafter; `boundaries` are the target's streams that it reads, in the order of the columns of `fusion`.
 
-    mask: (width,), the embedding of the rows that guess. block_size: rows of a block in training; as_trained: it is run with as many
+    mask: the token of the rows that guess. block_size: rows of a block in training; as_trained: it is run with as many
     whatever is drafted. scales: of embeddings, of scores, and the bound on scores, 0 for none. anchor_first: a row guesses the place behind
     it, the anchor's row too. correction: what biases scores by the token before. confidence: what says how likely a guess is accepted.
     window: that the config has, whether or not a layer keeps it.
@@ -60,7 +60,7 @@ class Block:
     layers: tuple[BlockLayer, ...]
     final_gain: Tensor
     embedding: Tensor
-    mask: Tensor
+    mask: int
     head: Tensor
     vocabulary: DraftVocabulary
     eps: float
@@ -88,13 +88,16 @@ class Block:
         return depth - self.anchor_first
 
     def wired(self, wiring: Wiring) -> Block:
-        """The same weights, put together otherwise; KeyError for a rotation that is not among its `others`."""
+        """The same weights, put together otherwise; KeyError for a rotation or embedding that is not among its `others`."""
+        picked = self.others.target_head if wiring.head == "target's" else None
         return replace(
             self,
             boundaries=wiring.capture or self.boundaries,
             rope_config=self.others.ropes[wiring.rope] if wiring.rope else self.rope_config,
             layers=tuple(one.wired(wiring, self.window) for one in self.layers),
-            mask=self.mask if wiring.mask is None else self.embedding[wiring.mask],
+            mask=self.mask if wiring.mask is None else wiring.mask,
+            embedding=self.others.embeddings[wiring.embedding] if wiring.embedding else self.embedding,
+            head=self.head if picked is None else picked[self.vocabulary.to_target],
             anchor_first=self.anchor_first if wiring.slots is None else wiring.slots == "the place behind them",
         )
 
@@ -122,7 +125,7 @@ class Block:
     def embed(self, anchors: Tensor, rows: int) -> Tensor:
         """Blocks of so many rows behind the tokens of anchors, (anchor,) -> (anchor, row, width)."""
         first = F.embedding(anchors, self.embedding)[:, None]
-        return torch.cat([first, self.mask.expand(len(anchors), rows - 1, -1)], dim=1) * self.scales[0]
+        return torch.cat([first, self.embedding[self.mask].expand(len(anchors), rows - 1, -1)], dim=1) * self.scales[0]
 
     def finish(self, stream: Tensor) -> Tensor:
         """What the output head reads."""

@@ -63,7 +63,7 @@ def read_block(d: BlockDeclaration, target: Target, system: System | None = None
         layers=tuple(_layer(parts, number) for number in range(a.layers)),
         final_gain=held["norm.weight"],
         embedding=embedding,
-        mask=embedding[d.mask],
+        mask=d.mask,
         head=like[to_target] if head is None else head,
         vocabulary=DraftVocabulary.of(to_target, len(like)),
         eps=d.eps,
@@ -75,9 +75,24 @@ def read_block(d: BlockDeclaration, target: Target, system: System | None = None
         correction=_correction(parts) if a.rank else None,
         confidence=_confidence(parts) if d.has_confidence else None,
         window=configured_window(d),
-        others=Others(ropes=other_ropes(d, system)),
+        others=Others(
+            ropes=other_ropes(d, system), embeddings=_embeddings(own, target), target_head=like if like.shape[1] == a.width else None
+        ),
     )
-    return drafter, {**d.record(system), "embedding": _owner(own, target.embedding), "head": _owner(head, like[to_target])}
+    gains = [tensor for name, tensor in held.items() if "norm" in name]
+    lost = Sourced("all exactly 1" if all(bool((gain == 1).all()) for gain in gains) else "as written", "tensor")
+    rows = {"embedding": _owner(own, target.embedding), "head": _owner(head, like[to_target])}
+    return drafter, {**d.record(system), **rows, "norm_gains": lost}
+
+
+def _embeddings(own: Tensor | None, target: Target) -> dict[str, Tensor]:
+    """The target's rows, where a drafter reads by others of the same shape."""
+    shared = target.embedding.to(target.head)
+    return {"target's": shared} if own is not None and own.shape == shared.shape and not torch.equal(own, shared) else {}
+
+
+def _fitting(rows: Tensor, width: int) -> Tensor | None:
+    return rows if rows.shape[1] == width else None
 
 
 def _correction(parts: _Parts) -> Markov:

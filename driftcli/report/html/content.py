@@ -104,6 +104,7 @@ class Parts:
     conditions: Forest | None
     against: Sequence[str]
     side_by_side: bool
+    copies: bool
     mitigations: Forest | None
     trials: str
     further: Sequence[tuple[str, Sequence[str]]]
@@ -157,6 +158,7 @@ def content(run: Run, verdict: Verdict) -> Parts:
         conditions=forests.conditions(report),
         against=shift.shift_lines(run),
         side_by_side=run.pair.guesses_side_by_side,
+        copies=run.pair.copies,
         mitigations=forests.mitigations(run, report),
         trials=remedies.heading(run, found) if found else "",
         further=remedies.further_parts(run, verdict, found),

@@ -114,7 +114,7 @@ def attention(run: Run, baseline: Node) -> list[Lines]:
     for name in SHARES:
         if name == "ahead" and run.pair.no_attention:
             continue
-        series = [_series(rows, Named(name, "chain", 1))]
+        series = [_series(rows, Named(name, "block" if run.pair.guesses_side_by_side else "chain", 1))]
         if controlled:
             series.append(_series(rows, Named(f"control_{name}", "control", 0)))
         title = f"{name}: {meaning[name]}"

@@ -47,7 +47,7 @@ def sampled(run: Run, *, all_prompts: bool) -> Texts:
     places = {key: place for place, key in enumerate(replies)}
     by_depth = [[[places[key], _short(loss)] for head, loss in ranked if (key := (head.prompt, head.turn)) in places] for ranked in lost]
     return Texts(
-        {"shares": list(SHARES), "lost": by_depth if any(lost) else [], "replies": list(replies.values())},
+        {"shares": list(SHARES), "copies": run.pair.copies, "lost": by_depth if any(lost) else [], "replies": list(replies.values())},
         _note(len(replies), len(everything)),
     )
 

@@ -15,6 +15,7 @@ from driftcli.statistics.costs import Costs, StepCosts
 from driftcli.statistics.intervals import Bootstrap
 from driftcli.statistics.pooled import Pooled
 from driftcli.statistics.positions import Replies
+from driftcli.statistics.survival import Chains, Told
 from driftcli.statistics.walks import Floats, Sums
 from tests.benchmarks.calibration.effects import ALTERNATIVES
 from tests.benchmarks.calibration.population import Population
@@ -89,6 +90,10 @@ class SimulatedRun(Pooled):
     def replies(self) -> Replies:
         sums = {name: values[self.rows] for name, values in self.population.by_position.items()}
         return Replies(sums, np.arange(len(self.rows)), np.zeros(len(self.rows), dtype=bool), DEPTH, self.spec.seed)
+
+    @property
+    def survival(self) -> Mapping[Told, Chains | Absent]:
+        return {}  # simulated chains have no probabilities
 
     def sums(self, condition: str) -> Sums:
         if condition not in self._taken:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from driftcli.conditions import Wiring
@@ -14,6 +15,7 @@ from driftcli.domain import APART, System
 from driftcli.errors import FormatError, PairError
 from driftcli.families.block.alternatives import alternatives
 from driftcli.families.block.declaration import BlockDeclaration, declare_block
+from driftcli.families.block.drafter import Block
 from driftcli.families.formats import detect
 from driftcli.loading.pair import load_pair
 from driftcli.loading.scan import scan_checkpoint
@@ -168,12 +170,31 @@ def test_what_the_files_leave_open_is_one_change_each(facts: TargetFacts, tmp_pa
     plain = alternatives(declared(write(CASES["zlab"], tmp_path / "z"), facts), None, (1, MASK))
     assert set(plain) == {
         *(Wiring(capture=moved) for moved in ((3, 6, 8), (1, 4, 6))),
-        *(Wiring(mask=1), Wiring(seen="causal"), Wiring(slots="the place behind them"), Wiring(rotation="pairs"), Wiring(rope="default")),
+        *(Wiring(mask=1), Wiring(seen="causal"), Wiring(slots="the place behind them"), Wiring(rotation="pairs")),
+        *(Wiring(rope="default"), Wiring(rope="Qwen3")),
     }
     sliding = alternatives(declared(write(CASES["zlab-sliding"], tmp_path / "s"), facts))
     assert {Wiring(window="dropped"), Wiring(seen="causal"), Wiring(seen="both ways")} <= set(sliding)
     lost = alternatives(declared(edit_config(write(CASES["zlab"], tmp_path / "l"), sliding_window=4), facts))
     assert Wiring(window="configured") in lost
+
+
+def test_rows_of_its_own_may_be_the_targets_instead_where_they_differ(models: Path, tmp_path: Path) -> None:
+    """Read by the target's rows a drafter is the one without rows of its own; equal copies of them leave nothing open."""
+    target, own = models / "target", write(CASES["deepspec-vanilla"], tmp_path / "own")
+    held = load_file(target / "model.safetensors")
+    copies = {"embed_tokens.weight": held["model.embed_tokens.weight"], "lm_head.weight": held["lm_head.weight"]}
+    shared = edit_tensors(write(CASES["deepspec-vanilla"], tmp_path / "shared"), dict.fromkeys(copies))
+    copied = edit_tensors(write(CASES["deepspec-vanilla"], tmp_path / "copied"), copies)
+    with_own, without, equal = (load_pair(str(target), str(folder), torch.device("cpu"), "float32") for folder in (own, shared, copied))
+    asked = {Wiring(embedding="target's"), Wiring(head="target's")}
+    assert asked <= set(with_own.card.alternatives)
+    assert not asked & set(without.card.alternatives)
+    assert not asked & set(equal.card.alternatives)
+    assert isinstance(with_own.drafter, Block) and isinstance(without.drafter, Block)
+    as_target = with_own.drafter.wired(Wiring(embedding="target's", head="target's"))
+    torch.testing.assert_close(as_target.embedding, without.drafter.embedding)
+    torch.testing.assert_close(as_target.head, without.drafter.head)
 
 
 def test_a_pair_of_blocks_has_a_card_that_says_so(models: Path, tmp_path: Path) -> None:

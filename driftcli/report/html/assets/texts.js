@@ -131,7 +131,9 @@
       make("td", {}, said(own[2])), ...guess(own), ...(controlled ? guess(control) : []),
       make("td", {}, said(own[4], number)), ...(controlled ? [make("td", {}, said(control && control[4], number)), make("td", {}, said(own[5], number))] : []),
       make("td", {}, said(own[6], number))));
-    const about = make("p", { class: "small" }, `Round ${chosen.round + 1} of ${rounds.length}, from position ${counts[0] + rounds[chosen.round][0]}: the chain on the target's tokens and its own state, ${controlled ? "beside the control on the same tokens and the target's state" : "which for this drafter is all there is"}.`);
+    const copied = "what a lookup from there proposes, beside what one right before each token does";
+    const drafted = `the chain on the target's tokens and its own state, ${controlled ? "beside the control on the same tokens and the target's state" : "which for this drafter is all there is"}`;
+    const about = make("p", { class: "small" }, `Round ${chosen.round + 1} of ${rounds.length}, from position ${counts[0] + rounds[chosen.round][0]}: ${data.copies ? copied : drafted}.`);
     const table = make("table", {}, make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", { scope: "col" }, head)))), make("tbody", {}, ...body));
     const plot = make("div", { class: "plot", role: "img", "aria-label": "Attention by region of the chain and its control; the numbers stand in the table below it" });
     const shown = [about, make("div", { class: "wide", role: "region", tabindex: "0", "aria-label": "The chain by depth" }, table)];

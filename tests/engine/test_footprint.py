@@ -1,0 +1,52 @@
+"""Memory that is planned, by numbers worked by hand."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from driftcli.conditions import Condition, DraftSettings, TextSettings
+from driftcli.engine.amounts import Texts, Turn
+from driftcli.engine.attention import BLOCK_ON_CPU
+from driftcli.engine.footprint import Memory, memory
+from driftcli.loading.outline import Network
+from driftcli.target.in_process import CHUNK
+
+CPU = torch.device("cpu")
+TARGET = Network(((4, 4), (2, 4), (8, 4), (4, 8)), (), (10, 4), layers=2, heads=2, keys=1, size=2, parameters=100, stored={})
+DRAFTER = Network(((4, 8), (2, 8), (8, 4), (4, 8)), ((4, 12),), (6, 4), layers=1, heads=2, keys=1, size=2, parameters=50, stored={})
+NEW = 24
+
+
+def planned(prompt: int, count: int = 1, *, family: str = "eagle3", streams: int = 3, conditions: tuple[Condition, ...] = ()) -> Memory:
+    outline = SimpleNamespace(target=TARGET, drafter=DRAFTER, streams=streams, card=SimpleNamespace(family=family))
+    return memory(outline, Texts([Turn(prompt)] * count, count, NEW, NEW, count), conditions, 4, CPU)  # type: ignore[arg-type]
+
+
+def test_a_long_text_is_read_behind_its_own_keys() -> None:
+    found = planned(1000)
+    cache = 1024 * (2 * 2 * 1 * 2) * 4  # keys and values of two layers with one head of two numbers
+    assert found.cache == cache
+    numbers, spread, mask = CHUNK * 3 * (4 + 8), 2 * 2 * 2, CHUNK * 5
+    assert found.passing == (numbers + spread * 1000) * 4 + mask * 1000 + 3 * 4 * 10
+    reading = (numbers + spread * 1024) * 4 + mask * 1024 + 10 * 25 * 4 + cache
+    drafting = 1024 * max(2 * 12 + 4, 2 * 4 + 2 * 4 + 3 * 4 + 4 * 2) * 4 + 3 * 4 * 24 * 6 + 3 * 4 * BLOCK_ON_CPU
+    assert found.text == 1024 * 12 * 4 + max(reading, drafting)
+
+
+def test_a_short_text_is_read_without_a_cache_and_few_prompts_at_once() -> None:
+    found = planned(100, 40)
+    assert found.cache == 40 * 124 * 8 * 4
+    at_once = 5 * ((100 * 36 + 8 * 100) * 4 + 100 * 100 * 5)
+    assert found.passing == max(at_once, 40 * ((36 + 8 * 124) * 4 + 124 * 5)) + 3 * 4 * 40 * 10
+
+
+@pytest.mark.parametrize("family", ["eagle3", "causal-lm"])
+def test_what_a_text_takes_grows_as_its_length_does(family: str) -> None:
+    asked = [Condition("long", DraftSettings(4), "context-length", text=TextSettings(length=length)) for length in (8192, 16384, 32768)]
+    found = [planned(100, family=family, streams=3 if family == "eagle3" else 0, conditions=(one,)) for one in asked]
+    for field in ("cache", "passing", "text"):
+        short, middle, long = (getattr(one, field) for one in found)
+        assert long - middle == 2 * (middle - short) > 0
