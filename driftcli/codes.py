@@ -298,7 +298,7 @@ CODES: tuple[Code, ...] = (
         "attention or window: `wiring` looks for those first.",
         (
             "draft fewer tokens: the run tells each draft length of blocks apart",
-            "take a drafter that corrects its block token by token (DSpark, DFlash2)",
+            "take a drafter that corrects its block token by token (DSpark, DFlash2), or heads that read the tokens before (Hydra)",
             "train with more weight on the later tokens of a block",
         ),
     ),

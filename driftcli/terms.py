@@ -81,8 +81,22 @@ TERMS: tuple[Term, ...] = (
     Term(
         "block independence",
         "Share of the right guesses that a block drafter loses because it guesses its tokens side by side: by depth, what the block's "
-        "guess loses against the first guess of a block that begins right before the same token.",
+        "guess loses against the first guess of a block that begins right before the same token. Of Medusa heads, one a depth, it "
+        "holds what the later heads are weaker by as well.",
         ("lost side by side", "first of a block", "in its block", "block"),
+    ),
+    Term(
+        "heads without attention",
+        "Medusa, Hydra and MLPSpeculator guess by feed-forward layers from the target's last hidden state. Medusa's heads read nothing "
+        "else, so they guess side by side; Hydra's read the tokens before, too. Only an MLPSpeculator of tied weights feeds its own state "
+        "to the same weights again, so that drift is defined for it, and that state is normed at every step.",
+        ("Medusa", "Hydra", "MLPSpeculator"),
+    ),
+    Term(
+        "assistant",
+        "A Gemma 4 assistant's queries read the keys that the target keeps, all of a chain's at one position, and it feeds its own state "
+        "back. It adds no keys, so attention to its own draft tokens is not defined: drift can show in its state alone.",
+        ("Gemma 4 assistant", "no keys of its own"),
     ),
     Term(
         "walk",

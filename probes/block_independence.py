@@ -19,6 +19,9 @@ from driftcli.statistics.walks import MINIMAL_PROMPTS
 
 CORRECTED = "a drafter that corrects its block token by token (DSpark, DFlash2) could win back some"
 DEEPER = "its correction by the token before wins back too little: more layers, or more training, would have to"
+READING = "heads that read the tokens before (Hydra, MLPSpeculator) or an EAGLE head could win back some"
+IN_BLOCK = "in the block, {:.0%} as the first of one"
+BY_HEAD = "by the head of that depth, {:.0%} by the first one from right before the token"  # of heads without attention, one a depth
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class BlockIndependence:
             return
         own = trace.by_depth(forced_accuracy)[-1]
         seen = f"{lost:.0%} of the right guesses at depth {trace.spec.depth} are lost to guessing side by side"
-        claim = f"{seen}: {own.value:.0%} in the block, {control.value:.0%} as the first of one"
-        fix = f"draft fewer tokens; {DEEPER if trace.pair.corrects_blocks else CORRECTED}"
+        first, better = (IN_BLOCK, DEEPER if trace.pair.corrects_blocks else CORRECTED) if trace.pair.attends else (BY_HEAD, READING)
+        claim, fix = f"{seen}: {own.value:.0%} {first.format(control.value)}", f"draft fewer tokens; {better}"
         severity, likely = self.grades.of(lost), self.grades.likely(lost)
         yield Finding("BLOCK-GAP", severity, claim, lost, "share of right guesses", fix, likely=likely)

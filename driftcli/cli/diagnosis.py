@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -150,6 +151,7 @@ def _diagnose(request: Request, battery: Sequence[Probe], out: Path, here: Here,
     pair = _pair(request, out, here)
     with closing(pair.target):
         job = _within(_job(request, pair, battery, out, offered), request.budget, told)
+        job = replace(job, in_float32=partial(_in_float32, request, here))
         if not taken_up:
             return _measured(request, job, given, here)
         if resumes(out, job.begun(), job.hashes):
@@ -179,6 +181,12 @@ def _pair(request: Request, out: Path, here: Here) -> LoadedPair:
     return load_pair(
         request.target, request.drafter, here.device, request.dtype, remote_code=code, reading=reading, vllm=vllm, spread=spread
     )
+
+
+def _in_float32(request: Request, here: Here) -> LoadedPair:
+    """The pair once more, in float32; out of the way of an engine."""
+    here.told.now("measuring some texts again in float32")
+    return _pair(replace(request, dtype="float32"), RUNS, here)
 
 
 def _job(request: Request, pair: LoadedPair, battery: Sequence[Probe], out: Path, offered: Sequence[Prompt]) -> Job:

@@ -2,7 +2,7 @@
 
 What changes the texts or what is asked of a drafter on them refuses, and so does what computes them, the dtype and the class of device:
 then the drafters were not held to the same thing. Another machine of that class changes step times: speeds are withheld and the rest is
-compared. How a head is read is often the question itself: it is told.
+compared. How a head is read is often the question itself: it is told; so is the dtype where the runs are of one pair.
 """
 
 from __future__ import annotations
@@ -52,7 +52,15 @@ def differences(runs: Sequence[Run], *, any_depth: bool = False) -> list[Differe
     found = [Difference(fact.what, tuple(map(fact.of, runs)), fact.effect) for fact in FACTS]
     if any_depth:
         found = [Difference(one.what, one.seen, "is told") if one.what == DEPTH else one for one in found]
-    return [one for one in found if len(set(one.seen) - {""}) > 1]
+    found = [one for one in found if len(set(one.seen) - {""}) > 1]
+    if same_pair(runs):
+        return [Difference(one.what, one.seen, "is told") if one.what == DTYPE else one for one in found]
+    return found
+
+
+def same_pair(runs: Sequence[Run]) -> bool:
+    """Whether all runs are of the same files of one target and one drafter: then the dtype may be the question itself."""
+    return len({(run.pair.target.fingerprint, run.pair.drafter.fingerprint) for run in runs}) == 1
 
 
 def device_class(run: Run) -> str:

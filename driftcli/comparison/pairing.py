@@ -112,6 +112,15 @@ class Pairing:
         """
         return bool(self._drafted(first).equals(self._drafted(second)))
 
+    def other_guesses(self) -> tuple[int, int]:
+        """How many draft tokens of the first two runs differ, of how many from the same anchors of the same replies."""
+        keys = ["prompt", "turn", "anchor", "depth"]
+        one, two = (self._drafted(place).to_pydict() for place in range(2))
+        ours, theirs = (dict(zip(zip(*(table[key] for key in keys), strict=True), table["drafted"], strict=True)) for table in (one, two))
+        same = _alike(self.texts)
+        shared = [key for key in ours.keys() & theirs.keys() if key[:2] in same]
+        return sum(ours[key] != theirs[key] for key in shared), len(shared)
+
     def _drafted(self, place: int) -> pa.Table:
         run, keys = self.runs[place], ["prompt", "turn", "anchor", "depth"]
         table = of_units(read_table(run.path / "steps", [*keys, "feed", "drafted"], run.reference), self.units)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from driftcli.comparison.changes import Change
-from driftcli.comparison.comparability import Difference
+from driftcli.comparison.comparability import DTYPE, Difference, same_pair
 from driftcli.comparison.pairing import Pairing
 from driftcli.comparison.pairwise import Comparison
 from driftcli.comparison.speeds import SPEED
@@ -99,12 +99,24 @@ def remarks(comparison: Comparison) -> list[str]:
     if held_together(comparison.pairing.runs) and (shift := comparison.pairing.runs[1].shift) is not None:
         lines += [f"against the twin: {line}" for line in told(shift)]
     lines += [f"the runs also differ in {one}" for one in comparison.differences if one.effect == "is told"]
+    lines += _dtypes(comparison)
     for why in dict.fromkeys(one.reason for one in comparison.missing):
         lines.append(f"not compared: {', '.join(one.words for one in comparison.missing if one.reason == why)} ({why})")
     if any(one.number.name == SPEED for one in comparison.others):
         lines.append(f"expected speed is over plain decoding, {timed_words(comparison.pairing)}, on the half of the prompts that judges")
     lines.append(_multiplicity(comparison))
     return list(map(printable, lines))
+
+
+def _dtypes(comparison: Comparison) -> list[str]:
+    """Of one pair in two dtypes, how many draft tokens that changes."""
+    seen = next((one.seen for one in comparison.differences if one.what == DTYPE), ())
+    if not seen or not same_pair(comparison.pairing.runs):
+        return []
+    other, among = comparison.pairing.other_guesses()
+    if not among:
+        return [f"one pair in {' and in '.join(seen)}: no reply is the same text in both, so draft tokens cannot be held together"]
+    return [f"one pair in {' and in '.join(seen)}: {other / among:.1%} of the {among:,} draft tokens on the same replies differ"]
 
 
 def forced_words(done: str, forced: Sequence[Difference]) -> str:

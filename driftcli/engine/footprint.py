@@ -14,8 +14,8 @@ import torch
 
 from driftcli.conditions import Condition
 from driftcli.engine.agenda import Agenda, sharing_texts
-from driftcli.engine.amounts import Amounts, Texts, amounts
-from driftcli.engine.attention import BLOCK, BLOCK_ON_CPU, FEWEST
+from driftcli.engine.amounts import FORCED_IS_FRESH, Amounts, Texts, amounts
+from driftcli.engine.attention import BLOCK, BLOCK_ON_CPU, FEWEST, LABELS, numbers_kept
 from driftcli.loading.outline import Network, Outline
 from driftcli.target.decoding import AT_ONCE, ELSEWHERE
 from driftcli.target.in_process import CHUNK
@@ -60,13 +60,17 @@ def memory(outline: Outline, texts: Texts, conditions: Sequence[Condition], item
     prompts = [(batch, max(turn.prompt + turn.before * texts.most for turn in texts.turns))]
     prompts += [(min(one.prompts or batch, batch), one.text.length) for one in conditions if one.text.length]
     longest = max(texts.longest, *(length + texts.most for _, length in prompts))
-    beside = max(1, min(batch, room(device, target.head[0]) // longest))  # texts that are computed side by side
+    lm, depth = outline.card.family in FORCED_IS_FRESH, max(one.settings.depth for one in conditions)
+    kept = drafter.layers * drafter.heads * numbers_kept(depth) * (2 * depth + 1)  # of attention, of each token that is guessed at
+    beside = max(1, min(batch, room(device, target.head[0], kept if lm else 0) // longest))  # texts that are computed side by side
+    drafting = 4 * beside * texts.most * kept + _drafted(outline, beside, longest, texts.most, itemsize, device)
     return Memory(
         target=target.parameters * itemsize,
         drafter=drafter.parameters * itemsize,
         cache=max(count * (length + texts.most) for count, length in prompts) * _of_a_token(target) * itemsize,
         passing=max(_written(target, count, length, texts.most, itemsize, device) for count, length in prompts),
-        text=_on_texts(outline, beside, longest, texts.most, itemsize, device),
+        text=beside * longest * outline.streams * target.head[1] * itemsize
+        + max(_read(target, beside, longest, texts.most, itemsize), drafting),
     )
 
 
@@ -78,20 +82,21 @@ def _written(target: Network, count: int, length: int, most: int, itemsize: int,
     return max(reading, _passing(target, count, 1, length + most, itemsize)) + scores
 
 
-def _on_texts(outline: Outline, beside: int, longest: int, most: int, itemsize: int, device: torch.device) -> int:
-    """Streams of texts that are computed side by side, and besides what reading them takes or drafting on them, whichever is more."""
-    target, drafter = outline.target, outline.drafter
-    streams = outline.streams * target.head[1]
-    reading = _passing(target, beside, min(longest, CHUNK), longest, itemsize) + beside * target.head[0] * min(most + 1, CHUNK) * itemsize
-    if longest > CHUNK:
-        reading += beside * longest * _of_a_token(target) * itemsize
-    scores = COPIES * 4 * min(at_once(device), beside * most * drafter.head[0])
+def _read(target: Network, beside: int, longest: int, most: int, itemsize: int) -> int:
+    """What reading texts side by side takes: what passes through a layer, scores of their replies, and keys of those read in chunks."""
+    found = _passing(target, beside, min(longest, CHUNK), longest, itemsize) + beside * target.head[0] * min(most + 1, CHUNK) * itemsize
+    return found + beside * longest * _of_a_token(target) * itemsize * (longest > CHUNK)
+
+
+def _drafted(outline: Outline, beside: int, longest: int, most: int, itemsize: int, device: torch.device) -> int:
+    """What drafting on texts side by side takes: all rows in their widest step, scores of the vocabulary, and of a block of attention."""
+    drafter, streams = outline.drafter, outline.streams * outline.target.head[1]
+    rows = max(2 * streams + drafter.head[1], _through(drafter))
+    if outline.card.family in FORCED_IS_FRESH:  # which keeps keys of every layer, in float32 with their labels
+        rows = PASSING * (drafter.head[1] + _widest(drafter)) + drafter.layers * drafter.keys * (2 * drafter.size + len(LABELS))
     block = max(BLOCK_ON_CPU if device.type == "cpu" else BLOCK, FEWEST * drafter.heads * longest)
-    if outline.card.family == "causal-lm":  # which reads a text as the target does
-        drafting = _passing(drafter, 1, min(longest, CHUNK), longest, itemsize) + longest * _of_a_token(drafter) * itemsize
-    else:
-        drafting = beside * longest * max(2 * streams + drafter.head[1], _through(drafter)) * itemsize
-    return beside * longest * streams * itemsize + max(reading, drafting + scores + COPIES * 4 * block)
+    scores = min(at_once(device), beside * most * drafter.head[0])
+    return beside * longest * rows * itemsize + COPIES * 4 * (scores + block)
 
 
 def held_rows(agenda: Agenda, conditions: Sequence[Condition], texts: Texts) -> float:
@@ -118,17 +123,21 @@ def _passing(network: Network, texts: int, tokens: int, columns: int, itemsize: 
     """Bytes that pass through a layer while it reads so many tokens of each text: their numbers, keys and values of all columns once more
     for every query head that shares them, and a mask, of bits in bytes and as it is added to scores.
     """
-    numbers = PASSING * (network.head[1] + max(outputs for outputs, _ in network.products))
+    numbers = PASSING * (network.head[1] + _widest(network))
     spread = 2 * network.heads * network.size * columns if network.heads != network.keys else 0
     return texts * ((tokens * numbers + spread) * itemsize + tokens * columns * (1 + itemsize))
+
+
+def _widest(network: Network) -> int:
+    """Numbers of the widest step."""
+    return max((outputs for outputs, _ in network.products), default=0)
 
 
 def _through(network: Network) -> int:
     """Numbers of a row in a self-feeding drafter's pass over all rows: its state and embedding, what its first layer is given, normed and
     joined, its query while it is turned, and its key and value as they are made and as they are laid out.
     """
-    widest = max(outputs for outputs, _ in network.products)
-    given = max((inputs for _, inputs in network.products if inputs != widest), default=network.head[1])
+    given = max((inputs for _, inputs in network.products if inputs != _widest(network)), default=network.head[1])
     return 2 * network.head[1] + 2 * given + 3 * network.heads * network.size + 4 * network.keys * network.size
 
 

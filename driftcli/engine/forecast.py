@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from driftcli.engine.timing import SECONDS, TURNS, step_lengths
 from driftcli.engine.trajectories import Trajectory, read_text
 from driftcli.loading.pair import LoadedPair, streams_of
 from driftcli.target.decoding import a_step, decodable
+from driftcli.target.heads import heads_of
 from driftcli.target.language_model import LanguageModel
 from driftcli.target.target import Target, Writing
 from driftcli.texts.rendering import REPLY
@@ -123,11 +125,8 @@ def timed_speed(pair: LoadedPair, prompts: Sequence[Prompt], batch_size: int) ->
 
 def _pair(target: Target) -> float:
     """Seconds in which a target attends from one token to one before it, by its config."""
-    config = target.config
-    heads = int(getattr(config, "num_attention_heads", None) or 1)
-    keys = int(getattr(config, "num_key_value_heads", None) or heads)
-    size = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
-    return int(config.num_hidden_layers) * attended_pair(heads, keys, size, target.device, target.head.dtype)
+    kinds = Counter(heads_of(target.config))  # timed once each, since layers differ in nothing but these sizes, if at all
+    return sum(count * attended_pair(one.queries, one.keys, one.size, target.device, target.head.dtype) for one, count in kinds.items())
 
 
 class _Timed:

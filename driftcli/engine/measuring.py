@@ -77,10 +77,10 @@ class Measuring:
         self.progress(self.done, self.total, "looking at what was measured")
         return read_run(self.folder.path, finished=False)
 
-    def finish(self) -> None:
-        """Cells that nothing asks for any more go, and the manifest says that the run is complete."""
+    def finish(self, more: Mapping[str, Plain]) -> None:
+        """Cells that nothing asks for any more go, and the manifest says that the run is complete, with what more is known of it."""
         self._forget((self.folder.known.keys() - {condition.name for condition in self.conditions}) | self.failed.keys())
-        self._write({"finished": now(), "complete": True})
+        self._write({**more, "finished": now(), "complete": True})
 
     def _measure(self, units: Sequence[Unit], reference: str) -> bool:
         """Measure this process's part of a stage and wait for the others; whether some of it must be measured again, since a condition

@@ -7,7 +7,7 @@ them from there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from hashlib import sha256
@@ -22,6 +22,7 @@ from driftcli.durations import told
 from driftcli.engine.agenda import Agenda, on
 from driftcli.engine.budget import Budgeted, left_out
 from driftcli.engine.cells import Work
+from driftcli.engine.in_float32 import rounding
 from driftcli.engine.left_out import cramped, lacked, on_some, untold
 from driftcli.engine.measuring import Measuring, Progress, now, plain
 from driftcli.engine.processes import ALONE, Processes
@@ -56,6 +57,7 @@ class Job:
     offered: int | None = None  # prompts that there were, where not all are used
     budget: Budgeted | None = None  # what a budget left out
     twin: Run | None = None  # of the target's twin, which it is held against
+    in_float32: Callable[[], LoadedPair] | None = None  # loads the pair once more, to tell what its own dtype does
 
     @cached_property
     def agenda(self) -> Agenda:
@@ -131,7 +133,8 @@ def measure(job: Job, progress: Progress, processes: Processes = ALONE) -> Path:
     for probe in agenda.later_rounds:
         while more := processes.agreed(partial(_further, probe, running)):
             running.add([on(wiring, condition) for condition in more], REWIRED if wiring.changes else BASELINE, foreseen=False)
-    running.finish()
+    known = rounding(job.pair, job.in_float32, folder, job.prompts, job.spec) if processes.first else None
+    running.finish({} if known is None else {"rounding": asdict(known)})
     return folder.path
 
 

@@ -29,7 +29,7 @@ from driftcli.families.lookup.lookup import Lookup
 from driftcli.families.mtp.head import MtpModules
 from driftcli.families.self_feeding import DrafterLayer, Projected, SelfFeedingDrafter
 from driftcli.target.capture import StreamCapture
-from driftcli.target.in_process import CHUNK
+from driftcli.target.in_process import CHUNK, last_rows
 from driftcli.target.language_model import LanguageModel
 
 CROPPABLE = {"full_attention", "sliding_attention", "chunked_attention"}  # layers whose cache loses its last tokens by being cut
@@ -52,7 +52,8 @@ class LmCache:
         """Logits of the last `asked` tokens, (batch, asked, vocabulary); tokens: (batch, n), more than a chunk where one is asked."""
         assert asked == 1 or asked <= tokens.shape[1] <= CHUNK
         for chunk in torch.split(tokens, CHUNK, dim=1):
-            out = self.lm.model(chunk, use_cache=True, logits_to_keep=asked, **self.lm.continuing(self._cache))
+            asked_for = last_rows(self.lm, chunk.shape[1], min(asked, chunk.shape[1]))
+            out = self.lm.model(chunk, use_cache=True, logits_to_keep=asked_for, **self.lm.continuing(self._cache))
         self.length += tokens.shape[1]
         logits: Tensor = out.logits[:, -asked:]
         return logits

@@ -9,6 +9,7 @@ from driftcli.conditions import BASELINE
 from driftcli.domain import REWIRED, SHARES, Absent, AxisVerdict, Estimate, Finding, Verdict
 from driftcli.report.evidence import sampled_length
 from driftcli.report.remedies import exports_json, remedies_json, training_json, tried
+from driftcli.report.rounding import rounding_json
 from driftcli.report.shift import shift_json
 from driftcli.report.speeds import payoff_json
 from driftcli.report.survival import survival_json
@@ -59,6 +60,7 @@ def report(run: Run, verdict: Verdict) -> dict[str, Plain]:
         "conditions": [condition_json(run, probe, name) for probe, name in run.conditions],
         "failed": [{"name": name, "reason": reason} for name, reason in run.failed.items()],
         "target_shift": shift_json(run, estimate_json),
+        "rounding": rounding_json(run, estimate_json),
         "survival": survival_json(run, tried(run), estimate_json),
         "mitigations": remedies_json(run, estimate_json),
         "payoff": payoff_json(run, estimate_json),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from driftcli.domain import AXES, SEVERITIES, AxisState, Verdict
 from driftcli.printable import counted, few, printable
 from driftcli.report.evidence import banner
+from driftcli.report.rounding import rounding_lines
 from driftcli.report.switches import disagreements
 from driftcli.traces.reader import Run
 
@@ -45,7 +46,7 @@ def remarks(run: Run) -> list[str]:
     found += [
         f"{name} failed, and what it would show is missing: {reason}" for name, reason in run.failed.items() if name not in run.dropped
     ]
-    found += _drawn(run)
+    found += [*_drawn(run), *rounding_lines(run)]
     found += [str(note) for note in _items(run, "notes")]
     found += disagreements(run.pair)
     if ignored := _items(run, "ignored_generation_settings"):

@@ -157,7 +157,7 @@ def read(target: Weights, texts: Sequence[Unread], boundaries: Sequence[int], te
             out = target.model(
                 whole[:, at:end].to(target.device),
                 use_cache=chunked,
-                logits_to_keep=_last(target, end - at, end - lowest),
+                logits_to_keep=last_rows(target, end - at, end - lowest),
                 **target.continuing(cache),
             )
             cache = out.past_key_values
@@ -169,7 +169,7 @@ def read(target: Weights, texts: Sequence[Unread], boundaries: Sequence[int], te
     return [_reading(number, len(text.ids), said[:, places[0] == number], streams) for number, text in enumerate(texts)]
 
 
-def _last(target: Weights, length: int, count: int) -> int | Tensor:
+def last_rows(target: Weights, length: int, count: int) -> int | Tensor:
     """The last rows of a pass as logits are asked of them: their number, or their places of a model which, asked for a number, leaves the
     other rows out of its last layers, since these keep no keys of their own (Gemma 4).
     """

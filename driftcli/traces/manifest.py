@@ -20,6 +20,7 @@ from typing import Literal, Union, cast, get_args, get_origin, get_type_hints
 from driftcli.conditions import Wiring
 from driftcli.domain import PairCard, RunSpec, Sourced, System, TwinCard
 from driftcli.errors import RunError
+from driftcli.statistics.rounding import Rounding
 from driftcli.traces.layout import CONDITION, MANIFEST
 from driftcli.traces.schema import VERSION
 from driftcli.traces.writer import Plain
@@ -86,6 +87,7 @@ def _checked(content: object) -> Manifest:
     _built("batches", tuple[tuple[str, ...], ...], held.get("batches", []))
     _check_facts(held, request, finished=bool(complete))
     twin_of(held)
+    rounding_of(held)
     return Manifest(cast("dict[str, Plain]", held), bool(complete), _pair(_item(held, "pair")), _spec(request))
 
 
@@ -136,6 +138,12 @@ def twin_of(held: Mapping[str, object]) -> TwinCard | None:
     """The twin that a manifest's run is held against, None where it is held against none; raises Misfit naming the place."""
     given = held.get("twin")
     return None if given is None else cast("TwinCard", _built("twin", TwinCard, given))
+
+
+def rounding_of(held: Mapping[str, object]) -> Rounding | None:
+    """What float32 changes by a manifest, None where it was not asked; raises Misfit naming the place."""
+    given = held.get("rounding")
+    return None if given is None else cast("Rounding", _built("rounding", Rounding, given))
 
 
 def _pair(given: object) -> PairCard:

@@ -4,12 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from driftcli.comparison.comparability import FACTS, differences
-from driftcli.comparison.pairwise import comparable
+from driftcli.comparison.comparability import DTYPE, FACTS, differences
+from driftcli.comparison.pairwise import comparable, compare
+from driftcli.comparison.telling import remarks
 from driftcli.errors import RunError
-from driftcli.traces.reader import Run
+from driftcli.traces.reader import Run, read_run
 from tests.comparison.runs import linked, written
 from tests.report.synthetic import Recipe
 
@@ -51,12 +54,44 @@ def test_each_thing_that_differs_is_named_alone_with_both_values(run: Run, tmp_p
     assert differences([run, run]) == []
 
 
-@pytest.mark.parametrize("what", [fact.what for fact in FACTS if fact.effect == "refuses" and fact.what in EDITS])
+@pytest.mark.parametrize("what", [fact.what for fact in FACTS if fact.effect == "refuses" and fact.what in EDITS and fact.what != DTYPE])
 def test_what_changes_the_question_refuses_unless_forced(run: Run, tmp_path: Path, what: str) -> None:
     other = linked(run.path, tmp_path / "other", EDITS[what])
     with pytest.raises(RunError, match=f"not comparable, they differ in {what}"):
         comparable([run, other], force=False)
     assert [one.what for one in comparable([run, other], force=True)] == [what]
+
+
+def test_another_dtype_refuses_two_drafters_and_is_told_of_one_pair(run: Run, tmp_path: Path) -> None:
+    def other_drafter(held: dict[str, Any]) -> None:
+        EDITS[DTYPE](held)
+        held["pair"]["drafter"].update(fingerprint="d" * 16)
+
+    (one,) = comparable([run, linked(run.path, tmp_path / "same", EDITS[DTYPE])], force=False)
+    assert (one.what, one.effect, one.of_times) == (DTYPE, "is told", True)
+    with pytest.raises(RunError, match="not comparable, they differ in dtype"):
+        comparable([run, linked(run.path, tmp_path / "other", other_drafter)], force=False)
+
+
+def test_two_dtypes_of_one_pair_tell_how_many_draft_tokens_differ(run: Run, tmp_path: Path) -> None:
+    other = linked(run.path, tmp_path / "other", EDITS[DTYPE])
+    (tmp_path / "other" / "steps").unlink()
+    (tmp_path / "other" / "steps").mkdir()
+    changed, among = 0, 0
+    for file in sorted((run.path / "steps").glob("*.parquet")):
+        table = pq.read_table(file)
+        rows = table.select(["anchor", "depth", "feed", "drafted"]).to_pylist()
+        hit = [row["feed"] == "forced" and row["anchor"] % 7 == 0 and row["depth"] == 3 for row in rows]
+        drafted = pa.array([row["drafted"] + one for row, one in zip(rows, hit, strict=True)], table.schema.field("drafted").type)
+        pq.write_table(
+            table.set_column(table.schema.get_field_index("drafted"), table.schema.field("drafted"), drafted),
+            other.path / "steps" / file.name,
+        )
+        baseline = file.name.startswith("baseline")
+        changed, among = changed + baseline * sum(hit), among + baseline * sum(row["feed"] == "forced" for row in rows)
+    said = remarks(compare((run, read_run(other.path)), ("a", "b"), 0.05))
+    assert 0 < changed < among
+    assert f"one pair in bfloat16 and in float16: {changed / among:.1%} of the {among:,} draft tokens on the same replies differ" in said
 
 
 def test_another_machine_withholds_speeds_and_nothing_else(run: Run, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from transformers import Gemma4AssistantForCausalLM, Gemma4ForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM, Gemma4AssistantForCausalLM, GenerationConfig
 from transformers.generation.candidate_generator import SinglePositionMultiTokenCandidateGenerator
 
 from driftcli.conditions import DraftSettings, Wiring
@@ -43,7 +43,7 @@ class Pair:
         checkpoint = open_checkpoint(Source("assistant", assistant))
         format = detect(checkpoint.source, checkpoint.config, checkpoint.shapes)
         self.declaration: AssistantDeclaration = declare_assistant(checkpoint, format, self.target.facts)
-        self.main = Gemma4ForCausalLM.from_pretrained(target).eval()
+        self.main = AutoModelForCausalLM.from_pretrained(target).eval()
         self.assistant = Gemma4AssistantForCausalLM.from_pretrained(assistant).eval()
         self.texts = trajectories(self.target, prompts(3), sorted(set(self.read(VLLM).read)), MOST)
 
@@ -254,3 +254,17 @@ def test_generation_with_the_assistant_begins_with_the_tokens_drafted_here(plain
     assert out[0, : text.prompt_length + 12].tolist() == list(text.text.ids[: out.shape[1]])[: text.prompt_length + 12]
     drafted = plain.draft(TRANSFORMERS, [text])
     assert heard[0] == [int(queries.guesses.drafted[0]) for queries in drafted.free]
+
+
+@pytest.mark.parametrize("chunk", [512, 7])
+@torch.no_grad()
+def test_streams_of_a_target_whose_last_layers_share_keys_are_whole_in_every_chunk(
+    chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = Pair("shared", tmp_path)
+    monkeypatch.setattr("driftcli.target.in_process.CHUNK", chunk)
+    text = pair.texts[1]
+    (read,) = pair.target.read_all([text.text], [7, 3, 1])
+    hidden = pair.main(text.ids[None, :-1], output_hidden_states=True).hidden_states
+    for boundary, whole in ((7, hidden[6]), (3, hidden[3]), (1, hidden[1])):
+        assert off(read.streams[boundary], whole[0]) < TOLERANCE

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from driftcli.domain import RunSpec
+from driftcli.engine.forecast import timed_speed
 from driftcli.engine.run import measure
 from driftcli.loading.outline import outline_pair
 from driftcli.loading.pair import LoadedPair, load_pair
@@ -128,3 +129,8 @@ def test_engines_are_told_what_they_can_be_told(pair: LoadedPair) -> None:
         assert '"num_speculative_tokens": 2' in typed["vllm"] and "num_assistant_tokens=2" in typed["transformers"]
     else:
         assert "0.33 has no class" in typed["vllm"] and "not known to serve" in typed["sglang"]
+
+
+def test_a_pair_can_be_timed_ahead_whatever_its_layers_and_heads(pair: LoadedPair) -> None:
+    speed = timed_speed(pair, prompts(2), 2)
+    assert speed.fresh.of(1, 48) > 0 and speed.read.of(1, 48) > 0

@@ -10,7 +10,7 @@ import torch
 from driftcli.conditions import DraftSettings
 from driftcli.domain import System
 from driftcli.engine.keyless_serving import ServedAssistant
-from driftcli.engine.serving import serve
+from driftcli.engine.serving import ServedTarget, serve
 from driftcli.engine.stage_chains import draft_stages
 from driftcli.families.feed_forward.drafter import FeedForward
 from driftcli.loading.pair import load_pair
@@ -58,6 +58,14 @@ def test_a_batch_of_one_text_many_times_drafts_the_same_in_each(pair: Pair) -> N
     drafted = pair.draft(VLLM, [text])
     assert guesses.tolist() == [int(drafted.free[0].guesses.drafted[2])] * 3
     torch.testing.assert_close(served.follow(guesses), drafted.free[1].guesses.drafted[2].expand(3))
+
+
+def test_a_step_of_a_target_whose_last_layers_share_keys_hands_out_the_streams_of_all_its_tokens(pair: Pair) -> None:
+    text = pair.texts[1]
+    found = ServedTarget(pair.target, (7, 3)).read(text.ids[None, :-1], 1)
+    for boundary, stream in found.streams.items():
+        assert off(stream[0], text.streams[boundary]) < TOLERANCE
+    assert int(found.choices[0, -1]) == int(text.choices[-1])
 
 
 @pytest.mark.parametrize("name", ["medusa", "hydra", "speculator", "speculator-tied"])

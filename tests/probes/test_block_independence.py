@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from driftcli.domain import Sourced
+from driftcli.domain import SIDE_BY_SIDE, Sourced
 from driftcli.testing import Head, compute_probe, pair_card
 from probes.block_independence import BlockIndependence
 
@@ -37,3 +37,12 @@ def test_nothing_is_said_of_chains_or_of_a_drafter_that_knows_too_little() -> No
     assert compute_probe(BlockIndependence(), head=loss, pair=pair_card(no_recursion="a causal language model")).codes == []
     weak = Head(fresh=(8, 8, 8, 8), forced=(8, 6, 4, 2))
     assert compute_probe(BlockIndependence(), head=weak, pair=BLOCKS).codes == []
+
+
+def test_heads_of_one_depth_each_are_held_against_the_first_in_words_of_their_own() -> None:
+    heads = replace(BLOCKS, family="feed-forward", record={"guesses": Sourced(SIDE_BY_SIDE, "tensor")})
+    assert heads.guesses_side_by_side
+    found = compute_probe(BlockIndependence(), head=Head(forced=(80, 70, 60, 40)), pair=heads).findings["BLOCK-GAP"]
+    assert "40% by the head of that depth, 80% by the first one" in found.claim and "Hydra" in found.fix
+    other = replace(heads, record={"guesses": Sourced("one after the other", "tensor")})
+    assert compute_probe(BlockIndependence(), head=Head(forced=(80, 70, 60, 40)), pair=other).codes == []

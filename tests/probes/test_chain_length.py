@@ -11,9 +11,9 @@ from dataclasses import replace
 import pytest
 
 from driftcli.codes import BY_NAME
-from driftcli.domain import Finding, Open, RunSpec, Severity, Skipped, Sound
+from driftcli.domain import Finding, Open, RunSpec, Severity, Skipped, Sound, Sourced
 from driftcli.statistics.costs import Costs, StepCosts
-from driftcli.testing import Facts, Head, pair_card
+from driftcli.testing import Facts, Head, compute_probe, pair_card
 from probes.chain_length import POST_NORM, ChainLength
 
 GROWN, MODERATE = (1, 1.2, 1.4, 1.6), (80, 72, 64, 56)
@@ -139,6 +139,23 @@ def test_damage_with_attention_that_moves_equally_in_the_control_has_no_mechanis
     assert found["EXPOSURE-GAP"].severity == "moderate"
     assert BY_NAME["EXPOSURE-GAP"].axis == "capacity"
     assert found["EXPOSURE-GAP"].estimate.value == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("family", ["assistant", "feed-forward"])
+def test_of_a_chain_without_keys_of_its_own_the_state_alone_is_a_mechanism(family: str) -> None:
+    keyless = replace(pair_card(), family=family)
+    moved = Head(forced=MODERATE, off_prompt=(0, 5, 10, 20), forced_ahead=(0, 10, 20, 30))
+    found = compute_probe(ChainLength(), head=moved, pair=keyless).findings
+    assert found.keys() == {"EXPOSURE-GAP"}
+    assert "the RMS of the hidden state does not move, and it has no keys of its own" in found["EXPOSURE-GAP"].claim
+    grown = replace(moved, growth=GROWN)
+    assert compute_probe(ChainLength(), head=grown, pair=keyless).findings.keys() == {"DRIFT-STATE"}
+
+
+def test_a_deeper_chain_is_asked_of_a_head_that_is_run_again_alone() -> None:
+    spec, heads = RunSpec(depth=4), replace(pair_card(), family="feed-forward", record={"heads": Sourced(4, "tensor")})
+    assert [one.settings.depth for one in ChainLength().conditions(replace(pair_card(), family="assistant"), spec)] == [16]
+    assert heads.deepest == 4 and ChainLength().conditions(heads, spec) == ()
 
 
 @pytest.mark.parametrize("change", [{"growth": (1, 1.05, 1.1, 1.19)}, {"off_prompt": (0, 1, 2, 4)}, {"forced_ahead": (0, 6, 12, 19)}])

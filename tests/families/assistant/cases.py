@@ -7,12 +7,23 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import Gemma4AssistantConfig, Gemma4AssistantForCausalLM, Gemma4ForCausalLM, Gemma4TextConfig
+from transformers import (
+    Gemma4AssistantConfig,
+    Gemma4AssistantForCausalLM,
+    Gemma4Config,
+    Gemma4ForCausalLM,
+    Gemma4ForConditionalGeneration,
+    Gemma4TextConfig,
+)
 
 from tests.tiny import tokenizer
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 WIDTH, WINDOW = 48, 8
+EYES = {
+    "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8,
+    "global_head_dim": 8,
+}  # fmt: skip
 ROPES = {
     SLIDING: {"rope_type": "default", "rope_theta": 100.0},
     FULL: {"rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 5000.0},
@@ -21,11 +32,14 @@ ROPES = {
 
 @dataclass(frozen=True)
 class Case:
-    """A pair. target, assistant: settings of the text models beside the usual ones; own: settings of the assistant itself."""
+    """A pair. target, assistant: settings of the text models beside the usual ones; own: settings of the assistant itself; eyes: whether
+    the target sees images too, as published ones do.
+    """
 
     target: dict[str, object] = field(default_factory=dict)
     assistant: dict[str, object] = field(default_factory=dict)
     own: dict[str, object] = field(default_factory=dict)
+    eyes: bool = False
 
 
 CASES = {
@@ -35,6 +49,7 @@ CASES = {
     ),
     "keys-for-values": Case({"attention_k_eq_v": True, "num_global_key_value_heads": 1}),
     "ordered": Case(own={"use_ordered_embeddings": True, "num_centroids": 20, "centroid_intermediate_top_k": 3}),
+    "eyes": Case({"num_kv_shared_layers": 2, "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 260}, eyes=True),
     "untied": Case(own={"tie_word_embeddings": False}),
 }
 
@@ -57,7 +72,8 @@ def write_pair(name: str, folder: Path) -> tuple[Path, Path]:
     case = CASES[name]
     torch.manual_seed(3)
     words, kinds = tokenizer(), [SLIDING, FULL, SLIDING, SLIDING, SLIDING, FULL]
-    target = Gemma4ForCausalLM(text_config(WIDTH, kinds, **case.target))
+    text = text_config(WIDTH, kinds, **case.target)
+    target = Gemma4ForConditionalGeneration(Gemma4Config(text_config=text, vision_config=EYES)) if case.eyes else Gemma4ForCausalLM(text)
     tied = {"tie_word_embeddings": case.own.get("tie_word_embeddings", True)}
     own = Gemma4AssistantConfig(
         text_config=text_config(32, [SLIDING, SLIDING, FULL], **tied, **case.assistant), backbone_hidden_size=WIDTH, **case.own
