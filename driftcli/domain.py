@@ -37,6 +37,7 @@ System = Literal[  # whose way to compute a head's step
 SYSTEMS: tuple[System, ...] = ("as_served:vllm", "as_served:sglang", "as_trained", "as_served:vllm-v1")  # that run EAGLE heads
 TRAINED = "as trained"
 SIDE_BY_SIDE = "side by side"  # how the tokens of a round are guessed where none knows the others
+IN_ONE_PASS = ("block", "peagle", "pard")  # families whose draft tokens are guessed in one pass
 APART = "each its own"  # how draft lengths stand to one another where none is the beginning of a longer one
 SYSTEM_NAMES = {
     "as_served:vllm": "vLLM 0.33",
@@ -152,7 +153,7 @@ class PairCard:
     def guesses_side_by_side(self) -> bool:
         """Whether all draft tokens of a round are guessed in one pass, none knowing the others."""
         field = self.record.get("guesses")
-        return self.family == "block" or (field is not None and field.value == SIDE_BY_SIDE)
+        return self.family in IN_ONE_PASS or (field is not None and field.value == SIDE_BY_SIDE)
 
     @property
     def keyless(self) -> bool:

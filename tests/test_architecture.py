@@ -81,6 +81,7 @@ BRINGS_TORCH = (  # the only modules that name torch or transformers when they a
     "driftcli.families.assistant.drafter",
     "driftcli.families.assistant.loading",
     "driftcli.families.block.alternatives",
+    "driftcli.families.block.convolution",
     "driftcli.families.block.correction",
     "driftcli.families.block.drafter",
     "driftcli.families.block.loading",

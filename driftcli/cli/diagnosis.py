@@ -29,6 +29,7 @@ from driftcli.engine.timing import measure_costs
 from driftcli.engine.twin_check import check_pair, check_request
 from driftcli.errors import RunError, UsageError
 from driftcli.families.block.drafter import Block
+from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.mtp.head import MtpModules
 from driftcli.loading.pair import InVllm, LoadedPair, load_pair
 from driftcli.mitigations.probe import MITIGATED
@@ -226,6 +227,11 @@ def _check_modules(pair: LoadedPair, spec: RunSpec) -> None:
         raise UsageError(
             f"--depth {spec.depth}: {pair.card.drafter.name} was trained to guess {pair.drafter.guesses} tokens a block, and nobody "
             f"knows what longer ones give; use --depth {pair.drafter.guesses}"
+        )
+    if isinstance(pair.drafter, Eagle3) and (most := pair.drafter.trained_depths) is not None and spec.depth > most:
+        raise UsageError(
+            f"--depth {spec.depth}: {pair.card.drafter.name} was trained to guess up to {most} tokens in one pass, and nobody knows what "
+            f"more rows give; use --depth {most}"
         )
     count = len(pair.drafter.modules) if isinstance(pair.drafter, MtpModules) else pair.card.deepest or spec.depth
     if spec.depth > count:

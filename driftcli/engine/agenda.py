@@ -15,7 +15,12 @@ from driftcli.errors import ProbeError
 from driftcli.probe import Probe, Rounds, Search
 from driftcli.traces.layout import CONDITION
 
-UNCHANGING = {"causal-lm": "a causal LM", "early-exit": "an early exit of the target", "lookup": "a lookup"}  # families, in words
+UNCHANGING = {
+    "causal-lm": "a causal LM",
+    "pard": "a causal LM",
+    "early-exit": "an early exit of the target",
+    "lookup": "a lookup",
+}  # families, in words
 
 
 @dataclass(frozen=True)
@@ -88,4 +93,6 @@ def on(wiring: Wiring, condition: Condition) -> Condition:
 
 
 def _is_plain(condition: Condition) -> bool:
-    return condition.settings == DraftSettings(depth=condition.settings.depth)
+    """Whether a whole model can draft so: nothing but its mask is another, of one that has a mask."""
+    settings = condition.settings
+    return settings == DraftSettings(settings.depth, wiring=Wiring(mask=settings.wiring.mask))

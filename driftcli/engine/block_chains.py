@@ -84,7 +84,7 @@ def draft_blocks(
     behind = run.kept_behind(found, np.flatnonzero(~inside)) if to_end else None
     first, anchors = every.sent(np.flatnonzero(inside)), Packing(counts, fused.device)
     chain, deployed = ([queries.pick(first) for queries in some] if anchors.total else [] for some in (found, own))
-    return DraftedBlocks(every, anchors, found[0], chain, deployed if free else [], behind, drafter.guessing(1) == 1)
+    return DraftedBlocks(every, anchors, found[0], chain, deployed if free else [], behind, own_masked=drafter.guessing(1) == 1)
 
 
 @dataclass(frozen=True)
@@ -132,12 +132,12 @@ class _Blocks:
         guessing = torch.tensor([self.drafter.guessing(one) for one in range(1, depth + 1)], device=device)
         parts = []
         for layer, shared in zip(self.drafter.layers, keys, strict=True):
-            flow = layer.layer.enter(stream)
+            flow = layer.enter(stream, size)
             step = layer.layer.project(flow.inputs, rows[some.items].flatten(), rope)
             seen, sight = shared.part(some.texts, shared.rows), self._sight(layer, size).some(some)
             attended, masses = attend_blocks(step, some.packing, seen, sight, guessing, layer.layer, depth)
             parts.append(masses)
-            stream = layer.layer.leave(flow.residual, attended)
+            stream = layer.leave(flow.residual, attended, size)
         output = torch.unflatten(self.drafter.finish(stream), 0, (some.packing.total, size))[:, guessing]
         return output, Masses.joined(parts, dim=0)
 
@@ -168,8 +168,7 @@ class _Blocks:
             logits = self.drafter.logits(output[:, place])
             if correction is not None:
                 state = state if found else correction.begin(count)
-                bias, state = correction.step(output[:, place], before, state)
-                logits = logits + bias
+                logits, state = correction.step(output[:, place], logits, before, state)
             wanted = self.drafter.to_draft(self.tokens(place + 1))
             guesses = Guesses.by_head(lambda scores: scores, logits, wanted, logits.shape[1], temperature)
             sure = None if self.drafter.confidence is None else self.drafter.confidence(output[:, place], before)

@@ -76,9 +76,9 @@ class ServedBlock:
         stream = drafter.embed(anchors, rows).flatten(0, 1)
         positions = (self._rows + torch.arange(rows, device=stream.device)).repeat(batch)
         for number, one in enumerate(drafter.layers):
-            flow = one.layer.enter(stream)
+            flow = one.enter(stream, rows)
             step = one.layer.project(flow.inputs, positions, self._rope)
-            stream = one.layer.leave(flow.residual, self._attend(number, one, step, batch, rows))
+            stream = one.leave(flow.residual, self._attend(number, one, step, batch, rows), rows)
         first = drafter.guessing(1)
         return drafter.finish(stream).view(batch, rows, -1)[:, first : first + self._drafts]
 
@@ -94,8 +94,7 @@ class ServedBlock:
     def _guess(self, before: Tensor) -> Tensor:
         scores, correction = self._scores[:, self._place], self._drafter.correction
         if correction is not None:
-            bias, self._state = correction.step(self._outputs[:, self._place], before.to(scores.device), self._state)
-            scores = scores + bias
+            scores, self._state = correction.step(self._outputs[:, self._place], scores, before.to(scores.device), self._state)
         return self._drafter.to_target(scores.argmax(-1))
 
 

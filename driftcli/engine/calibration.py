@@ -121,7 +121,7 @@ def attended_pair(heads: int, keys: int, size: int, device: torch.device, dtype:
 def calibrated(outline: Outline, device: torch.device, dtype: torch.dtype, batch: int) -> Speed:
     """The speed of a pair by its sizes, on a device in a dtype; batch: sequences that the target answers together."""
     machine, target, drafter = _Machine.timed(device, dtype), outline.target, outline.drafter
-    lm = outline.card.family in FORCED_IS_FRESH
+    lm = outline.card.family in (*FORCED_IS_FRESH, "pard")
     link = _step(machine, drafter, machine.line((*drafter.products, drafter.head)), LINK)
     fresh = machine.line((*drafter.products, *drafter.first, drafter.head))
     rows, file = _writing(machine)

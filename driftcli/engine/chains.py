@@ -2,7 +2,8 @@
 
 A fresh pass over all rows gives the shared keys, every first guess and every control. The chain of depth `d` is then one forward over all
 anchors of all texts: each query sees the shared keys of its text up to its own anchor and the keys of its own chain. The forced chain
-measures every depth at every anchor; the free chain, drafted beside it in the same forwards, is for attention as deployed.
+measures every depth at every anchor; the free chain, drafted beside it in the same forwards, is for attention as deployed. A parallel
+drafter's rows see none behind them, so depth by depth they come to what its one pass gives; its free chain is the forced one.
 """
 
 from __future__ import annotations
@@ -149,7 +150,11 @@ class _Chains:
             flow = self.drafter.layers[number + 1].enter(layer.leave(flow.residual, whole))
         done = self.drafter.finish(stream)
         wanted = on.tokens(asked, asked.spread(on.starts) + asked.places + 1)
-        return asked, Queries(self.guess(done, wanted), Masses.joined(parts, dim=0), done.state), shared
+        return asked, Queries(self.guess(done, wanted), Masses.joined(parts, dim=0), self._handed(done.state)), shared
+
+    def _handed(self, state: Tensor) -> Tensor | None:
+        """What a step hands on: nothing in a parallel drafter."""
+        return state if self.drafter.mask is None else None
 
     @property
     def _tail(self) -> int:
@@ -181,18 +186,22 @@ class _Chains:
         reach = feeds.reach(on.rows.counts)
         wanted = on.tokens(items, feeds.positions + 1)
         for depth in range(2, self.settings.depth + 1):
-            before = found[-1]
-            assert before.state is not None
-            tokens = torch.where(free, before.guesses.drafted, wanted)
             rows = np.minimum(feeds.positions + depth - 2, last)  # beyond stand only guesses past the text's end, which nobody reads
             steps = [f"{kind} {depth}" for _ in on.texts for kind in ("forced", "free")]
-            states = self._handed_on(before.state, feeds, depth)
+            tokens, states = self._entered(found[-1], torch.where(free, found[-1].guesses.drafted, wanted), feeds, depth)
             flow = self._begin(tokens, states, items.sent(rows), steps, feeds.counts)
             done, masses = self._through(flow, feeds, items.sent(rows + items.spread(on.rows.offsets[:-1])), reach, shared, own)
             state = pinned(done.state, start.state) if self.settings.pinned else done.state
             wanted = on.tokens(items, feeds.positions + depth)
-            found.append(Queries(self.guess(done, wanted), masses, state))
+            found.append(Queries(self.guess(done, wanted), masses, self._handed(state)))
         return found
+
+    def _entered(self, before: Queries, tokens: Tensor, feeds: _Feeds, depth: int) -> tuple[Tensor, Tensor]:
+        """Tokens and states that the queries of a depth read, the mask's in a parallel drafter."""
+        if (mask := self.drafter.mask) is not None:
+            return torch.full_like(tokens, mask.token), mask.state.expand(len(tokens), -1)
+        assert before.state is not None
+        return tokens, self._handed_on(before.state, feeds, depth)
 
     def kept_behind(self, feeds: _Feeds, found: Sequence[Queries], counts: Sequence[int]) -> Tensor:
         """Drafts kept at the anchors behind the first so many of each text, up to the text's end. (anchor,)"""
@@ -227,6 +236,8 @@ class _Chains:
             steps = len(own[number])
             anchored = layer.from_anchor and self.settings.window is None
             sight = Sight.of(last, reach, 0 if anchored else steps, self._window(layer), self.on.kept)
+            if self.drafter.mask is not None:  # whose windows hide no row of a chain in training, the anchor's being its first
+                sight = replace(sight, lowest=torch.minimum(sight.lowest, last))
             sight = replace(sight, row_bias=self.on.bias, chain_bias=self.settings.chain_bias)
             scale = layer.scale / (1 + self.settings.warming * steps)
             attended, masses = attend(step.query, feeds.queries, shared[number], chain, sight, self._tail, scale, layer.sinks)
@@ -258,15 +269,15 @@ def draft_together(
     on = _Texts.of(drafter, texts, settings, apart or [Apart()] * len(texts))
     run = _Chains(drafter, settings, on)
     every, fresh, shared = run.fresh()
-    feeds = _Feeds.of(on, whole if to_end else counts, counts if free else (0,) * len(texts))
+    parallel = drafter.mask is not None
+    feeds = _Feeds.of(on, whole if to_end else counts, counts if free and not parallel else (0,) * len(texts))
     found = run.deeper(feeds, fresh.pick(feeds.among(every, on.starts)), shared)
     first = feeds.inside(on.starts, counts)
     forced = found if len(first) == feeds.queries.total else [queries.pick(feeds.queries.sent(first)) for queries in found]
     chosen = feeds.queries.sent(np.flatnonzero(feeds.free))
     ending = run.kept_behind(feeds, found, counts) if to_end else None
-    return Drafted(
-        every, Packing(counts, on.rows.device), fresh, forced, [queries.pick(chosen) for queries in found] if free else [], ending
-    )
+    own = forced if parallel else [queries.pick(chosen) for queries in found]
+    return Drafted(every, Packing(counts, on.rows.device), fresh, forced, own if free else [], ending, parallel)
 
 
 def draft_chains(

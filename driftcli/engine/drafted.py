@@ -107,7 +107,8 @@ class Queries:
 class Drafted:
     """All that the chains of some texts gave, one text's queries behind another's: fresh ones of the anchors `P .. N-2`, and each feed's by
     depth over the anchors `P .. P+A-1`. every, anchors: how many of both each text has. kept_behind: drafts kept at the anchors behind
-    those, `P+A .. N-2`, counted up to the text's end; (anchor,), where asked.
+    those, `P+A .. N-2`, counted up to the text's end; (anchor,), where asked. own_keys: whether forced queries have keys of their own chain
+    even where they hand on no state.
     """
 
     every: Packing
@@ -116,6 +117,7 @@ class Drafted:
     forced: list[Queries]
     free: list[Queries]
     kept_behind: Tensor | None = None
+    own_keys: bool = False
 
     @property
     def n_anchors(self) -> int:
@@ -129,7 +131,7 @@ class Drafted:
 
     def ahead(self, queries: Queries, depth: int, *, fresh: bool) -> int | None:
         """How many of a query's last keys lie beyond the anchor that it is cut at, None where its own chain's keys are told apart."""
-        is_fresh_pass = fresh or queries.state is None  # a causal LM's forced queries are fresh ones
+        is_fresh_pass = fresh or (queries.state is None and not self.own_keys)  # a causal LM's forced queries are fresh ones
         return depth - 1 if is_fresh_pass else None
 
 

@@ -2,7 +2,8 @@
 also its own control.
 
 Free chains go on behind it, one token of every anchor of all texts in a forward: each query sees the keys of its text up to its anchor,
-and those of its own chain alone.
+and those of its own chain alone. A parallel drafter's chains, forced and free alike, are such with masks in the place of guesses: no row
+sees one behind it, so step by step they come to what its one pass gives.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ from driftcli.target.in_process import Asked
 def draft_lm_chains(
     drafter: CausalLm, texts: Sequence[Trajectory], settings: DraftSettings, horizon: int, *, free: bool, to_end: bool = False
 ) -> Drafted:
-    """Every anchor's chains of a causal-LM drafter; as `draft_together`, with the forced feed taken from the fresh one.
+    """Every anchor's chains of a causal-LM drafter; as `draft_together`, the forced feed taken from the fresh one unless parallel.
 
     A drafter that turns tokens by how long a text is takes one text at a time.
     """
+    drafter = drafter.wired(settings.wiring)
     counts, depth = tuple(text.n_anchors(horizon) for text in texts), settings.depth
     assert all(text.n_anchors(1) for text in texts) if to_end else all(counts)
     assert depth <= horizon and settings.window is None
@@ -42,6 +44,8 @@ def draft_lm_chains(
     with measured(drafter):
         fresh = run.fresh()
         started = Drafted(here.asked, Packing(counts, drafter.lm.device), fresh, [], [])
+        if drafter.mask is not None:
+            return run.parallel(started, depth, free=free, to_end=to_end)
         forced = [started.control(deeper) for deeper in range(1, depth + 1)]
         chains = run.free(started.anchors, forced[0], depth) if free and started.n_anchors else []
     return replace(started, forced=forced, free=chains, kept_behind=run.kept_behind(fresh, counts, depth) if to_end else None)
@@ -95,24 +99,42 @@ class _Chains:
         )
 
     def free(self, anchors: Packing, start: Queries, depth: int) -> list[Queries]:
-        """Chains on the drafter's own tokens from the first so many anchors of each text, depth by depth, the first being given."""
+        """Chains on own tokens, or on masks, from the first so many anchors of each text, depth by depth, the first being given."""
         found, positions = [start], self._anchors(anchors)
         chaining = Chaining(self.reading, anchors, positions)
         for step in range(1, depth):
             chaining.masses.clear()
             with under_way(chaining):
-                tokens, rows = self.drafter.tokens.fed[found[-1].guesses.drafted[None]], anchors.sent(positions + step)[None]
-                out = self.drafter.lm.model(tokens, position_ids=rows, use_cache=False)
+                tokens, rows = self.drafter.tokens.fed[found[-1].guesses.drafted], anchors.sent(positions + step)
+                if self.drafter.mask is not None:
+                    tokens = torch.full_like(tokens, self.drafter.mask)
+                out = self.drafter.lm.model(tokens[None], position_ids=rows[None], use_cache=False)
             found.append(self._queries(out.logits[0], anchors, positions + step, chaining.masses))
         return found
+
+    def parallel(self, started: Drafted, depth: int, *, free: bool, to_end: bool) -> Drafted:
+        """Chains of masks from the anchors that are asked for; to_end: drafted from those behind them too."""
+        every, anchors = started.every, started.anchors
+        inside = every.places < every.spread(anchors.counts)
+        asked = every if to_end else anchors
+        found = self.free(asked, started.fresh if to_end else started.control(1), depth) if asked.total else []
+        picked = every.sent(np.flatnonzero(inside))
+        forced = [queries.pick(picked) if to_end else queries for queries in found] if anchors.total else []
+        ending = self._kept(torch.stack([one.guesses.drafted for one in found], dim=1), np.flatnonzero(~inside)) if to_end else None
+        return replace(started, forced=forced, free=forced if free else [], kept_behind=ending, own_keys=True)
 
     def kept_behind(self, fresh: Queries, counts: Sequence[int], depth: int) -> Tensor:
         """Drafts kept at the anchors behind the first so many of each text, up to the text's end: a chain is the guesses of the anchors in
         a row. (anchor,)
         """
         every = self.reading.on(self.ids.device).asked
-        behind, positions = np.flatnonzero(every.places >= every.spread(counts)), self._anchors(every)
-        drafted = F.pad(fresh.guesses.drafted, (0, depth - 1)).unfold(0, depth, 1)[every.sent(behind)]
+        drafted = F.pad(fresh.guesses.drafted, (0, depth - 1)).unfold(0, depth, 1)
+        return self._kept(drafted, np.flatnonzero(every.places >= every.spread(counts)))
+
+    def _kept(self, drafted: Tensor, behind: Whole) -> Tensor:
+        """Drafts kept at some of all anchors, up to the text's end; drafted: at all of them, (anchor, depth)."""
+        every = self.reading.on(self.ids.device).asked
+        positions = self._anchors(every)
         left = every.spread([len(text.text.ids) - 1 for text in self.texts]) - positions
         begins = positions + every.spread(self.lying.offsets[:-1])
-        return kept_inside(drafted, self.ids, *(every.sent(numbers[behind]) for numbers in (begins, left)))
+        return kept_inside(drafted[every.sent(behind)], self.ids, *(every.sent(numbers[behind]) for numbers in (begins, left)))

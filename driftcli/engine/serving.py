@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -148,29 +149,40 @@ def serve(
         return ServedStages(drafter)
     if isinstance(drafter, Lookup):
         return ServedLookup(drafter, drafts)
-    return ServedLm(drafter) if isinstance(drafter, CausalLm) else ServedHead(drafter, rows)
+    return ServedLm(drafter, drafts) if isinstance(drafter, CausalLm) else ServedHead(drafter, rows, drafts)
 
 
 class ServedLm:
-    """A drafting language model of one batch."""
+    """A drafting language model of one batch. A parallel one's whole round is guessed by its first step."""
 
     boundaries: tuple[int, ...] = ()
     token_offset = 0
 
-    def __init__(self, drafter: CausalLm) -> None:
+    def __init__(self, drafter: CausalLm, drafts: int) -> None:
         self._cached, self._tokens, self._rows = LmCache(drafter.lm), drafter.tokens, 0
+        self._mask, self._masks, self._place = drafter.mask, 0 if drafter.mask is None else drafts - 1, 0
+        self._guessed = torch.empty(0)  # of a parallel one's round, (batch, guess)
 
     @torch.inference_mode()
     def read(self, tokens: Tensor, streams: Mapping[int, Tensor]) -> Tensor:
         """As the contract; it reads no streams, and what it accepted of its own round it reads again."""
         self._cached.crop(self._rows)
         self._rows += tokens.shape[1]
-        return self._guess(tokens)
+        own = self._own(tokens)
+        if self._mask is None:
+            return self._guess(own)[:, 0]
+        if own.shape[1] > 1:
+            self._cached.read(own[:, :-1], 1)
+        self._place, self._guessed = 0, self._guess(F.pad(own[:, -1:], (0, self._masks), value=self._mask), 1 + self._masks)
+        return self._guessed[:, 0]
 
     @torch.inference_mode()
     def follow(self, guesses: Tensor) -> Tensor:
         """As the contract."""
-        return self._guess(guesses[:, None])
+        if self._mask is None:
+            return self._guess(self._own(guesses[:, None]))[:, 0]
+        self._place = min(self._place + 1, self._masks)
+        return self._guessed[:, self._place]
 
     def crop(self, rows: int) -> None:
         """As the contract."""
@@ -181,20 +193,28 @@ class ServedLm:
         """As the contract."""
         self._cached.repeat(size)
 
-    def _guess(self, tokens: Tensor) -> Tensor:
-        logits = self._cached.read(self._tokens.fed[tokens.to(self._cached.lm.device)], 1)[:, 0]
-        return self._tokens.vocabulary.to_target[self._tokens.scores(logits).argmax(-1)]
+    def _own(self, tokens: Tensor) -> Tensor:
+        """Target ids as the drafter's own."""
+        return self._tokens.fed[tokens.to(self._cached.lm.device)]
+
+    def _guess(self, own: Tensor, asked: int = 1) -> Tensor:
+        """First choices behind the last `asked` of its own tokens, as target ids; (batch, asked)."""
+        return self._tokens.vocabulary.to_target[self._tokens.scores(self._cached.read(own, asked)).argmax(-1)]
 
 
 class ServedHead:
-    """A drafter that feeds on its own state, of one batch. RoPE whose frequencies depend on the length takes `rows` for it."""
+    """A drafter that feeds on its own state, or a parallel one, of one batch. RoPE whose frequencies depend on the length takes `rows` for
+    it. A parallel one's whole round is guessed by its first step, and the steps behind it hand on what is there.
+    """
 
     token_offset = 1
 
-    def __init__(self, drafter: SelfFeedingDrafter, rows: int) -> None:
+    def __init__(self, drafter: SelfFeedingDrafter, rows: int, drafts: int) -> None:
         self.boundaries = drafter.boundaries
         self._drafter, self._rope = drafter, drafter.rope(rows)
         self._room, self._rows, self._ahead = rows, 0, 0
+        self._mask, self._masks = drafter.mask, 0 if drafter.mask is None else drafts - 1
+        self._guessed = torch.empty(0)  # what a step guessed, (batch, guess)
         self._cache: list[tuple[Tensor, Tensor]] = []  # a layer's keys and values, (batch, key head, room, size) each
         self._state: Tensor | None = None
 
@@ -204,14 +224,22 @@ class ServedHead:
         states = self._drafter.fuse({boundary: stream.flatten(0, 1) for boundary, stream in streams.items()})
         start, self._ahead = self._rows, 0
         self._rows += tokens.shape[1]
-        return self._step(tokens, states, start)
+        if self._mask is not None and self._masks:
+            (batch, count), state = tokens.shape, self._mask.state
+            tokens = F.pad(tokens, (0, self._masks), value=self._mask.token)
+            masks = state.expand(batch, self._masks, -1)
+            states = torch.cat([states.view(batch, count, -1), masks], dim=1).flatten(0, 1)
+        self._guessed = self._step(tokens, states, start)
+        return self._guessed[:, 0]
 
     @torch.inference_mode()
     def follow(self, guesses: Tensor) -> Tensor:
         """As the contract."""
         assert self._state is not None
         self._ahead += 1
-        return self._step(guesses[:, None], self._state, self._rows + self._ahead - 1)
+        if self._mask is not None:
+            return self._guessed[:, min(self._ahead, self._masks)]
+        return self._step(guesses[:, None], self._state, self._rows + self._ahead - 1)[:, 0]
 
     def crop(self, rows: int) -> None:
         """As the contract."""
@@ -223,7 +251,7 @@ class ServedHead:
         self._state = None if self._state is None else self._state.repeat_interleave(size, dim=0)
 
     def _step(self, tokens: Tensor, states: Tensor, start: int) -> Tensor:
-        """Guesses behind the last of tokens (batch, n) at rows from `start`; states: (batch * n, width)."""
+        """Guesses (batch, guess) behind the last tokens (batch, n) at rows from `start`, and behind masks; states: (batch * n, width)."""
         (batch, count), drafter = tokens.shape, self._drafter
         assert start + count <= self._room
         rows = torch.arange(start, start + count, device=states.device).repeat(batch)
@@ -233,9 +261,9 @@ class ServedHead:
             flow = flow if number == 0 else layer.enter(stream)
             step = layer.project(flow.inputs, rows, self._rope)
             stream = layer.leave(flow.residual, self._attend(number, layer, step, start, batch))
-        done = drafter.finish(stream.view(batch, count, -1)[:, -1])
+        done = drafter.finish(stream.view(batch, count, -1)[:, -1 - self._masks :].flatten(0, 1))
         self._state = done.state
-        return drafter.to_target(drafter.logits(done.output).argmax(-1))
+        return drafter.to_target(drafter.logits(done.output).argmax(-1)).view(batch, -1)
 
     def _attend(self, number: int, layer: DrafterLayer, step: Projected, start: int, batch: int) -> Tensor:
         """Attention output (batch * n, head * value size) of new rows, whose keys are cached first."""

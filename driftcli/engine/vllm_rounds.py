@@ -32,16 +32,19 @@ from driftcli.statistics.round_turns import RoundTurns
 from driftcli.target.aside import prints_aside
 
 TURNS, WARM, ROUNDS = 12, 4, 16  # turns, and of each the rounds before the timed ones and those that are timed (chosen by us)
+FEW = 4  # different tokens of a text that a lookup drafts on (chosen by us)
 SHARE = 0.9  # of a GPU's memory that all engines take together, as vLLM takes for one
-METHODS = {
-    "eagle3": "eagle3",
-    "eagle": "eagle",
-    "mtp": "mtp",
-    "block": "dflash",
-    "assistant": "mtp",
-    "causal-lm": "draft_model",
-    "lookup": "ngram",
-}  # vLLM's names of families
+METHODS: Mapping[str, Mapping[str, object]] = {  # how vLLM is told a family
+    "eagle3": {"method": "eagle3"},
+    "eagle": {"method": "eagle"},
+    "peagle": {"method": "eagle3", "parallel_drafting": True},
+    "mtp": {"method": "mtp"},
+    "block": {"method": "dflash"},
+    "assistant": {"method": "mtp"},
+    "causal-lm": {"method": "draft_model"},
+    "lookup": {"method": "ngram"},
+    "pard": {"method": "draft_model", "parallel_drafting": True},
+}
 OURS = ("model", "speculative_config", "max_model_len", "max_num_seqs", "dtype", "enable_prefix_caching", "disable_log_stats")
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engines in this process: no other can be held beside them
@@ -68,6 +71,11 @@ class Asked:
     settings: Mapping[str, object] | None = None
 
     @property
+    def looks_up(self) -> bool:
+        """Whether the drafter is a lookup."""
+        return isinstance(without_files(self.drafter), Lookup)
+
+    @property
     def lengths(self) -> tuple[int, ...]:
         """Draft lengths in order, 0 for plain decoding first."""
         return tuple(sorted({0, *self.draft_lengths}))
@@ -84,9 +92,9 @@ def time_rounds(asked: Asked, say: Callable[[str], None] = lambda _: None, turns
         for drafts in asked.lengths:
             say(f"starting vLLM {vllm.__version__} {f'with draft length {drafts}' if drafts else 'without a drafter'}")
             engines[drafts] = _engine(vllm, asked, {**speculation, "num_speculative_tokens": drafts} if drafts else None)
-            _round(vllm, engines[drafts], 1, asked.context, 0)
-            _check_drafted(engines[drafts], drafts, looked_up=speculation["method"] == METHODS["lookup"])
-        by_batch = tuple(_timed(vllm, engines, size, asked.context, turns, say) for size in asked.batch_sizes)
+            _round(vllm, engines[drafts], 1, asked, 0)
+            _check_drafted(engines[drafts], drafts)
+        by_batch = tuple(_timed(vllm, engines, size, asked, turns, say) for size in asked.batch_sizes)
         facts = _facts(vllm, engines[0], asked)
     return Costs(_source(facts), asked.context, by_batch, facts)
 
@@ -104,9 +112,8 @@ def _speculation(asked: Asked) -> dict[str, object]:
     family = opened[1].family
     if (method := METHODS.get(family)) is None:
         raise RunError(f"{asked.drafter}: vLLM 0.33 has no class for {opened[1].name}, expected a drafter that it serves; give --costs")
-    told: dict[str, object] = {"method": method, "model": str(source.folder)}
     other = family == "causal-lm" and not one_table(resolve(asked.target, remote_code=asked.remote_code), source)
-    return {**told, "use_heterogeneous_vocab": True} if other else told
+    return {**method, "model": str(source.folder), **({"use_heterogeneous_vocab": True} if other else {})}
 
 
 def _unfiled(drafter: Lookup | EarlyExit) -> dict[str, object]:
@@ -154,25 +161,30 @@ def _engine(vllm: Any, asked: Asked, speculation: Mapping[str, object] | None) -
         ) from error
 
 
-def _timed(vllm: Any, engines: Mapping[int, Any], size: int, context: int, turns: int, say: Callable[[str], None]) -> RoundCosts:
+def _timed(vllm: Any, engines: Mapping[int, Any], size: int, asked: Asked, turns: int, say: Callable[[str], None]) -> RoundCosts:
     """Rounds of one batch size: in each turn all engines, in an order that alternates; a first turn warms up."""
     rows = []
     for turn in range(turns + 1):
         say(f"timing rounds, batch {size}, repetition {turn} of {turns}" if turn else f"warming up, batch {size}")
         order = list(engines) if turn % 2 else list(reversed(engines))
-        seconds = {drafts: _round(vllm, engines[drafts], size, context, turn) for drafts in order}
+        seconds = {drafts: _round(vllm, engines[drafts], size, asked, turn) for drafts in order}
         rows.append([seconds[drafts] for drafts in engines])
     return RoundCosts.timed(size, RoundTurns(tuple(engines), np.array(rows[1:])))
 
 
-def _round(vllm: Any, llm: Any, size: int, context: int, turn: int) -> float:
-    """Mean seconds of a round of a batch that decodes without end, behind prompts of random tokens."""
+def _round(vllm: Any, llm: Any, size: int, asked: Asked, turn: int) -> float:
+    """Mean seconds of a round of a batch that decodes without end, behind prompts of random tokens; for a lookup, which drafts only what it
+    finds, of a few tokens, and no others are written.
+    """
     engine, random = llm.llm_engine, Random(turn)
-    vocabulary = llm.get_tokenizer().vocab_size
-    sampling = vllm.SamplingParams(temperature=0.0, max_tokens=engine.model_config.max_model_len, ignore_eos=True, detokenize=False)
+    among = range(llm.get_tokenizer().vocab_size)
+    known = random.sample(among, FEW) if asked.looks_up else []
+    settings = {"temperature": 0.0, "max_tokens": engine.model_config.max_model_len, "ignore_eos": True, "detokenize": False}
+    sampling = vllm.SamplingParams(**settings, **({"allowed_token_ids": known} if known else {}))
     waiting = {f"{turn}-{place}" for place in range(size)}
     for name in sorted(waiting):
-        engine.add_request(name, {"prompt_token_ids": [random.randrange(vocabulary) for _ in range(context)]}, sampling)
+        prompt = [*known, *random.choices(known or among, k=asked.context - len(known))]
+        engine.add_request(name, {"prompt_token_ids": prompt}, sampling)
     running = set[str]()
     while len(running) < size:
         running |= {output.request_id for output in engine.step()}
@@ -199,13 +211,12 @@ def _whole(engine: Any, size: int) -> None:
         )
 
 
-def _check_drafted(llm: Any, drafts: int, *, looked_up: bool) -> None:
+def _check_drafted(llm: Any, drafts: int) -> None:
     """RunError unless vLLM counts so many draft tokens for each round; its counters are those of the engine that was started last."""
     named = {metric.name: getattr(metric, "value", 0) for metric in llm.get_metrics()}
     rounds, drafted = (named.get(f"vllm:spec_decode_num_{what}", 0) for what in ("drafts", "draft_tokens"))
     if drafted != drafts * rounds or (drafts > 0) != (rounds > 0):
-        other = "a lookup drafts only what it finds, so time its steps by --engine transformers" if looked_up else "time others"
-        raise RunError(f"draft length {drafts}: vLLM counts {drafted} draft tokens in {rounds} rounds, expected {drafts} each; {other}")
+        raise RunError(f"draft length {drafts}: vLLM counts {drafted} draft tokens in {rounds} rounds, expected {drafts} each; time others")
 
 
 def _facts(vllm: Any, llm: Any, asked: Asked) -> TimedIn:

@@ -19,7 +19,7 @@ from driftcli.families.eagle.formats import EAGLE
 from driftcli.families.feed_forward.formats import FEED_FORWARD
 from driftcli.families.layout import Format, Shapes
 from driftcli.families.mtp.formats import MTP
-from driftcli.families.named import NAMED, PARALLEL, Named
+from driftcli.families.named import NAMED, Named
 from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, stored_tensors
 from driftcli.sources.files import Json, Source, file_names, holds_weights, read_config
@@ -27,8 +27,8 @@ from driftcli.sources.packed import unpacked
 
 FORMATS: tuple[Format, ...] = (*EAGLE, *MTP, *BLOCK, *ASSISTANT, *FEED_FORWARD, *CAUSAL_LM)
 MEASURED = (
-    "EAGLE-1, EAGLE-2, HASS, EAGLE-3 and EAGLE 3.1 heads, MTP heads, DFlash and DSpark drafters, Gemma 4 assistants, Medusa and Hydra "
-    "heads, MLPSpeculators, and causal language models"
+    "EAGLE-1, EAGLE-2, HASS, EAGLE-3, EAGLE 3.1 and P-EAGLE heads, MTP heads, DFlash, DFlash2 and DSpark drafters, Gemma 4 assistants, "
+    "Medusa and Hydra heads, MLPSpeculators, and causal language models, PARD among them"
 )
 
 
@@ -64,10 +64,7 @@ def _named(source: Source, config: Mapping[str, Json], shapes: Shapes, fits: Seq
     for family in NAMED:
         if (proof := family.proof(shapes)) and not (carries and family.inside):
             return family, proof
-    if fits:
-        word = PARALLEL.word(config, ()) if fits[0].family == "causal-lm" else ""
-        return (PARALLEL, word) if word else None
-    return _by_word(source, config)
+    return None if fits else _by_word(source, config)
 
 
 def _unread(source: Source, family: Named, proof: str, shapes: Shapes) -> Unread:
@@ -87,13 +84,13 @@ def open_drafter(source: Source) -> tuple[Checkpoint, Format] | Unread:
     found = recognise(source, checkpoint.config, whole.shapes)
     if isinstance(found, Unread):
         return found
-    return (checkpoint if found.family in ("mtp", "causal-lm") else whole), found
+    return (checkpoint if found.family in ("mtp", "causal-lm", "pard") else whole), found
 
 
 def _by_word(source: Source, config: Mapping[str, Json]) -> tuple[Named, str] | None:
     """The family that a config or a file's name alone names."""
     files = file_names(source) if source.folder.is_dir() else []
-    found = ((family, family.word(config, files)) for family in (*NAMED, PARALLEL))
+    found = ((family, family.word(config, files)) for family in NAMED)
     return next(((family, word) for family, word in found if word), None)
 
 

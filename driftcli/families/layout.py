@@ -10,9 +10,10 @@ from typing import Literal
 from driftcli.sources.files import Json
 
 Shapes = Mapping[str, tuple[int, ...]]
-Family = Literal["eagle3", "eagle", "mtp", "block", "assistant", "feed-forward", "causal-lm"]  # that have files
+Family = Literal["eagle3", "eagle", "peagle", "mtp", "block", "assistant", "feed-forward", "causal-lm", "pard"]  # that have files
+LANGUAGE_MODELS = ("causal-lm", "pard")  # families whose drafters are whole models
 Producer = Literal[
-    "SafeAILab", "SpecForge", "speculators", "ModelOpt", "NeMo", "SpecDrift", "DeepSpec", "z-lab", "transformers", "FasterDecoding",
+    "SafeAILab", "SpecForge", "speculators", "ModelOpt", "NeMo", "SpecDrift", "DeepSpec", "AWS", "z-lab", "transformers", "FasterDecoding",
     "Hydra", "IBM",
 ]  # fmt: skip
 

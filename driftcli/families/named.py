@@ -72,16 +72,6 @@ EAGLE_HERE = "an EAGLE head for the same target can be measured here"
 COUNTERS = "the server's own counters tell what it accepts"
 NAMED: tuple[Named, ...] = (
     Named(
-        "P-EAGLE",
-        "a P-EAGLE drafter",
-        "drafts all tokens in one pass over mask rows",
-        NO_STATE,
-        "vLLM's method eagle3 with parallel_drafting",
-        EAGLE_HERE,
-        tensors=(r"(^|\.)mask_hidden$",),
-        config=("speculators_model_type=peagle", "architectures=PEagleDraftModel"),
-    ),
-    Named(
         "DSpark of DeepSeek-V4",
         "a DSpark drafter of DeepSeek-V4",
         BLOCK,
@@ -102,16 +92,6 @@ NAMED: tuple[Named, ...] = (
         config=("architectures=DominoDraftModel", "dflash_config.projector_type=domino"),
     ),
     Named(
-        "DFlash2",
-        "a DFlash2 drafter",
-        BLOCK,
-        NO_STATE,
-        "vLLM's method dflash",
-        COUNTERS,
-        tensors=(r"(^|\.)candidate_selector\.",),
-        config=("speculators_model_type=dflash2", "architectures=DFlash2DraftModel"),
-    ),
-    Named(
         "XPress",
         "an XPress drafter",
         BLOCK,
@@ -120,6 +100,35 @@ NAMED: tuple[Named, ...] = (
         COUNTERS,
         tensors=(r"(^|\.)(refiner_head|xpress_head)\.",),
         config=("speculators_model_type=xpress",),
+    ),
+    Named(
+        "LiLiCorr",
+        "a LiLiCorr drafter",
+        f"{BLOCK} and chooses among their best by a small attention over these",
+        NO_STATE,
+        "vLLM's method dflash",
+        COUNTERS,
+        tensors=(r"(^|\.)lilicorr\.",),
+        config=("architectures=LiLiCorrDraftModel",),
+    ),
+    Named(
+        "DFlash of Laguna",
+        "a DFlash drafter of Laguna's own kind",
+        f"{BLOCK}, with norms of each stream and gated attention",
+        NO_STATE,
+        "vLLM's method dflash",
+        COUNTERS,
+        tensors=(r"(^|\.)aux_hidden_norms\.",),
+    ),
+    Named(
+        "Muse-Glimmer assistant",
+        "a Muse-Glimmer assistant",
+        f"{BLOCK} as DFlash does, under names of its own",
+        NO_STATE,
+        "vLLM's method dflash, and transformers",
+        "the same weights in z-lab's layout can be measured here",
+        tensors=(r"(^|\.)encoder\.output_norm_enc\.",),
+        config=("model_type=muse_glimmer_assistant",),
     ),
     Named(
         "DSpark of Gemma 4",
@@ -198,13 +207,4 @@ NAMED: tuple[Named, ...] = (
         "fetch the file and name its path, or the folder of the safetensors that it was converted from",
         files=("*.gguf",),
     ),
-)
-PARALLEL = Named(
-    "PARD",
-    "a language model trained to draft in parallel",
-    "drafts all tokens in one pass over mask tokens",
-    NO_STATE,
-    "vLLM's method draft_model with parallel_drafting",
-    "token by token it would be another drafter than the one that is served",
-    config=("pard_token", "ptd_token_id", "spd_type=pard"),
 )

@@ -24,6 +24,14 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
+class MaskRow:
+    """What rows of a parallel drafter read in the place of a token that is not there yet and of its state; state: (1, width)."""
+
+    token: int
+    state: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Projected:
     """A step before a layer's attention: query (head, step, size), key and value (key head, step, size), RoPE applied."""
 
@@ -78,7 +86,11 @@ class DrafterLayer(Protocol):
 
 
 class SelfFeedingDrafter(Protocol):
-    """A drafter that feeds on its own state."""
+    """A drafter that feeds on its own state, or whose further rows read a mask in its place, all in one pass."""
+
+    @property
+    def mask(self) -> MaskRow | None:
+        """What the rows behind the first read, None for a drafter that feeds on its own state."""
 
     @property
     def layers(self) -> Sequence[DrafterLayer]:

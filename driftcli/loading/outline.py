@@ -27,14 +27,21 @@ from driftcli.families.early_exit.cut import cut
 from driftcli.families.early_exit.early_exit import EarlyExit
 from driftcli.families.feed_forward.declaration import FeedForwardDeclaration, declare_feed_forward
 from driftcli.families.formats import open_drafter
-from driftcli.families.layout import Format
+from driftcli.families.layout import LANGUAGE_MODELS, Format
 from driftcli.families.lookup.lookup import COPIES, Lookup
+from driftcli.families.mask_token import other_masks, parallel_mask
 from driftcli.families.mtp.alternatives import alternatives as other_wirings
 from driftcli.families.mtp.declaration import MtpDeclaration, declare_mtp
 from driftcli.families.mtp.kinds import OWN_HEAD
 from driftcli.families.mtp.shapes import UNREAD
 from driftcli.families.without_files import without_files
-from driftcli.loading.pair import BY_DEPTH, NO_STATE, ONE_PASS, require_no_head, require_no_reading, special_ids
+from driftcli.loading.pair import (
+    BY_DEPTH,
+    NO_STATE,
+    ONE_PASS,
+    require_no_head,
+    require_no_reading,
+)
 from driftcli.printable import masked
 from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, stored_tensors
@@ -43,7 +50,7 @@ from driftcli.sources.gguf import scheme
 from driftcli.target.facts import read_facts
 from driftcli.target.heads import heads_of
 from driftcli.target.language_model import LanguageModel, outline_language_model
-from driftcli.texts.rendering import rendering_facts
+from driftcli.texts.rendering import rendering_facts, special_ids
 
 BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
 EXPERT = re.compile(r"\.experts\.(\d+)\.")
@@ -117,9 +124,9 @@ def outline_pair(target_name: str, drafter_name: str, *, remote_code: bool = Fal
         require_no_head(source)
     if (made := _of_family(checkpoint, format, source, remote_code=remote_code, reading=reading)) is not None:
         return made
-    if format.family == "causal-lm":
+    if format.family in LANGUAGE_MODELS:
         require_no_reading(reading, f"{drafter_name} is a causal language model, computed alike everywhere; leave it out")
-        return _with_language_model(source, checkpoint, remote_code=remote_code)
+        return _with_language_model(source, checkpoint, format, remote_code=remote_code)
     declare(checkpoint, format, read_facts(source))
     model = outline_language_model(source, remote_code=remote_code)
     declaration_of_head = declare(checkpoint, format, model.facts)
@@ -156,7 +163,9 @@ def _with_eagle(d: Declaration, model: LanguageModel, reading: System | None) ->
         parameters=_count(shapes.values()),
         stored=_stored(d.checkpoint),
     )
-    told = _Told(a.family, d.record(reading), d.differences(reading), alternatives(d, reading))
+    wirings = alternatives(d, reading, masks=special_ids(model.tokenizer))
+    family, alone = ("peagle", ONE_PASS) if a.parallel else (a.family, None)
+    told = _Told(family, d.record(reading), d.differences(reading), wirings, alone)
     return Outline(model, _of_model(model), network, _card(model, d.checkpoint, told), a.streams)
 
 
@@ -242,11 +251,15 @@ def _with_mtp(d: MtpDeclaration, source: Source, *, remote_code: bool, reading: 
     return Outline(model, _of_model(model), network, _card(model, d.checkpoint, told), 1, count)
 
 
-def _with_language_model(source: Source, checkpoint: Checkpoint, *, remote_code: bool) -> Outline:
+def _with_language_model(source: Source, checkpoint: Checkpoint, format: Format, *, remote_code: bool) -> Outline:
     model = outline_language_model(source, remote_code=remote_code)
     drafting = outline_language_model(checkpoint.source, remote_code=remote_code)
     shared = shared_tokens(words(model), words(drafting))
-    told = _Told("causal-lm", {"format": Sourced("causal language model", "tensor"), **token_record(shared)}, {}, (), NO_STATE)
+    record = {"format": Sourced(format.name, "tensor"), **token_record(shared)}
+    told = _Told("causal-lm", record, {}, (), NO_STATE)
+    if format.family == "pard":
+        mask, noted = parallel_mask(checkpoint, len(model.head))
+        told = _Told("pard", record | noted, {}, other_masks(mask, special_ids(model.tokenizer)), ONE_PASS)
     return Outline(model, _of_model(model), _of_model(drafting), _card(model, checkpoint, told), 0)
 
 
@@ -286,7 +299,7 @@ def _drawn(model: LanguageModel, drafter: ModelCard, facts: _Told) -> PairCard:
         drafter=drafter,
         family=facts.family,
         record=facts.record,
-        token_offset=1 if facts.family in ("eagle3", "eagle", "mtp", "feed-forward") else 0,
+        token_offset=1 if facts.family in ("eagle3", "eagle", "peagle", "mtp", "feed-forward") else 0,
         no_recursion=facts.no_recursion,
         readings=facts.readings,
         alternatives=facts.alternatives,

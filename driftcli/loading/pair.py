@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from driftcli.domain import ModelCard, PairCard, Sourced, System
 from driftcli.errors import FormatError, PairError, SourceError, UsageError
@@ -21,6 +20,7 @@ from driftcli.families.block.declaration import BlockDeclaration, declare_block
 from driftcli.families.block.drafter import Block
 from driftcli.families.block.loading import read_block
 from driftcli.families.block.scan import pitfalls as block_pitfalls
+from driftcli.families.block.scan import selected
 from driftcli.families.carried import carried
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.families.causal_lm.loading import read_causal_lm, sliding_window, token_notes, token_record
@@ -37,8 +37,9 @@ from driftcli.families.feed_forward.drafter import FeedForward
 from driftcli.families.feed_forward.loading import read_feed_forward
 from driftcli.families.feed_forward.scan import left_open as open_of_heads
 from driftcli.families.formats import FORMATS, open_drafter
-from driftcli.families.layout import Format
+from driftcli.families.layout import LANGUAGE_MODELS, Format
 from driftcli.families.lookup.lookup import COPIES, Lookup
+from driftcli.families.mask_token import other_masks, parallel_mask
 from driftcli.families.mtp.alternatives import alternatives as other_wirings
 from driftcli.families.mtp.declaration import MtpDeclaration, declare_mtp
 from driftcli.families.mtp.head import Mtp, MtpModules
@@ -56,7 +57,7 @@ from driftcli.sources.packed import multiplied_out
 from driftcli.target.facts import TargetFacts, read_facts
 from driftcli.target.language_model import Dtype, LanguageModel, load_language_model
 from driftcli.target.target import Target
-from driftcli.texts.rendering import CLOCK, TODAY, rendering_facts
+from driftcli.texts.rendering import CLOCK, TODAY, rendering_facts, special_ids
 
 BY_DEPTH = "each depth has its own weights, so there is no chain of one head on its own state"
 ONE_PASS = "it guesses a block of tokens in one pass and feeds no state of its own back"
@@ -159,12 +160,12 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
     facts = read_facts(source)  # what can be refused without the target's weights is refused before they are read
     if (made := _of_family(checkpoint, format, facts, source, loading, reading)) is not None:
         return made
-    if format.family != "causal-lm":
+    if format.family not in LANGUAGE_MODELS:
         declare(checkpoint, format, facts)
     target = loading.target(source)
-    if format.family == "causal-lm":
+    if format.family in LANGUAGE_MODELS:
         require_no_reading(reading, f"{drafter_name} is a causal language model, which every system computes alike; leave it out")
-        return _with_language_model(target, checkpoint, loading)
+        return _with_language_model(target, checkpoint, format, loading)
     declaration = declare(checkpoint, format, target.facts)
     drafter, record = read_eagle(declaration, target, reading)
     card = PairCard(
@@ -173,9 +174,10 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
         family=format.family,
         record=record,
         token_offset=1,
+        no_recursion=ONE_PASS if declaration.anatomy.parallel else None,
         readings=dict(declaration.differences(reading)),
         notes=(*pitfalls(declaration), *multiplied_out(checkpoint), *_unread(target), *_dated(target)),
-        alternatives=alternatives(declaration, reading, drafter.others.embeddings),
+        alternatives=alternatives(declaration, reading, drafter.others.embeddings, special_ids(target.tokenizer)),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
     )
@@ -245,21 +247,25 @@ def _with_exit(exit: EarlyExit, source: Source, loading: Loading) -> LoadedPair:
     return LoadedPair(target, drafter, card)
 
 
-def _with_language_model(target: Target, checkpoint: Checkpoint, loading: Loading) -> LoadedPair:
+def _with_language_model(target: Target, checkpoint: Checkpoint, format: Format, loading: Loading) -> LoadedPair:
     lm = loading.model(checkpoint.source)
-    drafter, shared = read_causal_lm(lm, target)
+    parallel = format.family == "pard"
+    mask, noted = parallel_mask(checkpoint, len(lm.embedding)) if parallel else (None, {})
+    drafter, shared = read_causal_lm(lm, target, mask)
     card = PairCard(
         target=_card(target.source, target.config.model_type),
         drafter=_card(checkpoint.source, str(checkpoint.config.get("model_type", "not named"))),
-        family="causal-lm",
+        family=format.family,
         record={
-            "format": Sourced("causal language model", "tensor"),
+            "format": Sourced(format.name, "tensor"),
+            **noted,
             **token_record(shared),
             "window": Sourced(sliding_window(lm), "config:sliding_window, layer_types"),
         },
         token_offset=0,
-        no_recursion=NO_STATE,
+        no_recursion=ONE_PASS if parallel else NO_STATE,
         notes=(*token_notes(shared, target, lm), *_unread(target), *_unread(lm), *_dated(target)),
+        alternatives=other_masks(mask, special_ids(target.tokenizer)) if mask is not None else (),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
     )
@@ -309,7 +315,7 @@ def _with_block(d: BlockDeclaration, source: Source, loading: Loading, reading: 
         token_offset=0,
         no_recursion=ONE_PASS,
         readings=d.differences(reading),
-        notes=(*block_pitfalls(d), *multiplied_out(d.checkpoint), *_unread(target), *_dated(target)),
+        notes=(*selected(d), *block_pitfalls(d), *multiplied_out(d.checkpoint), *_unread(target), *_dated(target)),
         alternatives=block_wirings(d, reading, special_ids(target.tokenizer), record),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
@@ -357,16 +363,10 @@ def _with_heads(d: FeedForwardDeclaration, source: Source, loading: Loading, rea
     return LoadedPair(target, drafter, card)
 
 
-def special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """The tokens of a tokenizer that a mask can be mistaken for, each once."""
-    named = (tokenizer.mask_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id)
-    return tuple(dict.fromkeys(one for one in named if isinstance(one, int)))
-
-
 def require_no_head(target: Source) -> None:
     """Raise SourceError for a drafter's head in the target's place."""
     found = open_checkpoint(target)
-    heads = [format.name for format in FORMATS if format.family != "causal-lm" and format.matches(found.config, found.shapes)]
+    heads = [format.name for format in FORMATS if format.family not in LANGUAGE_MODELS and format.matches(found.config, found.shapes)]
     if heads:
         raise SourceError(
             f"{target.name}: holds a head in {heads[0]}, expected a causal language model; are --target and --drafter exchanged?"

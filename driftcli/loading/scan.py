@@ -17,7 +17,7 @@ from driftcli.families.eagle.scan import scan_eagle
 from driftcli.families.feed_forward.declaration import declare_feed_forward
 from driftcli.families.feed_forward.scan import scan_feed_forward
 from driftcli.families.formats import open_drafter
-from driftcli.families.layout import Format
+from driftcli.families.layout import LANGUAGE_MODELS, Format
 from driftcli.families.mtp.declaration import declare_mtp
 from driftcli.families.mtp.kinds import OWN_HEAD
 from driftcli.families.mtp.scan import scan_mtp
@@ -44,7 +44,7 @@ def scan_checkpoint(drafter: str, target: str | None) -> Scan | Unread:
     facts = NO_TARGET if source is None else read_facts(source)
     if (made := _of_family(checkpoint, format, facts)) is not None:
         return made
-    found = (scan_causal_lm if format.family == "causal-lm" else scan_eagle)(checkpoint, format, facts)
+    found = (scan_causal_lm if format.family in LANGUAGE_MODELS else scan_eagle)(checkpoint, format, facts)
     heads = () if source is None else carried(tensor_names(source), facts.model_type)
     return replace(found, checks=(*found.checks, *(Check("target", "note", f"the target carries {head}") for head in heads)))
 

@@ -1,4 +1,4 @@
-"""What engines call a change of a block drafter: draft lengths that its block follows, and wirings that its config says.
+"""What engines call a change of a drafter in one pass: draft lengths that its rows follow, and wirings that its config says.
 
 Read in vLLM 0.33 (v1/worker/gpu/spec_decode/dflash, model_executor/models/qwen3_dflash.py), SGLang 0.5.23 (models/dflash.py) and z-lab's
 dflash 0.1.
@@ -11,14 +11,24 @@ from collections.abc import Callable, Mapping
 
 from driftcli.conditions import worded
 from driftcli.domain import PairCard
-from driftcli.mitigations.serving import NO_SWITCH, Engine, draft_length
+from driftcli.mitigations.serving import NO_SWITCH, Engine, draft_length, wiring
 from driftcli.mitigations.unfiled_serving import unfiled_length
 
 IN_CONFIG = "in the drafter's config.json"
+NOT_SERVED = f"{NO_SWITCH}: not known to serve drafters in one pass"
+SGLANG_LENGTH = {
+    "block": "its block has as many rows as block_size says",
+    "peagle": "it has no class that reads mask_hidden",
+    "pard": "not known to draft in parallel",
+}
+WITH_MASKS: Mapping[str, Mapping[str, object]] = {
+    "block": {},
+    "peagle": {"parallel_drafting": True},
+    "pard": {"parallel_drafting": True},
+}  # told beside the length
 OTHERS: tuple[Engine, ...] = ("sglang", "tensorrt-llm", "transformers")
 OLDER = f"{NO_SWITCH}: 0.33 has no class for heads without attention (up to 0.32 --speculative-config: {{}}, for Medusa and MLPSpeculator)"
 HEADLESS = f"{NO_SWITCH}: not known to serve heads without attention"
-NOT_SERVED = f"{NO_SWITCH}: not known to serve block drafters"
 
 
 def length_typed(drafts: int, pair: PairCard) -> dict[Engine, str]:
@@ -30,8 +40,8 @@ def length_typed(drafts: int, pair: PairCard) -> dict[Engine, str]:
     if not pair.guesses_side_by_side:
         return draft_length(drafts, self_feeding=pair.no_recursion is None and not pair.keyless)
     return {
-        "vllm": f"--speculative-config: {json.dumps({'num_speculative_tokens': drafts})[1:-1]}",
-        "sglang": f"{NO_SWITCH}: its block has as many rows as block_size says",
+        "vllm": f"--speculative-config: {json.dumps({'num_speculative_tokens': drafts, **WITH_MASKS[pair.family]})[1:-1]}",
+        "sglang": f"{NO_SWITCH}: {SGLANG_LENGTH[pair.family]}",
         "tensorrt-llm": NOT_SERVED,
         "transformers": NOT_SERVED,
     }
@@ -66,6 +76,14 @@ def _rope(value: object) -> str:
 
 def _rotation(value: object) -> str:
     return f"{json.dumps({'is_neox_style': value == 'halves'})[1:-1]} {IN_CONFIG}"
+
+
+def parallel_wiring(changes: Mapping[str, object]) -> dict[Engine, str]:
+    """The same of P-EAGLE and PARD, which vLLM alone serves, and reads as it does EAGLE-3 but for the mask."""
+    others = {name: value for name, value in changes.items() if name != "mask"}
+    lines = [wiring(others)["vllm"]] if others else []
+    lines += [LINES["mask"].format(changes["mask"])] if "mask" in changes else []
+    return {"vllm": "; ".join(lines), "sglang": NOT_SERVED, "tensorrt-llm": NOT_SERVED, "transformers": NOT_SERVED}
 
 
 def block_wiring(changes: Mapping[str, object]) -> dict[Engine, str]:

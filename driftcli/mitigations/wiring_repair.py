@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from driftcli.conditions import BASELINE, Condition, Plan
 from driftcli.domain import PairCard, RunSpec
-from driftcli.mitigations.block_serving import block_wiring
+from driftcli.mitigations.block_serving import block_wiring, parallel_wiring
 from driftcli.mitigations.mitigation import Kind, Option, Trial, usual
 from driftcli.mitigations.mtp_serving import mtp_wiring
 from driftcli.mitigations.serving import wiring
 from driftcli.probe import Trace
 
-MADE = {"mtp": mtp_wiring, "assistant": mtp_wiring, "block": block_wiring}
+MADE = {"mtp": mtp_wiring, "assistant": mtp_wiring, "block": block_wiring, "peagle": parallel_wiring, "pard": parallel_wiring}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from driftcli.engine.block_chains import draft_blocks
 from driftcli.engine.drafted import Drafted, Queries
 from driftcli.engine.trajectories import Trajectory
 from driftcli.families.block.alternatives import alternatives
+from driftcli.families.block.correction import Selector
 from driftcli.families.block.declaration import declare_block
 from driftcli.families.block.drafter import Block
 from driftcli.families.block.loading import read_block
@@ -25,7 +27,7 @@ from driftcli.sources.checkpoint import open_checkpoint
 from driftcli.sources.files import Source
 from driftcli.target.language_model import LanguageModel, load_language_model
 from tests.engine.regions import shares_of
-from tests.families.block.cases import CASES, write
+from tests.families.block.cases import CANDIDATES, CASES, write
 from tests.golden.steps.seeds import seeded_ids, seeded_stream
 from tests.layouts import write_layout_target
 from tests.tiny import WIDTH, bare_trajectory
@@ -36,7 +38,7 @@ TOLERANCE = 1e-4  # of the RMS
 TRAINED: System = "as_trained"
 VLLM: System = "as_served:vllm"
 ALIKE = [  # cases that vLLM computes as their producers do, whatever the rows
-    name for name in CASES if not any(part in name for part in ("scaled", "speculators-sliding", "gated", "rnn"))
+    name for name in CASES if not any(part in name for part in ("zlab-scaled", "speculators-sliding", "dflash2-sliding", "gated", "rnn"))
 ]
 ASKED: list[tuple[str, System, int]] = [
     *((name, TRAINED, 5) for name in CASES),
@@ -53,7 +55,7 @@ class Listened:
 
     @property
     def correction(self) -> Listened | None:
-        """Itself, which adds the bias to what was heard last."""
+        """Itself, which hears the corrected scores in place of those it heard last."""
         return None if self._drafter.correction is None else self
 
     def begin(self, blocks: int) -> Tensor:
@@ -61,12 +63,13 @@ class Listened:
         assert self._drafter.correction is not None
         return self._drafter.correction.begin(blocks)
 
-    def step(self, output: Tensor, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """The correction's, and heard."""
+    def step(self, output: Tensor, scores: Tensor, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The correction's, and heard: of candidates their log-probabilities, and 0 for all others."""
         assert self._drafter.correction is not None
-        bias, state = self._drafter.correction.step(output, tokens, state)
-        self.heard[-1] = self.heard[-1] + bias
-        return bias, state
+        scores, state = self._drafter.correction.step(output, scores, tokens, state)
+        among = isinstance(self._drafter.correction, Selector)
+        self.heard[-1] = scores.log_softmax(-1).masked_fill(scores.isinf(), 0) if among else scores
+        return scores, state
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._drafter, name)
@@ -173,9 +176,24 @@ def test_a_free_block_is_corrected_along_its_own_guesses(name: str, target: Lang
         assert off(found[:5], own) > 100 * TOLERANCE
 
 
+@pytest.mark.parametrize("name", ["zlab-dflash2", "zlab-dflash2-scaled"])
+def test_a_selector_walks_as_its_producer_does_and_drafts_candidates_alone(name: str, target: LanguageModel, tmp_path: Path) -> None:
+    walk, (_, drafted) = load_file(GOLDEN / f"{name}.safetensors")["own.5"], draft(read(name, target, tmp_path), 4, free=True)
+    count = drafted.n_anchors
+    guessed = torch.stack([queries.guesses.drafted for queries in drafted.free], dim=1)
+    torch.testing.assert_close(guessed, walk[:count])
+    for queries in drafted.forced:
+        assert (queries.guesses.draft_prob >= 1 / CANDIDATES).all() and (queries.guesses.entropy <= math.log(CANDIDATES)).all()
+        assert (queries.guesses.wanted_prob == 0).any()
+
+
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
+        ("zlab-dflash2", lambda block: replace(block, layers=tuple(replace(one, around=None) for one in block.layers))),
+        ("zlab-dflash2", lambda block: replace(block, layers=tuple(replace(one, around=one.around[::-1]) for one in block.layers))),
+        ("zlab-dflash2", lambda block: replace(block, correction=replace(block.correction, count=CANDIDATES - 1))),
+        ("speculators-dflash2", lambda block: replace(block, correction=replace(block.correction, before=block.correction.after))),
         ("zlab", lambda block: replace(block, layers=tuple(replace(one, causal=True) for one in block.layers))),
         ("zlab", lambda block: replace(block, block_size=4)),
         ("zlab", lambda block: replace(block, mask=3)),

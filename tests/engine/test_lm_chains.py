@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from transformers import (
 )
 from transformers.generation.candidate_generator import AssistedCandidateGenerator
 
-from driftcli.conditions import DraftSettings
+from driftcli.conditions import DraftSettings, Wiring
 from driftcli.engine.drafted import Drafted
 from driftcli.engine.lm_chains import draft_lm_chains
 from driftcli.engine.rows import rounds_to_end
+from driftcli.engine.serving import serve
 from driftcli.engine.trajectories import Trajectory
 from driftcli.families.causal_lm.loading import read_causal_lm
 from driftcli.loading.pair import LoadedPair
@@ -162,6 +164,72 @@ def test_a_model_drafting_for_itself_is_never_refused(pair: Callable[[str], Load
     for trajectory in trajectories(loaded.target, prompts(3), [], 30):
         result = draft_lm_chains(loaded.drafter, [trajectory], DraftSettings(depth=DEPTH), DEPTH, free=False)  # type: ignore[arg-type]
         assert (accepted(trajectory, result) == DEPTH).all()
+
+
+MASK = 3
+
+
+def in_parallel(pair: Callable[[str], LoadedPair]) -> LoadedPair:
+    """The pair of a language model that drafts in one pass over masks."""
+    loaded = pair("lm")
+    return replace(loaded, drafter=replace(loaded.drafter, mask=MASK), card=replace(loaded.card, family="pard"))  # type: ignore[type-var]
+
+
+@torch.inference_mode()
+def test_a_parallel_chain_is_one_plain_pass_over_the_text_and_masks(pair: Callable[[str], LoadedPair], lm: LlamaForCausalLM) -> None:
+    loaded = in_parallel(pair)
+    for trajectory in trajectories(loaded.target, prompts(2), [], 12):
+        result = draft_lm_chains(loaded.drafter, [trajectory], DraftSettings(DEPTH), DEPTH, free=True)  # type: ignore[arg-type]
+        assert result.free == result.forced and result.n_anchors
+        for place in range(result.n_anchors):
+            seen = [*trajectory.ids[: trajectory.prompt_length + place + 1].tolist(), *[MASK] * (DEPTH - 1)]
+            probs = lm(torch.tensor([seen])).logits[0, -DEPTH:].softmax(-1)
+            for depth, queries in enumerate(result.forced):
+                assert int(queries.guesses.drafted[place]) == int(probs[depth].argmax())
+                assert float(queries.guesses.draft_prob[place]) == pytest.approx(float(probs[depth].max()), abs=1e-5)
+                assert float(result.control(depth + 1).guesses.draft_prob[place]) == pytest.approx(
+                    float(result.fresh.guesses.draft_prob[place + depth])
+                )
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("longest", [20, 3])
+def test_rounds_of_a_parallel_drafter_to_the_end_of_a_text_are_those_of_a_plain_loop(
+    longest: int, pair: Callable[[str], LoadedPair], lm: LlamaForCausalLM
+) -> None:
+    loaded = in_parallel(pair)
+    for trajectory in trajectories(loaded.target, prompts(2), [], longest):
+        result = draft_lm_chains(loaded.drafter, [trajectory], DraftSettings(DEPTH), DEPTH, free=True, to_end=True)  # type: ignore[arg-type]
+        ids, place, rounds = trajectory.ids.tolist(), trajectory.prompt_length, 0
+        while place < len(ids) - 1:
+            guessed = lm(torch.tensor([[*ids[: place + 1], *[MASK] * (DEPTH - 1)]])).logits[0, -DEPTH:].argmax(-1).tolist()
+            right = [one == wanted for one, wanted in zip(guessed, ids[place + 1 :], strict=False)]
+            place, rounds = place + 1 + (right.index(False) if False in right else len(right)), rounds + 1
+        assert rounds_to_end(result, [trajectory], DEPTH)[0][-1] == rounds
+
+
+def test_a_served_parallel_round_is_the_engines(pair: Callable[[str], LoadedPair]) -> None:
+    loaded = in_parallel(pair)
+    (trajectory,) = trajectories(loaded.target, prompts(1), [], 12)
+    result = draft_lm_chains(loaded.drafter, [trajectory], DraftSettings(DEPTH), DEPTH, free=False)  # type: ignore[arg-type]
+    drafter, rows, found = serve(loaded.drafter, len(trajectory.ids) + DEPTH, DEPTH), 0, []
+    for anchor in range(trajectory.prompt_length, trajectory.prompt_length + result.n_anchors):
+        guesses = [drafter.read(trajectory.ids[None, rows : anchor + 1], {})]
+        guesses += [drafter.follow(guesses[-1]) for _ in range(DEPTH - 1)]
+        found.append(torch.cat(guesses))
+        rows = anchor + 1
+    torch.testing.assert_close(torch.stack(found), torch.stack([queries.guesses.drafted for queries in result.forced], dim=1))
+
+
+def test_another_mask_is_another_wiring(pair: Callable[[str], LoadedPair]) -> None:
+    loaded = in_parallel(pair)
+    (trajectory,) = trajectories(loaded.target, prompts(1), [], 12)
+    probs = []
+    for wiring in (Wiring(), Wiring(mask=7)):
+        result = draft_lm_chains(loaded.drafter, [trajectory], DraftSettings(DEPTH, wiring=wiring), DEPTH, free=False)  # type: ignore[arg-type]
+        probs.append([queries.guesses.draft_prob for queries in result.forced])
+    torch.testing.assert_close(probs[0][0], probs[1][0])
+    assert not torch.allclose(probs[0][1], probs[1][1])
 
 
 SIZES: dict[str, Any] = {

@@ -148,7 +148,7 @@ def test_a_server_steps_a_drafter_of_other_tokens_as_chains_do(models: Path, tmp
     pair = load_pair(str(models / "target"), str(write_other(tmp_path / "other")), CPU, "float32")
     assert isinstance(pair.drafter, CausalLm)
     for ids, start, found in drafts(pair):
-        served = ServedLm(pair.drafter)
+        served = ServedLm(pair.drafter, DEPTH)
         guess = served.read(torch.tensor([ids[: start + 1]]), {})
         for depth in range(DEPTH):
             assert int(guess) == int(found.free[depth].guesses.drafted[0])

@@ -11,7 +11,7 @@ from driftcli.families.carried import carried, promised
 from driftcli.families.formats import open_drafter, recognise
 from driftcli.families.layout import Format
 from driftcli.families.mtp.names import mtp_tensors
-from driftcli.families.named import NAMED, PARALLEL
+from driftcli.families.named import NAMED
 from driftcli.loading.scan import scan_checkpoint
 from driftcli.scanned import Unread
 from driftcli.sources.files import Json, Source
@@ -33,10 +33,16 @@ def family(config: dict[str, Json], names: list[str]) -> str | None:
         (["fc.weight", "hidden_norm.weight", "norm.weight", "layers.0.self_attn.q_proj.weight"], "DFlash in z-lab layout"),
         (["fc.weight", "hidden_norm.weight", "layers.0.mlp.up_proj.weight", "markov_head.markov_w1.weight"], "DSpark in DeepSpec layout"),
         (["fc.weight", "markov_head.markov_w1.weight", "layers.0.layer_scalar"], "DSpark of Gemma 4"),
-        (["fc.weight", "hidden_norm.weight", "candidate_selector.hidden_projection.weight"], "DFlash2"),
+        (
+            ["fc.weight", "hidden_norm.weight", "layers.0.mlp.up_proj.weight", "candidate_selector.hidden_projection.weight"],
+            "DFlash2 in z-lab layout",
+        ),
         (["fc.weight", "hidden_norm.weight", "prefix_gru.weight_ih_l0"], "Domino"),
         (["fc.weight", "hidden_norm.weight", "refiner_head.token_embed.weight"], "XPress"),
-        (["fc.weight", "mask_hidden", "layers.0.hidden_norm.weight"], "P-EAGLE"),
+        (["fc.weight", "mask_hidden", "layers.0.hidden_norm.weight"], "P-EAGLE, vLLM's layout"),
+        (["fc.weight", "hidden_norm.weight", "layers.0.mlp.up_proj.weight", "lilicorr.logit_scale"], "LiLiCorr"),
+        (["fc.weight", "hidden_norm.weight", "layers.0.mlp.up_proj.weight", "aux_hidden_norms.0.weight"], "DFlash of Laguna"),
+        (["encoder.fc.weight", "encoder.output_norm_enc.weight", "layers.0.mlp.up_proj.weight"], "Muse-Glimmer assistant"),
         (["forget_emb.0.weight", "cell_ln.weight"], "Arctic speculator"),
         (["eagle_linear.weight", "norm.weight"], "EAGLE in Mistral's layout"),
         (["mtp.0.main_proj.weight", "mtp.0.main_norm.weight"], "DSpark of DeepSeek-V4"),
@@ -68,10 +74,11 @@ def test_a_config_names_a_family_only_where_no_tensor_tells(config: dict[str, Js
     assert family({**config, "model_type": "llama"}, list(LLAMA)) == "causal language model"
 
 
-def test_a_language_model_that_drafts_in_parallel_is_none_that_is_measured() -> None:
+def test_a_language_model_that_drafts_in_parallel_is_told_by_its_config() -> None:
+    parallel = "PARD, a causal language model that drafts in parallel"
     for key in ("pard_token", "ptd_token_id"):
-        assert family({"model_type": "llama", key: 5}, list(LLAMA)) == "PARD"
-    assert family({"model_type": "llama", "spd_type": "PARD"}, list(LLAMA)) == "PARD"
+        assert family({"model_type": "llama", key: 5}, list(LLAMA)) == parallel
+    assert family({"model_type": "llama", "spd_type": "PARD"}, list(LLAMA)) == parallel
     assert family({"model_type": "llama", "spd_type": "other"}, list(LLAMA)) == "causal language model"
 
 
@@ -113,7 +120,7 @@ def test_a_file_names_what_is_there_without_weights_and_without_a_config(tmp_pat
 
 
 def test_every_family_is_one_sentence_with_what_would_work() -> None:
-    for row in (*NAMED, PARALLEL):
+    for row in NAMED:
         said = row.sentence("x", "proof")
         assert said.startswith(f"x: holds {row.holds} (proof), which ") and "; drift is " in said and "; not measured here yet, " in said
         assert said.count(". ") == 0 and len(said) < 400

@@ -1,7 +1,8 @@
 """Speculative decoding by vLLM on the CPU, round by round: `python decode.py < request.json > rounds.json`, in an environment of its own.
 
-The request holds `target`, `drafter`, `depth`, `max_tokens` and `prompts`, a list of token ids each. What comes back is, for each prompt,
-the reply's token ids and its rounds: the draft tokens that were verified and how many were kept; and vLLM's own counters over all of them.
+The request holds `target`, `drafter`, `method`, which is how vLLM is told the drafter's kind, `depth`, `max_tokens` and `prompts`, a list of
+token ids each. What comes back is, for each prompt, the reply's token ids and its rounds: the draft tokens that were verified and how many
+were kept; and vLLM's own counters over all of them.
 Nothing that vLLM computes is touched: its scheduler is only listened to, in this process and with one request at a time.
 """
 
@@ -48,7 +49,7 @@ def main() -> None:
     longest = max(map(len, asked["prompts"])) + asked["max_tokens"] + ROOM
     engine = LLM(
         model=asked["target"],
-        speculative_config={"method": "eagle3", "model": asked["drafter"], "num_speculative_tokens": asked["depth"]},
+        speculative_config={**asked["method"], "model": asked["drafter"], "num_speculative_tokens": asked["depth"]},
         dtype="float32",
         enforce_eager=True,
         max_model_len=longest,

@@ -10,13 +10,14 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow.dataset as ds
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from driftcli.cli.main import main
 from driftcli.domain import Estimate
@@ -57,10 +58,39 @@ def rows(run: Run, name: str) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: (row["prompt"], row["turn"]))
 
 
-def decoded(run: Run, target: Path, drafter: Path) -> dict[str, Any]:
+def in_one_pass(head: Path, copy: Path) -> Path:
+    """A P-EAGLE drafter of a bundled head's tensors, its mask and the streams in place of those to come made up."""
+    held, rows = load_file(head / "model.safetensors"), load_file(BUNDLED / "target" / "model.safetensors")["model.embed_tokens.weight"]
+    tensors = {name.replace("midlayer.", "layers.0."): tensor for name, tensor in held.items()}
+    streams = torch.randn(1, 1, tensors["fc.weight"].shape[1], generator=torch.Generator().manual_seed(0)).to(rows)
+    copy.mkdir()
+    save_file({**tensors, "embed_tokens.weight": rows, "mask_hidden": streams}, copy / "model.safetensors", metadata={"format": "pt"})
+    inside = json.loads((head / "config.json").read_text())
+    verifier = {"name_or_path": None, "architectures": ["LlamaForCausalLM"]}
+    proposals = {"proposal_type": "greedy", "speculative_tokens": DEPTH}
+    config = {
+        "architectures": ["PEagleSpeculator"],
+        "speculators_model_type": "peagle",
+        "mask_token_id": 3,
+        "eagle_aux_hidden_state_layer_ids": [2, 4, 5],
+        "draft_vocab_size": inside["draft_vocab_size"],
+        "norm_before_residual": False,
+        "transformer_layer_config": {key: value for key, value in inside.items() if key not in ("architectures", "draft_vocab_size")},
+        "speculators_config": {
+            "algorithm": "peagle",
+            "default_proposal_method": "greedy",
+            "proposal_methods": [proposals],
+            "verifier": verifier,
+        },
+    }
+    (copy / "config.json").write_text(json.dumps(config))
+    return copy
+
+
+def decoded(run: Run, target: Path, drafter: Path, method: Mapping[str, object]) -> dict[str, Any]:
     """The same prompts, token for token, decoded by vLLM."""
     prompts = [text["ids"][: text["prompt_length"]] for text in rows(run, "trajectories")]
-    request = {"target": str(target), "drafter": str(drafter), "depth": DEPTH, "max_tokens": LONGEST, "prompts": prompts}
+    request = {"target": str(target), "drafter": str(drafter), "method": method, "depth": DEPTH, "max_tokens": LONGEST, "prompts": prompts}
     done = subprocess.run(
         [named("DRIFTCLI_VLLM"), str(Path(__file__).with_name("decode.py"))],
         input=json.dumps(request),
@@ -90,6 +120,7 @@ def fitted(folder: Path) -> Path:
         "bundled post-norm",
         "pre-norm fitted with normed feedback",
         "ids that V1 alone reads",
+        "P-EAGLE",
         "SmolLM2 post-norm",
     ],
 )
@@ -103,11 +134,13 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         drafter = fitted(folder / "fitted")
     elif kind == "SmolLM2 post-norm":
         target, drafter, prompts = Path(named("DRIFTCLI_SMOLLM2")), ROOT / "examples" / "smollm2" / "post-norm", 12
+    elif kind == "P-EAGLE":
+        drafter, prompts = in_one_pass(BUNDLED / "pre-norm", folder / "one-pass"), 8
     elif kind == "ids that V1 alone reads":
         drafter = with_nested_ids(drafter, folder / "nested", [1, 4, 6])
         prompts, options = 12, ("--reading", "as_served:vllm-v1")
     run = measured(target, drafter, folder / "run", prompts, *options)
-    return run, decoded(run, target, drafter)
+    return run, decoded(run, target, drafter, {"method": "eagle3", **({"parallel_drafting": True} if kind == "P-EAGLE" else {})})
 
 
 def with_nested_ids(head: Path, copy: Path, ids: list[int]) -> Path:

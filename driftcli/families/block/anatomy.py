@@ -20,14 +20,17 @@ UNREAD = re.compile(r"rotary_emb\.inv_freq$")  # computed anew
 CONFIDENCE = "confidence_head.proj"
 LAYER = re.compile(r"^layers\.(\d+)\.")
 NORMS = ("input_layernorm", "post_attention_layernorm")
+SELECTOR = tuple(f"candidate_selector.{name}" for name in ("predecessor_codebook", "successor_codebook", "hidden_projection.weight"))
+AROUND = ("attention_conv", "mlp_conv")
+CONVOLUTION = ("base_kernel", "kernel_projection.weight")
 FIRST_QUERY = "layers.0.self_attn.q_proj.weight"
 
 
 @dataclass(frozen=True, slots=True)
 class Anatomy:
     """Stored names by canonical ones, and sizes. heads, keys: query and key heads of `size` numbers; streams: of the target's, each
-    `target_width` wide; rank: of the bias by the token before, 0 without one; confidence: numbers that the confidence head reads, the
-    output alone or what is known of the token before too, 0 without one.
+    `target_width` wide; rank: of what the token before does to the scores, 0 where it does nothing; confidence: numbers that the confidence
+    head reads, the output alone or what is known of the token before too, 0 without one. taps, groups: of the convolutions, 0 without.
     """
 
     names: Mapping[str, str]
@@ -43,10 +46,14 @@ class Anatomy:
     draft_vocabulary: int
     rank: int = 0
     confidence: int = 0
+    taps: int = 0
+    groups: int = 0
 
     @property
     def correction(self) -> str:
-        """How the scores of a row are biased by the token before it."""
+        """What the token before a row does to its scores."""
+        if SELECTOR[0] in self.names:
+            return "selector"
         gated, recurrent = (f"markov_head.{name}_proj.weight" in self.names for name in ("gate", "joint"))
         return "rnn" if recurrent else "gated" if gated else "vanilla" if self.rank else "none"
 
@@ -84,7 +91,9 @@ def expected_shapes(a: Anatomy) -> dict[str, Shape]:
         "d2t": (a.draft_vocabulary,),
         "t2d": (a.vocabulary,),
     }
-    if a.rank:
+    if a.correction == "selector":
+        found |= dict(zip(SELECTOR, ((a.vocabulary, a.rank), (a.vocabulary, a.rank), (a.rank, a.width)), strict=True))
+    elif a.rank:
         found |= _correction_shapes(a)
     if a.confidence:
         found |= {f"{CONFIDENCE}.weight": (1, a.confidence), f"{CONFIDENCE}.bias": (1,)}
@@ -116,11 +125,22 @@ def _layer_shapes(a: Anatomy) -> dict[str, Shape]:
         **{f"mlp.{name}_proj.weight": (a.inner, a.width) for name in ("gate", "up")},
         "mlp.down_proj.weight": (a.width, a.inner),
         **{f"{norm}.weight": (a.width,) for norm in NORMS},
+        **(_convolution_shapes(a) if a.taps else {}),
     }
 
 
+def _convolution_shapes(a: Anatomy) -> dict[str, Shape]:
+    """Of the convolutions of a layer: taps of both sides, and the projection that they move by."""
+    sizes = dict(zip(CONVOLUTION, ((2, a.taps, a.width), (2 * a.taps * a.groups, a.width)), strict=True))
+    return {f"{around}.{name}": shape for around in AROUND for name, shape in sizes.items()}
+
+
 def _require(where: str, names: Mapping[str, str], layers: int) -> None:
-    missing = sorted(required(max(1, layers)) - names.keys())
+    needed = required(max(1, layers))
+    if any(name.startswith("candidate_selector.") for name in names):
+        every = [f"layers.{number}.{around}.{name}" for number in range(layers) for around in AROUND for name in CONVOLUTION]
+        needed |= {*SELECTOR, *every}
+    missing = sorted(needed - names.keys())
     if missing:
         said = counted_names(missing, "is missing", "are missing")
         raise FormatError(f"{where}: holds a block drafter, {said}, expected a whole one; export it again")
@@ -147,10 +167,26 @@ def _measured(layers: Record, names: Mapping[str, str], shapes: Mapping[str, Sha
     drafted = shapes.get("lm_head.weight", shapes.get("d2t", (said,)))[0]
     sizes = count, width, queries // size, keys // size, size, inner, fused // target_width, target_width, said, drafted
     rank = _rank(where, names, shapes)
-    return Anatomy(names, *sizes, rank, _confidence(where, names, shapes, (width, width + rank)))
+    return Anatomy(names, *sizes, rank, _confidence(where, names, shapes, (width, width + rank)), *_taps(where, names, shapes))
+
+
+def _taps(where: str, names: Mapping[str, str], shapes: Mapping[str, Shape]) -> tuple[int, int]:
+    """Taps and groups of the convolutions, 0 without; raises FormatError for numbers that are no whole groups."""
+    base, kernel = (f"layers.0.{AROUND[0]}.{name}" for name in CONVOLUTION)
+    if base not in names or kernel not in names:
+        return 0, 0
+    (moved, width), taps = _matrix(where, names, shapes, kernel), shapes[base][1] if len(shapes[base]) == 3 else 0
+    if not taps or moved % (2 * taps) or width % (moved // (2 * taps) or width + 1):
+        raise FormatError(
+            f"{where}: {names[kernel]} has shape {shapes[kernel]} beside {names[base]} of {shapes[base]}, expected taps of two sides for "
+            "whole groups of numbers; export it again"
+        )
+    return taps, moved // (2 * taps)
 
 
 def _rank(where: str, names: Mapping[str, str], shapes: Mapping[str, Shape]) -> int:
+    if SELECTOR[0] in names:
+        return _matrix(where, names, shapes, SELECTOR[0])[1]
     first, second = "markov_head.markov_w1.weight", "markov_head.markov_w2.weight"
     if not any(name.startswith("markov_head.") for name in names):
         return 0

@@ -13,6 +13,7 @@ from driftcli.families.block.anatomy import Anatomy, dissect
 from driftcli.families.block.readings import DRAFTS, FILL_IN, Head, Reading, declared, readings
 from driftcli.families.layer_config import layer_config
 from driftcli.families.layout import Format
+from driftcli.families.mask_token import mask_token
 from driftcli.families.record import Record
 from driftcli.families.vocab_map import target_ids
 from driftcli.sources.checkpoint import Checkpoint
@@ -21,7 +22,6 @@ from driftcli.target.facts import TargetFacts
 QWEN3 = "transformers Qwen3Config"
 OWN_CONFIG = "dflash_config"
 OWN_MASK = "mask_embedding.pt"  # beside the weights of some, in the place of the target's row
-MASK_KEYS = ("mask_token_id", "dspark_noise_token_id", "pard_token", "ptd_token_id")  # in the order in which vLLM looks
 LARGEST_BLOCK = 512  # rows (chosen by us): published blocks have 4 to 16
 EPS = (1e-30, 1.0)  # below it float32 rounds to 0; above it nothing is left of a state (chosen by us)
 
@@ -29,7 +29,8 @@ EPS = (1e-30, 1.0)  # below it float32 rounds to 0; above it nothing is left of 
 @dataclass(frozen=True)
 class BlockDeclaration:
     """A checkpoint understood. block_size: rows of a block in training. mask: the id whose embedding fills a block's rows behind the
-    anchor's. to_target: target id of each draft id. system: whose reading stands for the file.
+    anchor's. to_target: target id of each draft id. system: whose reading stands for the file. candidates: of each row that a selector
+    chooses among, 0 without one.
     """
 
     checkpoint: Checkpoint
@@ -41,6 +42,7 @@ class BlockDeclaration:
     positions: int
     readings: Mapping[System, Reading | DriftError]
     system: System
+    candidates: int = 0
 
     @property
     def anatomy(self) -> Anatomy:
@@ -118,13 +120,31 @@ def declare_block(checkpoint: Checkpoint, format: Format, target: TargetFacts) -
         checkpoint,
         head,
         _block_size(head),
-        _mask(head),
+        mask_token((own, record), anatomy.vocabulary),
         to_target,
         _eps(layers),
         layers.integer("max_position_embeddings", "max_position_embeddings", 32768, QWEN3),
         found,
         declared(found),
+        _candidates(head) if head.is_dflash2 else 0,
     )
+
+
+def _candidates(head: Head) -> int:
+    """How many tokens of a row its selector chooses among, and that the config's convolutions are those of the file."""
+    a = head.anatomy
+    if a.draft_vocabulary != a.vocabulary:
+        raise FormatError(f"{head.record.where}: DFlash2 has rows for {a.draft_vocabulary} of {a.vocabulary} tokens, expected all of them")
+    for key, stored in (("conv_kernel_size", a.taps), ("conv_group_size", a.width // a.groups), ("selector_rank", a.rank)):
+        if (said := head.value(key)[0]) not in (None, stored):
+            raise head.record.wrong(key, said, f"{stored}, as its tensors have it")
+    value, source = head.value("selector_top_k")
+    if value is None and head.is_speculators:
+        value, source = 16, "default:speculators"
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= a.vocabulary:
+        raise head.record.wrong("selector_top_k", value, f"a number of candidates from 1 to {a.vocabulary}")
+    head.record.note("candidates", value, source)
+    return value
 
 
 def _note_sizes(record: Record, a: Anatomy, tensors: int) -> None:
@@ -146,18 +166,6 @@ def _block_size(head: Head) -> int:
         raise head.record.wrong("block_size", value, f"a whole number from 2 to {LARGEST_BLOCK}")
     head.record.note("block_size", value, source)
     return value
-
-
-def _mask(head: Head) -> int:
-    for key in MASK_KEYS:
-        value, source = head.value(key)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < head.anatomy.vocabulary:
-            raise head.record.wrong(key, value, f"a token of the target's {head.anatomy.vocabulary}")
-        head.record.note("mask_token", value, source)
-        return value
-    raise FormatError(f"{head.record.where}/config.json: mask_token_id is missing, and no class has a safe default; add it as in training")
 
 
 def _eps(layers: Record) -> float:

@@ -3,9 +3,9 @@
     c = norm(fc(streams))                                  a row for every verified position before the anchor, as keys and values alone
     y = embedding(anchor), embedding(mask), ...            the block, whose rows see c and, unless causal, one another
     logits = head(norm(layers(y)))                         of the rows behind the anchor, each at its own position, or of all for the next
-                                                           (DSpark), biased by the token before where there is a correction
+                                                           (DSpark), corrected by the token before where there is a correction
 
-Sources: DFlash as z-lab, speculators and vLLM compute it, DSpark as DeepSpec, speculators and vLLM do.
+Sources: DFlash and DFlash2 as z-lab, speculators and vLLM compute them, DSpark as DeepSpec, speculators and vLLM do.
 """
 
 from __future__ import annotations
@@ -19,29 +19,51 @@ from torch import Tensor
 from transformers import LlamaConfig
 
 from driftcli.conditions import Wiring
-from driftcli.families.block.correction import Confidence, Markov
+from driftcli.families.block.convolution import Convolution
+from driftcli.families.block.correction import Confidence, Correction
 from driftcli.families.layers import DecoderLayer, rms_norm
 from driftcli.families.others import Others
 from driftcli.families.rotary import rope_of_all, rope_tables
-from driftcli.families.self_feeding import RopeTables
+from driftcli.families.self_feeding import Flow, RopeTables
 from driftcli.families.vocabulary import DraftVocabulary
 
 
 @dataclass(frozen=True, slots=True)
 class BlockLayer:
     """A decoder layer, and whether a row of the block sees those behind it alone. Its window counts a query's own row, or, counted from
-    the anchor, the context rows alone.
+    the anchor, the context rows alone. around: convolutions around attention and MLP, absent without.
     """
 
     layer: DecoderLayer
     causal: bool
+    around: tuple[Convolution, Convolution] | None = None
+
+    def enter(self, stream: Tensor, rows: int) -> Flow:
+        """Blocks of so many rows, (step, width), normed for the attention; taps for what it gives stand beside the residual stream."""
+        flow = self.layer.enter(stream)
+        if self.around is None:
+            return flow
+        inputs, behind = self.around[0].prepare(flow.inputs, rows)
+        return Flow(inputs, torch.cat([stream, behind], dim=-1))
+
+    def leave(self, residual: Tensor, attended: Tensor, rows: int) -> Tensor:
+        """The residual stream after the layer; attended: (step, head * value size)."""
+        if self.around is None:
+            return self.layer.leave(residual, attended)
+        layer, (attention, mlp) = self.layer, self.around
+        assert layer.mlp_gain is not None
+        width = len(layer.attention.o.weight)
+        stream, behind = residual[..., :width], residual[..., width:]
+        inner = stream + attention.finish(layer.attention.o(attended), behind, rows)
+        inputs, taps = mlp.prepare(rms_norm(inner, layer.mlp_gain, layer.eps), rows)
+        return inner + mlp.finish(layer.mlp(inputs), taps, rows)
 
     def wired(self, wiring: Wiring, window: int | None) -> BlockLayer:
         """The layer put together otherwise; window: the config's."""
         layer = self.layer if wiring.rotation is None else self.layer.turned_as(wiring.rotation)
         if wiring.window is not None:
             layer = replace(layer, window=window if wiring.window == "configured" else None)
-        return BlockLayer(layer, self.causal if wiring.seen is None else wiring.seen == "causal")
+        return replace(self, layer=layer, causal=self.causal if wiring.seen is None else wiring.seen == "causal")
 
 
 @dataclass(frozen=True)
@@ -50,8 +72,8 @@ class Block:
 
     mask: the token of the rows that guess. block_size: rows of a block in training; as_trained: it is run with as many
     whatever is drafted. scales: of embeddings, of scores, and the bound on scores, 0 for none. anchor_first: a row guesses the place behind
-    it, the anchor's row too. correction: what biases scores by the token before. confidence: what says how likely a guess is accepted.
-    window: that the config has, whether or not a layer keeps it.
+    it, the anchor's row too. correction: what makes scores depend on the token before. confidence: what says how likely a guess is
+    accepted. window: that the config has, whether or not a layer keeps it.
     """
 
     boundaries: tuple[int, ...]
@@ -69,7 +91,7 @@ class Block:
     as_trained: bool
     scales: tuple[float, float, float]
     anchor_first: bool = False
-    correction: Markov | None = None
+    correction: Correction | None = None
     confidence: Confidence | None = None
     window: int | None = None
     others: Others = field(default_factory=Others)

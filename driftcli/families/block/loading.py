@@ -13,8 +13,9 @@ from torch import Tensor
 from driftcli.domain import Sourced, System
 from driftcli.errors import PairError
 from driftcli.families.block.alternatives import configured_window, other_ropes
-from driftcli.families.block.anatomy import CONFIDENCE, MAPS
-from driftcli.families.block.correction import Confidence, Markov
+from driftcli.families.block.anatomy import AROUND, CONFIDENCE, CONVOLUTION, MAPS, SELECTOR
+from driftcli.families.block.convolution import Convolution
+from driftcli.families.block.correction import Confidence, Correction, Markov, Selector
 from driftcli.families.block.declaration import BlockDeclaration
 from driftcli.families.block.drafter import Block, BlockLayer
 from driftcli.families.block.readings import ANCHOR, ANCHOR_FIRST, BLOCK, Reading
@@ -95,8 +96,11 @@ def _fitting(rows: Tensor, width: int) -> Tensor | None:
     return rows if rows.shape[1] == width else None
 
 
-def _correction(parts: _Parts) -> Markov:
+def _correction(parts: _Parts) -> Correction:
     at, held = "markov_head.", parts.tensors
+    if parts.declaration.candidates:
+        before, after, hidden = (held[name] for name in SELECTOR)
+        return Selector(before, after, hidden, parts.declaration.candidates)
     gate, joint = (parts.linear(f"{at}{name}_proj") if f"{at}{name}_proj.weight" in held else None for name in ("gate", "joint"))
     return Markov(held[f"{at}markov_w1.weight"], held[f"{at}markov_w2.weight"], gate, joint)
 
@@ -133,7 +137,12 @@ def _layer(parts: _Parts, number: int) -> BlockLayer:
         window=reading.windows.value[number],
         from_anchor=reading.window_from.value == ANCHOR,
     )
-    return BlockLayer(layer, reading.causal.value[number])
+    return BlockLayer(layer, reading.causal.value[number], _around(parts, at) if parts.declaration.anatomy.taps else None)
+
+
+def _around(parts: _Parts, at: str) -> tuple[Convolution, Convolution]:
+    attention, mlp = (Convolution(*(parts.tensors[f"{at}.{around}.{name}"] for name in CONVOLUTION)) for around in AROUND)
+    return attention, mlp
 
 
 def _attention(parts: _Parts, at: str) -> GroupedAttention:

@@ -98,6 +98,11 @@ class Head:
         return self.format.name.startswith("DSpark")
 
     @property
+    def is_dflash2(self) -> bool:
+        """Whether its blocks are DFlash2's."""
+        return self.anatomy.correction == "selector"
+
+    @property
     def owns_rows(self) -> bool:
         """Whether it has embeddings or output rows of its own."""
         return any(f"{name}.weight" in self.anatomy.names for name in ("embed_tokens", "lm_head"))
@@ -165,6 +170,10 @@ def _unserved(system: System, head: Head) -> DriftError | None:
         return FormatError(f"{where}/config.json: sample_from_anchor is true, expected false: a DFlash block's first row guesses nothing")
     if system == VLLM and correction in ("gated", "rnn"):
         return FormatError(f"{where}: its markov_head is {correction}, and vLLM's class has a place for the vanilla form alone")
+    if system == SGLANG and head.is_dflash2:
+        return FormatError(f"{where}: SGLang's class for DFlash leaves its convolutions and candidate selector out without a word")
+    if system == VLLM and head.is_dflash2 and not head.is_speculators and head.own.get("selector_top_k") is None:
+        return FormatError(f"{where}/config.json: vLLM reads selector_top_k inside dflash_config alone; write it there")
     if system == SGLANG and head.is_dspark and correction == "none":
         return FormatError(f"{where}: has no markov_head, which SGLang's DSpark class asks for; vLLM's method dspark runs it")
     return None
@@ -238,7 +247,7 @@ def _causal(system: System, head: Head) -> Said[tuple[bool, ...]]:
     if told is not None and system != SGLANG:
         return Said((_flag(head, "is_causal", told),) * len(sliding), "config:is_causal")
     if head.is_speculators and not (head.is_dspark and system == VLLM):
-        free = head.record.is_on("sliding_window_non_causal", default=system == VLLM)
+        free = head.record.is_on("sliding_window_non_causal", default=system == VLLM or head.is_dflash2)
         source = head.record.source("sliding_window_non_causal", system)
         if system == VLLM:
             return Said((not free,) * len(sliding), f"{source}, which vLLM takes for every layer")
@@ -279,12 +288,12 @@ def _rotation(system: System, head: Head) -> Said[Rotation]:
 
 
 def _scales(system: System, head: Head) -> Said[tuple[float, float, float]]:
-    """vLLM's DFlash class reads none of them; its target's own bound on scores is the target's."""
-    if system == VLLM or head.is_speculators:
+    """vLLM's DFlash class reads none, that of DFlash2 those inside `dflash_config`; its target's own bound on scores is the target's."""
+    if head.is_speculators or (system == VLLM and not head.is_dflash2):
         return Said(PLAIN, f"default:{system}")
     found, sources = list(PLAIN), []
     for place, key in enumerate(SCALES):
-        value, source = head.value(key)
+        value, source = (head.own.get(key), f"config:{head.own.inside}{key}") if system == VLLM else head.value(key)
         if value is not None:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
                 raise head.record.wrong(key, value, "a positive number")

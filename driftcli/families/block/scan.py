@@ -27,7 +27,11 @@ def _checks(d: BlockDeclaration) -> Iterator[Check]:
         yield Check(
             "draft length", "note", "rows of a block see one another, so each draft length gives other guesses; none is cut from another"
         )
-    if a.correction != "none":
+    if d.candidates:
+        said = f"the token before chooses among {d.candidates} candidates of each row, by rank {a.rank}; no other token can be drafted"
+        yield Check("selector", "note", said)
+        yield Check("convolutions", "note", f"{a.taps} taps around attention and MLP mix each row with those before it in the block")
+    elif a.correction != "none":
         yield Check("correction", "note", f"{a.correction}, of rank {a.rank}: each token's scores are biased by the one before")
     if d.has_confidence:
         how = d.head.record.fields["confidence"].value
@@ -76,10 +80,18 @@ def _traps(d: BlockDeclaration) -> Iterator[str]:
                 "rows guess another place, and hardly a token is right; say it in the config"
             )
         if served.scales.value != trained.scales.value:
-            yield "vLLM's class reads no input_embedding_scale, output_multiplier or final_logit_softcapping, which training used"
+            read = "reads {} inside dflash_config alone" if d.candidates else "reads no {}"
+            scales = "input_embedding_scale, output_multiplier or final_logit_softcapping"
+            yield f"vLLM's class {read.format(scales)}, which training used"
         if served.window_from.value != trained.window_from.value and any(served.windows.value):
             yield "trained with a window counted from the anchor, served with one counted from each row: the last rows see less of the text"
         if sorted(served.capture.value) != list(trained.capture.value):
             yield "trained on streams in another order, or on another side of the final norm, than servers hand out"
     if isinstance(trained, Reading) and SLIDING in str(d.head.layers.get("layer_types")) and not any(trained.windows.value):
         yield "layers slide by layer_types, but without use_sliding_window no window is left: trained without one, refused by vLLM"
+
+
+def selected(d: BlockDeclaration) -> tuple[str, ...]:
+    """Over what a selector's probabilities are."""
+    said = f"draft probabilities are its selector's, over the {d.candidates} candidates of a row; any other token has none"
+    return (said,) if d.candidates else ()

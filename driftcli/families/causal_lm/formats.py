@@ -1,4 +1,4 @@
-"""A plain causal language model, told by an embedding, numbered layers and a model type that transformers builds."""
+"""A causal language model, told by an embedding, numbered layers and a model type that transformers builds; PARD by its config besides."""
 
 from __future__ import annotations
 
@@ -39,4 +39,22 @@ def known_types() -> frozenset[str]:
     raise AssertionError(f"{source} names no causal language models")
 
 
-CAUSAL_LM: tuple[Format, ...] = (Format("causal language model", "causal-lm", "transformers", _is_causal_lm),)
+def is_parallel(config: Mapping[str, Json]) -> bool:
+    """Whether a language model was trained to draft all tokens in one pass over mask tokens (PARD)."""
+    return any(config.get(key) is not None for key in ("pard_token", "ptd_token_id")) or str(config.get("spd_type")).lower() == "pard"
+
+
+CAUSAL_LM: tuple[Format, ...] = (
+    Format(
+        "causal language model",
+        "causal-lm",
+        "transformers",
+        lambda config, shapes: _is_causal_lm(config, shapes) and not is_parallel(config),
+    ),
+    Format(
+        "PARD, a causal language model that drafts in parallel",
+        "pard",
+        "transformers",
+        lambda config, shapes: _is_causal_lm(config, shapes) and is_parallel(config),
+    ),
+)

@@ -12,13 +12,13 @@ from driftcli.target.target import Target
 ONE_BY_ONE = "one by one, as vLLM's use_heterogeneous_vocab"
 
 
-def read_causal_lm(lm: LanguageModel, target: Target) -> tuple[CausalLm, Shared]:
+def read_causal_lm(lm: LanguageModel, target: Target, mask: int | None = None) -> tuple[CausalLm, Shared]:
     """The drafter that a language model is, and what it shares with the target; raises FormatError for attention that nobody can look
-    into, PairError where they share nothing.
+    into, PairError where they share nothing. mask: of one that drafts in parallel.
     """
     require_measurable(lm)
     shared = shared_tokens(words(target), words(lm))
-    return CausalLm(lm, Tokens.of(shared, max(len(target.embedding), len(target.head)), lm.device)), shared
+    return CausalLm(lm, Tokens.of(shared, max(len(target.embedding), len(target.head)), lm.device), mask), shared
 
 
 def words(model: Target) -> Words:

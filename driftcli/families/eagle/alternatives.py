@@ -5,7 +5,7 @@ Only what can be put together with this target is listed, and nothing that comes
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 from transformers import LlamaConfig
@@ -23,10 +23,13 @@ OTHER: dict[Feedback, Feedback] = {"raw": "normed", "normed": "raw"}
 NORMS: tuple[Norm, ...] = ("embedding", "hidden", "fusion", "mlp", "final", "every")
 
 
-def alternatives(declaration: Declaration, system: System | None = None, embeddings: Collection[str] | None = None) -> tuple[Wiring, ...]:
+def alternatives(
+    declaration: Declaration, system: System | None = None, embeddings: Collection[str] | None = None, masks: Sequence[int] = ()
+) -> tuple[Wiring, ...]:
     """Every one-change wiring of a head in a system's reading; the orders of its streams are left out.
 
-    embeddings: those whose rows are others than the ones it reads by; None before a weight is read, when all are taken to be.
+    embeddings: those whose rows are others than the ones it reads by; None before a weight is read, when all are taken to be. masks: the
+    target's tokens that the mask of P-EAGLE may have been instead.
     """
     reading = declaration.reading(system)
     boundaries, rows = reading.capture.value, _embeddings(declaration, reading) if embeddings is None else embeddings
@@ -35,6 +38,8 @@ def alternatives(declaration: Declaration, system: System | None = None, embeddi
     ropes = other_ropes(declaration, reading)
     found += [Wiring(rope=name) for name in ("target's", "default") if name in ropes]
     found += [Wiring(embedding=name) for name in ("own", "target's") if name in rows]
+    if declaration.mask is not None:
+        found += [Wiring(mask=token) for token in masks if token != declaration.mask and token < declaration.anatomy.vocabulary]
     return (*found, *(_of_eagle3(declaration, reading) if declaration.anatomy.family == "eagle3" else ()))
 
 
@@ -64,7 +69,8 @@ def _captures(declaration: Declaration, own: tuple[int, ...]) -> list[tuple[int,
 
 
 def _of_eagle3(declaration: Declaration, reading: Reading) -> Iterator[Wiring]:
-    yield Wiring(feedback=OTHER[reading.feedback.value])
+    if not declaration.anatomy.parallel:
+        yield Wiring(feedback=OTHER[reading.feedback.value])
     yield Wiring(residual=OTHER[reading.residual.value])
     has_fusion_norms = reading.pre_fc_norm.value != "none"
     yield from (Wiring(ones=norm) for norm in NORMS if norm != "fusion" or has_fusion_norms)

@@ -11,6 +11,7 @@ from driftcli.families.layout import Family
 
 Shape = tuple[int, ...]
 SCALAR = "layers.0.layer_scalar"
+MASK_STREAMS = "mask_hidden"
 AROUND_MLP = ("pre_feedforward_layernorm", "post_feedforward_layernorm")
 
 
@@ -48,6 +49,11 @@ class Anatomy:
     def has(self, pattern: str) -> bool:
         """Whether some tensor's canonical name matches."""
         return any(re.search(pattern, name) for name in self.names)
+
+    @property
+    def parallel(self) -> bool:
+        """Whether all its rows go in one pass, those behind the first on a mask (P-EAGLE)."""
+        return MASK_STREAMS in self.names
 
     @property
     def sandwiched(self) -> bool:
@@ -111,6 +117,7 @@ def expected_shapes(a: Anatomy) -> dict[str, Shape]:
         "d2t": (a.draft_vocabulary,),
         "t2d": (a.vocabulary,),
         "t2d_indices": (a.draft_vocabulary,),
+        **({MASK_STREAMS: (1, 1, a.streams * a.target_width)} if a.parallel else {}),
     }
 
 

@@ -17,6 +17,7 @@ from driftcli.families.eagle.dissection import DEEPSEEK, LLAMA, canonical, disse
 from driftcli.families.eagle.readings import Head, Reading, asks_for_joint_norm, asks_for_stream_norms, declared, readings
 from driftcli.families.layer_config import layer_config
 from driftcli.families.layout import Format
+from driftcli.families.mask_token import mask_token
 from driftcli.families.record import Record
 from driftcli.families.vocab_map import target_ids
 from driftcli.sources.checkpoint import Checkpoint
@@ -32,7 +33,8 @@ class Declaration:
     """A checkpoint understood.
 
     names: stored name of each canonical one. to_target: target id of each draft id. softcap: bound on its scores, None without. system:
-    whose reading stands for the file.
+    whose reading stands for the file. mask: the token that the rows of P-EAGLE read in the place of those to be guessed, None without them.
+    trained_depths: tokens that such rows were trained to guess, None where the config does not say.
     """
 
     checkpoint: Checkpoint
@@ -44,6 +46,8 @@ class Declaration:
     softcap: float | None
     readings: Mapping[System, Reading | DriftError]
     system: System
+    mask: int | None = None
+    trained_depths: int | None = None
 
     @property
     def anatomy(self) -> Anatomy:
@@ -64,7 +68,11 @@ class Declaration:
         chosen = Sourced(
             system or self.system, "assumed:asked for" if system else "default:vLLM where it can, else SGLang, else the producer"
         )
-        return {"reading": chosen, **self.head.record.fields, **self.reading(system).fields()}
+        return {"reading": chosen, **self.head.record.fields, **self._told(self.reading(system))}
+
+    def _told(self, reading: Reading) -> dict[str, Sourced]:
+        """A reading's switches; a feedback is none of those of P-EAGLE."""
+        return {name: field for name, field in reading.fields().items() if not (self.anatomy.parallel and name == "feedback")}
 
     def others(self, system: System | None = None) -> dict[str, dict[str, Sourced]]:
         """Every other system's fields; `refused` alone where it cannot run the file. vLLM's V1 runner is left out where it does as V2."""
@@ -72,13 +80,13 @@ class Declaration:
         if _alike(self.readings["as_served:vllm"], self.readings["as_served:vllm-v1"]):
             others = [(other, found) for other, found in others if other != "as_served:vllm-v1"]
         return {
-            other: {"refused": Sourced(str(found), f"default:{other}")} if isinstance(found, DriftError) else found.fields()
+            other: {"refused": Sourced(str(found), f"default:{other}")} if isinstance(found, DriftError) else self._told(found)
             for other, found in others
         }
 
     def differences(self, system: System | None = None) -> dict[str, dict[str, Sourced]]:
         """For each other system the fields that it computes otherwise, and why it cannot run the file where it cannot."""
-        ours = self.reading(system).fields()
+        ours = self._told(self.reading(system))
         differing = {other: _otherwise(fields, ours) for other, fields in self.others(system).items()}
         return {other: fields for other, fields in differing.items() if fields}
 
@@ -99,7 +107,19 @@ def declare(checkpoint: Checkpoint, format: Format, target: TargetFacts) -> Decl
     head = Head(record, layers, format, anatomy, frozenset(checkpoint.tensors), target)
     found = readings(head)
     softcap = layers.number("softcap", SOFTCAP, 0.0, LLAMA) if anatomy.sandwiched and layers.get(SOFTCAP) is not None else None
-    return Declaration(checkpoint, head, canonical(checkpoint, format), to_target, eps, positions, softcap, found, declared(found))
+    names, mask = canonical(checkpoint, format), mask_token((record,), anatomy.vocabulary) if anatomy.parallel else None
+    depths = _trained_depths(record) if anatomy.parallel else None
+    return Declaration(checkpoint, head, names, to_target, eps, positions, softcap, found, declared(found), mask, depths)
+
+
+def _trained_depths(record: Record) -> int | None:
+    """The most tokens that the config names: of training, or of the proposals that its trainer foresees."""
+    methods = record.within("speculators_config").config.get("proposal_methods")
+    foreseen = [one.get("speculative_tokens") for one in methods if isinstance(one, dict)] if isinstance(methods, list) else []
+    named = [one for one in (record.get("num_depths"), *foreseen) if isinstance(one, int) and not isinstance(one, bool) and one > 0]
+    if named:
+        record.note("trained_depths", max(named), "config:num_depths, speculators_config")
+    return max(named, default=None)
 
 
 def _alike(one: Reading | DriftError, other: Reading | DriftError) -> bool:

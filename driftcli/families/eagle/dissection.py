@@ -44,9 +44,9 @@ def dissect(checkpoint: Checkpoint, format: Format, layers: Record, record: Reco
     """
     where = checkpoint.source.name
     stored = {name: checkpoint.tensors[raw] for name, raw in canonical(checkpoint, format).items()}
-    depth = _count_layers(where, stored)
-    _require(where, stored, required_names(format.family, stored, depth))
-    anatomy = _sizes(where, format.family, stored, depth, layers, record, target)
+    depth, family = _count_layers(where, stored), "eagle3" if format.family == "peagle" else format.family
+    _require(where, stored, required_names(family, stored, depth))
+    anatomy = _sizes(where, family, stored, depth, layers, record, target)
     _check_dtypes(checkpoint, stored)
     _check_shapes(where, stored, anatomy)
     return anatomy

@@ -36,6 +36,10 @@ class Eagle:
     others: Others = field(default_factory=Others)
 
     @property
+    def mask(self) -> None:
+        """None: it feeds on its own state."""
+
+    @property
     def boundaries(self) -> tuple[int, ...]:
         """The one stream that it reads."""
         return (self.boundary,)

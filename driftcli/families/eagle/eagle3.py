@@ -5,7 +5,9 @@
     z = a + MLP(norm(a));  n = norm(z)                   further layers are plain decoder layers on z
     logits = lm_head(n);   feedback = z (EAGLE-3) or n (EAGLE 3.1)
 
-Sources: Li et al. 2025 (arXiv:2503.01840); Eldenk et al. (arXiv:2605.09992).
+P-EAGLE has no feedback: the rows behind a chain's first read a mask token and learned streams, all in one pass.
+
+Sources: Li et al. 2025 (arXiv:2503.01840); Eldenk et al. (arXiv:2605.09992); P-EAGLE as speculators 0.9 and vLLM compute it.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from driftcli.conditions import Feedback, Norm, Wiring
 from driftcli.families.layers import DecoderLayer, rms_norm
 from driftcli.families.others import Others
 from driftcli.families.rotary import rope_of_all, rope_tables
-from driftcli.families.self_feeding import Finished, Flow, RopeTables
+from driftcli.families.self_feeding import Finished, Flow, MaskRow, RopeTables
 from driftcli.families.vocabulary import DraftVocabulary
 
 
@@ -52,7 +54,9 @@ class Fusion:
 @dataclass(frozen=True)
 class Eagle3:
     """A loaded head in one reading of its checkpoint; hidden_gains norm the state in their order. shared_head: its head's rows are the
-    target's, picked by the draft vocabulary. softcap: bounds the scores, as Gemma does.
+    target's, picked by the draft vocabulary. softcap: bounds the scores, as Gemma does. masked: the token and the streams (1, streams *
+    target width) that the rows behind the first read, absent where it feeds on its own state; trained_depths: how many tokens these were
+    trained to guess, None where that is not known.
     """
 
     boundaries: tuple[int, ...]
@@ -72,7 +76,17 @@ class Eagle3:
     shared_head: bool = False
     softcap: float | None = None
     embedding_scale: float = 1.0
+    masked: tuple[int, Tensor] | None = None
+    trained_depths: int | None = None
     others: Others = field(default_factory=Others)
+
+    @property
+    def mask(self) -> MaskRow | None:
+        """The mask's token, and the state that fusion makes of its streams."""
+        if self.masked is None:
+            return None
+        token, streams = self.masked
+        return MaskRow(token, self._fused(self.fusion.normed(list(streams.chunk(len(self.boundaries), dim=-1)))))
 
     def wired(self, wiring: Wiring) -> Eagle3:
         """The same weights, put together otherwise; KeyError for what is not among its `others`."""
@@ -87,6 +101,7 @@ class Eagle3:
             head=self.others.target_head[vocabulary.to_target] if picked and self.others.target_head is not None else self.head,
             embedding=self.others.embeddings[wiring.embedding] if wiring.embedding else self.embedding,
             rope_config=self.others.ropes[wiring.rope] if wiring.rope else self.rope_config,
+            masked=self.masked if self.masked is None or wiring.mask is None else (wiring.mask, self.masked[1]),
         )
         return made._at_one(wiring.ones) if wiring.ones else made
 
@@ -112,7 +127,10 @@ class Eagle3:
 
     def fuse(self, streams: Mapping[int, Tensor]) -> Tensor:
         """fc over the streams side by side, normed first where the head has norms for them."""
-        joined = torch.cat(self._normed(streams), dim=-1)
+        return self._fused(self._normed(streams))
+
+    def _fused(self, normed: list[Tensor]) -> Tensor:
+        joined = torch.cat(normed, dim=-1)
         return joined if self.fusion.weight is None else F.linear(joined, self.fusion.weight)
 
     def contributions(self, streams: Mapping[int, Tensor]) -> list[Tensor]:

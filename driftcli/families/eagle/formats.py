@@ -1,4 +1,4 @@
-"""The layouts of EAGLE-1, EAGLE-2, HASS and EAGLE-3, told by tensors; config keys only break ties between producers."""
+"""The layouts of EAGLE-1, EAGLE-2, HASS, EAGLE-3 and P-EAGLE, told by tensors; config keys only break ties between producers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,24 @@ DEEPSPEC_KEYS = ("target_layer_ids", "ttt_length")
 MIDLAYER, NEMO_PREFIX = {r"^midlayer\.": "layers.0."}, {r"^model\.": ""}
 LEGACY_NORMS = {rf"^aux_norm_{place}\.": f"fc_norm.{number}." for number, place in enumerate(("low", "mid", "high"))}
 WRAPPED = "model.model."
+MASK = "mask_hidden"  # of P-EAGLE: what takes the place of the streams
 CONVERTED = {r"^model\.model\.": "", r"^model\.lm_head\.": "lm_head."}
 OLDER_NAMES = {**MIDLAYER, **LEGACY_NORMS}
 
 
 def _is_eagle3(shapes: Shapes, layer: str) -> bool:
+    """Whether `layer` holds an EAGLE-3 step in a file of a drafter of chains."""
+    return MASK not in shapes and _is_step(shapes, layer)
+
+
+def _is_peagle(config: Mapping[str, Json], shapes: Shapes, *, speculators: bool) -> bool:
+    """Whether an EAGLE-3 step stands beside what its rows read where there are no streams yet, so that all rows go in one pass."""
+    stands = any(_is_step(shapes, layer) for layer in ("layers.0.", "midlayer."))
+    return MASK in shapes and stands and _is_speculators(config) is speculators
+
+
+def _is_step(shapes: Shapes, layer: str) -> bool:
     """Whether `layer` holds an EAGLE-3 step: a norm on the hidden stream, or queries that read twice the width that comes out."""
-    if "mask_hidden" in shapes:
-        return False  # P-EAGLE: one parallel pass, no chain
     attention = f"{layer}self_attn."
     query, out = (shapes.get(f"{attention}{name}.weight", ()) for name in ("q_proj", "o_proj"))
     return f"{layer}hidden_norm.weight" in shapes or (len(query) == len(out) == 2 and query[1] == 2 * out[0] > 0)
@@ -100,6 +110,8 @@ EAGLE: tuple[Format, ...] = (
         "DeepSpec",
         lambda config, shapes: _is_eagle3(shapes, "layers.0.") and _is_deepspec(config) and not _is_speculators(config),
     ),
+    Format("P-EAGLE, speculators layout", "peagle", "speculators", lambda config, shapes: _is_peagle(config, shapes, speculators=True)),
+    Format("P-EAGLE, vLLM's layout", "peagle", "AWS", lambda config, shapes: _is_peagle(config, shapes, speculators=False), MIDLAYER),
     Format("EAGLE-1, EAGLE-2 or HASS layout", "eagle", "SafeAILab", lambda _, shapes: _is_eagle1(shapes)),
     Format("EAGLE-1, converted for vLLM", "eagle", "SafeAILab", lambda _, shapes: _is_eagle1(_inner(shapes)), CONVERTED),
 )

@@ -14,7 +14,7 @@ from transformers import LlamaConfig
 
 from driftcli.domain import Sourced, System
 from driftcli.families.eagle.alternatives import other_maps, other_ropes
-from driftcli.families.eagle.anatomy import AROUND_MLP
+from driftcli.families.eagle.anatomy import AROUND_MLP, MASK_STREAMS
 from driftcli.families.eagle.declaration import Declaration
 from driftcli.families.eagle.dissection import MAPS
 from driftcli.families.eagle.eagle1 import Eagle
@@ -101,6 +101,8 @@ def _eagle3(parts: _Parts, embedding: Tensor, record: dict[str, Sourced]) -> Eag
         shared_head=record["head"].value == "target's",
         softcap=declaration.softcap,
         embedding_scale=declaration.anatomy.width**0.5 if declaration.anatomy.sandwiched else 1.0,
+        masked=None if declaration.mask is None else (declaration.mask, tensors[MASK_STREAMS].flatten(0, 1)),
+        trained_depths=declaration.trained_depths,
         others=_others(parts, embedding),
     )
 

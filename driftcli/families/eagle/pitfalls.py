@@ -112,7 +112,7 @@ def _exported_rope(d: Declaration) -> str | None:
 
 def _residual(d: Declaration) -> str | None:
     stated = "norm_before_residual" in d.head.record.config
-    if d.head.is_speculators and not stated:
+    if d.head.is_speculators and not stated and not d.anatomy.parallel:
         return "norm_before_residual is absent: vLLM takes true, the speculators class false; write the value of training"
     if stated and d.head.record.is_on("norm_before_residual") and not d.head.is_speculators:
         return "norm_before_residual is on, which SGLang does not implement: its residual stays raw"
@@ -162,7 +162,7 @@ def _short_range(d: Declaration) -> str | None:
 
 
 def _older_vllm(d: Declaration) -> str | None:
-    if not d.head.is_speculators:
+    if not d.head.is_speculators or d.anatomy.parallel:
         return None
     lost = [key for key in ("norm_output", "fc_norm") if d.head.record.is_on(key)]
     if lost:

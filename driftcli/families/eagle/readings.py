@@ -105,7 +105,8 @@ def read_as(system: System, head: Head) -> Reading | DriftError:
     if (refusal := _refusal(switches, head)) is not None:
         return refusal
     one_stream = head.anatomy.family == "eagle" or reads_last_state(head.record)
-    capture = last_state(head.record, head.target) if one_stream else captured(layer_ids(head.record), system, head.target)
+    runner: System = "as_served:vllm-v1" if head.anatomy.parallel and switches == "as_served:vllm" else system  # the one that runs P-EAGLE
+    capture = last_state(head.record, head.target) if one_stream else captured(layer_ids(head.record), runner, head.target)
     if (wrong := unusable(capture, head.record.where, head.anatomy.streams, head.target)) is not None:
         return wrong
     rope, source = rope_as(switches, head.layers, head.format.producer, head.anatomy.heads.rotated, head.target)
@@ -143,8 +144,10 @@ def declared(found: Mapping[System, Reading | DriftError]) -> System:
 
 def _refusal(system: System, head: Head) -> DriftError | None:
     last_alone = head.anatomy.family == "eagle3" and "layers.0.hidden_norm.weight" not in head.anatomy.names
-    reason = ""
-    if system == "as_trained":
+    reason = _unread_mask(system, head)
+    if reason:
+        reason = f"{reason}{ELSEWHERE}"
+    elif system == "as_trained":
         reason = f"what trains attention over token and state without a norm of the state is not public{ELSEWHERE}" if last_alone else ""
     elif head.format.renames == CONVERTED:
         reason = "was converted for a class that vLLM had once and that neither server knows; serve the head that it was converted from"
@@ -155,6 +158,23 @@ def _refusal(system: System, head: Head) -> DriftError | None:
     elif not (reason := refusal(SERVERS[system], head.asked_for(SERVERS[system]), head.record, head.layers, head.anatomy)):
         reason = _unplaced_in_vllm(head) if system == "as_served:vllm" else _unbuilt_by_sglang(head)
     return FormatError(f"{head.record.where}: {reason}") if reason else None
+
+
+def _unread_mask(system: System, head: Head) -> str:
+    """Why a system does not run a file of P-EAGLE as such."""
+    if not head.anatomy.parallel:
+        return ""
+    if system == "as_served:sglang":
+        return "SGLang has no class that reads mask_hidden"
+    if system == "as_trained":
+        return "" if head.is_speculators else "what trained it is not public"
+    if head.is_speculators and head.record.config.get("speculators_model_type") != "peagle":
+        return "speculators_model_type is not peagle, without which vLLM leaves mask_hidden out and drafts token by token"
+    return (
+        "vLLM's config for P-EAGLE carries no fc_norm, so its class has no place for these tensors"
+        if head.anatomy.has(r"^fc_norm\.")
+        else ""
+    )
 
 
 def _unplaced_in_vllm(head: Head) -> str:
@@ -205,7 +225,7 @@ def _residual(system: System, head: Head) -> Said[Feedback]:
         return Said("raw", "tensor")
     if system == "as_served:sglang":
         return Said("raw", "default:SGLang, which does not read norm_before_residual")
-    default = head.is_speculators and system == "as_served:vllm"
+    default = head.is_speculators and system == "as_served:vllm" and not head.anatomy.parallel
     owner = "vLLM's speculators configs" if default else "vLLM" if system == "as_served:vllm" else head.format.producer
     normed = head.record.is_on("norm_before_residual", default)
     return Said("normed" if normed else "raw", head.record.source("norm_before_residual", owner))
@@ -214,6 +234,8 @@ def _residual(system: System, head: Head) -> Said[Feedback]:
 def _feedback(system: System, head: Head) -> Said[Feedback]:
     if head.anatomy.family == "eagle":
         return Said("raw", "tensor")
+    if head.anatomy.parallel:
+        return Said("raw", "default:P-EAGLE, which hands no state on")
     flag, producer = head.record.is_on("norm_output"), head.format.producer
     if system == "as_trained" and feeds_back_raw_whatever_it_says(head) and flag:
         return Said("raw", "assumed:SpecForge up to 0.2.0 feeds back the raw state whatever norm_output says")
@@ -287,7 +309,7 @@ def _embedding(system: System, head: Head) -> Said[Owner]:
 
 def _window_from(system: System, head: Head) -> Said[WindowStart]:
     slides = any(window is not None for window in _windows(system, head).value)
-    anchored = slides and system == "as_trained"
+    anchored = slides and system == "as_trained" and not head.anatomy.parallel
     return Said("anchor", "default:speculators' training mask") if anchored else Said("query", "default:vLLM")
 
 

@@ -51,6 +51,18 @@ def _record(d: Declaration) -> dict[str, Sourced]:
     }
 
 
+def _one_pass(d: Declaration) -> list[Check]:
+    if d.mask is None:
+        return []
+    said = (
+        f"rows behind the first read token {d.mask} and mask_hidden, all in one pass: nothing is fed back, so drift is not defined for it"
+    )
+    deep = (
+        f"trained to guess up to {d.trained_depths} tokens" if d.trained_depths else "how many tokens it was trained to guess is not said"
+    )
+    return [Check("one pass", "note", said), Check("draft length", "note", f"{deep}; shorter drafts are the beginning of longer ones")]
+
+
 def _norms(d: Declaration) -> list[Check]:
     reading, trained = d.reading(), d.readings["as_trained"]
     norms, feedback = reading.pre_fc_norm.value, reading.feedback.value
@@ -63,6 +75,8 @@ def _norms(d: Declaration) -> list[Check]:
         proven = not trained.feedback.source.startswith("assumed")
         return [Check("norms", "warning" if proven else "note", text)]
     where = "no norm before fc" if norms == "none" else f"{norms} norm before fc"
+    if d.anatomy.parallel:
+        return [Check("norms", "ok", where)]
     if feedback == "raw":
         return [Check("norms", "note", f"raw feedback, {where}: the state can grow along a chain, which is what drift feeds on")]
     if norms == "per stream":
@@ -185,7 +199,7 @@ def _unroll(d: Declaration) -> list[Check]:
     methods: Json = nested.get("proposal_methods") if isinstance(nested, dict) else None
     first = methods[0] if isinstance(methods, list) and methods else None
     steps = first.get("speculative_tokens") if isinstance(first, dict) else None
-    if not isinstance(steps, int):
+    if not isinstance(steps, int) or d.anatomy.parallel:
         return []
     return [
         Check("training", "note", f"speculative_tokens is {steps}: the unroll of training, or 3 whatever it was where a converter wrote it")
@@ -203,5 +217,6 @@ def _quantised(d: Declaration) -> list[Check]:
 
 
 CHECKS: tuple[Callable[[Declaration], list[Check]], ...] = (
-    _norms, _unproven_feedback, _vocabulary, _positions, _rope, _ignored_base, _outputs, _verifier, _other_size, _unroll, _quantised,
+    _one_pass, _norms, _unproven_feedback, _vocabulary, _positions, _rope, _ignored_base, _outputs,
+    _verifier, _other_size, _unroll, _quantised,
 )  # fmt: skip

@@ -20,6 +20,7 @@ Server = Literal["vllm", "sglang"]
 NAMES: Mapping[Server, str] = {"vllm": "vLLM", "sglang": "SGLang"}
 SPECULATORS = {"llama": "Eagle3LlamaForCausalLM", "qwen3": "Eagle3Qwen3ForCausalLM"}  # vLLM's, by the nested model_type
 REWRITTEN = ("deepseek_v3", "deepseek_v32", "glm_moe_dsa", "deepseek_v4", "deepseek_v41")
+PARALLEL = {"llama": "PeagleLlamaForCausalLM", "qwen3": "PeagleQwen3ForCausalLM"}  # the same of P-EAGLE
 COUNT_AT_THE_TOP: Mapping[Server, tuple[str, ...]] = {
     "vllm": ("Eagle3Qwen3ForCausalLM",),
     "sglang": ("Eagle3DeepseekV2ForCausalLM",),
@@ -67,7 +68,8 @@ def version(server: Server) -> str:
 def asked_for(server: Server, record: Record, layers: Record, family: str, *, speculators: bool) -> str | None:
     """The name under which the server looks for a class; None where nothing names one."""
     if speculators:
-        return SPECULATORS.get(str(layers.config.get("model_type", "llama"))) if server == "vllm" else None
+        classes = PARALLEL if record.config.get("speculators_model_type") == "peagle" else SPECULATORS
+        return classes.get(str(layers.config.get("model_type", "llama"))) if server == "vllm" else None
     named = record.config.get("architectures") if record.config.get("architectures") else layers.config.get("architectures")
     first = named[0] if isinstance(named, list) and named and isinstance(named[0], str) else None
     if first is None or server == "sglang":

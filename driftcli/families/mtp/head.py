@@ -49,6 +49,10 @@ class Mtp:
     others: Others = field(default_factory=Others)
 
     @property
+    def mask(self) -> None:
+        """None: it feeds on its own state."""
+
+    @property
     def layers(self) -> tuple[DecoderLayer, ...]:
         """Its one layer."""
         return (self.layer,)

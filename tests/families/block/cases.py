@@ -138,6 +138,27 @@ def speculators(
     return Case(name, config, tensors)
 
 
+TAPS, GROUP, CANDIDATES = 2, 12, 9
+
+
+def dflash2(name: str, like: Case) -> Case:
+    """The same drafter with convolutions around its attention and MLP, and a selector among the best of each row."""
+    inside: dict[str, Json] = {"conv_kernel_size": TAPS, "conv_group_size": GROUP, "selector_rank": RANK, "selector_top_k": CANDIDATES}
+    config, own = dict(like.config), like.config.get("dflash_config")
+    if isinstance(own, dict):
+        config |= {"architectures": ["DFlash2DraftModel"], "dflash_config": {**own, **inside}}
+    else:
+        config |= {"architectures": ["DFlash2DraftModel"], "speculators_model_type": "dflash2", **inside}
+    names = [f"layers.{number}.{around}" for number in range(LAYERS) for around in ("attention_conv", "mlp_conv")]
+    found: Shapes = {f"{at}.kernel_projection.weight": (2 * TAPS * WIDTH // GROUP, WIDTH) for at in names}
+    selector = "candidate_selector"
+    found = {**found, **{f"{selector}.{part}_codebook": (VOCABULARY, RANK) for part in ("predecessor", "successor")}}
+    found = {**found, f"{selector}.hidden_projection.weight": (RANK, WIDTH)}
+    random = torch.Generator().manual_seed(29)
+    bases = {f"{at}.base_kernel": torch.randn(2, TAPS, WIDTH, generator=random) * 0.3 + torch.tensor([1.0, 0.0])[:, None] for at in names}
+    return Case(name, config, like.tensors | seeded(found, 28) | bases)
+
+
 SCALED: dict[str, Json] = {"input_embedding_scale": 1.7, "output_multiplier": 0.6, "final_logit_softcapping": 2.5}
 CASES = {
     case.name: case
@@ -151,6 +172,10 @@ CASES = {
         speculators("speculators-sliding", SLIDING),
         speculators("speculators-sliding-open", SLIDING, sliding_window_non_causal=True),
         speculators("speculators-reduced", reduced=True),
+        dflash2("zlab-dflash2", zlab("zlab")),
+        dflash2("zlab-dflash2-scaled", zlab("zlab", SCALED, **SLIDING)),
+        dflash2("speculators-dflash2", speculators("speculators")),
+        dflash2("speculators-dflash2-sliding", speculators("speculators", SLIDING)),
         deepspec("deepspec-vanilla", "vanilla"),
         deepspec("deepspec-gated", "gated"),
         deepspec("deepspec-rnn", "rnn"),

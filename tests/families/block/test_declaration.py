@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,7 +153,7 @@ def test_layers_beyond_the_targets_belong_to_another_target(facts: TargetFacts, 
 def test_every_tensor_has_a_place_or_the_file_is_refused(facts: TargetFacts, tmp_path: Path) -> None:
     whole = write(CASES["zlab"], tmp_path / "z")
     cases: tuple[tuple[Mapping[str, Tensor | None], str], ...] = (
-        ({"aux_hidden_norms.0.weight": torch.ones(WIDTH)}, "aux_hidden_norms.0.weight has no place"),
+        ({"aux_hidden_norms.0.weight": torch.ones(WIDTH)}, "a DFlash drafter of Laguna's own kind"),
         ({"layers.1.self_attn.q_norm.weight": None}, "layers.1.self_attn.q_norm.weight is missing"),
         ({"layers.0.self_attn.attention_sink_bias": torch.ones(4)}, "has no place"),
         ({"layers.1.mlp.up_proj.weight": torch.ones(95, WIDTH)}, "has shape (95, 48), expected (96, 48)"),
@@ -164,6 +165,49 @@ def test_every_tensor_has_a_place_or_the_file_is_refused(facts: TargetFacts, tmp
         broken = edit_tensors(write(CASES["zlab"], tmp_path / str(number)), changes)
         refused(FormatError, lambda folder=broken: declared(folder, facts), says)  # type: ignore[misc]
     assert len(declared(whole, facts).anatomy.names) == 25
+
+
+def test_dflash2_is_read_whole_or_refused_and_run_by_those_that_know_its_class(facts: TargetFacts, tmp_path: Path) -> None:
+    plain = declared(write(CASES["zlab-dflash2"], tmp_path / "z"), facts)
+    assert (plain.candidates, plain.anatomy.taps, plain.anatomy.groups) == (9, 2, 4) and plain.system == VLLM
+    assert plain.record()["correction"].value == "selector" and plain.record()["candidates"].source == "config:dflash_config.selector_top_k"
+    assert "leaves its convolutions and candidate selector out" in str(plain.readings["as_served:sglang"])
+    cases: tuple[tuple[Mapping[str, Tensor | None], str], ...] = (
+        ({"candidate_selector.successor_codebook": None}, "successor_codebook is missing"),
+        ({"layers.1.mlp_conv.base_kernel": None}, "layers.1.mlp_conv.base_kernel is missing"),
+        ({"layers.0.attention_conv.kernel_projection.weight": torch.ones(15, WIDTH)}, "whole groups of numbers"),
+        ({"layers.1.mlp_conv.base_kernel": torch.ones(2, 3, WIDTH)}, "expected (2, 2, 48)"),
+    )
+    for number, (changes, says) in enumerate(cases):
+        broken = edit_tensors(write(CASES["zlab-dflash2"], tmp_path / str(number)), changes)
+        refused(FormatError, lambda folder=broken: declared(folder, facts), says)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("inside", "says"),
+    [
+        ({"conv_group_size": 16}, "conv_group_size is 16, expected 12, as its tensors have it"),
+        ({"selector_rank": 8}, "expected 6"),
+        ({"selector_top_k": 0}, "a number of candidates from 1 to 260"),
+    ],
+)
+def test_a_config_of_dflash2_that_its_tensors_belie_is_refused(
+    inside: dict[str, Json], says: str, facts: TargetFacts, tmp_path: Path
+) -> None:
+    case = CASES["zlab-dflash2"]
+    own = case.config["dflash_config"]
+    assert isinstance(own, dict)
+    changed = replace(case, config={**case.config, "dflash_config": {**own, **inside}})
+    refused(FormatError, lambda: declared(write(changed, tmp_path), facts), says)
+
+
+def test_candidates_beside_dflash_config_are_read_in_training_alone(facts: TargetFacts, tmp_path: Path) -> None:
+    case = CASES["zlab-dflash2"]
+    own = case.config["dflash_config"]
+    assert isinstance(own, dict)
+    inside = {key: value for key, value in own.items() if key != "selector_top_k"}
+    found = declared(write(replace(case, config={**case.config, "dflash_config": inside, "selector_top_k": 5}), tmp_path), facts)
+    assert found.candidates == 5 and found.system == TRAINED and "inside dflash_config alone" in str(found.readings[VLLM])
 
 
 def test_what_the_files_leave_open_is_one_change_each(facts: TargetFacts, tmp_path: Path) -> None:
@@ -215,7 +259,12 @@ def scan(folder: Path) -> Scan:
 @pytest.mark.parametrize("name", CASES)
 def test_a_scan_needs_no_target_and_says_what_the_block_is(name: str, tmp_path: Path) -> None:
     found = scan(write(CASES[name], tmp_path / name))
-    guesses = ROWS - (not (name.startswith("deepspec") or (name.startswith("speculators-dspark") and "filled" not in name)))
+    guesses = ROWS - (
+        not (
+            name.startswith("deepspec")
+            or (name.startswith("speculators-dspark") and not any(part in name for part in ("filled", "confident")))
+        )
+    )
     (block,) = [check.text for check in found.checks if check.subject == "block"]
     assert block.startswith(f"{ROWS} rows guess {guesses} tokens at once")
     assert found.record["mask_token"].value == MASK

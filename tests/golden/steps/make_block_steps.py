@@ -3,10 +3,11 @@
 Run once, from the repository root, with transformers 5.19, speculators 0.9.0, z-lab's dflash 0.1.0 and a checkout of deepseek-ai/DeepSpec
 (afdfa7c9):
 
-    PYTHONPATH=.:../DeepSpec python -m tests.golden.steps.make_block_steps
+    PYTHONPATH=.:../DeepSpec python -m tests.golden.steps.make_block_steps [CASE...]
 
 A file holds the logits of the guessing rows for blocks of as many rows as training had and of fewer, at every anchor: `rows.R` (anchor,
-guess, vocabulary), what corrects them following the text, and for DeepSpec's `own.R`, following the guesses. Of a drafter with a confidence
+guess, vocabulary), what corrects them following the text, and for DeepSpec's `own.R`, following the guesses. Of DFlash2 they are the
+log-probabilities of the candidates, and 0 for all others; z-lab's `own.R` holds the tokens that it drafts. Of a drafter with a confidence
 head it holds its logits too, `confidence.rows.R` and `confidence.own.R` (anchor, guess). Names behind the command write these cases alone.
 """
 
@@ -20,10 +21,12 @@ from pathlib import Path
 
 import torch
 from deepspec.modeling.dspark.qwen3.modeling import Qwen3DSparkModel
-from dflash.model import DFlashDraftModel
+from dflash.model import DFlash2DraftModel, DFlashDraftModel
 from safetensors.torch import save_file
 from speculators.models.dflash.config import DFlashSpeculatorConfig
 from speculators.models.dflash.core import DFlashDraftModel as Speculator
+from speculators.models.dflash2.config import DFlash2SpeculatorConfig
+from speculators.models.dflash2.core import DFlash2DraftModel as Speculator2
 from speculators.models.dspark.config import DSparkSpeculatorConfig
 from speculators.models.dspark.core import DSparkDraftModel
 from torch import Tensor, nn
@@ -40,10 +43,16 @@ Found = tuple[Tensor, Tensor | None]  # logits, and those of the confidence head
 Rows = Callable[[Case, Tensor, Tensor, int, int], Found]
 
 
-def zlab(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int) -> Found:
-    """z-lab's class on one block."""
+def among(candidates: Tensor, scores: Tensor) -> Tensor:
+    """Log-probabilities of candidates (..., candidate) in their places among all tokens."""
+    return torch.zeros(*scores.shape[:-1], VOCABULARY).scatter(-1, candidates, scores.log_softmax(-1))
+
+
+def zlab(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int, *, own: bool = False) -> Found:
+    """z-lab's class on one block; of DFlash2 row after row behind the text's token or, for `own`, the tokens of its own walk."""
+    second = case.config["architectures"] == ["DFlash2DraftModel"]
     with tempfile.TemporaryDirectory() as folder:
-        model = DFlashDraftModel.from_pretrained(write(case, Path(folder))).eval()
+        model = (DFlash2DraftModel if second else DFlashDraftModel).from_pretrained(write(case, Path(folder))).eval()
     head = nn.Linear(EMBEDDING.shape[1], VOCABULARY, bias=False)
     head.weight.copy_(HEAD)
     block = torch.tensor([int(ids[anchor]), *[MASK] * (rows - 1)])
@@ -51,15 +60,24 @@ def zlab(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int) -> Fo
     states = model(
         position_ids=torch.arange(anchor + rows)[None], noise_embedding=EMBEDDING[block][None] * scale, target_hidden=streams[None, :anchor]
     )
-    return model.compute_logits(states[:, 1:], head)[0], None
+    if own:
+        return model.propose(states[:, 1:], ids[anchor : anchor + 1], head, 0.0)[0][0], None
+    if not second:
+        return model.compute_logits(states[:, 1:], head)[0], None
+    found = []
+    for row in range(1, rows):
+        _, candidates, shares = model.propose(states[:, row : row + 1], ids[anchor + row - 1][None], head, 1.0)
+        found.append(among(candidates[0, 0], shares[0, 0].log()))
+    return torch.stack(found), None
 
 
 def speculators(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int) -> Found:
     """speculators' class on one block, which it cuts out of a text as in training."""
-    dspark = case.config["speculators_model_type"] == "dspark"
-    config = (DSparkSpeculatorConfig if dspark else DFlashSpeculatorConfig)(**{**case.config, "block_size": rows})
+    kind = case.config["speculators_model_type"]
+    made, built = MODELS[str(kind)]
+    config = made(**{**case.config, "block_size": rows})
     config.transformer_layer_config._attn_implementation = "eager"
-    model = (DSparkDraftModel if dspark else Speculator)(config).eval()
+    model = built(config).eval()
     own = {"embed_tokens.weight": EMBEDDING, "lm_head.weight": HEAD, **case.tensors}
     missing, unexpected = model.load_state_dict(own, strict=False)
     assert not unexpected and all("verifier" in name or name in ("t2d", "d2t") or "rotary" in name for name in missing), (
@@ -80,13 +98,22 @@ def speculators(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int
     assert int(places.flatten()[0]) == anchor, places
     filled = not case.config.get("sample_from_anchor")
     found = logits[0, int(filled) : rows]
-    if not dspark:
+    if kind == "dflash":
         return found, None
     before, read = ids[anchor : anchor + len(found)][None], hidden[:, int(filled) : rows]
+    if kind == "dflash2":
+        return among(*model.candidate_selector.select(found[None], read, before))[0], None
     found = found + model.markov_head.block_bias(prev_token_ids=before, hidden_states=read)[0]
     if model.confidence_head is None:
         return found, None
     return found, model.confidence_head(torch.cat([read, model.markov_head.prev_embeddings(before)], dim=-1))[0]
+
+
+MODELS = {
+    "dflash": (DFlashSpeculatorConfig, Speculator),
+    "dflash2": (DFlash2SpeculatorConfig, Speculator2),
+    "dspark": (DSparkSpeculatorConfig, DSparkDraftModel),
+}
 
 
 def deepspec(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int, *, own: bool = False) -> Found:
@@ -134,7 +161,7 @@ if __name__ == "__main__":
         path, case = HERE / f"{name}.safetensors", CASES[name]
         producer = next(made for made in (zlab, deepspec, speculators) if name.startswith(made.__name__))
         steps = golden(case, producer)
-        if producer is deepspec:
-            steps |= golden(case, partial(deepspec, own=True), "own")
+        if producer is deepspec or name.startswith("zlab-dflash2"):
+            steps |= golden(case, partial(producer, own=True), "own")
         save_file(steps, path)
         path.chmod(0o644)
