@@ -1,7 +1,8 @@
 """How many of the target's choices lie outside the draft vocabulary, and how much of the loss is that?
 
 A token that the drafter cannot propose is a miss at any depth and ends the chain, however good the head is. No cure of drift and no longer
-training mends it: only a larger or a recounted draft vocabulary does.
+training mends it: only a larger or a recounted draft vocabulary does, or for a language model with another tokenizer, whose vocabulary is
+what the two share, a drafter with the target's.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from driftcli.statistics.curves import covered, misses_outside
 from driftcli.statistics.grades import Grades, lost
 from driftcli.statistics.intervals import within
 from driftcli.statistics.walks import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
+
+COUNTED = "count the draft vocabulary anew on the target's replies to prompts like these, or enlarge it"
+SHARED = "take a drafter with the target's own tokenizer, as another size of its model family has"
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class VocabularyCoverage:
         seen = f"{outside.value:.0%} of the target's choices [{outside.low:.0%}, {outside.high:.0%}] lie outside the draft vocabulary"
         share = trace.estimate(misses_outside)
         of_loss = f": {share.value:.0%} of all wrong first draft tokens" if isinstance(share, Estimate) else ""
-        fix = "count the draft vocabulary anew on the target's replies to prompts like these, or enlarge it"
+        fix = SHARED if "tokens" in trace.pair.record else COUNTED
         claim, likely = f"{seen}{of_loss}{_worst(trace)}", self.grades.likely(outside)
         yield Finding("VOCAB-COVERAGE", severity, claim, outside, "share of the target's choices", fix, likely=likely)
 

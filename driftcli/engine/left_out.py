@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from driftcli.conditions import Condition
 from driftcli.domain import Prompt, RunSpec
 from driftcli.engine.texts import foreseen
 from driftcli.errors import PromptError
+from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.loading.pair import LoadedPair
 from driftcli.printable import few
 
@@ -27,6 +29,23 @@ def untold(pair: LoadedPair) -> list[str]:
     if served is None or why is None:
         return []
     return [f"{served.engine} does not tell the entropy of the target ({why}), so target_entropy is null in the traces"]
+
+
+def lacked(pair: LoadedPair, prompts: Sequence[Prompt]) -> list[str]:
+    """How much of the prompts a drafter with another tokenizer is handed as unknown, and which tokens most."""
+    drafter = pair.drafter
+    if not isinstance(drafter, CausalLm) or "tokens" not in pair.card.record:
+        return []
+    tokenizer, counts = pair.target.tokenizer, Counter[int]()
+    for prompt in prompts:
+        counts.update(foreseen(tokenizer, prompt).ids)
+    to_draft = drafter.tokens.vocabulary.to_draft.tolist()
+    unknown = Counter({token: count for token, count in counts.items() if to_draft[token] < 0})
+    if not unknown:
+        return ["the drafter has every token of these prompts"]
+    names = [repr(tokenizer.decode([token])) for token, _ in unknown.most_common()]
+    instead = drafter.lm.tokenizer.convert_ids_to_tokens(int(drafter.tokens.fed[next(iter(unknown))]))
+    return [f"{unknown.total() / counts.total():.1%} of the prompts' tokens are {instead} to the drafter, which lacks them: {few(names)}"]
 
 
 def cramped(pair: LoadedPair, prompts: Sequence[Prompt], spec: RunSpec) -> list[str]:

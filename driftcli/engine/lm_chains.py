@@ -75,7 +75,7 @@ class _Chains:
         ids[here.rows.sent(inside)] = self._tokens(here.rows, here.rows.places)
         with under_way(self.reading), Asked(self.drafter.lm.model) as head:
             head.rows = here.asking
-            out = self.drafter.lm.model(ids.view(len(self.texts), -1), use_cache=False)
+            out = self.drafter.lm.model(self.drafter.tokens.fed[ids].view(len(self.texts), -1), use_cache=False)
         return self._queries(head.among(out.logits), here.asked, self._anchors(here.asked), self.reading.masses)
 
     def _anchors(self, anchors: Packing) -> Whole:
@@ -88,12 +88,15 @@ class _Chains:
 
     def _queries(self, logits: Tensor, items: Packing, positions: Whole, masses: Sequence[Masses]) -> Queries:
         """What queries at these positions propose by their logits (query, vocabulary)."""
-        size, device = self.drafter.vocabulary, self.ids.device
-        wanted = self._tokens(items, positions + 1)
+        device, tokens, temperature = self.ids.device, self.drafter.tokens, self.texts[0].temperature
+        shared, wanted = tokens.vocabulary, self._tokens(items, positions + 1)
         guesses = Guesses.by_head(
-            lambda some: some[:, :size].float(), logits.to(device), wanted.masked_fill(wanted >= size, -1), size, self.texts[0].temperature
+            lambda some: tokens.scores(some).float(), logits.to(device), shared.to_draft[wanted], len(shared.to_target), temperature
         )
-        return Queries(guesses, Masses.joined([one.to(device) for one in masses], dim=0) if masses else None)
+        return Queries(
+            replace(guesses, drafted=shared.to_target[guesses.drafted]),
+            Masses.joined([one.to(device) for one in masses], dim=0) if masses else None,
+        )
 
     def free(self, anchors: Packing, start: Queries, depth: int) -> list[Queries]:
         """Chains on own tokens, or on masks, from the first so many anchors of each text, depth by depth, the first being given."""
@@ -102,7 +105,7 @@ class _Chains:
         for step in range(1, depth):
             chaining.masses.clear()
             with under_way(chaining):
-                tokens, rows = found[-1].guesses.drafted, anchors.sent(positions + step)
+                tokens, rows = self.drafter.tokens.fed[found[-1].guesses.drafted], anchors.sent(positions + step)
                 if self.drafter.mask is not None:
                     tokens = torch.full_like(tokens, self.drafter.mask)
                 out = self.drafter.lm.model(tokens[None], position_ids=rows[None], use_cache=False)

@@ -23,7 +23,7 @@ from driftcli.engine.agenda import Agenda, on
 from driftcli.engine.budget import Budgeted, left_out
 from driftcli.engine.cells import Work
 from driftcli.engine.in_float32 import rounding
-from driftcli.engine.left_out import cramped, on_some, untold
+from driftcli.engine.left_out import cramped, lacked, on_some, untold
 from driftcli.engine.measuring import Measuring, Progress, now, plain
 from driftcli.engine.processes import ALONE, Processes
 from driftcli.engine.room import Room
@@ -32,6 +32,7 @@ from driftcli.families.quantisation import quantisation
 from driftcli.loading.pair import LoadedPair
 from driftcli.probe import Cutting, Probe, Rounds, Search
 from driftcli.sources.checkpoint import open_checkpoint
+from driftcli.target.target import Target
 from driftcli.texts.pieces import piece_columns
 from driftcli.texts.prompts import content_hash
 from driftcli.traces.reader import Run
@@ -81,7 +82,9 @@ class Job:
         cut = [line for probe in self.battery if isinstance(probe, Cutting) for line in probe.left_out(self.pair.card, self.spec)]
         if self.budget is not None:
             cut += left_out(self.budget, self.agenda.asked())
-        return [*cut, *on_some(self.conditions(), len(self.prompts)), *untold(self.pair), *cramped(self.pair, self.prompts, self.spec)]
+        cut += on_some(self.conditions(), len(self.prompts))
+        cut += cramped(self.pair, self.prompts, self.spec)  # refuses tokens beyond the target's, before any are looked up
+        return [*cut, *untold(self.pair), *lacked(self.pair, self.prompts)]
 
     def begun(self) -> dict[str, Plain]:
         """The manifest of the run as it begins, but for the facts of the day."""
@@ -165,9 +168,17 @@ def _facts(job: Job) -> dict[str, Plain]:
         "notes": [*card.notes, *job.left_out],
         "dropped": _dropped(job),
         "asked": job.asked,
-        "target_quantisation": None if (scheme := quantisation(open_checkpoint(target.source))) is None else str(scheme.value),
+        "target_quantisation": quantised_as(target),
         "twin": None if (twin := job.twin) is None else asdict(twin_card(twin.path.name, twin.manifest, twin.pair.target, twin.wiring)),
     }
+
+
+def quantised_as(target: Target) -> str | None:
+    """How a target's weights are quantised and, in this process, as what they are computed with; None where they are not."""
+    scheme, computed = quantisation(open_checkpoint(target.source)), target.computed_as
+    if scheme is None:
+        return None
+    return f"{scheme.value}, {computed}" if computed else str(scheme.value)
 
 
 def _dropped(job: Job) -> list[Plain]:

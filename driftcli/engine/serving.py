@@ -159,7 +159,7 @@ class ServedLm:
     token_offset = 0
 
     def __init__(self, drafter: CausalLm, drafts: int) -> None:
-        self._cached, self._vocabulary, self._rows = LmCache(drafter.lm), drafter.vocabulary, 0
+        self._cached, self._tokens, self._rows = LmCache(drafter.lm), drafter.tokens, 0
         self._mask, self._masks, self._place = drafter.mask, 0 if drafter.mask is None else drafts - 1, 0
         self._guessed = torch.empty(0)  # of a parallel one's round, (batch, guess)
 
@@ -168,18 +168,19 @@ class ServedLm:
         """As the contract; it reads no streams, and what it accepted of its own round it reads again."""
         self._cached.crop(self._rows)
         self._rows += tokens.shape[1]
+        own = self._own(tokens)
         if self._mask is None:
-            return self._guess(tokens)[:, 0]
-        if tokens.shape[1] > 1:
-            self._cached.read(tokens[:, :-1].to(self._cached.lm.device), 1)
-        self._place, self._guessed = 0, self._guess(F.pad(tokens[:, -1:], (0, self._masks), value=self._mask), 1 + self._masks)
+            return self._guess(own)[:, 0]
+        if own.shape[1] > 1:
+            self._cached.read(own[:, :-1], 1)
+        self._place, self._guessed = 0, self._guess(F.pad(own[:, -1:], (0, self._masks), value=self._mask), 1 + self._masks)
         return self._guessed[:, 0]
 
     @torch.inference_mode()
     def follow(self, guesses: Tensor) -> Tensor:
         """As the contract."""
         if self._mask is None:
-            return self._guess(guesses[:, None])[:, 0]
+            return self._guess(self._own(guesses[:, None]))[:, 0]
         self._place = min(self._place + 1, self._masks)
         return self._guessed[:, self._place]
 
@@ -192,9 +193,13 @@ class ServedLm:
         """As the contract."""
         self._cached.repeat(size)
 
-    def _guess(self, tokens: Tensor, asked: int = 1) -> Tensor:
-        """First choices behind the last `asked` tokens, (batch, asked)."""
-        return self._cached.read(tokens.to(self._cached.lm.device), asked)[:, :, : self._vocabulary].argmax(-1)
+    def _own(self, tokens: Tensor) -> Tensor:
+        """Target ids as the drafter's own."""
+        return self._tokens.fed[tokens.to(self._cached.lm.device)]
+
+    def _guess(self, own: Tensor, asked: int = 1) -> Tensor:
+        """First choices behind the last `asked` of its own tokens, as target ids; (batch, asked)."""
+        return self._tokens.vocabulary.to_target[self._tokens.scores(self._cached.read(own, asked)).argmax(-1)]
 
 
 class ServedHead:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from driftcli.errors import RunError, UsageError
+from driftcli.families.causal_lm.tokens import one_table
 from driftcli.families.early_exit.early_exit import EarlyExit
 from driftcli.families.formats import open_drafter
 from driftcli.families.lookup.lookup import Lookup
@@ -108,9 +109,11 @@ def _speculation(asked: Asked) -> dict[str, object]:
     opened = open_drafter(source)
     if isinstance(opened, Unread):
         raise RunError(opened.refusal)
-    if (method := METHODS.get(opened[1].family)) is None:
+    family = opened[1].family
+    if (method := METHODS.get(family)) is None:
         raise RunError(f"{asked.drafter}: vLLM 0.33 has no class for {opened[1].name}, expected a drafter that it serves; give --costs")
-    return {**method, "model": str(source.folder)}
+    other = family == "causal-lm" and not one_table(resolve(asked.target, remote_code=asked.remote_code), source)
+    return {**method, "model": str(source.folder), **({"use_heterogeneous_vocab": True} if other else {})}
 
 
 def _unfiled(drafter: Lookup | EarlyExit) -> dict[str, object]:

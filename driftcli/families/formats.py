@@ -23,6 +23,7 @@ from driftcli.families.named import NAMED, Named
 from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, stored_tensors
 from driftcli.sources.files import Json, Source, file_names, holds_weights, read_config
+from driftcli.sources.packed import unpacked
 
 FORMATS: tuple[Format, ...] = (*EAGLE, *MTP, *BLOCK, *ASSISTANT, *FEED_FORWARD, *CAUSAL_LM)
 MEASURED = (
@@ -72,14 +73,18 @@ def _unread(source: Source, family: Named, proof: str, shapes: Shapes) -> Unread
 
 def open_drafter(source: Source) -> tuple[Checkpoint, Format] | Unread:
     """The checkpoint in a folder and its layout, or what it is instead; raises as `open_checkpoint` does for files that cannot be read."""
-    config = read_config(source) if (source.folder / "config.json").is_file() else None
+    has_config = source.gguf is not None or (source.folder / "config.json").is_file()
+    config = read_config(source) if has_config else None
     if config is None or not holds_weights(source):
         shapes = {name: stored.shape for name, stored in stored_tensors(source).items()} if holds_weights(source) else {}
         if named := _named(source, config or {}, shapes, ()):
             return _unread(source, *named, shapes)
     checkpoint = open_checkpoint(source)
-    found = recognise(source, checkpoint.config, checkpoint.shapes)
-    return found if isinstance(found, Unread) else (checkpoint, found)
+    whole = unpacked(checkpoint)
+    found = recognise(source, checkpoint.config, whole.shapes)
+    if isinstance(found, Unread):
+        return found
+    return (checkpoint if found.family in ("mtp", "causal-lm", "pard") else whole), found
 
 
 def _by_word(source: Source, config: Mapping[str, Json]) -> tuple[Named, str] | None:

@@ -201,10 +201,10 @@ NAMED: tuple[Named, ...] = (
     Named(
         "GGUF",
         "a model in llama.cpp's GGUF format",
-        "only llama.cpp and its kin read",
+        "llama.cpp and its kin read",
         "defined or not by the model inside",
         "llama.cpp",
-        "the safetensors that it was converted from can be measured here",
+        "fetch the file and name its path, or the folder of the safetensors that it was converted from",
         files=("*.gguf",),
     ),
 )

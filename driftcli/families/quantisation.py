@@ -19,9 +19,9 @@ def quantisation(checkpoint: Checkpoint) -> Sourced | None:
     """The scheme in words, such as `modelopt NVFP4` or `awq, 4 bits`, and where it is said; None for a checkpoint that names none."""
     found = checkpoint.config.get("quantization_config")
     if isinstance(found, dict) and found:
-        return Sourced(_scheme(found), "config:quantization_config")
+        return Sourced(_scheme(found), "config:quantization_config" if checkpoint.source.gguf is None else "tensor")
     path = checkpoint.source.folder / NVIDIA
-    if not path.is_file():
+    if checkpoint.source.gguf is not None or not path.is_file():
         return None
     try:
         written = json.loads(path.read_text(encoding="utf-8"))

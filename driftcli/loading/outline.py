@@ -19,6 +19,8 @@ from driftcli.errors import FormatError, SourceError
 from driftcli.families.assistant.declaration import AssistantDeclaration, declare_assistant
 from driftcli.families.block.alternatives import alternatives as block_wirings
 from driftcli.families.block.declaration import BlockDeclaration, declare_block
+from driftcli.families.causal_lm.loading import token_record, words
+from driftcli.families.causal_lm.tokens import shared_tokens
 from driftcli.families.eagle.alternatives import alternatives
 from driftcli.families.eagle.declaration import Declaration, declare
 from driftcli.families.early_exit.cut import cut
@@ -39,16 +41,16 @@ from driftcli.loading.pair import (
     ONE_PASS,
     require_no_head,
     require_no_reading,
-    special_ids,
 )
 from driftcli.printable import masked
 from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, stored_tensors
 from driftcli.sources.files import Source, holds_weights, resolve
+from driftcli.sources.gguf import scheme
 from driftcli.target.facts import read_facts
 from driftcli.target.heads import heads_of
 from driftcli.target.language_model import LanguageModel, outline_language_model
-from driftcli.texts.rendering import rendering_facts
+from driftcli.texts.rendering import rendering_facts, special_ids
 
 BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
 EXPERT = re.compile(r"\.experts\.(\d+)\.")
@@ -252,7 +254,8 @@ def _with_mtp(d: MtpDeclaration, source: Source, *, remote_code: bool, reading: 
 def _with_language_model(source: Source, checkpoint: Checkpoint, format: Format, *, remote_code: bool) -> Outline:
     model = outline_language_model(source, remote_code=remote_code)
     drafting = outline_language_model(checkpoint.source, remote_code=remote_code)
-    record = {"format": Sourced(format.name, "tensor")}
+    shared = shared_tokens(words(model), words(drafting))
+    record = {"format": Sourced(format.name, "tensor"), **token_record(shared)}
     told = _Told("causal-lm", record, {}, (), NO_STATE)
     if format.family == "pard":
         mask, noted = parallel_mask(checkpoint, len(model.head))
@@ -326,6 +329,9 @@ def _of_model(model: LanguageModel) -> Network:
 
 
 def _stored_of(model: LanguageModel) -> dict[str, int]:
+    if (gguf := model.source.gguf) is not None:
+        path = model.source.folder / gguf
+        return {f"GGUF {scheme(path)}": path.stat().st_size}
     if holds_weights(model.source):
         return _bytes((stored.shape, stored.dtype) for stored in stored_tensors(model.source).values())
     dtype = str(getattr(model.config, "dtype", None) or "float32").removeprefix("torch.")

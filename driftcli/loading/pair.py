@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from driftcli.domain import ModelCard, PairCard, Sourced, System
 from driftcli.errors import FormatError, PairError, SourceError, UsageError
@@ -24,7 +23,7 @@ from driftcli.families.block.scan import pitfalls as block_pitfalls
 from driftcli.families.block.scan import selected
 from driftcli.families.carried import carried
 from driftcli.families.causal_lm.drafter import CausalLm
-from driftcli.families.causal_lm.loading import read_causal_lm, sliding_window
+from driftcli.families.causal_lm.loading import read_causal_lm, sliding_window, token_notes, token_record
 from driftcli.families.eagle.alternatives import alternatives
 from driftcli.families.eagle.declaration import declare
 from driftcli.families.eagle.eagle1 import Eagle
@@ -54,10 +53,11 @@ from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, tensor_names
 from driftcli.sources.files import Json, Source, resolve
 from driftcli.sources.fingerprint import hashes
+from driftcli.sources.packed import multiplied_out
 from driftcli.target.facts import TargetFacts, read_facts
 from driftcli.target.language_model import Dtype, LanguageModel, load_language_model
 from driftcli.target.target import Target
-from driftcli.texts.rendering import CLOCK, TODAY, rendering_facts
+from driftcli.texts.rendering import CLOCK, TODAY, rendering_facts, special_ids
 
 BY_DEPTH = "each depth has its own weights, so there is no chain of one head on its own state"
 ONE_PASS = "it guesses a block of tokens in one pass and feeds no state of its own back"
@@ -112,6 +112,8 @@ class Loading:
         """The verifying model."""
         if self.vllm is None:
             return self.model(source)
+        if source.gguf is not None:
+            raise UsageError(f"--engine vllm: {source.name} is a GGUF file, which transformers alone reads here; leave --engine out")
         from driftcli.target.vllm.target import prepare
 
         return prepare(source, self.device, self.dtype, self.vllm.args, self.vllm.folder, remote_code=self.remote_code)
@@ -174,7 +176,7 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
         token_offset=1,
         no_recursion=ONE_PASS if declaration.anatomy.parallel else None,
         readings=dict(declaration.differences(reading)),
-        notes=(*pitfalls(declaration), *_unread(target), *_dated(target)),
+        notes=(*pitfalls(declaration), *multiplied_out(checkpoint), *_unread(target), *_dated(target)),
         alternatives=alternatives(declaration, reading, drafter.others.embeddings, special_ids(target.tokenizer)),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
@@ -229,13 +231,13 @@ def _with_exit(exit: EarlyExit, source: Source, loading: Loading) -> LoadedPair:
         raise PairError(f"--drafter {exit.name}: the layers are the target's own, which vLLM holds; use --engine transformers")
     target = loading.model(source)
     exit.check(source.name, len(target.layers))
-    drafter = read_causal_lm(cut(target, exit), target)
+    drafter, shared = read_causal_lm(cut(target, exit), target)
     one = _card(source, target.config.model_type)
     card = PairCard(
         target=one,
         drafter=exit.card(one),
         family="early-exit",
-        record={**exit.record(len(target.layers)), "vocabulary": Sourced(drafter.vocabulary, "tokenizer")},
+        record={**exit.record(len(target.layers)), **token_record(shared)},
         token_offset=0,
         no_recursion=NO_STATE,
         notes=(*_unread(target), *_dated(target)),
@@ -249,7 +251,7 @@ def _with_language_model(target: Target, checkpoint: Checkpoint, format: Format,
     lm = loading.model(checkpoint.source)
     parallel = format.family == "pard"
     mask, noted = parallel_mask(checkpoint, len(lm.embedding)) if parallel else (None, {})
-    drafter = read_causal_lm(lm, target, mask)
+    drafter, shared = read_causal_lm(lm, target, mask)
     card = PairCard(
         target=_card(target.source, target.config.model_type),
         drafter=_card(checkpoint.source, str(checkpoint.config.get("model_type", "not named"))),
@@ -257,12 +259,12 @@ def _with_language_model(target: Target, checkpoint: Checkpoint, format: Format,
         record={
             "format": Sourced(format.name, "tensor"),
             **noted,
-            "vocabulary": Sourced(drafter.vocabulary, "tokenizer"),
+            **token_record(shared),
             "window": Sourced(sliding_window(lm), "config:sliding_window, layer_types"),
         },
         token_offset=0,
         no_recursion=ONE_PASS if parallel else NO_STATE,
-        notes=(*_unread(target), *_unread(lm), *_dated(target)),
+        notes=(*token_notes(shared, target, lm), *_unread(target), *_unread(lm), *_dated(target)),
         alternatives=other_masks(mask, special_ids(target.tokenizer)) if mask is not None else (),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
@@ -292,7 +294,7 @@ def _with_mtp(d: MtpDeclaration, source: Source, loading: Loading, reading: Syst
         token_offset=1,
         no_recursion=BY_DEPTH if isinstance(drafter, MtpModules) else None,
         readings=d.differences(reading),
-        notes=(*said, *left_open(d, reading), *_unread(target, own_head=not apart), *_dated(target)),
+        notes=(*said, *left_open(d, reading), *multiplied_out(d.checkpoint), *_unread(target, own_head=not apart), *_dated(target)),
         alternatives=other_wirings(d, reading),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
@@ -313,7 +315,7 @@ def _with_block(d: BlockDeclaration, source: Source, loading: Loading, reading: 
         token_offset=0,
         no_recursion=ONE_PASS,
         readings=d.differences(reading),
-        notes=(*selected(d), *block_pitfalls(d), *_unread(target), *_dated(target)),
+        notes=(*selected(d), *block_pitfalls(d), *multiplied_out(d.checkpoint), *_unread(target), *_dated(target)),
         alternatives=block_wirings(d, reading, special_ids(target.tokenizer), record),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
@@ -333,7 +335,7 @@ def _with_assistant(d: AssistantDeclaration, source: Source, loading: Loading, r
         record=record,
         token_offset=0,
         readings=d.differences(reading),
-        notes=(*open_of_assistant(d), *_unread(target), *_dated(target)),
+        notes=(*open_of_assistant(d), *multiplied_out(d.checkpoint), *_unread(target), *_dated(target)),
         alternatives=d.alternatives(reading),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
@@ -353,18 +355,12 @@ def _with_heads(d: FeedForwardDeclaration, source: Source, loading: Loading, rea
         record=record,
         token_offset=1,
         no_recursion=d.no_recursion,
-        notes=(*open_of_heads(d), *_unread(target), *_dated(target)),
+        notes=(*open_of_heads(d), *multiplied_out(d.checkpoint), *_unread(target), *_dated(target)),
         alternatives=d.alternatives(),
         rendering=rendering_facts(target.tokenizer),
         target_positions=target.facts.positions,
     )
     return LoadedPair(target, drafter, card)
-
-
-def special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """The tokens of a tokenizer that a mask can be mistaken for, each once."""
-    named = (tokenizer.mask_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id)
-    return tuple(dict.fromkeys(one for one in named if isinstance(one, int)))
 
 
 def require_no_head(target: Source) -> None:

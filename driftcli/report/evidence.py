@@ -85,6 +85,7 @@ def facts_line(run: Run) -> str:
         f"depth {run.spec.depth}",
         _decoding(run),
         f"{request['dtype']} on {request['device']}{_engine(request.get('engine'))}",
+        *_weights(run),
         *_duration(run),
     ]
     feedback, norms = run.pair.record.get("feedback"), run.pair.record.get("pre_fc_norm")
@@ -100,6 +101,13 @@ def _engine(served: object) -> str:
         return ""
     scheme = served.get("quantisation")
     return f" in {served.get('engine')} {served.get('version')}{f', {scheme}' if scheme else ''}"
+
+
+def _weights(run: Run) -> list[str]:
+    """How the target's weights are quantised, where no engine is named that tells it."""
+    scheme, request = run.manifest.get("target_quantisation"), run.manifest["request"]
+    assert isinstance(request, Mapping)
+    return [f"target's weights: {scheme}"] if isinstance(scheme, str) and not request.get("engine") else []
 
 
 def _decoding(run: Run) -> str:

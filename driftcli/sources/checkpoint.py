@@ -6,12 +6,14 @@ Headers of safetensors are read without torch, which alone takes seconds to impo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from driftcli.sources.files import Json, Source, holds_weights, joined, opened, read_config, weight_map
+from driftcli.sources.files import GGUF, Json, Source, holds_weights, joined, opened, read_config, weight_map
+from driftcli.sources.gguf import gguf_headers
 
 WHOLE_NUMBERS = ("I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64")
 
@@ -24,13 +26,31 @@ class Stored:
     dtype: str
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A quantised matrix: by what scheme, the names of its stored parts by their role, the shape that it stands for, and bits of a number.
+
+    Roles: weight, scale, zero (what is taken off), groups (of each input), shape. less: by how much zero points are stored less.
+    """
+
+    scheme: Literal["float8", "int8", "mxfp4", "pack-quantized", "awq", "gptq"]
+    parts: Mapping[str, str]
+    shape: tuple[int, int]
+    bits: int
+    less: int = 0
+
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a checkpoint is, its `config.json` as written, and its tensors by the names in its files."""
+    """Where a checkpoint is, its `config.json` as written, and its tensors by the names in its files.
+
+    packed: quantised matrices among these that are named as the one that they stand for.
+    """
 
     source: Source
     config: Mapping[str, Json]
     tensors: Mapping[str, Stored]
+    packed: Mapping[str, Packed] = field(default_factory=dict)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -57,12 +77,14 @@ def stored_tensors(source: Source) -> dict[str, Stored]:
 def tensor_names(source: Source) -> list[str]:
     """Names of a model's tensors, by an index where there is one, so that no weights need be there; none where nothing tells."""
     index = source.folder / "model.safetensors.index.json"
-    if index.is_file():
+    if source.gguf is None and index.is_file():
         return list(weight_map(index))
     return list(stored_tensors(source)) if holds_weights(source) else []
 
 
 def _headers(path: Path) -> dict[str, Stored]:
+    if path.suffix == GGUF:
+        return {name: Stored(shape, dtype) for name, (shape, dtype) in gguf_headers(path).items()}
     if path.suffix != ".safetensors":
         from driftcli.sources.tensors import pickled_headers
 

@@ -8,6 +8,7 @@ that transformers would load is taken.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from driftcli.domain import BUNDLED
 from driftcli.errors import FormatError, SourceError
 from driftcli.printable import one_line
 from driftcli.sources.bounds import LARGEST_SMALL_FILE, require_plain
+from driftcli.sources.gguf import gguf_config
 from driftcli.suggestions import meant
 
 Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
@@ -33,6 +35,7 @@ SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 # A broken connection is raised as httpx's own class (httpx 1 or 2, as the hub's release has it), which only the hub's errors lead to.
 CONNECTION_ERRORS: tuple[type[Exception], ...] = (HfHubHTTPError.__bases__[0], OSError, ValueError, RuntimeError)
 POINTER, LONGEST_POINTER = b"version https://git-lfs", 1024  # how a git-lfs pointer begins, and its longest by git-lfs's specification
+GGUF, SPLIT = ".gguf", re.compile(r"-\d{5}-of-\d{5}\.gguf$")  # of llama.cpp's files, and how it numbers the parts of one model
 CACHE_ROOT = "models--"  # begins the name of a model's folder in the hub's cache, which holds snapshots and no model
 LONGEST_REASON = 240  # characters of a foreign message that are repeated (chosen by us)
 T = TypeVar("T")
@@ -40,23 +43,24 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A model as it was named and the folder that holds its files."""
+    """A model as it was named and the folder that holds its files; gguf: the name of the one file that is all of it, where it is one."""
 
     name: str
     folder: Path
     revision: str | None = None
+    gguf: str | None = None
 
 
 def resolve(name: str, *, remote_code: bool = False, weights: bool = True) -> Source:
-    """The files of a local folder, a hub id, `id@revision` or `bundled:<name>`; hub files are fetched into the hub's own cache, without
-    its weights where they are not asked for.
+    """The files of a local folder, a GGUF file, a hub id, `id@revision` or `bundled:<name>`; hub files are fetched into the hub's own
+    cache, without its weights where they are not asked for.
 
     Raises SourceError when there is no such folder or id, or when the hub cannot be reached.
     """
     if name.startswith(BUNDLED):
         return _bundled(name)
-    if (folder := _local_folder(name)) is not None:
-        return Source(name, folder)
+    if (local := _local(name)) is not None:
+        return local
     repo, _, revision = name.partition("@")
     if name.startswith((".", "/", "~")) or repo.count("/") > 1:
         raise SourceError(f"{name}: no such folder; expected a model folder or a hub id such as org/name or org/name@revision")
@@ -97,22 +101,41 @@ def _shipped() -> Path:
     return Path(str(files("driftcli") / "bundled"))
 
 
-def _local_folder(name: str) -> Path | None:
+def _local(name: str) -> Source | None:
+    """What lies here under a name: a folder, or a GGUF file, also one that is alone in its folder; None for nothing."""
     if not name.strip():
         raise SourceError(f"{name!r}: an empty name, expected a model folder or a hub id such as org/name")
     try:
         path = Path(name).expanduser()
         if path.is_dir():
             _require_model(name, path)
-            return path
+            return Source(name, path, gguf=_only_gguf(name, path))
         is_file = path.exists()
     except (OSError, RuntimeError, ValueError) as error:  # too long a name, or the home of nobody
         raise SourceError(f"{name[:LONGEST_REASON]}: no such folder ({reason(error)}); expected a model folder or a hub id") from error
-    if path.suffix == ".gguf" and is_file:
-        raise SourceError(f"{name}: a GGUF file, which llama.cpp reads; name the folder of the safetensors that it was converted from")
+    if path.suffix == GGUF and is_file:
+        return Source(name, path.parent, gguf=_whole_gguf(path))
     if is_file:
         raise SourceError(f"{name}: this is a file, expected a model folder or a hub id; name the folder that holds config.json")
     return None
+
+
+def _only_gguf(name: str, folder: Path) -> str | None:
+    """The GGUF file of a folder that holds no weights but in GGUF; SourceError for one of several."""
+    found = sorted(folder.glob(f"*{GGUF}"))
+    if not found or holds_weights(Source(name, folder)):
+        return None
+    if len(found) > 1 and not SPLIT.search(found[0].name):
+        raise SourceError(f"{name}: holds {len(found)} GGUF files, {found[0].name} among them, expected one; name the one that is meant")
+    return _whole_gguf(found[0])
+
+
+def _whole_gguf(path: Path) -> str:
+    if SPLIT.search(path.name):
+        raise SourceError(
+            f"{path}: one part of a model in several GGUF files, expected one; put them together with llama-gguf-split --merge"
+        )
+    return path.name
 
 
 def _require_model(name: str, folder: Path) -> None:
@@ -134,6 +157,8 @@ def read_config(source: Source) -> dict[str, Json]:
     """The checkpoint's `config.json` as written, without any library's defaults; raises FormatError when missing or no JSON object, and
     SourceError where a file of the checkpoint is none, or larger than such files are: nothing of it is read before.
     """
+    if source.gguf is not None:
+        return _config_of_gguf(source.folder / source.gguf)
     path = source.folder / "config.json"
     for patterns, largest in ((SMALL_FILES, LARGEST_SMALL_FILE), (WEIGHT_FILES, None)):
         for file in chain.from_iterable(map(source.folder.glob, patterns)):
@@ -150,6 +175,12 @@ def read_config(source: Source) -> dict[str, Json]:
     return config
 
 
+def _config_of_gguf(path: Path) -> dict[str, Json]:
+    require_plain(path, None)
+    _require_fetched(path)
+    return dict(gguf_config(path))
+
+
 def _require_fetched(file: Path) -> None:
     """Raise SourceError for what git leaves in the place of a large file that it did not fetch."""
     if file.stat().st_size <= LONGEST_POINTER and file.read_bytes().startswith(POINTER):
@@ -157,11 +188,13 @@ def _require_fetched(file: Path) -> None:
 
 
 def weight_files(source: Source) -> list[Path]:
-    """The files that hold the weights: `model.safetensors`, else the shards of its index, else any safetensors, else the first of
-    `PICKLES`.
+    """The files that hold the weights: a GGUF file that is all, `model.safetensors`, else the shards of its index, else any safetensors,
+    else the first of `PICKLES`.
 
     Raises SourceError when there are none or a shard is missing, and FormatError when the index cannot be read.
     """
+    if source.gguf is not None:
+        return [source.folder / source.gguf]
     single, index = source.folder / "model.safetensors", source.folder / "model.safetensors.index.json"
     if single.exists():
         return [single]
@@ -176,12 +209,12 @@ def weight_files(source: Source) -> list[Path]:
 
 def holds_weights(source: Source) -> bool:
     """Whether there are weights of a kind that is read."""
-    return any(next(source.folder.glob(pattern), None) for pattern in WEIGHT_FILES)
+    return source.gguf is not None or any(next(source.folder.glob(pattern), None) for pattern in WEIGHT_FILES)
 
 
 def file_names(source: Source) -> list[str]:
     """Names of a model's files, on the hub those that were not fetched too, where it answers."""
-    fetched = [path.name for path in source.folder.iterdir()]
+    fetched = [source.gguf] if source.gguf is not None else [path.name for path in source.folder.iterdir()]
     if source.revision is None:
         return fetched
     try:

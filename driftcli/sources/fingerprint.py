@@ -19,7 +19,8 @@ def fingerprint(source: Source) -> str:
 def hashes(source: Source) -> tuple[str, dict[str, str]]:
     """The fingerprint, and that of each file by its name."""
     digest, each = hashlib.sha256(), dict[str, str]()
-    small = sorted({path for pattern in SMALL_FILES for path in source.folder.glob(pattern) if path.is_file()})
+    found = {path for pattern in SMALL_FILES for path in source.folder.glob(pattern) if path.is_file()}
+    small = [] if source.gguf is not None else sorted(found)
     for path in [*(path for path in small if not path.name.endswith(".index.json")), *weight_files(source)]:
         own, named = hashlib.sha256(), f"{path.name} {path.stat().st_size}\n".encode()
         for one in (digest, own):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import dataclass
 from inspect import signature
+from io import StringIO
 from pickle import UnpicklingError
 from types import TracebackType
 from typing import Any, Literal, cast
@@ -36,9 +38,10 @@ from driftcli.printable import counted_names
 from driftcli.sources.checkpoint import stored_tensors
 from driftcli.sources.files import Json, Source, holds_weights, read_config, reason
 from driftcli.sources.tensors import require_finite
-from driftcli.target.facts import TargetFacts, check_declared
+from driftcli.target.facts import TargetFacts, check_declared, read_facts
 from driftcli.target.gpus import fits
 from driftcli.target.in_process import read_all, written
+from driftcli.target.quantised import computed_as, method_of, require_packages, require_whole_blocks
 from driftcli.target.target import Reading, Unread, Writing
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -129,6 +132,12 @@ class LanguageModel:
         return None
 
     @property
+    def computed_as(self) -> str | None:
+        """As what quantised weights are computed with, None where none are."""
+        config = read_config(self.source)
+        return None if method_of(config) is None else computed_as(self.model, config)
+
+    @property
     def untold(self) -> None:
         """Nothing: its logits are here."""
         return None
@@ -215,10 +224,12 @@ def load_language_model(
     Raises SourceError when transformers cannot read the folder, or only by code that the folder brings, and FormatError when weights are
     truncated, missing, of another shape or not finite.
     """
-    config = _trusted_config(source, remote_code=remote_code)
-    check_declared(source.name, config, {name: stored.shape for name, stored in stored_tensors(source).items()})
+    config, stored = _trusted_config(source, remote_code=remote_code), stored_tensors(source)
+    check_declared(source.name, config, {name: one.shape for name, one in stored.items()})
+    require_packages(source.name, config)
+    require_whole_blocks(source.name, config, stored, device, read_facts(source).layers)
     with _Loading(source.name):
-        tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=remote_code, **_file(source))
         settings = {
             "dtype": choose_dtype(dtype, device),
             "device_map": _placement(source, device, spread=spread),
@@ -240,12 +251,18 @@ def outline_language_model(source: Source, *, remote_code: bool = False) -> Lang
     declared = _trusted_config(source, remote_code=remote_code)
     if holds_weights(source):
         check_declared(source.name, declared, {name: stored.shape for name, stored in stored_tensors(source).items()})
+    require_packages(source.name, declared)
     with _Loading(source.name), torch.device("meta"):
-        tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=remote_code)
-        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=remote_code, **_file(source))
+        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=remote_code, **_file(source))
         config._attn_implementation = "eager"
         model = _class_of(config).from_config(config, trust_remote_code=remote_code)  # type: ignore[no-untyped-call]
     return LanguageModel(source, model, tokenizer)
+
+
+def _file(source: Source) -> dict[str, str]:
+    """The argument by which transformers reads one file for all, where a model is one."""
+    return {} if source.gguf is None else {"gguf_file": source.gguf}
 
 
 def _trusted_config(source: Source, *, remote_code: bool) -> dict[str, Json]:
@@ -269,13 +286,14 @@ def _model(source: Source, settings: Mapping[str, Any]) -> tuple[PreTrainedModel
     """The model and what transformers says of its weights. Its attention is torch's own, whatever its config asks for, which wins over an
     argument of `from_pretrained`: that may name a kernel on the hub, and so somebody's code.
     """
-    config = AutoConfig.from_pretrained(source.folder, trust_remote_code=settings["trust_remote_code"])
+    config = AutoConfig.from_pretrained(source.folder, trust_remote_code=settings["trust_remote_code"], **_file(source))
     built = _class_of(config)
     reported = {"ignore_mismatched_sizes": True, "output_loading_info": True}  # what does not fit is refused later, by its names
     for attention in ("sdpa", "eager"):
         config._attn_implementation = attention
         try:
-            return built.from_pretrained(source.folder, config=config, **settings, **reported)  # type: ignore[return-value]
+            with nullcontext() if source.gguf is None else redirect_stderr(StringIO()):  # where it draws a bar that nothing turns off
+                return built.from_pretrained(source.folder, config=config, **settings, **reported, **_file(source))  # type: ignore[return-value]
         except ValueError as error:
             if attention == "eager" or "attn_implementation" not in str(error):
                 raise

@@ -119,6 +119,10 @@ class Target(Protocol):
         """The engine that serves it, None for transformers in this process."""
 
     @property
+    def computed_as(self) -> str | None:
+        """As what quantised weights are computed with in this process, None where none are, or where an engine has them."""
+
+    @property
     def untold(self) -> str | None:
         """Why its entropies, and its probabilities at a temperature, are not told; None where they are."""
 

@@ -291,3 +291,9 @@ def _places(shown: str, piece: str, at: int) -> Iterator[int]:
     while (at := shown.find(piece, at)) >= 0:
         yield at
         at += 1
+
+
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The tokens of a tokenizer that a mask can be mistaken for, each once."""
+    named = (tokenizer.mask_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id)
+    return tuple(dict.fromkeys(one for one in named if isinstance(one, int)))

@@ -254,7 +254,7 @@ def test_chains_of_other_models_are_those_of_their_own_plain_forward(kind: str, 
     AutoModelForCausalLM.from_config(KINDS[kind]).save_pretrained(tmp_path)  # type: ignore[no-untyped-call]
     tokenizer().save_pretrained(tmp_path)
     loaded = pair("lm").target
-    drafter = read_causal_lm(load_language_model(Source(kind, tmp_path), torch.device("cpu"), "float32"), loaded)
+    drafter, _ = read_causal_lm(load_language_model(Source(kind, tmp_path), torch.device("cpu"), "float32"), loaded)
     plain = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager", dtype=torch.float32).eval()
     texts = trajectories(loaded, prompts(3), [], 16)  # type: ignore[arg-type]
     found = draft_lm_chains(drafter, texts, DraftSettings(DEPTH), DEPTH, free=True)

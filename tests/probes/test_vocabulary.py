@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from driftcli.domain import Absent, Estimate, Finding
-from driftcli.testing import Head, compute_probe
+from driftcli.domain import Absent, Estimate, Finding, Sourced
+from driftcli.testing import Head, compute_probe, pair_card
 from probes.vocabulary import VocabularyCoverage
 
 HALF_OUT = Head(forced=(60, 50, 50, 50), covered=(90, 90, 90, 90))  # 10 of 100 outside, of 40 misses
@@ -33,3 +35,14 @@ def test_a_whole_vocabulary_few_prompts_or_given_replies_keep_it_quiet() -> None
     for head in (Head(), Head(covered=(96, 96, 96, 96)), Head(covered=(50,) * 4, prompts=7)):
         assert compute_probe(VocabularyCoverage(), head=head).said == ()
     assert compute_probe(VocabularyCoverage(), head=HALF_OUT, chosen=0.5).said == ()
+
+
+def test_tokens_that_two_tokenizers_do_not_share_are_no_matter_of_counting_anew() -> None:
+    (own,) = compute_probe(VocabularyCoverage(), head=HALF_OUT).said
+    pair = replace(pair_card(no_recursion="none"), record={"tokens": Sourced("one by one", "tokenizer")})
+    (shared,) = compute_probe(VocabularyCoverage(), head=HALF_OUT, pair=pair).said
+    assert isinstance(own, Finding) and isinstance(shared, Finding)
+    assert (own.fix.split()[0], shared.fix) == (
+        "count",
+        "take a drafter with the target's own tokenizer, as another size of its model family has",
+    )

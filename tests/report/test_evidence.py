@@ -60,3 +60,13 @@ def test_the_time_taken_is_told_in_two_units_at_most(judged: Judged, finished: s
 
 def test_one_is_singular() -> None:
     assert [counted(number, "prompt") for number in (0, 1, 2)] == ["0 prompts", "1 prompt", "2 prompts"]
+
+
+def test_quantised_weights_of_the_target_are_told_where_no_engine_tells_them(judged: Judged) -> None:
+    run, _ = judged(Recipe())
+    assert "target's weights" not in facts_line(run)
+    run.manifest["target_quantisation"] = "fp8 e4m3, dequantised to bfloat16"
+    assert " · target's weights: fp8 e4m3, dequantised to bfloat16 · " in facts_line(run)
+    run.manifest["request"] = {**run.manifest["request"], "engine": {"engine": "vLLM", "version": "1", "quantisation": "fp8"}}  # type: ignore[dict-item]
+    assert "in vLLM 1, fp8" in facts_line(run)
+    assert "target's weights" not in facts_line(run)

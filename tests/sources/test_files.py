@@ -346,8 +346,3 @@ def test_a_models_folder_in_the_hubs_cache_is_told_by_its_name(tmp_path: Path) -
     refused(SourceError, lambda: resolve(str(root)), "name some-org/some-model, or", str(root / "snapshots" / "abc"))
     (root / "config.json").write_text("{}")
     assert resolve(str(root)).folder == root
-
-
-def test_a_gguf_file_is_named_as_one(tmp_path: Path) -> None:
-    (tmp_path / "model.Q4_K.gguf").write_bytes(b"GGUF")
-    refused(SourceError, lambda: resolve(str(tmp_path / "model.Q4_K.gguf")), "a GGUF file, which llama.cpp reads")

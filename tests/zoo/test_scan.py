@@ -45,7 +45,7 @@ SAID: dict[str, tuple[str, ...]] = {  # what must stand there, and behind "not" 
     "32": ("rope_theta 1000000, rope_type", BASE, "EAGLE-3", "not", "mrope", "out of range", VLLM, SGLANG),
     "33": (BASE, "probably AngelSlim", SGLANG, "knows no Eagle3LlamaForCausalLM", "not", VLLM, "mrope"),
     "34": ("quantised: modelopt NVFP4", "servers may run it so", "measure the head that it was quantised from"),
-    "35": ("quantised: compressed-tensors", "F8_E4M3", "servers may run it so"),
+    "35": ("EAGLE-3, speculators layout", "quantised matrices (", "as float8), which are multiplied out to floats", "not", "plain floats"),
     "36": ("DFlash in z-lab layout", NO_DRIFT, "16 rows guess 15 tokens", "2, 10, 18, 26, 34", "each its own", "not", VLLM, SGLANG),
     "37": (
         "DSpark in DeepSpec layout",
@@ -94,8 +94,8 @@ SAID: dict[str, tuple[str, ...]] = {  # what must stand there, and behind "not" 
     "55": ("causal language model", "not", "carries", "refuses"),
     "56": ("PARD, a causal language model", NO_DRIFT, "151670", "with parallel_drafting alone", "fine: vocabulary", "not", "refuses"),
     "57": ("quantised (awq, 4 bits)", "152064"),
-    "58": ("llama.cpp's GGUF format (Qwen3-0.6B-Q8_0.gguf)", "the safetensors that it was converted from"),
-    "59": ("llama.cpp's GGUF format (Qwen3-0.6B-Q8_0.gguf)",),
+    "58": ("Qwen3-0.6B-Q8_0.gguf: no GGUF file of version 2 or 3",),  # the file is not there, its name alone
+    "59": ("Qwen3-0.6B-Q8_0.gguf: no GGUF file of version 2 or 3",),
     "60": ("EAGLE-3", "2, 32, 61", "not", VLLM, SGLANG),
     "61": ("an EAGLE head in Mistral's own layout (eagle_linear.weight)", DRIFT),
     "63": ("an EAGLE head of MiniCPM's own kind (input_norm1.weight, input_norm2.weight)", DRIFT),
@@ -119,7 +119,7 @@ SAID: dict[str, tuple[str, ...]] = {  # what must stand there, and behind "not" 
     "78": ("EAGLE-3", "2, 10, 18, 26, 34", "not", VLLM),
     "80": ("brings embeddings of its own", BASE, "not", VLLM, SGLANG),
 }
-REFUSED = ["34", "35", "40", "46", "49", "58", "59", "61", "63", "64", "67", "72", "76"]
+REFUSED = ["34", "40", "46", "49", "58", "59", "61", "63", "64", "67", "72", "76"]
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from driftcli.families.assistant.declaration import CENTROIDS, ORDERING, Assista
 from driftcli.families.assistant.drafter import Assistant, Clusters, TargetKeys
 from driftcli.families.layers import DecoderLayer, GatedMlp, GroupedAttention, Linear
 from driftcli.families.rope_config import rope_config
+from driftcli.families.unpacking import read_whole
 from driftcli.sources.checkpoint import stored_tensors
 from driftcli.sources.tensors import read_some, require_bounded
 from driftcli.target.parts import FLOATS
@@ -45,7 +46,7 @@ def read_assistant(d: AssistantDeclaration, target: Target, system: System | Non
     for keys of another size than its queries.
     """
     like, served, source = target.head, d.served(system), d.checkpoint.source
-    stored = read_some(source, d.names.values())
+    stored = read_whole(d.checkpoint, d.names.values())
     held = {name: stored[raw].to(like.device) if name == ORDERING else stored[raw].to(like) for name, raw in d.names.items()}
     require_bounded(f"{source.name} as {like.dtype}", {d.names[name]: tensor for name, tensor in held.items()})
     parts = _Parts(held, d, served)

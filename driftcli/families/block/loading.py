@@ -23,8 +23,9 @@ from driftcli.families.block.readings import SHARED as SHARED_ROWS
 from driftcli.families.layers import DecoderLayer, GatedMlp, GroupedAttention, Linear
 from driftcli.families.others import Others
 from driftcli.families.rope_config import rope_config
+from driftcli.families.unpacking import read_whole
 from driftcli.families.vocabulary import DraftVocabulary
-from driftcli.sources.tensors import read_some, require_bounded
+from driftcli.sources.tensors import require_bounded
 from driftcli.target.target import Target
 
 SHARED = Sourced("target's", "default:vLLM, SGLang and z-lab, where the tensor is absent")
@@ -47,7 +48,7 @@ def read_block(d: BlockDeclaration, target: Target, system: System | None = None
     """The drafter and its record; raises FormatError for tensors that are not finite, PairError where the target's rows do not fit."""
     like, a, reading = target.head, d.anatomy, d.reading(system)
     wanted = {name: stored for name, stored in a.names.items() if name not in MAPS}
-    stored = read_some(d.checkpoint.source, wanted.values())
+    stored = read_whole(d.checkpoint, wanted.values())
     held = {name: stored[raw].to(like) for name, raw in wanted.items()}
     require_bounded(f"{d.checkpoint.source.name} as {like.dtype}", {wanted[name]: tensor for name, tensor in held.items()})
     shared = reading.rows_of.value == SHARED_ROWS

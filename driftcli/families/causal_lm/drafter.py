@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from driftcli.conditions import Wiring
+from driftcli.families.causal_lm.tokens import Tokens
 from driftcli.target.language_model import LanguageModel
 
 
@@ -16,12 +17,12 @@ from driftcli.target.language_model import LanguageModel
 class CausalLm:
     """A drafting language model.
 
-    vocabulary: tokens it shares with the target; padding rows beyond them are never proposed. mask: the token that the rows behind the last
-    verified one read, None where they read the guesses.
+    tokens: what it may propose of the target's, and what it is handed. mask: the token that the rows behind the last verified one read,
+    None where they read the guesses.
     """
 
     lm: LanguageModel
-    vocabulary: int
+    tokens: Tokens
     mask: int | None = None
 
     def wired(self, wiring: Wiring) -> CausalLm:

@@ -1,30 +1,49 @@
-"""What a causal language model must be to draft for another: one tokenizer with it, and plain attention."""
+"""What a causal language model must be to draft for another: tokens in common with it, and plain attention."""
 
 from __future__ import annotations
 
-from transformers import PreTrainedTokenizerBase
-
-from driftcli.errors import FormatError, PairError
+from driftcli.domain import Sourced
+from driftcli.errors import FormatError
 from driftcli.families.causal_lm.drafter import CausalLm
+from driftcli.families.causal_lm.tokens import Shared, Tokens, Words, shared_tokens
 from driftcli.target.language_model import LanguageModel
 from driftcli.target.target import Target
 
-PROBE_STRINGS = (
-    "The quick brown fox, 3.14159!",
-    "def f(x):\n\treturn x ** 2  # ok",
-    "naïve café — 東京 🙂",
-    "<|im_start|>user\n</s>[INST] <bos>",
-    " \n\n  leading",
-)
+ONE_BY_ONE = "one by one, as vLLM's use_heterogeneous_vocab"
 
 
-def read_causal_lm(lm: LanguageModel, target: Target, mask: int | None = None) -> CausalLm:
-    """The drafter that a language model is; raises FormatError for attention that nobody can look into, PairError for another tokenizer.
-
-    mask: of one that drafts in parallel.
+def read_causal_lm(lm: LanguageModel, target: Target, mask: int | None = None) -> tuple[CausalLm, Shared]:
+    """The drafter that a language model is, and what it shares with the target; raises FormatError for attention that nobody can look
+    into, PairError where they share nothing. mask: of one that drafts in parallel.
     """
     require_measurable(lm)
-    return CausalLm(lm, shared_vocabulary(target, lm), mask)
+    shared = shared_tokens(words(target), words(lm))
+    return CausalLm(lm, Tokens.of(shared, max(len(target.embedding), len(target.head)), lm.device), mask), shared
+
+
+def words(model: Target) -> Words:
+    """The tokens of a model."""
+    return Words(model.source.name, model.tokenizer, min(len(model.embedding), len(model.head)))
+
+
+def token_record(shared: Shared) -> dict[str, Sourced]:
+    """How a drafter's tokens stand for the target's, as its record has it."""
+    count = {"vocabulary": Sourced(len(shared.pairs), "tokenizer")}
+    return count if shared.same else {**count, "tokens": Sourced(ONE_BY_ONE, "tokenizer")}
+
+
+def token_notes(shared: Shared, target: Target, drafter: LanguageModel) -> tuple[str, ...]:
+    """What is to be known of two tokenizers: by which rule the drafter was measured, and what else engines do."""
+    if shared.same:
+        cut = f"{drafter.source.name}: its tokenizer has the target's tokens and cuts texts otherwise; it reads the target's own cut"
+        return () if shared.cut_alike else (cut,)
+    return (
+        f"{drafter.source.name}: another tokenizer than the target's, measured by vLLM's rule for two (use_heterogeneous_vocab, 0.33): "
+        "tokens are mapped one by one, so the drafter reads the target's own cut of the text and proposes only tokens that both have",
+        f"{target.source.name} and {drafter.source.name} elsewhere: vLLM without that setting refuses vocabularies of two sizes and takes "
+        "ids as they are in those of one; transformers decodes greedily by translating the text from one tokenizer to the other; llama.cpp "
+        "refuses the pair",
+    )
 
 
 def require_measurable(lm: LanguageModel) -> None:
@@ -40,30 +59,3 @@ def sliding_window(lm: LanguageModel) -> int | None:
     kinds, window = getattr(lm.config, "layer_types", None), getattr(lm.config, "sliding_window", None)
     slides = "sliding_attention" in kinds if kinds else getattr(lm.config, "use_sliding_window", True)
     return int(window) if slides and window is not None else None
-
-
-def shared_vocabulary(target: Target, drafter: LanguageModel) -> int:
-    """Number of tokens that both tokenizers know, proved by their tables and by probe strings; raises PairError at the first difference."""
-    ours, theirs = target.tokenizer.get_vocab(), drafter.tokenizer.get_vocab()
-    if ours != theirs:
-        token = min(
-            (token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token)),
-            key=lambda t: (ours.get(t, len(ours)), t),
-        )
-        here, there = theirs.get(token, "absent"), ours.get(token, "absent")
-        raise PairError(
-            f"{drafter.source.name}: token {token!r} is {here} here and {there} in {target.source.name}, "
-            "expected one tokenizer for both; use a drafter of the same family"
-        )
-    for text in PROBE_STRINGS:
-        if _encode(target.tokenizer, text) != _encode(drafter.tokenizer, text):
-            raise PairError(
-                f"{drafter.source.name}: splits {text!r} otherwise than {target.source.name}, "
-                "expected one tokenizer; use a drafter of the same family"
-            )
-    rows = min(target.head.shape[0], drafter.head.shape[0])
-    return min(rows, max(ours.values()) + 1)
-
-
-def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False).input_ids)

@@ -70,6 +70,9 @@ def _vocabulary(own: int, target: int) -> Check:
     compared = "the tokenizers are compared when a run loads them"
     if own == target:
         return Check("vocabulary", "ok", f"{own} rows, as the target; {compared}")
-    said = f"{own} rows here, {target} in the target: vLLM 0.33 refuses such a pair as draft_model (ValueError, vllm#7252)"
+    said = (
+        f"{own} rows here, {target} in the target: vLLM 0.33 refuses such a pair as draft_model (ValueError, vllm#7252) unless "
+        "use_heterogeneous_vocab maps the tokens that both have one by one"
+    )
     padding = "; where the tokenizers are the same, rows past their tokens are padding, and the shorter embedding and head can be padded"
     return Check("vocabulary", "warning", f"{said}{padding}; {compared}")

@@ -24,8 +24,9 @@ from driftcli.families.layers import Attention, DecoderLayer, GatedMlp, GroupedA
 from driftcli.families.others import Others
 from driftcli.families.rope import latent_scale
 from driftcli.families.rope_config import rope_config
+from driftcli.families.unpacking import read_whole
 from driftcli.families.vocabulary import DraftVocabulary
-from driftcli.sources.tensors import read_tensors, require_bounded
+from driftcli.sources.tensors import require_bounded
 from driftcli.target.target import Target
 
 SHARED = Sourced("target's", "default:vLLM, SGLang and SafeAILab, where the tensor is absent")
@@ -56,7 +57,7 @@ class _Parts:
 
 def read_eagle(declaration: Declaration, target: Target, system: System | None = None) -> tuple[Eagle3 | Eagle, dict[str, Sourced]]:
     """The drafter and its record, ready to draft for `target`; raises FormatError for tensors that are not finite."""
-    stored = read_tensors(declaration.checkpoint.source)
+    stored = read_whole(declaration.checkpoint, (raw for name, raw in declaration.names.items() if name not in MAPS))
     like = target.head
     place = {name: stored[raw].to(like) for name, raw in declaration.names.items() if name not in MAPS}
     require_bounded(f"{declaration.checkpoint.source.name} as {like.dtype}", place)

@@ -20,6 +20,7 @@ from driftcli.families.vocab_map import MARKED
 from driftcli.scanned import Check, Scan
 from driftcli.sources.checkpoint import Checkpoint
 from driftcli.sources.files import Json
+from driftcli.sources.packed import described
 from driftcli.target.facts import TargetFacts
 
 RAISED_BY_VLLM = ("default", "linear", "llama3", "ntk", "proportional")  # RoPE types whose range vLLM 0.33 raises to its own max_model_len
@@ -206,7 +207,11 @@ def _unroll(d: Declaration) -> list[Check]:
 
 
 def _quantised(d: Declaration) -> list[Check]:
-    scheme = quantisation(d.checkpoint)
+    scheme, how = quantisation(d.checkpoint), described(d.checkpoint)
+    if how is not None:
+        return [
+            Check("precision", "note", f"quantised matrices ({how}), which are multiplied out to floats; servers may compute otherwise")
+        ]
     text = "but the tensors are plain floats, which are read as they are"
     return [Check("precision", "note", f"the config names a quantisation ({scheme.value}), {text}")] if scheme else []
 

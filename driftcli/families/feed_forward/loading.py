@@ -11,14 +11,15 @@ from driftcli.families.feed_forward.declaration import FeedForwardDeclaration
 from driftcli.families.feed_forward.drafter import Block, FeedForward, Stage, StateHead, StateStep, TokensHead
 from driftcli.families.feed_forward.formats import SPECULATOR
 from driftcli.families.layers import Linear
-from driftcli.sources.tensors import read_some, require_bounded
+from driftcli.families.unpacking import read_whole
+from driftcli.sources.tensors import require_bounded
 from driftcli.target.target import Target
 
 
 def read_feed_forward(d: FeedForwardDeclaration, target: Target, system: System | None = None) -> tuple[FeedForward, dict[str, Sourced]]:
     """The drafter and its record; raises FormatError for tensors that are not finite."""
     like, source = target.head, d.checkpoint.source
-    stored = read_some(source, {name for stage in d.stages for name in stage.values()})
+    stored = read_whole(d.checkpoint, {name for stage in d.stages for name in stage.values()})
     held = {name: tensor.to(like) for name, tensor in stored.items()}
     require_bounded(f"{source.name} as {like.dtype}", held)
     made = _step if d.format.name == SPECULATOR else _of_blocks

@@ -16,6 +16,7 @@ from driftcli.families.record import Record
 from driftcli.families.rope import Rope, rope_settings, shown
 from driftcli.sources.checkpoint import Checkpoint
 from driftcli.sources.files import Json
+from driftcli.sources.packed import unpacked
 from driftcli.target.facts import TargetFacts, text_part
 
 CLASS = "transformers' class of the target"
@@ -121,6 +122,7 @@ def declare_mtp(checkpoint: Checkpoint, target: TargetFacts, *, apart: bool = Fa
 
     apart: the head lies in a folder of its own, whose config is read in the place of the target's.
     """
+    checkpoint = unpacked(checkpoint, blocks=False)
     where, modules = checkpoint.source.name, modules_of(checkpoint.tensors)
     if not modules:
         raise UsageError(f"{where}: carries no MTP head that could draft (no tensors such as mtp.fc.weight); name a drafter with --drafter")

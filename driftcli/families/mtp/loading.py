@@ -20,8 +20,9 @@ from driftcli.families.mtp.shapes import UNREAD
 from driftcli.families.others import Others
 from driftcli.families.rope import latent_scale
 from driftcli.families.rope_config import rope_config
+from driftcli.families.unpacking import read_whole
 from driftcli.families.unscaling import unscaled
-from driftcli.sources.tensors import read_some, require_bounded
+from driftcli.sources.tensors import require_bounded
 from driftcli.target.target import Target
 
 TARGETS = Sourced("target's", "default:all")
@@ -69,7 +70,7 @@ def _read(d: MtpDeclaration, module: Module, target: Target, system: System | No
     wanted = {
         part: stored for part, stored in module.parts.items() if not UNREAD.search(part) or (part == "head.weight" and d.kind.own_head)
     }
-    stored = read_some(source, wanted.values())
+    stored = read_whole(d.checkpoint, wanted.values())
     found = {part: stored[name] for part, name in wanted.items()}
     found = found if module.cut is None else apart(source.name, found, module.cut, d.checkpoint.config)
     wide = unscaled(source.name, found, d.checkpoint.config)

@@ -130,6 +130,11 @@ class VllmTarget:
         return Served("vLLM", VERSION, self._running().quantisation, dict(self._args))
 
     @property
+    def computed_as(self) -> None:
+        """Not told: the engine has the weights."""
+        return None
+
+    @property
     def untold(self) -> str | None:
         """Why its entropies, and its probabilities at a temperature, are not told; None where they are."""
         return self._untold
