@@ -39,7 +39,7 @@ def test_every_flag_that_the_readme_names_exists() -> None:
     called = [sys.executable, "-c", "from driftcli.cli.main import main; main()"]
     offered = "".join(
         subprocess.run([*called, name, "--help"], capture_output=True, text=True, check=True).stdout
-        for name in ("diagnose", "report", "scan", "plan", "compare", "check", "inspect", "server")
+        for name in ("diagnose", "report", "scan", "plan", "compare", "check", "inspect", "heal", "server")
     )
     own = {
         flag
