@@ -1,6 +1,7 @@
 """Rows of a Parquet file as a table of ours, and those of them that hold given values.
 
 Neither Arrow's datasets nor its expressions are used: what a report needs of them is done as fast without, and they take long to import.
+Nor are its threads: cells are small, so one thread is faster, and a pool that still starts while a short command ends can abort it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Holding: TypeAlias = Mapping[str, Sequence[object]]  # the values of a column, o
 def read_columns(file: pq.ParquetFile, columns: Sequence[str], schema: pa.Schema) -> pa.Table:
     """Columns of a file in the types of a schema, null where the file lacks them."""
     names = set(file.schema_arrow.names)
-    held = file.read(columns=[name for name in columns if name in names])
+    held = file.read(columns=[name for name in columns if name in names], use_threads=False)
     kinds = pa.schema([schema.field(name) for name in columns], schema.metadata)
     return pa.Table.from_arrays([_column(held, field) for field in kinds], schema=kinds)
 
