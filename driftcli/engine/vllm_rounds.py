@@ -119,7 +119,7 @@ def _speculation(asked: Asked) -> dict[str, object]:
 def _unfiled(drafter: Lookup | EarlyExit) -> dict[str, object]:
     if isinstance(drafter, EarlyExit):
         raise RunError(f"--drafter {drafter.name}: vLLM drafts with no layers of the target's own, expected a drafter that it serves")
-    return {"method": METHODS["lookup"], "prompt_lookup_min": drafter.fewest, "prompt_lookup_max": drafter.most}
+    return {**METHODS["lookup"], "prompt_lookup_min": drafter.fewest, "prompt_lookup_max": drafter.most}
 
 
 def _vllm() -> Any:

@@ -24,12 +24,15 @@ BREAK = "<!-- -->"  # shows nothing and ends what a forge would link
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A heading and its lines, of which the first `fixed` stand for any; held: whether there is anything to show."""
+    """A heading and its lines, of which the first `fixed` stand for any; held: whether there is anything to show. spare: shown whole where
+    all others left room, or not at all.
+    """
 
     head: str
     lines: Sequence[str]
     fixed: int
     held: bool
+    spare: bool = False
 
 
 def render(run: Run, verdict: Verdict) -> str:
@@ -81,8 +84,8 @@ def _parts(run: Run, verdict: Verdict, found: Sequence[Outcome], todo: Sequence[
         Part("Mitigations", table(("trial", "", "best option", "gain"), ("---", "---", "---", "--:"), trials), 2, bool(trials)),
         Part("Conditions", table(("probe", "condition", evidence.length_name(run), evidence.KEPT), CELLS, conditions), 2, bool(conditions)),
         Part("Position in the reply", table(by_position, CELLS, positions), 2, bool(positions)),
-        *(Part(name, _by_depth(run, "depth", rows), 2, held=True) for name, rows in survival.survival_tables(run)),
-        Part(survival.STOPPING, _bullets(map(escaped, stopping)), 0, bool(stopping)),
+        *(Part(name, _by_depth(run, "depth", rows), 2, held=True, spare=True) for name, rows in survival.survival_tables(run)),
+        Part(survival.STOPPING, _bullets(map(escaped, stopping)), 0, bool(stopping), spare=True),
         Part("Also", _bullets(map(escaped, notes.remarks(run))), 0, bool(notes.remarks(run))),
     ]
 
@@ -91,10 +94,11 @@ def _fitted(parts: Sequence[Part], room: int) -> Iterator[list[str]]:
     """The parts in so many lines; the first item of every part goes before the rest of any, and parts that not even their first item has
     room for are named at the end.
     """
-    shown = [part for part in parts if part.held]
+    shown, spare = ([part for part in parts if part.held and part.spare is kind] for kind in (False, True))
     least = [HEAD + part.fixed + min(1 + MORE, len(part.lines) - part.fixed) for part in shown]
-    count = len(shown) if sum(least) <= room else sum(total <= room - NAMED for total in accumulate(least))
-    room -= NAMED * (count < len(shown))
+    whole = sum(least) <= room - NAMED * bool(spare)
+    count = len(shown) if whole else sum(total <= room - NAMED for total in accumulate(least))
+    room -= NAMED * (bool(spare) or not whole)
     for number, part in enumerate(shown[:count]):
         kept = sum(least[number + 1 : count])
         items = len(part.lines) - part.fixed
@@ -103,7 +107,14 @@ def _fitted(parts: Sequence[Part], room: int) -> Iterator[list[str]]:
         block = [f"### {part.head}", "", *part.lines[: part.fixed + fitting], *more]
         room -= len(block) + 1
         yield block
-    if rest := [part.head.lower() for part in shown[count:]]:
+    left_out = shown[count:]
+    for part in spare:
+        if (lines := HEAD + len(part.lines)) + 1 > room:
+            left_out.append(part)
+            continue
+        room -= lines + 1
+        yield [f"### {part.head}", "", *part.lines]
+    if rest := [part.head.lower() for part in left_out]:
         yield [f"No room here for: {', '.join(rest)}. `driftcli report RUN --full` has them."]
 
 

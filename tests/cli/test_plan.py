@@ -27,7 +27,7 @@ def test_a_plan_counts_what_the_pair_that_ships_would_be_asked_and_loads_no_weig
     def refuse(*_: object) -> None:
         raise AssertionError("a weight is read")
 
-    monkeypatch.setattr("driftcli.families.eagle.loading.read_tensors", refuse)
+    monkeypatch.setattr("driftcli.families.eagle.loading.read_whole", refuse)
     monkeypatch.setattr("driftcli.target.language_model._model", refuse)
     assert not ended("plan", "--quick", "--limit", "8", "--threads", "1", "--format", "json")
     found = json.loads(capsys.readouterr().out)

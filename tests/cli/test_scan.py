@@ -34,14 +34,14 @@ def test_what_cannot_be_scanned_is_refused_in_one_sentence(models: Path, tmp_pat
 def test_a_family_that_is_not_measured_is_one_sentence_and_all_its_tensors_as_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = write(next(case for case in cases() if case.number == "38"), tmp_path)
+    folder = write(next(case for case in cases() if case.number == "72"), tmp_path)
     assert ended(["scan", "--drafter", str(folder)]) == 3
     seen = capsys.readouterr()
-    assert seen.out == "" and seen.err.count("\n") == 1 and "holds a P-EAGLE drafter" in seen.err
+    assert seen.out == "" and seen.err.count("\n") == 1 and "holds a Domino drafter" in seen.err
     assert ended(["scan", "--drafter", str(folder), "--format", "json"]) == 3
     seen = capsys.readouterr()
     told = json.loads(seen.out)
-    assert (told["family"], told["tensors"]["layers.*.self_attn.q_proj.weight"]) == ("P-EAGLE", 4)
+    assert (told["family"], told["tensors"]["layers.*.self_attn.q_proj.weight"]) == ("Domino", 5)
     assert told["refused"] in seen.err
 
 

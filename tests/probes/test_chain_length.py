@@ -14,7 +14,7 @@ from driftcli.codes import BY_NAME
 from driftcli.domain import Finding, Open, RunSpec, Severity, Skipped, Sound, Sourced
 from driftcli.statistics.costs import Costs, StepCosts
 from driftcli.testing import Facts, Head, compute_probe, pair_card
-from probes.chain_length import POST_NORM, ChainLength
+from probes.chain_length import DEEPER, POST_NORM, ChainLength
 
 GROWN, MODERATE = (1, 1.2, 1.4, 1.6), (80, 72, 64, 56)
 
@@ -230,7 +230,7 @@ def test_no_right_fresh_guess_at_all_gives_no_number_and_no_verdict() -> None:
 def test_the_collapse_is_named_at_the_first_depth_from_which_more_than_half_is_lost() -> None:
     found = findings(Head(forced=(80, 72, 36, 32), growth=GROWN))["DEPTH-COLLAPSE"]  # lost 10%, 55%, 60%
     assert found.claim == "from depth 3 on more than 50% of the accuracy is lost to self-feeding (55% there)"
-    assert found.fix == "retrain with a deeper unroll"
+    assert found.fix == "heal it (driftcli heal), or retrain with a deeper unroll"
     assert found.severity == "severe"  # that of the drift: 60% - 10%
 
 
@@ -255,7 +255,9 @@ def test_no_finding_rests_on_the_times_of_steps() -> None:
     timings = [None, *(Costs("by hand", 100, (StepCosts(1, 0.0, 0.0, verify),)) for verify in ((1.0,) * 5, (1.0, 1.5, 2.5, 4.0, 5.0)))]
     first, *others = [list(ChainLength().judge(Facts(story, costs=costs))) for costs in timings]
     assert all(other == first for other in others)
-    assert {one.fix for one in first if isinstance(one, Finding)} == {"retrain with a deeper unroll", POST_NORM}
+    assert {one.fix for one in first if isinstance(one, Finding)} == {
+        f"heal it (driftcli heal), or retrain with {what}" for what in (DEEPER, POST_NORM)
+    }
 
 
 def test_a_head_that_feeds_normed_states_is_not_told_to_become_one() -> None:

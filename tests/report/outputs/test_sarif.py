@@ -62,7 +62,7 @@ def test_rules_are_those_of_the_results_and_say_what_they_ask_and_what_mends_it(
     by_id = {rule["id"]: rule for rule in rules}
     assert len(by_id) == len(rules) == 6
     assert by_id["min:acceptance-length"]["shortDescription"]["text"] == "Whether acceptance-length is at least the limit."
-    assert "draft 3 tokens Or: draft fewer tokens Or: retrain" in by_id["DRIFT-STATE"]["help"]["text"]
+    assert "draft 3 tokens Or: draft fewer tokens Or: heal" in by_id["DRIFT-STATE"]["help"]["text"]
 
 
 def test_an_accepted_regression_is_suppressed_with_its_reason() -> None:
