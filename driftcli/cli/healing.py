@@ -57,6 +57,7 @@ from driftcli.training.streams import Streams, capture
 WRITING, TRAINING = 0.25, 0.65  # of the budget; what is left goes to loading, capturing and checks (chosen by us)
 WAVE, USER, REPLY, LONGEST = 96, 64, 160, 1024  # replies written side by side, and tokens of a user turn, a reply and a conversation
 GATED = 8  # texts on which the trained step is held against the run (chosen by us)
+ASKED_OF_ALL = ("chain-length", "streams")  # probes that need the baseline alone, whose findings call for treatment
 JUDGING = ("controls", "chain-length", "template", "context-length", "domain")  # probes that are asked again
 TRIED, WORK, DIAGNOSIS = "tried", "work", "diagnosis"
 
@@ -170,7 +171,8 @@ def _treated(
     drafter, target = pair.drafter, pair.target
     assert isinstance(drafter, Eagle3 | Mtp)
     assert isinstance(target, LanguageModel)
-    codes = frozenset(finding.code for finding in judge(before, trusted_battery(before.probe_names, [])[0]).findings)
+    battery, _ = trusted_battery([*before.probe_names, *ASKED_OF_ALL], [])
+    codes = frozenset(finding.code for finding in judge(before, battery).findings)
     treatments = chosen(_named(asked.treatments), codes, drafter)
     share = same_guesses(drafter, target, before, _texts(before, sides.taught, GATED))
     told.say(f"treatments: {', '.join(treatments)}; the step that is trained drafts {share:.1%} of the run's own draft tokens", "writing")
