@@ -27,10 +27,11 @@ from driftcli.errors import RunError, UsageError
 from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.mtp.head import Mtp
 from driftcli.families.mtp.kinds import OWN_HEAD
+from driftcli.families.vocab_map import MARKED
 from driftcli.healing.card import card, write_card
 from driftcli.healing.gate import RunText, same_guesses
-from driftcli.healing.judged import Judged, judged
-from driftcli.healing.mended import mended
+from driftcli.healing.judged import Judged, judged, restated
+from driftcli.healing.mended import mended, with_offsets
 from driftcli.healing.places import HeadFiles, head_files
 from driftcli.healing.split import Split, own_replies, split
 from driftcli.healing.stored import with_weights_of, write_files
@@ -57,6 +58,8 @@ from driftcli.training.streams import Streams, capture
 WRITING, TRAINING = 0.25, 0.65  # of the budget; what is left goes to loading, capturing and checks (chosen by us)
 WAVE, USER, REPLY, LONGEST = 96, 64, 160, 1024  # replies written side by side, and tokens of a user turn, a reply and a conversation
 GATED = 8  # texts on which the trained step is held against the run (chosen by us)
+STORED_OTHERWISE = {"absolute": "as target ids", MARKED: "in t2d alone"}  # maps that are read as they are meant here, by the record's word
+RESTATED = "vocab_map"  # the fact that files only say otherwise what was measured
 ASKED_OF_ALL = ("chain-length", "streams")  # probes that need the baseline alone, whose findings call for treatment
 JUDGING = ("controls", "chain-length", "template", "context-length", "domain")  # probes that are asked again
 TRIED, WORK, DIAGNOSIS = "tried", "work", "diagnosis"
@@ -104,8 +107,10 @@ def heal_pair(asked: Asked) -> Healed:
     with threads(asked.threads or allowed_threads()), Resumable(asked.out), Told(_console()) as told:
         treatments, facts = _made(asked, before, request, sides, told)
         told.say(f"judging on {counted(len(sides.judging), 'prompt')} that nothing was learned from", "judging")
-        after, _ = _diagnosed(asked, request, sides)
-        found = judged(before.against(BASELINE), after.against(BASELINE))
+        only_said = RESTATED in facts
+        after, verdict = _diagnosed(asked, replace(request, probes=[*request.probes, *["wiring"] * only_said]), sides)
+        runs = before.against(BASELINE), after.against(BASELINE)
+        found = restated(*runs, verdict.axes["wiring"]) if only_said else judged(*runs)
         _settle(asked.out, card(request.drafter, request.target, treatments, facts, found), cured=found.cured)
     return Healed(asked.out, treatments, facts, found)
 
@@ -150,11 +155,16 @@ def _made(asked: Asked, before: Run, request: Request, sides: Split, told: Told)
     with closing(pair.target):
         _check_pair(pair, before)
         drafter, target = pair.drafter, pair.target
-        if not isinstance(drafter, Eagle3 | Mtp) or not isinstance(target, LanguageModel):
+        trainable = isinstance(drafter, Eagle3 | Mtp) and pair.card.no_recursion is None
+        if not trainable or not isinstance(drafter, Eagle3 | Mtp) or not isinstance(target, LanguageModel):
             raise UsageError(f"{request.drafter}: a {pair.card.family} drafter, expected an EAGLE-3 head, or an MTP head of one module")
         files = head_files(request.drafter if request.drafter != OWN_HEAD else request.target, target, drafter)
-        if before.wiring.changes and isinstance(drafter, Eagle3):
+        if isinstance(drafter, Eagle3) and before.wiring.changes:
             return (), _mended(asked, before, files, target, told)
+        if isinstance(drafter, Eagle3) and (kind := str(pair.card.record["vocab_map"].value)) in STORED_OTHERWISE:
+            told.say(f"d2t is stored {STORED_OTHERWISE[kind]}, which servers misread: it is written as offsets, and nothing is trained")
+            write_files(with_offsets(files, drafter.vocabulary.to_target), asked.out / TRIED)
+            return (), {RESTATED: kind}
         return _treated(asked, before, pair, files, sides, told)
 
 
@@ -176,7 +186,7 @@ def _treated(
     treatments = chosen(_named(asked.treatments), codes, drafter)
     share = same_guesses(drafter, target, before, _texts(before, sides.taught, GATED))
     told.say(f"treatments: {', '.join(treatments)}; the step that is trained drafts {share:.1%} of the run's own draft tokens", "writing")
-    data = _data(asked, before, drafter, target, sides, treatments)
+    data = _data(asked, before, drafter, target, sides, treatments, told)
     made, facts = treated(drafter, treatments, data)
     minutes = asked.budget / 60 * (TRAINING if asked.replies is None else WRITING + TRAINING)
     course = Course(asked.unroll or before.spec.depth, asked.rate, asked.acceptance, asked.tokens, asked.seed, minutes)
@@ -215,13 +225,14 @@ def _texts(before: Run, prompts: Sequence[Prompt], most: int) -> list[RunText]:
 
 
 def _data(
-    asked: Asked, before: Run, drafter: Eagle3 | Mtp, target: LanguageModel, sides: Split, treatments: Sequence[Treatment]
+    asked: Asked, before: Run, drafter: Eagle3 | Mtp, target: LanguageModel, sides: Split, treatments: Sequence[Treatment], told: Told
 ) -> Streams:
     """What is learned from, read by the target: the run's own replies, and those that are given or written now."""
     own = own_replies(before, sides.taught, changed="templates" in treatments)
     work = asked.out / WORK
     work.mkdir(parents=True, exist_ok=True)
     conversations = [*own, *_more(asked, target, work)]
+    told.say(f"reading {counted(len(conversations), 'conversation')}", "reading")
     require_known_head(target, conversations[0].ids)
     return capture(target, conversations, work / "streams", sorted(drafter.boundaries))
 

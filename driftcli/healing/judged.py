@@ -8,6 +8,7 @@ from driftcli.comparison.changes import Change
 from driftcli.comparison.pairwise import Comparison, compare
 from driftcli.comparison.telling import shown_change
 from driftcli.comparison.words import BAND
+from driftcli.domain import AxisVerdict
 from driftcli.traces.reader import Run
 
 FIRST = "accuracy_1"  # the number that tells whether depth was bought by what a head knows
@@ -20,6 +21,14 @@ class Judged:
     comparison: Comparison
     cured: bool
     why: str
+
+
+def restated(before: Run, after: Run, wiring: AxisVerdict) -> Judged:
+    """The comparison of a head whose files only say otherwise what was measured before; a cure leaves no wrong wiring and loses nothing."""
+    found = compare((before, after), ("original", "healed"), BAND)
+    cured = wiring.state != "miswired" and found.length.word != "regressed"
+    said = "the files say what servers read" if cured else f"the wiring is still {wiring.state}: {wiring.reason}"
+    return Judged(found, cured=cured, why=f"{said}; {found.length.number.words}: {_told(found.length)}")
 
 
 def judged(before: Run, after: Run) -> Judged:

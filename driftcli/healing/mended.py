@@ -101,6 +101,12 @@ class _Mending:
         return self.with_tensors(at)
 
 
+def with_offsets(files: HeadFiles, to_target: Tensor) -> HeadFiles:
+    """The files with the map from draft ids to target ids, (draft id,), as servers read it: offsets that are added."""
+    offsets = to_target.cpu() - torch.arange(len(to_target))
+    return replace(files, tensors={**files.tensors, "d2t": offsets.to(files.tensors["d2t"].dtype)})
+
+
 def mended(files: HeadFiles, changes: Mapping[str, object], target: Target) -> HeadFiles:
     """The files with every change of a wiring written into them; RunError for one that files cannot say."""
     for name, value in changes.items():
