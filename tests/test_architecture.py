@@ -100,6 +100,7 @@ BRINGS_TORCH = (  # the only modules that name torch or transformers when they a
     "driftcli.families.mtp.fused",
     "driftcli.families.mtp.head",
     "driftcli.families.mtp.loading",
+    "driftcli.loading.card",
     "driftcli.loading.pair",
     "driftcli.engine",
     "driftcli.training",

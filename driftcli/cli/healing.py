@@ -28,7 +28,7 @@ from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.mtp.head import Mtp
 from driftcli.families.mtp.kinds import OWN_HEAD
 from driftcli.families.vocab_map import MARKED
-from driftcli.healing.card import card, write_card
+from driftcli.healing.card import card
 from driftcli.healing.gate import RunText, same_guesses
 from driftcli.healing.judged import Judged, judged, restated
 from driftcli.healing.mended import mended, with_offsets
@@ -104,7 +104,11 @@ def heal_pair(asked: Asked) -> Healed:
     if (asked.out / "config.json").exists():
         raise UsageError(f"--out {asked.out}: holds a healed head already; name another folder")
     asked.out.mkdir(parents=True, exist_ok=True)
-    with threads(asked.threads or allowed_threads()), Resumable(asked.out), Told(_console()) as told:
+    with (
+        threads(asked.threads or allowed_threads()),
+        Resumable(asked.out),
+        Told(Console(stderr=True, highlight=False, markup=False)) as told,
+    ):
         treatments, facts = _made(asked, before, request, sides, told)
         told.say(f"judging on {counted(len(sides.judging), 'prompt')} that nothing was learned from", "judging")
         only_said = RESTATED in facts
@@ -113,10 +117,6 @@ def heal_pair(asked: Asked) -> Healed:
         found = restated(*runs, verdict.axes["wiring"]) if only_said else judged(*runs)
         _settle(asked.out, card(request.drafter, request.target, treatments, facts, found), cured=found.cured)
     return Healed(asked.out, treatments, facts, found)
-
-
-def _console() -> Console:
-    return Console(stderr=True, highlight=False, markup=False)
 
 
 def _requested(asked: Asked, before: Run) -> Request:
@@ -155,32 +155,25 @@ def _made(asked: Asked, before: Run, request: Request, sides: Split, told: Told)
     with closing(pair.target):
         _check_pair(pair, before)
         drafter, target = pair.drafter, pair.target
-        trainable = isinstance(drafter, Eagle3 | Mtp) and pair.card.no_recursion is None
-        if not trainable or not isinstance(drafter, Eagle3 | Mtp) or not isinstance(target, LanguageModel):
+        if not isinstance(drafter, Eagle3 | Mtp) or pair.card.no_recursion is not None or not isinstance(target, LanguageModel):
             raise UsageError(f"{request.drafter}: a {pair.card.family} drafter, expected an EAGLE-3 head, or an MTP head of one module")
         files = head_files(request.drafter if request.drafter != OWN_HEAD else request.target, target, drafter)
         if isinstance(drafter, Eagle3) and before.wiring.changes:
-            return (), _mended(asked, before, files, target, told)
+            told.say(
+                f"the weights fit another wiring than the files declare ({before.wiring}): the files are mended, and nothing is trained"
+            )
+            write_files(mended(files, drafter, before.wiring, target), asked.out / TRIED)
+            return (), {"wiring": str(before.wiring)}
         if isinstance(drafter, Eagle3) and (kind := str(pair.card.record["vocab_map"].value)) in STORED_OTHERWISE:
             told.say(f"d2t is stored {STORED_OTHERWISE[kind]}, which servers misread: it is written as offsets, and nothing is trained")
             write_files(with_offsets(files, drafter.vocabulary.to_target), asked.out / TRIED)
             return (), {RESTATED: kind}
-        return _treated(asked, before, pair, files, sides, told)
-
-
-def _mended(asked: Asked, before: Run, files: HeadFiles, target: LanguageModel, told: Told) -> dict[str, Json]:
-    """A head whose weights fit another wiring than its files declare: the files are mended, and nothing is trained."""
-    told.say(f"the weights fit another wiring than the files declare ({before.wiring}): the files are mended, and nothing is trained")
-    write_files(mended(files, before.wiring.changes, target), asked.out / TRIED)
-    return {"wiring": str(before.wiring)}
+        return _treated(asked, before, drafter, target, files, sides, told)
 
 
 def _treated(
-    asked: Asked, before: Run, pair: LoadedPair, files: HeadFiles, sides: Split, told: Told
+    asked: Asked, before: Run, drafter: Eagle3 | Mtp, target: LanguageModel, files: HeadFiles, sides: Split, told: Told
 ) -> tuple[tuple[Treatment, ...], dict[str, Json]]:
-    drafter, target = pair.drafter, pair.target
-    assert isinstance(drafter, Eagle3 | Mtp)
-    assert isinstance(target, LanguageModel)
     battery, _ = trusted_battery([*before.probe_names, *ASKED_OF_ALL], [])
     codes = frozenset(finding.code for finding in judge(before, battery).findings)
     treatments = chosen(_named(asked.treatments), codes, drafter)
@@ -242,7 +235,7 @@ def _more(asked: Asked, target: LanguageModel, work: Path) -> list[Conversation]
     if asked.replies is not None:
         return read_conversations(asked.replies, target.config.vocab_size)
     path, started = work / "replies.jsonl", time.monotonic()
-    waves = 0
+    waves = 0  # of this attempt; one more is begun while there is time for it at the pace of those before
     while not path.exists() or time.monotonic() - started < asked.budget * WRITING * waves / (waves + 1):
         waves += 1
         write_replies(target, Asking(WAVE * waves, WAVE, USER, REPLY, LONGEST, asked.seed), path)
@@ -263,7 +256,7 @@ def _diagnosed(asked: Asked, request: Request, sides: Split) -> tuple[Run, Verdi
 
 def _settle(out: Path, text: str, *, cured: bool) -> None:
     """Put what was tried where a drafter is looked for, if it is a cure."""
-    write_card(out / TRIED, text)
+    (out / TRIED / "README.md").write_text(text, encoding="utf-8")
     if cured:
         for file in (out / TRIED).iterdir():
             file.rename(out / file.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from driftcli.comparison.telling import shown_change
 from driftcli.domain import Absent, Estimate
@@ -32,11 +31,6 @@ def card(name: str, target: str, treatments: Sequence[str], facts: Mapping[str, 
         ),
     ]
     return "\n".join(map(printable, lines)) + "\n"
-
-
-def write_card(out: Path, text: str) -> None:
-    """As `README.md`."""
-    (out / "README.md").write_text(text, encoding="utf-8")
 
 
 def _told(value: Json) -> str:

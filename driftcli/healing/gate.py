@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
 import torch
 
 from driftcli.errors import RunError
@@ -15,6 +16,7 @@ from driftcli.traces.parquet import holding
 from driftcli.traces.reader import Run
 from driftcli.traces.sums import read_table
 
+COLUMNS = ("prompt", "turn", "anchor", "depth", "feed", "drafted")
 ALIKE = 0.995  # of the draft tokens at least; ties that rounding breaks are far rarer (chosen by us)
 
 
@@ -32,10 +34,11 @@ class RunText:
 def same_guesses(drafter: SelfFeedingDrafter, target: Target, run: Run, texts: Sequence[RunText]) -> float:
     """The share of a run's forced draft tokens on some of its texts that the trained step drafts too; RunError below `ALIKE`."""
     same, total, depth = 0, 0, run.spec.depth
+    forced = holding(read_table(run.path / "steps", COLUMNS, run.reference), {"feed": ["forced"]})
     for text, read in zip(texts, target.read_all(texts, drafter.boundaries), strict=True):
         ids, rows = torch.tensor([list(text.ids)], device=drafter.head.device), len(text.ids) - 1 - depth
         streams = {boundary: stream[None] for boundary, stream in read.streams.items()}
-        drafted = _drafted(run, text)
+        drafted = _drafted(forced, text)
         for step, done in enumerate(forced_chains(drafter, ids, streams, rows, depth), 1):
             guesses = drafter.to_target(drafter.logits(done.output).argmax(-1)).tolist()
             known = [(anchor, token) for (anchor, at), token in drafted.items() if at == step and anchor - 1 < rows]
@@ -49,8 +52,7 @@ def same_guesses(drafter: SelfFeedingDrafter, target: Target, run: Run, texts: S
     return same / total
 
 
-def _drafted(run: Run, text: RunText) -> dict[tuple[int, int], int]:
-    """The run's forced draft tokens on a text, by anchor and depth."""
-    table = read_table(run.path / "steps", ["prompt", "turn", "anchor", "depth", "feed", "drafted"], run.reference)
-    rows = holding(table, {"prompt": [text.prompt], "turn": [text.turn], "feed": ["forced"]}).to_pylist()
+def _drafted(forced: pa.Table, text: RunText) -> dict[tuple[int, int], int]:
+    """The draft tokens of forced chains on a text, by anchor and depth."""
+    rows = holding(forced, {"prompt": [text.prompt], "turn": [text.turn]}).to_pylist()
     return {(row["anchor"], row["depth"]): row["drafted"] for row in rows}

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from driftcli.healing.head import TrainedDrafter
+from driftcli.healing.weights import with_weights
 from driftcli.training.losses import Loss, TargetHead
 from driftcli.training.sampling import ALL_ROWS, Among, Drawn
 from driftcli.training.streams import Batch
@@ -53,8 +54,10 @@ class AcceptanceLoss:
             yield Loss((1 - self.share) * nats - self.share * kept.mean(), agreement.detach(), len(scores))
 
     def _scores(self, head: TrainedDrafter, outputs: Tensor, among: Among | None) -> Tensor:
-        scores = head.drafter.logits(outputs)
-        return scores if among is None else among.weighed(scores[..., among.ids])
+        if among is None:
+            return head.drafter.logits(outputs)
+        few = with_weights(head.drafter, {"head": head.drafter.head[among.ids]})
+        return among.weighed(few.logits(outputs))
 
 
 def _counted(replied: Tensor, rows: int, unroll: int) -> Tensor:

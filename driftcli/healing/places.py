@@ -1,12 +1,13 @@
 """Where each weight of a head stands in its files: places in a loaded drafter, and names of stored tensors.
 
 A weight is trained where its stored tensor is, number for number, what was loaded. What a loader makes of several tensors, or shares with
-the target, has no tensor of its own and stays as it is.
+the target, has no tensor of its own and stays as it is, and so does one tensor that stands in two places.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from driftcli.errors import FormatError
 from driftcli.families.eagle.declaration import declare
 from driftcli.families.eagle.eagle3 import Eagle3
+from driftcli.families.eagle.loading import stream_norm_names
 from driftcli.families.formats import open_drafter
 from driftcli.families.mtp.declaration import declare_mtp
 from driftcli.families.mtp.head import Mtp
@@ -71,21 +73,22 @@ def head_files(name: str, target: Target, drafter: Eagle3 | Mtp) -> HeadFiles:
     if isinstance(opened, Unread):
         raise FormatError(opened.refusal)
     checkpoint, format = opened
+    held = weights(drafter)
     if isinstance(drafter, Eagle3):
         stored = declare(checkpoint, format, target.facts).names
         tensors = read_tensors(checkpoint.source)
         prefix = stored["norm.weight"].removesuffix("norm.weight")
-        candidates = {place: _eagle_name(place, stored) for place in weights(drafter)}
+        candidates = {place: _eagle_name(place, stored, len(drafter.hidden_gains)) for place in held}
     else:
         (module,) = declare_mtp(checkpoint, target.facts, apart=True).modules
         stored = {part: raw for part, raw in module.parts.items() if module.cut is None}
         tensors, prefix = read_some(checkpoint.source, module.parts.values()), ""
-        candidates = {place: _mtp_name(place) for place in weights(drafter)}
+        candidates = {place: _mtp_name(place) for place in held}
     less = 1.0 if isinstance(drafter, Mtp) and drafter.one_plus else 0.0
-    names = dict[str, str]()
-    for place, loaded in weights(drafter).items():
+    names, standing = dict[str, str](), Counter(map(id, held.values()))
+    for place, loaded in held.items():
         raw = stored.get(candidates[place], "")
-        if raw in tensors and _same(loaded, tensors[raw], less if is_gain(place) else 0.0):
+        if standing[id(loaded)] == 1 and raw in tensors and _same(loaded, tensors[raw], less if is_gain(place) else 0.0):
             names[place] = raw
     return HeadFiles(checkpoint.source, checkpoint.config, tensors, names, prefix)
 
@@ -99,12 +102,11 @@ def is_gain(place: str) -> bool:
     return place.endswith(("gain", "_norm"))
 
 
-def _eagle_name(place: str, stored: Mapping[str, str]) -> str:
+def _eagle_name(place: str, stored: Mapping[str, str], hidden_norms: int) -> str:
     if match := re.fullmatch(r"fusion\.stream_norms\.(\d+)", place):
-        apart = sorted((name for name in stored if name.startswith("fc_norm.")), key=lambda name: (len(name), name))
-        return apart[int(match[1])]
-    if place.startswith("hidden_gains."):
-        return "layers.0.hidden_norm.weight" if place.endswith(".0") else ""
+        return stream_norm_names(stored)[int(match[1])]
+    if place == f"hidden_gains.{hidden_norms - 1}":
+        return "layers.0.hidden_norm.weight"
     if match := re.fullmatch(r"layers\.(\d+)\.(.+)", place):
         return f"layers.{match[1]}.{_in_layer(match[2])}"
     return EAGLE.get(place, "")

@@ -25,7 +25,7 @@ def with_weights_of(files: HeadFiles, drafter: Eagle3 | Mtp, settings: Mapping[s
     less = 1.0 if isinstance(drafter, Mtp) and drafter.one_plus else 0.0
     held, names = weights(drafter), {**files.names, **_added(files, drafter)}
     like = files.tensors[next(iter(files.names.values()))]
-    made = {raw: _as_stored(held[place] - less * is_gain(place), files.tensors.get(raw, like)) for place, raw in names.items()}
+    made = {raw: as_stored(held[place] - less * is_gain(place), files.tensors.get(raw, like)) for place, raw in names.items()}
     return replace(files, config={**files.config, **settings}, tensors={**files.tensors, **made}, names=names)
 
 
@@ -45,5 +45,6 @@ def _added(files: HeadFiles, drafter: Eagle3 | Mtp) -> dict[str, str]:
     return {place: f"{files.prefix}{name}" for place, name in {**own, **norms}.items() if place not in files.names}
 
 
-def _as_stored(weight: Tensor, like: Tensor) -> Tensor:
+def as_stored(weight: Tensor, like: Tensor) -> Tensor:
+    """A weight in the dtype of a stored one."""
     return weight.detach().cpu().to(like.dtype).contiguous()

@@ -88,7 +88,7 @@ def trained(
     head = TrainedDrafter(drafter, places_to_train(drafter, files), data.boundaries)
     ids = drafter.vocabulary.to_target if isinstance(drafter, Eagle3) else None
     scored = len(target.head) if ids is None else len(ids)
-    frequent = None if scored <= MOST_SCORED or ids is not None else data.frequent(FREQUENT, scored)
+    frequent = data.frequent(FREQUENT, scored) if ids is None and scored > MOST_SCORED else None
     precision = chosen_precision(target.device)
     out.mkdir(parents=True, exist_ok=True)
     plan = Plan(
@@ -97,8 +97,7 @@ def trained(
     )  # fmt: skip
     run = Run(head, optimiser_of(head, course.rate), out, plan)
     run.restore()
-    if run.step < run.plan.steps or not run.step:
-        train(run, data, target, TargetHead.of(target, ids, precision), AcceptanceLoss(course.acceptance), frequent)
+    train(run, data, target, TargetHead.of(target, ids, precision), AcceptanceLoss(course.acceptance), frequent)
     made = head.drafter
     assert isinstance(made, Eagle3 | Mtp)
     return made, {"steps": run.step, "tensors": len(head.own)}

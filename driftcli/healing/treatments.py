@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from driftcli.errors import UsageError
@@ -13,27 +12,14 @@ from driftcli.families.mtp.head import Mtp
 Treatment = Literal["norm-output", "fc-norm", "unroll", "templates"]
 
 
-@dataclass(frozen=True, slots=True)
-class Cure:
-    """A treatment: what it does, and the findings that call for it."""
-
-    name: Treatment
-    does: str
-    codes: tuple[str, ...]
-
-
 SELF_FED = ("DRIFT-STATE", "DRIFT-ATTENTION", "DEPTH-COLLAPSE", "EXPOSURE-GAP")  # findings of chains that feed on their own state
-CURES: tuple[Cure, ...] = (
-    Cure("norm-output", "feeds back the normed state (EAGLE 3.1), put in without changing the first guess, then trains", SELF_FED),
-    Cure(
-        "fc-norm",
-        "norms each stream in front of fc (EAGLE 3.1), which changes the first guess somewhat, then trains",
-        ("STREAM-IMBALANCE",),
-    ),
-    Cure("unroll", "trains on chains as deep as those that are served", SELF_FED),
-    Cure("templates", "trains on the target's replies behind changed templates too", ("TEMPLATE-SENSITIVE",)),
-)
-NAMES: tuple[Treatment, ...] = tuple(cure.name for cure in CURES)
+CALLED_FOR_BY: dict[Treatment, tuple[str, ...]] = {
+    "norm-output": SELF_FED,
+    "fc-norm": ("STREAM-IMBALANCE",),
+    "unroll": SELF_FED,
+    "templates": ("TEMPLATE-SENSITIVE",),
+}
+NAMES = tuple(CALLED_FOR_BY)
 
 
 def unsuited(treatment: Treatment, drafter: Eagle3 | Mtp) -> str:
@@ -61,7 +47,7 @@ def chosen(asked: Sequence[Treatment], codes: frozenset[str], drafter: Eagle3 | 
             raise UsageError(f"--treatment {treatment}: {why}; leave it out")
     if asked:
         return tuple(dict.fromkeys(asked))
-    found = tuple(cure.name for cure in CURES if not codes.isdisjoint(cure.codes) and not unsuited(cure.name, drafter))
+    found = tuple(name for name, calling in CALLED_FOR_BY.items() if not codes.isdisjoint(calling) and not unsuited(name, drafter))
     if not found:
         raise UsageError(
             f"the run has no finding that training of the head alone mends ({', '.join(sorted(codes)) or 'none at all'}); to train it all "

@@ -13,7 +13,6 @@ from math import prod
 
 from torch import nn
 
-from driftcli.conditions import Wiring
 from driftcli.domain import ModelCard, PairCard, Sourced, System
 from driftcli.errors import FormatError, SourceError
 from driftcli.families.assistant.declaration import AssistantDeclaration, declare_assistant
@@ -35,13 +34,8 @@ from driftcli.families.mtp.declaration import MtpDeclaration, declare_mtp
 from driftcli.families.mtp.kinds import OWN_HEAD
 from driftcli.families.mtp.shapes import UNREAD
 from driftcli.families.without_files import without_files
-from driftcli.loading.pair import (
-    BY_DEPTH,
-    NO_STATE,
-    ONE_PASS,
-    require_no_head,
-    require_no_reading,
-)
+from driftcli.loading.card import BY_DEPTH, NO_STATE, ONE_PASS, Told, pair_card
+from driftcli.loading.pair import require_no_head, require_no_reading
 from driftcli.printable import masked
 from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, stored_tensors
@@ -50,7 +44,7 @@ from driftcli.sources.gguf import scheme
 from driftcli.target.facts import read_facts
 from driftcli.target.heads import heads_of
 from driftcli.target.language_model import LanguageModel, outline_language_model
-from driftcli.texts.rendering import rendering_facts, special_ids
+from driftcli.texts.rendering import special_ids
 
 BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
 EXPERT = re.compile(r"\.experts\.(\d+)\.")
@@ -89,17 +83,6 @@ class Outline:
     card: PairCard
     streams: int
     modules: int = 1
-
-
-@dataclass(frozen=True)
-class _Told:
-    """What a family tells of a drafter."""
-
-    family: str
-    record: Mapping[str, Sourced]
-    readings: Mapping[str, Mapping[str, Sourced]]
-    alternatives: tuple[Wiring, ...]
-    no_recursion: str | None = None
 
 
 def outline_pair(target_name: str, drafter_name: str, *, remote_code: bool = False, reading: System | None = None) -> Outline:
@@ -165,7 +148,7 @@ def _with_eagle(d: Declaration, model: LanguageModel, reading: System | None) ->
     )
     wirings = alternatives(d, reading, masks=special_ids(model.tokenizer))
     family, alone = ("peagle", ONE_PASS) if a.parallel else (a.family, None)
-    told = _Told(family, d.record(reading), d.differences(reading), wirings, alone)
+    told = Told(family, d.record(reading), alone, d.differences(reading), wirings)
     return Outline(model, _of_model(model), network, _card(model, d.checkpoint, told), a.streams)
 
 
@@ -185,7 +168,8 @@ def _with_block(d: BlockDeclaration, source: Source, *, remote_code: bool, readi
         parameters=_count(shapes.values()),
         stored=_stored(d.checkpoint),
     )
-    told = _Told("block", d.record(reading), d.differences(reading), block_wirings(d, reading, special_ids(model.tokenizer)), ONE_PASS)
+    wirings = block_wirings(d, reading, special_ids(model.tokenizer))
+    told = Told("block", d.record(reading), ONE_PASS, d.differences(reading), wirings)
     return Outline(model, _of_model(model), network, _card(model, d.checkpoint, told), a.streams)
 
 
@@ -204,7 +188,7 @@ def _with_assistant(d: AssistantDeclaration, source: Source, *, remote_code: boo
         parameters=_count(shapes.values()),
         stored=_stored(d.checkpoint),
     )
-    told = _Told("assistant", d.record(reading), d.differences(reading), d.alternatives(reading))
+    told = Told("assistant", d.record(reading), None, d.differences(reading), d.alternatives(reading))
     return Outline(model, _of_model(model), network, _card(model, d.checkpoint, told), 1 + len(d.kinds))
 
 
@@ -225,7 +209,7 @@ def _with_heads(d: FeedForwardDeclaration, source: Source, *, remote_code: bool,
         parameters=_count(d.checkpoint.tensors[stored].shape for stored in every),
         stored=_stored(d.checkpoint, every),
     )
-    told = _Told("feed-forward", record, {}, d.alternatives(), d.no_recursion)
+    told = Told("feed-forward", record, d.no_recursion, alternatives=d.alternatives())
     return Outline(model, _of_model(model), network, _card(model, d.checkpoint, told), 1, len(d.stages))
 
 
@@ -247,7 +231,7 @@ def _with_mtp(d: MtpDeclaration, source: Source, *, remote_code: bool, reading: 
         parameters=count * _count(shapes.values()),
         stored=_stored(d.checkpoint, {stored for module in d.modules for stored in module.parts.values()}),
     )
-    told = _Told("mtp", d.record(reading), d.differences(reading), other_wirings(d, reading), BY_DEPTH if count > 1 else None)
+    told = Told("mtp", d.record(reading), BY_DEPTH if count > 1 else None, d.differences(reading), other_wirings(d, reading))
     return Outline(model, _of_model(model), network, _card(model, d.checkpoint, told), 1, count)
 
 
@@ -256,21 +240,21 @@ def _with_language_model(source: Source, checkpoint: Checkpoint, format: Format,
     drafting = outline_language_model(checkpoint.source, remote_code=remote_code)
     shared = shared_tokens(words(model), words(drafting))
     record = {"format": Sourced(format.name, "tensor"), **token_record(shared)}
-    told = _Told("causal-lm", record, {}, (), NO_STATE)
+    told = Told("causal-lm", record, NO_STATE)
     if format.family == "pard":
         mask, noted = parallel_mask(checkpoint, len(model.head))
-        told = _Told("pard", record | noted, {}, other_masks(mask, special_ids(model.tokenizer)), ONE_PASS)
+        told = Told("pard", record | noted, ONE_PASS, alternatives=other_masks(mask, special_ids(model.tokenizer)))
     return Outline(model, _of_model(model), _of_model(drafting), _card(model, checkpoint, told), 0)
 
 
 def _with_lookup(lookup: Lookup, model: LanguageModel) -> Outline:
     nothing = Network((), (), (0, 0), 0, 0, 0, 0, 0, {})
-    return Outline(model, _of_model(model), nothing, _drawn(model, lookup.card, _Told("lookup", lookup.record, {}, (), COPIES)), 0)
+    return Outline(model, _of_model(model), nothing, _drawn(model, lookup.card, Told("lookup", lookup.record, COPIES)), 0)
 
 
 def _with_exit(exit: EarlyExit, model: LanguageModel) -> Outline:
     exit.check(model.source.name, len(model.layers))
-    told = _Told("early-exit", exit.record(len(model.layers)), {}, (), NO_STATE)
+    told = Told("early-exit", exit.record(len(model.layers)), NO_STATE)
     shared = replace(_of_model(cut(model, exit)), layers=exit.layers, parameters=0, stored={})
     return Outline(model, _of_model(model), shared, _drawn(model, exit.card(_model_card(model)), told), 0)
 
@@ -282,30 +266,19 @@ def _whole(source: Source, *, remote_code: bool) -> LanguageModel:
     return outline_language_model(source, remote_code=remote_code)
 
 
-def _card(model: LanguageModel, checkpoint: Checkpoint, facts: _Told) -> PairCard:
+def _card(model: LanguageModel, checkpoint: Checkpoint, told: Told) -> PairCard:
     """The card of a pair whose files were not read, so without fingerprints."""
     drafter = checkpoint.source
     own = ModelCard(masked(drafter.name), drafter.revision, str(checkpoint.config.get("model_type", "not named")), "")
-    return _drawn(model, own, facts)
+    return _drawn(model, own, told)
 
 
 def _model_card(model: LanguageModel) -> ModelCard:
     return ModelCard(masked(model.source.name), model.source.revision, str(model.config.model_type), "")
 
 
-def _drawn(model: LanguageModel, drafter: ModelCard, facts: _Told) -> PairCard:
-    return PairCard(
-        target=_model_card(model),
-        drafter=drafter,
-        family=facts.family,
-        record=facts.record,
-        token_offset=1 if facts.family in ("eagle3", "eagle", "peagle", "mtp", "feed-forward") else 0,
-        no_recursion=facts.no_recursion,
-        readings=facts.readings,
-        alternatives=facts.alternatives,
-        rendering=rendering_facts(model.tokenizer),
-        target_positions=model.facts.positions,
-    )
+def _drawn(model: LanguageModel, drafter: ModelCard, told: Told) -> PairCard:
+    return pair_card(model, _model_card(model), drafter, told)
 
 
 def _of_model(model: LanguageModel) -> Network:

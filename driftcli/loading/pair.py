@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -48,6 +48,7 @@ from driftcli.families.mtp.loading import read_mtp
 from driftcli.families.mtp.names import mtp_tensors
 from driftcli.families.mtp.scan import left_open
 from driftcli.families.without_files import without_files
+from driftcli.loading.card import BY_DEPTH, NO_STATE, ONE_PASS, Told, pair_card
 from driftcli.printable import counted_names, masked
 from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import Checkpoint, open_checkpoint, tensor_names
@@ -57,12 +58,7 @@ from driftcli.sources.packed import multiplied_out
 from driftcli.target.facts import TargetFacts, read_facts
 from driftcli.target.language_model import Dtype, LanguageModel, load_language_model
 from driftcli.target.target import Target
-from driftcli.texts.rendering import CLOCK, TODAY, rendering_facts, special_ids
-
-BY_DEPTH = "each depth has its own weights, so there is no chain of one head on its own state"
-ONE_PASS = "it guesses a block of tokens in one pass and feeds no state of its own back"
-NO_STATE = "a causal language model feeds no state to its next step, so on the target's tokens chain and control are one computation"
-
+from driftcli.texts.rendering import CLOCK, TODAY, special_ids
 
 Drafter: TypeAlias = Eagle3 | Eagle | Mtp | MtpModules | Block | Assistant | FeedForward | CausalLm | Lookup
 
@@ -168,20 +164,15 @@ def _loaded(target_name: str, drafter_name: str, loading: Loading, reading: Syst
         return _with_language_model(target, checkpoint, format, loading)
     declaration = declare(checkpoint, format, target.facts)
     drafter, record = read_eagle(declaration, target, reading)
-    card = PairCard(
-        target=_card(target.source, target.config.model_type),
-        drafter=_card(checkpoint.source, str(checkpoint.config.get("model_type", "not named"))),
-        family=format.family,
-        record=record,
-        token_offset=1,
-        no_recursion=ONE_PASS if declaration.anatomy.parallel else None,
-        readings=dict(declaration.differences(reading)),
-        notes=(*pitfalls(declaration), *multiplied_out(checkpoint), *_unread(target), *_dated(target)),
-        alternatives=alternatives(declaration, reading, drafter.others.embeddings, special_ids(target.tokenizer)),
-        rendering=rendering_facts(target.tokenizer),
-        target_positions=target.facts.positions,
+    told = Told(
+        format.family,
+        record,
+        ONE_PASS if declaration.anatomy.parallel else None,
+        declaration.differences(reading),
+        alternatives(declaration, reading, drafter.others.embeddings, special_ids(target.tokenizer)),
+        (*pitfalls(declaration), *multiplied_out(checkpoint)),
     )
-    return LoadedPair(target, drafter, card)
+    return _paired(target, drafter, told, _of_files(checkpoint))
 
 
 def _of_family(
@@ -209,18 +200,7 @@ def _with_lookup(lookup: Lookup, source: Source, loading: Loading) -> LoadedPair
     """A target and the texts themselves."""
     require_no_head(source)
     target = loading.target(source)
-    card = PairCard(
-        target=_card(source, target.config.model_type),
-        drafter=lookup.card,
-        family="lookup",
-        record=lookup.record,
-        token_offset=0,
-        no_recursion=COPIES,
-        notes=(*_unread(target), *_dated(target)),
-        rendering=rendering_facts(target.tokenizer),
-        target_positions=target.facts.positions,
-    )
-    return LoadedPair(target, lookup, card)
+    return _paired(target, lookup, Told("lookup", lookup.record, COPIES), lambda _: lookup.card)
 
 
 def _with_exit(exit: EarlyExit, source: Source, loading: Loading) -> LoadedPair:
@@ -232,19 +212,8 @@ def _with_exit(exit: EarlyExit, source: Source, loading: Loading) -> LoadedPair:
     target = loading.model(source)
     exit.check(source.name, len(target.layers))
     drafter, shared = read_causal_lm(cut(target, exit), target)
-    one = _card(source, target.config.model_type)
-    card = PairCard(
-        target=one,
-        drafter=exit.card(one),
-        family="early-exit",
-        record={**exit.record(len(target.layers)), **token_record(shared)},
-        token_offset=0,
-        no_recursion=NO_STATE,
-        notes=(*_unread(target), *_dated(target)),
-        rendering=rendering_facts(target.tokenizer),
-        target_positions=target.facts.positions,
-    )
-    return LoadedPair(target, drafter, card)
+    told = Told("early-exit", {**exit.record(len(target.layers)), **token_record(shared)}, NO_STATE)
+    return _paired(target, drafter, told, exit.card)
 
 
 def _with_language_model(target: Target, checkpoint: Checkpoint, format: Format, loading: Loading) -> LoadedPair:
@@ -252,24 +221,20 @@ def _with_language_model(target: Target, checkpoint: Checkpoint, format: Format,
     parallel = format.family == "pard"
     mask, noted = parallel_mask(checkpoint, len(lm.embedding)) if parallel else (None, {})
     drafter, shared = read_causal_lm(lm, target, mask)
-    card = PairCard(
-        target=_card(target.source, target.config.model_type),
-        drafter=_card(checkpoint.source, str(checkpoint.config.get("model_type", "not named"))),
-        family=format.family,
-        record={
-            "format": Sourced(format.name, "tensor"),
-            **noted,
-            **token_record(shared),
-            "window": Sourced(sliding_window(lm), "config:sliding_window, layer_types"),
-        },
-        token_offset=0,
-        no_recursion=ONE_PASS if parallel else NO_STATE,
-        notes=(*token_notes(shared, target, lm), *_unread(target), *_unread(lm), *_dated(target)),
+    record = {
+        "format": Sourced(format.name, "tensor"),
+        **noted,
+        **token_record(shared),
+        "window": Sourced(sliding_window(lm), "config:sliding_window, layer_types"),
+    }
+    told = Told(
+        format.family,
+        record,
+        ONE_PASS if parallel else NO_STATE,
         alternatives=other_masks(mask, special_ids(target.tokenizer)) if mask is not None else (),
-        rendering=rendering_facts(target.tokenizer),
-        target_positions=target.facts.positions,
+        notes=token_notes(shared, target, lm),
     )
-    return LoadedPair(target, drafter, card)
+    return _paired(target, drafter, told, _of_files(checkpoint), beside=lm)
 
 
 def _with_own_head(source: Source, loading: Loading, reading: System | None) -> LoadedPair:
@@ -283,23 +248,21 @@ def _with_mtp(d: MtpDeclaration, source: Source, loading: Loading, reading: Syst
     d.served(reading)  # refused before the weights are read
     target = loading.target(source)
     drafter, record = read_mtp(d, target, reading)
-    one, apart = _card(source, target.config.model_type), d.checkpoint.source != source
-    own = replace(one, name=f"{one.name}, its MTP head")
+    apart = d.checkpoint.source != source
     said = () if apart else (f"drafts with the target's own {d.kind.name} ({record['tensors'].value} tensors)",)
-    card = PairCard(
-        target=one,
-        drafter=_card(d.checkpoint.source, str(d.checkpoint.config.get("model_type", "not named"))) if apart else own,
-        family="mtp",
-        record=record,
-        token_offset=1,
-        no_recursion=BY_DEPTH if isinstance(drafter, MtpModules) else None,
-        readings=d.differences(reading),
-        notes=(*said, *left_open(d, reading), *multiplied_out(d.checkpoint), *_unread(target, own_head=not apart), *_dated(target)),
-        alternatives=other_wirings(d, reading),
-        rendering=rendering_facts(target.tokenizer),
-        target_positions=target.facts.positions,
+    told = Told(
+        "mtp",
+        record,
+        BY_DEPTH if isinstance(drafter, MtpModules) else None,
+        d.differences(reading),
+        other_wirings(d, reading),
+        (*said, *left_open(d, reading), *multiplied_out(d.checkpoint)),
     )
-    return LoadedPair(target, drafter, card)
+    return _paired(target, drafter, told, _of_files(d.checkpoint) if apart else _own_head, own_head=not apart)
+
+
+def _own_head(target: ModelCard) -> ModelCard:
+    return replace(target, name=f"{target.name}, its MTP head")
 
 
 def _with_block(d: BlockDeclaration, source: Source, loading: Loading, reading: System | None) -> LoadedPair:
@@ -307,20 +270,10 @@ def _with_block(d: BlockDeclaration, source: Source, loading: Loading, reading: 
     d.reading(reading)  # refused before the weights are read
     target = loading.target(source)
     drafter, record = read_block(d, target, reading)
-    card = PairCard(
-        target=_card(source, target.config.model_type),
-        drafter=_card(d.checkpoint.source, str(d.checkpoint.config.get("model_type", "not named"))),
-        family="block",
-        record=record,
-        token_offset=0,
-        no_recursion=ONE_PASS,
-        readings=d.differences(reading),
-        notes=(*selected(d), *block_pitfalls(d), *multiplied_out(d.checkpoint), *_unread(target), *_dated(target)),
-        alternatives=block_wirings(d, reading, special_ids(target.tokenizer), record),
-        rendering=rendering_facts(target.tokenizer),
-        target_positions=target.facts.positions,
-    )
-    return LoadedPair(target, drafter, card)
+    wirings = block_wirings(d, reading, special_ids(target.tokenizer), record)
+    notes = (*selected(d), *block_pitfalls(d), *multiplied_out(d.checkpoint))
+    told = Told("block", record, ONE_PASS, d.differences(reading), wirings, notes)
+    return _paired(target, drafter, told, _of_files(d.checkpoint))
 
 
 def _with_assistant(d: AssistantDeclaration, source: Source, loading: Loading, reading: System | None) -> LoadedPair:
@@ -328,19 +281,9 @@ def _with_assistant(d: AssistantDeclaration, source: Source, loading: Loading, r
     d.served(reading)  # refused before the weights are read
     target = loading.target(source)
     drafter, record = read_assistant(d, target, reading)
-    card = PairCard(
-        target=_card(source, target.config.model_type),
-        drafter=_card(d.checkpoint.source, str(d.checkpoint.config.get("model_type", "not named"))),
-        family="assistant",
-        record=record,
-        token_offset=0,
-        readings=d.differences(reading),
-        notes=(*open_of_assistant(d), *multiplied_out(d.checkpoint), *_unread(target), *_dated(target)),
-        alternatives=d.alternatives(reading),
-        rendering=rendering_facts(target.tokenizer),
-        target_positions=target.facts.positions,
-    )
-    return LoadedPair(target, drafter, card)
+    notes = (*open_of_assistant(d), *multiplied_out(d.checkpoint))
+    told = Told("assistant", record, None, d.differences(reading), d.alternatives(reading), notes)
+    return _paired(target, drafter, told, _of_files(d.checkpoint))
 
 
 def _with_heads(d: FeedForwardDeclaration, source: Source, loading: Loading, reading: System | None) -> LoadedPair:
@@ -348,19 +291,9 @@ def _with_heads(d: FeedForwardDeclaration, source: Source, loading: Loading, rea
     d.record(reading)  # refused before the weights are read
     target = loading.target(source)
     drafter, record = read_feed_forward(d, target, reading)
-    card = PairCard(
-        target=_card(source, target.config.model_type),
-        drafter=_card(d.checkpoint.source, str(d.checkpoint.config.get("model_type", "not named"))),
-        family="feed-forward",
-        record=record,
-        token_offset=1,
-        no_recursion=d.no_recursion,
-        notes=(*open_of_heads(d), *multiplied_out(d.checkpoint), *_unread(target), *_dated(target)),
-        alternatives=d.alternatives(),
-        rendering=rendering_facts(target.tokenizer),
-        target_positions=target.facts.positions,
-    )
-    return LoadedPair(target, drafter, card)
+    notes = (*open_of_heads(d), *multiplied_out(d.checkpoint))
+    told = Told("feed-forward", record, d.no_recursion, alternatives=d.alternatives(), notes=notes)
+    return _paired(target, drafter, told, _of_files(d.checkpoint))
 
 
 def require_no_head(target: Source) -> None:
@@ -389,6 +322,29 @@ def _dated(target: Target) -> tuple[str, ...]:
     if CLOCK not in str(target.tokenizer.chat_template):
         return ()
     return (f"the target's chat template asks for the date: rendered as of {TODAY:%d %B %Y}, so that runs of other days can be compared",)
+
+
+def _paired(
+    target: Target,
+    drafter: Drafter,
+    told: Told,
+    named: Callable[[ModelCard], ModelCard],
+    *,
+    beside: LanguageModel | None = None,
+    own_head: bool = False,
+) -> LoadedPair:
+    """A pair with its card. named: the drafter's card by the target's; beside: a drafter that is a model of its own; own_head: the target
+    carries the drafter.
+    """
+    unread = (*_unread(target, own_head=own_head), *(() if beside is None else _unread(beside)))
+    one = _card(target.source, target.config.model_type)
+    told = replace(told, notes=(*told.notes, *unread, *_dated(target)))
+    return LoadedPair(target, drafter, pair_card(target, one, named(one), told))
+
+
+def _of_files(checkpoint: Checkpoint) -> Callable[[ModelCard], ModelCard]:
+    """The card of a drafter with files of its own, whatever the target's is."""
+    return lambda _: _card(checkpoint.source, str(checkpoint.config.get("model_type", "not named")))
 
 
 def _card(source: Source, model_type: str) -> ModelCard:

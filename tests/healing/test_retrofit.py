@@ -74,6 +74,16 @@ def test_what_is_written_loads_as_the_head_that_it_was(name: str, tmp_path: Path
         torch.testing.assert_close(tensor, weights(doubled)[place])
 
 
+def test_a_gain_that_stands_in_two_places_stays_as_it_is(pair: LoadedPair) -> None:
+    head = pair.drafter
+    assert isinstance(head, Eagle3)
+    twice = replace(head, hidden_gains=(head.embedding_gain, *head.hidden_gains))
+    names = head_files("bundled:pre-norm", pair.target, twice).names
+    assert "embedding_gain" in head_files("bundled:pre-norm", pair.target, head).names
+    assert {"embedding_gain", "hidden_gains.0"}.isdisjoint(names)
+    assert names["hidden_gains.1"].endswith("hidden_norm.weight")
+
+
 def test_a_fitted_head_is_stored_with_its_flags_and_norms(pair: LoadedPair, tmp_path: Path) -> None:
     head = pair.drafter
     assert isinstance(head, Eagle3)

@@ -10,9 +10,16 @@ import torch
 from driftcli.conditions import DraftSettings
 from driftcli.engine.chains import draft_together
 from driftcli.families.eagle.eagle3 import Eagle3
+from driftcli.families.mtp.head import Mtp
+from driftcli.healing.head import TrainedDrafter
+from driftcli.healing.losses import AcceptanceLoss
 from driftcli.healing.unrolled import forced_chains
 from driftcli.healing.weights import weights, with_weights
 from driftcli.loading.pair import LoadedPair, load_pair
+from driftcli.target.language_model import LanguageModel
+from driftcli.training.losses import TargetHead
+from driftcli.training.sampling import ALL_ROWS, Among
+from driftcli.training.streams import Batch
 from tests.tiny import prompts, trajectories
 
 DEPTH, CPU = 4, torch.device("cpu")
@@ -69,3 +76,21 @@ def test_a_drafter_with_its_own_weights_is_the_same(pair: LoadedPair) -> None:
     assert all(tensor is weights(pair.drafter)[place] for place, tensor in weights(same).items())
     doubled = {place: 2 * tensor for place, tensor in weights(pair.drafter).items()}
     assert all(torch.equal(tensor, doubled[place]) for place, tensor in weights(with_weights(pair.drafter, doubled)).items())
+
+
+def test_a_loss_over_all_tokens_is_the_same_whether_they_are_named_or_not() -> None:
+    mtp = load_pair("bundled:target", "bundled:mtp", CPU, "float32")
+    target, drafter = mtp.target, mtp.drafter
+    assert isinstance(target, LanguageModel)
+    assert isinstance(drafter, Mtp)
+    assert drafter.boundary == len(target.layers) + 1, "it reads what the output head reads"
+    (text,) = trajectories(target, prompts(1), drafter.boundaries, 20)
+    ids, stream = text.ids[None, :-1], text.streams[drafter.boundary][None]
+    batch = Batch(ids, stream, stream, torch.arange(ids.shape[1])[None] >= text.prompt_length)
+    head, read = TrainedDrafter(drafter, [], drafter.boundaries), TargetHead.of(target, None, "float32")
+    every = torch.arange(len(target.head))
+    among = Among(every, torch.zeros(len(every)))
+    loss = AcceptanceLoss(0.5)
+    whole, named = (list(loss(head, target.embedding, read, batch, 3, ALL_ROWS, tokens)) for tokens in (None, among))
+    for one, other in zip(whole, named, strict=True):
+        torch.testing.assert_close(one.nats, other.nats)

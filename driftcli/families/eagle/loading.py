@@ -5,7 +5,7 @@ Missing embeddings or head come from the target, as every server does it; a gain
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -75,7 +75,7 @@ def _eagle3(parts: _Parts, embedding: Tensor, record: dict[str, Sourced]) -> Eag
     reading, tensors, declaration = parts.reading, parts.tensors, parts.declaration
     to_target = torch.from_numpy(declaration.to_target).to(parts.target.head.device)
     norms, joint = reading.pre_fc_norm.value, tensors.get("input_norm.weight")
-    apart = sorted((name for name in tensors if name.startswith("fc_norm.")), key=lambda name: (len(name), name))
+    apart = stream_norm_names(tensors)
     gains = [parts.gain("layers.0.hidden_norm")]
     head = _head(parts, embedding, to_target, record)
     return Eagle3(
@@ -105,6 +105,11 @@ def _eagle3(parts: _Parts, embedding: Tensor, record: dict[str, Sourced]) -> Eag
         trained_depths=declaration.trained_depths,
         others=_others(parts, embedding),
     )
+
+
+def stream_norm_names(names: Iterable[str]) -> list[str]:
+    """Canonical names of the norms in front of `fc`, in the order of the streams."""
+    return sorted((name for name in names if name.startswith("fc_norm.")), key=lambda name: (len(name), name))
 
 
 def _eagle(parts: _Parts, embedding: Tensor, record: dict[str, Sourced]) -> Eagle:
