@@ -32,8 +32,8 @@ class TrainedDrafter(nn.Module):
         """The trained weights by place."""
         return {name.replace(DOT, "."): parameter for name, parameter in self.trained.items()}
 
-    def chains(self, batch: Batch, depth: int) -> Iterator[Finished]:
-        """Forced chains of every row from which `depth` guesses lie inside the padded texts, (text * row, width) each."""
+    def chains(self, batch: Batch, depth: int, chosen: Tensor) -> Iterator[Finished]:
+        """Forced chains from some rows of each text, (text, chosen), whose guesses all lie inside it; (text * chosen, width) each."""
         parts = batch.streams.float().chunk(len(self.boundaries), dim=-1)
         rows = batch.ids.shape[1] - 1 - depth
-        return forced_chains(self.drafter, batch.ids, dict(zip(self.boundaries, parts, strict=True)), rows, depth)
+        return forced_chains(self.drafter, batch.ids, dict(zip(self.boundaries, parts, strict=True)), rows, depth, chosen)

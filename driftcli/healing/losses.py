@@ -44,13 +44,15 @@ class AcceptanceLoss:
         """
         rows = batch.ids.shape[1] - 1 - unroll
         counted = drawn.of(_counted(batch.replied, rows, unroll), 0)
+        chosen, real = _packed(counted)
+        wanted = _Wanted.of(target, batch, counted, unroll, among)
         kept = torch.ones(int(counted.sum()), device=batch.ids.device)
-        for step, done in enumerate(head.chains(batch, unroll)):
-            wanted = target.probabilities(batch.tops[:, 1 + step : 1 + step + rows][counted], among)
-            scores = self._scores(head, done.output[counted.flatten()], among)
-            nats = F.cross_entropy(scores, wanted)
-            kept = kept * torch.minimum(wanted, scores.softmax(-1)).sum(-1)
-            agreement = (scores.argmax(-1) == wanted.argmax(-1)).float().mean()
+        for step, done in enumerate(head.chains(batch, unroll, chosen)):
+            probabilities = wanted.at(step)
+            scores = self._scores(head, done.output[real.flatten()], among)
+            nats = F.cross_entropy(scores, probabilities)
+            kept = kept * torch.minimum(probabilities, scores.softmax(-1)).sum(-1)
+            agreement = (scores.argmax(-1) == probabilities.argmax(-1)).float().mean()
             yield Loss((1 - self.share) * nats - self.share * kept.mean(), agreement.detach(), len(scores))
 
     def _scores(self, head: TrainedDrafter, outputs: Tensor, among: Among | None) -> Tensor:
@@ -58,6 +60,38 @@ class AcceptanceLoss:
             return head.drafter.logits(outputs)
         few = with_weights(head.drafter, {"head": head.drafter.head[among.ids]})
         return among.weighed(few.logits(outputs))
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The target's distributions at the positions that chains from some rows guess, each computed once; counted: (text, row).
+
+    known: (position, token); place: of each position in it, (text, position).
+    """
+
+    counted: Tensor
+    known: Tensor
+    place: Tensor
+
+    @classmethod
+    def of(cls, target: TargetHead, batch: Batch, counted: Tensor, unroll: int, among: Among | None) -> _Wanted:
+        needed, rows = torch.zeros_like(batch.replied), counted.shape[1]
+        for step in range(unroll):
+            needed[:, 1 + step : 1 + step + rows] |= counted
+        place = needed.flatten().cumsum(0).view_as(needed) - 1
+        return cls(counted, target.probabilities(batch.tops[needed], among), place)
+
+    def at(self, step: int) -> Tensor:
+        """What the guesses of a step are to be, (chain, token)."""
+        rows = self.counted.shape[1]
+        return self.known[self.place[:, 1 + step : 1 + step + rows][self.counted]]
+
+
+def _packed(counted: Tensor) -> tuple[Tensor, Tensor]:
+    """The counted rows of each text, ascending, filled up with others to as many as the most, and which count; (text, chosen) each."""
+    counts = counted.sum(1, keepdim=True)
+    chosen = (~counted).byte().argsort(dim=1, stable=True)[:, : int(counts.max())]
+    return chosen, torch.arange(chosen.shape[1], device=counted.device) < counts
 
 
 def _counted(replied: Tensor, rows: int, unroll: int) -> Tensor:

@@ -1,7 +1,7 @@
 """What healing gives, against fair controls: `python -m tests.benchmarks.healing RUN --replies FILE --out FOLDER [--budget 20m] [--seeds 0 1 2]`
 
-RUN diagnosed a pre-norm EAGLE-3 head. Every arm learns for the same time from the same replies and is judged by the same run's other
-prompts, and the arms are held against one another there:
+RUN diagnosed a pre-norm EAGLE-3 head. Every arm learns for the same time from the same replies and is judged on the same half of the run's
+prompts:
 
     retrofit alone        normed feedback put in, nothing trained
     more training         the head as it is, trained further on chains as deep as those served: the fair control
@@ -9,134 +9,135 @@ prompts, and the arms are held against one another there:
     with fc-norm          the same with a norm in front of fc for each stream
     from scratch          a post-norm head (examples/train_eagle3.py --norm post) from random weights
 
-Prints for every arm and seed acceptance length, first guesses, compounding and tax before and after, with intervals; then each arm against
-more training. What is in FOLDER already is not trained again.
+Two tables: each arm against the original, and each against more training; a cell is the number of the arm, its difference and the word that
+`compare` has for it. Arms begin in another order for each seed, since a machine is not always as busy. What is in FOLDER is not done again.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from driftcli.cli.comparison import compared
-from driftcli.comparison.changes import Change
+from driftcli.cli.healing import DIAGNOSIS, TRAINING, WORK, WRITING
 from driftcli.comparison.pairwise import Comparison
-from driftcli.comparison.telling import shown_change
+from driftcli.comparison.telling import rows
+from driftcli.comparison.words import BAND
+from driftcli.durations import duration
+from driftcli.outcome import FAILED
+from driftcli.sources.files import read_config, resolve
 from driftcli.traces.reader import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOL = [sys.executable, "-m", "driftcli"]
-ARMS: dict[str, tuple[str, ...]] = {
-    "retrofit alone": ("--treatment", "norm-output", "--rate", "0"),
+TOOL = (sys.executable, "-m", "driftcli")
+ARMS: Mapping[str, Sequence[str]] = {
+    "retrofit alone": ("--treatment", "norm-output", "--rate", "0", "--budget", "10s"),
     "more training": ("--treatment", "unroll"),
     "retrofit, training": ("--treatment", "norm-output", "--treatment", "unroll"),
     "with fc-norm": ("--treatment", "norm-output", "--treatment", "fc-norm", "--treatment", "unroll"),
+    "from scratch": (),
 }
-SCRATCH, CONTROL = "from scratch", "more training"
-SHOWN = ("acceptance_length", "accuracy_1", "handoff", "self_feeding_tax", "compounding_")
-ENDED = (0, 4)  # healed, and not shown to be
+SCRATCH, CONTROL, ORIGINAL = "from scratch", "more training", "the original"
+SHOWN = ("acceptance_length", "accuracy_1", "accuracy_", "handoff", "self_feeding_tax", "compounding_")
 
 
-def arm_folder(out: Path, arm: str, seed: int) -> Path:
+def folder_of(asked: argparse.Namespace, arm: str, seed: int) -> Path:
     """Where an arm is."""
-    return out / f"{arm.replace(', ', '-').replace(' ', '-')}-{seed}"
+    found: Path = asked.out / f"{arm.replace(', ', '-').replace(' ', '-')}-{seed}"
+    return found
+
+
+def done(folder: Path) -> bool:
+    return (folder / DIAGNOSIS / "findings.json").exists()
 
 
 def heal(asked: argparse.Namespace, arm: str, seed: int) -> None:
-    """One arm by `driftcli heal`."""
-    folder = arm_folder(asked.out, arm, seed)
-    if (folder / "diagnosis" / "findings.json").exists():
-        return
-    budget = "10s" if arm == "retrofit alone" else asked.budget
-    command = [
-        *TOOL,
-        "heal",
-        "--run",
-        asked.run,
-        "--out",
-        folder,
-        "--replies",
-        asked.replies,
-        "--budget",
-        budget,
-        "--seed",
-        str(seed),
-        *ARMS[arm],
-    ]
-    ended = subprocess.run([*map(str, command), "--format", "json"], check=False, stdout=subprocess.DEVNULL, cwd=ROOT)
-    assert ended.returncode in ENDED, f"{arm}, seed {seed}: exit {ended.returncode}"
+    """An arm by `driftcli heal`."""
+    line = [*TOOL, "heal", "--run", asked.run, "--out", folder_of(asked, arm, seed), "--replies", asked.replies, "--seed", seed,
+            *(() if "--budget" in ARMS[arm] else ("--budget", asked.budget)), *ARMS[arm]]  # fmt: skip
+    ended = subprocess.run([str(word) for word in line], check=False, stdout=subprocess.DEVNULL, cwd=ROOT)
+    assert ended.returncode in (0, FAILED), f"{arm}, seed {seed}: exit {ended.returncode}"
 
 
 def from_scratch(asked: argparse.Namespace, seed: int) -> None:
-    """A post-norm head from random weights on the same replies for the same time, diagnosed on the prompts that judge the others."""
-    folder, like = arm_folder(asked.out, SCRATCH, seed), arm_folder(asked.out, CONTROL, seed)
-    if (folder / "diagnosis" / "findings.json").exists():
-        return
+    """A post-norm head from random weights, trained as long on the same replies, diagnosed as a healed one is."""
+    folder, like = folder_of(asked, SCRATCH, seed), folder_of(asked, CONTROL, seed)
     said = read_run(asked.run).manifest["asked"]
     assert isinstance(said, dict)
-    minutes = float(asked.budget.removesuffix("m"))
-    size = (
-        json.loads((ROOT / "driftcli" / "bundled" / "pre-norm" / "config.json").read_text())["draft_vocab_size"]
-        if asked.vocabulary is None
-        else asked.vocabulary
-    )
-    train = [sys.executable, "examples/train_eagle3.py", "--target", said["target"], "--norm", "post", "--replies", asked.replies, "--cache", asked.out / "cache",
-             "--out", folder / "head", "--unroll", "8", "--minutes", str(minutes), "--seed", str(seed), "--draft-vocabulary-size", str(size), "--rate", "2e-3"]  # fmt: skip
-    subprocess.run(list(map(str, train)), check=True, cwd=ROOT)
-    prompts = like / "work" / "judging.jsonl"
-    request = json.loads((like / "diagnosis" / "run.json").read_text())["asked"]
-    probes = [word for name in request["probes"] for word in ("--probe", name)]
-    diagnose = [*TOOL, "diagnose", "--target", said["target"], "--drafter", folder / "head", "--prompts", prompts, "--depth", request["depth"],
-                "--max-new-tokens", request["max_new_tokens"], "--out", folder / "diagnosis", *probes, *(["--quick"] if request["quick"] else []),
-                "--limit", request["limit"]]  # fmt: skip
-    subprocess.run(list(map(str, diagnose)), check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+    vocabulary, minutes = read_config(resolve(str(said["drafter"])))["draft_vocab_size"], duration(asked.budget) / 60 * (WRITING + TRAINING)
+    train = [sys.executable, "examples/train_eagle3.py", "--target", said["target"], "--norm", "post", "--replies", asked.replies,
+             "--cache", asked.out / "streams", "--out", folder / "head", "--unroll", "8", "--minutes", minutes, "--seed", seed,
+             "--draft-vocabulary-size", vocabulary, "--rate", "2e-3"]  # fmt: skip
+    subprocess.run([str(word) for word in train], check=True, cwd=ROOT)
+    request = json.loads((like / DIAGNOSIS / "run.json").read_text())["asked"]
+    diagnose = [*TOOL, "diagnose", "--target", said["target"], "--drafter", folder / "head", "--prompts", like / WORK / "judging.jsonl",
+                "--depth", request["depth"], "--max-new-tokens", request["max_new_tokens"], "--limit", request["limit"], "--out",
+                folder / DIAGNOSIS, "--force", *(word for name in request["probes"] for word in ("--probe", name)),
+                "--quick" if request["quick"] else "--no-quick"]  # fmt: skip
+    subprocess.run([str(word) for word in diagnose], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
 
 
-def number(change: Change) -> str:
-    """A number after, and how it changed."""
-    after = "" if change.after.value is None else f"{change.after.value:.2f}"
-    return f"{after} {shown_change(change)} {change.word}"
+def steps(folder: Path) -> int:
+    """Steps that an arm learned for."""
+    log = next(path for path in (folder / WORK / "loss.csv", folder / "head" / "loss.csv") if path.exists())
+    return int(list(csv.DictReader(log.read_text().splitlines()))[-1]["step"])
 
 
-def row(found: Comparison) -> str:
-    """The numbers that tell what was healed and what it cost."""
-    return " | ".join(number(change) for change in found.changes if change.number.name.startswith(SHOWN))
+def held(before: Path, after: Path) -> Comparison:
+    found = compared([before, after], BAND, force=False)
+    assert isinstance(found, Comparison)
+    return found
+
+
+def line(asked: argparse.Namespace, arm: str, seed: int, against: Path) -> str:
+    """A row of a table."""
+    folder = folder_of(asked, arm, seed)
+    changes = [change for change in held(against, folder / DIAGNOSIS).changes if change.number.name.startswith(SHOWN)]
+    cells = [f"{after} ({difference}) {word}" for _, _, after, difference, word in rows(changes)]
+    return " | ".join([f"| {arm} | {seed} | {steps(folder)}", *cells]) + " |"
+
+
+def table(asked: argparse.Namespace, against: str) -> None:
+    """Every arm and seed against the original, or against an arm of the same seed."""
+    first = asked.run if against == ORIGINAL else folder_of(asked, against, asked.seeds[0]) / DIAGNOSIS
+    found = held(first, folder_of(asked, SCRATCH, asked.seeds[0]) / DIAGNOSIS)
+    names = [change.number.words for change in found.changes if change.number.name.startswith(SHOWN)]
+    print(f"\nagainst {against}\n\n| {' | '.join(['arm', 'seed', 'steps', *names])} |\n{'|---' * (3 + len(names))}|")
+    if against == ORIGINAL:
+        changes = [change for change in found.changes if change.number.name.startswith(SHOWN)]
+        print(" | ".join(["| original | - | -", *(before for _, before, *_ in rows(changes))]) + " |")
+    for arm in (arm for arm in ARMS if arm != against):
+        for seed in asked.seeds:
+            print(line(asked, arm, seed, asked.run if against == ORIGINAL else folder_of(asked, against, seed) / DIAGNOSIS), flush=True)
 
 
 def main() -> None:
     """Train, judge, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--replies", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--budget", default="20m", help="whole minutes")
+    parser.add_argument("run", type=lambda name: Path(name).resolve())
+    parser.add_argument("--replies", type=lambda name: Path(name).resolve(), required=True)
+    parser.add_argument("--out", type=lambda name: Path(name).resolve(), required=True)
+    parser.add_argument("--budget", default="20m", help="as of driftcli heal")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--vocabulary", type=int, help="draft vocabulary of the head from scratch; default: that of bundled:pre-norm")
     asked = parser.parse_args()
-    asked.run, asked.replies, asked.out = asked.run.resolve(), asked.replies.resolve(), asked.out.resolve()
+    asked.out.mkdir(parents=True, exist_ok=True)
     for seed in asked.seeds:
-        for arm in ARMS:
-            heal(asked, arm, seed)
-        from_scratch(asked, seed)
-        for arm in (*ARMS, SCRATCH):
-            after = arm_folder(asked.out, arm, seed) / "diagnosis"
-            print(f"seed {seed} | {arm} | {row(_held(asked.run, after))}", flush=True)
-        for arm in (*ARMS, SCRATCH):
-            if arm != CONTROL:
-                control = arm_folder(asked.out, CONTROL, seed) / "diagnosis"
-                print(
-                    f"seed {seed} | {arm}, against {CONTROL} | {row(_held(control, arm_folder(asked.out, arm, seed) / 'diagnosis'))}",
-                    flush=True,
-                )
-
-
-def _held(before: Path, after: Path) -> Comparison:
-    found = compared([before, after], 0.02, force=False)
-    assert isinstance(found, Comparison)
-    return found
+        healed = [arm for arm in ARMS if arm != SCRATCH]
+        turn = seed % len(healed)
+        for arm in [*healed[turn:], *healed[:turn], SCRATCH]:
+            if done(folder_of(asked, arm, seed)):
+                continue
+            if arm == SCRATCH:
+                from_scratch(asked, seed)
+            else:
+                heal(asked, arm, seed)
+    table(asked, ORIGINAL)
+    table(asked, CONTROL)
 
 
 if __name__ == "__main__":

@@ -94,3 +94,48 @@ def test_a_loss_over_all_tokens_is_the_same_whether_they_are_named_or_not() -> N
     whole, named = (list(loss(head, target.embedding, read, batch, 3, ALL_ROWS, tokens)) for tokens in (None, among))
     for one, other in zip(whole, named, strict=True):
         torch.testing.assert_close(one.nats, other.nats)
+
+
+def test_chains_from_some_rows_are_those_of_all(pair: LoadedPair) -> None:
+    texts = trajectories(pair.target, prompts(2), pair.drafter.boundaries, 24)  # type: ignore[arg-type, union-attr]
+    length = min(len(text.ids) for text in texts) - 1  # the last token has no stream
+    ids = torch.stack([text.ids[:length] for text in texts])
+    streams = {at: torch.stack([text.streams[at][:length] for text in texts]) for at in texts[0].streams}
+    rows = length - 1 - DEPTH
+    chosen = torch.tensor([[0, 3, rows - 1], [2, 5, 6]])
+    every = forced_chains(pair.drafter, ids, streams, rows, DEPTH)  # type: ignore[arg-type]
+    some = forced_chains(pair.drafter, ids, streams, rows, DEPTH, chosen)  # type: ignore[arg-type]
+    for whole, few in zip(every, some, strict=True):
+        wanted = whole.state.unflatten(0, (2, rows))[torch.arange(2)[:, None], chosen].flatten(0, 1)
+        torch.testing.assert_close(few.state, wanted, rtol=1e-4, atol=1e-5)
+        assert len(few.output) == chosen.numel()
+
+
+def test_a_loss_is_that_of_every_anchor_of_its_reply_by_hand(pair: LoadedPair) -> None:
+    texts = trajectories(pair.target, prompts(2), pair.drafter.boundaries, 24)  # type: ignore[arg-type, union-attr]
+    target, drafter, longest, unroll = pair.target, pair.drafter, max(len(text.ids) for text in texts), 3
+    assert isinstance(target, LanguageModel)
+    assert isinstance(drafter, Eagle3 | Mtp)
+    padded = [torch.nn.functional.pad(text.ids, (0, longest - len(text.ids))) for text in texts]
+    tops = torch.randn(2, longest, target.head.shape[1], generator=torch.Generator().manual_seed(0))
+    wide = [
+        torch.cat([torch.nn.functional.pad(text.streams[at], (0, 0, 0, longest - len(text.streams[at]))) for at in drafter.boundaries], -1)
+        for text in texts
+    ]
+    replied = torch.stack([(torch.arange(longest) >= text.prompt_length) & (torch.arange(longest) < len(text.ids)) for text in texts])
+    batch = Batch(torch.stack(padded), torch.stack(wide), tops, replied)
+    ids = drafter.vocabulary.to_target if isinstance(drafter, Eagle3) else None
+    head, read = TrainedDrafter(drafter, [], drafter.boundaries), TargetHead.of(target, ids, "float32")
+    found = list(AcceptanceLoss(0.0)(head, target.embedding, read, batch, unroll))
+    nats: list[list[float]] = [[] for _ in range(unroll)]
+    for number, text in enumerate(texts):
+        rows = len(text.ids) - 1 - unroll
+        streams = {at: text.streams[at][None] for at in text.streams}
+        for step, done in enumerate(forced_chains(drafter, text.ids[None], streams, rows, unroll)):
+            for row in range(text.prompt_length - 2, rows):  # from the row whose first guess is the reply's first token
+                wanted = read.logits(tops[number, row + 1 + step]).softmax(-1)
+                if row + 2 >= text.prompt_length and row + 1 + unroll < len(text.ids):
+                    nats[step].append(float(-(wanted * drafter.logits(done.output[row]).log_softmax(-1)).sum()))
+    for loss, one in zip(found, nats, strict=True):
+        assert loss.rows == len(one)
+        assert loss.nats.item() == pytest.approx(sum(one) / len(one), rel=1e-4)
