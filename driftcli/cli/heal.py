@@ -12,7 +12,8 @@ from driftcli.cli.request import DtypeChoice
 from driftcli.durations import duration
 from driftcli.report.choices import CompareFormat
 
-TREATMENT = "What to do, instead of what the findings call for: norm-output, fc-norm, unroll, templates; again for several."
+NAMED = "vocabulary, norm-output, fc-norm, unroll, templates, contexts, domain"
+TREATMENT = f"What to do, instead of what the findings call for: {NAMED}; again for several."
 
 
 def heal(

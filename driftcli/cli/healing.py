@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +36,8 @@ from driftcli.healing.places import HeadFiles, head_files
 from driftcli.healing.split import Split, own_replies, split
 from driftcli.healing.stored import with_weights_of, write_files
 from driftcli.healing.training import SETTINGS, Course, trained, treated
-from driftcli.healing.treatments import NAMES, Treatment, chosen
+from driftcli.healing.treatments import NAMES, READ_TOO, Treatment, chosen
+from driftcli.healing.vocabulary import with_map_of
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.outcome import FAILED
 from driftcli.printable import counted, printable
@@ -52,7 +53,7 @@ from driftcli.traces.sums import read_table
 from driftcli.training.conversations import Conversation, read_conversations
 from driftcli.training.losses import require_known_head
 from driftcli.training.replies import Request as Asking
-from driftcli.training.replies import write_replies
+from driftcli.training.replies import user_words, write_replies
 from driftcli.training.streams import Streams, capture
 
 WRITING, TRAINING = 0.25, 0.65  # of the budget; what is left goes to loading, capturing and checks (chosen by us)
@@ -60,8 +61,8 @@ WAVE, USER, REPLY, LONGEST = 96, 64, 160, 1024  # replies written side by side, 
 GATED = 8  # texts on which the trained step is held against the run (chosen by us)
 STORED_OTHERWISE = {"absolute": "as target ids", MARKED: "in t2d alone"}  # maps that are read as they are meant here, by the record's word
 RESTATED = "vocab_map"  # the fact that files only say otherwise what was measured
-ASKED_OF_ALL = ("chain-length", "streams")  # probes that need the baseline alone, whose findings call for treatment
-JUDGING = ("controls", "chain-length", "template", "context-length", "domain")  # probes that are asked again
+ASKED_OF_ALL = ("chain-length", "streams", "vocabulary", "domain")  # probes that need the baseline alone, whose findings call for treatment
+JUDGING = ("controls", "chain-length", "template", "system-prompt", "context-length", "domain")  # probes that are asked again
 TRIED, WORK, DIAGNOSIS = "tried", "work", "diagnosis"
 
 
@@ -114,7 +115,7 @@ def heal_pair(asked: Asked) -> Healed:
         only_said = RESTATED in facts
         after, verdict = _diagnosed(asked, replace(request, probes=[*request.probes, *["wiring"] * only_said]), sides)
         runs = before.against(BASELINE), after.against(BASELINE)
-        found = restated(*runs, verdict.axes["wiring"]) if only_said else judged(*runs)
+        found = restated(*runs, verdict.axes["wiring"]) if only_said else judged(*runs, treatments)
         _settle(asked.out, card(request.drafter, request.target, treatments, facts, found), cured=found.cured)
     return Healed(asked.out, treatments, facts, found)
 
@@ -175,17 +176,22 @@ def _treated(
     asked: Asked, before: Run, drafter: Eagle3 | Mtp, target: LanguageModel, files: HeadFiles, sides: Split, told: Told
 ) -> tuple[tuple[Treatment, ...], dict[str, Json]]:
     battery, _ = trusted_battery([*before.probe_names, *ASKED_OF_ALL], [])
-    codes = frozenset(finding.code for finding in judge(before, battery).findings)
-    treatments = chosen(_named(asked.treatments), codes, drafter)
+    findings = judge(before, battery).findings
+    treatments = chosen(_named(asked.treatments), frozenset(finding.code for finding in findings), drafter)
+    failed = {finding.category for finding in findings if finding.code == "DOMAIN-SHIFT"} if "domain" in treatments else set()
     share = same_guesses(drafter, target, before, _texts(before, sides.taught, GATED))
     told.say(f"treatments: {', '.join(treatments)}; the step that is trained drafts {share:.1%} of the run's own draft tokens", "writing")
-    data = _data(asked, before, drafter, target, sides, treatments, told)
-    made, facts = treated(drafter, treatments, data)
-    minutes = asked.budget / 60 * (TRAINING if asked.replies is None else WRITING + TRAINING)
+    writing = [prompt for prompt in sides.taught if prompt.category in failed]
+    data = _data(asked, before, drafter, target, sides, treatments, writing, told)
+    made, facts = treated(drafter, treatments, data, target)
+    minutes = asked.budget / 60 * (WRITING + TRAINING if asked.replies is not None and not writing else TRAINING)
     course = Course(asked.unroll or before.spec.depth, asked.rate, asked.acceptance, asked.tokens, asked.seed, minutes)
     told.say("training", "training")
     healed, of_training = trained(made, files, data, target, course, asked.out / WORK)
     settings = {key: value for treatment in treatments for key, value in SETTINGS.get(treatment, {}).items()}
+    if "vocabulary" in treatments:
+        assert isinstance(healed, Eagle3)
+        files = with_map_of(files, healed)
     write_files(with_weights_of(files, healed, settings), asked.out / TRIED)
     tokens = sum(end - start for talk in data.conversations for start, end in talk.spans)
     return treatments, {
@@ -218,28 +224,60 @@ def _texts(before: Run, prompts: Sequence[Prompt], most: int) -> list[RunText]:
 
 
 def _data(
-    asked: Asked, before: Run, drafter: Eagle3 | Mtp, target: LanguageModel, sides: Split, treatments: Sequence[Treatment], told: Told
+    asked: Asked,
+    before: Run,
+    drafter: Eagle3 | Mtp,
+    target: LanguageModel,
+    sides: Split,
+    treatments: Sequence[Treatment],
+    failed: Sequence[Prompt],
+    told: Told,
 ) -> Streams:
-    """What is learned from, read by the target: the run's own replies, and those that are given or written now."""
-    own = own_replies(before, sides.taught, changed="templates" in treatments)
+    """What is learned from, read by the target: the run's own replies, others to prompts of categories that failed, and those that are
+    given or written now.
+    """
+    own, read_too = own_replies(before, sides.taught), {name: READ_TOO[name] for name in treatments if name in READ_TOO}
+    for treatment, probes in read_too.items():
+        if len(own_replies(before, sides.taught, probes)) == len(own):
+            what = " or ".join(probes)
+            raise UsageError(f"--treatment {treatment}: the run has no texts of the {what} probe to learn from; diagnose with it first")
+    if read_too:
+        own = own_replies(before, sides.taught, [probe for probes in read_too.values() for probe in probes])
     work = asked.out / WORK
     work.mkdir(parents=True, exist_ok=True)
-    conversations = [*own, *_more(asked, target, work)]
+    conversations = [*own, *_drawn(asked, target, failed, work), *_more(asked, target, work, 0.5 if failed else 1.0)]
     told.say(f"reading {counted(len(conversations), 'conversation')}", "reading")
     require_known_head(target, conversations[0].ids)
     return capture(target, conversations, work / "streams", sorted(drafter.boundaries))
 
 
-def _more(asked: Asked, target: LanguageModel, work: Path) -> list[Conversation]:
-    """Replies that are given, else written for their share of the time, wave by wave; those of a killed attempt are kept."""
+def _more(asked: Asked, target: LanguageModel, work: Path, share: float) -> list[Conversation]:
+    """Replies that are given, else written for a share of the time of writing, wave by wave; those of a killed attempt are kept."""
     if asked.replies is not None:
         return read_conversations(asked.replies, target.config.vocab_size)
-    path, started = work / "replies.jsonl", time.monotonic()
-    waves = 0  # of this attempt; one more is begun while there is time for it at the pace of those before
-    while not path.exists() or time.monotonic() - started < asked.budget * WRITING * waves / (waves + 1):
-        waves += 1
+    path = work / "replies.jsonl"
+    for waves in _in_time(asked.budget * WRITING * share, begun=path.exists()):
         write_replies(target, Asking(WAVE * waves, WAVE, USER, REPLY, LONGEST, asked.seed), path)
     return read_conversations(path, target.config.vocab_size)
+
+
+def _drawn(asked: Asked, target: LanguageModel, prompts: Sequence[Prompt], work: Path) -> list[Conversation]:
+    """Other replies to these prompts, drawn at a temperature, round by round; those of a killed attempt are kept."""
+    said = [words for prompt in prompts if (words := user_words(prompt))]
+    if not said:
+        return []
+    for number in _in_time(asked.budget * WRITING * (0.5 if asked.replies is None else 1.0), begun=(work / "drawn-1.jsonl").exists()):
+        asking = Asking(len(said), WAVE, USER, REPLY, LONGEST, asked.seed + number, drawn=True)
+        write_replies(target, asking, work / f"drawn-{number}.jsonl", said)
+    return [talk for path in sorted(work.glob("drawn-*.jsonl")) for talk in read_conversations(path, target.config.vocab_size)]
+
+
+def _in_time(seconds: float, *, begun: bool) -> Iterator[int]:
+    """1, 2 and so on, while there is time for one more at the pace of those before; nothing of what an earlier attempt has begun."""
+    started, done = time.monotonic(), 0
+    while (not done and not begun) or time.monotonic() - started < seconds * done / (done + 1):
+        done += 1
+        yield done
 
 
 def _diagnosed(asked: Asked, request: Request, sides: Split) -> tuple[Run, Verdict]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from driftcli.domain import Prompt
@@ -46,9 +46,9 @@ def _unit(prompt: Prompt) -> str:
     return prompt.group or "\0".join([*said, prompt.text or ""])
 
 
-def own_replies(run: Run, prompts: Sequence[Prompt], *, changed: bool) -> list[Conversation]:
-    """What the target wrote in a run behind some prompts, each text once. changed: behind changed templates too, where it did."""
-    names = [run.reference, *(name for _, name in run.conditions)] if changed else [run.reference]
+def own_replies(run: Run, prompts: Sequence[Prompt], probes: Collection[str] = ()) -> list[Conversation]:
+    """What the target wrote in a run behind some prompts, each text once; behind those that some probes changed too."""
+    names = [run.reference, *(name for probe, name in run.conditions if probe in probes)]
     known, found = {prompt.id for prompt in prompts}, dict[tuple[int, ...], Conversation]()
     for name in dict.fromkeys(names):
         if not cells(run.path / "trajectories", name):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from driftcli.errors import RunError
+from driftcli.errors import RunError, UsageError
 from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.mtp.head import Mtp
 from driftcli.healing.head import TrainedDrafter
@@ -16,6 +16,7 @@ from driftcli.healing.losses import AcceptanceLoss
 from driftcli.healing.places import HeadFiles
 from driftcli.healing.retrofit import first_guesses, normed_feedback, normed_streams, state_size, stream_sizes
 from driftcli.healing.treatments import Treatment
+from driftcli.healing.vocabulary import lacking, with_tokens
 from driftcli.healing.weights import weights
 from driftcli.sources.files import Json
 from driftcli.target.language_model import LanguageModel
@@ -24,6 +25,7 @@ from driftcli.training.losses import TargetHead
 from driftcli.training.streams import Streams
 
 MOST_SCORED, FREQUENT = 8192, 4096  # tokens of a vocabulary that a loss is over; of a larger one the frequent ones, and some drawn
+PATIENCE = 5  # looks at held-out conversations after which a head that gets no better is given up (chosen by us)
 ALIKE = 0.999  # of first guesses where a treatment is to leave them as they are; the others are ties that rounding breaks (chosen by us)
 SETTINGS: dict[Treatment, dict[str, Json]] = {"norm-output": {"norm_output": True}, "fc-norm": {"fc_norm": True}}
 
@@ -40,18 +42,26 @@ class Course:
     minutes: float
 
 
-def treated(drafter: Eagle3 | Mtp, treatments: Sequence[Treatment], data: Streams) -> tuple[Eagle3 | Mtp, dict[str, Json]]:
+def treated(
+    drafter: Eagle3 | Mtp, treatments: Sequence[Treatment], data: Streams, target: LanguageModel
+) -> tuple[Eagle3 | Mtp, dict[str, Json]]:
     """The head with what treatments put in before training, and what is to be known of it.
 
-    Raises RunError where a first guess changes that should not.
+    Raises RunError where a first guess changes that should not, and UsageError where there is nothing to put in.
     """
     facts: dict[str, Json] = {}
     made = drafter
+    if "vocabulary" in treatments:
+        assert isinstance(made, Eagle3)
+        added = lacking(made, data)
+        if not len(added):
+            raise UsageError("--treatment vocabulary: the replies hold no token that the head lacks; leave it out, or bring --replies")
+        made = with_tokens(made, added, target.head)
+        facts |= {"draft_tokens_added": len(added)}
     if "norm-output" in treatments:
         assert isinstance(made, Eagle3)
-        size = state_size(made, data)
-        made = normed_feedback(made, size)
-        facts |= {"state_size": size, "first_guesses_unchanged": _unchanged(drafter, made, data)}
+        before, made = made, normed_feedback(made, size := state_size(made, data))
+        facts |= {"state_size": size, "first_guesses_unchanged": _unchanged(before, made, data)}
     if "fc-norm" in treatments:
         assert isinstance(made, Eagle3)
         sizes = stream_sizes(made, data)
@@ -95,9 +105,11 @@ def trained(
         "healed", course.unroll, 0, 1, course.tokens, course.rate, course.seed, scored, precision, data.held,
         f"{files.source.name}, acceptance {course.acceptance:g}", course.minutes,
     )  # fmt: skip
-    run = Run(head, optimiser_of(head, course.rate), out, plan)
+    run = Run(head, optimiser_of(head, course.rate), out, plan, patience=PATIENCE)
     run.restore()
     train(run, data, target, TargetHead.of(target, ids, precision), AcceptanceLoss(course.acceptance), frequent)
     made = head.drafter
     assert isinstance(made, Eagle3 | Mtp)
-    return made, {"steps": run.step, "tensors": len(head.own)}
+    best = run.best
+    assert best is not None
+    return made, {"steps": run.step, "best_step": best.step, "tensors": len(head.own)}

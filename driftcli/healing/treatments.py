@@ -2,39 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from driftcli.errors import UsageError
 from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.mtp.head import Mtp
 
-Treatment = Literal["norm-output", "fc-norm", "unroll", "templates"]
-
+Treatment = Literal["vocabulary", "norm-output", "fc-norm", "unroll", "templates", "contexts", "domain"]  # in the order of their doing
 
 SELF_FED = ("DRIFT-STATE", "DRIFT-ATTENTION", "DEPTH-COLLAPSE", "EXPOSURE-GAP")  # findings of chains that feed on their own state
 CALLED_FOR_BY: dict[Treatment, tuple[str, ...]] = {
+    "vocabulary": ("VOCAB-COVERAGE",),
     "norm-output": SELF_FED,
     "fc-norm": ("STREAM-IMBALANCE",),
     "unroll": SELF_FED,
     "templates": ("TEMPLATE-SENSITIVE",),
+    "contexts": ("DRIFT-LONGCTX", "LENGTH-LOSS"),
+    "domain": ("DOMAIN-SHIFT",),
+}
+READ_TOO: dict[Treatment, tuple[str, ...]] = {  # probes whose texts, of the prompts that may be learned from, are trained on besides
+    "templates": ("template", "system-prompt"),
+    "contexts": ("context-length",),
 }
 NAMES = tuple(CALLED_FOR_BY)
 
 
 def unsuited(treatment: Treatment, drafter: Eagle3 | Mtp) -> str:
     """Why a treatment can do nothing for a head, empty where it can."""
-    if treatment not in ("norm-output", "fc-norm"):
+    if treatment not in PUT_IN:
         return ""
-    if not isinstance(drafter, Eagle3):
-        return "it is for EAGLE-3 heads, and this is an MTP head"
-    if treatment == "fc-norm":
-        return "it has norms in front of fc" if drafter.fusion.stream_norms or drafter.fusion.joint_norm is not None else ""
+    return PUT_IN[treatment](drafter) if isinstance(drafter, Eagle3) else "it is for EAGLE-3 heads, and this is an MTP head"
+
+
+def _no_vocabulary(drafter: Eagle3) -> str:
+    every = len(drafter.vocabulary.to_target) == len(drafter.vocabulary.to_draft)
+    return "it can propose every token of the target" if every else ""
+
+
+def _no_norm_output(drafter: Eagle3) -> str:
     if drafter.feedback == "normed":
         return "it feeds back its normed state"
     if drafter.residual == "normed":
         return "it norms its state before the residual, so the size of what it feeds back changes nothing"
     return "its output head reads the raw state" if drafter.logits_from == "raw" else ""
+
+
+def _no_fc_norm(drafter: Eagle3) -> str:
+    return "it has norms in front of fc" if drafter.fusion.stream_norms or drafter.fusion.joint_norm is not None else ""
+
+
+PUT_IN: dict[Treatment, Callable[[Eagle3], str]] = {  # treatments that add to an EAGLE-3 head, and why one can have no more of it
+    "vocabulary": _no_vocabulary,
+    "norm-output": _no_norm_output,
+    "fc-norm": _no_fc_norm,
+}
 
 
 def chosen(asked: Sequence[Treatment], codes: frozenset[str], drafter: Eagle3 | Mtp) -> tuple[Treatment, ...]:

@@ -107,21 +107,50 @@ def optimiser_of(head: nn.Module, rate: float) -> torch.optim.AdamW:
     return torch.optim.AdamW(head.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.01)
 
 
+@dataclass(frozen=True)
+class Best:
+    """The head that did best on the held-out conversations so far, after how many steps, and how many draft tokens of a chain it would
+    have accepted there if its guesses were right or wrong by chance.
+    """
+
+    step: int
+    accepted: float
+    head: dict[str, Tensor]
+
+
 @dataclass
 class Run:
-    """The head, its optimiser, and where it stands in its plan."""
+    """The head, its optimiser, and where it stands in its plan. patience: looks at the held-out conversations after which a head that got
+    no better is given up, the best one kept; None to keep the last one.
+    """
 
     head: nn.Module
     optimiser: torch.optim.AdamW
     folder: Path
     plan: Plan
     step: int = 0
+    patience: int | None = None
+    best: Best | None = None
 
     def save(self) -> None:
         """Write what `restore` needs, aside and renamed."""
         aside, plan = self.folder / "training_state.tmp", asdict(self.plan)
-        torch.save({"head": self.head.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step, "plan": plan}, aside)
+        best = None if self.best is None else vars(self.best)
+        state = {"head": self.head.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step, "plan": plan, "best": best}
+        torch.save(state, aside)
         aside.rename(self.folder / "training_state.pt")
+
+    def weigh(self, right: Tensor) -> None:
+        """Keep the head where a look found more of its guesses right, (step,) shares, than any look before."""
+        accepted = float(right.cumprod(0).sum())
+        if self.patience is not None and (self.best is None or accepted > self.best.accepted):
+            self.best = Best(self.step, accepted, {name: weight.clone() for name, weight in self.head.state_dict().items()})
+
+    @property
+    def ended(self) -> bool:
+        """Whether the plan is done, or the head has got no better for so long that it is given up."""
+        given_up = self.best is not None and self.step - self.best.step >= (self.patience or 0) * self.plan.between_checks
+        return given_up or self.step >= self.plan.steps
 
     def restore(self) -> None:
         """Take up a killed run where its last state was written, its log cut back to there; RunError for a run of another plan."""
@@ -133,7 +162,8 @@ class Run:
                 raise RunError(f"{self.folder}: holds a run with {state['plan']}, expected {plan}; name another --out")
             self.head.load_state_dict(state["head"])
             self.optimiser.load_state_dict(state["optimiser"])
-            self.step = state["step"]
+            self.step, best = state["step"], state["best"]
+            self.best = None if best is None else Best(**best)
             typer.echo(f"resumed at step {self.step}", err=True)
         if (log := self.folder / "loss.csv").is_file():
             head, *rows = log.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -173,7 +203,6 @@ def train(
     if run.plan.minutes and not run.step:
         run.plan = replace(run.plan, steps=PROVISIONAL)
     held_out, order = batches(lengths, kept, run.plan.tokens, 0), passes(lengths, training, run.plan)
-    started, first = time.time(), run.step
 
     def losses_of(rows: Sequence[int], unroll: int, drawn: Drawn, among: Among | None = None) -> list[Loss]:
         with torch.autocast(device.type, torch.bfloat16, enabled=run.plan.precision == "bfloat16"):
@@ -188,7 +217,10 @@ def train(
             counted = run.plan.rows or (0 if frequent is None else CHECKED)
             return pooled([losses_of(rows, run.plan.unroll, Drawn(counted, number)) for number, rows in enumerate(held_out)])
 
-    while run.step < run.plan.steps:
+    if run.patience is not None and run.best is None:
+        run.weigh(checked()[1])
+    started, first = time.time(), run.step
+    while not run.ended:
         unroll = 1 if run.step < run.plan.plain else run.plan.unroll
         run.learn(found := learned_from(order[run.step], unroll, run.plan.seed + run.step))
         if run.plan.minutes and run.step == MEASURED:
@@ -208,7 +240,11 @@ def train(
         )
         said = [loss.nats.item() for loss in found]
         note(run.folder / "loss.csv", run.step, [*said, *[None] * (run.plan.unroll - len(said)), *nats.tolist(), *right.tolist()])
+        run.weigh(right)
         run.save()
+    if run.best is not None:
+        typer.echo(f"kept the head of step {run.best.step} of {run.step}, the best on the held-out conversations", err=True)
+        run.head.load_state_dict(run.best.head)
 
 
 def note(log: Path, step: int, numbers: Sequence[float | None]) -> None:

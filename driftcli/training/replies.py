@@ -18,6 +18,7 @@ import typer
 from torch import Tensor
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
+from driftcli.domain import Prompt
 from driftcli.errors import PromptError, RunError, SourceError
 from driftcli.families.causal_lm.loading import sliding_window
 from driftcli.sources.fingerprint import fingerprint
@@ -36,7 +37,9 @@ UNFINISHED = 0.15  # user turns end once no more than this share of them is stil
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of the target: replies in all, replies a wave, longest user turn, reply and conversation in tokens."""
+    """What is asked of the target: replies in all, replies a wave, longest user turn, reply and conversation in tokens; drawn: every
+    reply at a temperature, not every other wave greedily.
+    """
 
     replies: int
     wave: int
@@ -44,6 +47,7 @@ class Request:
     reply: int
     length: int
     seed: int
+    drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,14 @@ class Wave:
 def user_turns(path: Path) -> list[list[str]]:
     """What the user says in each conversation of a prompt file; PromptError where anybody else speaks: the target fills the gaps."""
     prompts = read_prompts(path)
-    if strange := [prompt.id for prompt in prompts if not prompt.messages or {message.role for message in prompt.messages} != {"user"}]:
+    if strange := [prompt.id for prompt in prompts if not user_words(prompt)]:
         raise PromptError(f"{path}: prompt {strange[0]} holds something else than user messages, expected those alone; take it out")
-    return [[message.content for message in prompt.messages] for prompt in prompts]
+    return [user_words(prompt) for prompt in prompts]
+
+
+def user_words(prompt: Prompt) -> list[str]:
+    """What the user says in a prompt, turn by turn; nothing of one where anybody else speaks."""
+    return [message.content for message in prompt.messages] if {message.role for message in prompt.messages} == {"user"} else []
 
 
 def waves(request: Request, given: Sequence[Sequence[str]]) -> list[Wave]:
@@ -84,7 +93,8 @@ def write_replies(target: LanguageModel, request: Request, path: Path, given: Se
     pieces, parts = Pieces.of(target), path.with_suffix(".parts")
     parts.mkdir(parents=True, exist_ok=True)
     said = digest(list(given)) if given else "its own"
-    asked = {**vars(request), "replies": "any", "user_turns": said, "target": fingerprint(target.source)}
+    how = {key: value for key, value in vars(request).items() if key != "drawn" or value}
+    asked = {**how, "replies": "any", "user_turns": said, "target": fingerprint(target.source)}
     known = parts / "request.json"
     if known.is_file() and (held := json.loads(known.read_text())) != asked:
         raise RunError(f"{parts}: holds waves of {held}, expected {asked}; name other --replies, or remove it")
@@ -94,7 +104,7 @@ def write_replies(target: LanguageModel, request: Request, path: Path, given: Se
         part = parts / f"{number:05d}.jsonl"
         if not part.is_file():
             torch.manual_seed(request.seed + number)
-            conversations = write_wave(target, pieces, request, wave, greedy=number % 2 == 0)
+            conversations = write_wave(target, pieces, request, wave, greedy=number % 2 == 0 and not request.drawn)
             write_conversations(part, conversations)
             tokens = sum(len(conversation.ids) for conversation in conversations)
             typer.echo(f"wave {number + 1} of {len(planned)}: {tokens} tokens in {wave.turns}-turn conversations", err=True)

@@ -66,9 +66,12 @@ class Streams:
 
     def frequent(self, size: int, vocabulary: int) -> Tensor:
         """The `size` most frequent ids of all replies, ascending; unseen ids fill up from the lowest."""
+        return self.counts(vocabulary).argsort(descending=True, stable=True)[:size].sort().values
+
+    def counts(self, vocabulary: int) -> Tensor:
+        """How often each id stands in the replies, (vocabulary,)."""
         said = np.concatenate([np.array(talk.ids[start:end]) for talk in self.conversations for start, end in talk.spans])
-        counts = np.bincount(said, minlength=vocabulary)
-        return torch.from_numpy(np.sort(np.argsort(-counts, kind="stable")[:size]).copy())
+        return torch.from_numpy(np.bincount(said, minlength=vocabulary))
 
 
 @torch.inference_mode()

@@ -136,6 +136,18 @@ def test_given_user_turns_are_answered_as_driftcli_would_render_them(models: Pat
         assert target.tokenizer.decode(talk.ids).replace("</s>", "") == whole
 
 
+def test_replies_that_are_all_drawn_differ_from_seed_to_seed(models: Path, tmp_path: Path) -> None:
+    given = [["ab"], ["cdefg"]]
+    target = load_language_model(resolve(str(models / "target")), torch.device("cpu"), "float32")
+    for seed in (1, 2):
+        write_replies(target, Request(0, 4, 1, 12, 512, seed, drawn=True), tmp_path / f"{seed}.jsonl", given)
+    write_replies(target, Request(0, 4, 1, 12, 512, 1), tmp_path / "greedy.jsonl", given)
+    one, two, greedy = (read_conversations(tmp_path / f"{name}.jsonl", 10**6) for name in ("1", "2", "greedy"))
+    assert [talk.ids[: talk.spans[0][0]] for talk in one] == [talk.ids[: talk.spans[0][0]] for talk in two]
+    assert one != two
+    assert one != greedy
+
+
 def test_a_prompt_in_which_another_speaks_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text('{"id": "a", "text": "hello"}\n')
     with pytest.raises(PromptError, match="prompt a holds something else than user messages"):

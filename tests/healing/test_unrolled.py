@@ -106,7 +106,7 @@ def test_chains_from_some_rows_are_those_of_all(pair: LoadedPair) -> None:
     every = forced_chains(pair.drafter, ids, streams, rows, DEPTH)  # type: ignore[arg-type]
     some = forced_chains(pair.drafter, ids, streams, rows, DEPTH, chosen)  # type: ignore[arg-type]
     for whole, few in zip(every, some, strict=True):
-        wanted = whole.state.unflatten(0, (2, rows))[torch.arange(2)[:, None], chosen].flatten(0, 1)
+        wanted = torch.unflatten(whole.state, 0, (2, rows))[torch.arange(2)[:, None], chosen].flatten(0, 1)
         torch.testing.assert_close(few.state, wanted, rtol=1e-4, atol=1e-5)
         assert len(few.output) == chosen.numel()
 

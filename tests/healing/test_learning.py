@@ -1,0 +1,53 @@
+"""What training keeps: the head that did best on the held-out conversations, also of a run that is taken up again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from driftcli.training.learning import Plan, Run, optimiser_of
+
+
+def begun(folder: Path, patience: int | None) -> Run:
+    head = nn.Linear(2, 2, bias=False)
+    plan = Plan("healed", 3, 0, 5000, 64, 1e-3, 0, 2, "float32", {})
+    return Run(head, optimiser_of(head, 1e-3), folder, plan, patience=patience)
+
+
+def looked(run: Run, step: int, *right: float) -> None:
+    """A look after so many steps, the head's weights being all its number."""
+    run.step = step
+    with torch.no_grad():
+        run.head.weight.fill_(step)  # type: ignore[operator]
+    run.weigh(torch.tensor(right))
+
+
+def test_the_best_head_is_the_one_whose_chains_get_furthest(tmp_path: Path) -> None:
+    run = begun(tmp_path, patience=2)
+    looked(run, 0, 0.8, 0.5, 0.5)  # 0.8 + 0.4 + 0.2
+    looked(run, 200, 0.7, 0.7, 0.7)  # 0.7 + 0.49 + 0.343: better, though its first guess is worse
+    looked(run, 400, 0.9, 0.6, 0.1)  # 0.9 + 0.54 + 0.054
+    assert run.best is not None
+    assert run.best.step == 200
+    assert run.best.accepted == pytest.approx(1.533)
+    assert not run.ended
+    run.save()
+    again = begun(tmp_path, patience=2)
+    again.restore()
+    looked(again, 600, 0.1, 0.1, 0.1)
+    assert again.best is not None
+    assert torch.equal(again.best.head["weight"], torch.full((2, 2), 200.0))
+    assert again.ended, "two looks, 200 steps each, went by without a better head"
+
+
+def test_without_patience_the_last_head_is_kept_to_the_end_of_the_plan(tmp_path: Path) -> None:
+    run = begun(tmp_path, patience=None)
+    looked(run, 0, 1.0, 1.0, 1.0)
+    looked(run, 4999, 0.0, 0.0, 0.0)
+    assert run.best is None
+    assert not run.ended
+    looked(run, 5000, 0.0, 0.0, 0.0)
+    assert run.ended
