@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 from torch import Tensor
 
 from driftcli.families.eagle.eagle3 import Eagle3
+from driftcli.families.eagle.readings import HEALED_BY
 from driftcli.families.mtp.head import Mtp
 from driftcli.healing.places import HeadFiles, is_gain
 from driftcli.healing.weights import weights
@@ -30,10 +32,11 @@ def with_weights_of(files: HeadFiles, drafter: Eagle3 | Mtp, settings: Mapping[s
 
 
 def write_files(files: HeadFiles, out: Path) -> None:
-    """`config.json` and `model.safetensors`."""
+    """`config.json`, which says who wrote it, and `model.safetensors`."""
     out.mkdir(parents=True, exist_ok=True)
     write_tensors(out / "model.safetensors", files.tensors)
-    (out / "config.json").write_text(json.dumps(dict(files.config), indent=2) + "\n", encoding="utf-8")
+    config = {**files.config, HEALED_BY: f"driftcli {version('driftcli')}"}
+    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _added(files: HeadFiles, drafter: Eagle3 | Mtp) -> dict[str, str]:

@@ -21,6 +21,8 @@ from driftcli.healing.training import SETTINGS
 from driftcli.healing.treatments import chosen, unsuited
 from driftcli.healing.weights import weights, with_weights
 from driftcli.loading.pair import LoadedPair, load_pair
+from driftcli.loading.scan import scan_checkpoint
+from driftcli.scanned import Scan
 from tests.tiny import HeadSpec, prompts, trajectories, write_head, write_target
 
 DEPTH, CPU = 4, torch.device("cpu")
@@ -96,6 +98,26 @@ def test_a_fitted_head_is_stored_with_its_flags_and_norms(pair: LoadedPair, tmp_
     assert [float(gain.mean()) for gain in again.fusion.stream_norms] == [1.0, 2.0, 3.0]
     assert json.loads((tmp_path / "head" / "config.json").read_text())["norm_output"] is True
     torch.testing.assert_close(again.final_gain, torch.full_like(again.final_gain, 0.5))
+
+
+def scanned(head: Path) -> Scan:
+    found = scan_checkpoint(str(head), "bundled:target")
+    assert isinstance(found, Scan)
+    return found
+
+
+def test_what_heal_wrote_is_scanned_as_what_it_is_and_not_as_what_another_trainer_may_have_meant(pair: LoadedPair, tmp_path: Path) -> None:
+    head = pair.drafter
+    assert isinstance(head, Eagle3)
+    made = normed_streams(normed_feedback(head, 0.5), [1.0, 2.0, 3.0])
+    files = with_weights_of(head_files("bundled:pre-norm", pair.target, head), made, {**SETTINGS["norm-output"], **SETTINGS["fc-norm"]})
+    write_files(files, tmp_path / "head")
+    found = scanned(tmp_path / "head")
+    assert {check.state for check in found.checks} == {"ok"}
+    assert str(found.record["producer"].value).startswith("driftcli ")
+    config = json.loads((tmp_path / "head" / "config.json").read_text())
+    (tmp_path / "head" / "config.json").write_text(json.dumps({key: value for key, value in config.items() if key != "healed_by"}))
+    assert "note" in {check.state for check in scanned(tmp_path / "head").checks}
 
 
 def test_a_shared_output_head_becomes_the_heads_own(tmp_path: Path) -> None:

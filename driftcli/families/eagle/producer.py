@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from driftcli.domain import Sourced
 from driftcli.families.eagle.formats import MODELOPT_KEYS
-from driftcli.families.eagle.readings import Head
+from driftcli.families.eagle.readings import HEALED_BY, Head
 
 DEEPSPEC_KEYS = ("ttt_length", "step_loss_decay")  # of training, which nobody else writes into a head's config
+SIGNED = {HEALED_BY: "", "speculators_version": "speculators "}  # keys with whose version wrote a head, and what goes before it
 ANGELSLIM = "Eagle3LlamaForCausalLM"
 
 
 def producer(head: Head) -> Sourced:
     """The producer and the mark that proves it, or the likely one and why it is likely."""
     config, nested = head.record.config, head.record.within("eagle_config").config
-    version = config.get("speculators_version")
     name = head.format.producer
-    if isinstance(version, str):
-        return Sourced(f"speculators {version}", "config:speculators_version")
+    for key, before in SIGNED.items():
+        if isinstance(said := config.get(key), str):
+            return Sourced(f"{before}{said}", f"config:{key}")
     if name == "ModelOpt":
         return Sourced(name, f"config:eagle_config.{next(key for key in sorted(MODELOPT_KEYS) if key in nested)}")
     if name == "DeepSpec" and (key := next((key for key in DEEPSPEC_KEYS if key in config), None)):

@@ -30,6 +30,7 @@ WindowStart = Literal["query", "anchor"]
 Owner = Literal["own", "target's"]
 SERVERS: Mapping[System, Server] = {"as_served:vllm": "vllm", "as_served:sglang": "sglang"}
 ELSEWHERE = "; export it in another layout or serve it elsewhere"
+HEALED_BY = "healed_by"  # key of a config that `driftcli heal` wrote
 LONGEST_WINDOW = 2**31 - 1  # rows (chosen by us); no text has more, and row numbers are counted in 64 bits
 
 
@@ -88,6 +89,11 @@ class Head:
     def is_speculators(self) -> bool:
         """Whether vLLM reads it through its speculators configs."""
         return self.format.producer == "speculators"
+
+    @property
+    def healed(self) -> bool:
+        """Whether `driftcli heal` wrote it, whose files say what was measured and trained."""
+        return isinstance(self.record.config.get(HEALED_BY), str)
 
     def asked_for(self, server: Server) -> str | None:
         """The name under which a server looks for its class."""
@@ -246,7 +252,7 @@ def _feedback(system: System, head: Head) -> Said[Feedback]:
 
 def feeds_back_raw_whatever_it_says(head: Head) -> bool:
     """SpecForge's class up to 0.2.0, told by its layout and its grouped attention: latent heads in that layout come from TorchSpec."""
-    return head.format.producer == "SpecForge" and head.anatomy.heads.kind == "grouped"
+    return head.format.producer == "SpecForge" and head.anatomy.heads.kind == "grouped" and not head.healed
 
 
 def _logits_from(system: System, head: Head) -> Said[Feedback]:

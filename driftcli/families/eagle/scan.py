@@ -85,7 +85,8 @@ def _norms(d: Declaration) -> list[Check]:
 
 
 def _unproven_feedback(d: Declaration) -> list[Check]:
-    if d.head.format.producer != "SafeAILab" or d.anatomy.family == "eagle" or not d.head.record.is_on("norm_output"):
+    of_these = d.head.format.producer == "SafeAILab" and d.anatomy.family != "eagle" and not d.head.healed
+    if not of_these or not d.head.record.is_on("norm_output"):
         return []
     text = "norm_output is true in a layout whose own code has no such flag: only the trainer knows whether feedback was normed in training"
     return [Check("norms", "note", text)]
@@ -148,7 +149,7 @@ def _rope(d: Declaration) -> list[Check]:
 def _ignored_base(d: Declaration) -> list[Check]:
     rope, default = d.reading().rope.value, f"{DEFAULT_THETA:g}"
     theta = number(rope.get("rope_theta"))
-    of_these = d.head.format.producer in ("SafeAILab", "SpecForge") and d.anatomy.family == "eagle3"
+    of_these = d.head.format.producer in ("SafeAILab", "SpecForge") and d.anatomy.family == "eagle3" and not d.head.healed
     if not of_these or rope["rope_type"] != "default" or theta in (None, DEFAULT_THETA):
         return []
     text = (
