@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,14 +28,15 @@ from driftcli.families.mtp.head import Mtp
 from driftcli.families.mtp.kinds import OWN_HEAD
 from driftcli.families.vocab_map import MARKED
 from driftcli.healing.card import card
+from driftcli.healing.data import Gathering, gather
 from driftcli.healing.gate import RunText, same_guesses
 from driftcli.healing.judged import Judged, judged, restated
 from driftcli.healing.mended import mended, with_offsets
 from driftcli.healing.places import HeadFiles, head_files
-from driftcli.healing.split import Split, own_replies, split
+from driftcli.healing.split import Split, split
 from driftcli.healing.stored import with_weights_of, write_files
 from driftcli.healing.training import SETTINGS, Course, trained, treated
-from driftcli.healing.treatments import NAMES, READ_TOO, Treatment, chosen
+from driftcli.healing.treatments import NAMES, Treatment, chosen
 from driftcli.healing.vocabulary import with_map_of
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.outcome import FAILED
@@ -50,14 +50,10 @@ from driftcli.target.language_model import LanguageModel, choose_device
 from driftcli.texts.prompts import content_hash, prompt_json
 from driftcli.traces.reader import Run, read_run
 from driftcli.traces.sums import read_table
-from driftcli.training.conversations import Conversation, read_conversations
 from driftcli.training.losses import require_known_head
-from driftcli.training.replies import Request as Asking
-from driftcli.training.replies import user_words, write_replies
-from driftcli.training.streams import Streams, capture
+from driftcli.training.streams import capture
 
 WRITING, TRAINING = 0.25, 0.65  # of the budget; what is left goes to loading, capturing and checks (chosen by us)
-WAVE, USER, REPLY, LONGEST = 96, 64, 160, 1024  # replies written side by side, and tokens of a user turn, a reply and a conversation
 GATED = 8  # texts on which the trained step is held against the run (chosen by us)
 STORED_OTHERWISE = {"absolute": "as target ids", MARKED: "in t2d alone"}  # maps that are read as they are meant here, by the record's word
 RESTATED = "vocab_map"  # the fact that files only say otherwise what was measured
@@ -181,11 +177,15 @@ def _treated(
     failed = {finding.category for finding in findings if finding.code == "DOMAIN-SHIFT"} if "domain" in treatments else set()
     share = same_guesses(drafter, target, before, _texts(before, sides.taught, GATED))
     told.say(f"treatments: {', '.join(treatments)}; the step that is trained drafts {share:.1%} of the run's own draft tokens", "writing")
-    writing = [prompt for prompt in sides.taught if prompt.category in failed]
-    data = _data(asked, before, drafter, target, sides, treatments, writing, told)
+    anew = [prompt for prompt in sides.taught if prompt.category in failed]
+    gathering = Gathering(asked.budget * WRITING, asked.replies, asked.seed, asked.out / WORK)
+    conversations, apart = gather(gathering, before, target, sides.taught, treatments, anew)
+    told.say(f"reading {counted(len(conversations), 'conversation')}", "reading")
+    require_known_head(target, conversations[0].ids)
+    data = capture(target, conversations, asked.out / WORK / "streams", sorted(drafter.boundaries))
     made, facts = treated(drafter, treatments, data, target)
-    minutes = asked.budget / 60 * (WRITING + TRAINING if asked.replies is not None and not writing else TRAINING)
-    course = Course(asked.unroll or before.spec.depth, asked.rate, asked.acceptance, asked.tokens, asked.seed, minutes)
+    minutes = asked.budget / 60 * (WRITING + TRAINING if asked.replies is not None and not anew else TRAINING)
+    course = Course(asked.unroll or before.spec.depth, asked.rate, asked.acceptance, asked.tokens, asked.seed, minutes, apart)
     told.say("training", "training")
     healed, of_training = trained(made, files, data, target, course, asked.out / WORK)
     settings = {key: value for treatment in treatments for key, value in SETTINGS.get(treatment, {}).items()}
@@ -221,63 +221,6 @@ def _texts(before: Run, prompts: Sequence[Prompt], most: int) -> list[RunText]:
     rows = read_table(before.path / "trajectories", columns, before.reference).to_pylist()
     usable = [row for row in rows if row["prompt"] in known and row["anchors"]]
     return [RunText(row["prompt"], row["turn"], row["ids"], row["prompt_length"]) for row in usable[:most]]
-
-
-def _data(
-    asked: Asked,
-    before: Run,
-    drafter: Eagle3 | Mtp,
-    target: LanguageModel,
-    sides: Split,
-    treatments: Sequence[Treatment],
-    failed: Sequence[Prompt],
-    told: Told,
-) -> Streams:
-    """What is learned from, read by the target: the run's own replies, others to prompts of categories that failed, and those that are
-    given or written now.
-    """
-    own, read_too = own_replies(before, sides.taught), {name: READ_TOO[name] for name in treatments if name in READ_TOO}
-    for treatment, probes in read_too.items():
-        if len(own_replies(before, sides.taught, probes)) == len(own):
-            what = " or ".join(probes)
-            raise UsageError(f"--treatment {treatment}: the run has no texts of the {what} probe to learn from; diagnose with it first")
-    if read_too:
-        own = own_replies(before, sides.taught, [probe for probes in read_too.values() for probe in probes])
-    work = asked.out / WORK
-    work.mkdir(parents=True, exist_ok=True)
-    conversations = [*own, *_drawn(asked, target, failed, work), *_more(asked, target, work, 0.5 if failed else 1.0)]
-    told.say(f"reading {counted(len(conversations), 'conversation')}", "reading")
-    require_known_head(target, conversations[0].ids)
-    return capture(target, conversations, work / "streams", sorted(drafter.boundaries))
-
-
-def _more(asked: Asked, target: LanguageModel, work: Path, share: float) -> list[Conversation]:
-    """Replies that are given, else written for a share of the time of writing, wave by wave; those of a killed attempt are kept."""
-    if asked.replies is not None:
-        return read_conversations(asked.replies, target.config.vocab_size)
-    path = work / "replies.jsonl"
-    for waves in _in_time(asked.budget * WRITING * share, begun=path.exists()):
-        write_replies(target, Asking(WAVE * waves, WAVE, USER, REPLY, LONGEST, asked.seed), path)
-    return read_conversations(path, target.config.vocab_size)
-
-
-def _drawn(asked: Asked, target: LanguageModel, prompts: Sequence[Prompt], work: Path) -> list[Conversation]:
-    """Other replies to these prompts, drawn at a temperature, round by round; those of a killed attempt are kept."""
-    said = [words for prompt in prompts if (words := user_words(prompt))]
-    if not said:
-        return []
-    for number in _in_time(asked.budget * WRITING * (0.5 if asked.replies is None else 1.0), begun=(work / "drawn-1.jsonl").exists()):
-        asking = Asking(len(said), WAVE, USER, REPLY, LONGEST, asked.seed + number, drawn=True)
-        write_replies(target, asking, work / f"drawn-{number}.jsonl", said)
-    return [talk for path in sorted(work.glob("drawn-*.jsonl")) for talk in read_conversations(path, target.config.vocab_size)]
-
-
-def _in_time(seconds: float, *, begun: bool) -> Iterator[int]:
-    """1, 2 and so on, while there is time for one more at the pace of those before; nothing of what an earlier attempt has begun."""
-    started, done = time.monotonic(), 0
-    while (not done and not begun) or time.monotonic() - started < seconds * done / (done + 1):
-        done += 1
-        yield done
 
 
 def _diagnosed(asked: Asked, request: Request, sides: Split) -> tuple[Run, Verdict]:

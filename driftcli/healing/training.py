@@ -25,14 +25,17 @@ from driftcli.training.losses import TargetHead
 from driftcli.training.streams import Streams
 
 MOST_SCORED, FREQUENT = 8192, 4096  # tokens of a vocabulary that a loss is over; of a larger one the frequent ones, and some drawn
-PATIENCE = 5  # looks at held-out conversations after which a head that gets no better is given up (chosen by us)
+PATIENCE = 10  # looks at held-out conversations after which a head that gets no better is given up (chosen by us)
 ALIKE = 0.999  # of first guesses where a treatment is to leave them as they are; the others are ties that rounding breaks (chosen by us)
 SETTINGS: dict[Treatment, dict[str, Json]] = {"norm-output": {"norm_output": True}, "fc-norm": {"fc_norm": True}}
 
 
 @dataclass(frozen=True)
 class Course:
-    """How a head is trained: draft tokens of a chain, peak rate, share of accepted tokens in the loss, padded tokens a batch, minutes."""
+    """How a head is trained: draft tokens of a chain, peak rate, share of accepted tokens in the loss, padded tokens a batch, minutes.
+
+    apart: conversations by which the best head is told and that are not trained on; some others where there are none.
+    """
 
     unroll: int
     rate: float
@@ -40,6 +43,7 @@ class Course:
     tokens: int
     seed: int
     minutes: float
+    apart: range = range(0)
 
 
 def treated(
@@ -107,7 +111,7 @@ def trained(
     )  # fmt: skip
     run = Run(head, optimiser_of(head, course.rate), out, plan, patience=PATIENCE)
     run.restore()
-    train(run, data, target, TargetHead.of(target, ids, precision), AcceptanceLoss(course.acceptance), frequent)
+    train(run, data, target, TargetHead.of(target, ids, precision), AcceptanceLoss(course.acceptance), frequent, course.apart)
     made = head.drafter
     assert isinstance(made, Eagle3 | Mtp)
     best = run.best

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -28,6 +28,7 @@ USUAL_UNROLL = 8  # heads unrolled up to here are trained on the same conversati
 MEASURED = 20  # steps after which a run of so many minutes knows how many it has
 PROVISIONAL = 1000  # steps of such a run until then
 BETWEEN_CHECKS = 100  # steps at least, after which the held-out conversations are read and the state is written
+WHILE_HEALING = 20  # the same of a head that has learned already, and may soon be as good as it gets
 CHECKS = 25  # such looks in a long run
 CHECKED = 64  # rows of a held-out batch that count where the loss is over few tokens: there they are scored over all
 
@@ -59,23 +60,30 @@ class Plan:
     @property
     def between_checks(self) -> int:
         """Steps from one look at the held-out conversations to the next."""
-        return max(BETWEEN_CHECKS, self.steps // CHECKS // BETWEEN_CHECKS * BETWEEN_CHECKS)
+        return max(self._least, self.steps // CHECKS // self._least * self._least)
+
+    @property
+    def _least(self) -> int:
+        return WHILE_HEALING if self.head == "healed" else BETWEEN_CHECKS
 
     def filling(self, step: float, check: float, spent: float) -> Plan:
         """This plan with as many steps as end in time, by the seconds that a step and a check take and those that are gone."""
         left = self.minutes * 60 - spent - 2 * check
-        return replace(self, steps=MEASURED + max(1, int(left / (step + check / BETWEEN_CHECKS))))
+        return replace(self, steps=MEASURED + max(1, int(left / (step + check / self._least))))
 
 
-def split(conversations: Sequence[Conversation], unroll: int) -> tuple[list[int], list[int]]:
-    """Conversations to train on, and those held out; left out of both are those with nothing to guess at some unrolled step."""
+def split(conversations: Sequence[Conversation], unroll: int, apart: Collection[int] = ()) -> tuple[list[int], list[int]]:
+    """Conversations to train on, and those held out: those that are to be kept apart, else some; left out of both are those with nothing to
+    guess at some unrolled step.
+    """
     every, reach = max(HELD_OUT, -(-len(conversations) // MOST_HELD_OUT)), max(unroll, USUAL_UNROLL)
     whole = [
         row
         for row, talk in enumerate(conversations)
         if any(max(start, reach + 1) < min(end, len(talk.ids) - reach + 1) for start, end in talk.spans)
     ]
-    training, kept = [row for row in whole if row % every], [row for row in whole if not row % every]
+    held = set(apart) or {row for row in whole if not row % every}
+    training, kept = [row for row in whole if row not in held], [row for row in whole if row in held]
     if not training or not kept:
         raise FormatError(f"the replies leave {len(training)} conversations to train on and {len(kept)} to hold out, expected some of both")
     return training, kept
@@ -191,15 +199,16 @@ def train(
     read: TargetHead,
     losses: Callable[..., Iterator[Loss]],
     frequent: Tensor | None = None,
+    apart: Collection[int] = (),
 ) -> None:
     """Train to the last step of the plan, printing progress, writing `loss.csv` and the state now and then.
 
     losses: of a batch, one an unrolled step or guess, from head, the target's embeddings and head, batch, unroll, rows to count and tokens
-    to score over. frequent: tokens that the loss is over, beside some drawn for each batch; all by default.
+    to score over. frequent: tokens that the loss is over, beside some drawn for each batch; all by default. apart: those to hold out.
     """
     device, embed = target.device, target.embedding.float()
     lengths = [len(talk.ids) for talk in data.conversations]
-    training, kept = split(data.conversations, run.plan.unroll)
+    training, kept = split(data.conversations, run.plan.unroll, apart)
     if run.plan.minutes and not run.step:
         run.plan = replace(run.plan, steps=PROVISIONAL)
     held_out, order = batches(lengths, kept, run.plan.tokens, 0), passes(lengths, training, run.plan)

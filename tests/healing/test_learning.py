@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from driftcli.training.learning import Plan, Run, optimiser_of
+from driftcli.training.conversations import Conversation
+from driftcli.training.learning import Plan, Run, optimiser_of, split
 
 
 def begun(folder: Path, patience: int | None) -> Run:
@@ -51,3 +52,13 @@ def test_without_patience_the_last_head_is_kept_to_the_end_of_the_plan(tmp_path:
     assert not run.ended
     looked(run, 5000, 0.0, 0.0, 0.0)
     assert run.ended
+
+
+def test_conversations_that_are_kept_apart_are_not_trained_on() -> None:
+    talks = [Conversation(list(range(40)), [(10, 40)]) for _ in range(64)]
+    training, kept = split(talks, 4, apart=range(3))
+    assert kept == [0, 1, 2]
+    assert training == list(range(3, 64))
+    training, kept = split(talks, 4)
+    assert set(kept).isdisjoint(training)
+    assert len(kept) + len(training) == 64

@@ -114,6 +114,7 @@ def test_what_heal_wrote_is_scanned_as_what_it_is_and_not_as_what_another_traine
     write_files(files, tmp_path / "head")
     found = scanned(tmp_path / "head")
     assert {check.state for check in found.checks} == {"ok"}
+    assert not found.pitfalls
     assert str(found.record["producer"].value).startswith("driftcli ")
     config = json.loads((tmp_path / "head" / "config.json").read_text())
     (tmp_path / "head" / "config.json").write_text(json.dumps({key: value for key, value in config.items() if key != "healed_by"}))

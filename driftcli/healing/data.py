@@ -1,0 +1,85 @@
+"""What a head is healed on: conversations of the run, others to prompts that went wrong, and those that are given or written now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from driftcli.domain import Prompt
+from driftcli.errors import UsageError
+from driftcli.healing.split import own_replies
+from driftcli.healing.treatments import READ_TOO, Treatment
+from driftcli.target.language_model import LanguageModel
+from driftcli.traces.reader import Run
+from driftcli.training.conversations import Conversation, read_conversations
+from driftcli.training.replies import Request, user_words, write_replies
+
+WAVE, USER, REPLY, LONGEST = 96, 64, 160, 1024  # replies written side by side, and tokens of a user turn, a reply and a conversation
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """How conversations are gathered: seconds for writing, replies that are given, the seed of what is drawn, where all is kept."""
+
+    seconds: float
+    replies: Path | None
+    seed: int
+    work: Path
+
+
+def gather(
+    how: Gathering, run: Run, target: LanguageModel, taught: Sequence[Prompt], treatments: Sequence[Treatment], anew: Sequence[Prompt]
+) -> tuple[list[Conversation], range]:
+    """Conversations, and which of them tell the best head: the run's own replies of the prompts that may be learned from, if others are
+    there to learn from.
+
+    anew: prompts that are to be answered again, by replies that are drawn. Raises UsageError where a treatment has nothing to learn from.
+    """
+    how.work.mkdir(parents=True, exist_ok=True)
+    own = own_replies(run, taught)
+    behind_others = _behind_others(run, taught, treatments, own)
+    others = [*_drawn(how, target, anew), *_more(how, target, 0.5 if anew else 1.0)]
+    return [*own, *behind_others, *others], range(len(own) if len(others) >= len(own) else 0)
+
+
+def _behind_others(run: Run, taught: Sequence[Prompt], treatments: Sequence[Treatment], own: Sequence[Conversation]) -> list[Conversation]:
+    """What the run has of the prompts behind other templates or contexts, where that is treated."""
+    found: list[Conversation] = []
+    for treatment, probes in READ_TOO.items():
+        if treatment in treatments:
+            more = own_replies(run, taught, probes)[len(own) :]
+            if not more:
+                what = " or ".join(probes)
+                raise UsageError(f"--treatment {treatment}: the run has no texts of the {what} probe to learn from; diagnose with it first")
+            found += more
+    return found
+
+
+def _more(how: Gathering, target: LanguageModel, share: float) -> list[Conversation]:
+    """Replies that are given, else written for a share of the time, wave by wave; those of a killed attempt are kept."""
+    if how.replies is not None:
+        return read_conversations(how.replies, target.config.vocab_size)
+    path = how.work / "replies.jsonl"
+    for waves in _in_time(how.seconds * share, begun=path.exists()):
+        write_replies(target, Request(WAVE * waves, WAVE, USER, REPLY, LONGEST, how.seed), path)
+    return read_conversations(path, target.config.vocab_size)
+
+
+def _drawn(how: Gathering, target: LanguageModel, prompts: Sequence[Prompt]) -> list[Conversation]:
+    """Other replies to these prompts, drawn at a temperature, round by round; those of a killed attempt are kept."""
+    said = [words for prompt in prompts if (words := user_words(prompt))]
+    seconds = how.seconds * (0.5 if how.replies is None else 1.0)
+    for number in _in_time(seconds, begun=not said or (how.work / "drawn-1.jsonl").exists()):
+        asked = Request(len(said), WAVE, USER, REPLY, LONGEST, how.seed + number, drawn=True)
+        write_replies(target, asked, how.work / f"drawn-{number}.jsonl", said)
+    return [talk for path in sorted(how.work.glob("drawn-*.jsonl")) for talk in read_conversations(path, target.config.vocab_size)]
+
+
+def _in_time(seconds: float, *, begun: bool) -> Iterator[int]:
+    """1, 2 and so on, while there is time for one more at the pace of those before; nothing of what an earlier attempt has begun."""
+    started, done = time.monotonic(), 0
+    while (not done and not begun) or time.monotonic() - started < seconds * done / (done + 1):
+        done += 1
+        yield done
