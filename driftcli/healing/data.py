@@ -21,7 +21,9 @@ WAVE, USER, REPLY, LONGEST = 96, 64, 160, 1024  # replies written side by side, 
 
 @dataclass(frozen=True)
 class Gathering:
-    """How conversations are gathered: seconds for writing, replies that are given, the seed of what is drawn, where all is kept."""
+    """How conversations are gathered: seconds for writing, 0 where the run's own are enough, replies that are given, the seed of what is
+    drawn, where all is kept.
+    """
 
     seconds: float
     replies: Path | None
@@ -40,7 +42,7 @@ def gather(
     how.work.mkdir(parents=True, exist_ok=True)
     own = own_replies(run, taught)
     behind_others = _behind_others(run, taught, treatments, own)
-    others = [*_drawn(how, target, anew), *_more(how, target, 0.5 if anew else 1.0)]
+    others = [*_drawn(how, target, anew), *_more(how, target, 0.5 if anew else 1.0)] if how.seconds else []
     return [*own, *behind_others, *others], range(len(own) if len(others) >= len(own) else 0)
 
 

@@ -97,7 +97,9 @@ def places_to_train(drafter: Eagle3 | Mtp, files: HeadFiles) -> list[str]:
 def trained(
     drafter: Eagle3 | Mtp, files: HeadFiles, data: Streams, target: LanguageModel, course: Course, out: Path
 ) -> tuple[Eagle3 | Mtp, dict[str, Json]]:
-    """The head after training in `out`, where a killed attempt goes on, and what is to be known of it."""
+    """The head after training in `out`, where a killed attempt goes on, and what is to be known of it; at a rate of 0 as it is."""
+    if not course.rate:
+        return drafter, {"steps": 0}
     torch.manual_seed(course.seed)
     head = TrainedDrafter(drafter, places_to_train(drafter, files), data.boundaries)
     ids = drafter.vocabulary.to_target if isinstance(drafter, Eagle3) else None

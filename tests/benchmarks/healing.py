@@ -94,26 +94,29 @@ def held(before: Path, after: Path) -> Comparison:
     return found
 
 
-def line(asked: argparse.Namespace, arm: str, seed: int, against: Path) -> str:
-    """A row of a table."""
-    folder = folder_of(asked, arm, seed)
-    changes = [change for change in held(against, folder / DIAGNOSIS).changes if change.number.name.startswith(SHOWN)]
-    cells = [f"{after} ({difference}) {word}" for _, _, after, difference, word in rows(changes)]
-    return " | ".join([f"| {arm} | {seed} | {steps(folder)}", *cells]) + " |"
+def cells(found: Comparison, columns: Sequence[str], *, before: bool = False) -> str:
+    """A comparison's numbers by name: what came after with its difference and word, or what was before."""
+    told = {change.number.name: rows([change])[0] for change in found.changes}
+    one = (told.get(name) for name in columns)
+    return " | ".join("-" if row is None else row[1] if before else f"{row[2]} ({row[3]}) {row[4]}" for row in one)
 
 
 def table(asked: argparse.Namespace, against: str) -> None:
     """Every arm and seed against the original, or against an arm of the same seed."""
-    first = asked.run if against == ORIGINAL else folder_of(asked, against, asked.seeds[0]) / DIAGNOSIS
-    found = held(first, folder_of(asked, SCRATCH, asked.seeds[0]) / DIAGNOSIS)
-    names = [change.number.words for change in found.changes if change.number.name.startswith(SHOWN)]
-    print(f"\nagainst {against}\n\n| {' | '.join(['arm', 'seed', 'steps', *names])} |\n{'|---' * (3 + len(names))}|")
+
+    def compared_with(arm: str, seed: int) -> Comparison:
+        first = asked.run if against == ORIGINAL else folder_of(asked, against, seed) / DIAGNOSIS
+        return held(first, folder_of(asked, arm, seed) / DIAGNOSIS)
+
+    one = compared_with("retrofit alone", asked.seeds[0])
+    shown = {change.number.name: change.number.words for change in one.changes if change.number.name.startswith(SHOWN)}
+    print(f"\nagainst {against}\n\n| {' | '.join(['arm', 'seed', 'steps', *shown.values()])} |\n{'|---' * (3 + len(shown))}|")
     if against == ORIGINAL:
-        changes = [change for change in found.changes if change.number.name.startswith(SHOWN)]
-        print(" | ".join(["| original | - | -", *(before for _, before, *_ in rows(changes))]) + " |")
+        print(f"| original | - | - | {cells(one, list(shown), before=True)} |")
     for arm in (arm for arm in ARMS if arm != against):
         for seed in asked.seeds:
-            print(line(asked, arm, seed, asked.run if against == ORIGINAL else folder_of(asked, against, seed) / DIAGNOSIS), flush=True)
+            told = cells(compared_with(arm, seed), list(shown))
+            print(f"| {arm} | {seed} | {steps(folder_of(asked, arm, seed))} | {told} |", flush=True)
 
 
 def main() -> None:
