@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from driftcli.errors import UsageError
 from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.mtp.head import Mtp
+from driftcli.mitigations.healable import CALLED_FOR_BY, OF_EAGLE3, Treatment
 
-Treatment = Literal["norm-output", "fc-norm", "unroll", "templates"]
-
-
-SELF_FED = ("DRIFT-STATE", "DRIFT-ATTENTION", "DEPTH-COLLAPSE", "EXPOSURE-GAP")  # findings of chains that feed on their own state
-CALLED_FOR_BY: dict[Treatment, tuple[str, ...]] = {
-    "norm-output": SELF_FED,
-    "fc-norm": ("STREAM-IMBALANCE",),
-    "unroll": SELF_FED,
-    "templates": ("TEMPLATE-SENSITIVE",),
-}
 NAMES = tuple(CALLED_FOR_BY)
 
 
 def unsuited(treatment: Treatment, drafter: Eagle3 | Mtp) -> str:
     """Why a treatment can do nothing for a head, empty where it can."""
-    if treatment not in ("norm-output", "fc-norm"):
+    if treatment not in OF_EAGLE3:
         return ""
     if not isinstance(drafter, Eagle3):
         return "it is for EAGLE-3 heads, and this is an MTP head"
