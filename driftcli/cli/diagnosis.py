@@ -233,14 +233,11 @@ def _check_modules(pair: LoadedPair, spec: RunSpec) -> None:
             f"--depth {spec.depth}: {pair.card.drafter.name} was trained to guess up to {most} tokens in one pass, and nobody knows what "
             f"more rows give; use --depth {most}"
         )
-    count = len(pair.drafter.modules) if isinstance(pair.drafter, MtpModules) else pair.card.deepest
-    check_heads(pair.card.drafter.name, count, spec)
-
-
-def check_heads(drafter: str, count: int | None, spec: RunSpec) -> None:
-    """UsageError for chains deeper than a drafter has heads, one a depth; None for one that is run again and again."""
-    if count is not None and spec.depth > count:
-        raise UsageError(f"--depth {spec.depth}: {drafter} has {count} heads, one a depth, so no chain is deeper; use --depth {count}")
+    count = len(pair.drafter.modules) if isinstance(pair.drafter, MtpModules) else pair.card.deepest or spec.depth
+    if spec.depth > count:
+        raise UsageError(
+            f"--depth {spec.depth}: {pair.card.drafter.name} has {count} heads, one a depth, so no chain is deeper; use --depth {count}"
+        )
 
 
 def _left_out(request: Request, job: Job) -> list[str]:

@@ -12,7 +12,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from driftcli.cli.battery import load_battery
-from driftcli.cli.diagnosis import QUICK_PROMPTS, asked_prompts, check_heads, check_room, names_asked, with_twin
+from driftcli.cli.diagnosis import QUICK_PROMPTS, asked_prompts, check_room, names_asked, with_twin
 from driftcli.cli.folder import RUNS
 from driftcli.cli.request import Request
 from driftcli.cli.threads import allowed_threads, threads
@@ -27,6 +27,7 @@ from driftcli.engine.forecast import ending, looking_ahead, takes, texts_ahead
 from driftcli.engine.left_out import on_some
 from driftcli.engine.load import core_share, since_start
 from driftcli.engine.timing import free_memory
+from driftcli.errors import UsageError
 from driftcli.loading.outline import Outline, outline_pair
 from driftcli.probe import Cutting
 from driftcli.report.plan import Machine, Plan, Range
@@ -86,7 +87,10 @@ def _ahead(request: Request, prompts: Sequence[Prompt]) -> _Ahead:
     battery, device = load_battery(names_asked(request)), choose_device(request.device)
     reading = None if request.reading == "declared" else request.reading
     outline = outline_pair(request.target, request.drafter, remote_code=request.remote_code, reading=reading)
-    check_heads(request.drafter, outline.modules if outline.modules > 1 else None, request.spec)
+    if 1 < outline.modules < request.spec.depth:
+        raise UsageError(
+            f"--depth {request.spec.depth}: {request.drafter} has {outline.modules} heads, one a depth, so use --depth {outline.modules}"
+        )
     dtype, share = _dtype(request, device, outline), core_share() if device.type == "cpu" else 1.0
     speed = calibrated(outline, device, dtype, min(request.spec.batch_size, len(prompts))).slowed(share)
     texts = texts_ahead(outline.model.tokenizer, prompts, request.target, request.spec)
