@@ -173,6 +173,11 @@ class PairCard:
         return "a chain adds no keys of its own, so attention to its own draft tokens is not defined" if self.keyless else None
 
     @property
+    def healed(self) -> bool:
+        """Whether `driftcli heal` trains such heads: one that is run again and again on its own state, whose step it can unroll."""
+        return self.family in ("eagle3", "mtp") and self.no_recursion is None
+
+    @property
     def deepest(self) -> int | None:
         """Most tokens that a chain drafts, by the heads of a drafter that has one a token; None where one is run again and again."""
         field = self.record.get("heads") if self.family == "feed-forward" else None

@@ -86,6 +86,13 @@ TERMS: tuple[Term, ...] = (
         ("lost side by side", "first of a block", "in its block", "block"),
     ),
     Term(
+        "slot",
+        "The place of a guess in a block, counted from the anchor: the guess of slot 3 is the third draft token. In DFlash's blocks a row "
+        "guesses the token of its own place, so the anchor's row guesses nothing; in DSpark's it guesses the token behind its place "
+        "(sample_from_anchor). Read the other way round every guess is off by one token (BLOCK-SLOTS).",
+        ("slots", "block slot", "sample_from_anchor"),
+    ),
+    Term(
         "heads without attention",
         "Medusa, Hydra and MLPSpeculator guess by feed-forward layers from the target's last hidden state. Medusa's heads read nothing "
         "else, so they guess side by side; Hydra's read the tokens before, too. Only an MLPSpeculator of tied weights feeds its own state "

@@ -36,7 +36,6 @@ STILL = (  # what does not move, by whether a chain has no keys of its own
     "the RMS of the hidden state does not move, and it has no keys of its own that attention could move to",
 )
 DEEPER, POST_NORM = "a deeper unroll", "post-norm feedback (EAGLE 3.1)"
-HEALED = ("eagle3", "mtp")  # families that `driftcli heal` trains
 
 
 @dataclass(frozen=True)
@@ -202,5 +201,4 @@ def _points(change: Estimate) -> str:
 
 def _training(trace: Trace, what: str) -> str:
     """What training is asked for: by `driftcli heal` where that trains such heads."""
-    healed = trace.pair.family in HEALED
-    return f"{'heal it (driftcli heal), or ' * healed}retrain with {what}"
+    return f"{'heal it (driftcli heal), or ' * trace.pair.healed}retrain with {what}"

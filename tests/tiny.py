@@ -16,6 +16,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from driftcli.domain import Message, Prompt
 from driftcli.engine.texts import Text, write_texts
 from driftcli.engine.trajectories import Trajectory, read_text
+from driftcli.families.causal_lm.drafter import CausalLm
+from driftcli.loading.pair import LoadedPair
 from driftcli.target.language_model import LanguageModel
 
 WIDTH, LAYERS, SPECIALS = 48, 8, ["<s>", "</s>", "<|user|>", "<|bot|>"]
@@ -146,6 +148,11 @@ def prompts(count: int = 3, *, turns: int = 1) -> list[Prompt]:
         Prompt(f"p{n}", tuple(Message("user", f"{text} turn {turn}") for turn in range(turns)), category=f"c{n % 2}")
         for n, text in enumerate(asked)
     ]
+
+
+def boundaries(pair: LoadedPair) -> Sequence[int]:
+    """Of the target's streams that the pair's drafter reads."""
+    return () if isinstance(pair.drafter, CausalLm) else pair.drafter.boundaries
 
 
 def trajectories(target: LanguageModel, asked: Sequence[Prompt], boundaries: Sequence[int], max_new_tokens: int) -> list[Trajectory]:

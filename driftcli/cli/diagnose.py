@@ -24,9 +24,11 @@ PROMPTS = (
     "JSON Lines of {id, messages} or {id, text}, or builtin:languages (seven languages, tool calls) or builtin:all. "
     "Default: builtin, 80 prompts in English; for the bundled target its own."
 )
+TARGET = "The model that verifies: hub id, id@revision, folder or a GGUF file's path. Default, with no --drafter: the bundled pair."
 DRAFTER = (
-    "An EAGLE head, a block drafter, a causal LM with the target's tokenizer, `mtp`: the head in the target, `lookup`: prompt lookup of 1 "
-    "to 3 tokens, `lookup:1,5` of others, or `early-exit:4`: the target's own first layers."
+    "The model that drafts, named likewise: an EAGLE or MTP head, a block drafter, Medusa or Hydra heads, an MLPSpeculator, a Gemma 4 "
+    "assistant, or a causal LM, also one with another tokenizer. Or `mtp`: the head in the target; `lookup`: prompt lookup of 1 to 3 "
+    "tokens, `lookup:1,5` of others; `early-exit:4`: the target's own first layers."
 )
 PROBE = "Only this probe, one of an installed package, or your own as package.module:NAME; may be repeated."
 QUICK = (
@@ -53,14 +55,8 @@ BUNDLED_PAIR = (f"{BUNDLED}target", f"{BUNDLED}pre-norm")
 
 def diagnose(
     context: typer.Context,
-    target: Annotated[
-        str | None,
-        typer.Option(help="The model that verifies: hub id, id@revision or folder. Default, with no --drafter: the bundled pair."),
-    ] = None,
-    drafter: Annotated[
-        str | None,
-        typer.Option(help=DRAFTER),
-    ] = None,
+    target: Annotated[str | None, typer.Option(help=TARGET)] = None,
+    drafter: Annotated[str | None, typer.Option(help=DRAFTER)] = None,
     prompts: Annotated[Path | None, typer.Option(help=PROMPTS)] = None,
     probe: Annotated[list[str] | None, typer.Option(help=PROBE)] = None,
     quick: Annotated[bool | None, typer.Option("--quick/--no-quick", help=QUICK)] = None,

@@ -26,7 +26,6 @@ from driftcli.errors import RunError, UsageError
 from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.mtp.head import Mtp
 from driftcli.families.mtp.kinds import OWN_HEAD
-from driftcli.families.vocab_map import MARKED
 from driftcli.healing.card import card
 from driftcli.healing.data import Gathering, gather
 from driftcli.healing.gate import RunText, same_guesses
@@ -36,9 +35,10 @@ from driftcli.healing.places import HeadFiles, head_files
 from driftcli.healing.split import Split, split
 from driftcli.healing.stored import with_weights_of, write_files
 from driftcli.healing.training import SETTINGS, Course, trained, treated
-from driftcli.healing.treatments import NAMES, Treatment, chosen
+from driftcli.healing.treatments import NAMES, chosen
 from driftcli.healing.vocabulary import with_map_of
 from driftcli.loading.pair import LoadedPair, load_pair
+from driftcli.mitigations.healable import STORED_OTHERWISE, Treatment
 from driftcli.outcome import FAILED
 from driftcli.printable import counted, printable
 from driftcli.report.choices import CompareFormat
@@ -55,7 +55,6 @@ from driftcli.training.streams import capture
 
 WRITING, TRAINING = 0.25, 0.65  # of the budget; what is left goes to loading, capturing and checks (chosen by us)
 GATED = 8  # texts on which the trained step is held against the run (chosen by us)
-STORED_OTHERWISE = {"absolute": "as target ids", MARKED: "in t2d alone"}  # maps that are read as they are meant here, by the record's word
 RESTATED = "vocab_map"  # the fact that files only say otherwise what was measured
 ASKED_OF_ALL = ("chain-length", "streams", "vocabulary", "domain")  # probes that need the baseline alone, whose findings call for treatment
 JUDGING = ("controls", "chain-length", "template", "system-prompt", "context-length", "domain")  # probes that are asked again
@@ -152,7 +151,7 @@ def _made(asked: Asked, before: Run, request: Request, sides: Split, told: Told)
     with closing(pair.target):
         _check_pair(pair, before)
         drafter, target = pair.drafter, pair.target
-        if not isinstance(drafter, Eagle3 | Mtp) or pair.card.no_recursion is not None or not isinstance(target, LanguageModel):
+        if not isinstance(drafter, Eagle3 | Mtp) or not pair.card.healed or not isinstance(target, LanguageModel):
             raise UsageError(f"{request.drafter}: a {pair.card.family} drafter, expected an EAGLE-3 head, or an MTP head of one module")
         files = head_files(request.drafter if request.drafter != OWN_HEAD else request.target, target, drafter)
         if isinstance(drafter, Eagle3) and before.wiring.changes:

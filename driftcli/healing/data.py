@@ -10,7 +10,8 @@ from pathlib import Path
 from driftcli.domain import Prompt
 from driftcli.errors import UsageError
 from driftcli.healing.split import own_replies
-from driftcli.healing.treatments import READ_TOO, Treatment
+from driftcli.healing.treatments import READ_TOO
+from driftcli.mitigations.healable import Treatment
 from driftcli.target.language_model import LanguageModel
 from driftcli.traces.reader import Run
 from driftcli.training.conversations import Conversation, read_conversations

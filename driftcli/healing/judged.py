@@ -11,7 +11,7 @@ from driftcli.comparison.pairwise import Comparison, compare
 from driftcli.comparison.telling import shown_change
 from driftcli.comparison.words import BAND
 from driftcli.domain import AxisVerdict
-from driftcli.healing.treatments import Treatment
+from driftcli.mitigations.healable import Treatment
 from driftcli.traces.reader import Run
 
 FIRST = "accuracy_1"  # the number that tells whether depth was bought by what a head knows

@@ -18,13 +18,12 @@ from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.healing.places import HeadFiles
 from driftcli.healing.stored import as_stored
 from driftcli.healing.weights import weights
+from driftcli.mitigations.healable import FLAGS, WRITTEN
 from driftcli.mitigations.serving import block_order, sglang_layer_ids, vllm_layer_ids
 from driftcli.sources.files import Json, read_config
 from driftcli.target.target import Target
 
 ROPE_KEYS = ("rope_theta", "rope_scaling", "rope_parameters")
-FLAGS = {"feedback": "norm_output", "residual": "norm_before_residual"}
-WRITTEN = frozenset({*FLAGS, "capture", "ones", "vocabulary", "rope", "embedding", "head"})  # fields of a wiring that files can say
 
 
 def mended(files: HeadFiles, drafter: Eagle3, wiring: Wiring, target: Target) -> HeadFiles:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from driftcli.domain import Prompt
 from driftcli.errors import RunError
+from driftcli.mitigations.healable import taught
 from driftcli.statistics.walks import MINIMAL_PROMPTS
 from driftcli.traces.reader import Run
 from driftcli.traces.sums import cells, read_table
 from driftcli.training.conversations import Conversation
 
-TAUGHT = 0.5  # of a run's prompts, whose replies are trained on; the others judge (chosen by us)
 COLUMNS = ("prompt", "turn", "ids", "prompt_length", "generated")
 
 
@@ -31,13 +31,13 @@ def split(prompts: Sequence[Prompt], seed: int) -> Split:
     """
     units = sorted({_unit(prompt) for prompt in prompts})
     random.Random(seed).shuffle(units)
-    taught = frozenset(units[: int(len(units) * TAUGHT)])
-    if len(units) - len(taught) < MINIMAL_PROMPTS:
+    learned = frozenset(units[: taught(len(units))])
+    if len(units) - len(learned) < MINIMAL_PROMPTS:
         raise RunError(
-            f"the run has {len(units)} prompts, of which half are kept from training to judge by: {len(units) - len(taught)}, expected at "
+            f"the run has {len(units)} prompts, of which half are kept from training to judge by: {len(units) - len(learned)}, expected at "
             f"least {MINIMAL_PROMPTS}; diagnose with more prompts first"
         )
-    sides = [[one for one in prompts if (_unit(one) in taught) is side] for side in (True, False)]
+    sides = [[one for one in prompts if (_unit(one) in learned) is side] for side in (True, False)]
     return Split(tuple(sides[0]), tuple(sides[1]))
 
 

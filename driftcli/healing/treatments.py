@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from driftcli.errors import UsageError
 from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.mtp.head import Mtp
+from driftcli.mitigations.healable import CALLED_FOR_BY, OF_EAGLE3, Treatment
 
-Treatment = Literal["vocabulary", "norm-output", "fc-norm", "unroll", "templates", "contexts", "domain"]  # in the order of their doing
-
-SELF_FED = ("DRIFT-STATE", "DRIFT-ATTENTION", "DEPTH-COLLAPSE", "EXPOSURE-GAP")  # findings of chains that feed on their own state
-CALLED_FOR_BY: dict[Treatment, tuple[str, ...]] = {
-    "vocabulary": ("VOCAB-COVERAGE",),
-    "norm-output": SELF_FED,
-    "fc-norm": ("STREAM-IMBALANCE",),
-    "unroll": SELF_FED,
-    "templates": ("TEMPLATE-SENSITIVE",),
-    "contexts": ("DRIFT-LONGCTX", "LENGTH-LOSS"),
-    "domain": ("DOMAIN-SHIFT",),
-}
 READ_TOO: dict[Treatment, tuple[str, ...]] = {  # probes whose texts, of the prompts that may be learned from, are trained on besides
     "templates": ("template", "system-prompt"),
     "contexts": ("context-length",),
@@ -30,7 +18,7 @@ NAMES = tuple(CALLED_FOR_BY)
 
 def unsuited(treatment: Treatment, drafter: Eagle3 | Mtp) -> str:
     """Why a treatment can do nothing for a head, empty where it can."""
-    if treatment not in PUT_IN:
+    if treatment not in OF_EAGLE3:
         return ""
     return PUT_IN[treatment](drafter) if isinstance(drafter, Eagle3) else "it is for EAGLE-3 heads, and this is an MTP head"
 

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Sequence
 
 from driftcli.domain import AXES, SEVERITIES, AxisState, Verdict
+from driftcli.mitigations.healable import healable
 from driftcli.printable import counted, few, printable
 from driftcli.report.evidence import banner
 from driftcli.report.rounding import rounding_lines
@@ -81,14 +82,15 @@ def _items(run: Run, name: str) -> Sequence[object]:
 
 
 def pointers(run: Run, verdict: Verdict, *, brief: bool = False, looking: bool = False) -> list[str]:
-    """Where to go on from here: the whole report, why, all numbers, the raw rows. brief: the reader has not seen the whole report. looking:
-    somebody sits before it, who may want the page.
+    """Where to go on from here: the whole report, why, what `driftcli heal` mends, all numbers, the raw rows. brief: the reader has not
+    seen the whole report. looking: somebody sits before it, who may want the page.
     """
     path = printable(shlex.quote(str(run.path)))
     whole = [f"everything:   driftcli report {path} --full"] if brief else []
     page = [f"as a page:    driftcli report {path} --open"] if looking else []
     why = [f"why:          driftcli explain {verdict.findings[0].code}"] if verdict.findings else []
-    return [*page, *whole, *why, f"all numbers:  driftcli report {path} --format json", f"traces:       {path}/steps/"]
+    heal = [f"heal it:      driftcli heal --run {path} --out healed"] if healable(run, verdict) else []
+    return [*page, *whole, *why, *heal, f"all numbers:  driftcli report {path} --format json", f"traces:       {path}/steps/"]
 
 
 def last_line(verdict: Verdict) -> str:

@@ -160,7 +160,7 @@ def read(target: Weights, texts: Sequence[Unread], boundaries: Sequence[int], te
                 logits_to_keep=last_rows(target, end - at, end - lowest),
                 **target.continuing(cache),
             )
-            cache = out.past_key_values
+            (cache,) = map(out.get, target.continuing(cache))  # by the same name, so that neither is a deprecated one
             if places.numel():
                 asked.append(places)
                 found.append(_said(head.among(out.logits), whole[places[0], places[1] + 1], temperature))

@@ -170,8 +170,9 @@ def block_losses(
     head: BlockDrafter, embed: Tensor, target: TargetHead, batch: Batch, unroll: int, drawn: Drawn = ALL_ROWS, among: Among | None = None
 ) -> Iterator[Loss]:
     """Loss of each guess of a block against the target's distribution, over blocks anchored in replies or right before them, on the guesses
-    up to the reply's end. unroll: how many guesses a block has.
+    up to the reply's end. unroll: how many guesses a block has. among: None, since all tokens of the vocabulary are scored.
     """
+    assert among is None
     anchors, any_of = drawn_anchors(batch.replied, drawn)
     count, each = anchors.shape
     places = anchors[..., None] + torch.arange(unroll, device=anchors.device)
@@ -179,12 +180,9 @@ def block_losses(
     counted = (replied & any_of[..., None]).cumprod(dim=2).bool()
     talk = torch.arange(count, device=anchors.device)[:, None, None].expand_as(places)[counted]
     states, tokens = head.states(batch, embed, anchors)[counted], batch.ids[talk, places[counted]]
-    truth = target.probabilities(batch.tops[talk, places[counted]], among)
-    guessed = (TargetHead(target.rows[among.ids], target.config) if among else target).logits(states)
+    truth, guessed = target.probabilities(batch.tops[talk, places[counted]]), target.logits(states)
     if head.shape.rank:
-        bias = head.bias(tokens)
-        guessed = guessed + (bias[:, among.ids] if among else bias)
-    guessed = among.weighed(guessed) if among else guessed
+        guessed = guessed + head.bias(tokens)
     nats, right = F.cross_entropy(guessed, truth, reduction="none"), (guessed.argmax(-1) == truth.argmax(-1)).float()
     number = torch.arange(unroll, device=anchors.device).expand_as(places)[counted]
     for guess in range(unroll):

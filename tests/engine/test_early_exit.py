@@ -22,6 +22,7 @@ from driftcli.errors import PairError
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.loading.pair import InVllm, LoadedPair, load_pair
 from driftcli.statistics.walks import leading_matches
+from tests.engine.rounds import kept_by_generate, served_chains
 from tests.tiny import prompts, trajectories
 
 DEPTH, LAYERS = 4, 3
@@ -84,15 +85,7 @@ def test_accepted_equals_the_early_exit_generation_of_transformers(drafted: list
     target = AutoModelForCausalLM.from_pretrained(models / "target").eval()
     target.generation_config.num_assistant_tokens, target.generation_config.num_assistant_tokens_schedule = DEPTH, "constant"
     target.generation_config.assistant_confidence_threshold = 0
-    rounds: list[tuple[int, int]] = []
-    update = EarlyExitCandidateGenerator.update_candidate_strategy
-
-    def spy(self: EarlyExitCandidateGenerator, input_ids: torch.Tensor, scores: torch.Tensor, num_matches: int) -> None:
-        rounds.append((input_ids.shape[1] - 1, int(num_matches)))
-        update(self, input_ids, scores, num_matches)
-
-    monkeypatch.setattr(EarlyExitCandidateGenerator, "update_candidate_strategy", spy)
-    compared = 0
+    rounds, compared = kept_by_generate(EarlyExitCandidateGenerator, monkeypatch), 0
     for trajectory, result in drafted:
         rounds.clear()
         start, n = trajectory.prompt_length, result.n_anchors
@@ -101,8 +94,7 @@ def test_accepted_equals_the_early_exit_generation_of_transformers(drafted: list
         new = len(trajectory.ids) - start
         out = target.generate(trajectory.ids[None, :start], assistant_early_exit=LAYERS, max_new_tokens=new, do_sample=False)
         assert out[0].tolist() == trajectory.ids.tolist()
-        for after, matched in rounds:
-            anchor = after - matched - 1
+        for anchor, matched in rounds:
             if start <= anchor < start + n:
                 assert matched == kept[anchor - start]
                 compared += 1
@@ -111,12 +103,9 @@ def test_accepted_equals_the_early_exit_generation_of_transformers(drafted: list
 
 def test_a_served_exit_drafts_what_the_engine_drafts(drafted: list, pair: LoadedPair) -> None:
     trajectory, result = drafted[0]
-    start = trajectory.prompt_length
     served = serve(pair.drafter, len(trajectory.ids) + DEPTH, DEPTH)
-    guesses = [served.read(trajectory.ids[None, : start + 1], {})]
-    for _ in range(DEPTH - 1):
-        guesses.append(served.follow(guesses[-1]))
-    assert [int(guess) for guess in guesses] == [int(queries.guesses.drafted[0]) for queries in result.free]
+    (guesses,) = served_chains(served, trajectory, DEPTH, [0]).tolist()
+    assert guesses == [int(queries.guesses.drafted[0]) for queries in result.free]
 
 
 def test_exits_that_a_target_does_not_have_are_refused_in_a_sentence(models: Path, usage: Callable[..., str]) -> None:

@@ -24,6 +24,7 @@ from driftcli.sources.checkpoint import open_checkpoint
 from driftcli.sources.files import Source
 from driftcli.target.language_model import load_language_model
 from tests.engine.regions import shares_of
+from tests.engine.rounds import drafted_by_generate
 from tests.families.assistant.cases import CASES, WINDOW, write_pair
 from tests.tiny import prompts, trajectories
 
@@ -239,21 +240,12 @@ def test_generation_with_the_assistant_begins_with_the_tokens_drafted_here(plain
     text = plain.texts[1]
     asked = torch.tensor([list(text.text.ids[: text.prompt_length])])
     plain.assistant.generation_config.num_assistant_tokens = DEPTH
-    heard: list[list[int]] = []
-    inner = SinglePositionMultiTokenCandidateGenerator.get_candidates
-
-    def listened(self: object, input_ids: Tensor, *others: object, **named: object) -> tuple[Tensor, Tensor | None]:
-        found: tuple[Tensor, Tensor | None] = inner(self, input_ids, *others, **named)  # type: ignore[arg-type]
-        if found[1] is not None:
-            heard.append(found[0][0, input_ids.shape[1] :].tolist())
-        return found
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SinglePositionMultiTokenCandidateGenerator, "get_candidates", listened)
+        rounds = drafted_by_generate(SinglePositionMultiTokenCandidateGenerator, patch)
         out = plain.main.generate(asked, do_sample=False, max_new_tokens=12, assistant_model=plain.assistant, eos_token_id=None)
     assert out[0, : text.prompt_length + 12].tolist() == list(text.text.ids[: out.shape[1]])[: text.prompt_length + 12]
     drafted = plain.draft(TRANSFORMERS, [text])
-    assert heard[0] == [int(queries.guesses.drafted[0]) for queries in drafted.free]
+    assert next(one for _, one in rounds if one) == [int(queries.guesses.drafted[0]) for queries in drafted.free]
 
 
 @pytest.mark.parametrize("chunk", [512, 7])

@@ -14,6 +14,7 @@ from driftcli.engine.serving import ServedTarget, serve
 from driftcli.engine.stage_chains import draft_stages
 from driftcli.families.feed_forward.drafter import FeedForward
 from driftcli.loading.pair import load_pair
+from tests.engine.rounds import served_chains
 from tests.engine.test_keyless_chains import DEPTH, TOLERANCE, TRANSFORMERS, VLLM, Pair, off
 from tests.families.feed_forward.cases import CASES, HEADS, write
 from tests.tiny import prompts, trajectories
@@ -75,18 +76,9 @@ def test_heads_without_attention_step_as_their_free_chains_do(name: str, models:
     assert isinstance(drafter, FeedForward)
     (text, *_) = trajectories(loaded.target, prompts(1), [*drafter.boundaries], 16)
     drafted = draft_stages(drafter, [text], DraftSettings(HEADS), HEADS, free=True)
-    served, ids, start = serve(drafter, len(text.ids), HEADS), text.ids, text.prompt_length
-
-    def chain(rows: slice) -> list[int]:
-        guesses = [
-            served.read(ids[None, rows.start + 1 : rows.stop + 1], {one: text.streams[one][None, rows] for one in served.boundaries})
-        ]
-        for _ in range(HEADS - 1):
-            guesses.append(served.follow(guesses[-1]))
-        return [int(one) for one in guesses]
-
-    for rows in (slice(0, start), slice(start, start + 3), slice(start + 3, start + 4)):
-        assert chain(rows) == [int(queries.guesses.drafted[rows.stop - start]) for queries in drafted.free]
+    served, places = serve(drafter, len(text.ids), HEADS), [0, 3, 4]
+    wanted = torch.stack([queries.guesses.drafted[places] for queries in drafted.free], dim=1)
+    assert torch.equal(served_chains(served, text, HEADS, places), wanted)
     assert served.follow(torch.tensor([5])).shape == (1,)  # behind the last head that one stands for any further
     served.repeat(3)
     assert served.follow(torch.tensor([5, 5, 5])).tolist() == [int(served.follow(torch.tensor([5, 5, 5]))[0])] * 3

@@ -32,6 +32,7 @@ from driftcli.sources.files import Source
 from driftcli.statistics.walks import leading_matches
 from driftcli.target.language_model import load_language_model
 from tests.engine.regions import shares_of
+from tests.engine.rounds import kept_by_generate, served_chains
 from tests.tiny import prompts, tokenizer, trajectories
 
 DEPTH = 4
@@ -60,13 +61,12 @@ def test_a_free_chain_equals_the_same_chain_drafted_alone(drafted: list, lm: Lla
     for trajectory, result in drafted[:2]:
         for place in range(result.n_anchors):
             seen = trajectory.ids[: trajectory.prompt_length + place + 1]
-            out = lm(seen[None], use_cache=True)
             for depth in range(DEPTH):
-                probs = out.logits[0, -1].softmax(-1)
+                probs = lm(seen[None], use_cache=False).logits[0, -1].softmax(-1)
                 guesses = result.free[depth].guesses
                 assert int(guesses.drafted[place]) == int(probs.argmax())
                 assert float(guesses.draft_prob[place]) == pytest.approx(float(probs.max()), abs=1e-5)
-                out = lm(probs.argmax()[None, None], past_key_values=out.past_key_values, use_cache=True)
+                seen = torch.cat([seen, probs.argmax()[None]])
 
 
 @torch.inference_mode()
@@ -135,23 +135,14 @@ def test_accepted_equals_assisted_generation_of_transformers(
     target = AutoModelForCausalLM.from_pretrained(models / "target").eval()
     lm.generation_config.num_assistant_tokens, lm.generation_config.num_assistant_tokens_schedule = DEPTH, "constant"
     lm.generation_config.assistant_confidence_threshold = 0
-    rounds: list[tuple[int, int]] = []
-    update = AssistedCandidateGenerator.update_candidate_strategy
-
-    def spy(self: AssistedCandidateGenerator, input_ids: torch.Tensor, scores: torch.Tensor, num_matches: int) -> None:
-        rounds.append((input_ids.shape[1] - 1, int(num_matches)))
-        update(self, input_ids, scores, num_matches)
-
-    monkeypatch.setattr(AssistedCandidateGenerator, "update_candidate_strategy", spy)
-    compared, kept = 0, 0
+    rounds, compared, kept = kept_by_generate(AssistedCandidateGenerator, monkeypatch), 0, 0
     for trajectory, result in drafted:
         rounds.clear()
         start, counts = trajectory.prompt_length, accepted(trajectory, result)
         new = len(trajectory.ids) - start
         out = target.generate(trajectory.ids[None, :start], assistant_model=lm, max_new_tokens=new, do_sample=False)
         assert out[0].tolist() == trajectory.ids.tolist()
-        for after, matched in rounds:
-            anchor = after - matched - 1  # the round ends one token behind its matches; it began at its last verified token
+        for anchor, matched in rounds:
             if start <= anchor < start + result.n_anchors:
                 assert matched == counts[anchor - start]
                 compared, kept = compared + 1, kept + matched
@@ -212,13 +203,9 @@ def test_a_served_parallel_round_is_the_engines(pair: Callable[[str], LoadedPair
     loaded = in_parallel(pair)
     (trajectory,) = trajectories(loaded.target, prompts(1), [], 12)
     result = draft_lm_chains(loaded.drafter, [trajectory], DraftSettings(DEPTH), DEPTH, free=False)  # type: ignore[arg-type]
-    drafter, rows, found = serve(loaded.drafter, len(trajectory.ids) + DEPTH, DEPTH), 0, []
-    for anchor in range(trajectory.prompt_length, trajectory.prompt_length + result.n_anchors):
-        guesses = [drafter.read(trajectory.ids[None, rows : anchor + 1], {})]
-        guesses += [drafter.follow(guesses[-1]) for _ in range(DEPTH - 1)]
-        found.append(torch.cat(guesses))
-        rows = anchor + 1
-    torch.testing.assert_close(torch.stack(found), torch.stack([queries.guesses.drafted for queries in result.forced], dim=1))
+    served = serve(loaded.drafter, len(trajectory.ids) + DEPTH, DEPTH)
+    found = served_chains(served, trajectory, DEPTH, range(result.n_anchors))
+    torch.testing.assert_close(found, torch.stack([queries.guesses.drafted for queries in result.forced], dim=1))
 
 
 def test_another_mask_is_another_wiring(pair: Callable[[str], LoadedPair]) -> None:

@@ -16,11 +16,10 @@ from driftcli.engine.cells import draft
 from driftcli.engine.drafted import Queries
 from driftcli.engine.texts import Text
 from driftcli.engine.trajectories import read_text
-from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.target.target import Writing
 from driftcli.texts.rendering import REPLY
-from tests.tiny import prompts
+from tests.tiny import boundaries, prompts
 
 DEPTH, REPLIED, CHUNK, SCORES = 4, 24, 16, 1 << 11
 TWICE = 2.2  # some rows are fewer than the tokens by so many; both ways would be 4
@@ -53,10 +52,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def text_of(length: int) -> Text:
     ids = torch.randint(4, 200, (length,), generator=torch.Generator().manual_seed(length)).tolist()
     return Text(prompts(1)[0], 0, tuple(ids), (1,) * (length - REPLIED) + (REPLY,) * REPLIED, length - REPLIED, True, 0, "")
-
-
-def boundaries(pair: LoadedPair) -> Sequence[int]:
-    return [] if isinstance(pair.drafter, CausalLm) else pair.drafter.boundaries
 
 
 def largest(pair: LoadedPair, length: int) -> dict[str, int]:

@@ -32,6 +32,7 @@ from driftcli.traces.samples import chain, reply
 from probes.chain_length import ChainLength
 from probes.confidence import Confidence
 from probes.controls import Controls
+from tests.engine.rounds import drafted_by_generate
 from tests.engine.test_run import assert_same_rows, job, silent, table
 from tests.tiny import bare_trajectory, prompts, trajectories
 
@@ -81,26 +82,17 @@ def test_every_draft_is_that_of_transformers_prompt_lookup_in_its_own_generation
 ) -> None:
     target = AutoModelForCausalLM.from_pretrained(models / "target").eval()
     end = target.generation_config.eos_token_id  # at which transformers cuts a draft
-    look, seen = PromptLookupCandidateGenerator.get_candidates, dict[int, list[int]]()
-
-    def spy(self: PromptLookupCandidateGenerator, input_ids: torch.Tensor, **others: object) -> tuple[torch.Tensor, None]:
-        candidates, logits = look(self, input_ids, **others)
-        seen[input_ids.shape[1] - 1] = candidates[0, input_ids.shape[1] :].tolist()
-        return candidates, logits
-
-    monkeypatch.setattr(PromptLookupCandidateGenerator, "get_candidates", spy)
-    compared = kept = 0
+    rounds, compared, kept = drafted_by_generate(PromptLookupCandidateGenerator, monkeypatch), 0, 0
     for trajectory in trajectories(pair.target, prompts(6), [], 40):  # type: ignore[arg-type]
-        seen.clear()
+        rounds.clear()
         start, ids = trajectory.prompt_length, trajectory.ids.tolist()
         found = draft_lookups(Lookup(), [trajectory], DraftSettings(DEPTH), DEPTH, free=False)
         settings = {"prompt_lookup_num_tokens": DEPTH, "max_matching_ngram_size": 3, "do_sample": False}
         out = target.generate(trajectory.ids[None, :start], max_new_tokens=len(ids) - start, **settings)
         assert out[0].tolist() == ids
-        rounds = sorted(seen)
-        for anchor, after in pairwise(rounds):
+        for (anchor, seen), (after, _) in pairwise(rounds):
             if start <= anchor < start + found.n_anchors:
-                assert seen[anchor] == list(takewhile(lambda token: token != end, drafts(found, anchor - start)))
+                assert seen == list(takewhile(lambda token: token != end, drafts(found, anchor - start)))
                 compared, kept = compared + 1, kept + after - anchor - 1
     assert compared > 10
     assert kept > 0

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from driftcli.conditions import DraftSettings
@@ -15,14 +14,14 @@ from driftcli.engine.drafted import Drafted
 from driftcli.engine.serving import ServedTarget, serve
 from driftcli.engine.trajectories import Trajectory
 from driftcli.errors import RunError
-from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.sources.files import Source
 from driftcli.statistics.walks import leading_matches, walk
 from driftcli.target.language_model import LanguageModel
 from examples.speculative_decoding import decode_plainly, decode_speculatively, some
+from tests.engine.rounds import served_chains
 from tests.families.block.cases import CASES, write
-from tests.tiny import prompts, tokenizer, trajectories
+from tests.tiny import boundaries, prompts, tokenizer, trajectories
 
 DEPTH = 4
 NAMES = ("pre", "post", "trained-pre", "trained-post", "lm")
@@ -45,31 +44,13 @@ def drafted(pair: LoadedPair, trajectory: Trajectory, depth: int, *, free: bool)
     return draft(pair, [trajectory], DraftSettings(depth), depth, free=free)
 
 
-def boundaries(pair: LoadedPair) -> Sequence[int]:
-    return () if isinstance(pair.drafter, CausalLm) else pair.drafter.boundaries
-
-
-def served_chains(pair: LoadedPair, trajectory: Trajectory, depth: int, places: Sequence[int]) -> Tensor:
-    """The chains of some anchors, drafted by one server that reads on from each to the next; (place, depth)."""
-    drafter, ids, found, rows = serve(pair.drafter, len(trajectory.ids) + depth, depth), trajectory.ids[None], [], 0
-    for place in places:
-        last = trajectory.prompt_length + place + 1
-        end = last - drafter.token_offset  # rows that hold the tokens up to the anchor's
-        streams = {boundary: stream[None, rows:end] for boundary, stream in trajectory.streams.items()}
-        chain = [drafter.read(ids[:, rows + drafter.token_offset : last], streams)]
-        while len(chain) < depth:
-            chain.append(drafter.follow(chain[-1]))
-        found.append(torch.cat(chain))
-        rows = end
-    return torch.stack(found)
-
-
 def assert_served_equal_drafted(pair: LoadedPair) -> None:
     (trajectory,) = trajectories(pair.target, prompts(1), boundaries(pair), 16)
     wanted = drafted(pair, trajectory, DEPTH, free=True)
     places = [0, 1, 3, 6, wanted.n_anchors - 1]
     chains = torch.stack([queries.guesses.drafted[places] for queries in wanted.free], dim=1)
-    assert torch.equal(served_chains(pair, trajectory, DEPTH, places), chains)
+    served = serve(pair.drafter, len(trajectory.ids) + DEPTH, DEPTH)
+    assert torch.equal(served_chains(served, trajectory, DEPTH, places), chains)
     assert len({tuple(chain) for chain in chains.tolist()}) > 1, "a drafter that always says the same proves nothing"
 
 

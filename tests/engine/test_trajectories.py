@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import LlamaForCausalLM
+from transformers.utils import generic
 
 from driftcli.conditions import TextSettings
 from driftcli.domain import Message, Prompt
@@ -58,6 +59,14 @@ def test_prompts_read_in_chunks_give_the_same_text_and_streams(target: LanguageM
         torch.testing.assert_close(one.target_entropy, other.target_entropy, rtol=1e-4, atol=1e-5)
         for boundary in BOUNDARIES:
             torch.testing.assert_close(one.streams[boundary], other.streams[boundary], rtol=1e-4, atol=1e-4)
+
+
+def test_going_on_from_a_cache_takes_no_name_that_transformers_has_given_up(target: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(generic.logger, "warning_once", said.append)
+    monkeypatch.setattr("driftcli.target.in_process.CHUNK", 7)
+    trajectories(target, prompts(1), BOUNDARIES, 12)
+    assert said == []
 
 
 def test_tokens_that_the_target_rules_out_leave_its_entropy_finite(target: LanguageModel) -> None:

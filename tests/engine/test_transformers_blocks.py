@@ -15,6 +15,7 @@ from driftcli.engine.block_chains import draft_blocks
 from driftcli.sources.files import Source
 from driftcli.target.capture import StreamCapture
 from driftcli.target.language_model import LanguageModel, load_language_model
+from tests.engine.rounds import drafted_by_generate
 from tests.engine.test_block_chains import read
 from tests.families.block.cases import CASES, IDS, INNER, LAYERS, MASK, ROWS, SIZE
 from tests.golden.steps.seeds import seeded_ids
@@ -55,15 +56,7 @@ def assistant() -> MuseGlimmerAssistantModel:
 
 def decoded(target: LanguageModel, prompt: Tensor, monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor, Rounds]:
     """What transformers writes behind a prompt, and every round that it drafts for it."""
-    rounds: Rounds = []
-    propose = DFlashTokenCandidateGenerator.get_candidates
-
-    def heard(self: DFlashTokenCandidateGenerator, input_ids: Tensor, *args: object, **options: object) -> object:
-        found = propose(self, input_ids, *args, **options)  # type: ignore[arg-type]
-        rounds.append((input_ids.shape[1] - 1, found[0][0, input_ids.shape[1] :].tolist()))
-        return found
-
-    monkeypatch.setattr(DFlashTokenCandidateGenerator, "get_candidates", heard)
+    rounds = drafted_by_generate(DFlashTokenCandidateGenerator, monkeypatch)
     options = {"max_new_tokens": 24, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
     ids = target.model.generate(prompt[None], assistant_model=assistant(), speculation_type="dflash", **options)  # type: ignore[operator]
     return ids[0], [one for one in rounds if one[1]]
