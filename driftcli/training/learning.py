@@ -240,20 +240,24 @@ def train(
         if run.step % run.plan.between_checks and run.step != run.plan.steps:
             continue
         nats, right = checked()
-        left = (time.time() - started) / (run.step - first) * (run.plan.steps - run.step)
-        shown = " ".join(f"{share:.3f}" for share in right)
-        typer.echo(
-            f"step {run.step} of {run.plan.steps}: loss {found[0].nats.item():.3f}, held out {nats[0].item():.3f}, "
-            f"agreement by step {shown}, {left:.0f} s left",
-            err=True,
-        )
-        said = [loss.nats.item() for loss in found]
-        note(run.folder / "loss.csv", run.step, [*said, *[None] * (run.plan.unroll - len(said)), *nats.tolist(), *right.tolist()])
+        _tell(run, found, nats, right, (time.time() - started) / (run.step - first))
         run.weigh(right)
         run.save()
     if run.best is not None:
         typer.echo(f"kept the head of step {run.best.step} of {run.step}, the best on the held-out conversations", err=True)
         run.head.load_state_dict(run.best.head)
+
+
+def _tell(run: Run, found: Sequence[Loss], nats: Tensor, right: Tensor, a_step: float) -> None:
+    """Print and note what a look found; a_step: seconds."""
+    shown = " ".join(f"{share:.3f}" for share in right)
+    typer.echo(
+        f"step {run.step} of {run.plan.steps}: loss {found[0].nats.item():.3f}, held out {nats[0].item():.3f}, "
+        f"agreement by step {shown}, {a_step * (run.plan.steps - run.step):.0f} s left",
+        err=True,
+    )
+    said = [loss.nats.item() for loss in found]
+    note(run.folder / "loss.csv", run.step, [*said, *[None] * (run.plan.unroll - len(said)), *nats.tolist(), *right.tolist()])
 
 
 def note(log: Path, step: int, numbers: Sequence[float | None]) -> None:
