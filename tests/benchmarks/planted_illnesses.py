@@ -2,7 +2,7 @@
 
 Heads of the bundled target that lack one thing, each healed by the treatment that is for it and by more training alone (`unroll`):
 
-    small vocabulary   bundled:post-norm with only the draft tokens that make up 80% of what the replies say
+    small vocabulary   bundled:post-norm with only the 600 draft tokens that the replies hold most often
     single steps       a post-norm head trained for the budget without ever feeding on its own state
     short texts        the same of whole chains, on the first 96 tokens of each conversation
     one template       bundled:post-norm, which was trained on one
@@ -39,7 +39,7 @@ from driftcli.training.conversations import Conversation, read_conversations, wr
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = (sys.executable, "-m", "driftcli")
 TARGET, SOUND = "bundled:target", "bundled:post-norm"
-KEPT, SHORT = 0.8, 96  # share of what is said that a small vocabulary covers, and tokens of a short text
+TOKENS, SHORT = 600, 96  # of a small vocabulary, and of a short text
 
 
 @dataclass(frozen=True)
@@ -51,21 +51,22 @@ class Illness:
     treatment: Treatment
 
 
-def small_vocabulary(asked: argparse.Namespace, out: Path) -> str:
-    """The sound head with the draft tokens that are said most."""
+def with_tokens_said_most(count: int, replies: Path, out: Path) -> str:
+    """The sound head with so many of its draft tokens, those that replies hold most often."""
     pair = load_pair(TARGET, SOUND, torch.device("cpu"), "float32")
     head, target = pair.drafter, pair.target
     assert isinstance(head, Eagle3)
     assert isinstance(target, LanguageModel)
-    said = torch.tensor(
-        [token for talk in read_conversations(asked.replies, len(target.head)) for a, b in talk.spans for token in talk.ids[a:b]]
-    )
-    counts = said.bincount(minlength=len(target.head))[head.vocabulary.to_target]
-    order = counts.argsort(descending=True, stable=True)
-    kept = order[: int((counts[order].cumsum(0) < KEPT * len(said)).sum())].sort().values
+    said = [token for talk in read_conversations(replies, len(target.head)) for start, end in talk.spans for token in talk.ids[start:end]]
+    counts = torch.tensor(said).bincount(minlength=len(target.head))[head.vocabulary.to_target]
+    kept = counts.argsort(descending=True, stable=True)[:count].sort().values
     made = replace(head, head=head.head[kept], vocabulary=DraftVocabulary.of(head.vocabulary.to_target[kept], len(target.head)))
     write_files(with_weights_of(with_map_of(head_files(SOUND, target, head), made), made, {}), out)
     return str(out)
+
+
+def small_vocabulary(asked: argparse.Namespace, out: Path) -> str:
+    return with_tokens_said_most(TOKENS, asked.replies, out)
 
 
 def trained(asked: argparse.Namespace, out: Path, replies: Path, unroll: int) -> str:

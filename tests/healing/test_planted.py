@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from driftcli.texts.prompts import bundled_prompts
 from driftcli.traces.reader import read_run
 from driftcli.traces.sums import read_table
 from driftcli.training.conversations import Conversation, write_conversations
-from tests.benchmarks.planted_illnesses import small_vocabulary
+from tests.benchmarks.planted_illnesses import with_tokens_said_most
 from tests.healing.test_heal import driftcli
 
 ASKED = ("--limit", 20, "--depth", 3, "--max-new-tokens", 32, "--no-quick")
@@ -51,7 +50,7 @@ def test_a_small_vocabulary_is_found_and_grows_by_what_the_target_says(run: Path
     rows = read_table(run / "trajectories", ["ids", "prompt_length"], "baseline").to_pylist()
     talks = [Conversation(row["ids"], [(row["prompt_length"], len(row["ids"]))]) for row in rows]
     write_conversations(tmp_path / "replies.jsonl", talks)
-    head = small_vocabulary(Namespace(replies=tmp_path / "replies.jsonl"), tmp_path / "planted")
+    head = with_tokens_said_most(100, tmp_path / "replies.jsonl", tmp_path / "planted")
     before = ("--target", "bundled:target", "--drafter", head, "--probe", "vocabulary", *ASKED, "--out", tmp_path / "before")
     assert driftcli("diagnose", *before).exit_code == 0
     assert "VOCAB-COVERAGE" in [one["code"] for one in json.loads((tmp_path / "before" / "findings.json").read_text())]
