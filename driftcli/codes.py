@@ -187,7 +187,11 @@ CODES: tuple[Code, ...] = (
         "drift",
         "Holding the RMS of the state along a chain gives accepted draft tokens back: the growth itself is what the head cannot read.",
         "A gain within the noise of few prompts: the interval must lie beyond what counts.",
-        ("retrain with normed feedback (EAGLE 3.1)", "draft fewer tokens"),
+        (
+            "driftcli heal --treatment norm-output --rate 0: its final norm holds the RMS, untrained (EAGLE-3 heads of raw feedback)",
+            "retrain with normed feedback (EAGLE 3.1)",
+            "draft fewer tokens",
+        ),
     ),
     Code(
         "HELD-BEATS-OWN",

@@ -178,6 +178,12 @@ class PairCard:
         return self.family in ("eagle3", "mtp") and self.no_recursion is None
 
     @property
+    def can_be_normed(self) -> bool:
+        """Whether it feeds back a raw state that its final norm could hold at one size, as heal's norm-output makes it do."""
+        said = {name: self.record[name].value for name in ("feedback", "residual", "logits_from") if name in self.record}
+        return self.healed and self.family == "eagle3" and said == {"feedback": "raw", "residual": "raw", "logits_from": "normed"}
+
+    @property
     def deepest(self) -> int | None:
         """Most tokens that a chain drafts, by the heads of a drafter that has one a token; None where one is run again and again."""
         field = self.record.get("heads") if self.family == "feed-forward" else None

@@ -1,8 +1,8 @@
 """Does the drafter read the magnitude of its own state, or only its direction?
 
 Every state is handed on with the RMS of its chain's first, so that it cannot grow. A head that has learned to read how large its state is
-loses by that: the paper's pre-norm head 56% of its acceptance (arXiv:2605.09992). A head that only suffers from the growth gains. So this
-says what the growth means; it is no cure, since no engine has such a switch.
+loses by that: the paper's pre-norm head 56% of its acceptance (arXiv:2605.09992). A head that only suffers from the growth gains. No engine
+has such a switch, but an EAGLE-3 head of raw feedback can be given a final norm that does the same, without training.
 """
 
 from __future__ import annotations
@@ -48,5 +48,11 @@ class Magnitude:
             yield Finding("MAGNITUDE-CODED", "healthy", claim, kept, "share of accepted drafts", fix, PINNED)
         elif kept.low > 1 + self.minimal_change:
             claim = f"{seen}: the growth itself is what the head cannot read"
-            fix = "retrain with normed feedback (EAGLE 3.1), which holds the RMS for good; no engine can hold it when serving"
-            yield Finding("GROWTH-COSTS", "healthy", claim, kept, "share of accepted drafts", fix, PINNED)
+            yield Finding("GROWTH-COSTS", "healthy", claim, kept, "share of accepted drafts", _fix(trace.pair), PINNED)
+
+
+def _fix(pair: PairCard) -> str:
+    if not pair.can_be_normed:
+        return "retrain with normed feedback, which holds the RMS for good; no engine can hold it when serving"
+    untrained = "driftcli heal --treatment norm-output --rate 0 writes a norm that holds the RMS into its files, without training"
+    return f"{untrained} and with the same first guess; without --rate 0 it is trained besides"

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from driftcli.conditions import DraftSettings
-from driftcli.domain import Estimate, Finding, RunSpec
+from driftcli.domain import Estimate, Finding, RunSpec, Sourced
 from driftcli.testing import Facts, Head, pair_card
 from probes.magnitude import PINNED, Magnitude
 
 
-def judged(kept: tuple[float, float, float], *, prompts: int = 10, no_recursion: str | None = None) -> list[object]:
-    trace = Facts(Head(prompts=prompts), pair_card(no_recursion=no_recursion), ratios={PINNED: Estimate(*kept, prompts)})
+def judged(kept: tuple[float, float, float], *, prompts: int = 10, no_recursion: str | None = None, **said: str) -> list[object]:
+    card = pair_card(no_recursion=no_recursion)
+    card = replace(card, record={**card.record, **{name: Sourced(value, "tensor") for name, value in said.items()}})
+    trace = Facts(Head(prompts=prompts), card, ratios={PINNED: Estimate(*kept, prompts)})
     return list(Magnitude().judge(trace))
 
 
@@ -35,6 +39,10 @@ def test_a_head_that_gains_by_the_pin_suffers_from_the_growth_itself() -> None:
     assert isinstance(found, Finding)
     assert (found.code, found.severity) == ("GROWTH-COSTS", "healthy")
     assert found.claim.endswith("139% [125%, 154%] of the accepted draft tokens are left: the growth itself is what the head cannot read")
+    assert found.fix.startswith("retrain with normed feedback")
+    (found,) = judged((1.39, 1.25, 1.54), feedback="raw", residual="raw", logits_from="normed")
+    assert isinstance(found, Finding)
+    assert found.fix.startswith("driftcli heal --treatment norm-output --rate 0 writes a norm that holds the RMS into its files")
 
 
 @pytest.mark.parametrize("kept", [(1.0, 1.0, 1.0), (0.9, 0.84, 0.96), (1.1, 1.04, 1.16)])
