@@ -45,6 +45,7 @@ from driftcli.report.choices import CompareFormat
 from driftcli.report.console import put
 from driftcli.report.verdict import judge
 from driftcli.sources.files import Json
+from driftcli.statistics.survival import Chains
 from driftcli.suggestions import meant
 from driftcli.target.language_model import LanguageModel, choose_device
 from driftcli.texts.prompts import content_hash, prompt_json
@@ -109,7 +110,7 @@ def heal_pair(asked: Asked) -> Healed:
         told.say(f"judging on {counted(len(sides.judging), 'prompt')} that nothing was learned from", "judging")
         only_said = RESTATED in facts
         after, verdict = _diagnosed(asked, replace(request, probes=[*request.probes, *["wiring"] * only_said]), sides)
-        runs = before.against(BASELINE), after.against(BASELINE)
+        runs, facts = (before.against(BASELINE), after.against(BASELINE)), {**facts, **_temperatures(after)}
         found = restated(*runs, verdict.axes["wiring"]) if only_said else judged(*runs, treatments)
         _settle(asked.out, card(request.drafter, request.target, treatments, facts, found), cured=found.cured)
     return Healed(asked.out, treatments, facts, found)
@@ -233,6 +234,12 @@ def _diagnosed(asked: Asked, request: Request, sides: Split) -> tuple[Run, Verdi
     )
     assert found is not None, "one process measures"
     return found
+
+
+def _temperatures(run: Run) -> dict[str, Json]:
+    """One temperature a depth that fits what the drafter says of how far its chains get, for engines that stop by it."""
+    fitted = {told: list(one.whole.temperatures) for told, one in run.survival.items() if isinstance(one, Chains) and not one.unfitted}
+    return {f"temperatures_of_{told}_by_depth": [round(float(one), 4) for one in each] for told, each in fitted.items()}
 
 
 def _settle(out: Path, text: str, *, cured: bool) -> None:

@@ -4,7 +4,7 @@ Heads of the bundled target that lack one thing, each healed by the treatment th
 
     small vocabulary   bundled:post-norm with only the 600 draft tokens that the replies hold most often
     single steps       a post-norm head trained for the budget without ever feeding on its own state
-    short texts        the same of whole chains, on the first 96 tokens of each conversation
+    short texts        bundled:post-norm trained on, for the budget, on the first 96 tokens of each conversation alone
     one template       bundled:post-norm, which was trained on one
 
 Printed of each: what the diagnosis found before, acceptance length before and after, what was treated, and whether a cure was shown; on
@@ -69,26 +69,26 @@ def small_vocabulary(asked: argparse.Namespace, out: Path) -> str:
     return with_tokens_said_most(TOKENS, asked.replies, out)
 
 
-def trained(asked: argparse.Namespace, out: Path, replies: Path, unroll: int) -> str:
+def trained(asked: argparse.Namespace, out: Path, replies: Path, unroll: int, *more: str) -> str:
     """A post-norm head trained for the budget."""
     line = [sys.executable, "examples/train_eagle3.py", "--target", TARGET, "--norm", "post", "--replies", replies, "--cache", out / "streams",
             "--out", out / "head", "--unroll", unroll, "--minutes", duration(asked.budget) / 60, "--rate", "2e-3",
-            "--draft-vocabulary-size", "1536"]  # fmt: skip
+            *more]  # fmt: skip
     run(line)
     return str(out / "head")
 
 
 def single_steps(asked: argparse.Namespace, out: Path) -> str:
-    return trained(asked, out, asked.replies, 1)
+    return trained(asked, out, asked.replies, 1, "--draft-vocabulary-size", "1536")
 
 
 def short_texts(asked: argparse.Namespace, out: Path) -> str:
-    """Trained on the beginnings of conversations."""
+    """The sound head after it was trained on the beginnings of conversations alone."""
     talks = read_conversations(asked.replies, 1 << 30)
     cut = [Conversation(talk.ids[:SHORT], [(a, min(b, SHORT)) for a, b in talk.spans if a < SHORT]) for talk in talks]
     out.mkdir(parents=True, exist_ok=True)
     write_conversations(out / "short.jsonl", [talk for talk in cut if talk.spans])
-    return trained(asked, out, out / "short.jsonl", 8)
+    return trained(asked, out, out / "short.jsonl", 8, "--from", SOUND)
 
 
 def as_it_is(_: argparse.Namespace, __: Path) -> str:
@@ -148,7 +148,7 @@ def tell(name: str, codes: str, treatment: Treatment, illness: Illness, told: Ma
     assert isinstance(comparison, dict)
     shown = ("acceptance_length", "accuracy_1", "accuracy_8", *TREATED.get(illness.treatment, ()))
     for one in comparison["changes"]:
-        if one["number"].startswith(shown):
+        if one["number"].startswith(shown) and "-window-" not in one["number"]:
             difference = one["difference"]
             change = f"{difference['value']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}]"
             values = f"{one['before']['value']:.3f} | {one['after']['value']:.3f}"

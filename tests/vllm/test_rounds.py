@@ -26,7 +26,9 @@ from driftcli.healing.places import head_files
 from driftcli.healing.retrofit import normed_feedback
 from driftcli.healing.stored import with_weights_of, write_files
 from driftcli.healing.training import SETTINGS
+from driftcli.healing.vocabulary import with_map_of, with_tokens
 from driftcli.loading.pair import load_pair
+from driftcli.target.language_model import LanguageModel
 from driftcli.traces.reader import Run, read_run
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
@@ -105,11 +107,13 @@ def decoded(run: Run, target: Path, drafter: Path, method: Mapping[str, object])
 
 
 def fitted(folder: Path) -> Path:
-    """The bundled pre-norm head fitted with normed feedback, as `driftcli heal` writes it."""
+    """The bundled pre-norm head fitted with normed feedback and more draft tokens, as `driftcli heal` writes it."""
     pair = load_pair("bundled:target", "bundled:pre-norm", torch.device("cpu"), "float32")
     assert isinstance(pair.drafter, Eagle3)
-    files = head_files("bundled:pre-norm", pair.target, pair.drafter)
-    write_files(with_weights_of(files, normed_feedback(pair.drafter, 0.95), SETTINGS["norm-output"]), folder)
+    assert isinstance(pair.target, LanguageModel)
+    files, outside = head_files("bundled:pre-norm", pair.target, pair.drafter), (pair.drafter.vocabulary.to_draft < 0).nonzero()[:, 0]
+    made = normed_feedback(with_tokens(pair.drafter, outside[:64], pair.target.head), 0.95)
+    write_files(with_weights_of(with_map_of(files, made), made, SETTINGS["norm-output"]), folder)
     return folder
 
 
@@ -118,7 +122,7 @@ def fitted(folder: Path) -> Path:
     params=[
         "bundled pre-norm",
         "bundled post-norm",
-        "pre-norm fitted with normed feedback",
+        "pre-norm fitted with normed feedback and more draft tokens",
         "ids that V1 alone reads",
         "P-EAGLE",
         "SmolLM2 post-norm",
@@ -130,7 +134,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     target, drafter, prompts, options = BUNDLED / "target", BUNDLED / "post-norm", 24, ("--reading", "declared")
     if kind == "bundled pre-norm":
         drafter = BUNDLED / "pre-norm"
-    elif kind == "pre-norm fitted with normed feedback":
+    elif kind == "pre-norm fitted with normed feedback and more draft tokens":
         drafter = fitted(folder / "fitted")
     elif kind == "SmolLM2 post-norm":
         target, drafter, prompts = Path(named("DRIFTCLI_SMOLLM2")), ROOT / "examples" / "smollm2" / "post-norm", 12
