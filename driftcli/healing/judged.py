@@ -41,12 +41,14 @@ def restated(before: Run, after: Run, wiring: AxisVerdict) -> Judged:
 
 def judged(before: Run, after: Run, treatments: Sequence[Treatment]) -> Judged:
     """The comparison on the prompts of `after`, all of which `before` has too, and what it comes to: a cure is an acceptance length that is
-    shown to be longer, or less lost to what was treated, with no acceptance length and no first guess that is shown to be worse.
+    shown to be longer, or less lost to what was treated and nowhere more, with no acceptance length and no first guess that is shown to be
+    worse.
     """
     found = compare((before, after), ("original", "healed"), BAND)
     first = next(change for change in found.others if change.number.name == FIRST)
     treated = tuple(start for treatment in treatments for start in TREATED.get(treatment, ()))
-    better = [one for one in found.effects if one.number.name.startswith(treated) and one.word == "improved"] if treated else []
+    aims = [one for one in found.effects if one.number.name.startswith(treated)] if treated else []
+    better = [one for one in aims if one.word == "improved" and all(other.word != "regressed" for other in aims)]
     if found.length.word == "regressed" or (found.length.word != "improved" and not better):
         return Judged(found, cured=False, why=_told(found.length))
     if first.word == "regressed":

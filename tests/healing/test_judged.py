@@ -37,6 +37,12 @@ def test_less_lost_to_a_template_is_a_cure_of_that_treatment_alone(tmp_path: Pat
     assert not held(tmp_path / "three", without_bos(SHALLOW), without_bos(SHALLOW), "templates").cured
 
 
+def test_what_one_template_gains_and_another_loses_is_no_cure(tmp_path: Path) -> None:
+    before = Recipe(SOUND, extra={"no-bos": ("template", SHALLOW), "neither": ("template", SOUND)})
+    after = Recipe(SOUND, extra={"no-bos": ("template", SOUND), "neither": ("template", SHALLOW)})
+    assert not held(tmp_path, before, after, "templates").cured
+
+
 def test_what_was_treated_does_not_pay_for_a_shorter_acceptance_length(tmp_path: Path) -> None:
     paid = held(tmp_path, without_bos(SHALLOW), without_bos(WORSE, WORSE), "templates")
     assert not paid.cured
