@@ -179,13 +179,15 @@ def _treated(
     told.say(f"treatments: {', '.join(treatments)}; the step that is trained drafts {share:.1%} of the run's own draft tokens", "writing")
     anew = [prompt for prompt in sides.taught if prompt.category in failed]
     gathering = Gathering(asked.budget * WRITING if asked.rate else 0.0, asked.replies, asked.seed, asked.out / WORK)
-    conversations, apart = gather(gathering, before, target, sides.taught, treatments, anew)
-    told.say(f"reading {counted(len(conversations), 'conversation')}", "reading")
-    require_known_head(target, conversations[0].ids)
-    data = capture(target, conversations, asked.out / WORK / "streams", sorted(drafter.boundaries))
+    found = gather(gathering, before, target, sides.taught, treatments, anew)
+    told.say(f"reading {counted(len(found.conversations), 'conversation')}", "reading")
+    require_known_head(target, found.conversations[0].ids)
+    data = capture(target, found.conversations, asked.out / WORK / "streams", sorted(drafter.boundaries))
     made, facts = treated(drafter, treatments, data, target)
     minutes = asked.budget / 60 * (WRITING + TRAINING if asked.replies is not None and not anew else TRAINING)
-    course = Course(asked.unroll or before.spec.depth, asked.rate, asked.acceptance, asked.tokens, asked.seed, minutes, apart)
+    course = Course(
+        asked.unroll or before.spec.depth, asked.rate, asked.acceptance, asked.tokens, asked.seed, minutes, found.apart, found.again
+    )
     if course.rate:
         told.say("training", "training")
     healed, of_training = trained(made, files, data, target, course, asked.out / WORK)

@@ -17,6 +17,7 @@ from driftcli.traces.reader import Run
 from driftcli.training.conversations import Conversation, read_conversations
 from driftcli.training.replies import Request, user_words, write_replies
 
+TREATED = 1 / 3  # of what is learned from, where the run has texts of what is treated, at least (chosen by us)
 WAVE, USER, REPLY, LONGEST = 96, 64, 160, 1024  # replies written side by side, and tokens of a user turn, a reply and a conversation
 
 
@@ -32,19 +33,31 @@ class Gathering:
     work: Path
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """Conversations; apart: those that tell the best head, of which nothing is learned; again: those that are learned from that often
+    besides, since what is treated would be lost among the others.
+    """
+
+    conversations: list[Conversation]
+    apart: range
+    again: Sequence[int]
+
+
 def gather(
     how: Gathering, run: Run, target: LanguageModel, taught: Sequence[Prompt], treatments: Sequence[Treatment], anew: Sequence[Prompt]
-) -> tuple[list[Conversation], range]:
-    """Conversations, and which of them tell the best head: the run's own replies of the prompts that may be learned from, if others are
-    there to learn from.
+) -> Gathered:
+    """What there is to learn from; kept apart are the run's own replies of these prompts, if there are enough others.
 
     anew: prompts that are to be answered again, by replies that are drawn. Raises UsageError where a treatment has nothing to learn from.
     """
     how.work.mkdir(parents=True, exist_ok=True)
     own = own_replies(run, taught)
-    behind_others = _behind_others(run, taught, treatments, own)
-    others = [*_drawn(how, target, anew), *_more(how, target, 0.5 if anew else 1.0)] if how.seconds else []
-    return [*own, *behind_others, *others], range(len(own) if len(others) >= len(own) else 0)
+    treated = [*_behind_others(run, taught, treatments, own), *(_drawn(how, target, anew) if how.seconds else ())]
+    others = _more(how, target, 0.5 if anew else 1.0) if how.seconds else []
+    times = max(1, round(len(others) * TREATED / (1 - TREATED) / len(treated))) if treated else 1
+    again = [*range(len(own), len(own) + len(treated))] * (times - 1)
+    return Gathered([*own, *treated, *others], range(len(own) if len(others) >= len(own) else 0), again)
 
 
 def _behind_others(run: Run, taught: Sequence[Prompt], treatments: Sequence[Treatment], own: Sequence[Conversation]) -> list[Conversation]:

@@ -34,7 +34,8 @@ SETTINGS: dict[Treatment, dict[str, Json]] = {"norm-output": {"norm_output": Tru
 class Course:
     """How a head is trained: draft tokens of a chain, peak rate, share of accepted tokens in the loss, padded tokens a batch, minutes.
 
-    apart: conversations by which the best head is told and that are not trained on; some others where there are none.
+    apart: conversations by which the best head is told and that are not trained on; some others where there are none. again: those that
+    are trained on that often besides.
     """
 
     unroll: int
@@ -44,6 +45,7 @@ class Course:
     seed: int
     minutes: float
     apart: range = range(0)
+    again: Sequence[int] = ()
 
 
 def treated(
@@ -113,7 +115,7 @@ def trained(
     )  # fmt: skip
     run = Run(head, optimiser_of(head, course.rate), out, plan, patience=PATIENCE)
     run.restore()
-    train(run, data, target, TargetHead.of(target, ids, precision), AcceptanceLoss(course.acceptance), frequent, course.apart)
+    train(run, data, target, TargetHead.of(target, ids, precision), AcceptanceLoss(course.acceptance), frequent, course.apart, course.again)
     made = head.drafter
     assert isinstance(made, Eagle3 | Mtp)
     best = run.best

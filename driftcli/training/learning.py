@@ -200,15 +200,19 @@ def train(
     losses: Callable[..., Iterator[Loss]],
     frequent: Tensor | None = None,
     apart: Collection[int] = (),
+    again: Sequence[int] = (),
 ) -> None:
     """Train to the last step of the plan, printing progress, writing `loss.csv` and the state now and then.
 
     losses: of a batch, one an unrolled step or guess, from head, the target's embeddings and head, batch, unroll, rows to count and tokens
-    to score over. frequent: tokens that the loss is over, beside some drawn for each batch; all by default. apart: those to hold out.
+    to score over. frequent: tokens that the loss is over, beside some drawn for each batch; all by default. apart: conversations
+    to hold out. again: those to learn from that often besides.
     """
     device, embed = target.device, target.embedding.float()
     lengths = [len(talk.ids) for talk in data.conversations]
     training, kept = split(data.conversations, run.plan.unroll, apart)
+    usable = frozenset(training)
+    training += [row for row in again if row in usable]
     if run.plan.minutes and not run.step:
         run.plan = replace(run.plan, steps=PROVISIONAL)
     held_out, order = batches(lengths, kept, run.plan.tokens, 0), passes(lengths, training, run.plan)

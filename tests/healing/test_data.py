@@ -49,34 +49,38 @@ def test_the_runs_own_replies_tell_the_best_head_where_there_are_others_to_learn
     run: Run, target: LanguageModel, how: Gathering
 ) -> None:
     taught = of(run)[:4]
-    talks, apart = gather(how, run, target, taught, ("unroll",), [])
+    found = gather(how, run, target, taught, ("unroll",), [])
+    talks, apart = found.conversations, found.apart
     assert len(talks) - 20 == len(apart) > 0
+    assert found.again == []
     assert [talk.ids[:4] for talk in talks[len(apart) :]] == [[0, 4, 9, 9]] * 20
     write_conversations(how.replies or Path(), [Conversation([0, 4, 9, 9, 1], [(3, 5)])])
-    assert gather(how, run, target, taught, ("unroll",), [])[1] == range(0)
+    assert gather(how, run, target, taught, ("unroll",), []).apart == range(0)
 
 
 def test_prompts_that_went_wrong_are_answered_again_once_an_attempt(
     run: Run, target: LanguageModel, how: Gathering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompts = of(run)[:2]
-    talks, apart = gather(how, run, target, prompts, ("domain",), prompts)
+    found = gather(how, run, target, prompts, ("domain",), prompts)
+    talks, apart = found.conversations, found.apart
+    assert found.again == [len(apart), len(apart) + 1] * 4, "10 of 30, beside 20 that are given"
     drawn = talks[len(apart) : -20]
     assert len(drawn) == 2
     own = {tuple(talk.ids[: talk.spans[0][0]]) for talk in talks[: len(apart)]}
     assert {tuple(talk.ids[: talk.spans[0][0]]) for talk in drawn} <= own, "behind the very prompts of the run"
     monkeypatch.setattr(data, "write_replies", lambda *_: pytest.fail("written again"))
-    assert gather(how, run, target, prompts, ("domain",), prompts) == (talks, apart)
+    assert gather(how, run, target, prompts, ("domain",), prompts) == found
 
 
 def test_new_replies_are_written_where_none_are_given(
     run: Run, target: LanguageModel, how: Gathering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(data, "WAVE", 4)
-    talks, _ = gather(replace(how, replies=None), run, target, of(run)[:2], ("unroll",), [])
+    talks = gather(replace(how, replies=None), run, target, of(run)[:2], ("unroll",), []).conversations
     assert len(talks) > 2
     monkeypatch.setattr(data, "write_replies", lambda *_: pytest.fail("written again"))
-    assert gather(replace(how, replies=None), run, target, of(run)[:2], ("unroll",), [])[0] == talks
+    assert gather(replace(how, replies=None), run, target, of(run)[:2], ("unroll",), []).conversations == talks
 
 
 def test_a_treatment_with_nothing_to_learn_from_is_refused(run: Run, target: LanguageModel, how: Gathering) -> None:
