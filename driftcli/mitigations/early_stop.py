@@ -59,7 +59,7 @@ class EarlyStop:
         return [
             Trial(
                 f"{self.name}-{name}",
-                [Option(_words(rule), Plan(trace.reference, trace.spec.depth, rule), over, _typed(rule, trace.pair)) for rule in tried],
+                [Option(_words(rule), Plan(trace.reference, trace.spec.depth, rule), over, stop_typed(rule, trace.pair)) for rule in tried],
             )
             for name, tried in rules.items()
             if tried and trace.spec.depth > 1
@@ -86,7 +86,8 @@ def _bands(trace: Trace, measure: StopMeasure) -> list[StopRule]:
     return [StopRule(measure, low) if measure == "prompt" else StopRule(measure, low, high) for low, high in bands]
 
 
-def _typed(rule: StopRule, pair: PairCard) -> dict[Engine, str]:
+def stop_typed(rule: StopRule, pair: PairCard) -> dict[Engine, str]:
+    """What engines take to stop a chain by a rule, as it is for this drafter."""
     settings = early_stop(rule, self_feeding=pair.no_recursion is None)
     return of_exit(settings["transformers"]) if pair.family == "early-exit" else settings
 
