@@ -173,6 +173,16 @@ class PairCard:
         return "a chain adds no keys of its own, so attention to its own draft tokens is not defined" if self.keyless else None
 
     @property
+    def attention_controlled(self) -> bool:
+        """Whether attention along a chain is held against the same queries on the target's state."""
+        return self.no_recursion is None and self.no_attention is None
+
+    @property
+    def steers_attention(self) -> bool:
+        """Whether what a chain attends to, fed back by its own state, can be tried otherwise, as by windows."""
+        return self.no_recursion is None and self.attends
+
+    @property
     def deepest(self) -> int | None:
         """Most tokens that a chain drafts, by the heads of a drafter that has one a token; None where one is run again and again."""
         field = self.record.get("heads") if self.family == "feed-forward" else None
