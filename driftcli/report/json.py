@@ -44,6 +44,7 @@ def render(run: Run, verdict: Verdict) -> str:
 
 def report(run: Run, verdict: Verdict) -> dict[str, Plain]:
     """The report as plain values."""
+    found = tried(run)
     return {
         "schema": SCHEMA,
         "pair": run.manifest["pair"],
@@ -61,8 +62,8 @@ def report(run: Run, verdict: Verdict) -> dict[str, Plain]:
         "failed": [{"name": name, "reason": reason} for name, reason in run.failed.items()],
         "target_shift": shift_json(run, estimate_json),
         "rounding": rounding_json(run, estimate_json),
-        "survival": survival_json(run, tried(run), estimate_json),
-        "mitigations": remedies_json(run, estimate_json),
+        "survival": survival_json(run, found, estimate_json),
+        "mitigations": remedies_json(run, found, estimate_json),
         "payoff": payoff_json(run, estimate_json),
         "training": training_json(run, verdict, estimate_json),
         "exports": exports_json(run),
