@@ -12,7 +12,6 @@ from typing import NoReturn
 
 import typer
 from rich.console import Console
-from transformers.utils import logging as transformers_logging
 
 from driftcli.cli.battery import trusted_battery
 from driftcli.cli.comparison import shown
@@ -45,7 +44,7 @@ from driftcli.report.console import put
 from driftcli.report.verdict import judge
 from driftcli.sources.files import Json
 from driftcli.suggestions import meant
-from driftcli.target.language_model import LanguageModel, choose_device
+from driftcli.target.language_model import LanguageModel, choose_device, quiet_transformers
 from driftcli.texts.prompts import content_hash, prompt_json
 from driftcli.traces.reader import Run, read_run
 from driftcli.traces.sums import read_table
@@ -148,8 +147,7 @@ def _prompts(request: Request, before: Run) -> list[Prompt]:
 
 def _made(asked: Asked, before: Run, request: Request, sides: Split, told: Told) -> tuple[tuple[Treatment, ...], dict[str, Json]]:
     """Write the head to be judged; what was done to it, and what is to be known of that."""
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    quiet_transformers()
     told.say(f"loading {request.target} and {request.drafter}", "loading")
     pair = load_pair(request.target, request.drafter, choose_device(request.device), request.dtype)
     with closing(pair.target):
