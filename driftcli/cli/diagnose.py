@@ -24,6 +24,7 @@ PROMPTS = (
     "JSON Lines of {id, messages} or {id, text}, or builtin:languages (seven languages, tool calls) or builtin:all. "
     "Default: builtin, 80 prompts in English; for the bundled target its own."
 )
+TARGET = "The model that verifies: hub id, id@revision or folder. Default, with no --drafter: the bundled pair."
 DRAFTER = (
     "An EAGLE head, a block drafter, a causal LM with the target's tokenizer, `mtp`: the head in the target, `lookup`: prompt lookup of 1 "
     "to 3 tokens, `lookup:1,5` of others, or `early-exit:4`: the target's own first layers."
@@ -45,6 +46,7 @@ SEED = "Seed of the intervals' resampling, and of replies drawn at a temperature
 BATCH_SIZES = "Sequences that are decoded together: steps are timed at 1,8,...; the first decides."
 ENGINE = "What runs the target: transformers in this process, or vLLM, which measures it as served (needs driftcli[vllm])."
 ENGINE_ARGS = 'Arguments of vLLM\'s engine as JSON, such as \'{"tensor_parallel_size": 2, "quantization": "fp8"}\'.'
+READING = "Whose way to compute a head's step; declared: vLLM's, where it can run the file."
 AGAINST = "A finished run of the same prompts with the target's twin, such as its float model: says what the drafter loses against that."
 BUDGET = "Leave out what tells least until the run takes about so long, as 90s, 20m, 1h30m; says what. driftcli plan tells before."
 COLDEST, HOTTEST = 0.01, 10.0  # of a temperature; at a lower one servers decode greedily, above there is nothing but noise (chosen by us)
@@ -53,14 +55,8 @@ BUNDLED_PAIR = (f"{BUNDLED}target", f"{BUNDLED}pre-norm")
 
 def diagnose(
     context: typer.Context,
-    target: Annotated[
-        str | None,
-        typer.Option(help="The model that verifies: hub id, id@revision or folder. Default, with no --drafter: the bundled pair."),
-    ] = None,
-    drafter: Annotated[
-        str | None,
-        typer.Option(help=DRAFTER),
-    ] = None,
+    target: Annotated[str | None, typer.Option(help=TARGET)] = None,
+    drafter: Annotated[str | None, typer.Option(help=DRAFTER)] = None,
     prompts: Annotated[Path | None, typer.Option(help=PROMPTS)] = None,
     probe: Annotated[list[str] | None, typer.Option(help=PROBE)] = None,
     quick: Annotated[bool | None, typer.Option("--quick/--no-quick", help=QUICK)] = None,
@@ -80,9 +76,7 @@ def diagnose(
     engine: Annotated[EngineChoice, typer.Option(help=ENGINE)] = "transformers",
     engine_args: Annotated[str | None, typer.Option(help=ENGINE_ARGS)] = None,
     against_target: Annotated[Path | None, typer.Option(metavar="RUN", help=AGAINST)] = None,
-    reading: Annotated[
-        ReadingChoice, typer.Option(help="Whose way to compute a head's step; declared: vLLM's, where it can run the file.")
-    ] = "declared",
+    reading: Annotated[ReadingChoice, typer.Option(help=READING)] = "declared",
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run Python that comes with a checkpoint.")] = False,
     budget: Annotated[str | None, typer.Option(help=BUDGET)] = None,
     out: Annotated[Path | None, typer.Option(help=OUT)] = None,
