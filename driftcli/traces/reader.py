@@ -83,7 +83,7 @@ class Run(Pooled):
         """Proposals a chain of a condition."""
         return next((one["settings"]["depth"] for one in self._measured if one["name"] == condition and "settings" in one), self.spec.depth)
 
-    @property
+    @cached_property
     def measured(self) -> frozenset[str]:
         """Names of the conditions that have been run, those that failed among them."""
         return frozenset(condition["name"] for condition in self._measured) | self.failed.keys()
