@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from driftcli.conditions import BASELINE
 from driftcli.domain import REWIRED, SHARES, Absent, AxisVerdict, Estimate, Finding, Verdict
+from driftcli.mitigations.trials import Outcome
 from driftcli.report.evidence import sampled_length
 from driftcli.report.remedies import exports_json, remedies_json, training_json, tried
 from driftcli.report.rounding import rounding_json
@@ -42,9 +43,9 @@ def render(run: Run, verdict: Verdict) -> str:
     return json.dumps(report(run, verdict), indent=2, allow_nan=False)
 
 
-def report(run: Run, verdict: Verdict) -> dict[str, Plain]:
-    """The report as plain values."""
-    found = tried(run)
+def report(run: Run, verdict: Verdict, outcomes: Sequence[Outcome] | None = None) -> dict[str, Plain]:
+    """The report as plain values; outcomes: of what was tried, as `tried` tells them, where they are known already."""
+    found = tried(run) if outcomes is None else outcomes
     return {
         "schema": SCHEMA,
         "pair": run.manifest["pair"],
