@@ -22,6 +22,10 @@ class Code:
     timed: bool = False  # it rests on the times of steps, which another look at the same traces may change
 
 
+TRAINED_AGAIN = (
+    "heal an EAGLE-3 or MTP head (driftcli heal), or retrain it with post-norm feedback (EAGLE 3.1)",
+    "train with a deeper unroll",
+)
 CODES: tuple[Code, ...] = (
     Code(
         "AUX-LAYERS",
@@ -133,11 +137,7 @@ CODES: tuple[Code, ...] = (
         "Feeding on its own hidden state costs accuracy beyond the hand-off, and the state grows along the chain against the state that "
         "the same tokens have when the target feeds it.",
         "A checkpoint whose feedback is served normed but was trained raw, or the other way round.",
-        (
-            "draft fewer tokens",
-            "heal an EAGLE-3 or MTP head (driftcli heal), or retrain it with post-norm feedback (EAGLE 3.1)",
-            "train with a deeper unroll",
-        ),
+        ("draft fewer tokens", *TRAINED_AGAIN),
     ),
     Code(
         "DRIFT-ATTENTION",
@@ -146,11 +146,7 @@ CODES: tuple[Code, ...] = (
         "drafted.",
         "A healthy head also looks at its own draft tokens more as there are more of them: only the change against the same query on the "
         "target's hidden state counts.",
-        (
-            "draft fewer tokens",
-            "heal an EAGLE-3 or MTP head (driftcli heal), or retrain it with post-norm feedback (EAGLE 3.1)",
-            "train with a deeper unroll",
-        ),
+        ("draft fewer tokens", *TRAINED_AGAIN),
     ),
     Code(
         "DEPTH-COLLAPSE",
@@ -172,7 +168,7 @@ CODES: tuple[Code, ...] = (
         "Noise of half the RMS on the state the head reads takes most of the accepted draft tokens, while the same noise on the embedding"
         " leaves most: along a chain every state is a little off, and this head cannot bear it.",
         "A head that leans on its state because it is a good one: with normed feedback it bears the noise all the same.",
-        ("heal an EAGLE-3 or MTP head (driftcli heal), or retrain it with post-norm feedback (EAGLE 3.1)", "train with a deeper unroll"),
+        TRAINED_AGAIN,
     ),
     Code(
         "MAGNITUDE-CODED",

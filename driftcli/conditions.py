@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import inf
 from typing import Literal
 
@@ -65,7 +65,8 @@ class Wiring:
     @property
     def changes(self) -> dict[str, str | tuple[int, ...]]:
         """What differs from the declared wiring, by field."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        told = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in told.items() if value is not None}
 
     def then(self, other: Wiring) -> Wiring:
         """This wiring with what another changes changed besides."""

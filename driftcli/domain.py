@@ -173,15 +173,25 @@ class PairCard:
         return "a chain adds no keys of its own, so attention to its own draft tokens is not defined" if self.keyless else None
 
     @property
-    def healed(self) -> bool:
-        """Whether `driftcli heal` trains such heads: one that is run again and again on its own state, whose step it can unroll."""
+    def heal_trains(self) -> bool:
+        """Whether `driftcli heal` trains it: a head that is run again and again on its own state, whose step it can unroll."""
         return self.family in ("eagle3", "mtp") and self.no_recursion is None
 
     @property
     def can_be_normed(self) -> bool:
         """Whether it feeds back a raw state that its final norm could hold at one size, as heal's norm-output makes it do."""
         said = {name: self.record[name].value for name in ("feedback", "residual", "logits_from") if name in self.record}
-        return self.healed and self.family == "eagle3" and said == {"feedback": "raw", "residual": "raw", "logits_from": "normed"}
+        return self.heal_trains and self.family == "eagle3" and said == {"feedback": "raw", "residual": "raw", "logits_from": "normed"}
+
+    @property
+    def attention_controlled(self) -> bool:
+        """Whether attention along a chain is held against the same queries on the target's state."""
+        return self.no_recursion is None and self.no_attention is None
+
+    @property
+    def steers_attention(self) -> bool:
+        """Whether what a chain attends to, fed back by its own state, can be tried otherwise, as by windows."""
+        return self.no_recursion is None and self.attends
 
     @property
     def deepest(self) -> int | None:

@@ -27,7 +27,7 @@ from driftcli.conditions import BASELINE
 from driftcli.domain import PairCard, RunSpec, Verdict
 from driftcli.errors import MachineError, UsageError
 from driftcli.report.json import baseline_json, condition_json, estimate_json, finding_json
-from driftcli.report.remedies import remedies_json
+from driftcli.report.remedies import remedies_json, tried
 from driftcli.report.verdict import judge
 from driftcli.suggestions import meant
 from driftcli.traces import samples
@@ -205,7 +205,7 @@ class OpenRun:
                     yield {"probe": probe, "condition": condition, "name": name, **number}
 
     def _mitigations(self) -> Iterator[Mapping[str, Plain]]:
-        for one in cast("Sequence[Mapping[str, Plain]]", remedies_json(self.run, estimate_json)):
+        for one in cast("Sequence[Mapping[str, Plain]]", remedies_json(self.run, tried(self.run), estimate_json)):
             head = {"trial": one["name"], **{name: one[name] for name in ("kind", "helps", "standing", "option")}}
             for name, number in one.items():
                 if isinstance(number, Mapping) and "value" in number:

@@ -201,4 +201,4 @@ def _points(change: Estimate) -> str:
 
 def _training(trace: Trace, what: str) -> str:
     """What training is asked for: by `driftcli heal` where that trains such heads."""
-    return f"{'heal it (driftcli heal), or ' * trace.pair.healed}retrain with {what}"
+    return f"{'heal it (driftcli heal), or ' * trace.pair.heal_trains}retrain with {what}"

@@ -38,7 +38,7 @@ class ContextLength:
         """Full attention first at every length, which finds the sinks; then, for a drafter whose windows can be set, each window."""
         found = []
         for length in lengths(pair, spec):
-            settings = [DraftSettings(spec.depth), *(windows(length, spec.depth) if pair.no_recursion is None and pair.attends else ())]
+            settings = [DraftSettings(spec.depth), *(windows(length, spec.depth) if pair.steers_attention else ())]
             text = TextSettings(length=length)
             found += [Condition(_named(length, one), one, self.name, text=text, prompts=PROMPTS) for one in settings]
         return found

@@ -47,6 +47,7 @@ SEED = "Seed of the intervals' resampling, and of replies drawn at a temperature
 BATCH_SIZES = "Sequences that are decoded together: steps are timed at 1,8,...; the first decides."
 ENGINE = "What runs the target: transformers in this process, or vLLM, which measures it as served (needs driftcli[vllm])."
 ENGINE_ARGS = 'Arguments of vLLM\'s engine as JSON, such as \'{"tensor_parallel_size": 2, "quantization": "fp8"}\'.'
+READING = "Whose way to compute a head's step; declared: vLLM's, where it can run the file."
 AGAINST = "A finished run of the same prompts with the target's twin, such as its float model: says what the drafter loses against that."
 BUDGET = "Leave out what tells least until the run takes about so long, as 90s, 20m, 1h30m; says what. driftcli plan tells before."
 COLDEST, HOTTEST = 0.01, 10.0  # of a temperature; at a lower one servers decode greedily, above there is nothing but noise (chosen by us)
@@ -76,9 +77,7 @@ def diagnose(
     engine: Annotated[EngineChoice, typer.Option(help=ENGINE)] = "transformers",
     engine_args: Annotated[str | None, typer.Option(help=ENGINE_ARGS)] = None,
     against_target: Annotated[Path | None, typer.Option(metavar="RUN", help=AGAINST)] = None,
-    reading: Annotated[
-        ReadingChoice, typer.Option(help="Whose way to compute a head's step; declared: vLLM's, where it can run the file.")
-    ] = "declared",
+    reading: Annotated[ReadingChoice, typer.Option(help=READING)] = "declared",
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run Python that comes with a checkpoint.")] = False,
     budget: Annotated[str | None, typer.Option(help=BUDGET)] = None,
     out: Annotated[Path | None, typer.Option(help=OUT)] = None,

@@ -11,7 +11,6 @@ from statistics import median
 
 import torch
 from rich.console import Console
-from transformers.utils import logging as transformers_logging
 
 from driftcli.cli.battery import WHOLE, load_battery, probe_names
 from driftcli.cli.folder import RUNS, run_folder, unfinished_runs
@@ -28,9 +27,8 @@ from driftcli.engine.run import Job, measure
 from driftcli.engine.timing import measure_costs
 from driftcli.engine.twin_check import check_pair, check_request
 from driftcli.errors import RunError, UsageError
-from driftcli.families.block.drafter import Block
-from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.mtp.head import MtpModules
+from driftcli.loading.depths import require_depth
 from driftcli.loading.pair import InVllm, LoadedPair, load_pair
 from driftcli.mitigations.probe import MITIGATED
 from driftcli.printable import counted, masked
@@ -40,7 +38,7 @@ from driftcli.report.json import finding_json
 from driftcli.report.verdict import judge
 from driftcli.statistics.costs import Costs
 from driftcli.statistics.costs_file import costs_json, read_costs
-from driftcli.target.language_model import choose_device
+from driftcli.target.language_model import choose_device, quiet_transformers
 from driftcli.texts.prompts import builtin_prompts, bundled_prompts, limited, read_prompts
 from driftcli.traces.layout import COSTS_FILE, ENGINE_FOLDER, FINDINGS_FILE
 from driftcli.traces.reader import Run, read_run
@@ -169,8 +167,7 @@ def _used(request: Request, offered: Sequence[Prompt]) -> list[Prompt]:
 
 def _pair(request: Request, out: Path, here: Here) -> LoadedPair:
     """The pair, loaded; out: the run's folder, in which an engine has one of its own."""
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    quiet_transformers()
     if request.target.startswith(BUNDLED) and request.drafter.startswith(BUNDLED):
         here.told.say("the pair that ships with driftcli; --target and --drafter name your own")
     vllm = InVllm(request.engine_args, out / ENGINE_FOLDER) if request.engine == "vllm" else None
@@ -192,7 +189,7 @@ def _in_float32(request: Request, here: Here) -> LoadedPair:
 
 def _job(request: Request, pair: LoadedPair, battery: Sequence[Probe], out: Path, offered: Sequence[Prompt]) -> Job:
     """What is to be measured, were there no budget; RunError for a twin's run that had another drafter, or another tokenizer."""
-    _check_modules(pair, request.spec)
+    require_depth(pair.card, request.spec.depth, len(pair.drafter.modules) if isinstance(pair.drafter, MtpModules) else 1)
     names, prompts = probe_names(battery, names_asked(request)), _used(request, offered)
     twin = None if request.against_target is None else read_run(request.against_target)
     if twin is not None:
@@ -218,25 +215,6 @@ def check_room(prompts: Sequence[Prompt], spec: RunSpec) -> None:
         raise UsageError(
             f"--max-new-tokens {spec.max_new_tokens}: no reply would be long enough for a chain of {spec.depth} draft tokens (--depth), "
             f"expected at least {spec.depth + 1}; ask for longer replies or fewer draft tokens"
-        )
-
-
-def _check_modules(pair: LoadedPair, spec: RunSpec) -> None:
-    """UsageError for chains deeper than a head has modules, one a depth, or than a block has guesses."""
-    if isinstance(pair.drafter, Block) and spec.depth > pair.drafter.guesses:
-        raise UsageError(
-            f"--depth {spec.depth}: {pair.card.drafter.name} was trained to guess {pair.drafter.guesses} tokens a block, and nobody "
-            f"knows what longer ones give; use --depth {pair.drafter.guesses}"
-        )
-    if isinstance(pair.drafter, Eagle3) and (most := pair.drafter.trained_depths) is not None and spec.depth > most:
-        raise UsageError(
-            f"--depth {spec.depth}: {pair.card.drafter.name} was trained to guess up to {most} tokens in one pass, and nobody knows what "
-            f"more rows give; use --depth {most}"
-        )
-    count = len(pair.drafter.modules) if isinstance(pair.drafter, MtpModules) else pair.card.deepest or spec.depth
-    if spec.depth > count:
-        raise UsageError(
-            f"--depth {spec.depth}: {pair.card.drafter.name} has {count} heads, one a depth, so no chain is deeper; use --depth {count}"
         )
 
 

@@ -12,11 +12,9 @@ import typer
 from driftcli.cli.outputs import Output, deliver
 from driftcli.cli.page import Page, write_page
 from driftcli.domain import Verdict
-from driftcli.gate.verdict import outcome_of
 from driftcli.printable import printable
 from driftcli.report.choices import FailOn
 from driftcli.report.formats import show
-from driftcli.report.outputs.kinds import of_report
 from driftcli.report.verdict import exit_code, gate_line
 from driftcli.traces.reader import Run
 
@@ -44,6 +42,9 @@ def end(run: Run, verdict: Verdict, asked: Ending) -> NoReturn:
     if line := gate_line(verdict, asked.fail_on, strict=asked.strict):
         typer.echo(printable(line), err=True)
     if asked.outputs:
+        from driftcli.gate.verdict import outcome_of
+        from driftcli.report.outputs.kinds import of_report
+
         outcome = outcome_of(asked.command, run, verdict, asked.fail_on, strict=asked.strict)
         deliver(asked.outputs, outcome, of_report(run, verdict, outcome))
     raise typer.Exit(exit_code(verdict, asked.fail_on, strict=asked.strict))

@@ -11,7 +11,6 @@ from typing import NoReturn
 
 import typer
 from rich.console import Console
-from transformers.utils import logging as transformers_logging
 
 from driftcli.cli.battery import trusted_battery
 from driftcli.cli.comparison import shown
@@ -47,7 +46,7 @@ from driftcli.report.verdict import judge
 from driftcli.sources.files import Json
 from driftcli.statistics.survival import Chains
 from driftcli.suggestions import meant
-from driftcli.target.language_model import LanguageModel, choose_device
+from driftcli.target.language_model import LanguageModel, choose_device, quiet_transformers
 from driftcli.texts.prompts import content_hash, prompt_json
 from driftcli.traces.reader import Run, read_run
 from driftcli.traces.sums import read_table
@@ -145,14 +144,13 @@ def _prompts(request: Request, before: Run) -> list[Prompt]:
 
 def _made(asked: Asked, before: Run, request: Request, sides: Split, told: Told) -> tuple[tuple[Treatment, ...], dict[str, Json]]:
     """Write the head to be judged; what was done to it, and what is to be known of that."""
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    quiet_transformers()
     told.say(f"loading {request.target} and {request.drafter}", "loading")
     pair = load_pair(request.target, request.drafter, choose_device(request.device), request.dtype)
     with closing(pair.target):
         _check_pair(pair, before)
         drafter, target = pair.drafter, pair.target
-        if not isinstance(drafter, Eagle3 | Mtp) or not pair.card.healed or not isinstance(target, LanguageModel):
+        if not isinstance(drafter, Eagle3 | Mtp) or not pair.card.heal_trains or not isinstance(target, LanguageModel):
             raise UsageError(f"{request.drafter}: a {pair.card.family} drafter, expected an EAGLE-3 head, or an MTP head of one module")
         files = head_files(request.drafter if request.drafter != OWN_HEAD else request.target, target, drafter)
         if isinstance(drafter, Eagle3) and before.wiring.changes:

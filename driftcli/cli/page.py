@@ -12,7 +12,6 @@ import typer
 from driftcli.domain import Verdict
 from driftcli.errors import MachineError, RunError, UsageError
 from driftcli.printable import printable
-from driftcli.report.html.page import render
 from driftcli.traces.layout import PAGE_FILE, written_aside
 from driftcli.traces.reader import Run
 
@@ -44,6 +43,8 @@ def write_page(run: Run, verdict: Verdict, page: Page) -> None:
     """Write the page, and show it where that was asked for; RunError for a file that holds something else, MachineError where there is no
     room or permission.
     """
+    from driftcli.report.html.page import render
+
     text = f"{render(run, verdict, all_prompts=page.all_prompts)}\n"
     if page.out == STDOUT or (page.out is None and not page.opened and not sys.stdout.isatty()):
         sys.stdout.write(text)

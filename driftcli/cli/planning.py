@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from transformers.utils import logging as transformers_logging
 
 from driftcli.cli.battery import load_battery
 from driftcli.cli.diagnosis import QUICK_PROMPTS, asked_prompts, check_room, names_asked, with_twin
@@ -27,11 +26,11 @@ from driftcli.engine.forecast import ending, looking_ahead, takes, texts_ahead
 from driftcli.engine.left_out import on_some
 from driftcli.engine.load import core_share, since_start
 from driftcli.engine.timing import free_memory
-from driftcli.errors import UsageError
+from driftcli.loading.depths import require_depth
 from driftcli.loading.outline import Outline, outline_pair
 from driftcli.probe import Cutting
 from driftcli.report.plan import Machine, Plan, Range
-from driftcli.target.language_model import choose_device, choose_dtype
+from driftcli.target.language_model import choose_device, choose_dtype, quiet_transformers
 from driftcli.texts.prompts import limited
 
 SERVED = "time and memory are those of transformers; vLLM takes less time, and the memory that it is given"
@@ -72,8 +71,7 @@ class _Ahead:
 
 def plan_of(request: Request) -> Plan:
     """What `diagnose` would take, on this machine. Raises the same refusals, as far as configs and headers tell."""
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    quiet_transformers()
     request = with_twin(request)
     with threads(request.threads or allowed_threads()):
         offered = asked_prompts(request)
@@ -87,10 +85,7 @@ def _ahead(request: Request, prompts: Sequence[Prompt]) -> _Ahead:
     battery, device = load_battery(names_asked(request)), choose_device(request.device)
     reading = None if request.reading == "declared" else request.reading
     outline = outline_pair(request.target, request.drafter, remote_code=request.remote_code, reading=reading)
-    if 1 < outline.modules < request.spec.depth:
-        raise UsageError(
-            f"--depth {request.spec.depth}: {request.drafter} has {outline.modules} heads, one a depth, so use --depth {outline.modules}"
-        )
+    require_depth(outline.card, request.spec.depth, outline.modules)
     dtype, share = _dtype(request, device, outline), core_share() if device.type == "cpu" else 1.0
     speed = calibrated(outline, device, dtype, min(request.spec.batch_size, len(prompts))).slowed(share)
     texts = texts_ahead(outline.model.tokenizer, prompts, request.target, request.spec)

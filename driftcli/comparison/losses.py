@@ -57,7 +57,12 @@ def _of(pairing: Pairing, place: int, name: str) -> Losses:
     return Losses(name, to, right, first, draws.estimates(sums, block_independence, tries), _accepted(pairing, sums, tries))
 
 
+def fresh_an_anchor(sums: Sums) -> float:
+    """Fresh draft tokens that are accepted an anchor, over all units."""
+    return float(sums["fresh_accepted"].sum() / sums["anchors"].sum())
+
+
 def _accepted(pairing: Pairing, sums: Sums, tries: int) -> Estimate | Absent:
-    if float(sums["fresh_accepted"].sum() / sums["anchors"].sum()) < MINIMAL_FRESH_ACCEPTED:
+    if fresh_an_anchor(sums) < MINIMAL_FRESH_ACCEPTED:
         return Absent(f"fewer than {MINIMAL_FRESH_ACCEPTED} first guesses in a row are right an anchor, of which a share is noise")
     return pairing.draws.estimate(sums, self_feeding_tax, tries)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from driftcli.comparison.changes import Change, Scales, change
 from driftcli.comparison.comparability import OF_TARGETS, TARGET, Difference, differences
 from driftcli.comparison.effects import effects
-from driftcli.comparison.losses import lost_to
+from driftcli.comparison.losses import fresh_an_anchor, lost_to
 from driftcli.comparison.numbers import SAMPLED, SURVIVAL_ERROR, WHOLE, Number, length, lost_along, others
 from driftcli.comparison.pairing import Pairing, paired
 from driftcli.comparison.speeds import speed_change
@@ -110,19 +111,14 @@ def _asked(pairing: Pairing, *, claimed: bool) -> tuple[list[Callable[[Scales], 
         missing.append(Missing(WHOLE.words, "one run was measured before rounds were counted to the end of each reply"))
     else:
         found.append(lambda scales: _whole(pairing, scales))
-    if all(run.is_sampled(run.reference) for run in pairing.runs):
-        found.append(lambda scales: change(SAMPLED, pairing.draws, pairing.sums, scales))
-    for number in others(pairing.depth):
+    sampled = [SAMPLED] if all(run.is_sampled(run.reference) for run in pairing.runs) else []
+    side_by_side = pairing.depth > 1 and any(run.pair.guesses_side_by_side for run in pairing.runs)
+    along = [lost_along(pairing.depth)] if side_by_side else []
+    for number in (*sampled, *others(pairing.depth), *along):
         if why := _lacking(pairing, number):
             missing.append(Missing(number.words, why))
         else:
-            found.append(lambda scales, number=number: change(number, pairing.draws, pairing.sums, scales))  # type: ignore[misc]
-    if pairing.depth > 1 and any(run.pair.guesses_side_by_side for run in pairing.runs):
-        number = lost_along(pairing.depth)
-        if neither := next((run.pair.no_recursion for run in pairing.runs if lost_to(run.pair) is None), None):
-            missing.append(Missing(number.words, neither))
-        else:
-            found.append(lambda scales: change(number, pairing.draws, pairing.sums, scales))
+            found.append(partial(change, number, pairing.draws, pairing.sums))
     return found, missing
 
 
@@ -136,8 +132,10 @@ def _lacking(pairing: Pairing, number: Number) -> str:
     """Why a number is not compared, empty where it is."""
     if number.of_state and (why := next((run.pair.no_recursion for run in pairing.runs if run.pair.no_recursion), None)):
         return why
+    if number.name == lost_along(pairing.depth).name:
+        return next((run.pair.no_recursion or "" for run in pairing.runs if lost_to(run.pair) is None), "")
     if number.name == "self_feeding_tax":
-        least = min(float(sums["fresh_accepted"].sum() / sums["anchors"].sum()) for sums in pairing.sums)
+        least = min(map(fresh_an_anchor, pairing.sums))
         if least < MINIMAL_FRESH_ACCEPTED:
             return f"only {least:.2f} fresh drafts are accepted an anchor, below {MINIMAL_FRESH_ACCEPTED} it is noise"
     if number.name == SURVIVAL_ERROR and any(np.isnan(sums["promised_by_bin"]).any() for sums in pairing.sums):

@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from driftcli.conditions import DraftSettings, Noise
 from driftcli.engine.chains import noised
-from driftcli.engine.drafted import Drafted, Queries, kept_inside, laid_out
+from driftcli.engine.drafted import Drafted, Laid, Queries
 from driftcli.engine.packing import Packing, Whole
 from driftcli.engine.trajectories import Trajectory
 from driftcli.texts.prompts import content_hash
@@ -19,13 +18,12 @@ from driftcli.texts.prompts import content_hash
 
 @dataclass(frozen=True)
 class Anchored:
-    """Texts, their tokens and how these lie, and the target's states of all rows that a query may read, (row, width). every: how many
+    """Texts, their tokens, and the target's states of all rows that a query may read, (row, width). every: how many
     anchors `P .. N - 2` each text has; positions: theirs.
     """
 
     texts: Sequence[Trajectory]
-    lying: Packing
-    ids: Tensor
+    laid: Laid
     rows: Packing
     every: Packing
     positions: Whole
@@ -39,11 +37,11 @@ class Anchored:
         rows = Packing(counts, found.device)
         every = Packing(tuple(text.n_anchors(1) for text in texts), found.device)
         positions = every.places + every.spread([text.prompt_length for text in texts])
-        return cls(texts, *laid_out(texts, rows, depth), rows, every, positions, found)
+        return cls(texts, Laid.of(texts, depth, found.device), rows, every, positions, found)
 
     def tokens(self, ahead: int) -> Tensor:
         """Tokens so far behind every anchor; past a text's end stand some that nobody reads."""
-        return self.ids[self.every.sent(self.every.spread(self.lying.offsets[:-1]) + self.positions + ahead)]
+        return self.laid.tokens(self.every, self.positions + ahead)
 
     def states_at(self, ahead: int) -> Tensor:
         """The target's states of the rows in front of the anchors so far behind every anchor, or of the text's last row."""
@@ -66,22 +64,18 @@ class Anchored:
         every = settings.reanchored
         return None if not every or (depth - 1) % every else self.states_at(depth - 1)
 
-    def drafted(self, made: type[Drafted], chain: Callable[[bool], list[Queries]], horizon: int, *, free: bool, to_end: bool) -> Drafted:
+    def drafted(
+        self, made: type[Drafted], chain: Callable[[bool], list[Queries]], horizon: int, *, free: bool, to_end: bool, alike: bool = False
+    ) -> Drafted:
         """What chains of every anchor give, of those whose guesses up to `horizon` lie inside their text. chain: on the text's tokens, or
-        on its own guesses.
+        on its own guesses; alike: which makes no difference.
         """
         found = chain(False)
         anchors = Packing(tuple(text.n_anchors(horizon) for text in self.texts), self.rows.device)
         inside = self.every.places < self.every.spread(anchors.counts)
-        behind = self._kept_at(found, np.flatnonzero(~inside)) if to_end else None
+        drafted = [queries.guesses.drafted for queries in found]
+        behind = self.laid.kept_inside(drafted, self.every, self.positions, np.flatnonzero(~inside)) if to_end else None
         first = self.every.sent(np.flatnonzero(inside))
         forced = [queries.pick(first) for queries in found] if anchors.total else []
-        own = [queries.pick(first) for queries in chain(True)] if free and anchors.total else []
-        return made(self.every, anchors, found[0], forced, own, behind)
-
-    def _kept_at(self, found: Sequence[Queries], places: Whole) -> Tensor:
-        """Drafts kept by the chains at some of all anchors, up to the text's end. (anchor,)"""
-        texts, some, positions = self.every.texts[places], self.every.sent(places), self.positions[places]
-        left = np.asarray([len(text.text.ids) for text in self.texts])[texts] - 1 - positions
-        drafted = torch.stack([queries.guesses.drafted[some] for queries in found], dim=1)
-        return kept_inside(drafted, self.ids, *map(self.every.sent, (positions + np.asarray(self.lying.offsets)[texts], left)))
+        own = forced if alike or not free else [queries.pick(first) for queries in chain(True)] if anchors.total else []
+        return made(self.every, anchors, found[0], forced, own if free else [], behind)

@@ -168,12 +168,6 @@ def numbers_kept(depth: int) -> int:
     return len(LABELS) + CANDIDATES + tail_length(depth) + 1
 
 
-def label_columns(labels: Tensor, chain: int) -> Tensor:
-    """One-hot columns (key, 4) of shared rows, whose `labels` index `LABELS`, and of `chain` keys after them."""
-    own = torch.full((chain,), LABELS.index("chain"), device=labels.device)
-    return F.one_hot(torch.cat([labels.long(), own]), len(LABELS)).float()
-
-
 def tail_keys(last: Tensor, chain: Tensor, length: int) -> Tensor:
     """Key indices (query, length) of each query's last keys, its own first, -1 where there are no more.
 
@@ -243,8 +237,8 @@ def attend(
         some, items = block.packing, block.items
         scaled = some.side_by_side(query[:, items].float() * scale, 1).transpose(0, 1)
         own = None if chain is None else Keys(*(some.side_by_side(part[:, items], 1).transpose(0, 1) for part in (chain.key, chain.value)))
-        scores = _scores(scaled, (keys := shared.part(block.texts, sight.reach)), own, sight.part(block), softcap)
-        output, masses = _block(Weights.of(scores, sinks), keys, own, sight.part(block), tail)
+        keys, seen = shared.part(block.texts, sight.reach), sight.part(block)
+        output, masses = _block(Weights.of(_scores(scaled, keys, own, seen, softcap), sinks), keys, own, seen, tail)
         outputs.append(some.behind_one_another(output, 0))
         parts.append(masses.behind_one_another(some))
     return torch.cat(outputs).to(query.dtype), Masses.joined(parts, dim=2)
@@ -274,6 +268,11 @@ def sdpa(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, scale: 
         seen = torch.cat([bias.expand(batch, heads, -1, -1), sinks.to(bias)[:, None, None].expand(batch, -1, count, 1)], dim=-1)
         key, value = F.pad(key, (0, 0, 0, 1)), F.pad(value, (0, 0, 0, 1))
     return F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=scale, enable_gqa=True)
+
+
+def by_sequence(x: Tensor, batch: int) -> Tensor:
+    """(head, batch * n, size) -> (batch, head, n, size)."""
+    return x.reshape(len(x), batch, -1, x.shape[-1]).transpose(0, 1)
 
 
 def attention_blocks(queries: Packing, heads: int, keys: int) -> Iterator[Block]:

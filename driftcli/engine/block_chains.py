@@ -20,7 +20,7 @@ from torch import Tensor
 from driftcli.conditions import DraftSettings
 from driftcli.engine.attention import LABELS, Masses, Shared
 from driftcli.engine.block_attention import BlockSight, attend_blocks
-from driftcli.engine.drafted import Apart, Drafted, Guesses, Queries, kept_inside, laid_out, marked, packed_streams, row_labels
+from driftcli.engine.drafted import Apart, Drafted, Guesses, Laid, Queries, packed_streams, row_labels, window_kept
 from driftcli.engine.packing import Block as Together
 from driftcli.engine.packing import Packing, Whole
 from driftcli.engine.trajectories import Trajectory
@@ -33,8 +33,8 @@ TOGETHER = 1 << 15  # the same elsewhere
 
 @dataclass(frozen=True, slots=True)
 class DraftedBlocks(Drafted):
-    """What the blocks of some texts gave; `fresh` are the first guesses of the anchors `P .. N-2`. own: whether a query's own key is of
-    a mask token, so ahead of the anchor whatever it is held against.
+    """What the blocks of some texts gave; `fresh` are the first guesses of the anchors `P .. N-2`. own_masked: whether a query's own
+    key is of a mask token, so ahead of the anchor whatever it is held against.
     """
 
     own_masked: bool = True
@@ -75,13 +75,14 @@ def draft_blocks(
     counts, rows = tuple(text.n_anchors(horizon) for text in texts), tuple(len(text.text.ids) - 2 for text in texts)
     fused = drafter.fuse(packed_streams(texts, rows, drafter.boundaries))
     context, every = (Packing(some, fused.device) for some in (rows, tuple(text.n_anchors(1) for text in texts)))
-    kept = marked(context, [one.kept for one in apart]) if any(one.kept for one in apart) else None
-    run = _Blocks(drafter, texts, settings, context, every, *laid_out(texts, context, settings.depth), kept)
+    laid = Laid.of(texts, settings.depth, fused.device)
+    run = _Blocks(drafter, texts, settings, context, every, laid, window_kept(context, apart))
     outputs, masses = run.through(fused)
     found = run.guess(outputs, masses, forced=True)
     own = run.guess(outputs, masses, forced=False) if free and drafter.correction else found
     inside = every.places < every.spread(counts)
-    behind = run.kept_behind(found, np.flatnonzero(~inside)) if to_end else None
+    drafted = [queries.guesses.drafted for queries in found]
+    behind = laid.kept_inside(drafted, every, run.anchors, np.flatnonzero(~inside)) if to_end else None
     first, anchors = every.sent(np.flatnonzero(inside)), Packing(counts, fused.device)
     chain, deployed = ([queries.pick(first) for queries in some] if anchors.total else [] for some in (found, own))
     return DraftedBlocks(every, anchors, found[0], chain, deployed if free else [], behind, own_masked=drafter.guessing(1) == 1)
@@ -89,7 +90,7 @@ def draft_blocks(
 
 @dataclass(frozen=True)
 class _Blocks:
-    """The drafting of some texts under one setting; context: how many rows each has; every: how many anchors; lying, ids: their tokens;
+    """The drafting of some texts under one setting; context: how many rows each has; every: how many anchors; laid: their tokens;
     kept: context rows that a window does not hide, (text, row).
     """
 
@@ -98,8 +99,7 @@ class _Blocks:
     settings: DraftSettings
     context: Packing
     every: Packing
-    lying: Packing
-    ids: Tensor
+    laid: Laid
     kept: Tensor | None
 
     @cached_property
@@ -107,9 +107,19 @@ class _Blocks:
         """Positions of all anchors of each text. (anchor,)"""
         return self.every.places + self.every.spread([text.prompt_length for text in self.texts])
 
+    @cached_property
+    def placed(self) -> Tensor:
+        """The same, where is computed with them."""
+        return self.every.sent(self.anchors)
+
+    @cached_property
+    def guessing(self) -> Tensor:
+        """Which row of a block guesses at each depth. (depth,)"""
+        return torch.tensor([self.drafter.guessing(one) for one in range(1, self.settings.depth + 1)], device=self.every.device)
+
     def tokens(self, further: int) -> Tensor:
         """Tokens so far behind all anchors. (anchor,)"""
-        return self.ids[self.every.sent(self.every.spread(self.lying.offsets[:-1]) + self.anchors + further)]
+        return self.laid.tokens(self.every, self.anchors + further)
 
     def through(self, fused: Tensor) -> tuple[Tensor, Masses]:
         """What the output head reads of every guessing row (anchor, depth, width), and these rows' attention, anchor after anchor."""
@@ -127,9 +137,8 @@ class _Blocks:
 
     def _some(self, keys: Sequence[Shared], rope: RopeTables, rows: Tensor, some: Together) -> tuple[Tensor, Masses]:
         """The same of some anchors; rows: of the rope's, (anchor, row of its block)."""
-        depth, size, device = self.settings.depth, rows.shape[1], rows.device
+        depth, size, guessing = self.settings.depth, rows.shape[1], self.guessing
         stream = self.drafter.embed(self.tokens(0)[some.items], size).flatten(0, 1)
-        guessing = torch.tensor([self.drafter.guessing(one) for one in range(1, depth + 1)], device=device)
         parts = []
         for layer, shared in zip(self.drafter.layers, keys, strict=True):
             flow = layer.enter(stream, size)
@@ -143,18 +152,10 @@ class _Blocks:
 
     def _sight(self, layer: BlockLayer, rows: int) -> BlockSight:
         """The condition's window, counted from a query's own row, in place of the layer's own."""
-        own, window, anchors = layer.layer, self.settings.window, self.every.sent(self.anchors)
+        own, window = layer.layer, self.settings.window
         if window is not None:
-            return BlockSight(anchors, rows, layer.causal, window, False, self.kept)
-        return BlockSight(anchors, rows, layer.causal, own.window, own.from_anchor, self.kept)
-
-    def kept_behind(self, found: Sequence[Queries], places: Whole) -> Tensor:
-        """Drafts kept at some of all anchors, up to the text's end. (anchor,)"""
-        every = self.every
-        left = every.spread([len(text.text.ids) for text in self.texts]) - 1 - self.anchors
-        begins, some = self.anchors + every.spread(self.lying.offsets[:-1]), every.sent(places)
-        drafted = torch.stack([queries.guesses.drafted[some] for queries in found], dim=1)
-        return kept_inside(drafted, self.ids, *(every.sent(numbers[places]) for numbers in (begins, left)))
+            return BlockSight(self.placed, rows, layer.causal, window, False, self.kept)
+        return BlockSight(self.placed, rows, layer.causal, own.window, own.from_anchor, self.kept)
 
     def guess(self, output: Tensor, masses: Masses, *, forced: bool) -> list[Queries]:
         """Every depth's queries over all anchors, a correction following the text or the guesses themselves; past the text's end stand

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from driftcli.engine.attention import sdpa
+from driftcli.engine.attention import by_sequence, sdpa
 from driftcli.engine.block_attention import BlockSight
 from driftcli.families.block.drafter import Block, BlockLayer
 from driftcli.families.self_feeding import Projected
@@ -83,7 +83,7 @@ class ServedBlock:
         return drafter.finish(stream).view(batch, rows, -1)[:, first : first + self._drafts]
 
     def _attend(self, number: int, one: BlockLayer, step: Projected, batch: int, rows: int) -> Tensor:
-        query, (key, value) = _by_sequence(step.query, batch), _pair(step, batch)
+        query, (key, value) = by_sequence(step.query, batch), _pair(step, batch)
         keys, values = (torch.cat([old, new], dim=2) for old, new in zip(self._cache[number], (key, value), strict=True))
         anchor = torch.tensor([self._rows], device=query.device)
         sight = BlockSight(anchor, rows, one.causal, one.layer.window, one.layer.from_anchor, None)
@@ -99,9 +99,4 @@ class ServedBlock:
 
 
 def _pair(step: Projected, batch: int) -> tuple[Tensor, Tensor]:
-    return _by_sequence(step.key, batch), _by_sequence(step.value, batch)
-
-
-def _by_sequence(x: Tensor, batch: int) -> Tensor:
-    """(head, batch * n, size) -> (batch, head, n, size)."""
-    return x.reshape(len(x), batch, -1, x.shape[-1]).transpose(0, 1)
+    return by_sequence(step.key, batch), by_sequence(step.value, batch)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from driftcli.conditions import DraftSettings, Noise
 from driftcli.engine.attention import Keys, Masses, Shared, Sight, attend, attend_unmeasured, tail_length
-from driftcli.engine.drafted import Apart, Drafted, Guesses, Queries, kept_inside, laid_out, marked, packed_streams, row_labels
+from driftcli.engine.drafted import Apart, Drafted, Guesses, Laid, Queries, packed_streams, row_labels, sinks_biased, window_kept
 from driftcli.engine.packing import Packing, Whole
 from driftcli.engine.texts import seed_for
 from driftcli.engine.trajectories import Trajectory
@@ -29,13 +29,12 @@ from driftcli.texts.prompts import content_hash
 
 @dataclass(frozen=True)
 class _Texts:
-    """Some texts as one drafter reads them: their tokens and how these lie, the target's states of all their rows (row, width), RoPE of
+    """Some texts as one drafter reads them: their tokens, the target's states of all their rows (row, width), RoPE of
     these rows, their labels (text, row, 4), and rows apart from the others, (text, row) each.
     """
 
     texts: Sequence[Trajectory]
-    lying: Packing
-    ids: Tensor
+    laid: Laid
     rows: Packing
     states: Tensor
     rope: RopeTables
@@ -49,10 +48,9 @@ class _Texts:
         counts = tuple(len(text.text.ids) - 2 for text in texts)
         states = drafter.fuse(packed_streams(texts, counts, drafter.boundaries))
         rows = Packing(counts, states.device)
-        kept = marked(rows, [one.kept for one in apart]) if any(one.kept for one in apart) else None
-        bias = marked(rows, [one.sinks for one in apart]) * settings.sink_bias if settings.sink_bias else None
-        lying, ids = laid_out(texts, rows, settings.depth)
-        return cls(texts, lying, ids, rows, states, drafter.ropes(counts), row_labels(texts, rows, 1), kept, bias)
+        kept, bias = window_kept(rows, apart), sinks_biased(rows, apart, settings.sink_bias)
+        laid = Laid.of(texts, settings.depth, rows.device)
+        return cls(texts, laid, rows, states, drafter.ropes(counts), row_labels(texts, rows, 1), kept, bias)
 
     @property
     def starts(self) -> list[int]:
@@ -63,10 +61,6 @@ class _Texts:
     def names(self) -> list[str]:
         """What noise on each text is drawn for."""
         return [f"{content_hash(text.prompt)} {text.turn}" for text in self.texts]
-
-    def tokens(self, items: Packing, positions: Whole) -> Tensor:
-        """Tokens at each item's position of its text."""
-        return self.ids[items.sent(items.spread(self.lying.offsets[:-1]) + positions)]
 
 
 @dataclass(frozen=True)
@@ -132,7 +126,7 @@ class _Chains:
         before = Packing(tuple(start - 1 for start in on.starts), rows.device)
         asking, others = rows.sent(np.flatnonzero(late)), rows.sent(np.flatnonzero(~late))
         index, places = torch.arange(rows.total, device=rows.device), rows.sent(rows.places)
-        flow = self._begin(on.tokens(rows, rows.places + 1), on.states, places, ["fresh 1"] * len(on.texts), rows.counts)
+        flow = self._begin(on.laid.tokens(rows, rows.places + 1), on.states, places, ["fresh 1"] * len(on.texts), rows.counts)
         shared, parts = list[Shared](), list[Masses]()
         for number, layer in enumerate(self.drafter.layers):
             step = layer.project(flow.inputs, index, on.rope)
@@ -149,7 +143,7 @@ class _Chains:
             whole[others] = attend_unmeasured(step.query[:, others], before, shared[-1], sight, layer.scale, layer.sinks)
             flow = self.drafter.layers[number + 1].enter(layer.leave(flow.residual, whole))
         done = self.drafter.finish(stream)
-        wanted = on.tokens(asked, asked.spread(on.starts) + asked.places + 1)
+        wanted = on.laid.tokens(asked, asked.spread(on.starts) + asked.places + 1)
         return asked, Queries(self.guess(done, wanted), Masses.joined(parts, dim=0), self._handed(done.state)), shared
 
     def _handed(self, state: Tensor) -> Tensor | None:
@@ -184,7 +178,7 @@ class _Chains:
         found, own = [start], [list[Projected]() for _ in shared]
         free, last = items.sent(feeds.free), np.asarray(on.rows.counts)[items.texts] - 1
         reach = feeds.reach(on.rows.counts)
-        wanted = on.tokens(items, feeds.positions + 1)
+        wanted = on.laid.tokens(items, feeds.positions + 1)
         for depth in range(2, self.settings.depth + 1):
             rows = np.minimum(feeds.positions + depth - 2, last)  # beyond stand only guesses past the text's end, which nobody reads
             steps = [f"{kind} {depth}" for _ in on.texts for kind in ("forced", "free")]
@@ -192,7 +186,7 @@ class _Chains:
             flow = self._begin(tokens, states, items.sent(rows), steps, feeds.counts)
             done, masses = self._through(flow, feeds, items.sent(rows + items.spread(on.rows.offsets[:-1])), reach, shared, own)
             state = pinned(done.state, start.state) if self.settings.pinned else done.state
-            wanted = on.tokens(items, feeds.positions + depth)
+            wanted = on.laid.tokens(items, feeds.positions + depth)
             found.append(Queries(self.guess(done, wanted), masses, self._handed(state)))
         return found
 
@@ -202,15 +196,6 @@ class _Chains:
             return torch.full_like(tokens, mask.token), mask.state.expand(len(tokens), -1)
         assert before.state is not None
         return tokens, self._handed_on(before.state, feeds, depth)
-
-    def kept_behind(self, feeds: _Feeds, found: Sequence[Queries], counts: Sequence[int]) -> Tensor:
-        """Drafts kept at the anchors behind the first so many of each text, up to the text's end. (anchor,)"""
-        places = feeds.inside(self.on.starts, counts, behind=True)
-        some, positions, texts = feeds.queries.sent(places), feeds.positions[places], feeds.queries.texts[places]
-        begins = positions + np.asarray(self.on.lying.offsets)[texts]
-        left = np.asarray([len(text.text.ids) for text in self.on.texts])[texts] - 1 - positions
-        drafted = torch.stack([queries.guesses.drafted[some] for queries in found], dim=1)
-        return kept_inside(drafted, self.on.ids, *map(feeds.queries.sent, (begins, left)))
 
     def _handed_on(self, own: Tensor, feeds: _Feeds, depth: int) -> Tensor:
         """The states that the queries of a depth read: the drafter's own, or the target's of the rows they stand at or began at."""
@@ -275,7 +260,8 @@ def draft_together(
     first = feeds.inside(on.starts, counts)
     forced = found if len(first) == feeds.queries.total else [queries.pick(feeds.queries.sent(first)) for queries in found]
     chosen = feeds.queries.sent(np.flatnonzero(feeds.free))
-    ending = run.kept_behind(feeds, found, counts) if to_end else None
+    drafted, behind = [queries.guesses.drafted for queries in found], feeds.inside(on.starts, counts, behind=True)
+    ending = on.laid.kept_inside(drafted, feeds.queries, feeds.positions, behind) if to_end else None
     own = forced if parallel else [queries.pick(chosen) for queries in found]
     return Drafted(every, Packing(counts, on.rows.device), fresh, forced, own if free else [], ending, parallel)
 

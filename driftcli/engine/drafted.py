@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from driftcli.engine.attention import LABELS, Masses
-from driftcli.engine.packing import Packing
+from driftcli.engine.packing import Packing, Whole
 from driftcli.engine.trajectories import Trajectory
 from driftcli.target.together import at_once
 
@@ -143,7 +143,17 @@ class Apart:
     sinks: Sequence[int] = (0,)
 
 
-def marked(rows: Packing, some: Sequence[Sequence[int]]) -> Tensor:
+def window_kept(rows: Packing, apart: Sequence[Apart]) -> Tensor | None:
+    """Which rows a window does not hide, (text, row); None where it hides them all alike."""
+    return _marked(rows, [one.kept for one in apart]) if any(one.kept for one in apart) else None
+
+
+def sinks_biased(rows: Packing, apart: Sequence[Apart], nats: float) -> Tensor | None:
+    """What is added to the scores of rows that a sink's bias is for, (text, row); None for no bias."""
+    return _marked(rows, [one.sinks for one in apart]) * nats if nats else None
+
+
+def _marked(rows: Packing, some: Sequence[Sequence[int]]) -> Tensor:
     """Which rows are among some of their text's, by their numbers; (text, row)."""
     marks = np.zeros((len(some), rows.longest), dtype=bool)
     for text, (numbers, count) in enumerate(zip(some, rows.counts, strict=True)):
@@ -151,11 +161,38 @@ def marked(rows: Packing, some: Sequence[Sequence[int]]) -> Tensor:
     return torch.from_numpy(marks).to(rows.device)
 
 
-def laid_out(texts: Sequence[Trajectory], rows: Packing, behind: int) -> tuple[Packing, Tensor]:
-    """The texts' tokens, (position,), one text behind the other, each with room for guesses so far behind its end, and how they lie."""
-    padded = [[*text.text.ids, *[0] * behind] for text in texts]
-    lying = Packing(tuple(map(len, padded)), rows.device)
-    return lying, lying.sent(np.fromiter(chain.from_iterable(padded), dtype=np.int64, count=lying.total))
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """Tokens of some texts, (position,), one text behind the other, each with room for guesses behind its end. lengths: of the texts;
+    offsets: where each begins.
+    """
+
+    ids: Tensor
+    lengths: tuple[int, ...]
+    offsets: tuple[int, ...]
+
+    @classmethod
+    def of(cls, texts: Sequence[Trajectory], behind: int, device: torch.device) -> Laid:
+        """With room for guesses so far behind the end."""
+        lengths = tuple(len(text.text.ids) for text in texts)
+        lying = Packing(tuple(length + behind for length in lengths), device)
+        padded = chain.from_iterable((*text.text.ids, *[0] * behind) for text in texts)
+        return cls(lying.sent(np.fromiter(padded, dtype=np.int64, count=lying.total)), lengths, lying.offsets[:-1])
+
+    def tokens(self, items: Packing, positions: Whole) -> Tensor:
+        """Tokens at each item's position of its text."""
+        return self.ids[items.sent(items.spread(self.offsets) + positions)]
+
+    def kept_inside(self, drafted: Sequence[Tensor], anchors: Packing, positions: Whole, some: Whole) -> Tensor:
+        """Drafts kept by forced chains at some of all anchors, up to their texts' ends: what is guessed beyond is nobody's. (chain,)
+
+        drafted: at all anchors, depth by depth, (anchor,) each; some: numbers of those asked for.
+        """
+        begins = (anchors.spread(self.offsets) + positions)[some]
+        left = (anchors.spread(self.lengths) - 1 - positions)[some]
+        depths, places = torch.arange(1, len(drafted) + 1, device=self.ids.device), anchors.sent(some)
+        right = torch.stack([one[places] for one in drafted], dim=1) == self.ids[anchors.sent(begins)[:, None] + depths]
+        return (right & (depths <= anchors.sent(left)[:, None])).long().cumprod(dim=1).sum(dim=1)
 
 
 def packed_streams(texts: Sequence[Trajectory], rows: Sequence[int], boundaries: Sequence[int]) -> dict[int, Tensor]:
@@ -171,14 +208,3 @@ def row_labels(texts: Sequence[Trajectory], rows: Packing, offset: int) -> Tenso
         known = text.text.labels[offset : offset + count]
         labels[number, : len(known)] = known
     return F.one_hot(torch.from_numpy(labels).to(rows.device), len(LABELS)).float()
-
-
-def kept_inside(drafted: Tensor, ids: Tensor, anchors: Tensor, left: Tensor) -> Tensor:
-    """Drafts kept by chains, counted up to their texts' ends; what is guessed beyond is nobody's. (chain,)
-
-    drafted: of forced chains, (chain, depth). ids: tokens of all texts, with room behind each as deep as chains go. anchors: places among
-    these. left: tokens of its text behind each anchor.
-    """
-    depths = torch.arange(1, drafted.shape[1] + 1, device=ids.device)
-    right = (drafted == ids[anchors[:, None] + depths]) & (depths <= left[:, None])
-    return right.long().cumprod(dim=1).sum(dim=1)

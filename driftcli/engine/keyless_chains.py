@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,10 +18,10 @@ from driftcli.conditions import DraftSettings
 from driftcli.engine.anchored import Anchored
 from driftcli.engine.attention import Masses, Shared, Sight, attend, tail_length
 from driftcli.engine.chains import pinned
-from driftcli.engine.drafted import Apart, Drafted, Guesses, Queries, marked, packed_streams, row_labels
+from driftcli.engine.drafted import Apart, Drafted, Guesses, Queries, packed_streams, row_labels, sinks_biased, window_kept
 from driftcli.engine.trajectories import Trajectory
 from driftcli.families.assistant.drafter import Assistant
-from driftcli.families.self_feeding import Finished
+from driftcli.families.self_feeding import Finished, RopeTables
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,12 @@ class _Chains:
         for kind, keys in drafter.keys.items():
             stream = packed_streams(on.texts, on.rows.counts, (keys.boundary,))[keys.boundary].to(drafter.head)
             shared[kind] = Shared.of(on.rows, *keys.of(stream, on.rows.counts), labels)
-        kept = marked(on.rows, [one.kept for one in apart]) if any(one.kept for one in apart) else None
-        bias = marked(on.rows, [one.sinks for one in apart]) * settings.sink_bias if settings.sink_bias else None
-        return cls(drafter, settings, on, shared, kept, bias)
+        return cls(drafter, settings, on, shared, window_kept(on.rows, apart), sinks_biased(on.rows, apart, settings.sink_bias))
+
+    @cached_property
+    def tables(self) -> dict[str, RopeTables]:
+        """How queries turn at every position of the texts."""
+        return self.drafter.tables(max(self.on.rows.counts) + 2)
 
     def chain(self, free: bool) -> list[Queries]:
         """The queries of every anchor, depth by depth, on the text's tokens or on their own guesses."""
@@ -76,10 +80,9 @@ class _Chains:
         flow, stream = drafter.begin(*inputs), inputs[0]
         last = on.every.sent(on.positions - 1)
         turned = last + (drafter.place == "the anchor's")
-        tables = drafter.tables(max(on.rows.counts) + 2)
         for number, (kind, layer) in enumerate(zip(drafter.kinds, drafter.layers, strict=True)):
             flow = layer.enter(stream) if number else flow
-            query = layer.project(flow.inputs, turned, tables[kind]).query
+            query = layer.project(flow.inputs, turned, self.tables[kind]).query
             window = layer.window if self.settings.window is None else self.settings.window
             sight = replace(Sight.of(last, on.rows.counts, 0, window, self.kept), row_bias=self.bias if depth > 1 else None)
             scale = layer.scale / (1 + self.settings.warming * (depth - 1))

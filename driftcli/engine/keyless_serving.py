@@ -11,8 +11,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from driftcli.engine.attention import sdpa
+from driftcli.engine.attention import by_sequence, sdpa
 from driftcli.families.assistant.drafter import Assistant
+from driftcli.families.rotary import rope_tables
+from driftcli.families.self_feeding import RopeTables
 
 
 class ServedAssistant:
@@ -23,7 +25,7 @@ class ServedAssistant:
     def __init__(self, drafter: Assistant, rows: int) -> None:
         self.boundaries = drafter.read
         self._drafter, self._tables, self._rows = drafter, drafter.tables(rows + 1), 0
-        self._streams: dict[int, Tensor] = {}  # in front of the layers whose keys are read, (batch, row, width)
+        self._turns = {kind: rope_tables(keys.rope_config, rows, drafter.head.device) for kind, keys in drafter.keys.items()}
         self._cache: dict[str, tuple[Tensor, Tensor]] = {}  # a kind's keys and values, (batch, key head, row, size) each
         self._state = torch.empty(0)
 
@@ -31,9 +33,11 @@ class ServedAssistant:
     def read(self, tokens: Tensor, streams: Mapping[int, Tensor]) -> Tensor:
         """As the contract; the last token is the anchor, in front of which everything that is seen stands."""
         drafter, (batch, count) = self._drafter, tokens.shape
+        new = torch.arange(self._rows, self._rows + count, device=drafter.head.device).repeat(batch)
         for kind, keys in drafter.keys.items():
-            made = keys.at(streams[keys.boundary].to(drafter.head).flatten(0, 1), self._rows, batch)
-            both = tuple(_by_sequence(part, batch) for part in made)
+            turns = RopeTables(self._turns[kind].cos[new], self._turns[kind].sin[new])
+            made = keys.turned(streams[keys.boundary].to(drafter.head).flatten(0, 1), turns)
+            both = tuple(by_sequence(part, batch) for part in made)
             old = self._cache.get(kind)
             self._cache[kind] = both if old is None else tuple(torch.cat(pair, dim=2) for pair in zip(old, both, strict=True))  # type: ignore[assignment]
         self._rows += count
@@ -66,13 +70,8 @@ class ServedAssistant:
             query = layer.project(flow.inputs, turned, self._tables[kind]).query
             lowest = 0 if layer.window is None else max(0, self._rows - layer.window)
             keys, values = (part[:, :, lowest:] for part in self._cache[kind])
-            out = sdpa(_by_sequence(query, len(tokens)), keys, values, None, layer.scale, layer.sinks)
+            out = sdpa(by_sequence(query, len(tokens)), keys, values, None, layer.scale, layer.sinks)
             stream = layer.leave(flow.residual, out.transpose(1, 2).flatten(1))
         done = drafter.finish(stream)
         self._state = done.state
         return drafter.logits(done.output).argmax(-1)
-
-
-def _by_sequence(x: Tensor, batch: int) -> Tensor:
-    """(head, batch * n, size) -> (batch, head, n, size)."""
-    return x.reshape(len(x), batch, -1, x.shape[-1]).transpose(0, 1)

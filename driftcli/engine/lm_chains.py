@@ -18,7 +18,7 @@ from torch import Tensor
 
 from driftcli.conditions import DraftSettings
 from driftcli.engine.attention import Masses, numbers_kept
-from driftcli.engine.drafted import Drafted, Guesses, Queries, kept_inside, laid_out
+from driftcli.engine.drafted import Drafted, Guesses, Laid, Queries
 from driftcli.engine.lm_attention import Chaining, Reading, measured, under_way
 from driftcli.engine.packing import Packing, Whole
 from driftcli.engine.trajectories import Trajectory
@@ -40,7 +40,7 @@ def draft_lm_chains(
     assert depth <= horizon and settings.window is None
     reading = Reading(texts, depth)
     here = reading.on(drafter.lm.device)
-    run = _Chains(drafter, texts, reading, *laid_out(texts, here.rows, depth))
+    run = _Chains(drafter, texts, reading, Laid.of(texts, depth, here.rows.device))
     with measured(drafter):
         fresh = run.fresh()
         started = Drafted(here.asked, Packing(counts, drafter.lm.device), fresh, [], [])
@@ -59,20 +59,19 @@ def kept_numbers(drafter: CausalLm, depth: int) -> int:
 
 @dataclass(frozen=True)
 class _Chains:
-    """The drafting on some texts; reading: of them; lying, ids: their tokens."""
+    """The drafting on some texts; reading: of them; laid: their tokens."""
 
     drafter: CausalLm
     texts: Sequence[Trajectory]
     reading: Reading
-    lying: Packing
-    ids: Tensor
+    laid: Laid
 
     def fresh(self) -> Queries:
         """The first guesses of all anchors `P .. N - 2`, which are those of every depth on the target's tokens."""
         here = self.reading.on(self.drafter.lm.device)
         inside = here.rows.texts * here.rows.longest + here.rows.places
-        ids = torch.zeros(len(self.texts) * here.rows.longest, dtype=torch.long, device=self.ids.device)
-        ids[here.rows.sent(inside)] = self._tokens(here.rows, here.rows.places)
+        ids = torch.zeros(len(self.texts) * here.rows.longest, dtype=torch.long, device=self.laid.ids.device)
+        ids[here.rows.sent(inside)] = self.laid.tokens(here.rows, here.rows.places)
         with under_way(self.reading), Asked(self.drafter.lm.model) as head:
             head.rows = here.asking
             out = self.drafter.lm.model(self.drafter.tokens.fed[ids].view(len(self.texts), -1), use_cache=False)
@@ -82,14 +81,10 @@ class _Chains:
         """Positions of the first so many anchors of each text."""
         return anchors.places + anchors.spread([text.prompt_length for text in self.texts])
 
-    def _tokens(self, items: Packing, positions: Whole) -> Tensor:
-        """Tokens at each item's position of its text."""
-        return self.ids[items.sent(items.spread(self.lying.offsets[:-1]) + positions)]
-
     def _queries(self, logits: Tensor, items: Packing, positions: Whole, masses: Sequence[Masses]) -> Queries:
         """What queries at these positions propose by their logits (query, vocabulary)."""
-        device, tokens, temperature = self.ids.device, self.drafter.tokens, self.texts[0].temperature
-        shared, wanted = tokens.vocabulary, self._tokens(items, positions + 1)
+        device, tokens, temperature = self.laid.ids.device, self.drafter.tokens, self.texts[0].temperature
+        shared, wanted = tokens.vocabulary, self.laid.tokens(items, positions + 1)
         guesses = Guesses.by_head(
             lambda some: tokens.scores(some).float(), logits.to(device), shared.to_draft[wanted], len(shared.to_target), temperature
         )
@@ -120,21 +115,15 @@ class _Chains:
         found = self.free(asked, started.fresh if to_end else started.control(1), depth) if asked.total else []
         picked = every.sent(np.flatnonzero(inside))
         forced = [queries.pick(picked) if to_end else queries for queries in found] if anchors.total else []
-        ending = self._kept(torch.stack([one.guesses.drafted for one in found], dim=1), np.flatnonzero(~inside)) if to_end else None
+        drafted = [queries.guesses.drafted for queries in found]
+        ending = self.laid.kept_inside(drafted, every, self._anchors(every), np.flatnonzero(~inside)) if to_end else None
         return replace(started, forced=forced, free=forced if free else [], kept_behind=ending, own_keys=True)
 
     def kept_behind(self, fresh: Queries, counts: Sequence[int], depth: int) -> Tensor:
         """Drafts kept at the anchors behind the first so many of each text, up to the text's end: a chain is the guesses of the anchors in
         a row. (anchor,)
         """
-        every = self.reading.on(self.ids.device).asked
+        every = self.reading.on(self.laid.ids.device).asked
         drafted = F.pad(fresh.guesses.drafted, (0, depth - 1)).unfold(0, depth, 1)
-        return self._kept(drafted, np.flatnonzero(every.places >= every.spread(counts)))
-
-    def _kept(self, drafted: Tensor, behind: Whole) -> Tensor:
-        """Drafts kept at some of all anchors, up to the text's end; drafted: at all of them, (anchor, depth)."""
-        every = self.reading.on(self.ids.device).asked
-        positions = self._anchors(every)
-        left = every.spread([len(text.text.ids) - 1 for text in self.texts]) - positions
-        begins = positions + every.spread(self.lying.offsets[:-1])
-        return kept_inside(drafted[every.sent(behind)], self.ids, *(every.sent(numbers[behind]) for numbers in (begins, left)))
+        behind = np.flatnonzero(every.places >= every.spread(counts))
+        return self.laid.kept_inside(drafted.unbind(1), every, self._anchors(every), behind)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from driftcli.conditions import DraftSettings
 from driftcli.engine.attention import Shared, Sight, attend, attend_unmeasured, tail_length
-from driftcli.engine.drafted import Apart, Drafted, Guesses, Queries, kept_inside, laid_out, marked, row_labels
+from driftcli.engine.drafted import Apart, Drafted, Guesses, Laid, Queries, packed_streams, row_labels, window_kept
 from driftcli.engine.packing import Packing, Whole
 from driftcli.engine.trajectories import Trajectory
 from driftcli.families.mtp.head import Mtp, MtpModules
@@ -35,32 +36,29 @@ def draft_modules(
     """Forced chains of every anchor whose guesses up to `horizon` lie inside its text, as `draft_together` gives them; no free ones."""
     drafter = drafter.wired(settings.wiring)
     counts = tuple(len(text.text.ids) - 2 for text in texts)
-    states = drafter.fuse(
-        {name: torch.cat([t.streams[name][:n] for t, n in zip(texts, counts, strict=True)]) for name in drafter.boundaries}
-    )
+    states = drafter.fuse(packed_streams(texts, counts, drafter.boundaries))
     rows = Packing(counts, states.device)
-    kept = marked(rows, [one.kept for one in apart]) if any(one.kept for one in apart) else None
-    run = _Modules(texts, settings, rows, *laid_out(texts, rows, settings.depth), kept)
+    run = _Modules(texts, settings, rows, Laid.of(texts, settings.depth, rows.device), window_kept(rows, apart))
     found: list[Queries] = []
     for depth, module in enumerate(drafter.modules[: settings.depth], 1):
         queries, states = run.through(module, states, depth)
         found.append(queries)
     every, anchors = run.every, Packing(tuple(text.n_anchors(horizon) for text in texts), rows.device)
     inside = every.places < every.spread(anchors.counts)
-    behind = run.kept_at(found, np.flatnonzero(~inside)) if to_end else None
+    drafted = [queries.guesses.drafted for queries in found]
+    behind = run.laid.kept_inside(drafted, every, run.anchors, np.flatnonzero(~inside)) if to_end else None
     first = rows.sent(np.flatnonzero(inside))
     return Drafted(every, anchors, found[0], [queries.pick(first) for queries in found] if anchors.total else [], [], behind)
 
 
 @dataclass(frozen=True)
 class _Modules:
-    """The drafting of some texts under one setting; rows: of each; lying, ids: their tokens; kept: rows that a window does not hide."""
+    """The drafting of some texts under one setting; rows: of each; laid: their tokens; kept: rows that a window does not hide."""
 
     texts: Sequence[Trajectory]
     settings: DraftSettings
     rows: Packing
-    lying: Packing
-    ids: Tensor
+    laid: Laid
     kept: Tensor | None
 
     @property
@@ -68,29 +66,22 @@ class _Modules:
         """The first anchor of each text."""
         return [text.prompt_length for text in self.texts]
 
-    @property
+    @cached_property
     def every(self) -> Packing:
         """How many anchors `P .. N - 2` each text has."""
         return Packing(tuple(count - start + 1 for count, start in zip(self.rows.counts, self.starts, strict=True)), self.rows.device)
 
-    def tokens(self, rows: Whole, texts: Whole, ahead: int) -> Tensor:
-        """Tokens so many positions behind those that the texts' rows have the number of."""
-        return self.ids[self.rows.sent(np.asarray(self.lying.offsets)[texts] + rows + ahead)]
-
-    def kept_at(self, found: Sequence[Queries], places: Whole) -> Tensor:
-        """Drafts kept by the chains at some of all anchors, up to the text's end. (anchor,)"""
-        every = self.every
-        positions, texts, some = (every.places + every.spread(self.starts))[places], every.texts[places], every.sent(places)
-        left = np.asarray([len(text.text.ids) for text in self.texts])[texts] - 1 - positions
-        drafted = torch.stack([queries.guesses.drafted[some] for queries in found], dim=1)
-        return kept_inside(drafted, self.ids, *map(every.sent, (positions + np.asarray(self.lying.offsets)[texts], left)))
+    @property
+    def anchors(self) -> Whole:
+        """Positions of all anchors of each text. (anchor,)"""
+        return self.every.places + self.every.spread(self.starts)
 
     def through(self, module: Mtp, states: Tensor, depth: int) -> tuple[Queries, Tensor]:
         """One module over all rows: its queries at every anchor `P .. N - 2`, without states, and what it hands on, (row, width)."""
         rows, layer = self.rows, module.layer
         late = rows.places >= rows.spread(self.starts) - 1
         asking, others, places = rows.sent(np.flatnonzero(late)), rows.sent(np.flatnonzero(~late)), rows.sent(rows.places)
-        flow = module.begin(module.embed(self.tokens(rows.places, rows.texts, depth), places), states)
+        flow = module.begin(module.embed(self.laid.tokens(rows, rows.places + depth), places), states)
         step = layer.project(flow.inputs, torch.arange(rows.total, device=rows.device), module.ropes(rows.counts))
         shared = Shared.of(rows, step.key, step.value, row_labels(self.texts, rows, depth))
         window = layer.window if self.settings.window is None else self.settings.window
@@ -102,6 +93,6 @@ class _Modules:
         whole[asking] = attended
         whole[others] = attend_unmeasured(step.query[:, others], before, shared, sights[1], layer.scale, layer.sinks)
         done = module.finish(layer.leave(flow.residual, whole))
-        wanted = self.tokens(rows.places[late], rows.texts[late], depth + 1)
+        wanted = self.laid.tokens(asked, self.anchors + depth)
         guesses = Guesses.by_head(module.logits, done.output[asking], wanted, len(module.head), self.texts[0].temperature)
         return Queries(guesses, masses), done.state

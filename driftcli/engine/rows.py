@@ -157,9 +157,9 @@ class _Cell:
         told = {name: numbers.float() for name, numbers in {**own, "wanted_prob": guesses.wanted_prob}.items() if numbers is not None}
         if state is not None:
             told["rms"] = state_rms(state)
-        controls = [self.drafted.control(depth).state for depth in range(1, self._depth + 1)] if feed == "forced" else []
-        if state is not None and controls and all(control is not None for control in controls):
-            told["state_cosine"] = state_cosine(state, torch.cat([control for control in controls if control is not None]))
+            controls = [self.drafted.control(depth).state for depth in range(1, self._depth + 1)] if feed == "forced" else []
+            if known := [control for control in controls if control is not None]:
+                told["state_cosine"] = state_cosine(state, torch.cat(known))
         return told
 
     def rows(self, numbers: Mapping[Feed, _Numbers], text: int) -> CellRows:

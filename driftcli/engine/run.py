@@ -31,7 +31,7 @@ from driftcli.engine.texts import ignored_settings
 from driftcli.families.quantisation import quantisation
 from driftcli.loading.pair import LoadedPair
 from driftcli.probe import Cutting, Probe, Rounds, Search
-from driftcli.sources.checkpoint import open_checkpoint
+from driftcli.sources.files import read_config
 from driftcli.target.target import Target
 from driftcli.texts.pieces import piece_columns
 from driftcli.texts.prompts import content_hash
@@ -175,7 +175,7 @@ def _facts(job: Job) -> dict[str, Plain]:
 
 def quantised_as(target: Target) -> str | None:
     """How a target's weights are quantised and, in this process, as what they are computed with; None where they are not."""
-    scheme, computed = quantisation(open_checkpoint(target.source)), target.computed_as
+    scheme, computed = quantisation(target.source, read_config(target.source)), target.computed_as
     if scheme is None:
         return None
     return f"{scheme.value}, {computed}" if computed else str(scheme.value)

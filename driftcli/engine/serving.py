@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
-from driftcli.engine.attention import sdpa
+from driftcli.engine.attention import by_sequence, sdpa
 from driftcli.engine.block_serving import ServedBlock
 from driftcli.engine.keyless_serving import ServedAssistant
 from driftcli.engine.lookup_serving import ServedLookup
@@ -267,7 +267,7 @@ class ServedHead:
 
     def _attend(self, number: int, layer: DrafterLayer, step: Projected, start: int, batch: int) -> Tensor:
         """Attention output (batch * n, head * value size) of new rows, whose keys are cached first."""
-        query, key, value = (_by_sequence(part, batch) for part in (step.query, step.key, step.value))
+        query, key, value = (by_sequence(part, batch) for part in (step.query, step.key, step.value))
         if number == len(self._cache):
             self._cache.append((self._empty(key), self._empty(value)))
         (keys, values), end = self._cache[number], start + key.shape[2]
@@ -288,8 +288,3 @@ class ServedHead:
         keys, queries = torch.arange(lowest, end, device=device), torch.arange(start, end, device=device)[:, None]
         seen = keys <= queries
         return lowest, seen if layer.window is None else seen & (keys > queries - layer.window)
-
-
-def _by_sequence(x: Tensor, batch: int) -> Tensor:
-    """(head, batch * n, size) -> (batch, head, n, size)."""
-    return x.reshape(len(x), batch, -1, x.shape[-1]).transpose(0, 1)

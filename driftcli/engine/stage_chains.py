@@ -65,4 +65,5 @@ def draft_stages(
     assert settings.depth <= len(drafter.stages)
     drafter = drafter.wired(settings.wiring)
     on = Anchored.of(texts, lambda counts: drafter.fuse(packed_streams(texts, counts, drafter.boundaries)), settings.depth)
-    return on.drafted(Drafted, _Stages(drafter, settings, on).chain, horizon, free=free, to_end=to_end)
+    alike = drafter.blind and settings.noise is None  # noise is drawn for each feed by itself
+    return on.drafted(Drafted, _Stages(drafter, settings, on).chain, horizon, free=free, to_end=to_end, alike=alike)

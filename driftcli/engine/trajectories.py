@@ -1,7 +1,7 @@
 """Trajectories: a text read once by the target, with the streams that the drafter reads captured on the way.
 
-Every text is read alone, in chunks, whoever wrote it: so what a drafter sees of it is the same whenever it is drafted on, in whatever
-company. Captured streams cover positions `0 .. N - 2`: the last token is never fed to the target, and no query needs its state.
+What a drafter sees of a text is the same whoever wrote it and whatever is read beside it, to rounding. Captured streams cover positions
+`0 .. N - 2`: the last token is never fed to the target, and no query needs its state.
 """
 
 from __future__ import annotations

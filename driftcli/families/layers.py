@@ -41,8 +41,8 @@ class GroupedAttention:
 
     k: absent where queries read somebody else's keys. v: absent where keys, before norm and rotation, stand for values. unscaled: scores
     as they are, and values normed without a gain, as in Gemma 4. paired: the numbers that turn together lie side by side, not half a head
-    apart. factor: of scores, where it is not one over the root of a head's size. sinks:
-    (head,), learned scores that take attention to no key.
+    apart. factor: of scores, where it is not one over the root of a head's size. sinks: (head,), learned scores that take attention to no
+    key.
     """
 
     q: Linear

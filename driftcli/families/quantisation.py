@@ -7,21 +7,20 @@ from collections.abc import Mapping
 
 from driftcli.domain import Sourced
 from driftcli.errors import FormatError
-from driftcli.sources.checkpoint import Checkpoint
-from driftcli.sources.files import Json, reason
+from driftcli.sources.files import Json, Source, reason
 
 FLOATS = ("F16", "BF16", "F32", "F64")  # as safetensors spells what is read as it stands
 SCALE = "_scale_inv"  # behind the name of a weight of 8-bit floats: the tensor of its scales
 NVIDIA = "hf_quant_config.json"  # beside the config, where ModelOpt writes it
 
 
-def quantisation(checkpoint: Checkpoint) -> Sourced | None:
+def quantisation(source: Source, config: Mapping[str, Json]) -> Sourced | None:
     """The scheme in words, such as `modelopt NVFP4` or `awq, 4 bits`, and where it is said; None for a checkpoint that names none."""
-    found = checkpoint.config.get("quantization_config")
+    found = config.get("quantization_config")
     if isinstance(found, dict) and found:
-        return Sourced(_scheme(found), "config:quantization_config" if checkpoint.source.gguf is None else "tensor")
-    path = checkpoint.source.folder / NVIDIA
-    if checkpoint.source.gguf is not None or not path.is_file():
+        return Sourced(_scheme(found), "config:quantization_config" if source.gguf is None else "tensor")
+    path = source.folder / NVIDIA
+    if source.gguf is not None or not path.is_file():
         return None
     try:
         written = json.loads(path.read_text(encoding="utf-8"))

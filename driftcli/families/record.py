@@ -102,3 +102,12 @@ class Record:
         source = self.source(key, self.defaults[0] if self.defaults[1].get(key) is not None else system)
         self.fields[name] = Sourced(value if isinstance(value, (bool, int, float, str)) else str(value), source)
         return value
+
+
+def otherwise(systems: Mapping[str, Mapping[str, Sourced]], ours: Mapping[str, Sourced]) -> dict[str, dict[str, Sourced]]:
+    """For each of some systems the fields that it has another value of, or why it has none; those that do as we do are left out."""
+    found = {
+        system: {name: field for name, field in fields.items() if name == "refused" or field.value != ours[name].value}
+        for system, fields in systems.items()
+    }
+    return {system: fields for system, fields in found.items() if fields}

@@ -39,13 +39,11 @@ class Name(NamedTuple):
     pattern: str
 
 
-ATTENTION_DRIFT = "attention-drift"
-
-
 @dataclass(frozen=True, slots=True)
 class Number:
     """A number of a run. of: it at every depth, or the only one; of_state: it takes a drafter that feeds on its own state; at_lengths: it
-    is measured on prompts of other lengths too, where no controls are; of_blocks: it takes a drafter that guesses side by side.
+    is measured on prompts of other lengths too, where no controls are; of_blocks: it takes a drafter that guesses side by side;
+    of_attention: one whose attention along a chain is held against its control's.
     """
 
     name: str
@@ -55,6 +53,7 @@ class Number:
     of_state: bool = False
     at_lengths: bool = False
     of_blocks: bool = False
+    of_attention: bool = False
 
 
 def _only(statistic: Statistic) -> Callable[[Run], Sequence[Estimate | Absent]]:
@@ -103,7 +102,7 @@ NUMBERS: tuple[Number, ...] = (
     Number("block-independence", SHARE, _every(curves.block_independence), by_depth=True, of_blocks=True),
     Number("rms-ratio", "times", _every(curves.rms_ratio), by_depth=True, of_state=True),
     Number("state-cosine", "", _every(curves.state_cosine), by_depth=True, of_state=True),
-    Number(ATTENTION_DRIFT, SHARE, _every(curves.attention_drift), by_depth=True, of_state=True),
+    Number("attention-drift", SHARE, _every(curves.attention_drift), by_depth=True, of_state=True, of_attention=True),
     Number("survival-error", SHARE, _chains(survival.calibration_error), by_depth=True),
     Number("survival-brier", "", _chains(survival.brier), by_depth=True),
     Number("survival-auroc", "", _chains(survival.auroc), by_depth=True),
@@ -177,12 +176,12 @@ def value_of(run: Run, name: str) -> tuple[Estimate | Absent, str]:
 
 def why_not_applicable(run: Run, name: str) -> str:
     """Why the number means nothing for such a drafter, empty where it does."""
-    number = BY_NAME.get(taken_apart(name).number)
-    if number is not None and number.of_blocks and not run.pair.guesses_side_by_side:
+    number, pair = BY_NAME.get(taken_apart(name).number), run.pair
+    if number is None:
+        return ""
+    if number.of_blocks and not pair.guesses_side_by_side:
         return curves.IN_TURN
-    if number is not None and number.name == ATTENTION_DRIFT and run.pair.no_recursion is None:
-        return run.pair.no_attention or ""
-    return run.pair.no_recursion or "" if number is not None and number.of_state else ""
+    return (number.of_state and pair.no_recursion) or (number.of_attention and pair.no_attention) or ""
 
 
 def _depth(run: Run, name: str) -> int:

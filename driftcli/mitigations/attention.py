@@ -33,7 +33,7 @@ class AttentionRegularisation:
 
     def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
         """Every strength; none for a drafter without a chain of its own, and none on keys where a chain has none."""
-        if pair.no_recursion is not None or not pair.attends or spec.depth < 2:
+        if not pair.steers_attention or spec.depth < 2:
             return ()
         tried = (QUICK if spec.quick else TRIED).items()
         return [

@@ -26,7 +26,7 @@ class DraftWindow:
 
     def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
         """Windows on the run's own texts, for a drafter whose windows can be set; none in a hurry."""
-        if spec.quick or pair.no_recursion is not None or not pair.attends:
+        if spec.quick or not pair.steers_attention:
             return ()
         settings = [DraftSettings(spec.depth, window, kept) for window in WINDOWS for kept in KEPT]
         return [Condition(f"{self.name}-{_suffix(one.window, one.kept)}", one) for one in settings]

@@ -8,7 +8,7 @@ DSpark (arXiv:2607.05147) for the product.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from driftcli.conditions import Condition, Plan, StopMeasure, StopRule
@@ -18,16 +18,12 @@ from driftcli.mitigations.serving import Engine, early_stop
 from driftcli.mitigations.unfiled_serving import of_exit
 from driftcli.probe import Trace
 from driftcli.statistics.payoff import best_length, deciding
-from driftcli.statistics.survival import Told
+from driftcli.statistics.survival import PRODUCTS
 
 CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # least probability of a guess (chosen by us; transformers' default is 0.4)
 ENTROPIES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # nats of the drafter's distribution (chosen by us)
 SURVIVALS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)  # least product over a chain (chosen by us)
 OUTSIDE = (0.01, 0.05, 0.1, 0.25)  # share of fresh queries left out of the band on either side (chosen by us)
-OF_CHAIN: Mapping[Told, StopMeasure] = {
-    "draft_prob": "survival",
-    "confidence": "head",
-}  # measures of a whole chain, by what they are products of
 
 
 @dataclass(frozen=True)
@@ -52,14 +48,14 @@ class EarlyStop:
             "entropy": [StopRule("entropy", high=high) for high in ENTROPIES],
             **_products(trace),
             **({} if trace.pair.no_recursion else {"state": _bands(trace, "state")}),
-            **({} if trace.pair.no_recursion or not trace.pair.attends else {"prompt": _bands(trace, "prompt")}),
+            **({"prompt": _bands(trace, "prompt")} if trace.pair.steers_attention else {}),
         }
         costs = deciding(trace)
         over = best_length(trace, costs)[0] if costs else usual(trace)
         return [
             Trial(
                 f"{self.name}-{name}",
-                [Option(_words(rule), Plan(trace.reference, trace.spec.depth, rule), over, _typed(rule, trace.pair)) for rule in tried],
+                [Option(_words(rule), Plan(trace.reference, trace.spec.depth, rule), over, stop_typed(rule, trace.pair)) for rule in tried],
             )
             for name, tried in rules.items()
             if tried and trace.spec.depth > 1
@@ -72,7 +68,7 @@ def _products(trace: Trace) -> dict[str, list[StopRule]]:
     for told, chains in trace.survival.items():
         if isinstance(chains, Absent):
             continue
-        measure = OF_CHAIN[told]
+        measure = PRODUCTS[told]
         found[measure] = [StopRule(measure, low) for low in SURVIVALS]
         fit = chains.fit("selecting")
         if any(fit.fitted):
@@ -86,7 +82,8 @@ def _bands(trace: Trace, measure: StopMeasure) -> list[StopRule]:
     return [StopRule(measure, low) if measure == "prompt" else StopRule(measure, low, high) for low, high in bands]
 
 
-def _typed(rule: StopRule, pair: PairCard) -> dict[Engine, str]:
+def stop_typed(rule: StopRule, pair: PairCard) -> dict[Engine, str]:
+    """What engines take to stop a chain by a rule, as it is for this drafter."""
     settings = early_stop(rule, self_feeding=pair.no_recursion is None)
     return of_exit(settings["transformers"]) if pair.family == "early-exit" else settings
 

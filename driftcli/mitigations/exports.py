@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 from driftcli.conditions import StopRule
 from driftcli.domain import PairCard
-from driftcli.mitigations.serving import NO_SWITCH, Engine, early_stop
+from driftcli.mitigations.early_stop import stop_typed
+from driftcli.mitigations.serving import NO_SWITCH, Engine
 from driftcli.statistics.survival import Told
 
 DIGITS = 4  # of a rate; what is cut off is far below the noise of any run (chosen by us)
@@ -64,6 +65,6 @@ def confidence_settings(told: Told, threshold: float | None, pair: PairCard) -> 
     if threshold is None or pair.guesses_side_by_side:
         return {}
     return {
-        "transformers": early_stop(StopRule("confidence", low=threshold), self_feeding=pair.no_recursion is None)["transformers"],
+        "transformers": stop_typed(StopRule("confidence", low=threshold), pair)["transformers"],
         "llama.cpp": f"--draft-p-min {threshold:g} (leaves the unsure token out)",
     }

@@ -38,7 +38,7 @@ def taught(prompts: int) -> int:
 
 def healable(run: Run, verdict: Verdict) -> bool:
     """Whether `driftcli heal --run` has something to do for a run: files to mend, or a finding that training of its head treats."""
-    if not run.pair.healed or _in_vllm(run) or run.n_prompts - taught(run.n_prompts) < MINIMAL_PROMPTS:
+    if not run.pair.heal_trains or _in_vllm(run) or run.n_prompts - taught(run.n_prompts) < MINIMAL_PROMPTS:
         return False
     eagle3 = run.pair.family == "eagle3"
     if run.wiring.changes:

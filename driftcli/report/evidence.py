@@ -225,7 +225,7 @@ def attention_curves(run: Run) -> tuple[str, list[Curve]]:
         return "", []
     with_sink, texts = run.sink_texts
     meaning = {**REGION_MEANING, "sink": f"a token in {with_sink} of {counted(texts, 'text')}"}
-    if run.pair.no_recursion is None and run.pair.no_attention is None:
+    if run.pair.attention_controlled:
         heading = "attention, change in percentage points against the same query on the target's hidden state"
         return heading, [Curve(name, curves.region_change(name), "points", meaning[name]) for name in SHARES]
     heading, shown = "attention of the drafter, share of each region", [name for name in SHARES if name != "ahead" or not run.pair.keyless]

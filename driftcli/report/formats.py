@@ -6,33 +6,34 @@ A format of another package is a function of a run and its verdict that gives te
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
+from typing import cast
 
 from rich.console import RenderableType
 
 from driftcli.domain import Verdict
 from driftcli.errors import PluginError, UsageError
 from driftcli.plugins import Failed, Group, Loaded, loaded, named, offered
-from driftcli.report import json, markdown, model_card, terminal
 from driftcli.report.choices import OutputFormat
 from driftcli.report.console import put
-from driftcli.report.html import page
 from driftcli.suggestions import meant
 from driftcli.traces.reader import Run
 
 Renderer = Callable[[Run, Verdict], str | RenderableType]
 GROUP: Group = "driftcli.formats"
-RENDERERS: dict[OutputFormat, Renderer] = {
-    "terminal": terminal.page,
-    "json": json.render,
-    "markdown": markdown.render,
-    "model-card": model_card.render,
-    "html": page.render,
+RENDERERS: dict[OutputFormat, str] = {  # loaded where they are asked for: each brings much that the others do without
+    "terminal": "driftcli.report.terminal:page",
+    "json": "driftcli.report.json:render",
+    "markdown": "driftcli.report.markdown:render",
+    "model-card": "driftcli.report.model_card:render",
+    "html": "driftcli.report.html.page:render",
 }
+WHOLE = "driftcli.report.terminal:whole"
 
 
 def show(run: Run, verdict: Verdict, format: str, *, full: bool) -> None:
     """Print the report on stdout. full: on a terminal all of it, as the other formats always have it."""
-    render = terminal.whole if full and format == "terminal" else renderer(format)
+    render = _own("terminal", WHOLE) if full and format == "terminal" else renderer(format)
     shown = render(run, verdict)
     if format not in RENDERERS and not isinstance(shown, str):
         raise PluginError(f"--format {format}: gave a {type(shown).__name__}, expected text; ask whoever wrote it to mend it")
@@ -41,8 +42,8 @@ def show(run: Run, verdict: Verdict, format: str, *, full: bool) -> None:
 
 def renderer(format: str) -> Renderer:
     """What renders a format, one of our own or an installed one; UsageError for an unknown name, PluginError for a useless one."""
-    if own := next((render for name, render in RENDERERS.items() if name == format), None):
-        return own
+    if own := next((reference for name, reference in RENDERERS.items() if name == format), None):
+        return _own(format, own)
     plugin = named(GROUP, list(RENDERERS), format)
     if plugin is None:
         known = [*RENDERERS, *(one.name for one in offered(GROUP, list(RENDERERS)) if not one.refused)]
@@ -51,6 +52,10 @@ def renderer(format: str) -> Renderer:
     if isinstance(found, Failed):
         raise PluginError(f"--format {format}, of {plugin.package}: {found.reason}; `driftcli probes` lists what can be used")
     return found.thing
+
+
+def _own(format: str, reference: str) -> Renderer:
+    return cast(Renderer, EntryPoint(format, reference, GROUP).load())
 
 
 def installed_formats() -> list[Loaded[Renderer] | Failed]:

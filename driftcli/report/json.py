@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from driftcli.conditions import BASELINE
 from driftcli.domain import REWIRED, SHARES, Absent, AxisVerdict, Estimate, Finding, Verdict
+from driftcli.mitigations.trials import Outcome
 from driftcli.report.evidence import sampled_length
 from driftcli.report.remedies import exports_json, remedies_json, training_json, tried
 from driftcli.report.rounding import rounding_json
@@ -42,8 +43,9 @@ def render(run: Run, verdict: Verdict) -> str:
     return json.dumps(report(run, verdict), indent=2, allow_nan=False)
 
 
-def report(run: Run, verdict: Verdict) -> dict[str, Plain]:
-    """The report as plain values."""
+def report(run: Run, verdict: Verdict, outcomes: Sequence[Outcome] | None = None) -> dict[str, Plain]:
+    """The report as plain values; outcomes: of what was tried, as `tried` tells them, where they are known already."""
+    found = tried(run) if outcomes is None else outcomes
     return {
         "schema": SCHEMA,
         "pair": run.manifest["pair"],
@@ -61,8 +63,8 @@ def report(run: Run, verdict: Verdict) -> dict[str, Plain]:
         "failed": [{"name": name, "reason": reason} for name, reason in run.failed.items()],
         "target_shift": shift_json(run, estimate_json),
         "rounding": rounding_json(run, estimate_json),
-        "survival": survival_json(run, tried(run), estimate_json),
-        "mitigations": remedies_json(run, estimate_json),
+        "survival": survival_json(run, found, estimate_json),
+        "mitigations": remedies_json(run, found, estimate_json),
         "payoff": payoff_json(run, estimate_json),
         "training": training_json(run, verdict, estimate_json),
         "exports": exports_json(run),

@@ -179,9 +179,9 @@ def option_words(run: Run, one: Outcome) -> str:
     return one.option.words if over == run.spec.depth else f"{one.option.words}, over draft length {over}"
 
 
-def remedies_json(run: Run, number: Callable[[Estimate | Absent], Plain]) -> list[Plain]:
+def remedies_json(run: Run, found: Sequence[Outcome], number: Callable[[Estimate | Absent], Plain]) -> list[Plain]:
     """Every trial as plain values; number: how an estimate is written."""
-    return [_plain(run, one, number) for one in tried(run)]
+    return [_plain(run, one, number) for one in found]
 
 
 def _plain(run: Run, one: Outcome, number: Callable[[Estimate | Absent], Plain]) -> Plain:

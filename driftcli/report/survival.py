@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from driftcli.conditions import StopMeasure
 from driftcli.domain import Absent, Estimate
-from driftcli.mitigations.early_stop import OF_CHAIN, EarlyStop
 from driftcli.mitigations.exports import confidence_settings
+from driftcli.mitigations.mitigation import Option
 from driftcli.mitigations.trials import Outcome, tokens_a_round
 from driftcli.printable import printable
 from driftcli.report.evidence import Form, written
 from driftcli.report.speeds import gain_text
 from driftcli.report.tables import Row
 from driftcli.statistics.payoff import deciding, speed
-from driftcli.statistics.survival import TOLD, Chains, Statistic, Told, auroc, brier, calibration_error, promised, survived
+from driftcli.statistics.survival import PRODUCTS, TOLD, Chains, Statistic, Told, auroc, brier, calibration_error, promised, survived
 from driftcli.traces.reader import Run
 from driftcli.traces.writer import Plain
 
@@ -75,31 +76,30 @@ def telling(told: Told, chains: Chains) -> str:
 
 def _stopped(run: Run, found: Sequence[Outcome]) -> list[str]:
     """What each rule by the drafter's own word gave, chosen on one half and measured on the other, and what temperatures add to it."""
-    lines, own = [], {one.trial: one for one in found if one.trial in _trials()}
-    for trial, one in own.items():
-        if one.option is None or one.option.plan.stop is None:
-            continue
-        lines.append(f"{one.option.words}: {gain_text(one.gain)} against draft length {one.option.over.drafts}")
-        raw = own.get(trial.removesuffix(CALIBRATED))
-        if trial.endswith(CALIBRATED) and raw is not None and raw.option is not None:
-            lines.append(f"{lines.pop()}, {gain_text(_against(run, one, raw))} against the same without temperatures")
+    lines, own = [], _chosen(found)
+    for (measure, calibrated), (option, gain) in own.items():
+        line = f"{option.words}: {gain_text(gain)} against draft length {option.over.drafts}"
+        if calibrated and (measure, False) in own:
+            line += f", {gain_text(_against(run, option, own[measure, False][0]))} against the same without temperatures"
+        lines.append(line)
     return lines
 
 
-CALIBRATED = "-calibrated"
+def _chosen(found: Sequence[Outcome]) -> dict[tuple[StopMeasure, bool], tuple[Option, Estimate | Absent]]:
+    """The best option of each rule by the drafter's own word with its gain, by what the rule looks at and whether under temperatures."""
+    stopping = ((one.option, one.option.plan.stop, one.gain) for one in found if one.option is not None)
+    own = ("confidence", *PRODUCTS.values())
+    return {
+        (stop.measure, bool(stop.temperatures)): (option, gain)
+        for option, stop, gain in stopping
+        if stop is not None and stop.measure in own
+    }
 
 
-def _trials() -> set[str]:
-    name = EarlyStop().name
-    return {f"{name}-confidence", *(f"{name}-{measure}{end}" for measure in OF_CHAIN.values() for end in ("", CALIBRATED))}
-
-
-def _against(run: Run, one: Outcome, raw: Outcome) -> Estimate | Absent:
+def _against(run: Run, one: Option, raw: Option) -> Estimate | Absent:
     """How many times the speed one rule gives of another, or the tokens a round where no costs are known, on the half that judges."""
-    assert one.option is not None
-    assert raw.option is not None
     costs = deciding(run)
-    return run.planned(speed(costs, "judging") if costs else tokens_a_round, one.option.plan, raw.option.plan, "judging")
+    return run.planned(speed(costs, "judging") if costs else tokens_a_round, one.plan, raw.plan, "judging")
 
 
 def survival_json(run: Run, found: Sequence[Outcome], number: Callable[[Estimate | Absent], Plain]) -> dict[str, Plain]:
@@ -132,16 +132,14 @@ def _export(run: Run, found: Sequence[Outcome]) -> dict[str, Plain]:
     """For what says something: the temperatures that fit all prompts, the thresholds that were chosen on half of them, with the
     temperatures that fit that half, and what engines call them.
     """
-    chosen = {
-        one.trial.removeprefix(f"{EarlyStop().name}-"): one.option.plan.stop for one in found if one.trial in _trials() and one.option
-    }
+    chosen = {rule: option.plan.stop for rule, (option, _) in _chosen(found).items()}
     kept: dict[str, Plain] = {}
     for told, chains in known(run).items():
-        measure, temperatures = OF_CHAIN[told], [] if chains.unfitted else list(chains.whole.temperatures)
-        rules = {name: chosen.get(key) for name, key in (("product", measure), ("product_calibrated", f"{measure}{CALIBRATED}"))}
-        calibrated = rules["product_calibrated"]
-        token = chosen.get("confidence") if told == "draft_prob" else None
-        thresholds = {name: stop.low for name, stop in (*rules.items(), ("token", token)) if stop is not None}
+        measure, temperatures = PRODUCTS[told], [] if chains.unfitted else list(chains.whole.temperatures)
+        calibrated = chosen.get((measure, True))
+        token = chosen.get(("confidence", False)) if told == "draft_prob" else None
+        rules = {"product": chosen.get((measure, False)), "product_calibrated": calibrated, "token": token}
+        thresholds = {name: stop.low for name, stop in rules.items() if stop is not None}
         kept[told] = {
             "temperatures": list(temperatures),
             "threshold_temperatures": list(calibrated.temperatures) if calibrated else [],

@@ -5,7 +5,7 @@ Headers of safetensors are read without torch, which alone takes seconds to impo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -59,9 +59,12 @@ class Checkpoint:
 
     def numbers(self, name: str) -> np.ndarray:
         """The values of one tensor of whole numbers or marks; nothing else of its file is read."""
-        assert self.tensors[name].dtype in (*WHOLE_NUMBERS, "BOOL")
-        (found,) = joined(self.source, lambda path: _values(path, name)).values()
-        return found
+        return self.several((name,))[name]
+
+    def several(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """The same of some tensors by name, for which each file is opened once."""
+        assert all(self.tensors[name].dtype in (*WHOLE_NUMBERS, "BOOL") for name in names)
+        return joined(self.source, lambda path: _values(path, names)) if names else {}
 
 
 def open_checkpoint(source: Source) -> Checkpoint:
@@ -94,11 +97,12 @@ def _headers(path: Path) -> dict[str, Stored]:
         return {name: Stored(tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
 
 
-def _values(path: Path, name: str) -> dict[str, np.ndarray]:
+def _values(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     if path.suffix != ".safetensors":
         from driftcli.sources.pickles import read_pickle
 
         pickled = read_pickle(path)
-        return {name: pickled[name].numpy()} if name in pickled else {}
+        return {name: pickled[name].numpy() for name in names if name in pickled}
     with opened(path, "np") as file:
-        return {name: file.get_tensor(name)} if name in file.keys() else {}  # noqa: SIM118
+        here = set(file.keys())
+        return {name: file.get_tensor(name) for name in names if name in here}

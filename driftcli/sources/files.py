@@ -1,8 +1,8 @@
 """Where a model's files are, and what they say before any weight is loaded; torch is not needed for that.
 
-Only two kinds of weight file are opened: safetensors, and pickles through `torch.load(weights_only=True)`. A tensor file is first checked
-against its own header, so a truncated download is named as such and never reaches a model. Where a folder holds several kinds, the one
-that transformers would load is taken.
+Only three kinds of weight file are opened: safetensors, GGUF, and pickles through `torch.load(weights_only=True)`. A tensor file is first
+checked against its own header, so a truncated download is named as such and never reaches a model. Where a folder holds several kinds, the
+one that transformers would load is taken.
 """
 
 from __future__ import annotations

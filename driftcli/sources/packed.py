@@ -9,19 +9,21 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from driftcli.errors import FormatError
-from driftcli.sources.checkpoint import Checkpoint, Packed, Stored
+from driftcli.sources.checkpoint import WHOLE_NUMBERS, Checkpoint, Packed, Stored
 
 FLOATS8, BYTES = ("F8_E4M3", "F8_E5M2"), ("I8", "U8")
 FLOATS = ("F16", "BF16", "F32")  # as scales are, but for those that are powers of two
 EXPONENTS = ("U8", "F8_E8M0")  # of two, as the scales of MXFP4 are
 MXFP4_GROUP = 32
-SCALES = (
+SCALES = (  # of DeepSeek-V3, of compressed-tensors and ModelOpt, of DeepSeek-V4, of Mistral
     "weight_scale_inv",
     "weight_scale",
     "scale",
     "qscale_weight",
-)  # DeepSeek-V3, compressed-tensors and ModelOpt, DeepSeek-V4, Mistral
+)
 UNUSED = ("input_scale", "output_scale", "input_zero_point", "k_scale", "v_scale")  # of activations and caches
 
 
@@ -47,6 +49,7 @@ class _Matrix:
 
 def _found(checkpoint: Checkpoint) -> Iterator[_Matrix]:
     tensors = checkpoint.tensors
+    shapes = checkpoint.several([name for name, one in tensors.items() if name.endswith(".weight_shape") and one.dtype in WHOLE_NUMBERS])
     for name, stored in tensors.items():
         stem, _, end = name.rpartition(".")
         if end == "weight" and stored.dtype in (*FLOATS8, *BYTES) and len(stored.shape) == 2:
@@ -55,7 +58,7 @@ def _found(checkpoint: Checkpoint) -> Iterator[_Matrix]:
             if packed is not None:
                 yield _Matrix(stem, packed)
         elif end == "weight_packed" and stored.dtype == "I32":
-            yield _Matrix(stem, _words_along_rows(checkpoint, stem))
+            yield _Matrix(stem, _words_along_rows(checkpoint, stem, shapes))
         elif end == "qweight" and stored.dtype == "I32":
             yield _Matrix(stem, _words(checkpoint, stem))
 
@@ -74,11 +77,11 @@ def _eight_bits(name: str, scale: str, tensors: Mapping[str, Stored]) -> Packed 
     return None
 
 
-def _words_along_rows(checkpoint: Checkpoint, stem: str) -> Packed:
+def _words_along_rows(checkpoint: Checkpoint, stem: str, shapes: Mapping[str, np.ndarray]) -> Packed:
     """A matrix of compressed-tensors: numbers packed along a row into words of 32 bits."""
     parts = _parts(checkpoint, stem, weight="weight_packed", scale="weight_scale", shape="weight_shape")
     parts |= _present(checkpoint, stem, zero="weight_zero_point", groups="weight_g_idx")
-    rows, columns = (int(number) for number in checkpoint.numbers(parts["shape"]))
+    rows, columns = (int(number) for number in shapes[parts["shape"]])
     words = checkpoint.tensors[parts["weight"]].shape
     bits = next((bits for bits in (2, 4, 8) if words == (rows, -(-columns * bits // 32))), None)
     return Packed("pack-quantized", parts, (rows, columns), _sure(checkpoint, stem, bits))

@@ -224,9 +224,14 @@ def self_feeding_tax(sums: Sums) -> Floats:
     return ratio(sums["fresh_accepted"] - sums["accepted"], sums["fresh_accepted"])
 
 
+def fresh_accepted(sums: Sums) -> Floats:
+    """Fresh draft tokens that are accepted an anchor; (draw,)."""
+    return ratio(sums["fresh_accepted"], sums["anchors"])
+
+
 def estimate_tax(trace: Trace) -> Estimate | Absent:
     """The self-feeding tax of a run's baseline, absent below 0.1 accepted fresh drafts: there it is a ratio of noise."""
-    fresh = trace.estimate(lambda sums: ratio(sums["fresh_accepted"], sums["anchors"]))
+    fresh = trace.estimate(fresh_accepted)
     if fresh.value is not None and fresh.value < MINIMAL_FRESH_ACCEPTED:
         return Absent(f"only {fresh.value:.2f} fresh drafts are accepted an anchor, below {MINIMAL_FRESH_ACCEPTED} the tax is noise")
     return trace.estimate(self_feeding_tax)

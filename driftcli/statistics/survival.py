@@ -14,12 +14,13 @@ prompts, the temperatures being what they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
+from driftcli.conditions import StopMeasure
 from driftcli.domain import Absent, Estimate, Half
 from driftcli.statistics.intervals import Bootstrap, Mapped, too_few, within
 from driftcli.statistics.pooled import NO_ANCHORS, dealt
@@ -28,6 +29,7 @@ from driftcli.statistics.walks import MINIMAL_PROMPTS, Floats, Sums, by_unit, ra
 
 Told = Literal["draft_prob", "confidence"]  # what says it, by the column of the traces
 TOLD: Mapping[Told, str] = {"draft_prob": "its probabilities", "confidence": "its confidence head"}
+PRODUCTS: Mapping[Told, StopMeasure] = {"draft_prob": "survival", "confidence": "head"}  # over a chain, as what rules look at
 BINS = 10  # of a forecast, equally wide, for its calibration error
 RANKS = 256  # groups of forecasts of equal size among which chains are told apart; finer ones move the third digit at most (chosen by us)
 Statistic: TypeAlias = Callable[[Sums], Floats]
@@ -78,9 +80,8 @@ def auroc(sums: Sums) -> Floats:
     """How often a chain that survives has the higher forecast of two, the other one not surviving; ties count half. Of forecasts in groups
     by size. Source: Hanley and McNeil 1982.
     """
-    lived, lost = sums["survived_by_rank"], sums["lost_by_rank"]
-    below = np.cumsum(lost, axis=-1) - lost / 2
-    return ratio((lived * below).sum(axis=-1), lived.sum(axis=-1) * lost.sum(axis=-1))
+    higher = (sums["survived_by_rank"] * sums["lost_below_rank"]).sum(axis=-1)
+    return ratio(higher, sums["survived"] * (sums["anchors"][:, None] - sums["survived"]))
 
 
 def binned_sums(forecast: Floats, accepted: np.ndarray, unit: np.ndarray, units: int) -> dict[str, Floats]:
@@ -96,6 +97,7 @@ def binned_sums(forecast: Floats, accepted: np.ndarray, unit: np.ndarray, units:
 def forecast_sums(forecast: Floats, accepted: np.ndarray, unit: np.ndarray, units: int) -> dict[str, Floats]:
     """All sums by unit that the statistics read; as `binned_sums`."""
     lived, in_rank = _lived(forecast, accepted), _ranks(forecast)
+    lost = _placed(1 - lived, unit, units, in_rank, RANKS)
     return {
         "anchors": np.bincount(unit, minlength=units).astype(np.float64),
         "survived": by_unit(unit, lived, units),
@@ -103,7 +105,7 @@ def forecast_sums(forecast: Floats, accepted: np.ndarray, unit: np.ndarray, unit
         "squared": by_unit(unit, (forecast - lived) ** 2, units),
         **binned_sums(forecast, accepted, unit, units),
         "survived_by_rank": _placed(lived, unit, units, in_rank, RANKS),
-        "lost_by_rank": _placed(1 - lived, unit, units, in_rank, RANKS),
+        "lost_below_rank": np.cumsum(lost, axis=-1) - lost / 2,
     }
 
 
@@ -145,6 +147,8 @@ class Chains:
     unit: np.ndarray
     units: int
     seed: int = 0
+    _fits: dict[Half | None, Fit] = field(init=False, default_factory=dict, compare=False, repr=False)
+    _told: dict[tuple[Statistic, bool, int], list[Estimate | Absent]] = field(init=False, default_factory=dict, compare=False, repr=False)
 
     @property
     def depth(self) -> int:
@@ -173,12 +177,12 @@ class Chains:
 
     def fit(self, half: Half | None = None) -> Fit:
         """The temperatures that fit one half of the prompts, or all of them."""
-        some = np.zeros(self.units, dtype=bool)
-        some[dealt(self._usable, half)] = True
-        kept = some[self.unit]
-        return fit(self.probability[kept], self.accepted[kept], self.unit[kept], self.units)
+        if half not in self._fits:
+            kept = np.isin(self.unit, dealt(self._usable, half))
+            self._fits[half] = fit(self.probability[kept], self.accepted[kept], self.unit[kept], self.units)
+        return self._fits[half]
 
-    @cached_property
+    @property
     def whole(self) -> Fit:
         """The temperatures that fit all prompts: those to use."""
         return self.fit()
@@ -198,10 +202,13 @@ class Chains:
             return [Absent(NO_ANCHORS)] * self.depth
         if scaled and self.unfitted:
             return [Absent(self.unfitted)] * self.depth
-        sums = self._scaled if scaled else self._raw
-        return self._draws.estimates(Mapped(sums, lambda values: values[self._usable]), statistic, tries)
+        asked = statistic, scaled, tries
+        if asked not in self._told:
+            sums = Mapped(self._scaled if scaled else self._raw, lambda values: values[self._usable])
+            self._told[asked] = self._draws.estimates(sums, statistic, tries)
+        return self._told[asked]
 
-    @cached_property
+    @property
     def gains(self) -> list[Estimate | Absent]:
         """By how much the temperatures of the other half lower the Brier score, for all depths at once."""
         return self.by_depth(brier_gain, scaled=True, tries=self.depth)

@@ -32,6 +32,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
 from driftcli.errors import FormatError, MachineError, SourceError, UsageError
 from driftcli.printable import counted_names
@@ -165,6 +166,12 @@ class LanguageModel:
 def name_of(device: torch.device) -> str:
     """A device in its own words."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+
+
+def quiet_transformers() -> None:
+    """Let transformers show no progress, and say nothing but errors."""
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
 def choose_device(name: str) -> torch.device:

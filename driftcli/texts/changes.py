@@ -15,7 +15,7 @@ from typing import NamedTuple
 from driftcli.conditions import Condition, DraftSettings, TextSettings
 from driftcli.domain import Absent, Axis, Estimate, Finding, Open, PairCard, RunSpec, Said, Skipped, Sound
 from driftcli.probe import Trace, trained
-from driftcli.statistics.curves import accepted_drafts, own_choices, target_entropy
+from driftcli.statistics.curves import accepted_drafts, fresh_accepted, own_choices, target_entropy
 from driftcli.statistics.grades import Grades, chosen, lost
 from driftcli.statistics.intervals import too_few
 from driftcli.statistics.walks import EXACT_TEXT, MINIMAL_PROMPTS, Floats, Sums, ratio
@@ -39,11 +39,6 @@ WITHOUT = {
     "thinks_unless_told": "the template has no switch for thinking",
     "takes_system": "the template takes no system message",
 }
-
-
-def first_part(sums: Sums) -> Floats:
-    """Drafts an anchor that fresh queries would get accepted; (draw,)."""
-    return ratio(sums["fresh_accepted"], sums["anchors"])
 
 
 def own_part(sums: Sums) -> Floats:
@@ -201,7 +196,7 @@ def _parts(trace: Trace, condition: str) -> str:
     """How the loss splits over all anchors, as shares that multiply, where the drafter feeds on its own state."""
     if trace.pair.no_recursion is not None:
         return ""
-    first, own = (trace.ratio_to_baseline(part, condition) for part in (first_part, own_part))
+    first, own = (trace.ratio_to_baseline(part, condition) for part in (fresh_accepted, own_part))
     if isinstance(first, Absent) or isinstance(own, Absent):
         return ""
     return f"; over all positions {1 - first.value:z.0%} on the target's hidden state, {1 - own.value:z.0%} beyond that by self-feeding"

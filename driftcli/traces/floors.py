@@ -55,10 +55,15 @@ class Read:
         """Read one more token."""
         self._ids.append(token)
         at = len(self._ids) - 1
-        suffixes = [tuple(self._ids[at + 1 - size :]) for size in range(min(self._most, at + 1), self._fewest - 1, -1)]
-        self._follows.append(next((self._ends[suffix] + 1 for suffix in suffixes if suffix in self._ends), None))
-        self._new.append([suffix for suffix in suffixes if suffix not in self._ends])
-        self._ends |= dict.fromkeys(self._new[-1], at)
+        new, follows = list[tuple[int, ...]](), None
+        for size in range(min(self._most, at + 1), self._fewest - 1, -1):
+            suffix = tuple(self._ids[at + 1 - size :])
+            if (end := self._ends.setdefault(suffix, at)) == at:
+                new.append(suffix)
+            elif follows is None:
+                follows = end + 1
+        self._new.append(new)
+        self._follows.append(follows)
 
     def back(self, length: int) -> None:
         """Take back all but the first `length` tokens."""

@@ -6,13 +6,14 @@ the same up to the first miss.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from driftcli.conditions import Plan, StopMeasure, StopRule
+from driftcli.statistics.survival import PRODUCTS, Told
 from driftcli.statistics.temperatures import survival
 from driftcli.statistics.walks import Floats, Sums, walk
 from driftcli.traces.sums import Grid, prompt_side
@@ -24,10 +25,7 @@ MEASURES: dict[StopMeasure, Callable[[Grid], Floats]] = {
     "state": lambda grid: grid.values["rms"],
     "prompt": prompt_side,
 }
-PRODUCTS: dict[StopMeasure, str] = {
-    "survival": "draft_prob",
-    "head": "confidence",
-}  # measures of a whole chain so far, and whose product they are
+OF_CHAIN: Mapping[StopMeasure, Told] = {measure: told for told, measure in PRODUCTS.items()}  # measures of a whole chain so far
 
 
 def fresh_band(fresh: Grid, measure: StopMeasure, units: np.ndarray, outside: float) -> tuple[float, float]:
@@ -39,8 +37,8 @@ def fresh_band(fresh: Grid, measure: StopMeasure, units: np.ndarray, outside: fl
 
 def measured(free: Grid, stop: StopRule) -> Floats:
     """What a rule looks at, of each draft token of the free chains; (anchor, depth)."""
-    if stop.measure in PRODUCTS:
-        return survival(free.values[PRODUCTS[stop.measure]], stop.temperatures)
+    if stop.measure in OF_CHAIN:
+        return survival(free.values[OF_CHAIN[stop.measure]], stop.temperatures)
     return MEASURES[stop.measure](free)
 
 

@@ -26,15 +26,14 @@ from driftcli.statistics.survival import Chains, Told
 from driftcli.statistics.walks import EXACT_TEXT, Sums
 from driftcli.traces.layout import COSTS_FILE
 from driftcli.traces.manifest import read_manifest, wiring_of
-from driftcli.traces.parquet import Holding
 from driftcli.traces.pieces import Vocabulary, read_vocabulary
-from driftcli.traces.plans import ANCHOR, fresh_band, lacks_for_stop, plan_sums, walked
+from driftcli.traces.plans import fresh_band, lacks_for_stop, plan_sums
 from driftcli.traces.positions import reply_sums
-from driftcli.traces.schema import COLUMNS
+from driftcli.traces.rows import ReplyRows
 from driftcli.traces.shift import shift_of, twin_card
 from driftcli.traces.soundness import check_cells
 from driftcli.traces.streams import stream_numbers, stream_sums
-from driftcli.traces.sums import WHOLE, Grid, cells, condition_sums, ending_sums, grids, read_rows, read_table, target_sums
+from driftcli.traces.sums import WHOLE, Grid, cells, condition_sums, ending_sums, grids, read_table, target_sums
 from driftcli.traces.survival import survival
 from driftcli.traces.units import Units, with_anchors
 from driftcli.traces.writer import Plain, batch_key
@@ -43,7 +42,6 @@ TEXT_COLUMNS = [
     *("prompt", "turn", "category", "group", "prompt_length", "length", "anchors", "sink_row", "argmax_share", "generated", "unlocated"),
     *("target_entropy", "rendered_sha256"),
 ]
-KEPT_REPLIES = 8  # whose rows are kept once read (chosen by us): chain after chain of one reply is asked for
 ENDINGS = ["prompt", "turn", "group", "rendered_sha256", "prompt_length", "length", "rounds_to_end"]  # columns that tell rounds to the end
 
 
@@ -61,7 +59,6 @@ class Run(Pooled):
     _sums: dict[tuple[str, tuple[int, int], str], Sums] = field(default_factory=dict)  # by reference, span and condition
     _feeds: dict[tuple[str, tuple[int, int]], dict[Feed, Grid | None]] = field(default_factory=dict)  # by condition and span
     _plans: dict[tuple[Plan, tuple[int, int]], Sums] = field(default_factory=dict)
-    _steps: dict[tuple[str, str, int], pa.Table] = field(default_factory=dict)  # by reference, prompt and turn
     _texts: dict[tuple[str, str], pa.Table] = field(default_factory=dict)  # by reference and condition
 
     @property
@@ -86,7 +83,7 @@ class Run(Pooled):
         """Proposals a chain of a condition."""
         return next((one["settings"]["depth"] for one in self._measured if one["name"] == condition and "settings" in one), self.spec.depth)
 
-    @property
+    @cached_property
     def measured(self) -> frozenset[str]:
         """Names of the conditions that have been run, those that failed among them."""
         return frozenset(condition["name"] for condition in self._measured) | self.failed.keys()
@@ -303,39 +300,9 @@ class Run(Pooled):
         return read_vocabulary(self.path)
 
     @cached_property
-    def _cell_of(self) -> Mapping[str, str]:
-        """The name of the reference's file, in every table, that holds each prompt."""
-        files = cells(self.path / "trajectories", self.reference)
-        return {prompt: file.name for file in files for prompt in read_rows(file, ["prompt"])["prompt"].to_pylist()}
-
-    def steps(self, columns: Sequence[str], where: Holding) -> pa.Table:
-        """Those rows of the reference's `steps` that hold such values."""
-        files = cells(self.path / "steps", self.reference)
-        return pa.concat_tables([read_rows(file, columns, where) for file in files]).unify_dictionaries()
-
-    @cached_property
-    def walks(self) -> Mapping[tuple[str, int], Mapping[str, int]]:
-        """Rounds of the reference's walk and draft tokens accepted in them, by prompt and turn, of those with an anchor."""
-        steps = self.steps([*ANCHOR, "depth", "match"], {"feed": ["forced"], "on_walk": [True]})
-        return walked(steps, self.spec.depth)
-
-    def steps_of(self, prompt: str, turn: int) -> pa.Table:
-        """The reference's rows of `steps` of one reply, all columns; the last replies asked for are kept."""
-        key = (self.reference, prompt, turn)
-        if key not in self._steps:
-            if len(self._steps) >= KEPT_REPLIES:
-                del self._steps[next(iter(self._steps))]
-            self._steps[key] = self._rows_of("steps", prompt, turn)
-        return self._steps[key]
-
-    def text_of(self, prompt: str, turn: int) -> Mapping[str, Any]:
-        """The reference's row of `trajectories` of one reply, with its token ids."""
-        row: Mapping[str, Any] = self._rows_of("trajectories", prompt, turn).to_pylist()[0]
-        return row
-
-    def _rows_of(self, table: str, prompt: str, turn: int) -> pa.Table:
-        names = [column.name for column in COLUMNS[table]]
-        return read_rows(self.path / table / self._cell_of[prompt], names, {"prompt": [prompt], "turn": [turn]})
+    def rows(self) -> ReplyRows:
+        """The reference's rows, reply by reply."""
+        return ReplyRows(self.path, self.reference, self.spec.depth)
 
     @property
     def emitted_per_round(self) -> Estimate | Absent:

@@ -108,7 +108,7 @@ class Chain:
 def reply_heads(run: Run) -> list[ReplyHead]:
     """Every reply of a run, by prompt and turn; rounds and kept draft tokens add up to its acceptance length."""
     rows = run.trajectories.select(["prompt", "turn", "category", "prompt_length", "length"]).to_pylist()
-    heads = [ReplyHead(**{**row, **run.walks.get((row["prompt"], row["turn"]), NO_WALK)}) for row in rows]
+    heads = [ReplyHead(**{**row, **run.rows.walks.get((row["prompt"], row["turn"]), NO_WALK)}) for row in rows]
     return sorted(heads, key=lambda head: (head.prompt, head.turn))
 
 
@@ -120,7 +120,7 @@ def losing(run: Run, depth: int) -> list[tuple[ReplyHead, float]]:
     """
     if run.pair.no_recursion is not None:
         return []
-    steps = run.steps([*REPLY, "feed", "match"], {"depth": [depth], "feed": ["fresh", "forced"]})
+    steps = run.rows.steps([*REPLY, "feed", "match"], {"depth": [depth], "feed": ["fresh", "forced"]})
     right = steps.set_column(3, "match", steps["match"].cast(pa.float64())).group_by([*REPLY, "feed"]).aggregate([("match", "mean")])
     accuracy = {(row["prompt"], row["turn"], row["feed"]): row["match_mean"] for row in right.to_pylist()}
     heads = {(head.prompt, head.turn): head for head in reply_heads(run)}
@@ -139,7 +139,7 @@ def reply(run: Run, prompt: str, turn: int = 0) -> Reply:
 
 def _rounds(run: Run, head: ReplyHead, ids: Sequence[int], reader: Reader) -> Iterator[Round]:
     """The rounds of a reply's walk; reader: behind its prompt."""
-    steps = run.steps_of(head.prompt, head.turn).select(["anchor", "depth", "feed", "drafted", "match", "on_walk"])
+    steps = run.rows.steps_of(head.prompt, head.turn).select(["anchor", "depth", "feed", "drafted", "match", "on_walk"])
     visited = holding(steps, {"on_walk": [True], "feed": ["forced", "free"]}).sort_by([("anchor", "ascending"), ("depth", "ascending")])
     read = head.prompt_length
     for anchor, of_anchor in groupby(visited.to_pylist(), key=itemgetter("anchor")):
@@ -161,7 +161,7 @@ def chain(run: Run, prompt: str, turn: int, anchor: int) -> Chain:
 def chains(run: Run, prompt: str, turn: int, anchors: Sequence[int]) -> list[Chain]:
     """The same from several anchors of one reply, in ascending order; the reply is read once."""
     head, text = _found(run, prompt, turn)
-    rows, ids = run.steps_of(prompt, turn), text["ids"]
+    rows, ids = run.rows.steps_of(prompt, turn), text["ids"]
     own: dict[int, dict[tuple[str, int], Mapping[str, Any]]] = {anchor: {} for anchor in anchors}
     for row in holding(rows, {"anchor": anchors}).to_pylist():
         own[row["anchor"]][row["feed"], row["depth"]] = row
@@ -197,7 +197,7 @@ def _found(run: Run, prompt: str, turn: int) -> tuple[ReplyHead, Mapping[str, An
     heads = {(head.prompt, head.turn): head for head in reply_heads(run)}
     if (prompt, turn) not in heads:
         raise RunError(f"{run.path}: {_no_reply(list(heads), prompt, turn)}")
-    return heads[prompt, turn], run.text_of(prompt, turn)
+    return heads[prompt, turn], run.rows.text_of(prompt, turn)
 
 
 def _no_reply(replies: Sequence[tuple[str, int]], prompt: str, turn: int) -> str:

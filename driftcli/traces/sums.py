@@ -30,6 +30,7 @@ NUMBERS = (
     "entropy",
 )
 PROPOSED = "proposed"  # beside them: whether there is a draft token at all
+TOTALLED = (PROPOSED, "match", "rms", "state_cosine", *SHARES, "entropy")  # of every feed, as `forced_match`
 BINS = 10  # of a probability, equally wide
 
 
@@ -139,9 +140,9 @@ def condition_sums(
     for feed, grid in feeds.items():
         if grid is not None:
             sums |= {
-                f"{feed}_{name}": grid.total(np.nan_to_num(values))
-                for name, values in grid.values.items()
-                if name == "sink" or not np.isnan(values).all()
+                f"{feed}_{name}": grid.total(np.nan_to_num(grid.values[name]))
+                for name in TOTALLED
+                if name == "sink" or not np.isnan(grid.values[name]).all()
             }
     return {**_absent(sums), **sums}
 
@@ -149,9 +150,8 @@ def condition_sums(
 def _absent(sums: Sums) -> Sums:
     """NaN columns for what this drafter or condition does not have, so that its statistics come out absent and not zero."""
     missing = np.full_like(sums["kept_at"], np.nan)
-    names = (PROPOSED, "match", "confidence", "rms", "state_cosine", *SHARES, "entropy")
     single = dict.fromkeys(("fresh_accepted", "sampled_rounds", "sampled_kept"), missing[:, 0])
-    return {**{f"{feed}_{name}": missing for feed in FEEDS for name in names}, **single}
+    return {**{f"{feed}_{name}": missing for feed in FEEDS for name in TOTALLED}, **single}
 
 
 def _column(name: str) -> str:

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from driftcli.cli.battery import load_battery
 from driftcli.inspection.sql import answered
 from driftcli.opened import open_run
-from driftcli.report.formats import RENDERERS
+from driftcli.report.formats import RENDERERS, renderer
 from driftcli.report.verdict import judge
 from driftcli.traces.reader import Run, read_run
 from driftcli.traces.samples import chain, losing, reply, reply_heads
@@ -37,7 +37,7 @@ def asked(run: Run) -> dict[str, Callable[[], object]]:
     def rendered(kind: str) -> object:
         fresh = read_run(run.path)
         with redirect_stdout(StringIO()):
-            return RENDERERS[kind](fresh, judge(fresh, load_battery(fresh.probe_names)))  # type: ignore[index]
+            return renderer(kind)(fresh, judge(fresh, load_battery(fresh.probe_names)))
 
     return {
         "reply_heads": lambda: reply_heads(read_run(run.path)),

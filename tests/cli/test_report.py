@@ -78,3 +78,10 @@ def test_outputs_carry_the_gate_and_the_report_that_is_printed(
 def test_an_output_that_cannot_be_is_refused_before_the_run_is_read(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(["report", "no-such-run", "--output", "junit=report.xml"]) == 2
     assert "did you mean kind=junit,path=report.xml?" in capsys.readouterr().err
+
+
+def test_a_report_ends_without_looking_through_all_that_it_loaded(runs: Path) -> None:
+    told = "import atexit, gc, sys; atexit.register(lambda: print(gc.get_freeze_count(), file=sys.stderr))"
+    code = f"{told}; from driftcli.cli.main import main; main(['report', {str(runs / 'severe')!r}])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert int(ran.stderr) > 10_000

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from driftcli.conditions import DraftSettings, Noise, Wiring
 from driftcli.engine.drafted import Drafted
-from driftcli.engine.stage_chains import draft_stages
+from driftcli.engine.stage_chains import _Stages, draft_stages
 from driftcli.engine.trajectories import Trajectory
 from driftcli.families.feed_forward.declaration import FeedForwardDeclaration, declare_feed_forward
 from driftcli.families.feed_forward.drafter import FeedForward
@@ -208,3 +208,13 @@ def test_a_head_left_out_or_a_weight_forgotten_is_told(name: str, target: Langua
     if name in ("hydra", "speculator"):
         ours, theirs = (draft(one, texts[:1]).forced[0].guesses.wanted_prob for one in (drafter, wrong))
     assert not torch.allclose(ours, theirs, rtol=1e-2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "feeds"), [("medusa", [False]), ("hydra-ungrounded", [False]), ("hydra", [False, True])])
+def test_heads_that_read_no_token_are_run_once_for_both_feeds(
+    name: str, feeds: list[bool], target: LanguageModel, texts: list[Trajectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, chain = list[bool](), _Stages.chain
+    monkeypatch.setattr(_Stages, "chain", lambda self, free: run.append(free) or chain(self, free))  # type: ignore[func-returns-value]
+    drafted = draft(read(name, target, tmp_path), texts)
+    assert run == feeds and len(drafted.free) == HEADS

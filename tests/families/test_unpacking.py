@@ -15,7 +15,7 @@ from driftcli.families.unpacking import read_whole
 from driftcli.loading.pair import load_pair
 from driftcli.scanned import Unread
 from driftcli.sources.checkpoint import open_checkpoint
-from driftcli.sources.files import Source, resolve
+from driftcli.sources.files import Source, opened, resolve
 from driftcli.sources.packed import described, unpacked
 from tests.conftest import GOLDEN
 from tests.edits import edit_config, refused
@@ -50,6 +50,18 @@ def written(folder: Path, parts: dict[str, Tensor], quantisation: dict[str, obje
     save_file({**stored, "a.norm.weight": torch.ones(3)}, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({"quantization_config": quantisation} if quantisation else {}))
     return Source("packed", folder)
+
+
+def test_shapes_of_many_packed_matrices_are_read_from_each_file_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts, _ = packing.pack_quantized(32, 64)
+    source, reads = written(tmp_path, parts, {}), []
+    for shard in "bc":
+        save_file({f"{shard}.fc.{end}": part.contiguous() for end, part in parts.items()}, tmp_path / f"{shard}.safetensors")
+    (tmp_path / "model.safetensors").rename(tmp_path / "a.safetensors")
+    checkpoint = open_checkpoint(source)
+    monkeypatch.setattr("driftcli.sources.checkpoint.opened", lambda *opening: reads.append(opening[0].stem) or opened(*opening))
+    assert {name: one.shape for name, one in unpacked(checkpoint).packed.items()} == {f"{one}.fc.weight": (32, 64) for one in "abc"}
+    assert reads == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("name", sorted(CASES))

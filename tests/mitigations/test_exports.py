@@ -76,6 +76,8 @@ def test_a_threshold_of_one_token_is_typed_where_an_engine_stops_by_it() -> None
         "llama.cpp": "--draft-p-min 0.35 (leaves the unsure token out)",
     }
     assert confidence_settings("draft_prob", 0.35, pair_card())["transformers"] == NO_ASSISTANT
+    exits = replace(lm, family="early-exit")  # the target's own layers, which no assistant model is loaded for
+    assert confidence_settings("draft_prob", 0.35, exits)["transformers"] == "model.generation_config.assistant_confidence_threshold = 0.35"
     assert confidence_settings("draft_prob", None, lm) == {}
     assert confidence_settings("draft_prob", 0.35, replace(lm, family="block")) == {}
     assert "enable_adaptive_verification" in confidence_settings("confidence", None, lm)["vllm"]

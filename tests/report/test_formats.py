@@ -9,7 +9,7 @@ import pytest
 from driftcli.printable import escape_what_cannot_be_encoded
 from driftcli.report.choices import OutputFormat
 from driftcli.report.console import plain
-from driftcli.report.formats import RENDERERS, show
+from driftcli.report.formats import RENDERERS, renderer, show
 from tests.report.conftest import Judged
 from tests.report.synthetic import DRIFTING, Recipe
 
@@ -24,7 +24,7 @@ def test_a_report_goes_to_stdout_whole_and_nothing_else_does(
 ) -> None:
     run, verdict = judged(Recipe(DRIFTING))
     show(run, verdict, format, full=False)
-    rendered = RENDERERS[format](run, verdict)
+    rendered = renderer(format)(run, verdict)
     assert capsys.readouterr() == ((rendered if isinstance(rendered, str) else plain(rendered)) + "\n", "")
 
 

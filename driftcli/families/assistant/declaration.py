@@ -15,7 +15,7 @@ from driftcli.conditions import Place, Wiring
 from driftcli.domain import Sourced, System
 from driftcli.errors import FormatError, PairError, UsageError
 from driftcli.families.layout import Format
-from driftcli.families.record import Record
+from driftcli.families.record import Record, otherwise
 from driftcli.families.rope import rope_settings, shown
 from driftcli.printable import counted_names
 from driftcli.sources.checkpoint import Checkpoint
@@ -106,12 +106,8 @@ class AssistantDeclaration:
 
     def differences(self, system: System | None = None) -> dict[str, dict[str, Sourced]]:
         """What other systems compute otherwise."""
-        ours = self.switches(system or VLLM)
-        theirs = {other: self.switches(other) for other in SERVED if other != (system or VLLM)}
-        found = {
-            str(other): {name: field for name, field in one.items() if field.value != ours[name].value} for other, one in theirs.items()
-        }
-        return {other: fields for other, fields in found.items() if fields}
+        chosen = system or VLLM
+        return otherwise({other: self.switches(other) for other in SERVED if other != chosen}, self.switches(chosen))
 
     def alternatives(self, system: System | None = None) -> tuple[Wiring, ...]:
         """What its files leave open, of one change each: where its queries stand, and which side of the final norm it is handed."""

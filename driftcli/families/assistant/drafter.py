@@ -41,15 +41,10 @@ class TargetKeys:
 
     def of(self, stream: Tensor, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Keys and values (key head, row, size) of several texts' rows, one text's behind the other's; stream: (row, width)."""
-        return self._turned(stream, rope_of_all(self.rope_config, rows, stream.device))
+        return self.turned(stream, rope_of_all(self.rope_config, rows, stream.device))
 
-    def at(self, stream: Tensor, first: int, batch: int) -> tuple[Tensor, Tensor]:
-        """The same of as many rows of each sequence of a batch, from row `first` on."""
-        count = len(stream) // batch
-        tables = rope_tables(self.rope_config, first + count, stream.device)
-        return self._turned(stream, RopeTables(tables.cos[first:].repeat(batch, 1), tables.sin[first:].repeat(batch, 1)))
-
-    def _turned(self, stream: Tensor, tables: RopeTables) -> tuple[Tensor, Tensor]:
+    def turned(self, stream: Tensor, tables: RopeTables) -> tuple[Tensor, Tensor]:
+        """The same of any rows, by RoPE tables of just these."""
         inputs, size = rms_norm(stream, self.gain, self.eps), len(self.k_norm)
         key = self.k(inputs).view(len(inputs), -1, size).transpose(0, 1)
         value = key if self.v is None else self.v(inputs).view(len(inputs), -1, size).transpose(0, 1)
@@ -139,11 +134,3 @@ class Assistant:
         scores = F.linear(output, self.head).float()
         scores = scores if self.clusters is None else self.clusters.kept(scores, output)
         return scores if self.softcap is None else torch.tanh(scores / self.softcap) * self.softcap
-
-    def to_target(self, guesses: Tensor) -> Tensor:
-        """Draft ids are the target's."""
-        return guesses
-
-    def to_draft(self, tokens: Tensor) -> Tensor:
-        """Draft ids are the target's."""
-        return tokens

@@ -18,7 +18,7 @@ from driftcli.families.assistant.drafter import Assistant, Clusters, TargetKeys
 from driftcli.families.layers import DecoderLayer, GatedMlp, GroupedAttention, Linear
 from driftcli.families.rope_config import rope_config
 from driftcli.families.unpacking import read_whole
-from driftcli.sources.checkpoint import stored_tensors
+from driftcli.sources.checkpoint import Stored, stored_tensors
 from driftcli.sources.tensors import read_some, require_bounded
 from driftcli.target.parts import FLOATS
 from driftcli.target.target import Target
@@ -50,11 +50,11 @@ def read_assistant(d: AssistantDeclaration, target: Target, system: System | Non
     held = {name: stored[raw].to(like.device) if name == ORDERING else stored[raw].to(like) for name, raw in d.names.items()}
     require_bounded(f"{source.name} as {like.dtype}", {d.names[name]: tensor for name, tensor in held.items()})
     parts = _Parts(held, d, served)
-    layers = target.facts.layers
+    layers, theirs = target.facts.layers, stored_tensors(target.source)
     assert layers is not None
     drafter = Assistant(
         boundary=layers + 1,
-        keys={kind: _keys(d, kind, target) for kind in d.kinds},
+        keys={kind: _keys(d, kind, target, theirs) for kind in d.kinds},
         embedding=target.embedding.to(like),
         embedding_scale=float(target.embedding.shape[1] ** 0.5),
         pre=parts.linear("pre_projection"),
@@ -110,12 +110,11 @@ def _layer(parts: _Parts, number: int) -> DecoderLayer:
     )
 
 
-def _keys(d: AssistantDeclaration, kind: str, target: Target) -> TargetKeys:
-    """What the target's layer makes its keys of."""
+def _keys(d: AssistantDeclaration, kind: str, target: Target, stored: Mapping[str, Stored]) -> TargetKeys:
+    """What the target's layer makes its keys of; stored: the target's tensors."""
     one, where = d.kinds[kind], target.source.name
     assert one.layer is not None
     pattern = re.compile(TEXT_LAYER.format(one.layer))
-    stored = stored_tensors(target.source)
     names = {match["part"]: name for name in stored if (match := pattern.match(name))}
     needed = ("input_layernorm.weight", "self_attn.k_proj.weight", "self_attn.k_norm.weight")
     if odd := [part for part in needed if part not in names] or [name for name in names.values() if stored[name].dtype not in FLOATS]:

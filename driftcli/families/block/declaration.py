@@ -14,7 +14,7 @@ from driftcli.families.block.readings import DRAFTS, FILL_IN, Head, Reading, dec
 from driftcli.families.layer_config import layer_config
 from driftcli.families.layout import Format
 from driftcli.families.mask_token import mask_token
-from driftcli.families.record import Record
+from driftcli.families.record import Record, otherwise
 from driftcli.families.vocab_map import target_ids
 from driftcli.sources.checkpoint import Checkpoint
 from driftcli.target.facts import TargetFacts
@@ -88,12 +88,7 @@ class BlockDeclaration:
 
     def differences(self, system: System | None = None) -> dict[str, dict[str, Sourced]]:
         """For each other system the fields that it computes otherwise, and why it cannot run the file where it cannot."""
-        ours = self.reading(system).fields()
-        found = {
-            other: {name: field for name, field in theirs.items() if name == "refused" or field.value != ours[name].value}
-            for other, theirs in self.others(system).items()
-        }
-        return {other: theirs for other, theirs in found.items() if theirs}
+        return otherwise(self.others(system), self.reading(system).fields())
 
 
 def declare_block(checkpoint: Checkpoint, format: Format, target: TargetFacts) -> BlockDeclaration:

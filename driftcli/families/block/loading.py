@@ -92,10 +92,6 @@ def _embeddings(own: Tensor | None, target: Target) -> dict[str, Tensor]:
     return {"target's": shared} if own is not None and own.shape == shared.shape and not torch.equal(own, shared) else {}
 
 
-def _fitting(rows: Tensor, width: int) -> Tensor | None:
-    return rows if rows.shape[1] == width else None
-
-
 def _correction(parts: _Parts) -> Correction:
     at, held = "markov_head.", parts.tensors
     if parts.declaration.candidates:

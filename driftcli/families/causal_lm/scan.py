@@ -33,7 +33,7 @@ def scan_causal_lm(checkpoint: Checkpoint, format: Format, target: TargetFacts) 
 def _record(checkpoint: Checkpoint, format: Format, named: str, heads: Sequence[Carried]) -> dict[str, Sourced]:
     facts = read_facts(checkpoint.source)
     sizes = {"width": facts.width, "layers": facts.layers, "vocabulary": facts.vocabulary, "max_position_embeddings": facts.positions}
-    scheme = quantisation(checkpoint)
+    scheme = quantisation(checkpoint.source, checkpoint.config)
     masks = Record(checkpoint.source.name, checkpoint.config)
     if format.family == "pard":
         mask_token((masks,), facts.vocabulary or 0)
@@ -58,7 +58,7 @@ def _checks(checkpoint: Checkpoint, format: Format, heads: Sequence[Carried], ta
         yield Check("heads", "note", f"carries {head}; a run drafts with the whole model")
     if not heads and (key := promised(checkpoint.config)):
         yield Check("heads", "note", f"config.json declares an MTP head ({key}), but the files hold none of its tensors")
-    if scheme := quantisation(checkpoint):
+    if scheme := quantisation(checkpoint.source, checkpoint.config):
         yield Check("precision", "note", f"quantised ({scheme.value}): loaded as transformers loads it, where its packages are installed")
     if target.vocabulary is not None and own.vocabulary is not None:
         yield _vocabulary(own.vocabulary, target.vocabulary)

@@ -18,7 +18,7 @@ from driftcli.families.eagle.readings import Head, Reading, asks_for_joint_norm,
 from driftcli.families.layer_config import layer_config
 from driftcli.families.layout import Format
 from driftcli.families.mask_token import mask_token
-from driftcli.families.record import Record
+from driftcli.families.record import Record, otherwise
 from driftcli.families.vocab_map import target_ids
 from driftcli.sources.checkpoint import Checkpoint
 from driftcli.target.facts import TargetFacts
@@ -86,9 +86,7 @@ class Declaration:
 
     def differences(self, system: System | None = None) -> dict[str, dict[str, Sourced]]:
         """For each other system the fields that it computes otherwise, and why it cannot run the file where it cannot."""
-        ours = self._told(self.reading(system))
-        differing = {other: _otherwise(fields, ours) for other, fields in self.others(system).items()}
-        return {other: fields for other, fields in differing.items() if fields}
+        return otherwise(self.others(system), self._told(self.reading(system)))
 
 
 def declare(checkpoint: Checkpoint, format: Format, target: TargetFacts) -> Declaration:
@@ -126,12 +124,7 @@ def _alike(one: Reading | DriftError, other: Reading | DriftError) -> bool:
     """Whether two readings compute the same, or refuse for the same reason."""
     if isinstance(one, DriftError) or isinstance(other, DriftError):
         return str(one) == str(other)
-    return not _otherwise(one.fields(), other.fields())
-
-
-def _otherwise(fields: Mapping[str, Sourced], ours: Mapping[str, Sourced]) -> dict[str, Sourced]:
-    """The fields that hold another value than ours, or why there are none."""
-    return {name: field for name, field in fields.items() if name == "refused" or field.value != ours[name].value}
+    return not otherwise({"other": one.fields()}, other.fields())
 
 
 def _eps(layers: Record) -> float:

@@ -70,7 +70,7 @@ def _require(where: str, stored: Mapping[str, Stored], names: set[str]) -> None:
 
 
 def _check_dtypes(checkpoint: Checkpoint, stored: Mapping[str, Stored]) -> None:
-    scheme = quantisation(checkpoint)
+    scheme = quantisation(checkpoint.source, checkpoint.config)
     said = f" (quantised: {scheme.value})" if scheme else ""
     for name, tensor in stored.items():
         if name not in MAPS and tensor.dtype not in FLOATS:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -80,7 +81,7 @@ class Eagle3:
     trained_depths: int | None = None
     others: Others = field(default_factory=Others)
 
-    @property
+    @cached_property
     def mask(self) -> MaskRow | None:
         """The mask's token, and the state that fusion makes of its streams."""
         if self.masked is None:

@@ -208,7 +208,7 @@ def _unroll(d: Declaration) -> list[Check]:
 
 
 def _quantised(d: Declaration) -> list[Check]:
-    scheme, how = quantisation(d.checkpoint), described(d.checkpoint)
+    scheme, how = quantisation(d.checkpoint.source, d.checkpoint.config), described(d.checkpoint)
     if how is not None:
         return [
             Check("precision", "note", f"quantised matrices ({how}), which are multiplied out to floats; servers may compute otherwise")

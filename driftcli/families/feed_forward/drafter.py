@@ -10,7 +10,7 @@ fms-extras and vLLM 0.32 do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -162,11 +162,3 @@ class FeedForward:
     def vocabulary(self) -> int:
         """Tokens that are scored, the target's first ones."""
         return len(self.stages[0].head.weight)
-
-
-def shapes_of(stage: Stage) -> Sequence[torch.Size]:
-    """Shapes of the matrices that a step of a stage multiplies with, its head's left out."""
-    if isinstance(stage, StateStep):
-        return [stage.projection.weight.shape]
-    assert isinstance(stage, StateHead | TokensHead)
-    return [part.weight.shape for block in stage.blocks for part in (block.inner, block.around) if part is not None]

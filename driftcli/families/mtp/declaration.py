@@ -12,7 +12,7 @@ from driftcli.errors import FormatError, UsageError
 from driftcli.families.mtp.kinds import REFUSED, SPECULATORS, TRAINED, Kind, Served, kind_of
 from driftcli.families.mtp.names import modules_of
 from driftcli.families.mtp.shapes import Cut, Sizes, cut_of, is_sparse, require_whole, sizes_of
-from driftcli.families.record import Record
+from driftcli.families.record import Record, otherwise
 from driftcli.families.rope import Rope, rope_settings, shown
 from driftcli.sources.checkpoint import Checkpoint
 from driftcli.sources.files import Json
@@ -109,12 +109,7 @@ class MtpDeclaration:
     def differences(self, system: System | None = None) -> dict[str, dict[str, Sourced]]:
         """What other systems compute otherwise."""
         chosen = system or self.kind.declared
-        ours = self.switches(chosen)
-        found = {other: self.switches(other) for other in self.kind.served if other != chosen}
-        differing = {
-            other: {name: field for name, field in theirs.items() if field.value != ours[name].value} for other, theirs in found.items()
-        }
-        return {str(other): fields for other, fields in differing.items() if fields}
+        return otherwise({other: self.switches(other) for other in self.kind.served if other != chosen}, self.switches(chosen))
 
 
 def declare_mtp(checkpoint: Checkpoint, target: TargetFacts, *, apart: bool = False) -> MtpDeclaration:

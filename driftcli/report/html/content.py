@@ -138,9 +138,9 @@ class Parts:
 
 def content(run: Run, verdict: Verdict) -> Parts:
     """All that the page says of a run."""
-    report: Node = json_report(run, verdict)
-    baseline: Node = report["rewired"] or report["baseline"]
     found = remedies.tried(run)
+    report: Node = json_report(run, verdict, found)
+    baseline: Node = report["rewired"] or report["baseline"]
     alone = run.pair.no_recursion
     return Parts(
         head=_head(run, verdict, report, baseline, found),

@@ -108,14 +108,13 @@ def attention(run: Run, baseline: Node) -> list[Lines]:
     if not run.pair.attends:
         return []
     rows: Sequence[Node] = baseline["by_depth"]
-    controlled = run.pair.no_recursion is None and run.pair.no_attention is None
     meaning = {**REGION_MEANING, "sink": "a first row that draws much"}
     charts = []
     for name in SHARES:
         if name == "ahead" and run.pair.no_attention:
             continue
         series = [_series(rows, Named(name, "block" if run.pair.guesses_side_by_side else "chain", 1))]
-        if controlled:
+        if run.pair.attention_controlled:
             series.append(_series(rows, Named(f"control_{name}", "control", 0)))
         title = f"{name}: {meaning[name]}"
         charts.append(

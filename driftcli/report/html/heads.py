@@ -36,15 +36,14 @@ def by_head(run: Run) -> Heads:
     forced = {key[1:]: values for key, values in means.items() if key[0] == "forced"}
     if not forced:
         return Heads(None, "not drawn: this run's table of heads holds no row")
-    controlled = run.pair.no_recursion is None and run.pair.no_attention is None
     depths, heads = sorted({key[0] for key in forced}), sorted({key[1:] for key in forced})
     control = {key[1:]: values for key, values in means.items() if key[0] == "fresh"}
     nothing = np.full(len(SHARES), np.nan)
     own = np.array([[forced.get((depth, *head), nothing) for depth in depths] for head in heads])
-    if controlled:
+    if run.pair.attention_controlled:
         own = own - np.array([[control.get((depth, *head), nothing) for depth in depths] for head in heads])
     kept = _most_moved(own)
-    return Heads(_heat(run, own[kept], [heads[place] for place in kept], depths, controlled=controlled), _note(len(kept), len(heads)))
+    return Heads(_heat(run, own[kept], [heads[place] for place in kept], depths), _note(len(kept), len(heads)))
 
 
 def _note(kept: int, heads: int) -> str:
@@ -57,13 +56,14 @@ def _most_moved(change: Cube) -> list[int]:
     return sorted(np.argsort(-moved, kind="stable")[:MOST].tolist())
 
 
-def _heat(run: Run, change: Cube, heads: list[tuple[int, int]], depths: list[int], *, controlled: bool) -> Heat:
+def _heat(run: Run, change: Cube, heads: list[tuple[int, int]], depths: list[int]) -> Heat:
     layers = {layer for layer, _ in heads}
     names = [f"head {head}" if len(layers) == 1 else f"layer {layer}, head {head}" for layer, head in heads]
     shown: list[Share] = [name for name in SHARES if name != "sink" or run.sink_texts[0]]
     grids: dict[str, Sequence[Sequence[float | None]]] = {
         name: [[None if np.isnan(one) else float(one) for one in row] for row in change[:, :, SHARES.index(name)]] for name in shown
     }
+    controlled = run.pair.attention_controlled
     what = "change against the control, in percentage points" if controlled else "share of attention"
     return Heat("heads", f"Attention by head and depth: {what}", names, list(map(str, depths)), grids, "points" if controlled else "share")
 

@@ -14,7 +14,7 @@ from driftcli.gate import json as outcome_json
 from driftcli.outcome import Outcome
 from driftcli.report import json as report_json
 from driftcli.report.choices import OutputKind
-from driftcli.report.formats import RENDERERS
+from driftcli.report.formats import renderer
 from driftcli.report.outputs import github, html, junit, markdown, sarif
 from driftcli.traces.reader import Run
 
@@ -37,9 +37,8 @@ def rendered(kind: OutputKind, outcome: Outcome, own: Own) -> str:
 def of_report(run: Run, verdict: Verdict, outcome: Outcome) -> Own:
     """What a report shows better than its outcome: all its numbers, with the outcome beside them, and what people read."""
     pages: dict[OutputKind, Callable[[], str]] = {
-        kind: lambda render=render: cast("str", render(run, verdict))  # type: ignore[misc]
-        for kind, render in RENDERERS.items()
-        if kind in ("markdown", "html")
+        kind: lambda kind=kind: cast("str", renderer(kind)(run, verdict))  # type: ignore[misc]
+        for kind in ("markdown", "html")
     }
 
     def whole() -> str:
