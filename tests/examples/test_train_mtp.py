@@ -20,6 +20,7 @@ from driftcli.training.learning import Plan
 from driftcli.training.losses import TargetHead
 from driftcli.training.sampling import TAIL, Among, Drawn
 from examples import train_eagle3, train_mtp
+from tests.examples.stopping import stopped_once_saved
 from tests.examples.test_other_targets import SIZES, write_target
 from training.layer import Norm
 from training.mtp import MtpHead, export
@@ -130,14 +131,7 @@ def test_training_lowers_the_held_out_loss_at_every_unrolled_step(trained: Path,
 
 def test_a_training_run_that_was_stopped_ends_in_the_same_head(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(trained, tmp_path / "whole")
-    save = learning.Run.save
-
-    def save_and_stop(run: learning.Run) -> None:
-        save(run)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(learning.Run, "save", save_and_stop)
+    with stopped_once_saved(monkeypatch):
         train(trained, tmp_path / "stopped")
     assert not (tmp_path / "stopped" / "model.safetensors").exists()
     train(trained, tmp_path / "stopped")
