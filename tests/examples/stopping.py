@@ -9,6 +9,8 @@ import pytest
 
 from driftcli.training import learning
 
+FEW = {"steps": 120, "tokens": 128}  # as short a training as keeps its state once, at step 100, and goes on behind that
+
 
 @contextmanager
 def stopped_once_saved(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
