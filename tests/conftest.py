@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from driftcli.domain import System
@@ -78,14 +80,27 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return of
 
 
+@contextmanager
+def made_once(done: Path) -> Iterator[bool]:
+    """Whether what a file stands for is still to be made, inside; of all workers of a session one does so, and the others wait for it."""
+    with FileLock(f"{done}.lock"):
+        yield not done.exists()
+        done.touch()
+
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny `target`, EAGLE-3 heads of random weights (`pre`, `post`) and a causal-LM drafter (`lm`) close to the target."""
-    folder = tmp_path_factory.mktemp("models")
-    target = write_target(folder / "target")
-    write_head(folder / "pre")
-    write_head(folder / "post", HeadSpec(post_norm=True))
-    write_noisy_copy(target, folder / "lm")
+    """A folder with a tiny `target`, EAGLE-3 heads of random weights (`pre`, `post`) and a causal-LM drafter (`lm`) close to the target; read
+    only, since all workers of a session share it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "models"
+    with made_once(folder.with_suffix(".written")) as asked:
+        if asked:
+            target = write_target(folder / "target")
+            write_head(folder / "pre")
+            write_head(folder / "post", HeadSpec(post_norm=True))
+            write_noisy_copy(target, folder / "lm")
     return folder
 
 
@@ -129,6 +144,13 @@ def layouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained(models: Path) -> Path:
     """The folder of `models` with two heads trained on the target's own text (`trained-pre`, `trained-post`), so that chains get past depth 1."""
+    with made_once(models.with_suffix(".trained")) as asked:
+        if asked:
+            _train_heads(models)
+    return models
+
+
+def _train_heads(models: Path) -> None:
     target = load_language_model(resolve(str(models / "target")), torch.device("cpu"), "float32")
     said = [t for start in range(0, 96, 32) for t in trajectories(target, prompts(96)[start : start + 32], [], 40)]
     rows = [{"ids": trajectory.ids.tolist(), "prompt_length": trajectory.prompt_length} for trajectory in said]
@@ -147,7 +169,6 @@ def trained(models: Path) -> Path:
             device="cpu",
             dtype="float32",
         )
-    return models
 
 
 @pytest.fixture(scope="session")

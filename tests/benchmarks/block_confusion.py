@@ -29,7 +29,7 @@ from driftcli.target.language_model import load_language_model
 from driftcli.texts.prompts import builtin_prompts, bundled_prompts, limited
 from driftcli.traces.reader import read_run
 from probes import BATTERY
-from tests.benchmarks.planted_faults import Config, Fault, Files, answered, like, nothing, planted, random_head
+from tests.benchmarks.planted_faults import Config, Fault, Files, answered, like, lost_gains, nothing, planted, random_head
 
 BUNDLED = ("bundled:target", ("bundled:dflash", "bundled:dspark"))
 SHORT_WINDOW = 8  # rows
@@ -130,12 +130,6 @@ def large_eps(files: Files) -> None:
     layers_of(files)["rms_norm_eps"] = 0.1
 
 
-def gains_at_one(files: Files) -> None:
-    for name in files.tensors:
-        if "norm" in name:
-            files.tensors[name] = torch.ones_like(files.tensors[name])
-
-
 def lost_bias(files: Files) -> None:
     name = "markov_head.markov_w2.weight"
     files.tensors[name] = like(files.tensors[name])
@@ -158,7 +152,7 @@ EVERY = (
     Fault("own output rows random", "LOAD-BROKEN", stale_head),
     Fault("own embeddings random", "LOAD-BROKEN", stale_embedding),
     Fault("rms_norm_eps 0.1", "NORM-MISMATCH", large_eps),
-    Fault("norm gains at 1", "NORM-MISMATCH", gains_at_one),
+    Fault("norm gains at 1", "NORM-MISMATCH", lost_gains),
 )
 OF_DSPARK = (Fault("bias by the token before random", "LOAD-BROKEN", lost_bias),)
 

@@ -20,6 +20,7 @@ from driftcli.training.conversations import Conversation, read_conversations
 from driftcli.training.losses import TargetHead
 from driftcli.training.replies import Pieces, Request, Wave, user_turns, write_replies, write_wave
 from examples import train_eagle3
+from tests.examples.stopping import FEW, stopped_once_saved
 from tests.reference import said_alone
 from tests.tiny import write_target
 from training.eagle3 import Head
@@ -36,18 +37,11 @@ def train(models: Path, out: Path, **changes: object) -> None:
 
 
 def test_a_training_run_that_was_stopped_ends_in_the_same_head(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(trained, tmp_path / "whole")
-    save = learning.Run.save
-
-    def save_and_stop(run: learning.Run) -> None:
-        save(run)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(learning.Run, "save", save_and_stop)
-        train(trained, tmp_path / "stopped")
+    train(trained, tmp_path / "whole", **FEW)
+    with stopped_once_saved(monkeypatch):
+        train(trained, tmp_path / "stopped", **FEW)
     assert not (tmp_path / "stopped" / "model.safetensors").exists()
-    train(trained, tmp_path / "stopped")
+    train(trained, tmp_path / "stopped", **FEW)
     whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
     assert whole.keys() == resumed.keys()
     assert all(whole[name].equal(resumed[name]) for name in whole)

@@ -20,6 +20,7 @@ from driftcli.training.learning import Plan
 from driftcli.training.losses import TargetHead
 from driftcli.training.sampling import TAIL, Among, Drawn
 from examples import train_eagle3, train_mtp
+from tests.examples.stopping import FEW, stopped_once_saved
 from tests.examples.test_other_targets import SIZES, write_target
 from training.layer import Norm
 from training.mtp import MtpHead, export
@@ -129,21 +130,14 @@ def test_training_lowers_the_held_out_loss_at_every_unrolled_step(trained: Path,
 
 
 def test_a_training_run_that_was_stopped_ends_in_the_same_head(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(trained, tmp_path / "whole")
-    save = learning.Run.save
-
-    def save_and_stop(run: learning.Run) -> None:
-        save(run)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(learning.Run, "save", save_and_stop)
-        train(trained, tmp_path / "stopped")
+    train(trained, tmp_path / "whole", **FEW)
+    with stopped_once_saved(monkeypatch):
+        train(trained, tmp_path / "stopped", **FEW)
     assert not (tmp_path / "stopped" / "model.safetensors").exists()
-    train(trained, tmp_path / "stopped")
+    train(trained, tmp_path / "stopped", **FEW)
     assert (tmp_path / "whole" / "model.safetensors").read_bytes() == (tmp_path / "stopped" / "model.safetensors").read_bytes()
     with pytest.raises(RunError, match=r"holds a run with .*; name another --out"):
-        train(trained, tmp_path / "stopped", start="random")
+        train(trained, tmp_path / "stopped", **FEW, start="random")
 
 
 def test_a_layer_begins_as_the_targets_last_one_or_from_nothing(trained: Path) -> None:
@@ -205,9 +199,9 @@ def test_a_run_of_so_many_minutes_keeps_its_steps_when_it_is_resumed(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Plan, "filling", lambda plan, *_: learning.replace(plan, steps=140))
-    train(trained, tmp_path / "head", minutes=1.0)
+    train(trained, tmp_path / "head", tokens=FEW["tokens"], minutes=1.0)
     monkeypatch.undo()
-    train(trained, tmp_path / "head", minutes=1.0)
+    train(trained, tmp_path / "head", tokens=FEW["tokens"], minutes=1.0)
     rows = (tmp_path / "head" / "loss.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["step", "100", "140"]
 

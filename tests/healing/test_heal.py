@@ -26,7 +26,7 @@ from driftcli.traces.sums import read_table
 from driftcli.training.conversations import Conversation, write_conversations
 from tests.benchmarks.planted_faults import FAULTS, planted
 
-PROMPTS, DEPTH = 20, 4
+PROMPTS, DEPTH = 16, 4  # the fewest prompts of which half can judge
 ASKED = ("--limit", str(PROMPTS), "--depth", str(DEPTH), "--max-new-tokens", "64")
 
 
@@ -117,7 +117,8 @@ def test_another_head_than_the_runs_is_refused(healed: Callable[..., Ended]) -> 
 
 def test_a_drafter_that_nothing_here_trains_is_refused(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert driftcli("diagnose", "--drafter", "bundled:dflash", "--probe", "controls", *ASKED, "--out", run).exit_code == 0
+    asked = ("--limit", PROMPTS, "--depth", 1, "--max-new-tokens", 3)
+    assert driftcli("diagnose", "--drafter", "bundled:dflash", "--probe", "controls", *asked, "--out", run).exit_code == 0
     ended = driftcli("heal", "--run", run, "--out", tmp_path / "healed")
     assert ended.exit_code == 2
     assert "bundled:dflash: a block drafter, expected an EAGLE-3 head, or an MTP head of one module" in ended.stderr

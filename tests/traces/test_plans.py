@@ -110,19 +110,39 @@ def outside(rule: StopRule, chain: list[Step]) -> list[bool]:
     return found
 
 
+class Naive:
+    """Chains of the run's texts, each drafted alone, once for all rules that end them."""
+
+    def __init__(self, run: Run, models: Path) -> None:
+        self.texts: list[dict] = read_table(run.path / "trajectories", ["ids", "prompt_length"], BASELINE).to_pylist()
+        self.lone = Lone.of(models / "trained-pre", models / "target")
+        target = LlamaForCausalLM.from_pretrained(models / "target").eval()
+        self._streams = [target_streams(target, text["ids"], CAPTURE) for text in self.texts]
+        self._chains: dict[tuple[int, int], list[Step]] = {}
+
+    def chain(self, number: int, anchor: int) -> list[Step]:
+        """Of a text's anchor, in full."""
+        if (number, anchor) not in self._chains:
+            streams = self._streams[number]
+            self._chains[number, anchor] = self.lone.chain(self.texts[number]["ids"], streams, anchor, DEPTH, forced=False)
+        return self._chains[number, anchor]
+
+
+@pytest.fixture(scope="module")
+def naive(run: Run, trained: Path) -> Naive:
+    return Naive(run, trained)
+
+
 @pytest.mark.parametrize("number", range(5))
-def test_chains_that_end_early_count_as_in_a_naive_decoding_loop(number: int, run: Run, models: Path) -> None:
+def test_chains_that_end_early_count_as_in_a_naive_decoding_loop(number: int, run: Run, naive: Naive) -> None:
     rule = rules(run)[number]
-    target = LlamaForCausalLM.from_pretrained(models / "target").eval()
-    lone = Lone.of(models / "trained-pre", models / "target")
     counted = [0, 0, 0]
-    for text in read_table(run.path / "trajectories", ["ids", "prompt_length"], BASELINE).to_pylist():
+    for place, text in enumerate(naive.texts):
         ids, anchor = text["ids"], text["prompt_length"]
-        streams = target_streams(target, ids, CAPTURE)
         while anchor < len(ids) - DEPTH:
-            chain = lone.chain(ids, streams, anchor, DEPTH, forced=False)
+            chain = naive.chain(place, anchor)
             last = next((depth for depth, ends in enumerate(outside(rule, chain), 1) if ends), DEPTH)
-            drafts = [lone.to_target(int(step.logits.argmax())) for step in chain[:last]]
+            drafts = [naive.lone.to_target(int(step.logits.argmax())) for step in chain[:last]]
             right = next((i for i, draft in enumerate(drafts) if draft != ids[anchor + 1 + i]), last)
             counted = [counted[0] + 1, counted[1] + last, counted[2] + right]
             anchor += right + 1
