@@ -16,8 +16,8 @@ def producer(head: Head) -> Sourced:
     config, nested = head.record.config, head.record.within("eagle_config").config
     name = head.format.producer
     for key, before in SIGNED.items():
-        if isinstance(said := config.get(key), str):
-            return Sourced(f"{before}{said}", f"config:{key}")
+        if isinstance(signed := config.get(key), str):
+            return Sourced(f"{before}{signed}", f"config:{key}")
     if name == "ModelOpt":
         return Sourced(name, f"config:eagle_config.{next(key for key in sorted(MODELOPT_KEYS) if key in nested)}")
     if name == "DeepSpec" and (key := next((key for key in DEEPSPEC_KEYS if key in config), None)):
