@@ -15,9 +15,9 @@ def producer(head: Head) -> Sourced:
     """The producer and the mark that proves it, or the likely one and why it is likely."""
     config, nested = head.record.config, head.record.within("eagle_config").config
     name = head.format.producer
-    for key, before in SIGNED.items():
-        if isinstance(signed := config.get(key), str):
-            return Sourced(f"{before}{signed}", f"config:{key}")
+    for mark, before in SIGNED.items():
+        if isinstance(signed := config.get(mark), str):
+            return Sourced(f"{before}{signed}", f"config:{mark}")
     if name == "ModelOpt":
         return Sourced(name, f"config:eagle_config.{next(key for key in sorted(MODELOPT_KEYS) if key in nested)}")
     if name == "DeepSpec" and (key := next((key for key in DEEPSPEC_KEYS if key in config), None)):
