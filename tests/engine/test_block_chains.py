@@ -22,6 +22,7 @@ from driftcli.families.formats import detect
 from driftcli.sources.checkpoint import open_checkpoint
 from driftcli.sources.files import Source
 from driftcli.target.language_model import LanguageModel
+from tests.edits import edit_config
 from tests.engine.golden import (
     ANCHORS,
     FIRST,
@@ -156,6 +157,17 @@ def windowed(block: Block, window: int | None, *, from_anchor: bool = False) -> 
     """The same with another window in its first layer."""
     first, *others = block.layers
     return replace(block, layers=(replace(first, layer=replace(first.layer, window=window, from_anchor=from_anchor)), *others))
+
+
+def test_norms_and_bias_of_another_wiring_are_those_of_a_checkpoint_that_says_so(target: LanguageModel, tmp_path: Path) -> None:
+    block = read_block_case("deepspec-vanilla", target, tmp_path)
+    checkpoint = open_checkpoint(Source("other", edit_config(tmp_path / "deepspec-vanilla", rms_norm_eps=0.1)))
+    declaration = declare_block(checkpoint, detect(checkpoint.source, checkpoint.config, checkpoint.shapes), target.facts)
+    far, _ = draft_block(read_block(declaration, target, TRAINED)[0], 5)
+    assert off(draft_block(block.wired(Wiring(eps=0.1)), 5)[0], torch.stack(far, dim=1)) < TOLERANCE
+    assert off(draft_block(block, 5)[0], torch.stack(far, dim=1)) > 100 * TOLERANCE
+    unbiased = torch.stack(draft_block(replace(block, correction=None), 5)[0], dim=1)
+    assert off(draft_block(block.wired(Wiring(bias="left out")), 5)[0], unbiased) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", ["zlab", "zlab-sliding", "deepspec-vanilla"])

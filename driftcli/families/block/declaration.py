@@ -23,6 +23,7 @@ QWEN3 = "transformers Qwen3Config"
 OWN_CONFIG = "dflash_config"
 OWN_MASK = "mask_embedding.pt"  # beside the weights of some, in the place of the target's row
 LARGEST_BLOCK = 512  # rows (chosen by us): published blocks have 4 to 16
+QWEN3_EPS = 1e-6  # beside the mean square in norms, where a config says nothing
 EPS = (1e-30, 1.0)  # below it float32 rounds to 0; above it nothing is left of a state (chosen by us)
 
 
@@ -169,7 +170,7 @@ def _block_size(head: Head) -> int:
 
 
 def _eps(layers: Record) -> float:
-    eps = layers.number("rms_norm_eps", "rms_norm_eps", 1e-6, QWEN3)
+    eps = layers.number("rms_norm_eps", "rms_norm_eps", QWEN3_EPS, QWEN3)
     if not EPS[0] <= eps <= EPS[1]:
         raise layers.wrong("rms_norm_eps", eps, f"a number from {EPS[0]} to {EPS[1]}: norms are computed in float32")
     return eps

@@ -223,6 +223,26 @@ def test_what_the_files_leave_open_is_one_change_each(facts: TargetFacts, tmp_pa
     assert Wiring(window="configured") in lost
 
 
+def test_norms_may_have_had_the_number_of_the_target_or_of_the_trainers_class(facts: TargetFacts, tmp_path: Path) -> None:
+    def open_with(eps: float, of_target: object) -> list[float | None]:
+        folder = edit_config(write(CASES["zlab"], tmp_path / f"{eps}-{of_target}"), rms_norm_eps=eps)
+        found = alternatives(declared(folder, replace(facts, config={**facts.config, "rms_norm_eps": of_target})))
+        return [wiring.eps for wiring in found if wiring.eps is not None]
+
+    assert open_with(0.1, 1e-5) == [1e-5, 1e-6]
+    assert open_with(0.1, 1e-6) == [1e-6]
+    assert open_with(1e-6, 1e-6) == []
+    assert open_with(1e-5, 1e-5) == [1e-6]
+    assert open_with(0.1, None) == open_with(0.1, 100.0) == open_with(0.1, "1e-5") == [1e-6]
+
+
+def test_a_bias_by_the_token_before_may_be_left_out_and_a_selector_not(facts: TargetFacts, tmp_path: Path) -> None:
+    with_bias = {
+        name for name, case in CASES.items() if Wiring(bias="left out") in alternatives(declared(write(case, tmp_path / name), facts))
+    }
+    assert with_bias == {name for name, case in CASES.items() if "markov_head.markov_w1.weight" in case.tensors} > {"deepspec-rnn"}
+
+
 def test_rows_of_its_own_may_be_the_targets_instead_where_they_differ(models: Path, tmp_path: Path) -> None:
     """Read by the target's rows a drafter is the one without rows of its own; equal copies of them leave nothing open."""
     target, own = models / "target", write(CASES["deepspec-vanilla"], tmp_path / "own")
