@@ -175,10 +175,17 @@ def off(found: Sequence[Tensor], golden: Tensor) -> float:
     return max(apart(one, golden[:, place]) for place, one in enumerate(found))
 
 
-def declare_parallel(name: str, target: LanguageModel, folder: Path) -> Declaration:
-    """The P-EAGLE drafter of a case as its files declare it."""
-    checkpoint = open_checkpoint(Source(name, blocks.write(peagle.CASES[name], folder / name)))
+def declare_parallel(case: blocks.Case, target: LanguageModel, folder: Path) -> Declaration:
+    """A P-EAGLE drafter as its files declare it."""
+    checkpoint = open_checkpoint(Source(case.name, blocks.write(case, folder / case.name)))
     return declare(checkpoint, detect(checkpoint.source, checkpoint.config, checkpoint.shapes), target.facts)
+
+
+def read_parallel(case: blocks.Case, target: LanguageModel, folder: Path, system: System | None = TRAINED) -> Eagle3:
+    """A P-EAGLE drafter in one system's reading, None for the declared one."""
+    drafter, _ = read_eagle(declare_parallel(case, target, folder), target, system)
+    assert isinstance(drafter, Eagle3)
+    return drafter
 
 
 def draft_parallel(drafter: Eagle3, depth: int = peagle.DEPTHS, *, free: bool = False) -> tuple[list[Tensor], Drafted]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,24 @@ def write_other(folder: Path, rows: int | None = None) -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class Mapped:
+    """The drafter's ids of the target's tokens that `write_other` has too, told by their names, and its end token for all others."""
+
+    own: dict[int, int]
+    end: int
+
+    def fed(self, token: int) -> int:
+        """What the drafter reads for a token of the target's."""
+        return self.own.get(token, self.end)
+
+
+def mapped() -> Mapped:
+    """Of the tiny target's tokenizer and that of `write_other`."""
+    ours, theirs = tokenizer().get_vocab(), bytewise(300, "</s>").get_vocab()
+    return Mapped({number: theirs[name] for name, number in ours.items() if name in theirs}, theirs["</s>"])
+
+
 def test_ids_in_another_order_change_no_draft(models: Path, tmp_path: Path, pair: Callable[[str], LoadedPair]) -> None:
     plain = drafts(pair("lm"))
     other = load_pair(str(models / "target"), str(write_reordered(models, tmp_path / "other")), CPU, "float32")
@@ -84,18 +103,16 @@ def test_ids_in_another_order_change_no_draft(models: Path, tmp_path: Path, pair
 def test_chains_of_another_tokenizer_are_those_of_a_plain_loop(rows: int | None, models: Path, tmp_path: Path) -> None:
     folder = write_other(tmp_path / "other", rows)
     pair = load_pair(str(models / "target"), str(folder), CPU, "float32")
-    lm, ours, theirs = AutoModelForCausalLM.from_pretrained(folder), tokenizer().get_vocab(), bytewise(300, "</s>").get_vocab()
-    common = {name for name in ours if name in theirs}
-    assert common == set(ours) - (set(SPECIALS) - {"</s>"})
-    own = {ours[name]: theirs[name] for name in common}
-    back = {number: target for target, number in own.items()}
+    lm, shared = AutoModelForCausalLM.from_pretrained(folder), mapped()
+    assert len(shared.own) == len(tokenizer()) - (len(SPECIALS) - 1)
+    own, back = shared.own, {number: target for target, number in shared.own.items()}
     kept = torch.tensor(sorted(back))
     for ids, start, found in drafts(pair):
         assert any(token not in own for token in ids[:start])  # of the template
         for place in range(0, found.n_anchors, 3):
             text = ids[: start + place + 1]
             for depth in range(DEPTH):
-                logits = lm(torch.tensor([[own.get(token, theirs["</s>"]) for token in text]])).logits[0, -1]
+                logits = lm(torch.tensor([[shared.fed(token) for token in text]])).logits[0, -1]
                 probs = logits[kept].softmax(-1)
                 drafted = back[int(kept[int(probs.argmax())])]
                 assert int(found.free[depth].guesses.drafted[place]) == drafted
@@ -103,7 +120,7 @@ def test_chains_of_another_tokenizer_are_those_of_a_plain_loop(rows: int | None,
                 text.append(drafted)
             wanted = ids[start + place + 1]
             told = float(found.forced[0].guesses.wanted_prob[place])
-            logits = lm(torch.tensor([[own.get(token, theirs["</s>"]) for token in ids[: start + place + 1]]])).logits[0, -1]
+            logits = lm(torch.tensor([[shared.fed(token) for token in ids[: start + place + 1]]])).logits[0, -1]
             if wanted in own:
                 assert told == pytest.approx(float(logits[kept].softmax(-1)[kept.tolist().index(own[wanted])]), abs=1e-5)
             else:

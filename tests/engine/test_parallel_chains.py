@@ -16,7 +16,6 @@ from driftcli.engine.serving import serve
 from driftcli.errors import FormatError
 from driftcli.families.eagle.alternatives import alternatives
 from driftcli.families.eagle.eagle3 import Eagle3
-from driftcli.families.eagle.loading import read_eagle
 from driftcli.target.language_model import LanguageModel
 from tests.engine.golden import (
     CHAINS,
@@ -29,6 +28,7 @@ from tests.engine.golden import (
     golden_parallel,
     golden_target,
     off,
+    read_parallel,
     text,
 )
 from tests.engine.regions import shares_of
@@ -42,9 +42,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
 
 def read(name: str, target: LanguageModel, folder: Path, system: System = TRAINED) -> Eagle3:
     """The drafter of a case in one system's reading."""
-    drafter, _ = read_eagle(declare_parallel(name, target, folder), target, system)
-    assert isinstance(drafter, Eagle3)
-    return drafter
+    return read_parallel(CASES[name], target, folder, system)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -60,7 +58,7 @@ def test_vllm_is_read_to_compute_the_same(name: str, target: LanguageModel, tmp_
 
 
 def test_vllm_has_no_place_for_norms_of_single_streams(target: LanguageModel, tmp_path: Path) -> None:
-    declaration = declare_parallel("stream-norms", target, tmp_path)
+    declaration = declare_parallel(CASES["stream-norms"], target, tmp_path)
     assert declaration.system == TRAINED
     with pytest.raises(FormatError, match="carries no fc_norm"):
         declaration.reading(VLLM)
@@ -132,7 +130,7 @@ def test_a_served_round_guesses_what_the_engine_does_in_one_step(target: Languag
 
 
 def test_the_mask_and_what_norms_and_layers_leave_open_are_tried_and_no_feedback(target: LanguageModel, tmp_path: Path) -> None:
-    declaration = declare_parallel("normed", target, tmp_path)
+    declaration = declare_parallel(CASES["normed"], target, tmp_path)
     fields = [next(iter(one.changes)) for one in alternatives(declaration, None, (), masks=(1, 259))]
     assert {"capture", "residual", "ones", "rope", "mask"} <= set(fields) and "feedback" not in fields
     assert [one.mask for one in alternatives(declaration, None, (), masks=(1, 259)) if one.mask is not None] == [1]
