@@ -110,11 +110,11 @@ def moved(tensor: Tensor) -> Tensor:
 
 
 def drafts(pair: Pair) -> list[Tensor]:
-    """All that a drafter says on one text: tokens, probabilities, states, and what a confidence head says."""
+    """All that a drafter says on some texts: tokens, probabilities, states, and what a confidence head says."""
     loaded = load_pair(*pair, CPU, "float32")
     depth = len(loaded.drafter.stages) if isinstance(loaded.drafter, FeedForward) else DEPTH
-    text = next(text for text in trajectories(loaded.target, prompts(6), loaded.boundaries, 14) if text.n_anchors(depth))  # type: ignore[arg-type]
-    found = draft(loaded, [text], DraftSettings(depth=depth), depth, free=False)
+    made = trajectories(loaded.target, prompts(6), loaded.boundaries, 24)  # type: ignore[arg-type]
+    found = draft(loaded, [text for text in made if text.n_anchors(depth)], DraftSettings(depth=depth), depth, free=False)
     told = [(*vars_of(queries.guesses), queries.state) for queries in (found.fresh, *found.forced)]
     return [one for some in told for one in some if one is not None]
 
@@ -142,7 +142,8 @@ def tensors_used(pair: Pair) -> str:
     path, names = weights_of(pair)
     held, before = read(path), drafts(pair)
     idle = [name for name in names if not is_used(pair, path, name, held, before)]
-    return f"{len(names) - len(idle)} of {len(names)}" + (f", not {', '.join(idle)}" if idle else "")
+    shown = [*idle[:3], *([f"{len(idle) - 3} more"] if len(idle) > 3 else [])]
+    return f"{len(names) - len(idle)} of {len(names)}" + (f", not {', '.join(shown)}" if idle else "")
 
 
 def row(subject: Subject, pair: Pair, folder: Path) -> Row:

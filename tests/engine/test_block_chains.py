@@ -63,7 +63,15 @@ def test_blocks_of_every_anchor_equal_the_producers_class(
     assert off(found, golden[f"rows.{rows}"]) < TOLERANCE
 
 
-CONFIDENT = ("deepspec-vanilla", "deepspec-gated", "deepspec-rnn", "deepspec-output-confidence", "speculators-dspark-filled-confident")
+CONFIDENT = (
+    "deepspec-vanilla",
+    "deepspec-gated",
+    "deepspec-rnn",
+    "deepspec-output-confidence",
+    "deepspec-gemma4",
+    "deepspec-gemma4-gated",
+    "speculators-dspark-filled-confident",
+)
 
 
 def told(queries: Sequence[Queries]) -> Tensor:
@@ -109,7 +117,7 @@ def test_a_free_block_is_corrected_along_its_own_guesses(name: str, target: Lang
     count = drafted.n_anchors
     guessed = torch.stack([queries.guesses.drafted for queries in drafted.free], dim=1)
     torch.testing.assert_close(guessed, own[:count].argmax(-1))
-    if name != "deepspec-none":
+    if not name.endswith("none"):
         assert off(found[:5], own) > 100 * TOLERANCE
 
 
@@ -145,12 +153,32 @@ def test_a_selector_walks_as_its_producer_does_and_drafts_candidates_alone(name:
         ("deepspec-vanilla", lambda block: replace(block, correction=None)),
         ("deepspec-rnn", lambda block: replace(block, correction=replace(block.correction, joint=None))),
         ("zlab-scaled", lambda block: replace(block, scales=(1.7, 0.6, 0.0))),
+        ("deepspec-gemma4", lambda block: replace(block, scales=(1.0, *block.scales[1:]))),
+        ("deepspec-gemma4", lambda block: replace(block, scales=(*block.scales[:2], 0.0))),
+        ("deepspec-gemma4", lambda block: of_layers(block, scalar=None)),
+        ("deepspec-gemma4", lambda block: of_layers(block, attended_gain=None)),
+        ("deepspec-gemma4", lambda block: of_layers(block, out_gain=None)),
+        ("deepspec-gemma4", lambda block: of_attention(block, unscaled=False)),
+        ("deepspec-gemma4-gated", lambda block: of_attention(block, v=None)),
+        ("deepspec-gemma4-none", lambda block: of_layers(block, mlp=replace(block.layers[0].layer.mlp, gelu=False))),
     ],
 )
 def test_a_block_put_together_otherwise_is_told_from_it(name: str, wrong: object, target: LanguageModel, tmp_path: Path) -> None:
     assert callable(wrong)
     found, _ = draft_block(wrong(read_block_case(name, target, tmp_path)), 3 if name == "zlab" else 4)
     assert off(found, golden_block(name)["rows.5"]) > 100 * TOLERANCE
+
+
+def of_layers(block: Block, **changed: object) -> Block:
+    """The same with its layers changed."""
+    return replace(block, layers=tuple(replace(one, layer=replace(one.layer, **changed)) for one in block.layers))  # type: ignore[arg-type]
+
+
+def of_attention(block: Block, **changed: object) -> Block:
+    """The same with its first layer's attention changed."""
+    first, *others = block.layers
+    layer = replace(first.layer, attention=replace(first.layer.attention, **changed))  # type: ignore[type-var]
+    return replace(block, layers=(replace(first, layer=layer), *others))
 
 
 def windowed(block: Block, window: int | None, *, from_anchor: bool = False) -> Block:

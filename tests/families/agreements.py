@@ -162,9 +162,10 @@ def parallel(cases: Sequence[blocks.Case], golden_names: Sequence[str], system: 
 
 
 def mtp_errors(case: MtpCase, folder: Path) -> Iterator[float]:
-    """Of every state that is handed on, in every system's reading."""
+    """Of every guess and every state that is handed on, in every system's reading."""
     for _, pair, witness in readings(case, write_mtp(case, folder)):
-        for _, _, state, own in both(pair, witness):
+        for prob, scores, state, own in both(pair, witness):
+            yield log_apart(prob, scores, int(scores.argmax()))
             if state is not None:
                 yield golden.apart(state[None], own[None])
 

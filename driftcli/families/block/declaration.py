@@ -19,7 +19,8 @@ from driftcli.families.vocab_map import target_ids
 from driftcli.sources.checkpoint import Checkpoint
 from driftcli.target.facts import TargetFacts
 
-QWEN3 = "transformers Qwen3Config"
+QWEN3, GEMMA4 = "transformers Qwen3Config", "transformers Gemma4TextConfig"
+GELU = "gelu_pytorch_tanh"
 OWN_CONFIG = "dflash_config"
 OWN_MASK = "mask_embedding.pt"  # beside the weights of some, in the place of the target's row
 LARGEST_BLOCK = 512  # rows (chosen by us): published blocks have 4 to 16
@@ -107,9 +108,7 @@ def declare_block(checkpoint: Checkpoint, format: Format, target: TargetFacts) -
     anatomy = dissect(checkpoint, format, layers, target)
     _note_sizes(record, anatomy, len(checkpoint.tensors))
     head = Head(record, own, layers, format, anatomy, target)
-    activation = layers.text("activation", "hidden_act", "silu", QWEN3)
-    if activation != "silu":
-        raise layers.wrong("hidden_act", activation, "silu, the only one that block drafters are served with")
+    _require_activation(layers, anatomy)
     to_target = target_ids(checkpoint, anatomy.draft_vocabulary, anatomy.vocabulary, record)
     if "d2t" not in anatomy.names and anatomy.draft_vocabulary != anatomy.vocabulary:
         raise FormatError(
@@ -124,11 +123,21 @@ def declare_block(checkpoint: Checkpoint, format: Format, target: TargetFacts) -
         mask_token((own, record), anatomy.vocabulary),
         to_target,
         _eps(layers),
-        layers.integer("max_position_embeddings", "max_position_embeddings", 32768, QWEN3),
+        layers.integer("max_position_embeddings", "max_position_embeddings", *((131072, GEMMA4) if anatomy.sandwiched else (32768, QWEN3))),
         found,
         declared(found),
         _candidates(head) if head.is_dflash2 else 0,
     )
+
+
+def _require_activation(layers: Record, anatomy: Anatomy) -> None:
+    if anatomy.sandwiched:
+        key, known, owner, said = "hidden_activation", GELU, GEMMA4, f"{GELU}, Gemma 4's"
+    else:
+        key, known, owner, said = "hidden_act", "silu", QWEN3, "silu, the only one that block drafters are served with"
+    activation = layers.text("activation", key, known, owner)
+    if activation != known:
+        raise layers.wrong(key, activation, said)
 
 
 def _candidates(head: Head) -> int:

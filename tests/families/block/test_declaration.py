@@ -288,3 +288,37 @@ def test_a_scan_needs_no_target_and_says_what_the_block_is(name: str, tmp_path: 
     (block,) = [check.text for check in found.checks if check.subject == "block"]
     assert block.startswith(f"{ROWS} rows guess {guesses} tokens at once")
     assert found.record["mask_token"].value == MASK
+
+
+def test_a_dspark_of_gemma_4_is_read_as_vllm_and_its_trainer_compute_it(facts: TargetFacts, tmp_path: Path) -> None:
+    d = declared(write(CASES["deepspec-gemma4"], tmp_path / "g"), facts)
+    assert d.system == VLLM and d.reading(VLLM).scales.value == d.reading(TRAINED).scales.value == (WIDTH**0.5, 1.0, 2.5)
+    assert d.reading().rope.value == {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 5000.0}
+    assert (d.anatomy.heads, d.anatomy.keys, d.anatomy.size) == (4, 1, 16)
+    refused(FormatError, lambda: d.reading(SGLANG), "Gemma 4's", "no DSpark class", "method dspark")
+    unbound = declared(write(CASES["deepspec-gemma4-none"], tmp_path / "n"), facts)
+    assert unbound.reading().scales.value == (WIDTH**0.5, 1.0, 0.0) and unbound.system == VLLM
+    assert declared(write(CASES["deepspec-gemma4-gated"], tmp_path / "s"), facts).system == TRAINED
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"layers.1.layer_scalar": None}, ("layers.1.layer_scalar is missing", "export it again")),
+        ({"layers.0.post_feedforward_layernorm.weight": None}, ("layers.0.post_feedforward_layernorm.weight is missing",)),
+        ({"layers.1.self_attn.v_proj.weight": torch.zeros(16, WIDTH)}, ("layers.1.self_attn.v_proj.weight has no place",)),
+        ({"layers.0.layer_scalar": torch.zeros(2)}, ("layers.0.layer_scalar has shape (2,), expected (1,)",)),
+    ],
+)
+def test_a_dspark_of_gemma_4_that_is_not_whole_is_refused(
+    changes: Mapping[str, Tensor | None], says: tuple[str, ...], facts: TargetFacts, tmp_path: Path
+) -> None:
+    folder = edit_tensors(write(CASES["deepspec-gemma4"], tmp_path / "g"), changes)
+    refused(FormatError, lambda: declared(folder, facts), *says)
+
+
+def test_gemma_4_s_activation_and_layers_belong_together(facts: TargetFacts, tmp_path: Path) -> None:
+    folder = edit_config(write(CASES["deepspec-gemma4"], tmp_path / "g"), hidden_activation="silu")
+    refused(FormatError, lambda: declared(folder, facts), "hidden_activation is 'silu'", "gelu_pytorch_tanh, Gemma 4's")
+    of_zlab = edit_tensors(write(CASES["zlab"], tmp_path / "z"), {"layers.0.layer_scalar": torch.ones(1)})
+    refused(FormatError, lambda: declared(of_zlab, facts), "layers.0.layer_scalar has no place in a block drafter that is measured")
