@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from driftcli.domain import Sourced
 from driftcli.families.block.declaration import BlockDeclaration
 from driftcli.families.block.readings import SLIDING, TRAINED, VLLM, Reading
-from driftcli.families.rope import rope_settings
+from driftcli.families.rope import rope_settings, shown
 from driftcli.scanned import Check, Scan
 
 
@@ -49,7 +49,9 @@ def _checks(d: BlockDeclaration) -> Iterator[Check]:
 def _rope(d: BlockDeclaration) -> Iterator[Check]:
     ours, target = d.reading().rope.value, d.head.target
     if target.config and (theirs := rope_settings(target.config, target.name)) != ours:
-        said = f"turns by {ours.get('rope_theta')}, the target by {theirs.get('rope_theta')}; it needs what it was trained with"
+        bases = tuple(f"by {one.get('rope_theta')}" for one in (ours, theirs))
+        own, its = bases if bases[0] != bases[1] else (f"by {shown(ours)}", f"by {shown(theirs)}")
+        said = f"turns {own}, the target {its}; it needs what it was trained with"
         yield Check("rope", "note" if ours.get("rope_type") == theirs.get("rope_type") else "warning", said)
 
 

@@ -17,6 +17,7 @@ from driftcli.errors import FormatError, PairError
 from driftcli.families.block.alternatives import alternatives
 from driftcli.families.block.declaration import BlockDeclaration, declare_block
 from driftcli.families.block.drafter import Block
+from driftcli.families.block.scan import scan_block
 from driftcli.families.formats import detect
 from driftcli.loading.pair import load_pair
 from driftcli.loading.scan import scan_checkpoint
@@ -322,3 +323,13 @@ def test_gemma_4_s_activation_and_layers_belong_together(facts: TargetFacts, tmp
     refused(FormatError, lambda: declared(folder, facts), "hidden_activation is 'silu'", "gelu_pytorch_tanh, Gemma 4's")
     of_zlab = edit_tensors(write(CASES["zlab"], tmp_path / "z"), {"layers.0.layer_scalar": torch.ones(1)})
     refused(FormatError, lambda: declared(of_zlab, facts), "layers.0.layer_scalar has no place in a block drafter that is measured")
+
+
+def test_a_rotation_of_the_targets_base_that_differs_elsewhere_is_told_by_what_differs(facts: TargetFacts, tmp_path: Path) -> None:
+    d = declared(write(CASES["deepspec-gemma4"], tmp_path / "g"), facts)
+    (said,) = [check.text for check in scan_block(d).checks if check.subject == "rope"]
+    assert said.startswith(
+        "turns by partial_rotary_factor 0.25, rope_theta 5000.0, rope_type proportional, the target by rope_theta 5000.0"
+    )
+    other = declared(edited(tmp_path / "z"), replace(facts, config={**facts.config, "rope_parameters": {"rope_theta": 100.0}}))
+    assert any(check.text.startswith("turns by 5000.0, the target by 100.0;") for check in scan_block(other).checks)
