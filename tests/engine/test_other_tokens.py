@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.families.causal_lm.tokens import one_table
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.sources.files import Source
-from tests.families.causal_lm.tokenizers import bytewise
+from tests.families.causal_lm.tokenizers import bytewise, write_reordered
 from tests.tiny import SPECIALS, prompts, tokenizer, trajectories
 
 DEPTH = 4
@@ -34,24 +33,6 @@ def drafts(pair: LoadedPair) -> list[tuple[list[int], int, Drafted]]:
     made = trajectories(pair.target, prompts(3), [], 25)  # type: ignore[arg-type]
     settings = DraftSettings(depth=DEPTH)
     return [(t.ids.tolist(), t.prompt_length, draft_lm_chains(pair.drafter, [t], settings, DEPTH, free=True)) for t in made]
-
-
-def write_reordered(models: Path, folder: Path) -> Path:
-    """The drafter `lm` with the same tokens under other ids."""
-    order = torch.randperm(len(tokenizer()), generator=torch.Generator().manual_seed(3))
-    names = tokenizer().convert_ids_to_tokens(order.tolist())
-    model = LlamaForCausalLM.from_pretrained(models / "lm")
-    with torch.no_grad():
-        for part in (model.model.embed_tokens, model.lm_head):
-            part.weight.copy_(part.weight[order].clone())
-    model.save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
-    path = folder / "tokenizer.json"
-    whole = json.loads(path.read_text())
-    whole["model"]["vocab"] = {name: number for number, name in enumerate(names)}
-    whole["added_tokens"] = sorted(({**one, "id": names.index(one["content"])} for one in whole["added_tokens"]), key=lambda one: one["id"])
-    path.write_text(json.dumps(whole))
-    return folder
 
 
 def write_other(folder: Path, rows: int | None = None) -> Path:
@@ -87,7 +68,7 @@ def mapped() -> Mapped:
 
 def test_ids_in_another_order_change_no_draft(models: Path, tmp_path: Path, pair: Callable[[str], LoadedPair]) -> None:
     plain = drafts(pair("lm"))
-    other = load_pair(str(models / "target"), str(write_reordered(models, tmp_path / "other")), CPU, "float32")
+    other = load_pair(str(models / "target"), str(write_reordered(models / "lm", tmp_path / "other")), CPU, "float32")
     assert other.card.record["tokens"].value == "one by one, as vLLM's use_heterogeneous_vocab"
     for (ids, _, expected), (same, _, found) in zip(plain, drafts(other), strict=True):
         assert ids == same
