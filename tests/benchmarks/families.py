@@ -6,6 +6,7 @@ engine is from somebody else's computation, measured now (`tests.families.agreem
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 from driftcli.conditions import DraftSettings
 from driftcli.engine.cells import draft
 from driftcli.errors import DriftError
+from driftcli.families.block.scan import GEMMA_4
 from driftcli.families.causal_lm.tokens import one_table
 from driftcli.families.early_exit.early_exit import EarlyExit
 from driftcli.families.feed_forward.drafter import FeedForward
@@ -38,6 +40,7 @@ from tests.tiny import prompts, trajectories
 
 CPU, DEPTH = torch.device("cpu"), 3
 READ = "nobody: read in the servers' sources, not run"
+EXPERT = re.compile(r"\.experts\.\d+\.")
 EAGLE_31 = "EAGLE 3.1"  # as a scan says of a head's norms
 Pair = tuple[str, str]  # names of a target and a drafter
 
@@ -74,6 +77,8 @@ def detected(pair: Pair) -> str:
         more.append(scan.format)
     if any(check.subject == "norms" and EAGLE_31 in check.text for check in scan.checks):
         more.append(EAGLE_31)
+    if any(check.subject == "layers" and check.text.startswith(GEMMA_4) for check in scan.checks):
+        more.append(f"{GEMMA_4} layers")
     if format.family in LANGUAGE_MODELS and not one_table(resolve(target), resolve(drafter)):
         more.append("another tokenizer")
     return ": ".join((format.name, *more))
@@ -123,27 +128,39 @@ def vars_of(guesses: object) -> tuple[Tensor | None, ...]:
     return tuple(getattr(guesses, name) for name in ("drafted", "draft_prob", "wanted_prob", "entropy", "confidence"))
 
 
-def is_used(pair: Pair, path: Path, name: str, held: Mapping[str, Tensor], before: list[Tensor]) -> bool:
-    """Whether other numbers in one tensor draft otherwise, or are refused."""
-    write(path, {**held, name: moved(held[name])})
+def told_with(pair: Pair, path: Path, held: Mapping[str, Tensor], name: str, other: Tensor) -> list[Tensor] | None:
+    """What is said with another tensor under a name, None where that is refused."""
+    write(path, {**held, name: other})
     try:
-        after = drafts(pair)
+        return drafts(pair)
     except DriftError:
-        return True
+        return None
     finally:
         write(path, held)
-    return len(after) != len(before) or any(
-        not torch.equal(one.nan_to_num(9), two.nan_to_num(9)) for one, two in zip(before, after, strict=True)
-    )
+
+
+def alike(some: list[Tensor], others: list[Tensor] | None) -> bool:
+    """Whether what is said is the same, number for number."""
+    if others is None or len(some) != len(others):
+        return False
+    return all(torch.equal(one.nan_to_num(9), two.nan_to_num(9)) for one, two in zip(some, others, strict=True))
 
 
 def tensors_used(pair: Pair) -> str:
-    """How many of a drafter's tensors move what it drafts, of those stored, and which do not."""
+    """How many of a drafter's tensors move what it drafts, of those stored, and which do not; experts that no row is handed to move nothing,
+    but are read: NaN in them is refused.
+    """
     path, names = weights_of(pair)
     held, before = read(path), drafts(pair)
-    idle = [name for name in names if not is_used(pair, path, name, held, before)]
-    shown = [*idle[:3], *([f"{len(idle) - 3} more"] if len(idle) > 3 else [])]
-    return f"{len(names) - len(idle)} of {len(names)}" + (f", not {', '.join(shown)}" if idle else "")
+    idle = [name for name in names if alike(before, told_with(pair, path, held, name, moved(held[name])))]
+    spare = [
+        name for name in idle if EXPERT.search(name) and told_with(pair, path, held, name, torch.full_like(held[name], torch.nan)) is None
+    ]
+    rest = [name for name in idle if name not in spare]
+    shown = [*rest[:3], *([f"{len(rest) - 3} more"] if len(rest) > 3 else [])]
+    said = [f"not {', '.join(shown)}"] if shown else []
+    said += [f"{len(spare)} of experts that no row here was handed to"] if spare else []
+    return ", ".join((f"{len(names) - len(idle)} of {len(names)}", *said))
 
 
 def row(subject: Subject, pair: Pair, folder: Path) -> Row:

@@ -9,7 +9,7 @@ import pytest
 from tests.benchmarks import families
 from tests.benchmarks.families import Row, known, lacking, rows, tensors_used, written
 from tests.families.agreements import layout_pair
-from tests.golden.steps.producers import FORMULA, producer_of
+from tests.golden.steps.producers import FORMULA, producer_of, recipe, with_version
 
 NEVER_RUN = ["GLM-OCR MTP head", "Ling 2.5 MTP head"]  # kinds without a small target that transformers could make
 
@@ -46,3 +46,6 @@ def test_a_golden_step_has_the_producer_and_version_of_its_recipe() -> None:
     assert producer_of("speculators-llama.as_trained") == "speculators 0.9.0"
     assert producer_of("speculators-qwen3.as_served-vllm") == FORMULA
     assert producer_of("deepspec-gemma4.as_trained") == "deepseek-ai/DeepSpec (afdfa7c9)"
+    block = recipe("block_steps")
+    said = [with_version(package, block) for package in ("z-lab's dflash", "speculators", "deepseek-ai/DeepSpec", "transformers")]
+    assert said == ["z-lab's dflash 0.1.0", "speculators 0.9.0", "deepseek-ai/DeepSpec (afdfa7c9)", "transformers 5.19"]

@@ -292,14 +292,22 @@ def test_a_scan_needs_no_target_and_says_what_the_block_is(name: str, tmp_path: 
 
 
 def test_a_dspark_of_gemma_4_is_read_as_vllm_and_its_trainer_compute_it(facts: TargetFacts, tmp_path: Path) -> None:
-    d = declared(write(CASES["deepspec-gemma4"], tmp_path / "g"), facts)
-    assert d.system == VLLM and d.reading(VLLM).scales.value == d.reading(TRAINED).scales.value == (WIDTH**0.5, 1.0, 2.5)
+    d, own = (declared(write(CASES[name], tmp_path / name), facts) for name in ("deepspec-gemma4", "deepspec-gemma4-gated"))
+    assert (
+        d.system == VLLM
+        and own.system == TRAINED
+        and d.reading(VLLM).scales.value == d.reading(TRAINED).scales.value == (WIDTH**0.5, 1.0, 2.5)
+    )
     assert d.reading().rope.value == {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 5000.0}
     assert (d.anatomy.heads, d.anatomy.keys, d.anatomy.size) == (4, 1, 16)
     refused(FormatError, lambda: d.reading(SGLANG), "Gemma 4's", "no DSpark class", "method dspark")
+    said = {
+        name: [check.text for check in scan_block(one).checks if check.subject == "layers"] for name, one in (("keys", d), ("own", own))
+    }
+    both = "Gemma 4's, with norms on both sides of attention and MLP"
+    assert said == {"keys": [f"{both}, and keys for values"], "own": [both]}
     unbound = declared(write(CASES["deepspec-gemma4-none"], tmp_path / "n"), facts)
     assert unbound.reading().scales.value == (WIDTH**0.5, 1.0, 0.0) and unbound.system == VLLM
-    assert declared(write(CASES["deepspec-gemma4-gated"], tmp_path / "s"), facts).system == TRAINED
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def recipe(name: str) -> str:
 
 def with_version(package: str, source: str) -> str:
     """A package with the version that a recipe names for it."""
-    told = re.search(rf"{re.escape(package)} (\(?\w[\w.]*\w\)?)", source.partition('"""\n')[0])
+    told = re.search(rf"{re.escape(package)}\s+(\(?\w[\w.]*\w\)?)", source.partition('"""\n')[0])
     assert told, package
     return f"{package} {told[1]}"
 
