@@ -36,7 +36,8 @@ from tests.engine.test_early_exit import LAYERS, cut_model
 from tests.engine.test_keyless_chains import TRANSFORMERS, VLLM, Pair, states_by_transformers
 from tests.engine.test_lookup_chains import drafts
 from tests.engine.test_other_tokens import mapped, write_other
-from tests.engine.test_stage_chains import FORMULAS, LAST, read
+from tests.engine.test_stage_chains import FORMULAS, LAST, STEPS, read, wanted_of_golden
+from tests.engine.test_stage_chains import GOLDEN as WITH_STEPS
 from tests.engine.test_stage_chains import draft as draft_heads
 from tests.families.assistant import cases as assistants
 from tests.families.block import cases as blocks
@@ -54,6 +55,7 @@ from tests.layouts import layout, write_layout, write_layout_target
 from tests.tiny import prompts, trajectories, write_noisy_copy, write_target
 
 CPU, DEPTH, PARD_MASK = torch.device("cpu"), 4, 3
+PRODUCERS = {"medusa": "FasterDecoding/Medusa", "speculator": "foundation-model-stack/fms-extras"}
 HERE = f"transformers {transformers.__version__}"
 
 
@@ -232,12 +234,21 @@ def feed_forward(kind: str) -> Subject:
         target = load_target(folder / "checked")
         made = trajectories(target, prompts(2), [LAST], 20)
         errors = [error for name in names for error in stage_errors(name, target, made, folder / "heads")]
-        return Check(FORMULA, max(errors))
+        by_class = [name for name in names if name in WITH_STEPS]
+        errors += [error for name in by_class for error in golden_stage_errors(name, target, folder / "golden")]
+        classes = [with_version(PRODUCERS[kind], recipe("feed_forward_steps"))] if by_class else []
+        return Check(all_of([*classes, FORMULA]), max(errors))
 
     def write(folder: Path) -> tuple[str, str]:
         return str(write_target(folder / "target")), str(heads.write(heads.CASES[names[0]], folder / names[0]))
 
     return Subject(names, write, check)
+
+
+def golden_stage_errors(name: str, target: LanguageModel, folder: Path) -> Iterator[float]:
+    """Of the wanted tokens on the golden text, from the producer's own class."""
+    logits = load_file(STEPS / f"{name}.safetensors")["logits"]
+    return (log_apart(*one) for one in wanted_of_golden(read(name, target, folder), logits))
 
 
 def stage_errors(name: str, target: LanguageModel, texts: Sequence[Trajectory], folder: Path) -> Iterator[float]:
