@@ -47,7 +47,8 @@ CODES: tuple[Code, ...] = (
     Code(
         "NORM-MISMATCH",
         "wiring",
-        "The head's weights fit another norm than is declared: a residual taken before or behind it, or gains of 1.",
+        "The head's weights fit another norm than is declared: a residual taken before or behind it, gains of 1, or another number beside "
+        "the mean square.",
         "A head that is merely poor: there no other reading of its norms does better.",
         ("set norm_before_residual to what the head was trained with", "export the norms as they were trained"),
     ),
@@ -126,8 +127,9 @@ CODES: tuple[Code, ...] = (
     Code(
         "LOAD-BROKEN",
         "wiring",
-        "The head's embeddings or its output rows do not belong to the rest of it: the target's fit its weights better. Or its first "
-        "draft token is no better than the most frequent token: nothing of what it learned is at work.",
+        "The head's embeddings or its output rows do not belong to the rest of it: the target's fit its weights better, as does no "
+        "bias by the token before. Or its first draft token is no better than the most frequent token: nothing of what it learned is at "
+        "work.",
         "Wrong capture layers, which also spoil the first draft token. A head that was trained for another target.",
         ("export the checkpoint again", "leave embeddings and head out so that the target's are shared"),
     ),

@@ -39,8 +39,8 @@ class Wiring:
     the attention. ones: norms whose gains are left at 1. vocabulary: how d2t is read. rope: whose rotation, `default` with base 10000 and
     `Qwen3` with 1000000. embedding, head: whose rows. Of MTP heads: order, of the projection's halves; gains, as stored or one more;
     first_row, the embedding of row 0; rotation and turned, which numbers of a head turn together, and how many do. Of blocks: mask, whose
-    embedding their rows have; seen, which of them each sees; window, whether the config's is kept; slots, what a row guesses. Of
-    assistants: position, at whose their queries stand.
+    embedding their rows have; seen, which of them each sees; window, whether the config's is kept; slots, what a row guesses; eps, beside
+    the mean square in their norms; bias, by the token before. Of assistants: position, at whose their queries stand.
     """
 
     capture: tuple[int, ...] | None = None
@@ -61,6 +61,8 @@ class Wiring:
     window: Literal["dropped", "configured"] | None = None
     slots: Literal["their own place", "the place behind them"] | None = None
     position: Place | None = None
+    eps: float | None = None
+    bias: Literal["left out"] | None = None
 
     @property
     def changes(self) -> dict[str, str | tuple[int, ...]]:

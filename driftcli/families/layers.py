@@ -198,6 +198,10 @@ class DecoderLayer:
         """The layer with the other numbers of its heads turning together."""
         return replace(self, attention=replace(self.attention, paired=rotation == "pairs"))
 
+    def normed_with(self, eps: float) -> DecoderLayer:
+        """The layer with another number beside the mean square in its norms, those of queries and keys too."""
+        return replace(self, eps=eps, attention=replace(self.attention, eps=eps))
+
     def enter(self, stream: Tensor) -> Flow:
         """The residual stream, normed for the attention; beside it in what goes around stand the gate's openings, where there is one."""
         inputs = self._normed(stream, self.gain)

@@ -131,16 +131,6 @@ NAMED: tuple[Named, ...] = (
         config=("model_type=muse_glimmer_assistant",),
     ),
     Named(
-        "DSpark of Gemma 4",
-        "a DSpark drafter of Gemma 4",
-        f"{BLOCK} and biases each token by the one before",
-        NO_ATTENTION,
-        "vLLM's method dspark",
-        COUNTERS,
-        tensors=(r"(^|\.)markov_head\.", r"(^|\.)layer_scalar$"),
-        config=("architectures=Gemma4DSparkModel",),
-    ),
-    Named(
         "Arctic speculator",
         "an Arctic speculator",
         "carries a state from token to token through an LSTM or feed-forward layers",

@@ -51,6 +51,8 @@ LINES = {
     "mask": '"mask_token_id": {} in the drafter\'s config.json',
     "seen": "dflash_config.causal, or is_causal, for {} attention in the drafter's config.json",
     "window": "layer_types, sliding_window and use_sliding_window for a window that is {}, in the drafter's config.json",
+    "eps": '"rms_norm_eps": {} in the drafter\'s config.json',
+    "bias": f"{NO_SWITCH}: a bias by the token before is {{}} nowhere; export markov_head again",
     "slots": "sample_from_anchor for rows that guess {}, in the drafter's config.json",
     "embedding": "embed_tokens left out of the drafter's weights: vLLM then shares {}",
     "head": "lm_head left out of the drafter's weights: vLLM then shares {}",

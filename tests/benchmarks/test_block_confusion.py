@@ -42,6 +42,8 @@ def diagnosed(fault: Fault, drafter: str, asked: Sequence[Prompt], folder: Path)
         ("RoPE base of the target", DFLASH),
         ("own output rows random", DFLASH),
         ("norm gains at 1", DFLASH),
+        ("rms_norm_eps 0.1", DFLASH),
+        ("bias by the token before random", DSPARK),
     ],
 )
 def test_a_planted_fault_is_named_and_nothing_else(name: str, drafter: str, asked: Sequence[Prompt], tmp_path: Path) -> None:

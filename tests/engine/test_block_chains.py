@@ -9,34 +9,37 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from driftcli.conditions import DraftSettings, Wiring
+from driftcli.conditions import Wiring
 from driftcli.domain import REGIONS, System
-from driftcli.engine.block_chains import draft_blocks
-from driftcli.engine.drafted import Drafted, Queries
-from driftcli.engine.trajectories import Trajectory
+from driftcli.engine.drafted import Queries
 from driftcli.families.block.alternatives import alternatives
-from driftcli.families.block.correction import Selector
 from driftcli.families.block.declaration import declare_block
 from driftcli.families.block.drafter import Block
 from driftcli.families.block.loading import read_block
 from driftcli.families.formats import detect
 from driftcli.sources.checkpoint import open_checkpoint
 from driftcli.sources.files import Source
-from driftcli.target.language_model import LanguageModel, load_language_model
+from driftcli.target.language_model import LanguageModel
+from tests.edits import edit_config
+from tests.engine.golden import (
+    ANCHORS,
+    FIRST,
+    TOLERANCE,
+    TRAINED,
+    VLLM,
+    draft_block,
+    golden_block,
+    golden_target,
+    off,
+    read_block_case,
+    text,
+)
 from tests.engine.regions import shares_of
 from tests.families.block.cases import CANDIDATES, CASES, write
-from tests.golden.steps.seeds import seeded_ids, seeded_stream
-from tests.layouts import write_layout_target
-from tests.tiny import WIDTH, bare_trajectory
+from tests.tiny import WIDTH
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "steps" / "block"
-FIRST, ANCHORS = 4, 6
-TOLERANCE = 1e-4  # of the RMS
-TRAINED: System = "as_trained"
-VLLM: System = "as_served:vllm"
 ALIKE = [  # cases that vLLM computes as their producers do, whatever the rows
     name for name in CASES if not any(part in name for part in ("zlab-scaled", "speculators-sliding", "dflash2-sliding", "gated", "rnn"))
 ]
@@ -46,87 +49,29 @@ ASKED: list[tuple[str, System, int]] = [
 ]
 
 
-class Listened:
-    """A drafter that keeps the scores of every guess, depth by depth, corrected ones where it corrects."""
-
-    def __init__(self, drafter: Block) -> None:
-        self._drafter = drafter
-        self.heard: list[Tensor] = []
-
-    @property
-    def correction(self) -> Listened | None:
-        """Itself, which hears the corrected scores in place of those it heard last."""
-        return None if self._drafter.correction is None else self
-
-    def begin(self, blocks: int) -> Tensor:
-        """The correction's."""
-        assert self._drafter.correction is not None
-        return self._drafter.correction.begin(blocks)
-
-    def step(self, output: Tensor, scores: Tensor, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """The correction's, and heard: of candidates their log-probabilities, and 0 for all others."""
-        assert self._drafter.correction is not None
-        scores, state = self._drafter.correction.step(output, scores, tokens, state)
-        among = isinstance(self._drafter.correction, Selector)
-        self.heard[-1] = scores.log_softmax(-1).masked_fill(scores.isinf(), 0) if among else scores
-        return scores, state
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._drafter, name)
-
-    def wired(self, wiring: Wiring) -> Listened:
-        """Put together otherwise, and still heard."""
-        self._drafter = self._drafter.wired(wiring)
-        return self
-
-    def logits(self, output: Tensor) -> Tensor:
-        self.heard.append(self._drafter.logits(output))
-        return self.heard[-1]
-
-
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
-    folder = write_layout_target(tmp_path_factory.mktemp("golden") / "target")
-    return load_language_model(Source("target", folder), torch.device("cpu"), "float32")
-
-
-def read(name: str, target: LanguageModel, folder: Path, system: System = TRAINED) -> Block:
-    """The drafter of a case in one system's reading."""
-    checkpoint = open_checkpoint(Source(name, write(CASES[name], folder / name)))
-    format = detect(checkpoint.source, checkpoint.config, checkpoint.shapes)
-    return read_block(declare_block(checkpoint, format, target.facts), target, system)[0]
-
-
-def trajectory(boundaries: tuple[int, ...]) -> Trajectory:
-    """The golden text: rows that no block of the golden anchors may see hold noise."""
-    noise = torch.randn(5, WIDTH, generator=torch.Generator().manual_seed(1)) * 100
-    return bare_trajectory("golden", seeded_ids(), FIRST, {one: torch.cat([seeded_stream(one), noise[:4]]) for one in boundaries})
-
-
-def draft(drafter: Block, depth: int, *, free: bool = False) -> tuple[list[Tensor], Drafted]:
-    listened = Listened(drafter)
-    drafted = draft_blocks(listened, [trajectory(drafter.boundaries)], DraftSettings(depth), depth, free=free)  # type: ignore[arg-type]
-    return [logits[:ANCHORS] for logits in listened.heard], drafted
-
-
-def off(found: list[Tensor], golden: Tensor) -> float:
-    """The largest difference, relative to the RMS of each row."""
-    apart = torch.stack(
-        [(one - golden[:, place]).abs().amax(-1) / golden[:, place].square().mean(-1).sqrt() for place, one in enumerate(found)]
-    )
-    return float(apart.max())
+    return golden_target(tmp_path_factory.mktemp("golden") / "target")
 
 
 @pytest.mark.parametrize(("name", "system", "rows"), ASKED)
 def test_blocks_of_every_anchor_equal_the_producers_class(
     name: str, system: System, rows: int, target: LanguageModel, tmp_path: Path
 ) -> None:
-    golden, block = load_file(GOLDEN / f"{name}.safetensors"), read(name, target, tmp_path, system)
-    found, _ = draft(block, rows - (not block.anchor_first))
+    golden, block = golden_block(name), read_block_case(name, target, tmp_path, system)
+    found, _ = draft_block(block, rows - (not block.anchor_first))
     assert off(found, golden[f"rows.{rows}"]) < TOLERANCE
 
 
-CONFIDENT = ("deepspec-vanilla", "deepspec-gated", "deepspec-rnn", "deepspec-output-confidence", "speculators-dspark-filled-confident")
+CONFIDENT = (
+    "deepspec-vanilla",
+    "deepspec-gated",
+    "deepspec-rnn",
+    "deepspec-output-confidence",
+    "deepspec-gemma4",
+    "deepspec-gemma4-gated",
+    "speculators-dspark-filled-confident",
+)
 
 
 def told(queries: Sequence[Queries]) -> Tensor:
@@ -143,8 +88,8 @@ def test_the_cases_with_a_confidence_head_are_those() -> None:
 @pytest.mark.parametrize("rows", [3, 5])
 @pytest.mark.parametrize("name", CONFIDENT)
 def test_a_confidence_head_says_what_the_producers_class_says(name: str, rows: int, target: LanguageModel, tmp_path: Path) -> None:
-    golden, block = load_file(GOLDEN / f"{name}.safetensors"), replace(read(name, target, tmp_path), as_trained=False)
-    _, drafted = draft(block, rows - (not block.anchor_first), free=True)
+    golden, block = golden_block(name), replace(read_block_case(name, target, tmp_path), as_trained=False)
+    _, drafted = draft_block(block, rows - (not block.anchor_first), free=True)
     count, wanted = min(ANCHORS, drafted.n_anchors), golden[f"confidence.rows.{rows}"]
     torch.testing.assert_close(told(drafted.forced)[:count], wanted[:count], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(told([drafted.fresh])[:ANCHORS, 0], wanted[:, 0], atol=1e-4, rtol=1e-4)
@@ -154,31 +99,31 @@ def test_a_confidence_head_says_what_the_producers_class_says(name: str, rows: i
     assert block.confidence is not None
     if block.confidence.before is not None:
         mistaken = replace(block, confidence=replace(block.confidence, before=block.confidence.before.roll(1, 0)))
-        _, other = draft(mistaken, rows - (not block.anchor_first))
+        _, other = draft_block(mistaken, rows - (not block.anchor_first))
         assert float((told(other.forced)[:count] - wanted[:count]).abs().max()) > 0.01
 
 
 def test_a_drafter_without_a_confidence_head_says_nothing(target: LanguageModel, tmp_path: Path) -> None:
-    _, drafted = draft(read("deepspec-none", target, tmp_path), 3, free=True)
+    _, drafted = draft_block(read_block_case("deepspec-none", target, tmp_path), 3, free=True)
     assert all(queries.guesses.confidence is None for queries in (*drafted.forced, *drafted.free, drafted.fresh))
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("deepspec")])
 def test_a_free_block_is_corrected_along_its_own_guesses(name: str, target: LanguageModel, tmp_path: Path) -> None:
-    golden, block = load_file(GOLDEN / f"{name}.safetensors"), read(name, target, tmp_path)
-    found, drafted = draft(block, 5, free=True)
+    golden, block = golden_block(name), read_block_case(name, target, tmp_path)
+    found, drafted = draft_block(block, 5, free=True)
     own = golden["own.5"]
     assert off(found[-5:], own) < TOLERANCE
     count = drafted.n_anchors
     guessed = torch.stack([queries.guesses.drafted for queries in drafted.free], dim=1)
     torch.testing.assert_close(guessed, own[:count].argmax(-1))
-    if name != "deepspec-none":
+    if not name.endswith("none"):
         assert off(found[:5], own) > 100 * TOLERANCE
 
 
 @pytest.mark.parametrize("name", ["zlab-dflash2", "zlab-dflash2-scaled"])
 def test_a_selector_walks_as_its_producer_does_and_drafts_candidates_alone(name: str, target: LanguageModel, tmp_path: Path) -> None:
-    walk, (_, drafted) = load_file(GOLDEN / f"{name}.safetensors")["own.5"], draft(read(name, target, tmp_path), 4, free=True)
+    walk, (_, drafted) = golden_block(name)["own.5"], draft_block(read_block_case(name, target, tmp_path), 4, free=True)
     count = drafted.n_anchors
     guessed = torch.stack([queries.guesses.drafted for queries in drafted.free], dim=1)
     torch.testing.assert_close(guessed, walk[:count])
@@ -208,12 +153,32 @@ def test_a_selector_walks_as_its_producer_does_and_drafts_candidates_alone(name:
         ("deepspec-vanilla", lambda block: replace(block, correction=None)),
         ("deepspec-rnn", lambda block: replace(block, correction=replace(block.correction, joint=None))),
         ("zlab-scaled", lambda block: replace(block, scales=(1.7, 0.6, 0.0))),
+        ("deepspec-gemma4", lambda block: replace(block, scales=(1.0, *block.scales[1:]))),
+        ("deepspec-gemma4", lambda block: replace(block, scales=(*block.scales[:2], 0.0))),
+        ("deepspec-gemma4", lambda block: of_layers(block, scalar=None)),
+        ("deepspec-gemma4", lambda block: of_layers(block, attended_gain=None)),
+        ("deepspec-gemma4", lambda block: of_layers(block, out_gain=None)),
+        ("deepspec-gemma4", lambda block: of_attention(block, unscaled=False)),
+        ("deepspec-gemma4-gated", lambda block: of_attention(block, v=None)),
+        ("deepspec-gemma4-none", lambda block: of_layers(block, mlp=replace(block.layers[0].layer.mlp, gelu=False))),
     ],
 )
 def test_a_block_put_together_otherwise_is_told_from_it(name: str, wrong: object, target: LanguageModel, tmp_path: Path) -> None:
     assert callable(wrong)
-    found, _ = draft(wrong(read(name, target, tmp_path)), 3 if name == "zlab" else 4)
-    assert off(found, load_file(GOLDEN / f"{name}.safetensors")["rows.5"]) > 100 * TOLERANCE
+    found, _ = draft_block(wrong(read_block_case(name, target, tmp_path)), 3 if name == "zlab" else 4)
+    assert off(found, golden_block(name)["rows.5"]) > 100 * TOLERANCE
+
+
+def of_layers(block: Block, **changed: object) -> Block:
+    """The same with its layers changed."""
+    return replace(block, layers=tuple(replace(one, layer=replace(one.layer, **changed)) for one in block.layers))  # type: ignore[arg-type]
+
+
+def of_attention(block: Block, **changed: object) -> Block:
+    """The same with its first layer's attention changed."""
+    first, *others = block.layers
+    layer = replace(first.layer, attention=replace(first.layer.attention, **changed))  # type: ignore[type-var]
+    return replace(block, layers=(replace(first, layer=layer), *others))
 
 
 def windowed(block: Block, window: int | None, *, from_anchor: bool = False) -> Block:
@@ -222,29 +187,40 @@ def windowed(block: Block, window: int | None, *, from_anchor: bool = False) -> 
     return replace(block, layers=(replace(first, layer=replace(first.layer, window=window, from_anchor=from_anchor)), *others))
 
 
+def test_norms_and_bias_of_another_wiring_are_those_of_a_checkpoint_that_says_so(target: LanguageModel, tmp_path: Path) -> None:
+    block = read_block_case("deepspec-vanilla", target, tmp_path)
+    checkpoint = open_checkpoint(Source("other", edit_config(tmp_path / "deepspec-vanilla", rms_norm_eps=0.1)))
+    declaration = declare_block(checkpoint, detect(checkpoint.source, checkpoint.config, checkpoint.shapes), target.facts)
+    far, _ = draft_block(read_block(declaration, target, TRAINED)[0], 5)
+    assert off(draft_block(block.wired(Wiring(eps=0.1)), 5)[0], torch.stack(far, dim=1)) < TOLERANCE
+    assert off(draft_block(block, 5)[0], torch.stack(far, dim=1)) > 100 * TOLERANCE
+    unbiased = torch.stack(draft_block(replace(block, correction=None), 5)[0], dim=1)
+    assert off(draft_block(block.wired(Wiring(bias="left out")), 5)[0], unbiased) < TOLERANCE
+
+
 @pytest.mark.parametrize("name", ["zlab", "zlab-sliding", "deepspec-vanilla"])
 def test_every_wiring_that_the_files_leave_open_gives_other_scores(name: str, target: LanguageModel, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(Source(name, write(CASES[name], tmp_path / name)))
     declaration = declare_block(checkpoint, detect(checkpoint.source, checkpoint.config, checkpoint.shapes), target.facts)
     block, _ = read_block(declaration, target)
-    plain, _ = draft(block, 4)
+    plain, _ = draft_block(block, 4)
     for wiring in alternatives(declaration, None, (1, 2)):
         if wiring.capture is None:  # other layers are other streams, which the golden text does not have
-            other, _ = draft(block.wired(wiring), 4)
+            other, _ = draft_block(block.wired(wiring), 4)
             assert off(other, torch.stack(plain, dim=1)) > 100 * TOLERANCE, str(wiring)
 
 
 def test_the_rows_of_a_block_change_every_guess_and_those_of_a_causal_one_none(target: LanguageModel, tmp_path: Path) -> None:
-    whole, causal = (read(name, target, tmp_path, VLLM) for name in ("zlab", "zlab-causal"))
-    assert (draft(whole, 2)[0][0] - draft(whole, 4)[0][0]).abs().max() > 0.1
-    torch.testing.assert_close(draft(causal, 2)[0][0], draft(causal, 4)[0][0])
+    whole, causal = (read_block_case(name, target, tmp_path, VLLM) for name in ("zlab", "zlab-causal"))
+    assert (draft_block(whole, 2)[0][0] - draft_block(whole, 4)[0][0]).abs().max() > 0.1
+    torch.testing.assert_close(draft_block(causal, 2)[0][0], draft_block(causal, 4)[0][0])
 
 
 @pytest.mark.parametrize("name", ["zlab", "zlab-sliding", "speculators-sliding"])
 def test_regions_of_blocks_and_of_their_controls_sum_to_one_and_are_cut_alike(name: str, target: LanguageModel, tmp_path: Path) -> None:
-    block = read(name, target, tmp_path)
-    _, drafted = draft(block, 4)
-    labels = trajectory(block.boundaries).labels
+    block = read_block_case(name, target, tmp_path)
+    _, drafted = draft_block(block, 4)
+    labels = text(block.boundaries).labels
     for depth in range(1, 5):
         for queries, fresh in ((drafted.forced[depth - 1], False), (drafted.control(depth), True)):
             shares = shares_of(queries.masses, None, labels, drafted.ahead(queries, depth, fresh=fresh))
@@ -255,12 +231,12 @@ def test_regions_of_blocks_and_of_their_controls_sum_to_one_and_are_cut_alike(na
 
 def test_attention_of_one_block_is_what_plain_attention_gives(target: LanguageModel, tmp_path: Path) -> None:
     """The first layer's shares, counted key by key from its own projections."""
-    block = read("zlab", target, tmp_path)
-    text, (_, drafted) = trajectory(block.boundaries), draft(block, 4)
+    block = read_block_case("zlab", target, tmp_path)
+    made, (_, drafted) = text(block.boundaries), draft_block(block, 4)
     anchor, layer = 7, block.layers[0].layer
-    context, rope = block.context(block.fuse(text.streams))[:anchor], block.rope(20)
+    context, rope = block.context(block.fuse(made.streams))[:anchor], block.rope(20)
     keys = layer.project(context, torch.arange(anchor), rope).key
-    step = layer.project(layer.enter(block.embed(text.ids[anchor : anchor + 1], 5)[0]).inputs, torch.arange(anchor, anchor + 5), rope)
+    step = layer.project(layer.enter(block.embed(made.ids[anchor : anchor + 1], 5)[0]).inputs, torch.arange(anchor, anchor + 5), rope)
     every = torch.cat([keys, step.key], dim=1).repeat_interleave(2, dim=0)
     weights = (step.query @ every.transpose(1, 2) * layer.scale).softmax(-1)
     for depth in (1, 3):

@@ -28,6 +28,17 @@ from tests.tiny import prompts, trajectories
 DEPTH, LAYERS = 4, 3
 
 
+def cut_model(target: Path, folder: Path) -> Path:
+    """The target's folder with fewer layers in its config."""
+    shutil.copytree(target, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["num_hidden_layers"] = LAYERS
+    if config.get("layer_types"):
+        config["layer_types"] = config["layer_types"][:LAYERS]
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
 @pytest.fixture(scope="module")
 def pair(models: Path) -> LoadedPair:
     return load_pair(str(models / "target"), f"early-exit:{LAYERS}", torch.device("cpu"), "float32")
@@ -35,14 +46,7 @@ def pair(models: Path) -> LoadedPair:
 
 @pytest.fixture(scope="module")
 def naive(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The target's folder with fewer layers in its config."""
-    folder = shutil.copytree(models / "target", tmp_path_factory.mktemp("naive") / "cut")
-    config = json.loads((folder / "config.json").read_text())
-    config["num_hidden_layers"] = LAYERS
-    if config.get("layer_types"):
-        config["layer_types"] = config["layer_types"][:LAYERS]
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
+    return cut_model(models / "target", tmp_path_factory.mktemp("naive") / "cut")
 
 
 @pytest.fixture(scope="module")

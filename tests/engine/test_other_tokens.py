@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.families.causal_lm.tokens import one_table
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.sources.files import Source
-from tests.families.causal_lm.tokenizers import bytewise
+from tests.families.causal_lm.tokenizers import bytewise, write_reordered
 from tests.tiny import SPECIALS, prompts, tokenizer, trajectories
 
 DEPTH = 4
@@ -33,24 +33,6 @@ def drafts(pair: LoadedPair) -> list[tuple[list[int], int, Drafted]]:
     made = trajectories(pair.target, prompts(3), [], 25)  # type: ignore[arg-type]
     settings = DraftSettings(depth=DEPTH)
     return [(t.ids.tolist(), t.prompt_length, draft_lm_chains(pair.drafter, [t], settings, DEPTH, free=True)) for t in made]
-
-
-def write_reordered(models: Path, folder: Path) -> Path:
-    """The drafter `lm` with the same tokens under other ids."""
-    order = torch.randperm(len(tokenizer()), generator=torch.Generator().manual_seed(3))
-    names = tokenizer().convert_ids_to_tokens(order.tolist())
-    model = LlamaForCausalLM.from_pretrained(models / "lm")
-    with torch.no_grad():
-        for part in (model.model.embed_tokens, model.lm_head):
-            part.weight.copy_(part.weight[order].clone())
-    model.save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
-    path = folder / "tokenizer.json"
-    whole = json.loads(path.read_text())
-    whole["model"]["vocab"] = {name: number for number, name in enumerate(names)}
-    whole["added_tokens"] = sorted(({**one, "id": names.index(one["content"])} for one in whole["added_tokens"]), key=lambda one: one["id"])
-    path.write_text(json.dumps(whole))
-    return folder
 
 
 def write_other(folder: Path, rows: int | None = None) -> Path:
@@ -66,9 +48,27 @@ def write_other(folder: Path, rows: int | None = None) -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class Mapped:
+    """The drafter's ids of the target's tokens that `write_other` has too, told by their names, and its end token for all others."""
+
+    own: dict[int, int]
+    end: int
+
+    def fed(self, token: int) -> int:
+        """What the drafter reads for a token of the target's."""
+        return self.own.get(token, self.end)
+
+
+def mapped() -> Mapped:
+    """Of the tiny target's tokenizer and that of `write_other`."""
+    ours, theirs = tokenizer().get_vocab(), bytewise(300, "</s>").get_vocab()
+    return Mapped({number: theirs[name] for name, number in ours.items() if name in theirs}, theirs["</s>"])
+
+
 def test_ids_in_another_order_change_no_draft(models: Path, tmp_path: Path, pair: Callable[[str], LoadedPair]) -> None:
     plain = drafts(pair("lm"))
-    other = load_pair(str(models / "target"), str(write_reordered(models, tmp_path / "other")), CPU, "float32")
+    other = load_pair(str(models / "target"), str(write_reordered(models / "lm", tmp_path / "other")), CPU, "float32")
     assert other.card.record["tokens"].value == "one by one, as vLLM's use_heterogeneous_vocab"
     for (ids, _, expected), (same, _, found) in zip(plain, drafts(other), strict=True):
         assert ids == same
@@ -84,18 +84,16 @@ def test_ids_in_another_order_change_no_draft(models: Path, tmp_path: Path, pair
 def test_chains_of_another_tokenizer_are_those_of_a_plain_loop(rows: int | None, models: Path, tmp_path: Path) -> None:
     folder = write_other(tmp_path / "other", rows)
     pair = load_pair(str(models / "target"), str(folder), CPU, "float32")
-    lm, ours, theirs = AutoModelForCausalLM.from_pretrained(folder), tokenizer().get_vocab(), bytewise(300, "</s>").get_vocab()
-    common = {name for name in ours if name in theirs}
-    assert common == set(ours) - (set(SPECIALS) - {"</s>"})
-    own = {ours[name]: theirs[name] for name in common}
-    back = {number: target for target, number in own.items()}
+    lm, shared = AutoModelForCausalLM.from_pretrained(folder), mapped()
+    assert len(shared.own) == len(tokenizer()) - (len(SPECIALS) - 1)
+    own, back = shared.own, {number: target for target, number in shared.own.items()}
     kept = torch.tensor(sorted(back))
     for ids, start, found in drafts(pair):
         assert any(token not in own for token in ids[:start])  # of the template
         for place in range(0, found.n_anchors, 3):
             text = ids[: start + place + 1]
             for depth in range(DEPTH):
-                logits = lm(torch.tensor([[own.get(token, theirs["</s>"]) for token in text]])).logits[0, -1]
+                logits = lm(torch.tensor([[shared.fed(token) for token in text]])).logits[0, -1]
                 probs = logits[kept].softmax(-1)
                 drafted = back[int(kept[int(probs.argmax())])]
                 assert int(found.free[depth].guesses.drafted[place]) == drafted
@@ -103,7 +101,7 @@ def test_chains_of_another_tokenizer_are_those_of_a_plain_loop(rows: int | None,
                 text.append(drafted)
             wanted = ids[start + place + 1]
             told = float(found.forced[0].guesses.wanted_prob[place])
-            logits = lm(torch.tensor([[own.get(token, theirs["</s>"]) for token in ids[: start + place + 1]]])).logits[0, -1]
+            logits = lm(torch.tensor([[shared.fed(token) for token in ids[: start + place + 1]]])).logits[0, -1]
             if wanted in own:
                 assert told == pytest.approx(float(logits[kept].softmax(-1)[kept.tolist().index(own[wanted])]), abs=1e-5)
             else:

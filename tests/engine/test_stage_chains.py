@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 
 from driftcli.conditions import DraftSettings, Noise, Wiring
@@ -23,10 +24,13 @@ from driftcli.families.formats import detect
 from driftcli.sources.checkpoint import open_checkpoint
 from driftcli.sources.files import Source
 from driftcli.target.language_model import LanguageModel, load_language_model
+from tests.engine import golden
 from tests.families.feed_forward.cases import CASES, HEADS, INNER, write
 from tests.tiny import LAYERS, prompts, trajectories
 
 LAST = LAYERS + 1  # boundary behind the final norm
+STEPS = golden.GOLDEN / "feed-forward"
+GOLDEN = [name for name in CASES if (STEPS / f"{name}.safetensors").is_file()]
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +126,31 @@ def test_every_chain_is_what_the_formula_gives_on_the_text_and_on_its_own_guesse
                 assert int(queries.guesses.drafted[at]) == own[-1]
             at += 1
     assert at == drafted.n_anchors > 20
+
+
+def wanted_of_golden(drafter: FeedForward, logits: Tensor) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """Of every anchor and depth of the golden text: the wanted token's probability here, the producer's scores, and the token."""
+    made = golden.text((LAST,))
+    drafted, ids = draft(drafter, [made], free=False), made.ids.tolist()
+    for place in range(drafted.n_anchors):
+        anchor = made.prompt_length + place
+        for depth, queries in enumerate(drafted.forced, 1):
+            yield queries.guesses.wanted_prob[place], logits[depth - 1, anchor - 1], ids[anchor + depth]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_every_chain_equals_the_producers_own_class(name: str, tmp_path: Path) -> None:
+    drafter = read(name, golden.golden_target(tmp_path / "target"), tmp_path)
+    logits = load_file(STEPS / f"{name}.safetensors")["logits"]
+    found = list(wanted_of_golden(drafter, logits))
+    assert len(found) == 6 * HEADS
+    for prob, scores, token in found:
+        assert float(prob) == pytest.approx(float(scores.softmax(-1)[token]), rel=1e-4, abs=1e-9)
+    late = [
+        float(prob) == pytest.approx(float(scores.softmax(-1)[token]), rel=0.01)
+        for prob, scores, token in wanted_of_golden(drafter, logits.roll(1, 1))
+    ]
+    assert not all(late)
 
 
 @pytest.mark.parametrize("name", CASES)

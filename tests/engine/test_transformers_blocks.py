@@ -12,14 +12,12 @@ from transformers.generation.candidate_generator import DFlashTokenCandidateGene
 
 from driftcli.conditions import DraftSettings
 from driftcli.engine.block_chains import draft_blocks
-from driftcli.sources.files import Source
 from driftcli.target.capture import StreamCapture
-from driftcli.target.language_model import LanguageModel, load_language_model
+from driftcli.target.language_model import LanguageModel
+from tests.engine.golden import golden_target, read_block_case
 from tests.engine.rounds import drafted_by_generate
-from tests.engine.test_block_chains import read
 from tests.families.block.cases import CASES, IDS, INNER, LAYERS, MASK, ROWS, SIZE
 from tests.golden.steps.seeds import seeded_ids
-from tests.layouts import write_layout_target
 from tests.tiny import WIDTH, bare_trajectory
 
 RENAMED = {"fc.weight": "encoder.fc.weight", "hidden_norm.weight": "encoder.output_norm_enc.weight"}
@@ -28,8 +26,7 @@ Rounds = list[tuple[int, list[int]]]  # places of anchors, and what was drafted 
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
-    folder = write_layout_target(tmp_path_factory.mktemp("transformers") / "target")
-    return load_language_model(Source("target", folder), torch.device("cpu"), "float32")
+    return golden_target(tmp_path_factory.mktemp("transformers") / "target")
 
 
 def assistant() -> MuseGlimmerAssistantModel:
@@ -68,7 +65,7 @@ def test_every_round_of_transformers_drafts_what_the_engine_does(
 ) -> None:
     prompt = seeded_ids()[:8]
     ids, rounds = decoded(target, prompt, monkeypatch)
-    block = read("zlab", target, tmp_path)
+    block = read_block_case("zlab", target, tmp_path)
     with StreamCapture(target.decoder, target.layers, block.boundaries, len(ids)) as capture:
         target.model(ids[None])
     streams = {boundary: stream[0] for boundary, stream in capture.take().items()}

@@ -32,7 +32,10 @@ def family(config: dict[str, Json], names: list[str]) -> str | None:
     [
         (["fc.weight", "hidden_norm.weight", "norm.weight", "layers.0.self_attn.q_proj.weight"], "DFlash in z-lab layout"),
         (["fc.weight", "hidden_norm.weight", "layers.0.mlp.up_proj.weight", "markov_head.markov_w1.weight"], "DSpark in DeepSpec layout"),
-        (["fc.weight", "markov_head.markov_w1.weight", "layers.0.layer_scalar"], "DSpark of Gemma 4"),
+        (
+            ["fc.weight", "hidden_norm.weight", "layers.0.mlp.up_proj.weight", "markov_head.markov_w1.weight", "layers.0.layer_scalar"],
+            "DSpark in DeepSpec layout",
+        ),
         (
             ["fc.weight", "hidden_norm.weight", "layers.0.mlp.up_proj.weight", "candidate_selector.hidden_projection.weight"],
             "DFlash2 in z-lab layout",
@@ -60,7 +63,6 @@ def test_tensors_name_a_family_whatever_the_config_says(names: list[str], called
         ({"dflash_config": {"mask_token_id": 1}}, None),
         ({"dflash_config": {"projector_type": "domino"}}, "Domino"),
         ({"speculators_model_type": "dspark"}, None),
-        ({"architectures": ["Gemma4DSparkModel"]}, "DSpark of Gemma 4"),
         ({"speculators_model_type": "mtp"}, "MTP head"),
         ({"medusa_num_heads": 5}, None),
         ({"medusa_num_heads": None, "dflash_config": {}}, None),

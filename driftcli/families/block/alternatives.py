@@ -10,7 +10,7 @@ from transformers import LlamaConfig
 from driftcli.conditions import Wiring
 from driftcli.domain import Sourced, System
 from driftcli.errors import FormatError
-from driftcli.families.block.declaration import BlockDeclaration
+from driftcli.families.block.declaration import EPS, QWEN3_EPS, BlockDeclaration
 from driftcli.families.block.readings import FILL_IN, OWN
 from driftcli.families.rope import DEFAULT_THETA, Rope, rope_settings
 from driftcli.families.rope_config import rope_config
@@ -26,7 +26,7 @@ def alternatives(
     """Every one-change wiring of a drafter as a system runs it. masks: the target's tokens that its mask may have been instead. record: of
     the weights, once they are read; rows of its own may be the target's until then.
     """
-    return (*_around(d, system, masks), *_rows(d, system, record), *_inside(d, system))
+    return (*_around(d, system, masks), *_rows(d, system, record), *_inside(d, system), *_norms(d), *_bias(d))
 
 
 def _rows(d: BlockDeclaration, system: System | None, record: Mapping[str, Sourced] | None) -> Iterator[Wiring]:
@@ -68,6 +68,19 @@ def _inside(d: BlockDeclaration, system: System | None) -> Iterator[Wiring]:
     yield Wiring(rotation="halves" if reading.rotation.value == "pairs" else "pairs")
     ropes = other_ropes(d, system)
     yield from (Wiring(rope=name) for name in ROPES if name in ropes)
+
+
+def _norms(d: BlockDeclaration) -> Iterator[Wiring]:
+    """The number beside the mean square that the target's norms have, and the one of the class that trains such drafters."""
+    of_target = d.head.target.config.get("rms_norm_eps")
+    told = (of_target,) if isinstance(of_target, float) and EPS[0] <= of_target <= EPS[1] else ()
+    yield from (Wiring(eps=eps) for eps in dict.fromkeys((*told, QWEN3_EPS)) if eps != d.eps)
+
+
+def _bias(d: BlockDeclaration) -> Iterator[Wiring]:
+    """Scores without their bias by the token before, which an export may have left as it was drawn; a selector cannot be left out."""
+    if d.anatomy.rank and not d.candidates:
+        yield Wiring(bias="left out")
 
 
 def configured_window(d: BlockDeclaration) -> int | None:

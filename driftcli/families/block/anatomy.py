@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from driftcli.errors import FormatError
 from driftcli.families.layout import Format
@@ -24,6 +24,9 @@ SELECTOR = tuple(f"candidate_selector.{name}" for name in ("predecessor_codebook
 AROUND = ("attention_conv", "mlp_conv")
 CONVOLUTION = ("base_kernel", "kernel_projection.weight")
 FIRST_QUERY = "layers.0.self_attn.q_proj.weight"
+FIRST_VALUE = "layers.0.self_attn.v_proj.weight"
+SCALAR = "layer_scalar"  # Gemma 4's, of what leaves a layer
+AROUND_MLP = ("pre_feedforward_layernorm", "post_feedforward_layernorm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Anatomy:
     """Stored names by canonical ones, and sizes. heads, keys: query and key heads of `size` numbers; streams: of the target's, each
     `target_width` wide; rank: of what the token before does to the scores, 0 where it does nothing; confidence: numbers that the confidence
     head reads, the output alone or what is known of the token before too, 0 without one. taps, groups: of the convolutions, 0 without.
+    sandwiched: its layers are Gemma 4's, with norms on both sides of attention and MLP and a scalar on what leaves.
     """
 
     names: Mapping[str, str]
@@ -48,6 +52,7 @@ class Anatomy:
     confidence: int = 0
     taps: int = 0
     groups: int = 0
+    sandwiched: bool = False
 
     @property
     def correction(self) -> str:
@@ -62,21 +67,22 @@ def dissect(checkpoint: Checkpoint, format: Format, layers: Record, target: Targ
     """The sizes of a block drafter; raises FormatError for tensors that are missing, have no place or do not fit together."""
     names = {format.canonical(stored): stored for stored in checkpoint.tensors if not UNREAD.search(stored)}
     count = 1 + max((int(found[1]) for name in names if (found := LAYER.match(name))), default=-1)
-    _require(layers.where, names, count)
+    sandwiched = format.producer == "DeepSpec" and f"layers.0.{SCALAR}" in names
+    _require(layers.where, names, count, sandwiched=sandwiched)
     shapes = {name: checkpoint.tensors[stored].shape for name, stored in names.items()}
-    anatomy = _measured(layers, names, shapes, count, target)
+    anatomy = replace(_measured(layers, names, shapes, count, target), sandwiched=sandwiched)
     _check_shapes(layers.where, anatomy, shapes)
     _check_dtypes(checkpoint, names)
     return anatomy
 
 
-def required(layers: int) -> set[str]:
-    """Names without which there is no such drafter."""
+def required(layers: int, projections: str = "qkvo", norms: Sequence[str] = NORMS) -> set[str]:
+    """Names without which there is no such drafter. projections: of attention. norms: of a layer."""
     found = {"fc.weight", "hidden_norm.weight", "norm.weight"}
     for number in range(layers):
         at = f"layers.{number}."
-        found |= {f"{at}self_attn.{part}_proj.weight" for part in "qkvo"} | {f"{at}self_attn.{part}_norm.weight" for part in "qk"}
-        found |= {f"{at}mlp.{part}_proj.weight" for part in ("gate", "up", "down")} | {f"{at}{norm}.weight" for norm in NORMS}
+        found |= {f"{at}self_attn.{part}_proj.weight" for part in projections} | {f"{at}self_attn.{part}_norm.weight" for part in "qk"}
+        found |= {f"{at}mlp.{part}_proj.weight" for part in ("gate", "up", "down")} | {f"{at}{norm}.weight" for norm in norms}
     return found
 
 
@@ -118,13 +124,16 @@ def _correction_shapes(a: Anatomy) -> dict[str, Shape]:
 def _layer_shapes(a: Anatomy) -> dict[str, Shape]:
     queries, keys = a.heads * a.size, a.keys * a.size
     rows = {"q": queries, "k": keys, "v": keys, "o": a.width}
+    if a.sandwiched and FIRST_VALUE not in a.names:  # whose keys are its values
+        del rows["v"]
     return {
         **{f"self_attn.{name}_proj.weight": (rows[name], queries if name == "o" else a.width) for name in rows},
         **{f"self_attn.{name}_proj.bias": (rows[name],) for name in rows},
         **{f"self_attn.{name}_norm.weight": (a.size,) for name in "qk"},
         **{f"mlp.{name}_proj.weight": (a.inner, a.width) for name in ("gate", "up")},
         "mlp.down_proj.weight": (a.width, a.inner),
-        **{f"{norm}.weight": (a.width,) for norm in NORMS},
+        **{f"{norm}.weight": (a.width,) for norm in (*NORMS, *(AROUND_MLP if a.sandwiched else ()))},
+        **({SCALAR: (1,)} if a.sandwiched else {}),
         **(_convolution_shapes(a) if a.taps else {}),
     }
 
@@ -135,8 +144,11 @@ def _convolution_shapes(a: Anatomy) -> dict[str, Shape]:
     return {f"{around}.{name}": shape for around in AROUND for name, shape in sizes.items()}
 
 
-def _require(where: str, names: Mapping[str, str], layers: int) -> None:
+def _require(where: str, names: Mapping[str, str], layers: int, *, sandwiched: bool) -> None:
     needed = required(max(1, layers))
+    if sandwiched:
+        needed = required(layers, "qkvo" if FIRST_VALUE in names else "qko", (*NORMS, *AROUND_MLP))
+        needed |= {f"layers.{number}.{SCALAR}" for number in range(layers)}
     if any(name.startswith("candidate_selector.") for name in names):
         every = [f"layers.{number}.{around}.{name}" for number in range(layers) for around in AROUND for name in CONVOLUTION]
         needed |= {*SELECTOR, *every}

@@ -19,10 +19,12 @@ from driftcli.families.vocab_map import target_ids
 from driftcli.sources.checkpoint import Checkpoint
 from driftcli.target.facts import TargetFacts
 
-QWEN3 = "transformers Qwen3Config"
+QWEN3, GEMMA4 = "transformers Qwen3Config", "transformers Gemma4TextConfig"
+GELU = "gelu_pytorch_tanh"
 OWN_CONFIG = "dflash_config"
 OWN_MASK = "mask_embedding.pt"  # beside the weights of some, in the place of the target's row
 LARGEST_BLOCK = 512  # rows (chosen by us): published blocks have 4 to 16
+QWEN3_EPS = 1e-6  # beside the mean square in norms, where a config says nothing
 EPS = (1e-30, 1.0)  # below it float32 rounds to 0; above it nothing is left of a state (chosen by us)
 
 
@@ -101,9 +103,7 @@ def declare_block(checkpoint: Checkpoint, format: Format, target: TargetFacts) -
     anatomy = dissect(checkpoint, format, layers, target)
     _note_sizes(record, anatomy, len(checkpoint.tensors))
     head = Head(record, own, layers, format, anatomy, target)
-    activation = layers.text("activation", "hidden_act", "silu", QWEN3)
-    if activation != "silu":
-        raise layers.wrong("hidden_act", activation, "silu, the only one that block drafters are served with")
+    _require_activation(layers, anatomy)
     to_target = target_ids(checkpoint, anatomy.draft_vocabulary, anatomy.vocabulary, record)
     if "d2t" not in anatomy.names and anatomy.draft_vocabulary != anatomy.vocabulary:
         raise FormatError(
@@ -118,11 +118,21 @@ def declare_block(checkpoint: Checkpoint, format: Format, target: TargetFacts) -
         mask_token((own, record), anatomy.vocabulary),
         to_target,
         _eps(layers),
-        layers.integer("max_position_embeddings", "max_position_embeddings", 32768, QWEN3),
+        layers.integer("max_position_embeddings", "max_position_embeddings", *((131072, GEMMA4) if anatomy.sandwiched else (32768, QWEN3))),
         found,
         declared(found),
         _candidates(head) if head.is_dflash2 else 0,
     )
+
+
+def _require_activation(layers: Record, anatomy: Anatomy) -> None:
+    if anatomy.sandwiched:
+        key, known, owner, said = "hidden_activation", GELU, GEMMA4, f"{GELU}, Gemma 4's"
+    else:
+        key, known, owner, said = "hidden_act", "silu", QWEN3, "silu, the only one that block drafters are served with"
+    activation = layers.text("activation", key, known, owner)
+    if activation != known:
+        raise layers.wrong(key, activation, said)
 
 
 def _candidates(head: Head) -> int:
@@ -164,7 +174,7 @@ def _block_size(head: Head) -> int:
 
 
 def _eps(layers: Record) -> float:
-    eps = layers.number("rms_norm_eps", "rms_norm_eps", 1e-6, QWEN3)
+    eps = layers.number("rms_norm_eps", "rms_norm_eps", QWEN3_EPS, QWEN3)
     if not EPS[0] <= eps <= EPS[1]:
         raise layers.wrong("rms_norm_eps", eps, f"a number from {EPS[0]} to {EPS[1]}: norms are computed in float32")
     return eps

@@ -63,6 +63,8 @@ class BlockLayer:
         layer = self.layer if wiring.rotation is None else self.layer.turned_as(wiring.rotation)
         if wiring.window is not None:
             layer = replace(layer, window=window if wiring.window == "configured" else None)
+        if wiring.eps is not None:
+            layer = layer.normed_with(wiring.eps)
         return replace(self, layer=layer, causal=self.causal if wiring.seen is None else wiring.seen == "causal")
 
 
@@ -121,6 +123,8 @@ class Block:
             embedding=self.others.embeddings[wiring.embedding] if wiring.embedding else self.embedding,
             head=self.head if picked is None else picked[self.vocabulary.to_target],
             anchor_first=self.anchor_first if wiring.slots is None else wiring.slots == "the place behind them",
+            eps=self.eps if wiring.eps is None else wiring.eps,
+            correction=self.correction if wiring.bias is None else None,
         )
 
     def rope(self, rows: int) -> RopeTables:

@@ -13,7 +13,7 @@ from torch import Tensor
 from driftcli.domain import Sourced, System
 from driftcli.errors import PairError
 from driftcli.families.block.alternatives import configured_window, other_ropes
-from driftcli.families.block.anatomy import AROUND, CONFIDENCE, CONVOLUTION, MAPS, SELECTOR
+from driftcli.families.block.anatomy import AROUND, AROUND_MLP, CONFIDENCE, CONVOLUTION, MAPS, SCALAR, SELECTOR
 from driftcli.families.block.convolution import Convolution
 from driftcli.families.block.correction import Confidence, Correction, Markov, Selector
 from driftcli.families.block.declaration import BlockDeclaration
@@ -124,12 +124,17 @@ def _owner(own: Tensor | None, shared: Tensor) -> Sourced:
 def _layer(parts: _Parts, number: int) -> BlockLayer:
     at, reading, tensors = f"layers.{number}", parts.reading, parts.tensors
     gate, up, down = (tensors[f"{at}.mlp.{name}_proj.weight"] for name in ("gate", "up", "down"))
+    sandwiched, behind = parts.declaration.anatomy.sandwiched, tensors[f"{at}.post_attention_layernorm.weight"]
+    before, after = (tensors.get(f"{at}.{norm}.weight") for norm in AROUND_MLP)  # what is called post-attention norms what attention gives
     layer = DecoderLayer(
         _attention(parts, f"{at}.self_attn"),
-        GatedMlp(gate, up, down),
+        GatedMlp(gate, up, down, gelu=sandwiched),
         parts.declaration.eps,
         gain=tensors[f"{at}.input_layernorm.weight"],
-        mlp_gain=tensors[f"{at}.post_attention_layernorm.weight"],
+        mlp_gain=before if sandwiched else behind,
+        attended_gain=behind if sandwiched else None,
+        out_gain=after,
+        scalar=tensors.get(f"{at}.{SCALAR}"),
         window=reading.windows.value[number],
         from_anchor=reading.window_from.value == ANCHOR,
     )
@@ -142,7 +147,9 @@ def _around(parts: _Parts, at: str) -> tuple[Convolution, Convolution]:
 
 
 def _attention(parts: _Parts, at: str) -> GroupedAttention:
-    q, k, v, o = (parts.linear(f"{at}.{name}_proj") for name in "qkvo")
+    q, k, o = (parts.linear(f"{at}.{name}_proj") for name in "qko")
+    v = parts.linear(f"{at}.v_proj") if f"{at}.v_proj.weight" in parts.tensors else None
     q_norm, k_norm = (parts.tensors[f"{at}.{name}_norm.weight"] for name in "qk")
     paired, size = parts.reading.rotation.value == "pairs", parts.declaration.anatomy.size
-    return GroupedAttention(q, k, v, o, size, parts.declaration.eps, q_norm, k_norm, paired=paired)
+    unscaled = parts.declaration.anatomy.sandwiched
+    return GroupedAttention(q, k, v, o, size, parts.declaration.eps, q_norm, k_norm, unscaled, paired=paired)

@@ -170,11 +170,18 @@ def _unserved(system: System, head: Head) -> DriftError | None:
         return FormatError(f"{where}/config.json: sample_from_anchor is true, expected false: a DFlash block's first row guesses nothing")
     if system == VLLM and correction in ("gated", "rnn"):
         return FormatError(f"{where}: its markov_head is {correction}, and vLLM's class has a place for the vanilla form alone")
-    if system == SGLANG and head.is_dflash2:
-        return FormatError(f"{where}: SGLang's class for DFlash leaves its convolutions and candidate selector out without a word")
     if system == VLLM and head.is_dflash2 and not head.is_speculators and head.own.get("selector_top_k") is None:
         return FormatError(f"{where}/config.json: vLLM reads selector_top_k inside dflash_config alone; write it there")
-    if system == SGLANG and head.is_dspark and correction == "none":
+    return _unserved_by_sglang(head) if system == SGLANG else None
+
+
+def _unserved_by_sglang(head: Head) -> DriftError | None:
+    where = head.record.where
+    if head.is_dflash2:
+        return FormatError(f"{where}: SGLang's class for DFlash leaves its convolutions and candidate selector out without a word")
+    if head.anatomy.sandwiched:
+        return FormatError(f"{where}: its layers are Gemma 4's, for which SGLang has no DSpark class; vLLM's method dspark runs it")
+    if head.is_dspark and head.anatomy.correction == "none":
         return FormatError(f"{where}: has no markov_head, which SGLang's DSpark class asks for; vLLM's method dspark runs it")
     return None
 
@@ -288,7 +295,13 @@ def _rotation(system: System, head: Head) -> Said[Rotation]:
 
 
 def _scales(system: System, head: Head) -> Said[tuple[float, float, float]]:
-    """vLLM's DFlash class reads none, that of DFlash2 those inside `dflash_config`; its target's own bound on scores is the target's."""
+    """vLLM's DFlash class reads none, that of DFlash2 those inside `dflash_config`; its target's own bound on scores is the target's. Gemma
+    4 scales its embeddings by the root of the width, and bounds scores before a bias by the token before.
+    """
+    if head.anatomy.sandwiched:
+        key = SCALES[2]
+        bound = head.layers.number("softcap", key, 0.0, "") if head.layers.get(key) is not None else 0.0
+        return Said((head.anatomy.width**0.5, 1.0, bound), f"default:Gemma 4, the root of the width{f', config:{key}' if bound else ''}")
     if head.is_speculators or (system == VLLM and not head.is_dflash2):
         return Said(PLAIN, f"default:{system}")
     found, sources = list(PLAIN), []

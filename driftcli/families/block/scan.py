@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from driftcli.domain import Sourced
+from driftcli.families.block.anatomy import FIRST_VALUE
 from driftcli.families.block.declaration import BlockDeclaration
 from driftcli.families.block.readings import SLIDING, TRAINED, VLLM, Reading
-from driftcli.families.rope import rope_settings
+from driftcli.families.rope import rope_settings, shown
 from driftcli.scanned import Check, Scan
+
+GEMMA_4 = "Gemma 4's"
 
 
 def scan_block(d: BlockDeclaration) -> Scan:
@@ -23,6 +26,9 @@ def _checks(d: BlockDeclaration) -> Iterator[Check]:
     a = d.anatomy
     block = f"{d.block_size} rows guess {d.guesses()} tokens at once: nothing is fed back, so drift is not defined for it"
     yield Check("block", "note", block)
+    if a.sandwiched:
+        shared = "" if FIRST_VALUE in a.names else ", and keys for values"
+        yield Check("layers", "note", f"{GEMMA_4}, with norms on both sides of attention and MLP{shared}")
     if d.lengths_apart():
         yield Check(
             "draft length", "note", "rows of a block see one another, so each draft length gives other guesses; none is cut from another"
@@ -49,7 +55,9 @@ def _checks(d: BlockDeclaration) -> Iterator[Check]:
 def _rope(d: BlockDeclaration) -> Iterator[Check]:
     ours, target = d.reading().rope.value, d.head.target
     if target.config and (theirs := rope_settings(target.config, target.name)) != ours:
-        said = f"turns by {ours.get('rope_theta')}, the target by {theirs.get('rope_theta')}; it needs what it was trained with"
+        bases = tuple(f"by {one.get('rope_theta')}" for one in (ours, theirs))
+        own, its = bases if bases[0] != bases[1] else (f"by {shown(ours)}", f"by {shown(theirs)}")
+        said = f"turns {own}, the target {its}; it needs what it was trained with"
         yield Check("rope", "note" if ours.get("rope_type") == theirs.get("rope_type") else "warning", said)
 
 

@@ -98,6 +98,36 @@ def deepspec(name: str, kind: str, **changes: Json) -> Case:
     return Case(name, config, tensors)
 
 
+ROPES: dict[str, Json] = {
+    "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 5000.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+}
+GLOBAL = 16  # numbers of a head of Gemma 4
+
+
+def gemma4(name: str, kind: str, *, separate: bool = False, **changes: Json) -> Case:
+    """DSpark of Gemma 4 in DeepSpec's layout; separate: its values are not its keys."""
+    base = deepspec(name, kind, **changes)
+    ours: dict[str, Json] = {
+        "architectures": ["Gemma4DSparkModel"], "model_type": "gemma4_text", "global_head_dim": GLOBAL, "attention_k_eq_v": not separate,
+        "num_global_key_value_heads": 2 if separate else 1, "layer_types": ["full_attention"] * LAYERS, "attention_bias": False,
+        "hidden_activation": "gelu_pytorch_tanh", "final_logit_softcapping": 2.5, "rope_parameters": ROPES, "sliding_window": 8,
+    }  # fmt: skip
+    config = {key: value for key, value in base.config.items() if key != "hidden_act"} | ours | changes
+    found: Shapes = {}
+    for number in range(LAYERS):
+        at = f"layers.{number}"
+        own = attention(f"{at}.self_attn", WIDTH, head_dim=GLOBAL)
+        if not separate:
+            del own[f"{at}.self_attn.v_proj.weight"]
+            own[f"{at}.self_attn.k_proj.weight"] = (GLOBAL, WIDTH)
+        found |= own | {f"{at}.self_attn.{part}_norm.weight": (GLOBAL,) for part in "qk"}
+        found |= {f"{at}.{norm}_feedforward_layernorm.weight": (WIDTH,) for norm in ("pre", "post")}
+    kept = {name: tensor for name, tensor in base.tensors.items() if ".self_attn." not in name}
+    scalars = {f"layers.{number}.layer_scalar": torch.tensor([0.75 + 0.5 * number]) for number in range(LAYERS)}
+    return Case(name, config, kept | seeded(found, 30) | scalars)
+
+
 def speculators(
     name: str, layers: Mapping[str, Json] | None = None, *, reduced: bool = False, dspark: bool = False, **changes: Json
 ) -> Case:
@@ -181,6 +211,9 @@ CASES = {
         deepspec("deepspec-rnn", "rnn"),
         deepspec("deepspec-none", "none"),
         deepspec("deepspec-output-confidence", "vanilla", confidence_head_with_markov=False),
+        gemma4("deepspec-gemma4", "vanilla"),
+        gemma4("deepspec-gemma4-gated", "gated", separate=True),
+        gemma4("deepspec-gemma4-none", "none", final_logit_softcapping=None),
         speculators("speculators-dspark", dspark=True, sample_from_anchor=True),
         speculators("speculators-dspark-filled", dspark=True, sample_from_anchor=False),
         speculators("speculators-dspark-reduced", dspark=True, reduced=True, sample_from_anchor=True),

@@ -17,6 +17,7 @@ from driftcli.errors import FormatError, PairError
 from driftcli.families.block.alternatives import alternatives
 from driftcli.families.block.declaration import BlockDeclaration, declare_block
 from driftcli.families.block.drafter import Block
+from driftcli.families.block.scan import scan_block
 from driftcli.families.formats import detect
 from driftcli.loading.pair import load_pair
 from driftcli.loading.scan import scan_checkpoint
@@ -223,6 +224,26 @@ def test_what_the_files_leave_open_is_one_change_each(facts: TargetFacts, tmp_pa
     assert Wiring(window="configured") in lost
 
 
+def test_norms_may_have_had_the_number_of_the_target_or_of_the_trainers_class(facts: TargetFacts, tmp_path: Path) -> None:
+    def open_with(eps: float, of_target: object) -> list[float | None]:
+        folder = edit_config(write(CASES["zlab"], tmp_path / f"{eps}-{of_target}"), rms_norm_eps=eps)
+        found = alternatives(declared(folder, replace(facts, config={**facts.config, "rms_norm_eps": of_target})))
+        return [wiring.eps for wiring in found if wiring.eps is not None]
+
+    assert open_with(0.1, 1e-5) == [1e-5, 1e-6]
+    assert open_with(0.1, 1e-6) == [1e-6]
+    assert open_with(1e-6, 1e-6) == []
+    assert open_with(1e-5, 1e-5) == [1e-6]
+    assert open_with(0.1, None) == open_with(0.1, 100.0) == open_with(0.1, "1e-5") == [1e-6]
+
+
+def test_a_bias_by_the_token_before_may_be_left_out_and_a_selector_not(facts: TargetFacts, tmp_path: Path) -> None:
+    with_bias = {
+        name for name, case in CASES.items() if Wiring(bias="left out") in alternatives(declared(write(case, tmp_path / name), facts))
+    }
+    assert with_bias == {name for name, case in CASES.items() if "markov_head.markov_w1.weight" in case.tensors} > {"deepspec-rnn"}
+
+
 def test_rows_of_its_own_may_be_the_targets_instead_where_they_differ(models: Path, tmp_path: Path) -> None:
     """Read by the target's rows a drafter is the one without rows of its own; equal copies of them leave nothing open."""
     target, own = models / "target", write(CASES["deepspec-vanilla"], tmp_path / "own")
@@ -268,3 +289,55 @@ def test_a_scan_needs_no_target_and_says_what_the_block_is(name: str, tmp_path: 
     (block,) = [check.text for check in found.checks if check.subject == "block"]
     assert block.startswith(f"{ROWS} rows guess {guesses} tokens at once")
     assert found.record["mask_token"].value == MASK
+
+
+def test_a_dspark_of_gemma_4_is_read_as_vllm_and_its_trainer_compute_it(facts: TargetFacts, tmp_path: Path) -> None:
+    d, own = (declared(write(CASES[name], tmp_path / name), facts) for name in ("deepspec-gemma4", "deepspec-gemma4-gated"))
+    assert (
+        d.system == VLLM
+        and own.system == TRAINED
+        and d.reading(VLLM).scales.value == d.reading(TRAINED).scales.value == (WIDTH**0.5, 1.0, 2.5)
+    )
+    assert d.reading().rope.value == {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 5000.0}
+    assert (d.anatomy.heads, d.anatomy.keys, d.anatomy.size) == (4, 1, 16)
+    refused(FormatError, lambda: d.reading(SGLANG), "Gemma 4's", "no DSpark class", "method dspark")
+    said = {
+        name: [check.text for check in scan_block(one).checks if check.subject == "layers"] for name, one in (("keys", d), ("own", own))
+    }
+    both = "Gemma 4's, with norms on both sides of attention and MLP"
+    assert said == {"keys": [f"{both}, and keys for values"], "own": [both]}
+    unbound = declared(write(CASES["deepspec-gemma4-none"], tmp_path / "n"), facts)
+    assert unbound.reading().scales.value == (WIDTH**0.5, 1.0, 0.0) and unbound.system == VLLM
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"layers.1.layer_scalar": None}, ("layers.1.layer_scalar is missing", "export it again")),
+        ({"layers.0.post_feedforward_layernorm.weight": None}, ("layers.0.post_feedforward_layernorm.weight is missing",)),
+        ({"layers.1.self_attn.v_proj.weight": torch.zeros(16, WIDTH)}, ("layers.1.self_attn.v_proj.weight has no place",)),
+        ({"layers.0.layer_scalar": torch.zeros(2)}, ("layers.0.layer_scalar has shape (2,), expected (1,)",)),
+    ],
+)
+def test_a_dspark_of_gemma_4_that_is_not_whole_is_refused(
+    changes: Mapping[str, Tensor | None], says: tuple[str, ...], facts: TargetFacts, tmp_path: Path
+) -> None:
+    folder = edit_tensors(write(CASES["deepspec-gemma4"], tmp_path / "g"), changes)
+    refused(FormatError, lambda: declared(folder, facts), *says)
+
+
+def test_gemma_4_s_activation_and_layers_belong_together(facts: TargetFacts, tmp_path: Path) -> None:
+    folder = edit_config(write(CASES["deepspec-gemma4"], tmp_path / "g"), hidden_activation="silu")
+    refused(FormatError, lambda: declared(folder, facts), "hidden_activation is 'silu'", "gelu_pytorch_tanh, Gemma 4's")
+    of_zlab = edit_tensors(write(CASES["zlab"], tmp_path / "z"), {"layers.0.layer_scalar": torch.ones(1)})
+    refused(FormatError, lambda: declared(of_zlab, facts), "layers.0.layer_scalar has no place in a block drafter that is measured")
+
+
+def test_a_rotation_of_the_targets_base_that_differs_elsewhere_is_told_by_what_differs(facts: TargetFacts, tmp_path: Path) -> None:
+    d = declared(write(CASES["deepspec-gemma4"], tmp_path / "g"), facts)
+    (said,) = [check.text for check in scan_block(d).checks if check.subject == "rope"]
+    assert said.startswith(
+        "turns by partial_rotary_factor 0.25, rope_theta 5000.0, rope_type proportional, the target by rope_theta 5000.0"
+    )
+    other = declared(edited(tmp_path / "z"), replace(facts, config={**facts.config, "rope_parameters": {"rope_theta": 100.0}}))
+    assert any(check.text.startswith("turns by 5000.0, the target by 100.0;") for check in scan_block(other).checks)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 SENTENCES = [
     "the quick brown fox jumps over the lazy dog and runs away from the big bad wolf in the forest near the river",
     "speculative decoding drafts several tokens and the target verifies them in one pass",
     "a question and an answer about a question: what is 3 + 4, and who asked?",
 ] * 20
+ONE_MORE = "<|one more|>"
 ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
 TEMPLATE = (
     "{% for message in messages %}{{ '<|user|>' if message['role'] == 'user' else '<|bot|>' }}{{ message['content'] }}{% endfor %}"
@@ -50,6 +55,39 @@ def _made(inner: Tokenizer, special: tuple[str, ...], unknown: str | None) -> Pr
     )
     made.chat_template = TEMPLATE
     return made
+
+
+def write_reordered(source: Path, folder: Path, *, longer: bool = False) -> Path:
+    """A copy of a Llama with the same tokens under other ids, those that begin, end and fill texts too. longer: with a token more, scored as
+    the one that fills: transformers takes vocabularies of one size for one.
+    """
+    model, words = LlamaForCausalLM.from_pretrained(source), AutoTokenizer.from_pretrained(source)
+    order = torch.randperm(len(words), generator=torch.Generator().manual_seed(3))
+    names, moved = words.convert_ids_to_tokens(order.tolist()), order.argsort().tolist()
+    with torch.no_grad():
+        for rows in {id(rows): rows for rows in (model.model.embed_tokens.weight, model.lm_head.weight)}.values():  # perhaps one
+            rows.copy_(rows[order].clone())
+    for held in (model.config, model.generation_config):
+        for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            if isinstance(told := getattr(held, key), int):
+                setattr(held, key, moved[told])
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    path = folder / "tokenizer.json"
+    whole = json.loads(path.read_text())
+    whole["model"]["vocab"] = {name: number for number, name in enumerate(names)}
+    whole["added_tokens"] = sorted(({**one, "id": names.index(one["content"])} for one in whole["added_tokens"]), key=lambda one: one["id"])
+    path.write_text(json.dumps(whole))
+    if longer:
+        words = AutoTokenizer.from_pretrained(folder)
+        words.add_tokens([ONE_MORE])
+        model.resize_token_embeddings(len(words), mean_resizing=False)
+        with torch.no_grad():
+            for rows in (model.model.embed_tokens.weight, model.lm_head.weight):
+                rows[-1] = rows[words.pad_token_id]
+        model.save_pretrained(folder)
+        words.save_pretrained(folder)
+    return folder
 
 
 def pairs() -> dict[str, tuple[PreTrainedTokenizerFast, PreTrainedTokenizerFast]]:

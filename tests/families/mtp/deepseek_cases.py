@@ -40,6 +40,10 @@ def first_of_experts(config: PreTrainedConfig) -> PreTrainedConfig:
     return changed(config, num_hidden_layers=1, first_k_dense_replace=0)
 
 
+def one_layer(config: PreTrainedConfig) -> PreTrainedConfig:
+    return changed(config, num_hidden_layers=1)
+
+
 def neox(config: PreTrainedConfig) -> PreTrainedConfig:
     return changed(config, rope_interleave=False)
 
@@ -80,4 +84,5 @@ CASES = (
     stored_behind("glm4_moe", "glm4_moe", GLM),
     stored_behind("glm4_moe-plain", "glm4_moe", {**GLM, "use_qk_norm": False, "attention_bias": False}),
     stored_behind("glm4_moe-2", "glm4_moe", GLM, modules=2),
+    stored_behind("llama", "llama", {}, layer=one_layer),
 )

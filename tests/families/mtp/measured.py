@@ -59,7 +59,9 @@ def readings(case: Case, folder: Path) -> Iterator[tuple[System, LoadedPair, Wit
 
 @torch.no_grad()
 def both(pair: LoadedPair, witness: Witness) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Tensor]]:
-    """By chain query: the head's distribution here and by the witness, its state here, where it hands one on, and by the witness."""
+    """By chain query: the likeliest token's probability here and the witness's scores, the state here, where one is handed on, and the
+    witness's.
+    """
     layers = len(pair.target.layers)
     texts = [text for text in trajectories(pair.target, prompts(3), (layers, layers + 1), 10) if text.n_anchors(DEPTH)]
     assert texts
@@ -70,10 +72,10 @@ def both(pair: LoadedPair, witness: Witness) -> Iterator[tuple[Tensor, Tensor, T
         for place in (0, drafted.n_anchors - 1):
             chain = witness.chain(ids, streams, text.prompt_length + place, settings.depth)
             for depth, queries in enumerate(drafted.forced):
-                probs = (chain.logits[depth] / text.temperature).softmax(-1)
-                assert int(queries.guesses.drafted[place]) == int(probs.argmax()), f"anchor {place}, depth {depth + 1}"
+                scores = chain.logits[depth] / text.temperature
+                assert int(queries.guesses.drafted[place]) == int(scores.argmax()), f"anchor {place}, depth {depth + 1}"
                 state = None if queries.state is None else queries.state[place]
-                yield queries.guesses.draft_prob[place], probs.max(), state, chain.states[depth]
+                yield queries.guesses.draft_prob[place], scores, state, chain.states[depth]
 
 
 def main() -> None:
@@ -89,8 +91,8 @@ def main() -> None:
             d, systems, apart = declared(folder), list[str](), [0.0, 0.0]
             for system, pair, witness in readings(case, folder):
                 systems.append(SYSTEM_NAMES[system])
-                for prob, truth, state, own in both(pair, witness):
-                    apart[0] = max(apart[0], float((prob - truth).abs()))
+                for prob, scores, state, own in both(pair, witness):
+                    apart[0] = max(apart[0], float((prob - scores.softmax(-1).max()).abs()))
                     apart[1] = max(apart[1], 0.0 if state is None else float((state - own).abs().max()))
             said = "\n".join(disputed(d)) or "alike"
             table.add_row(

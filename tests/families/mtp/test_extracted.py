@@ -54,6 +54,26 @@ def folder_of_its_own(folder: Path, tensors: dict[str, Tensor], config: dict[str
     return str(folder)
 
 
+def alone(name: str, folder: Path) -> tuple[str, str]:
+    """A target, and its head extracted as NextN folders are."""
+    target = write(BY_NAME[name], folder / "target")
+    renumbered = {re.sub(r"^model\.layers\.\d+\.", "model.layers.0.", stored): tensor for stored, tensor in of_head(target).items()}
+    return str(target), folder_of_its_own(folder / "head", renumbered, json.loads((target / "config.json").read_text()))
+
+
+def converted(name: str, folder: Path) -> tuple[str, str]:
+    """A target, and its head as speculators converts it."""
+    target, held = write(BY_NAME[name], folder / "target"), dict[str, Tensor]()
+    for name_there, tensor in of_head(target).items():
+        stored = name_there
+        for ours, theirs in SPECULATORS.items():
+            stored = re.sub(ours, theirs, stored)
+        held[stored] = tensor
+    inner = json.loads((target / "config.json").read_text())
+    config = {"speculators_model_type": "mtp", "architectures": ["MTPDraftModel"], "transformer_layer_config": inner}
+    return str(target), folder_of_its_own(folder / "head", held, {**config, "num_nextn_predict_layers": 1})
+
+
 def states(pair: LoadedPair) -> Tensor:
     assert isinstance(pair.drafter, Mtp)
     text = next(text for text in trajectories(pair.target, prompts(3), pair.drafter.boundaries, 10) if text.n_anchors(DEPTH))
@@ -64,30 +84,17 @@ def states(pair: LoadedPair) -> Tensor:
 
 @pytest.mark.parametrize("name", ["deepseek_v3", "glm4_moe", "qwen3_5", "mimo_v2_flash"])
 def test_a_nextn_folder_drafts_as_the_head_inside(name: str, tmp_path: Path) -> None:
-    target = write(BY_NAME[name], tmp_path / "target")
-    tensors = of_head(target)
-    renumbered = {re.sub(r"^model\.layers\.\d+\.", "model.layers.0.", name): tensor for name, tensor in tensors.items()}
-    alone = folder_of_its_own(tmp_path / "head", renumbered, json.loads((target / "config.json").read_text()))
-    inside, apart = (load_pair(str(target), drafter, CPU, "float32") for drafter in ("mtp", alone))
+    target, head = alone(name, tmp_path)
+    inside, apart = (load_pair(target, drafter, CPU, "float32") for drafter in ("mtp", head))
     torch.testing.assert_close(states(apart), states(inside), rtol=0, atol=0)
-    assert apart.card.drafter.name == alone and apart.card.family == "mtp"
-    scan = scan_checkpoint(alone, str(target))
+    assert apart.card.drafter.name == head and apart.card.family == "mtp"
+    scan = scan_checkpoint(head, target)
     assert isinstance(scan, Scan) and scan.format == inside.card.record["format"].value
 
 
 def test_a_head_in_speculators_layout_drafts_as_the_one_that_it_was_converted_from(tmp_path: Path) -> None:
-    target = write(BY_NAME["qwen3_5"], tmp_path / "target")
-    tensors = load_file(target / "model.safetensors")
-    converted = {}
-    for name in of_head(target):
-        stored = name
-        for ours, theirs in SPECULATORS.items():
-            stored = re.sub(ours, theirs, stored)
-        converted[stored] = tensors[name]
-    inner = json.loads((target / "config.json").read_text())
-    config = {"speculators_model_type": "mtp", "architectures": ["MTPDraftModel"], "transformer_layer_config": inner}
-    alone = folder_of_its_own(tmp_path / "head", converted, {**config, "num_nextn_predict_layers": 1})
-    inside, apart = (load_pair(str(target), drafter, CPU, "float32") for drafter in ("mtp", alone))
+    target, head = converted("qwen3_5", tmp_path)
+    inside, apart = (load_pair(target, drafter, CPU, "float32") for drafter in ("mtp", head))
     torch.testing.assert_close(states(apart), states(inside), rtol=0, atol=0)
     assert apart.card.record["format"].value == "MTP head in speculators layout"
 

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from deepspec.modeling.dspark.gemma4 import modeling as gemma4_modeling
 from deepspec.modeling.dspark.qwen3.modeling import Qwen3DSparkModel
 from dflash.model import DFlash2DraftModel, DFlashDraftModel
 from safetensors.torch import save_file
@@ -30,7 +31,7 @@ from speculators.models.dflash2.core import DFlash2DraftModel as Speculator2
 from speculators.models.dspark.config import DSparkSpeculatorConfig
 from speculators.models.dspark.core import DSparkDraftModel
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import DynamicCache, Gemma4TextConfig
 
 from tests.families.block.cases import CASES, MASK, ROWS, Case, write
 from tests.golden.steps.seeds import seeded_ids, seeded_stream
@@ -116,10 +117,35 @@ MODELS = {
 }
 
 
+def qwen3(case: Case) -> Qwen3DSparkModel:
+    """DeepSpec's Qwen3 class."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Qwen3DSparkModel.from_pretrained(write(case, Path(folder)), attn_implementation="eager").eval()
+
+
+class OfOneType(gemma4_modeling.Gemma4TextRotaryEmbedding):
+    """Its class was written for transformers 5.10, whose rotary embedding is told its type of layer when it is made too."""
+
+    def __init__(self, config: Gemma4TextConfig, layer_type: str) -> None:
+        super().__init__(config)
+
+
+def gemma4(case: Case) -> gemma4_modeling.Gemma4DSparkModel:
+    """DeepSpec's Gemma 4 class."""
+    extra = {"enable_moe_block": False, "hidden_size_per_layer_input": 0, "num_kv_shared_layers": 0, "use_double_wide_mlp": False}
+    config = Gemma4TextConfig(**{**case.config, **extra}, attn_implementation="sdpa")
+    for key in ("num_global_key_value_heads", "global_head_dim"):
+        setattr(config, key, case.config[key])
+    gemma4_modeling.Gemma4TextRotaryEmbedding = OfOneType
+    model = gemma4_modeling.Gemma4DSparkModel(config).float().eval()
+    missing, unexpected = model.load_state_dict(case.tensors, strict=False)
+    assert not unexpected and not [name for name in missing if "inv_freq" not in name and "embed_scale" not in name], (missing, unexpected)
+    return model
+
+
 def deepspec(case: Case, ids: Tensor, streams: Tensor, anchor: int, rows: int, *, own: bool = False) -> Found:
     """DeepSpec's class on one block, corrected along the text or, for `own`, along its guesses."""
-    with tempfile.TemporaryDirectory() as folder:
-        model = Qwen3DSparkModel.from_pretrained(write(case, Path(folder)), attn_implementation="eager").eval()
+    model = gemma4(case) if "gemma4" in case.name else qwen3(case)
     block = torch.tensor([[int(ids[anchor]), *[MASK] * (rows - 1)]])
     hidden = model._forward_backbone(
         target_hidden_states=streams[None, :anchor],
