@@ -64,7 +64,7 @@ FACTORS: dict[str, Factor] = {
     "position": Factor("ROPE-MISMATCH", "queries at the position of {}", "serve it with an engine that asks it there"),
     "slots": Factor("BLOCK-SLOTS", "rows of a block that guess {}", "set sample_from_anchor to what training had"),
     "eps": Factor("NORM-MISMATCH", "norms with {} beside the mean square", "set rms_norm_eps to what the drafter was trained with"),
-    "bias": Factor("LOAD-BROKEN", "a bias by the token before {}", "export markov_head again: what is in the file only harms"),
+    "bias": Factor("LOAD-BROKEN", "scores without a bias by the token before", "export markov_head again: what is in the file only harms"),
 }
 OF_MTP: dict[str, Factor] = {  # where an MTP head's files and servers name it otherwise
     "capture": Factor(

@@ -186,3 +186,25 @@ def test_gains_that_are_all_one_are_named_and_drift_is_withheld() -> None:
 )
 def test_a_wirings_name_is_fit_for_a_file(wiring: Wiring, name: str) -> None:
     assert str(wiring) == name
+
+
+@pytest.mark.parametrize(
+    ("wiring", "code", "words", "fix"),
+    [
+        (Wiring(eps=1e-05), "NORM-MISMATCH", "norms with 1e-05 beside the mean square", "set rms_norm_eps"),
+        (Wiring(bias="left out"), "LOAD-BROKEN", "scores without a bias by the token before", "export markov_head again"),
+    ],
+)
+def test_norms_of_another_number_and_a_bias_that_only_harms_are_named_and_else_left_alone(
+    wiring: Wiring, code: str, words: str, fix: str
+) -> None:
+    def judged(log_prob: Sequence[float]) -> list[object]:
+        names = [f"wiring-{wiring}", *(f"wiring-capture-{order}" for order in ORDERS)]
+        told = {name: Head(log_prob=log_prob if name == f"wiring-{wiring}" else WORSE, prompts=16) for name in names}
+        return list(SEARCH.judge(Facts(Head(log_prob=AS_DECLARED, prompts=16), pair([wiring]), conditions=told)))
+
+    found = judged((-40, -140, -140, -140))[0]
+    assert isinstance(found, Finding) and found.code == code
+    assert words in found.claim and found.fix is not None and found.fix.startswith(fix)
+    (sound,) = judged((-105, -205, -205, -205))
+    assert isinstance(sound, Sound) and words in sound.reason
