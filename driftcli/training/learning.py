@@ -72,9 +72,11 @@ class Plan:
         return replace(self, steps=MEASURED + max(1, int(left / (step + check / self._least))))
 
 
-def split(conversations: Sequence[Conversation], unroll: int, apart: Collection[int] = ()) -> tuple[list[int], list[int]]:
-    """Conversations to train on, and those held out: those that are to be kept apart, else some; left out of both are those with nothing to
-    guess at some unrolled step.
+def split(
+    conversations: Sequence[Conversation], unroll: int, apart: Collection[int] = (), again: Sequence[int] = ()
+) -> tuple[list[int], list[int]]:
+    """Conversations to train on, some of them again, and those held out: those that are to be kept apart, else some; left out of both are
+    those with nothing to guess at some unrolled step.
     """
     every, reach = max(HELD_OUT, -(-len(conversations) // MOST_HELD_OUT)), max(unroll, USUAL_UNROLL)
     whole = [
@@ -86,7 +88,8 @@ def split(conversations: Sequence[Conversation], unroll: int, apart: Collection[
     training, kept = [row for row in whole if row not in held], [row for row in whole if row in held]
     if not training or not kept:
         raise FormatError(f"the replies leave {len(training)} conversations to train on and {len(kept)} to hold out, expected some of both")
-    return training, kept
+    usable = frozenset(training)
+    return [*training, *(row for row in again if row in usable)], kept
 
 
 def batches(lengths: Sequence[int], rows: Sequence[int], tokens: int, seed: int) -> list[list[int]]:
@@ -210,9 +213,7 @@ def train(
     """
     device, embed = target.device, target.embedding.float()
     lengths = [len(talk.ids) for talk in data.conversations]
-    training, kept = split(data.conversations, run.plan.unroll, apart)
-    usable = frozenset(training)
-    training += [row for row in again if row in usable]
+    training, kept = split(data.conversations, run.plan.unroll, apart, again)
     if run.plan.minutes and not run.step:
         run.plan = replace(run.plan, steps=PROVISIONAL)
     held_out, order = batches(lengths, kept, run.plan.tokens, 0), passes(lengths, training, run.plan)

@@ -59,6 +59,8 @@ def test_conversations_that_are_kept_apart_are_not_trained_on() -> None:
     training, kept = split(talks, 4, apart=range(3))
     assert kept == [0, 1, 2]
     assert training == list(range(3, 64))
+    training, kept = split(talks, 4, range(3), again=[2, 5, 5])
+    assert training[-3:] == [63, 5, 5], "what is kept apart is not trained on again"
     training, kept = split(talks, 4)
     assert set(kept).isdisjoint(training)
     assert len(kept) + len(training) == 64
