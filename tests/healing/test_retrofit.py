@@ -86,12 +86,17 @@ def test_a_gain_that_stands_in_two_places_stays_as_it_is(pair: LoadedPair) -> No
     assert names["hidden_gains.1"].endswith("hidden_norm.weight")
 
 
-def test_a_fitted_head_is_stored_with_its_flags_and_norms(pair: LoadedPair, tmp_path: Path) -> None:
+def write_fitted(pair: LoadedPair, folder: Path) -> None:
+    """The head with normed feedback of size 0.5 and norms of 1, 2 and 3 for its streams."""
     head = pair.drafter
     assert isinstance(head, Eagle3)
     made = normed_streams(normed_feedback(head, 0.5), [1.0, 2.0, 3.0])
     files = with_weights_of(head_files("bundled:pre-norm", pair.target, head), made, {**SETTINGS["norm-output"], **SETTINGS["fc-norm"]})
-    write_files(files, tmp_path / "head")
+    write_files(files, folder)
+
+
+def test_a_fitted_head_is_stored_with_its_flags_and_norms(pair: LoadedPair, tmp_path: Path) -> None:
+    write_fitted(pair, tmp_path / "head")
     again = load_pair("bundled:target", str(tmp_path / "head"), CPU, "float32").drafter
     assert isinstance(again, Eagle3)
     assert again.feedback == "normed"
@@ -107,11 +112,7 @@ def scanned(head: Path) -> Scan:
 
 
 def test_what_heal_wrote_is_scanned_as_what_it_is_and_not_as_what_another_trainer_may_have_meant(pair: LoadedPair, tmp_path: Path) -> None:
-    head = pair.drafter
-    assert isinstance(head, Eagle3)
-    made = normed_streams(normed_feedback(head, 0.5), [1.0, 2.0, 3.0])
-    files = with_weights_of(head_files("bundled:pre-norm", pair.target, head), made, {**SETTINGS["norm-output"], **SETTINGS["fc-norm"]})
-    write_files(files, tmp_path / "head")
+    write_fitted(pair, tmp_path / "head")
     found = scanned(tmp_path / "head")
     assert {check.state for check in found.checks} == {"ok"}
     assert not found.pitfalls
