@@ -83,9 +83,9 @@ def from_scratch(asked: argparse.Namespace, seed: int) -> None:
 
 
 def steps(folder: Path) -> int:
-    """Steps that an arm learned for."""
-    log = next(path for path in (folder / WORK / "loss.csv", folder / "head" / "loss.csv") if path.exists())
-    return int(list(csv.DictReader(log.read_text().splitlines()))[-1]["step"])
+    """Steps that an arm learned for, 0 of one that was not trained."""
+    logs = [path for path in (folder / WORK / "loss.csv", folder / "head" / "loss.csv") if path.exists()]
+    return int(list(csv.DictReader(logs[0].read_text().splitlines()))[-1]["step"]) if logs else 0
 
 
 def held(before: Path, after: Path) -> Comparison:
