@@ -81,9 +81,19 @@ def test_with_no_pair_the_bundled_one_is_diagnosed_as_the_readme_shows(
     }
 
 
+@pytest.mark.parametrize(
+    "said", ["healthy: wiring, payoff; ", "open: payoff, domain; ", "no payoff: payoff; ", "healthy: wiring; no payoff: payoff"]
+)
+def test_what_the_payoff_is_does_not_count(said: str) -> None:
+    (line,) = without_numbers(f"- moderate: drift; {said}")
+    assert not re.search(r"payoff(,|;|$)", line)
+    assert line.startswith("- moderate: drift")
+
+
 def without_numbers(text: str) -> list[str]:
-    """The lines of a report as words: numbers and the run's folder may differ from machine to machine."""
-    durations = (re.sub(r"\b(\d+ min )?\d+ s\b|\b\d+ min\b", "#", line) for line in text.splitlines())
+    """The lines of a report as words: numbers, the run's folder and what the payoff is may differ from machine to machine."""
+    without_payoff = re.sub(r", payoff\b|\bpayoff, |\b[a-z ]+: payoff; |; [a-z ]+: payoff$", "", text, flags=re.MULTILINE)
+    durations = (re.sub(r"\b(\d+ min )?\d+ s\b|\b\d+ min\b", "#", line) for line in without_payoff.splitlines())
     return [" ".join(re.sub(r"[-+]?\d[\d.]*[%x]?|\S*/\S*", "#", line).split()) for line in durations]
 
 
