@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 
 import torch
 from safetensors.torch import load_file
-from transformers.utils import logging as transformers_logging
 
 from driftcli.codes import BY_NAME
 from driftcli.conditions import BASELINE
@@ -25,7 +24,7 @@ from driftcli.loading.pair import load_pair
 from driftcli.report.verdict import judge
 from driftcli.sources.files import read_config, resolve
 from driftcli.statistics.curves import walk_acceptance_length
-from driftcli.target.language_model import load_language_model
+from driftcli.target.language_model import load_language_model, quiet_transformers
 from driftcli.texts.prompts import builtin_prompts, bundled_prompts, limited
 from driftcli.traces.reader import read_run
 from probes import BATTERY
@@ -208,8 +207,7 @@ def main() -> None:
     parser.add_argument("--max-new-tokens", type=int, default=48)
     parser.add_argument("--only", nargs="+", default=(), help="Words of the faults to plant.")
     asked = parser.parse_args()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+    quiet_transformers()
     known = bundled_prompts() if asked.target.startswith("bundled:") else builtin_prompts()
     target = load_language_model(resolve(asked.target), torch.device("cpu"), "auto")
     prompts = answered(target, limited(known, asked.prompts), asked.max_new_tokens)

@@ -31,7 +31,6 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers.utils import logging as transformers_logging
 
 from driftcli.conditions import DraftSettings
 from driftcli.domain import Prompt, RunSpec
@@ -49,6 +48,7 @@ from driftcli.report.json import render
 from driftcli.report.verdict import judge
 from driftcli.target import in_process
 from driftcli.target.in_process import plain_decoding
+from driftcli.target.language_model import quiet_transformers
 from driftcli.target.together import room, together
 from driftcli.texts.prompts import builtin_prompts, content_hash, limited
 from driftcli.traces.reader import read_run
@@ -363,8 +363,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("drafting", "diagnosis", "memory"))
     parser.add_argument("--context", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+    quiet_transformers()
     pair = load_pair(asked.target, asked.drafter, torch.device("cpu"), "float32")
     if asked.context is not None:
         remember(pair, asked.context)

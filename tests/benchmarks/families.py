@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers.utils import logging as transformers_logging
 
 from driftcli.conditions import DraftSettings
 from driftcli.engine.cells import draft
@@ -35,6 +34,7 @@ from driftcli.loading.pair import load_pair
 from driftcli.loading.scan import scan_checkpoint
 from driftcli.scanned import Scan, Unread
 from driftcli.sources.files import resolve
+from driftcli.target.language_model import quiet_transformers
 from tests.families.agreements import Check, Subject, subjects
 from tests.tiny import prompts, trajectories
 
@@ -203,8 +203,7 @@ def rows(folder: Path, words: Sequence[str]) -> Iterator[Row]:
 def main() -> None:
     """Print the table."""
     warnings.filterwarnings("ignore")
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    quiet_transformers()
     torch.set_num_threads(1)
     print("| detected as | cases | tensors used of stored | largest error, of the RMS | against |\n|---|--:|---|--:|---|")
     with TemporaryDirectory() as folder:

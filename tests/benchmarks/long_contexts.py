@@ -30,7 +30,6 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from transformers.utils import logging as transformers_logging
 
 from driftcli.conditions import BASELINE, Condition, DraftSettings
 from driftcli.engine import chains, lm_attention
@@ -41,6 +40,7 @@ from driftcli.engine.trajectories import read_text
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.sources.files import resolve
+from driftcli.target.language_model import quiet_transformers
 from driftcli.target.target import Writing
 from driftcli.texts.prompts import builtin_prompts
 from driftcli.texts.rendering import REPLY
@@ -192,8 +192,7 @@ def main() -> None:
     parser.add_argument("--lengths", type=lambda told: [int(one) for one in told.split(",")])
     parser.add_argument("--once", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+    quiet_transformers()
     if asked.once:
         print(json.dumps(measured(load_pair(asked.target, asked.drafter, torch.device("cpu"), "float32"), asked.once)))
         return

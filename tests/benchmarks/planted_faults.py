@@ -18,7 +18,6 @@ from tempfile import TemporaryDirectory
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers.utils import logging as transformers_logging
 
 from driftcli.codes import BY_NAME
 from driftcli.conditions import BASELINE, Wiring
@@ -29,7 +28,7 @@ from driftcli.families.mtp.head import Mtp
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.report.verdict import judge
 from driftcli.sources.files import read_config, resolve
-from driftcli.target.language_model import LanguageModel
+from driftcli.target.language_model import LanguageModel, quiet_transformers
 from driftcli.texts.prompts import builtin_prompts, bundled_prompts, limited
 from driftcli.traces.reader import read_run
 from probes import BATTERY
@@ -272,8 +271,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", nargs="+", help="Words of the faults to plant.")
     asked = parser.parse_args()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+    quiet_transformers()
     right = total = 0
     for drafter in asked.drafter:
         print(f"\n{asked.target} <- {drafter}, {asked.prompts} prompts\n{'fault':28} {'its code':14} {'found':30} {'drift as declared':24}")

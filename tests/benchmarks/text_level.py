@@ -25,7 +25,6 @@ import transformers
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation.candidate_generator import AssistedCandidateGeneratorDifferentTokenizers as ByText
-from transformers.utils import logging as transformers_logging
 
 from driftcli.conditions import DraftSettings
 from driftcli.domain import Absent, Estimate, Prompt
@@ -37,6 +36,7 @@ from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.sources.files import resolve
 from driftcli.statistics.intervals import Bootstrap
 from driftcli.statistics.walks import Floats, Sums, leading_matches
+from driftcli.target.language_model import quiet_transformers
 from driftcli.texts.prompts import builtin_prompts, bundled_prompts, limited
 
 
@@ -186,8 +186,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=4)
     parser.add_argument("--max-new-tokens", type=int, default=64)
     asked = parser.parse_args()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    quiet_transformers()
     pair = load_pair(asked.target, asked.drafter, torch.device("cpu"), "float32")
     assisted = Assisted.of(str(resolve(asked.target).folder), str(resolve(asked.drafter).folder), asked.depth)
     known = bundled_prompts() if asked.target.startswith("bundled:") else builtin_prompts()

@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from transformers.utils import logging as transformers_logging
 
 from driftcli.conditions import BASELINE, Plan, Wiring
 from driftcli.domain import Absent, Finding, Open, Prompt, RunSpec, Skipped
@@ -24,6 +23,7 @@ from driftcli.loading.pair import load_pair
 from driftcli.statistics.intervals import Mapped
 from driftcli.statistics.pooled import Pooled
 from driftcli.statistics.walks import Sums
+from driftcli.target.language_model import quiet_transformers
 from driftcli.texts.prompts import bundled_prompts
 from driftcli.traces.reader import Run, read_run
 from probes.wiring import WiringSearch
@@ -80,8 +80,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=60)
     parser.add_argument("--prompts", type=int, nargs="+", default=(16, 24, 40))
     asked = parser.parse_args()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+    quiet_transformers()
     prompts: list[Prompt] = []
     print(f"{'% of draws':24} {'prompts':>7} " + " ".join(f"{word:>10}" for word in OUTCOMES))
     for head in HEADS:

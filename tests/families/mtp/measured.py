@@ -12,7 +12,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from transformers.utils import logging
 
 from driftcli.conditions import DraftSettings
 from driftcli.domain import SYSTEM_NAMES, System
@@ -25,6 +24,7 @@ from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.sources.checkpoint import open_checkpoint
 from driftcli.sources.files import resolve
 from driftcli.target.facts import read_facts
+from driftcli.target.language_model import quiet_transformers
 from tests.families.mtp.all_cases import CASES
 from tests.families.mtp.cases import Case, write
 from tests.families.mtp.witness import Reading, Streams, Witness
@@ -80,8 +80,7 @@ def both(pair: LoadedPair, witness: Witness) -> Iterator[tuple[Tensor, Tensor, T
 
 def main() -> None:
     """Print the table."""
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    quiet_transformers()
     table = Table(
         "checkpoint", "detected", "tensors", "largest error: probability, state", "readings checked", "other engines", show_lines=True
     )
