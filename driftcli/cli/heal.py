@@ -10,10 +10,10 @@ import typer
 from driftcli.cli.diagnose import THREADS
 from driftcli.cli.request import DtypeChoice
 from driftcli.durations import duration
+from driftcli.mitigations.treatment import NAMES
 from driftcli.report.choices import CompareFormat
 
-NAMED = "vocabulary, norm-output, fc-norm, unroll, templates, contexts, domain"
-TREATMENT = f"What to do, instead of what the findings call for: {NAMED}; again for several."
+TREATMENT = f"What to do, instead of what the findings call for: {', '.join(NAMES)}; again for several."
 
 
 def heal(

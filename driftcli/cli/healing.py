@@ -34,10 +34,11 @@ from driftcli.healing.places import HeadFiles, head_files
 from driftcli.healing.split import Split, split
 from driftcli.healing.stored import with_weights_of, write_files
 from driftcli.healing.training import SETTINGS, Course, trained, treated
-from driftcli.healing.treatments import NAMES, chosen
+from driftcli.healing.treatments import chosen
 from driftcli.healing.vocabulary import with_map_of
 from driftcli.loading.pair import LoadedPair, load_pair
-from driftcli.mitigations.healable import STORED_OTHERWISE, Treatment
+from driftcli.mitigations.healable import STORED_OTHERWISE
+from driftcli.mitigations.treatment import NAMES, Treatment
 from driftcli.outcome import FAILED
 from driftcli.printable import counted, printable
 from driftcli.report.choices import CompareFormat

@@ -10,14 +10,13 @@ from pathlib import Path
 from driftcli.domain import Prompt
 from driftcli.errors import UsageError
 from driftcli.healing.split import own_replies
-from driftcli.healing.treatments import READ_TOO
-from driftcli.mitigations.healable import Treatment
+from driftcli.mitigations.treatment import OTHER_TEXTS, Treatment
 from driftcli.target.language_model import LanguageModel
 from driftcli.traces.reader import Run
 from driftcli.training.conversations import Conversation, read_conversations
 from driftcli.training.replies import Request, user_words, write_replies
 
-TREATED = 1 / 3  # of what is learned from, where the run has texts of what is treated, at least (chosen by us)
+SHARE = 1 / 3  # of what is learned from, where the run has texts of what is treated, at least (chosen by us)
 WAVE, USER, REPLY, LONGEST = 96, 64, 160, 1024  # replies written side by side, and tokens of a user turn, a reply and a conversation
 
 
@@ -53,9 +52,12 @@ def gather(
     """
     how.work.mkdir(parents=True, exist_ok=True)
     own = own_replies(run, taught)
-    treated = [*_behind_others(run, taught, treatments, own), *(_drawn(how, target, anew) if how.seconds else ())]
-    others = _more(how, target, 0.5 if anew else 1.0) if how.seconds else []
-    times = max(1, round(len(others) * TREATED / (1 - TREATED) / len(treated))) if treated else 1
+    treated, others = _behind_others(run, taught, treatments, own), list[Conversation]()
+    if how.seconds:
+        seconds = how.seconds / 2 if anew and how.replies is None else how.seconds  # for each of the two that are written
+        treated += _drawn(how, target, anew, seconds)
+        others = _more(how, target, seconds)
+    times = max(1, round(len(others) * SHARE / (1 - SHARE) / len(treated))) if treated else 1
     again = [*range(len(own), len(own) + len(treated))] * (times - 1)
     return Gathered([*own, *treated, *others], range(len(own) if len(others) >= len(own) else 0), again)
 
@@ -63,7 +65,7 @@ def gather(
 def _behind_others(run: Run, taught: Sequence[Prompt], treatments: Sequence[Treatment], own: Sequence[Conversation]) -> list[Conversation]:
     """What the run has of the prompts behind other templates or contexts, where that is treated."""
     found: list[Conversation] = []
-    for treatment, probes in READ_TOO.items():
+    for treatment, probes in OTHER_TEXTS.items():
         if treatment in treatments:
             more = own_replies(run, taught, probes)[len(own) :]
             if not more:
@@ -73,20 +75,19 @@ def _behind_others(run: Run, taught: Sequence[Prompt], treatments: Sequence[Trea
     return found
 
 
-def _more(how: Gathering, target: LanguageModel, share: float) -> list[Conversation]:
-    """Replies that are given, else written for a share of the time, wave by wave; those of a killed attempt are kept."""
+def _more(how: Gathering, target: LanguageModel, seconds: float) -> list[Conversation]:
+    """Replies that are given, else written for so long, wave by wave; those of a killed attempt are kept."""
     if how.replies is not None:
         return read_conversations(how.replies, target.config.vocab_size)
     path = how.work / "replies.jsonl"
-    for waves in _in_time(how.seconds * share, begun=path.exists()):
+    for waves in _in_time(seconds, begun=path.exists()):
         write_replies(target, Request(WAVE * waves, WAVE, USER, REPLY, LONGEST, how.seed), path)
     return read_conversations(path, target.config.vocab_size)
 
 
-def _drawn(how: Gathering, target: LanguageModel, prompts: Sequence[Prompt]) -> list[Conversation]:
+def _drawn(how: Gathering, target: LanguageModel, prompts: Sequence[Prompt], seconds: float) -> list[Conversation]:
     """Other replies to these prompts, drawn at a temperature, round by round; those of a killed attempt are kept."""
     said = [words for prompt in prompts if (words := user_words(prompt))]
-    seconds = how.seconds * (0.5 if how.replies is None else 1.0)
     for number in _in_time(seconds, begun=not said or (how.work / "drawn-1.jsonl").exists()):
         asked = Request(len(said), WAVE, USER, REPLY, LONGEST, how.seed + number, drawn=True)
         write_replies(target, asked, how.work / f"drawn-{number}.jsonl", said)

@@ -11,13 +11,12 @@ from driftcli.comparison.pairwise import Comparison, compare
 from driftcli.comparison.telling import shown_change
 from driftcli.comparison.words import BAND
 from driftcli.domain import AxisVerdict
-from driftcli.mitigations.healable import Treatment
+from driftcli.mitigations.treatment import OTHER_TEXTS, Treatment
 from driftcli.traces.reader import Run
 
 FIRST = "accuracy_1"  # the number that tells whether depth was bought by what a head knows
 TREATED: dict[Treatment, tuple[str, ...]] = {  # what begins the names of the effects that a treatment is for
-    "templates": ("template:", "system-prompt:"),
-    "contexts": ("context-length:",),
+    **{treatment: tuple(f"{probe}:" for probe in probes) for treatment, probes in OTHER_TEXTS.items()},
     "domain": (domain_effect("").name,),
 }
 

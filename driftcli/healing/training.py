@@ -17,7 +17,7 @@ from driftcli.healing.places import HeadFiles
 from driftcli.healing.retrofit import first_guesses, normed_feedback, normed_streams, state_size, stream_sizes
 from driftcli.healing.vocabulary import lacking, with_tokens
 from driftcli.healing.weights import weights
-from driftcli.mitigations.healable import Treatment
+from driftcli.mitigations.treatment import Treatment
 from driftcli.sources.files import Json
 from driftcli.target.language_model import LanguageModel
 from driftcli.training.learning import Plan, Run, chosen_precision, optimiser_of, train

@@ -7,13 +7,7 @@ from collections.abc import Callable, Sequence
 from driftcli.errors import UsageError
 from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.mtp.head import Mtp
-from driftcli.mitigations.healable import CALLED_FOR_BY, OF_EAGLE3, Treatment
-
-READ_TOO: dict[Treatment, tuple[str, ...]] = {  # probes whose texts, of the prompts that may be learned from, are trained on besides
-    "templates": ("template", "system-prompt"),
-    "contexts": ("context-length",),
-}
-NAMES = tuple(CALLED_FOR_BY)
+from driftcli.mitigations.treatment import CALLED_FOR_BY, NAMES, OF_EAGLE3, Treatment
 
 
 def unsuited(treatment: Treatment, drafter: Eagle3 | Mtp) -> str:

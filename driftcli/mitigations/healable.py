@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 from driftcli.domain import Verdict
+from driftcli.mitigations.treatment import CALLED_FOR_BY, OF_EAGLE3
 from driftcli.statistics.walks import MINIMAL_PROMPTS
 from driftcli.traces.reader import Run
 
-Treatment = Literal["vocabulary", "norm-output", "fc-norm", "unroll", "templates", "contexts", "domain"]  # in the order of their doing
-
-SELF_FED = ("DRIFT-STATE", "DRIFT-ATTENTION", "DEPTH-COLLAPSE", "EXPOSURE-GAP")  # findings of chains that feed on their own state
-CALLED_FOR_BY: dict[Treatment, tuple[str, ...]] = {
-    "vocabulary": ("VOCAB-COVERAGE",),
-    "norm-output": SELF_FED,
-    "fc-norm": ("STREAM-IMBALANCE",),
-    "unroll": SELF_FED,
-    "templates": ("TEMPLATE-SENSITIVE",),
-    "contexts": ("DRIFT-LONGCTX", "LENGTH-LOSS"),
-    "domain": ("DOMAIN-SHIFT",),
-}
-OF_EAGLE3: tuple[Treatment, ...] = ("vocabulary", "norm-output", "fc-norm")  # what an MTP head has no place for
 FLAGS = {"feedback": "norm_output", "residual": "norm_before_residual"}
 WRITTEN = frozenset({*FLAGS, "capture", "ones", "vocabulary", "rope", "embedding", "head"})  # of a wiring, what EAGLE-3 files can say
-STORED_OTHERWISE = {
+STORED_OTHERWISE = {  # maps that are read here as they are meant, by vocab_map
     "absolute": "as target ids",
     "from t2d": "in t2d alone",
-}  # maps that are read here as they are meant, by vocab_map
+}
 TAUGHT = 0.5  # of a run's prompts, whose replies are trained on; the others judge (chosen by us)
 
 

@@ -31,7 +31,7 @@ from driftcli.healing.places import head_files
 from driftcli.healing.stored import with_weights_of, write_files
 from driftcli.healing.vocabulary import with_map_of
 from driftcli.loading.pair import load_pair
-from driftcli.mitigations.healable import Treatment
+from driftcli.mitigations.treatment import Treatment
 from driftcli.outcome import FAILED
 from driftcli.target.language_model import LanguageModel
 from driftcli.training.conversations import Conversation, read_conversations, write_conversations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from driftcli.healing.judged import Judged, judged
-from driftcli.mitigations.healable import Treatment
+from driftcli.mitigations.treatment import Treatment
 from tests.comparison.runs import SOUND, WORSE, written
 from tests.report.synthetic import DRIFTING, Life, Recipe
 
