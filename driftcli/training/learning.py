@@ -173,7 +173,7 @@ class Run:
                 raise RunError(f"{self.folder}: holds a run with {state['plan']}, expected {plan}; name another --out")
             self.head.load_state_dict(state["head"])
             self.optimiser.load_state_dict(state["optimiser"])
-            self.step, best = state["step"], state["best"]
+            self.step, best = state["step"], state.get("best")  # which older runs did not keep
             self.best = None if best is None else Best(**best)
             typer.echo(f"resumed at step {self.step}", err=True)
         if (log := self.folder / "loss.csv").is_file():

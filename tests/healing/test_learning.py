@@ -44,6 +44,18 @@ def test_the_best_head_is_the_one_whose_chains_get_furthest(tmp_path: Path) -> N
     assert again.ended, "two looks, 200 steps each, went by without a better head"
 
 
+def test_a_run_that_kept_no_best_head_yet_goes_on(tmp_path: Path) -> None:
+    run = begun(tmp_path, patience=None)
+    run.step = 300
+    run.save()
+    state = torch.load(tmp_path / "training_state.pt", weights_only=True)
+    del state["best"]
+    torch.save(state, tmp_path / "training_state.pt")
+    again = begun(tmp_path, patience=2)
+    again.restore()
+    assert (again.step, again.best) == (300, None)
+
+
 def test_without_patience_the_last_head_is_kept_to_the_end_of_the_plan(tmp_path: Path) -> None:
     run = begun(tmp_path, patience=None)
     looked(run, 0, 1.0, 1.0, 1.0)
