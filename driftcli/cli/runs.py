@@ -12,6 +12,7 @@ import atexit
 import gc
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import ModuleType
@@ -29,13 +30,14 @@ class _NoPandas(MetaPathFinder):
 
 def opened_run(path: Path) -> Run:
     """The finished run in a folder; raises RunError where there is none."""
-    atexit.register(gc.freeze)
-    _look_for_no_pandas()
+    _do_without()
     return read_run(path)
 
 
-def _look_for_no_pandas() -> None:
-    """Let pyarrow make its first look for pandas in vain, unless that is imported already."""
+@cache
+def _do_without() -> None:
+    """Leave out the last collection, and let pyarrow make its first look for pandas in vain, unless that is imported already."""
+    atexit.register(gc.freeze)
     hidden = _NoPandas()
     sys.meta_path.insert(0, hidden)
     try:

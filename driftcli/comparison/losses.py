@@ -13,7 +13,14 @@ from typing import Literal
 
 from driftcli.comparison.pairing import Pairing
 from driftcli.domain import Absent, Estimate, PairCard
-from driftcli.statistics.curves import MINIMAL_FRESH_ACCEPTED, block_independence, forced_accuracy, fresh_accuracy, self_feeding_tax
+from driftcli.statistics.curves import (
+    MINIMAL_FRESH_ACCEPTED,
+    block_independence,
+    forced_accuracy,
+    fresh_accepted,
+    fresh_accuracy,
+    self_feeding_tax,
+)
 from driftcli.statistics.walks import Sums
 
 To = Literal["feeding on its own state", "guessing side by side"]
@@ -59,7 +66,7 @@ def _of(pairing: Pairing, place: int, name: str) -> Losses:
 
 def fresh_an_anchor(sums: Sums) -> float:
     """Fresh draft tokens that are accepted an anchor, over all units."""
-    return float(sums["fresh_accepted"].sum() / sums["anchors"].sum())
+    return float(fresh_accepted({name: sums[name].sum() for name in ("fresh_accepted", "anchors")}))
 
 
 def _accepted(pairing: Pairing, sums: Sums, tries: int) -> Estimate | Absent:

@@ -77,5 +77,7 @@ class Anchored:
         behind = self.laid.kept_inside(drafted, self.every, self.positions, np.flatnonzero(~inside)) if to_end else None
         first = self.every.sent(np.flatnonzero(inside))
         forced = [queries.pick(first) for queries in found] if anchors.total else []
-        own = forced if alike or not free else [queries.pick(first) for queries in chain(True)] if anchors.total else []
-        return made(self.every, anchors, found[0], forced, own if free else [], behind)
+        if not free or not anchors.total:
+            return made(self.every, anchors, found[0], forced, [], behind)
+        own = forced if alike else [queries.pick(first) for queries in chain(True)]
+        return made(self.every, anchors, found[0], forced, own, behind)

@@ -71,7 +71,7 @@ class _Modules:
         """How many anchors `P .. N - 2` each text has."""
         return Packing(tuple(count - start + 1 for count, start in zip(self.rows.counts, self.starts, strict=True)), self.rows.device)
 
-    @property
+    @cached_property
     def anchors(self) -> Whole:
         """Positions of all anchors of each text. (anchor,)"""
         return self.every.places + self.every.spread(self.starts)

@@ -33,16 +33,17 @@ def with_tokens(drafter: Eagle3, ids: Tensor, target_head: Tensor) -> Eagle3:
     """The head that can propose these target ids too; draft ids in the order of target ids. target_head: (target id, width)."""
     old = drafter.vocabulary.to_target
     together, order = torch.cat([old, ids.to(old)]).sort()
-    rows = torch.cat([drafter.head, _rows(drafter, ids, target_head.to(drafter.head))])[order]
+    rows = torch.cat([drafter.head, _rows(drafter, ids, target_head)])[order]
     return replace(drafter, vocabulary=DraftVocabulary.of(together, len(drafter.vocabulary.to_draft)), head=rows)
 
 
 def _rows(drafter: Eagle3, ids: Tensor, target_head: Tensor) -> Tensor:
+    new, theirs = (target_head[some.to(target_head.device)].to(drafter.head) for some in (ids, drafter.vocabulary.to_target))
     if drafter.shared_head:
-        return target_head[ids.to(target_head.device)]
-    theirs, own = target_head[drafter.vocabulary.to_target].float(), drafter.head.float()
+        return new
+    own, theirs = drafter.head.float(), theirs.float()
     fitting = (own * theirs).sum(0) / theirs.square().sum(0).clamp(min=torch.finfo(torch.float32).tiny)
-    return (target_head[ids.to(target_head.device)].float() * fitting).to(drafter.head)
+    return (new.float() * fitting).to(drafter.head)
 
 
 def with_map_of(files: HeadFiles, drafter: Eagle3) -> HeadFiles:

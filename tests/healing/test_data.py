@@ -17,7 +17,7 @@ from driftcli.target.language_model import LanguageModel, load_language_model
 from driftcli.texts.prompts import bundled_prompts
 from driftcli.traces.reader import Run, read_run
 from driftcli.training.conversations import Conversation, write_conversations
-from tests.healing.test_heal import driftcli
+from tests.healing.command import driftcli
 
 
 @pytest.fixture(scope="module")

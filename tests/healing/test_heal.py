@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from driftcli.cli.main import main
 from driftcli.errors import RunError
 from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.healing.gate import RunText, same_guesses
@@ -25,24 +21,10 @@ from driftcli.traces.reader import read_run
 from driftcli.traces.sums import read_table
 from driftcli.training.conversations import Conversation, write_conversations
 from tests.benchmarks.planted_faults import FAULTS, planted
+from tests.healing.command import Ended, driftcli
 
 PROMPTS, DEPTH = 16, 4  # the fewest prompts of which half can judge
 ASKED = ("--limit", str(PROMPTS), "--depth", str(DEPTH), "--max-new-tokens", "64")
-
-
-class Ended(NamedTuple):
-    """How a command ended, and what it printed."""
-
-    exit_code: int
-    stdout: str
-    stderr: str
-
-
-def driftcli(*words: object) -> Ended:
-    out, err = StringIO(), StringIO()
-    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-        main([*map(str, words)])
-    return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")

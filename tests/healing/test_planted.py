@@ -16,7 +16,7 @@ from driftcli.traces.reader import read_run
 from driftcli.traces.sums import read_table
 from driftcli.training.conversations import Conversation, write_conversations
 from tests.benchmarks.planted_illnesses import with_tokens_said_most
-from tests.healing.test_heal import driftcli
+from tests.healing.command import driftcli
 
 ASKED = ("--limit", 20, "--depth", 3, "--max-new-tokens", 32, "--no-quick")
 
