@@ -266,6 +266,8 @@ def end(healed: Healed, format: CompareFormat) -> NoReturn:
 
 def _sentence(healed: Healed) -> str:
     how = f"by {', '.join(healed.treatments)}" if healed.treatments else "by mending its files"
+    if healed.facts.get("best_step") == 0:
+        how += f", trained in vain (none of {healed.facts['steps']} steps guessed better on held-out conversations)"
     if healed.judged.cured:
         return f"healed {how}: {healed.judged.why}; serve {healed.out}"
     return f"not shown to be healed {how}: {healed.judged.why}; keep the original (what was tried is in {healed.out / TRIED})"

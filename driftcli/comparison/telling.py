@@ -133,7 +133,8 @@ def timed_words(pairing: Pairing) -> str:
 
 def _multiplicity(comparison: Comparison) -> str:
     points, band = f"{100 * comparison.band:g} points", _percent(comparison.band)
-    families = [f"the {len(own)} {what}" for own, what in ((comparison.others, "below it"), (comparison.effects, "effects")) if own]
+    below, effects = len(comparison.others), len(comparison.effects)
+    families = [*([f"the {below} below it"] if below else []), *([f"the {counted(effects, 'effect')}"] if effects else [])]
     wider = f"; intervals of {' and of '.join(families)} hold for all of them at once" if families else ""
     return f"{comparison.length.number.words} decides{wider}; band: {band} of a number, {points} of a share"
 

@@ -11,9 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from driftcli.cli.healing import Healed, _sentence
 from driftcli.errors import RunError
 from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.healing.gate import RunText, same_guesses
+from driftcli.healing.judged import Judged
 from driftcli.loading.pair import load_pair
 from driftcli.sources.files import resolve
 from driftcli.target.language_model import LanguageModel
@@ -90,6 +92,14 @@ def test_an_attempt_goes_on_where_it_ended(healed: Callable[..., Ended], tmp_pat
     found = load_file(where / "model.safetensors")
     assert all(torch.equal(found[name], kept[name]) for name in kept)
     assert healed("--treatment", "unroll", "--rate", 0.5).exit_code == (3 if again.exit_code == 4 else 2)
+
+
+@pytest.mark.parametrize(
+    ("best", "said"), [(0, "healed by unroll, trained in vain (none of 40 steps guessed better"), (20, "healed by unroll: longer")]
+)
+def test_training_that_gave_nothing_is_not_said_to_have_healed(best: int, said: str) -> None:
+    judged = Judged(None, cured=True, why="longer")  # type: ignore[arg-type]
+    assert _sentence(Healed(Path("out"), ("unroll",), {"steps": 40, "best_step": best}, judged)).startswith(said)
 
 
 def test_another_head_than_the_runs_is_refused(healed: Callable[..., Ended]) -> None:
