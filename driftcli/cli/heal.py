@@ -27,7 +27,10 @@ def heal(
         Path | None, typer.Option(help="Replies of this target to learn from instead of new ones: JSON Lines with ids and spans.")
     ] = None,
     unroll: Annotated[int | None, typer.Option(min=1, help="Draft tokens of a chain in training; default: the run's depth.")] = None,
-    rate: Annotated[float, typer.Option(min=0, help="Peak learning rate; 0: put in what treatments put in, and train nothing.")] = 1e-3,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0, help="Peak learning rate; default: by the head's width. 0: train nothing, put in what treatments put in."),
+    ] = None,
     acceptance: Annotated[float, typer.Option(min=0, max=1, help="Share of the loss that is accepted tokens, not cross-entropy.")] = 0.0,
     tokens: Annotated[int, typer.Option(min=1, help="Padded tokens a batch.")] = 2048,
     seed: Annotated[int, typer.Option(min=0)] = 0,

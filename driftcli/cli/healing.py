@@ -33,7 +33,7 @@ from driftcli.healing.mended import mended, with_offsets
 from driftcli.healing.places import HeadFiles, head_files
 from driftcli.healing.split import Split, split
 from driftcli.healing.stored import with_weights_of, write_files
-from driftcli.healing.training import SETTINGS, Course, trained, treated
+from driftcli.healing.training import SETTINGS, Course, trained, treated, usual_rate
 from driftcli.healing.treatments import chosen
 from driftcli.healing.vocabulary import with_map_of
 from driftcli.loading.pair import LoadedPair, load_pair
@@ -74,7 +74,7 @@ class Asked:
     treatments: Sequence[str]
     replies: Path | None
     unroll: int | None
-    rate: float
+    rate: float | None
     acceptance: float
     tokens: int
     seed: int
@@ -177,16 +177,15 @@ def _treated(
     share = same_guesses(drafter, target, before, _texts(before, sides.taught, GATED))
     told.say(f"treatments: {', '.join(treatments)}; the step that is trained drafts {share:.1%} of the run's own draft tokens", "writing")
     anew = [prompt for prompt in sides.taught if prompt.category in failed]
-    gathering = Gathering(asked.budget * WRITING if asked.rate else 0.0, asked.replies, asked.seed, asked.out / WORK)
+    rate = usual_rate(drafter) if asked.rate is None else asked.rate
+    gathering = Gathering(asked.budget * WRITING if rate else 0.0, asked.replies, asked.seed, asked.out / WORK)
     found = gather(gathering, before, target, sides.taught, treatments, anew)
     told.say(f"reading {counted(len(found.conversations), 'conversation')}", "reading")
     require_known_head(target, found.conversations[0].ids)
     data = capture(target, found.conversations, asked.out / WORK / "streams", sorted(drafter.boundaries))
     made, facts = treated(drafter, treatments, data, target)
     minutes = asked.budget / 60 * (WRITING + TRAINING if asked.replies is not None and not anew else TRAINING)
-    course = Course(
-        asked.unroll or before.spec.depth, asked.rate, asked.acceptance, asked.tokens, asked.seed, minutes, found.apart, found.again
-    )
+    course = Course(asked.unroll or before.spec.depth, rate, asked.acceptance, asked.tokens, asked.seed, minutes, found.apart, found.again)
     if course.rate:
         told.say("training", "training")
     healed, of_training = trained(made, files, data, target, course, asked.out / WORK)
@@ -198,7 +197,7 @@ def _treated(
     tokens = sum(end - start for talk in data.conversations for start, end in talk.spans)
     return treatments, {
         "conversations": len(data.conversations), "reply_tokens": tokens, "budget_seconds": asked.budget, "seed": asked.seed,
-        "unroll": course.unroll, "rate": asked.rate, "acceptance_share_of_loss": asked.acceptance, **facts, **of_training,
+        "unroll": course.unroll, "rate": rate, "acceptance_share_of_loss": asked.acceptance, **facts, **of_training,
     }  # fmt: skip
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from driftcli.families.self_feeding import Finished, SelfFeedingDrafter
-from driftcli.healing.unrolled import forced_chains
+from driftcli.families.self_feeding import SelfFeedingDrafter
+from driftcli.healing.unrolled import Chains
 from driftcli.healing.weights import weights, with_weights
 from driftcli.training.streams import Batch
 
@@ -32,8 +32,8 @@ class TrainedDrafter(nn.Module):
         """The trained weights by place."""
         return {name.replace(DOT, "."): parameter for name, parameter in self.trained.items()}
 
-    def chains(self, batch: Batch, depth: int, chosen: Tensor) -> Iterator[Finished]:
-        """Forced chains from some rows of each text, (text, chosen), whose guesses all lie inside it; (text * chosen, width) each."""
+    def chains(self, batch: Batch, depth: int, chosen: Tensor) -> Chains:
+        """Forced chains from some rows of each text, (text, chosen), whose guesses all lie inside it."""
         parts = batch.streams.float().chunk(len(self.boundaries), dim=-1)
         rows = batch.ids.shape[1] - 1 - depth
-        return forced_chains(self.drafter, batch.ids, dict(zip(self.boundaries, parts, strict=True)), rows, depth, chosen)
+        return Chains(self.drafter, batch.ids, dict(zip(self.boundaries, parts, strict=True)), rows, depth, chosen)

@@ -38,53 +38,66 @@ class AcceptanceLoss:
         drawn: Drawn = ALL_ROWS,
         among: Among | None = None,
     ) -> Iterator[Loss]:
-        """Loss of each step on the anchors of which every guess lies in a reply.
+        """Loss of each step on the chains that verification let go so far, from anchors of which every guess lies in a reply; the agreement
+        is that with the reply's own tokens.
 
         Row i of step s guesses x[i + 2 + s], for which the target's state is that of position i + 1 + s.
         """
         rows = batch.ids.shape[1] - 1 - unroll
         counted = drawn.of(_counted(batch.replied, rows, unroll), 0)
-        chosen, real = _packed(counted)
         wanted = _Wanted.of(target, batch, counted, unroll, among)
-        kept = torch.ones(int(counted.sum()), device=batch.ids.device)
-        for step, done in enumerate(head.chains(batch, unroll, chosen)):
-            probabilities = wanted.at(step)
-            scores = self._scores(head, done.output[real.flatten()], among)
+        at, real = _packed(counted)
+        chains, kept = head.chains(batch, unroll, at), torch.ones_like(at, dtype=torch.float32)
+        for step in range(unroll):
+            if not real.any():
+                yield Loss(kept.new_zeros(()), kept.new_zeros(()), 0)
+                continue
+            outputs, probabilities = chains.step().output[real.flatten()], wanted.at(at, step, real)
+            scores, guesses = _scores(head, outputs, among)
             nats = F.cross_entropy(scores, probabilities)
-            kept = kept * torch.minimum(probabilities, scores.softmax(-1)).sum(-1)
-            agreement = (scores.argmax(-1) == probabilities.argmax(-1)).float().mean()
-            yield Loss((1 - self.share) * nats - self.share * kept.mean(), agreement.detach(), len(scores))
+            kept = kept.masked_scatter(real, kept[real] * torch.minimum(probabilities, scores.softmax(-1)).sum(-1))
+            right = guesses == batch.ids.gather(1, at + 2 + step)[real]
+            accepted = kept[real].mean()
+            yield Loss((1 - self.share) * nats - self.share * accepted, right.float().mean(), len(scores))
+            places, going = _packed(real.masked_scatter(real, self.going_on(right)))
+            at, kept, real = at.gather(1, places), kept.gather(1, places), going
+            chains.only(places)
 
-    def _scores(self, head: TrainedDrafter, outputs: Tensor, among: Among | None) -> Tensor:
-        if among is None:
-            return head.drafter.logits(outputs)
-        few = with_weights(head.drafter, {"head": head.drafter.head[among.ids]})
-        return among.weighed(few.logits(outputs))
+    def going_on(self, right: Tensor) -> Tensor:
+        """Which chains are drafted further, (chain,): those whose guess was right; verification throws away all behind a wrong one."""
+        return right
+
+
+def _scores(head: TrainedDrafter, outputs: Tensor, among: Among | None) -> tuple[Tensor, Tensor]:
+    """Scores of tokens, (chain, token), and the guesses, target ids, (chain,)."""
+    if among is None:
+        scores = head.drafter.logits(outputs)
+        return scores, head.drafter.to_target(scores.argmax(-1))
+    scores = with_weights(head.drafter, {"head": head.drafter.head[among.ids]}).logits(outputs)
+    return among.weighed(scores), head.drafter.to_target(among.ids[scores.argmax(-1)])
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """The target's distributions at the positions that chains from some rows guess, each computed once; counted: (text, row).
+    """The target's distributions at the positions that chains from some rows guess, each computed once.
 
     known: (position, token); place: of each position in it, (text, position).
     """
 
-    counted: Tensor
     known: Tensor
     place: Tensor
 
     @classmethod
     def of(cls, target: TargetHead, batch: Batch, counted: Tensor, unroll: int, among: Among | None) -> _Wanted:
+        """counted: rows from which chains begin, (text, row)."""
         needed, rows = torch.zeros_like(batch.replied), counted.shape[1]
         for step in range(unroll):
             needed[:, 1 + step : 1 + step + rows] |= counted
-        place = needed.flatten().cumsum(0).view_as(needed) - 1
-        return cls(counted, target.probabilities(batch.tops[needed], among), place)
+        return cls(target.probabilities(batch.tops[needed], among), needed.flatten().cumsum(0).view_as(needed) - 1)
 
-    def at(self, step: int) -> Tensor:
-        """What the guesses of a step are to be, (chain, token)."""
-        rows = self.counted.shape[1]
-        return self.known[self.place[:, 1 + step : 1 + step + rows][self.counted]]
+    def at(self, rows: Tensor, step: int, real: Tensor) -> Tensor:
+        """What the guesses of a step are to be, (chain, token), of the chains from some rows that are real, (text, chain) each."""
+        return self.known[self.place.gather(1, rows + 1 + step)[real]]
 
 
 def _packed(counted: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,32 +15,56 @@ from torch import Tensor
 from driftcli.families.self_feeding import DrafterLayer, Finished, Projected, SelfFeedingDrafter
 
 
-def forced_chains(
-    drafter: SelfFeedingDrafter, ids: Tensor, streams: Mapping[int, Tensor], rows: int, depth: int, chosen: Tensor | None = None
-) -> Iterator[Finished]:
-    """The chains of some of the first `rows` rows, depth by depth: what the output head reads and the state, (text * chosen, width) each.
+class Chains:
+    """Chains that begin in some of the first `rows` rows of texts, drafted depth by depth; fewer and fewer of them where `only` says so.
 
     ids: (text, position), of which `rows + depth` are read; streams: by boundary, (text, position, target width); chosen: rows from which
     chains begin, (text, chosen), all of them by default. The first step computes every row, whose keys all chains see.
     """
-    texts = len(ids)
-    rope, own = drafter.rope(rows + depth - 1), [list[Projected]() for _ in drafter.layers]
-    at = torch.arange(rows, device=ids.device).expand(texts, rows)
-    state = drafter.fuse({boundary: stream[:, :rows].flatten(0, 1) for boundary, stream in streams.items()})
-    for step in range(depth):
-        places = (at + step).flatten()
-        flow = drafter.begin(drafter.embed(ids.gather(1, at + 1 + step).flatten(), places), state)
+
+    def __init__(
+        self, drafter: SelfFeedingDrafter, ids: Tensor, streams: Mapping[int, Tensor], rows: int, depth: int, chosen: Tensor | None = None
+    ) -> None:
+        self._drafter, self._ids, self._rows, self._chosen, self._done = drafter, ids, rows, chosen, 0
+        self._rope, self._own = drafter.rope(rows + depth - 1), [list[Projected]() for _ in drafter.layers]
+        self._at = torch.arange(rows, device=ids.device).expand(len(ids), rows)
+        self._state = drafter.fuse({boundary: stream[:, :rows].flatten(0, 1) for boundary, stream in streams.items()})
+
+    def step(self) -> Finished:
+        """The next depth: what the output head reads and the state, (text * chain, width) each."""
+        drafter, places = self._drafter, (self._at + self._done).flatten()
+        flow = drafter.begin(drafter.embed(self._ids.gather(1, self._at + 1 + self._done).flatten(), places), self._state)
         stream = flow.residual
         for number, layer in enumerate(drafter.layers):
             flow = flow if number == 0 else layer.enter(stream)
-            own[number].append(layer.project(flow.inputs, places, rope))
-            stream = layer.leave(flow.residual, _attended(layer, own[number], at))
+            self._own[number].append(layer.project(flow.inputs, places, self._rope))
+            stream = layer.leave(flow.residual, _attended(layer, self._own[number], self._at))
         done = drafter.finish(stream)
-        if step == 0 and chosen is not None:
-            begun = (torch.arange(texts, device=ids.device)[:, None] * rows + chosen).flatten()
-            done, at = Finished(done.output[begun], done.state[begun]), chosen
-        yield done
-        state = done.state
+        if self._done == 0 and self._chosen is not None:
+            done, self._at = Finished(*(part[self._flat(self._chosen)] for part in (done.output, done.state))), self._chosen
+        self._state, self._done = done.state, self._done + 1
+        return done
+
+    def only(self, places: Tensor) -> None:
+        """Go on with some of the chains alone, by their places among those of the last step, (text, chain)."""
+        left = self._flat(places)
+        self._state, self._at = self._state[left], self._at.gather(1, places)
+        for number, steps in enumerate(self._own):
+            later = [Projected(*(part[:, left] for part in (step.query, step.key, step.value))) for step in steps[1:]]
+            self._own[number] = [steps[0], *later]
+
+    def _flat(self, places: Tensor) -> Tensor:
+        """Places among the chains of all texts."""
+        return (torch.arange(len(places), device=places.device)[:, None] * self._at.shape[1] + places).flatten()
+
+
+def forced_chains(
+    drafter: SelfFeedingDrafter, ids: Tensor, streams: Mapping[int, Tensor], rows: int, depth: int, chosen: Tensor | None = None
+) -> Iterator[Finished]:
+    """The steps of `Chains`, all of which go on to the end."""
+    chains = Chains(drafter, ids, streams, rows, depth, chosen)
+    for _ in range(depth):
+        yield chains.step()
 
 
 def _attended(layer: DrafterLayer, steps: list[Projected], at: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -57,7 +59,10 @@ def done(folder: Path) -> bool:
 
 
 def heal(asked: argparse.Namespace, arm: str, seed: int) -> None:
-    """An arm by `driftcli heal`."""
+    """An arm by `driftcli heal`, from the streams of an arm before."""
+    streams = next(asked.out.glob(f"*/{WORK}/streams"), None)
+    if streams is not None and not (folder_of(asked, arm, seed) / WORK / "streams").exists():
+        shutil.copytree(streams, folder_of(asked, arm, seed) / WORK / "streams", copy_function=os.link)
     line = [*TOOL, "heal", "--run", asked.run, "--out", folder_of(asked, arm, seed), "--replies", asked.replies, "--seed", seed,
             *(() if "--budget" in ARMS[arm] else ("--budget", asked.budget)), *ARMS[arm]]  # fmt: skip
     ended = subprocess.run([str(word) for word in line], check=False, stdout=subprocess.DEVNULL, cwd=ROOT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from statistics import mean
 
 import pytest
 import torch
@@ -111,7 +112,7 @@ def test_chains_from_some_rows_are_those_of_all(pair: LoadedPair) -> None:
         assert len(few.output) == chosen.numel()
 
 
-def test_a_loss_is_that_of_every_anchor_of_its_reply_by_hand(pair: LoadedPair) -> None:
+def test_a_loss_is_that_of_every_chain_until_its_first_wrong_guess_by_hand(pair: LoadedPair) -> None:
     texts = trajectories(pair.target, prompts(2), pair.drafter.boundaries, 24)  # type: ignore[arg-type, union-attr]
     target, drafter, longest, unroll = pair.target, pair.drafter, max(len(text.ids) for text in texts), 3
     assert isinstance(target, LanguageModel)
@@ -126,16 +127,43 @@ def test_a_loss_is_that_of_every_anchor_of_its_reply_by_hand(pair: LoadedPair) -
     batch = Batch(torch.stack(padded), torch.stack(wide), tops, replied)
     ids = drafter.vocabulary.to_target if isinstance(drafter, Eagle3) else None
     head, read = TrainedDrafter(drafter, [], drafter.boundaries), TargetHead.of(target, ids, "float32")
-    found = list(AcceptanceLoss(0.0)(head, target.embedding, read, batch, unroll))
-    nats: list[list[float]] = [[] for _ in range(unroll)]
+    nats, right, kept = ([list[float]() for _ in range(unroll)] for _ in range(3))
     for number, text in enumerate(texts):
         rows = len(text.ids) - 1 - unroll
         streams = {at: text.streams[at][None] for at in text.streams}
-        for step, done in enumerate(forced_chains(drafter, text.ids[None], streams, rows, unroll)):
-            for row in range(text.prompt_length - 2, rows):  # from the row whose first guess is the reply's first token
-                wanted = read.logits(tops[number, row + 1 + step]).softmax(-1)
-                if row + 2 >= text.prompt_length and row + 1 + unroll < len(text.ids):
-                    nats[step].append(float(-(wanted * drafter.logits(done.output[row]).log_softmax(-1)).sum()))
-    for loss, one in zip(found, nats, strict=True):
-        assert loss.rows == len(one)
-        assert loss.nats.item() == pytest.approx(sum(one) / len(one), rel=1e-4)
+        steps = list(forced_chains(drafter, text.ids[None], streams, rows, unroll))
+        for row in range(text.prompt_length - 2, rows):  # from the row whose first guess is the reply's first token
+            whole, so_far = row + 2 >= text.prompt_length and row + 1 + unroll < len(text.ids), 1.0
+            for step in range(unroll if whole else 0):
+                wanted, scores = read.logits(tops[number, row + 1 + step]).softmax(-1), drafter.logits(steps[step].output[row])
+                nats[step].append(float(-(wanted * scores.log_softmax(-1)).sum()))
+                kept[step].append(so_far := so_far * float(torch.minimum(wanted, scores.softmax(-1)).sum()))
+                right[step].append(float(drafter.to_target(scores.argmax()) == text.ids[row + 2 + step]))
+                if not right[step][-1]:
+                    break
+    assert 0 < len(nats[2]) < len(nats[1]) < len(nats[0]), "some chains end, others go on"
+    for share in (0.0, 0.25):
+        for number, loss in enumerate(AcceptanceLoss(share)(head, target.embedding, read, batch, unroll)):
+            assert loss.rows == len(nats[number])
+            assert loss.agreement.item() == pytest.approx(mean(right[number]), rel=1e-4)
+            assert loss.nats.item() == pytest.approx((1 - share) * mean(nats[number]) - share * mean(kept[number]), rel=1e-4)
+
+
+def test_steps_that_no_chain_comes_to_cost_nothing() -> None:
+    loss = AcceptanceLoss(0.0)
+    eagle = load_pair("bundled:target", "bundled:post-norm", CPU, "float32")
+    drafter, target = eagle.drafter, eagle.target
+    assert isinstance(target, LanguageModel)
+    assert isinstance(drafter, Eagle3)
+    (text,) = trajectories(target, prompts(1), drafter.boundaries, 20)
+    lacking = int((drafter.vocabulary.to_draft < 0).nonzero()[0])  # a token that it cannot guess
+    wrong = torch.full_like(text.ids[None, :-1], lacking)
+    wide, tops = torch.cat([text.streams[at] for at in drafter.boundaries], -1)[None], text.streams[drafter.boundaries[0]][None]
+    batch = Batch(wrong, wide, tops, torch.arange(wrong.shape[1])[None] >= text.prompt_length)
+    head = TrainedDrafter(drafter, ["final_gain"], drafter.boundaries)
+    read = TargetHead.of(target, drafter.vocabulary.to_target, "float32")
+    found = list(loss(head, target.embedding, read, batch, 4))
+    assert [step.rows > 0 for step in found] == [True, False, False, False]
+    torch.stack([step.learned for step in found]).sum().backward()  # type: ignore[no-untyped-call]
+    assert head.own["final_gain"].grad is not None
+    assert head.own["final_gain"].grad.isfinite().all()
