@@ -113,12 +113,12 @@ def table(asked: argparse.Namespace, against: str) -> None:
         first = asked.run if against == ORIGINAL else folder_of(asked, against, seed) / DIAGNOSIS
         return held(first, folder_of(asked, arm, seed) / DIAGNOSIS)
 
-    one = compared_with("retrofit alone", asked.seeds[0])
+    one = compared_with(next(arm for arm in asked.arms if arm != against), asked.seeds[0])
     shown = {change.number.name: change.number.words for change in one.changes if change.number.name.startswith(SHOWN)}
     print(f"\nagainst {against}\n\n| {' | '.join(['arm', 'seed', 'steps', *shown.values()])} |\n{'|---' * (3 + len(shown))}|")
     if against == ORIGINAL:
         print(f"| original | - | - | {cells(one, list(shown), before=True)} |")
-    for arm in (arm for arm in ARMS if arm != against):
+    for arm in (arm for arm in asked.arms if arm != against):
         for seed in asked.seeds:
             told = cells(compared_with(arm, seed), list(shown))
             print(f"| {arm} | {seed} | {steps(folder_of(asked, arm, seed))} | {told} |", flush=True)
@@ -132,20 +132,22 @@ def main() -> None:
     parser.add_argument("--out", type=lambda name: Path(name).resolve(), required=True)
     parser.add_argument("--budget", default="20m", help="as of driftcli heal")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     for seed in asked.seeds:
         healed = [arm for arm in ARMS if arm != SCRATCH]
         turn = seed % len(healed)
         for arm in [*healed[turn:], *healed[:turn], SCRATCH]:
-            if done(folder_of(asked, arm, seed)):
+            if arm not in asked.arms or done(folder_of(asked, arm, seed)):
                 continue
             if arm == SCRATCH:
                 from_scratch(asked, seed)
             else:
                 heal(asked, arm, seed)
     table(asked, ORIGINAL)
-    table(asked, CONTROL)
+    if CONTROL in asked.arms:
+        table(asked, CONTROL)
 
 
 if __name__ == "__main__":
