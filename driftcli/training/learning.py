@@ -120,8 +120,8 @@ def optimiser_of(head: nn.Module, rate: float) -> torch.optim.AdamW:
 
 @dataclass(frozen=True)
 class Best:
-    """The head that did best on the held-out conversations so far, after how many steps, and how many draft tokens of a chain it would
-    have accepted there if its guesses were right or wrong by chance.
+    """The head that did best on the held-out conversations so far, after how many steps, and how many draft tokens of a chain were accepted
+    there.
     """
 
     step: int
@@ -152,7 +152,9 @@ class Run:
         aside.rename(self.folder / "training_state.pt")
 
     def weigh(self, right: Tensor) -> None:
-        """Keep the head where a look found more of its guesses right, (step,) shares, than any look before."""
+        """Keep the head where a look found more draft tokens accepted than any look before; right: at each step the share that guess right
+        of the chains that did so far, (step,).
+        """
         accepted = float(right.cumprod(0).sum())
         if self.patience is not None and (self.best is None or accepted > self.best.accepted):
             self.best = Best(self.step, accepted, {name: weight.clone() for name, weight in self.head.state_dict().items()})

@@ -79,8 +79,9 @@ def require_known_head(target: LanguageModel, ids: Sequence[int]) -> None:
 
 
 def pooled(checks: Sequence[Sequence[Loss]]) -> tuple[Tensor, Tensor]:
-    """Loss and agreement of each unrolled step over several batches, weighted by their rows; (step,) each."""
+    """Loss and agreement of each unrolled step over several batches, weighted by their rows, 0 where there are none; (step,) each."""
     rows, nats, right = (
         torch.tensor([[float(getattr(loss, name)) for loss in check] for check in checks]) for name in ("rows", "nats", "agreement")
     )
-    return (nats * rows).sum(0) / rows.sum(0), (right * rows).sum(0) / rows.sum(0)
+    total = rows.sum(0).clamp(min=1)
+    return (nats * rows).sum(0) / total, (right * rows).sum(0) / total

@@ -10,6 +10,7 @@ from torch import nn
 
 from driftcli.training.conversations import Conversation
 from driftcli.training.learning import Plan, Run, optimiser_of, split
+from driftcli.training.losses import Loss, pooled
 
 
 def begun(folder: Path, patience: int | None) -> Run:
@@ -42,6 +43,19 @@ def test_the_best_head_is_the_one_whose_chains_get_furthest(tmp_path: Path) -> N
     assert again.best is not None
     assert torch.equal(again.best.head["weight"], torch.full((2, 2), 200.0))
     assert again.ended, "two looks, 200 steps each, went by without a better head"
+
+
+def test_steps_that_no_chain_comes_to_add_nothing_to_what_is_accepted(tmp_path: Path) -> None:
+    def check(*steps: tuple[float, int]) -> list[Loss]:
+        return [Loss(torch.tensor(1.0), torch.tensor(right), rows) for right, rows in steps]
+
+    nats, right = pooled([check((0.5, 4), (0.5, 2), (0.0, 0)), check((0.0, 4), (0.0, 0), (0.0, 0))])
+    assert nats.tolist() == [1.0, 1.0, 0.0]
+    assert right.tolist() == [0.25, 0.5, 0.0]
+    run = begun(tmp_path, patience=2)
+    run.weigh(right)
+    assert run.best is not None
+    assert run.best.accepted == pytest.approx(3 / 8), "two of eight guesses were right, one of the two behind them"
 
 
 def test_a_run_that_kept_no_best_head_yet_goes_on(tmp_path: Path) -> None:
