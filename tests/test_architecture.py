@@ -287,11 +287,11 @@ def test_help_and_explain_load_nothing_heavy_of_ours(arguments: list[str]) -> No
     assert loaded_by(statement) & HEAVY == set()
 
 
-def test_a_report_imports_neither_pandas_nor_datasets_nor_torch(tmp_path: Path) -> None:
+def test_a_report_imports_neither_scipy_nor_pandas_nor_datasets_nor_torch(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", Recipe(DRIFTING))
     statement = f"from driftcli.cli.main import main\ntry:\n    main(['report', {str(run)!r}])\nexcept SystemExit as ended:\n    assert not ended.code"
     loaded = loaded_by(statement)
-    assert loaded & {*TORCH, *HUB, "pandas", "pyarrow.dataset"} == set()
+    assert loaded & {*TORCH, *HUB, "scipy", "pandas", "pyarrow.dataset"} == set()
     assert {"numpy", "pyarrow.parquet"} <= loaded
 
 

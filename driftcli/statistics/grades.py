@@ -8,9 +8,9 @@ from math import ceil, inf
 from typing import Literal, TypeVar
 
 import numpy as np
-from scipy.special import log_ndtr
 
 from driftcli.domain import Axis, Estimate, Open, Severity, Skipped
+from driftcli.statistics.distributions import log_normal_below
 from driftcli.statistics.intervals import NORMAL, student
 
 Standing = Literal["found", "straddles", "open", "sound"]
@@ -116,7 +116,8 @@ def chosen(loss: Estimate, floor: float, tries: int) -> Estimate:
         return loss
     bar = floor + loss.value - loss.low
     sizes = np.linspace(0, loss.value + 4 * spread, 400)
-    weights = np.exp(-(((loss.value - sizes) / spread) ** 2) / 2 - log_ndtr((sizes - bar) / spread) + log_ndtr((loss.value - bar) / spread))
+    passing = np.array([log_normal_below(float(size - bar) / spread) for size in (*sizes, loss.value)])
+    weights = np.exp(-(((loss.value - sizes) / spread) ** 2) / 2 - passing[:-1] + passing[-1])
     return replace(loss, value=float(np.clip((sizes * weights).sum() / weights.sum(), loss.low, loss.value)))
 
 
