@@ -1,7 +1,5 @@
 """`driftcli heal`: train a head against what its diagnosis found, and prove it on prompts that were kept apart."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
