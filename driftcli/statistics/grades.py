@@ -99,6 +99,14 @@ def more_to_show(half: float, room: float, of: int) -> int | None:
     return _rounded(max(1, ceil((times - 1) * of))) if times <= MOST_TIMES else None
 
 
+def more_to_exclude(reach: float, limit: float, of: int) -> int | None:
+    """About how many more prompts than `of`, if none of them differs either, would exclude what lies beyond `limit`, of an interval that
+    reaches so far because of unseen prompts alone: it shrinks with their number. None where only more than ten times as many would.
+    """
+    times = reach / limit
+    return _rounded(max(1, ceil((times - 1) * of))) if times <= MOST_TIMES else None
+
+
 def _rounded(number: int) -> int:
     """A number to one digit, up from 20 on to the next ten: it is no more exact than that."""
     return number if number < 20 else 10 * ceil(number / 10)
