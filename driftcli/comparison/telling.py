@@ -104,7 +104,7 @@ def remarks(comparison: Comparison) -> list[str]:
     lines += [f"the runs also differ in {one}" for one in comparison.differences if one.effect == "is told"]
     lines += _dtypes(comparison)
     for why in dict.fromkeys(one.reason for one in comparison.missing):
-        lines.append(f"not compared: {', '.join(one.words for one in comparison.missing if one.reason == why)} ({why})")
+        lines.append(f"not compared: {'; '.join(one.words for one in comparison.missing if one.reason == why)} ({why})")
     if any(one.number.name == SPEED for one in comparison.others):
         lines.append(f"expected speed is over plain decoding, {timed_words(comparison.pairing)}, on the half of the prompts that judges")
     lines += _alike(comparison)
@@ -116,7 +116,7 @@ def _alike(comparison: Comparison) -> list[str]:
     """What the interval means of numbers that are the same in both runs on every prompt."""
     words = [one.number.words for one in comparison.changes if one.none_differs]
     why = "both runs have the same on each, and the interval is what so many prompts cannot exclude on others"
-    return [f"{NONE_DIFFERS} in {', '.join(words)}: {why}"] if words else []
+    return [f"{NONE_DIFFERS} in {'; '.join(words)}: {why}"] if words else []
 
 
 def _dtypes(comparison: Comparison) -> list[str]:
@@ -155,7 +155,7 @@ def _more(one: Change) -> str:
         return ""
     if one.more_prompts is None:
         return "; more prompts would hardly tell"
-    return f"; {'at least' if isinstance(one.difference, Absent) else 'about'} {one.more_prompts} more prompts would tell"
+    return f"; {'at least' if isinstance(one.difference, Absent) else 'about'} {counted(one.more_prompts, 'more prompt')} would tell"
 
 
 def _value(value: Estimate | Absent, of: Change | None = None) -> str:

@@ -67,11 +67,16 @@ class Grades:
         which it must be shown to lie, a moderate one unless said. of: how many prompts there are for those that the loss is known of.
         """
         more = more_prompts(loss, self.mild, limit or self.moderate, of or loss.n_prompts)
-        tell = f"about {more} more prompts{each} would tell" if more else "more prompts would hardly tell"
+        tell = would_tell(more, each)
         bound = f"up to {loss.high:.0%} is not excluded" if loss.low <= 0 else f"which may be {loss.low:.0%} or {loss.high:.0%}"
         if standing == "open":
             return Open(axis, f"nothing found, {bound} ({seen}); {tell}", loss.high, more)
         return Skipped(axis, "inconclusive", f"{seen}: {bound}; {tell}", more_prompts=more)
+
+
+def would_tell(more: int | None, each: str = "") -> str:
+    """How many more prompts would tell, in words. each: per what they are counted."""
+    return f"about {more} more prompt{'s' * (more != 1)}{each} would tell" if more else "more prompts would hardly tell"
 
 
 def is_shown(loss: Estimate) -> bool:

@@ -72,7 +72,7 @@ def test_a_number_that_is_the_same_on_each_prompt_is_told_so_beside_what_so_many
     assert shown_change(first) == f"no prompt differs [-{100 * unseen:.1f}, +{100 * unseen:.1f}] pp"
     (line,) = [line for line in remarks(comparison) if line.startswith("no prompt differs")]
     assert line == (
-        f"no prompt differs in {whole.number.words}, accuracy at depth 1: both runs have the same on each, and the interval is what so many "
+        f"no prompt differs in {whole.number.words}; accuracy at depth 1: both runs have the same on each, and the interval is what so many "
         "prompts cannot exclude on others"
     )
 

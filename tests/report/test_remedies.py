@@ -134,11 +134,11 @@ def test_other_times_of_the_same_traces_leave_the_findings_as_they_are(judged: J
     assert kept[0] == kept[1] == kept[2]
 
 
-def test_lengths_that_cannot_be_told_apart_are_said_to_be_equally_fast(judged: Judged) -> None:
+def test_lengths_that_cannot_be_told_apart_are_named_together(judged: Judged) -> None:
     run, verdict = judged(Recipe(DRIFTING, costs=[CHEAP]))
     same = report_json(run, verdict)["payoff"][0]["equally_fast"]  # type: ignore[index, call-overload]
     assert best_length(run, CHEAP)[0].drafts in same
-    told = [line for line in speeds.payoff_lines(run) if "equally fast" in line]
+    told = [line for line in speeds.payoff_lines(run) if "are not told apart by these prompts" in line]
     assert bool(told) == (len(same) > 1)
 
 
