@@ -221,8 +221,9 @@ TERMS: tuple[Term, ...] = (
         "improved, regressed, equal, no difference seen, cannot tell",
         "What compare says of a change, by its 95% interval. Equal: all of it lies inside the band, 2% unless set otherwise. Improved or "
         "regressed: it excludes 0 and reaches out of the band. No difference seen: it holds 0 and reaches out of the band, though a change "
-        "of two and a half bands (5%) is excluded. Cannot tell: it reaches further, or there are under 8 prompts.",
-        ("improved", "regressed", "equal", "no difference seen", "cannot tell", "equivalence band", "band"),
+        "of two and a half bands (5%) is excluded. Cannot tell: it reaches further, or there are under 8 prompts. "
+        "Where no prompt differs, the interval is what so many prompts cannot exclude on others.",
+        ("improved", "regressed", "equal", "no difference seen", "cannot tell", "equivalence band", "band", "no prompt differs"),
     ),
     Term(
         "twin",

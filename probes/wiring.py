@@ -23,7 +23,7 @@ from driftcli.conditions import BASELINE, Condition, DraftSettings, Wiring, word
 from driftcli.domain import Absent, Axis, Estimate, Finding, Half, Open, PairCard, RunSpec, Said, Skipped, Sound, Withheld
 from driftcli.probe import Trace
 from driftcli.statistics.curves import forced_accuracy, log_likelihood, over_favourite, vocabulary_lost
-from driftcli.statistics.grades import more_prompts
+from driftcli.statistics.grades import more_prompts, would_tell
 from driftcli.statistics.intervals import too_few
 from driftcli.statistics.walks import MINIMAL_PROMPTS, Floats, Sums, ratio
 
@@ -196,8 +196,7 @@ class WiringSearch:
         assert step is not None
         limit = self.minimal_gain if shown is None else -inf
         more = more_prompts(step.gain, self.minimal_gain, limit, step.gain.n_prompts)
-        tell = f"about {more} more prompts would tell" if more else "more prompts would hardly tell"
-        seen = f"{_described(step)} may fit the weights better: {_amount(step)}; {tell}"
+        seen = f"{_described(step)} may fit the weights better: {_amount(step)}; {would_tell(more)}"
         ask = "check what the head was trained with, or measure on more prompts (--limit, --prompts)"
         fix = f"settle the wiring first: {ask}; if {_described(step)} fits better, {step.factor.fix}"
         if shown is not None:

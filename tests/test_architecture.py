@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
+from driftcli.cli.main import app
 from probes import BATTERY
 from tests.report.synthetic import DRIFTING, Recipe, write_run
 
@@ -287,11 +288,21 @@ def test_help_and_explain_load_nothing_heavy_of_ours(arguments: list[str]) -> No
     assert loaded_by(statement) & HEAVY == set()
 
 
-def test_a_report_imports_neither_pandas_nor_datasets_nor_torch(tmp_path: Path) -> None:
+def test_the_list_of_commands_is_printed_without_what_they_need_when_they_run() -> None:
+    loaded = loaded_by("from driftcli.cli.main import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass")
+    assert loaded & {"importlib.metadata", "socket", "driftcli.plugins", "driftcli.cli.launching", "driftcli.cli.listing"} == set()
+
+
+@pytest.mark.parametrize("command", [info.callback for info in app.registered_commands], ids=lambda command: command.__name__)
+def test_options_of_a_command_are_no_texts_which_typer_would_evaluate_again_and_again(command: Callable[..., None]) -> None:
+    assert [name for name, kind in command.__annotations__.items() if isinstance(kind, str)] == []
+
+
+def test_a_report_imports_neither_scipy_nor_pandas_nor_datasets_nor_torch(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", Recipe(DRIFTING))
     statement = f"from driftcli.cli.main import main\ntry:\n    main(['report', {str(run)!r}])\nexcept SystemExit as ended:\n    assert not ended.code"
     loaded = loaded_by(statement)
-    assert loaded & {*TORCH, *HUB, "pandas", "pyarrow.dataset"} == set()
+    assert loaded & {*TORCH, *HUB, "scipy", "pandas", "pyarrow.dataset"} == set()
     assert {"numpy", "pyarrow.parquet"} <= loaded
 
 

@@ -1,7 +1,5 @@
 """`driftcli check RUN`: hold a run that was measured before against limits, a policy and a baseline. Imports no torch."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

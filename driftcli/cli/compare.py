@@ -1,7 +1,5 @@
 """`driftcli compare RUN0 RUN1 ...`: hold runs against one another. Imports no torch, and what reads Parquet only when it runs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -15,6 +15,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -239,6 +240,7 @@ def _asks_for_help(args: Sequence[str]) -> bool:
     return any(word in ("-h", "--help") for word in args)
 
 
+@cache
 def _ours() -> list[Any]:
     """The two options that every command has besides its own, made as typer makes them of a function."""
     shared = typer.Typer(add_completion=False)

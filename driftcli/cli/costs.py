@@ -1,7 +1,5 @@
 """`driftcli costs`: time what speculation costs here, for `driftcli diagnose --costs`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """`driftcli diagnose`: measure a pair and say what is wrong with it."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +8,6 @@ import typer
 
 from driftcli.cli.engine import checked_engine
 from driftcli.cli.formats import FormatChoice
-from driftcli.cli.launching import diagnose_together
 from driftcli.cli.outputs import OutputChoice, outputs_asked
 from driftcli.cli.request import DtypeChoice, EngineChoice, Request
 from driftcli.domain import BUNDLED, RunSpec
@@ -93,6 +90,8 @@ def diagnose(
         target, drafter, prompts, probe, quick, depth, max_new_tokens, lengths, limit, temperature, batch_size, batch_sizes, costs, seed,
         device, threads, dtype, engine, engine_args, reading, trust_remote_code, out, force, budget, num_processes, against_target,
     )  # fmt: skip
+    from driftcli.cli.launching import diagnose_together
+
     diagnose_together(request, context.obj or sys.argv[1:])
     from driftcli.cli.diagnosis import diagnose_pair
     from driftcli.cli.gate import Ending, end

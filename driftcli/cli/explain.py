@@ -1,7 +1,5 @@
 """`driftcli explain WORD`: what a finding's code or a term of the report means; of a code, what only looks like it and what mends it."""
 
-from __future__ import annotations
-
 from textwrap import fill
 from typing import Annotated
 

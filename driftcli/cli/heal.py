@@ -1,7 +1,5 @@
 """`driftcli heal`: train a head against what its diagnosis found, and prove it on prompts that were kept apart."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +11,7 @@ from driftcli.durations import duration
 from driftcli.mitigations.treatment import NAMES
 from driftcli.report.choices import CompareFormat
 
-TREATMENT = f"What to do, instead of what the findings call for: {', '.join(NAMES)}; again for several."
+TREATMENT = f"What to do, instead of what the findings call for: {', '.join(NAMES)}; may be repeated."
 
 
 def heal(
@@ -29,11 +27,13 @@ def heal(
     unroll: Annotated[int | None, typer.Option(min=1, help="Draft tokens of a chain in training; default: the run's depth.")] = None,
     rate: Annotated[
         float | None,
-        typer.Option(min=0, help="Peak learning rate; default: by the head's width. 0: train nothing, put in what treatments put in."),
+        typer.Option(
+            min=0, help="Peak learning rate; default: by the head's width. At 0 nothing is trained, only what a treatment adds is added."
+        ),
     ] = None,
     acceptance: Annotated[float, typer.Option(min=0, max=1, help="Share of the loss that is accepted tokens, not cross-entropy.")] = 0.0,
     tokens: Annotated[int, typer.Option(min=1, help="Padded tokens a batch.")] = 2048,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of drawn replies and of the order of batches.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
     dtype: Annotated[DtypeChoice, typer.Option(help="Of the target; the head is trained in float32.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help=THREADS)] = None,

@@ -1,7 +1,5 @@
 """`driftcli inspect RUN`: the tables of a run, their rows, and replies and chains as text. Imports no torch."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

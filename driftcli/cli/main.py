@@ -7,7 +7,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, TextIO
 
@@ -36,6 +35,8 @@ PIPE_CLOSED = 141  # 128 + SIGPIPE: how any command ends whose reader left befor
 
 def _print_version(asked: bool) -> None:
     if asked:
+        from importlib import metadata
+
         typer.echo(f"driftcli {metadata.version('driftcli')}")
         raise typer.Exit
 

@@ -1,7 +1,5 @@
 """`driftcli report RUN`: judge a run that was measured before. Imports no torch, and what reads Parquet only when it runs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

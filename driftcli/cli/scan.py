@@ -1,7 +1,5 @@
 """`driftcli scan`: what a drafter's checkpoint is and what can be said without running it. Imports no torch."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

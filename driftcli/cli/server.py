@@ -1,7 +1,5 @@
 """`driftcli server URL --run RUN`: does a running server compute what its files say? Imports no torch."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -11,14 +11,15 @@ from driftcli.comparison.numbers import Number
 from driftcli.comparison.words import Word, prompts_to_settle, word_of
 from driftcli.domain import Absent, Estimate
 from driftcli.statistics.intervals import Bootstrap, Statistic
-from driftcli.statistics.walks import Sums, ratio
+from driftcli.statistics.walks import Floats, Sums, ratio
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """A number of RUN0 and of RUN1, and RUN1 minus RUN0, over RUN0 where it is no share. band: half its width in the number's unit.
 
-    more_prompts: about how many more would settle it, None where it is settled or no number that could be named would do.
+    more_prompts: about how many more would settle it, None where it is settled or no number that could be named would do. none_differs: the
+    number is the same in both runs on every prompt, though they drafted other tokens: the interval is what so many prompts cannot exclude.
     """
 
     number: Number
@@ -29,6 +30,7 @@ class Change:
     band: float
     word: Word
     more_prompts: int | None
+    none_differs: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,14 @@ def change(
     )
     both = [abs(one.value) for one in (before, after) if one.value is not None]
     band = scales.band * (sum(both) / len(both) if relative and both else 1.0)
-    word = word_of(difference, number.better, band)
-    more = prompts_to_settle(difference, word, band)
-    return Change(number, before, after, difference, times if relative else None, band, word, more)
+    word, alike = word_of(difference, number.better, band), _none_differs(difference, of_first(sums[0]), of_second(sums[1]))
+    more = prompts_to_settle(difference, word, band, none_differs=alike)
+    return Change(number, before, after, difference, times if relative else None, band, word, more, alike)
+
+
+def _none_differs(seen: Estimate | Absent, first: Floats, second: Floats) -> bool:
+    """Whether nothing but unseen prompts makes up an interval. first, second: the number of each run on each unit alone, (unit,)."""
+    return isinstance(seen, Estimate) and seen.low < seen.value == 0 < seen.high and np.array_equal(first, second, equal_nan=True)
 
 
 def _settled(seen: Estimate | Absent, sums: Sequence[Sums], scales: Scales) -> Estimate | Absent:

@@ -13,6 +13,8 @@ from driftcli.comparison.twins import held_together, told
 from driftcli.domain import Absent, Estimate
 from driftcli.printable import counted, printable
 
+NONE_DIFFERS = "no prompt differs"
+
 
 def banner(comparison: Comparison) -> str:
     """The word of what decides, in capitals."""
@@ -48,8 +50,9 @@ def shown_change(one: Change) -> str:
         return one.difference.reason
     value, low, high = one.difference.value, one.difference.low, one.difference.high
     if one.number.scale == "points":
-        return f"{100 * value:+z.1f} pp [{100 * low:+z.1f}, {100 * high:+z.1f}]"
-    return f"{value:+z.2f} [{low:+z.2f}, {high:+z.2f}]"
+        interval = f"[{100 * low:+z.1f}, {100 * high:+z.1f}]"
+        return f"{NONE_DIFFERS} {interval} pp" if one.none_differs else f"{100 * value:+z.1f} pp {interval}"
+    return f"{NONE_DIFFERS if one.none_differs else f'{value:+z.2f}'} [{low:+z.2f}, {high:+z.2f}]"
 
 
 def shown_times(one: Change) -> str:
@@ -101,11 +104,19 @@ def remarks(comparison: Comparison) -> list[str]:
     lines += [f"the runs also differ in {one}" for one in comparison.differences if one.effect == "is told"]
     lines += _dtypes(comparison)
     for why in dict.fromkeys(one.reason for one in comparison.missing):
-        lines.append(f"not compared: {', '.join(one.words for one in comparison.missing if one.reason == why)} ({why})")
+        lines.append(f"not compared: {'; '.join(one.words for one in comparison.missing if one.reason == why)} ({why})")
     if any(one.number.name == SPEED for one in comparison.others):
         lines.append(f"expected speed is over plain decoding, {timed_words(comparison.pairing)}, on the half of the prompts that judges")
+    lines += _alike(comparison)
     lines.append(_multiplicity(comparison))
     return list(map(printable, lines))
+
+
+def _alike(comparison: Comparison) -> list[str]:
+    """What the interval means of numbers that are the same in both runs on every prompt."""
+    words = [one.number.words for one in comparison.changes if one.none_differs]
+    why = "both runs have the same on each, and the interval is what so many prompts cannot exclude on others"
+    return [f"{NONE_DIFFERS} in {'; '.join(words)}: {why}"] if words else []
 
 
 def _dtypes(comparison: Comparison) -> list[str]:
@@ -144,7 +155,7 @@ def _more(one: Change) -> str:
         return ""
     if one.more_prompts is None:
         return "; more prompts would hardly tell"
-    return f"; {'at least' if isinstance(one.difference, Absent) else 'about'} {one.more_prompts} more prompts would tell"
+    return f"; {'at least' if isinstance(one.difference, Absent) else 'about'} {counted(one.more_prompts, 'more prompt')} would tell"
 
 
 def _value(value: Estimate | Absent, of: Change | None = None) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Literal
 
 from driftcli.domain import Absent, Estimate
-from driftcli.statistics.grades import Grades, more_prompts
+from driftcli.statistics.grades import Grades, more_prompts, more_to_exclude
 from driftcli.statistics.intervals import mirrored
 from driftcli.statistics.walks import MINIMAL_PROMPTS
 
@@ -42,13 +42,18 @@ def word_of(change: Estimate | Absent, better: Better, band: float) -> Word:
     return "no difference seen" if max(-change.low, change.high) <= WIDE * band else "cannot tell"
 
 
-def prompts_to_settle(change: Estimate | Absent, word: Word, band: float) -> int | None:
+def prompts_to_settle(change: Estimate | Absent, word: Word, band: float, *, none_differs: bool = False) -> int | None:
     """About how many more prompts would settle a change: what cannot be told would then be shown or known to be small, and no difference
     would be equal or shown. None where it is settled, or no number that could be named would do; too few prompts need at least so many.
+
+    none_differs: no prompt differs so far, and no further one is expected to.
     """
     if isinstance(change, Absent):
         return None if change.n_prompts is None else max(1, MINIMAL_PROMPTS - change.n_prompts)
     if word not in ("no difference seen", "cannot tell"):
         return None
+    limit = band if word == "no difference seen" else WIDE * band
+    if none_differs:
+        return more_to_exclude(max(-change.low, change.high), limit, change.n_prompts)
     upwards = change if change.value >= 0 else mirrored(change)
-    return more_prompts(upwards, 0.0, band if word == "no difference seen" else WIDE * band, change.n_prompts)
+    return more_prompts(upwards, 0.0, limit, change.n_prompts)

@@ -10,11 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from driftcli.errors import FormatError
+from driftcli.families.map_kinds import ABSOLUTE, MARKED, OFFSET, ZEROS
 from driftcli.families.record import Record
 from driftcli.sources.checkpoint import WHOLE_NUMBERS, Checkpoint
-
-MARKED = "from t2d"  # the tokens that t2d marks, where d2t holds zeros alone and t2d marks others than the first ones
-ZEROS = "zeros"  # offsets of 0 alone: the first ids of the target, which a trained vocabulary hardly is
 
 
 def target_ids(checkpoint: Checkpoint, draft_vocabulary: int, vocabulary: int, record: Record) -> np.ndarray:
@@ -23,16 +21,16 @@ def target_ids(checkpoint: Checkpoint, draft_vocabulary: int, vocabulary: int, r
         record.note("vocab_map", "none", "tensor")
         return np.arange(draft_vocabulary, dtype=np.int64)
     sound = sound_maps(checkpoint, draft_vocabulary, vocabulary)
-    absolute = sound.get("absolute")
+    absolute = sound.get(ABSOLUTE)
     proven = "t2d" in checkpoint.tensors or (absolute is not None and bool((absolute[1:] > absolute[:-1]).all()))
-    kind = next((name for name in ("offset", "absolute", MARKED) if name in sound and (name != "absolute" or proven)), None)
+    kind = next((name for name in (OFFSET, ABSOLUTE, MARKED) if name in sound and (name != ABSOLUTE or proven)), None)
     if kind is None:
         lost = "" if _numbers(checkpoint, "d2t", WHOLE_NUMBERS).any() else "holds zeros alone and "
         raise FormatError(
             f"{record.where}: d2t {lost}maps outside the target's {vocabulary} tokens, twice to one, or against t2d, "
             "expected offsets; export it again"
         )
-    first = kind == "offset" and draft_vocabulary < vocabulary and bool((sound[kind] == np.arange(draft_vocabulary)).all())
+    first = kind == OFFSET and draft_vocabulary < vocabulary and bool((sound[kind] == np.arange(draft_vocabulary)).all())
     record.note("vocab_map", ZEROS if first else kind, "tensor")
     return sound[kind]
 
@@ -46,7 +44,7 @@ def sound_maps(checkpoint: Checkpoint, draft_vocabulary: int, vocabulary: int) -
     stored, t2d = _numbers(checkpoint, "d2t", WHOLE_NUMBERS).astype(np.int64), None
     if "t2d" in checkpoint.tensors:
         t2d = _numbers(checkpoint, "t2d", (*WHOLE_NUMBERS, "BOOL")).astype(bool)
-    maps = {"offset": np.arange(draft_vocabulary, dtype=np.int64) + stored, "absolute": stored}
+    maps = {OFFSET: np.arange(draft_vocabulary, dtype=np.int64) + stored, ABSOLUTE: stored}
     if t2d is not None and not stored.any() and np.count_nonzero(t2d) == draft_vocabulary:
         maps[MARKED] = np.flatnonzero(t2d)
     return {name: ids for name, ids in maps.items() if _is_sound(ids, t2d, vocabulary)}

@@ -17,6 +17,7 @@ from driftcli.errors import RunError
 from driftcli.gate.limits import too_few_by
 from driftcli.gate.policy import About, Policy
 from driftcli.outcome import Check
+from driftcli.printable import counted
 from driftcli.statistics.curves import walk_acceptance_length
 from driftcli.statistics.intervals import too_few
 from driftcli.statistics.walks import MINIMAL_PROMPTS
@@ -43,7 +44,7 @@ def change_checks(baseline: Run, run: Run, policy: Policy, *, force: bool = Fals
 def _too_few(run: Run) -> Check:
     """That a run has too few prompts to be compared, and how many are missing."""
     more = too_few_by(run.n_prompts)
-    needed = f"; at least {more} more prompts are needed" if more else ""
+    needed = f"; at least {counted(more, 'more prompt')} {'is' if more == 1 else 'are'} needed" if more else ""
     reason = f"acceptance length: {run.path} has {too_few(run.n_prompts)}{needed}"
     return Check("compare:acceptance_length", "undecided", reason, more_prompts=more)
 

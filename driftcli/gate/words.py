@@ -32,5 +32,5 @@ def _settled_by(undecided: Sequence[Check]) -> str:
     known = [check.more_prompts for check in undecided if check.more_prompts]
     if not known:
         return ""
-    most = f"{max(known)} more prompts"
+    most = counted(max(known), "more prompt")
     return "" if most in undecided[0].reason else f"; about {most} would tell"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
-from driftcli.printable import counted
+from driftcli.printable import counted, printable
 from driftcli.report.evidence import facts_line, pair_line
 from driftcli.report.tables import listed
 from driftcli.traces.reader import Run
@@ -45,6 +46,15 @@ class Overview:
         for table in COLUMNS:
             yield Text()
             yield Group(*_table(self.run, table, options.max_width))
+        yield Text()
+        yield from (Text(line, overflow="fold") for line in _pointers(self.run))
+
+
+def _pointers(run: Run) -> list[str]:
+    """What to type to look further: into rows, and into the first reply."""
+    path = shlex.quote(str(run.path))
+    reply = [f"a reply:      driftcli inspect {path} --prompt {shlex.quote(run.prompts[0])}"] if run.prompts else []
+    return [printable(line) for line in (f"some rows:    driftcli inspect {path} --table steps", *reply)]
 
 
 def _table(run: Run, table: str, width: int) -> Iterator[RenderableType]:

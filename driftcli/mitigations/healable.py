@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from driftcli.domain import Verdict
+from driftcli.families.map_kinds import ABSOLUTE, MARKED
 from driftcli.mitigations.treatment import CALLED_FOR_BY, OF_EAGLE3
 from driftcli.statistics.walks import MINIMAL_PROMPTS
 from driftcli.traces.reader import Run
@@ -12,8 +13,8 @@ from driftcli.traces.reader import Run
 FLAGS = {"feedback": "norm_output", "residual": "norm_before_residual"}
 WRITTEN = frozenset({*FLAGS, "capture", "ones", "vocabulary", "rope", "embedding", "head"})  # of a wiring, what EAGLE-3 files can say
 STORED_OTHERWISE = {  # maps that are read here as they are meant, by vocab_map
-    "absolute": "as target ids",
-    "from t2d": "in t2d alone",
+    ABSOLUTE: "as target ids",
+    MARKED: "in t2d alone",
 }
 TAUGHT = 0.5  # of a run's prompts, whose replies are trained on; the others judge (chosen by us)
 

@@ -146,6 +146,7 @@ def _change_json(one: Change) -> Mapping[str, Plain]:
         "band": one.band,
         "word": one.word,
         "more_prompts": one.more_prompts,
+        "no_prompt_differs": one.none_differs,
     }
 
 

@@ -224,7 +224,7 @@ def attention_curves(run: Run) -> tuple[str, list[Curve]]:
     if not run.pair.attends:
         return "", []
     with_sink, texts = run.sink_texts
-    meaning = {**REGION_MEANING, "sink": f"a token in {with_sink} of {counted(texts, 'text')}"}
+    meaning = {**REGION_MEANING, "sink": f"one token, in {with_sink} of {counted(texts, 'text')}"}
     if run.pair.attention_controlled:
         heading = "attention, change in percentage points against the same query on the target's hidden state"
         return heading, [Curve(name, curves.region_change(name), "points", meaning[name]) for name in SHARES]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from textwrap import fill
 
 from driftcli.printable import counted, printable
 
 SCHEMA = 1
 UNITS = ("B", "KB", "MB", "GB", "TB")
+WIDTH = 100  # columns of a line
 LABEL = 12  # columns of what a line is about
 LATER = "later rounds are decided by numbers: the wiring search goes on where another wiring fits better, and what helps is tried together"
 
@@ -90,8 +92,11 @@ def render(plan: Plan) -> str:
         ("time", f"about {clock(plan.seconds.expected)}, at most {clock(plan.seconds.most)} ({times})"),
         ("machine", _machine(plan.machine)),
     ]
-    shown = [f"{printable(plan.target)}  <-  {printable(plan.drafter)}", *(f"{name:{LABEL}}{printable(text)}" for name, text in lines)]
-    return "\n".join([*shown, *(f"{'':{LABEL}}{printable(note)}" for note in [*plan.notes, *([LATER] if plan.later else [])])])
+    notes = [("", note) for note in [*plan.notes, *([LATER] if plan.later else [])]]
+    shown = (
+        fill(printable(text), WIDTH, initial_indent=f"{name:{LABEL}}", subsequent_indent=" " * LABEL) for name, text in [*lines, *notes]
+    )
+    return "\n".join([f"{printable(plan.target)}  <-  {printable(plan.drafter)}", *shown])
 
 
 def _stored(by_dtype: Mapping[str, int]) -> str:
@@ -100,7 +105,8 @@ def _stored(by_dtype: Mapping[str, int]) -> str:
 
 
 def _machine(machine: Machine) -> str:
-    busy = f", of which others leave about {machine.core_share:.0%} a thread just now" if machine.core_share < 0.9 else ""
+    each = " each" * (machine.threads > 1)
+    busy = f", with about {machine.core_share:.0%} of a core{each}: the rest is busy just now" if machine.core_share < 0.9 else ""
     return f"{machine.device}, {counted(machine.threads, 'thread')}{busy}"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from driftcli.domain import REGIONS, Absent, Estimate, Verdict
 from driftcli.mitigations.draft_length import DraftLength
 from driftcli.mitigations.exports import exports
+from driftcli.mitigations.healable import healable
 from driftcli.mitigations.probe import MITIGATED, outcomes
 from driftcli.mitigations.serving import ENGINES, NO_SWITCH, Engine
 from driftcli.mitigations.training import Advice, Producer, recipes
@@ -61,7 +62,9 @@ def heading(run: Run, found: Sequence[Outcome]) -> str:
 
 
 def answer(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> str:
-    """What all trials come to where none is to be typed: speculation does not pay, or nothing at inference helps; empty elsewhere."""
+    """What all trials come to where none is to be typed: speculation does not pay, or nothing at inference helps, and which training may;
+    empty elsewhere.
+    """
     if _off(run, found):
         (costs, *_) = priced(run)
         return f"Turn speculation off at batch {costs.batch_size}: even its best draft length is slower than plain decoding."
@@ -69,7 +72,8 @@ def answer(run: Run, verdict: Verdict, found: Sequence[Outcome]) -> str:
         return ""
     timed = "" if deciding(run) else " (shorter drafts aside, which only step times can judge)"
     first = any(axis.fix for axis in verdict.axes.values())
-    rest = f": {'settle the wiring first, then ' * first}train again" if recipes(run, verdict.findings) else ""
+    ways = ["heal it (driftcli heal)"] * healable(run, verdict) + ["train again"] * bool(recipes(run, verdict.findings))
+    rest = f": {'settle the wiring first, then ' * first}{', or '.join(ways)}" if ways else ""
     return f"Nothing that was tried at inference helps here{timed}{rest}."
 
 

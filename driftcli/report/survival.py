@@ -25,7 +25,7 @@ NAMES: Mapping[str, tuple[str, str]] = {  # of a score: what it is called, and a
     "promised": ("promised", "by {}"),
     "calibration_error": ("calibration error", "how far that is off"),
     "brier": ("Brier score", "less is better"),
-    "auroc": ("AUROC", "how well it tells them apart"),
+    "auroc": ("AUROC", "how well it tells survivors"),
 }
 SCALED = "  with temperatures"
 
@@ -50,7 +50,7 @@ def _rows(told: Told, chains: Chains) -> list[Row]:
         if not chains.unfitted:
             rows.append(Row(SCALED, written(chains.by_depth(statistic, scaled=True), form)))
     if not chains.unfitted:
-        rows.append(Row("temperature", written(chains.temperatures(), "number"), "above 1: too far from 50%"))
+        rows.append(Row("temperature", written(chains.temperatures(), "number"), "above 1: overconfident"))
     return rows
 
 

@@ -67,7 +67,8 @@ def listed(heads: Sequence[str], rows: Sequence[Sequence[Text]], sentence: int, 
     if width - fixed >= min(WRAPPED, widths[sentence]):
         widths[sentence] = min(widths[sentence], width - fixed)
         return [_in_columns([Text(head, style="bold") for head in heads], widths), *(_in_columns(row, widths) for row in rows)]
-    return [Text(heads[0], style="bold"), *(line for row in rows for line in _stacked(row, sentence))]
+    bold = [Text(head, style="bold") for head in heads]
+    return [line for row in (bold, *rows) for line in _stacked(row, sentence)]
 
 
 def _in_columns(cells: Sequence[Text], widths: Sequence[int]) -> RenderableType:

@@ -25,6 +25,7 @@ from driftcli.domain import (
     Withheld,
 )
 from driftcli.errors import ProbeError
+from driftcli.printable import counted
 from driftcli.probe import Probe, Trace
 from driftcli.report.choices import FailOn
 from driftcli.statistics.curves import compounding
@@ -125,7 +126,7 @@ def _open_axes(axes: Mapping[Axis, AxisVerdict]) -> str:
 def _bound(axis: AxisVerdict) -> str:
     if axis.bound is None:
         return "(not judged)"
-    more = f"about {axis.more_prompts} more prompts would tell" if axis.more_prompts else "more prompts would not tell"
+    more = f"about {counted(axis.more_prompts, 'more prompt')} would tell" if axis.more_prompts else "more prompts would not tell"
     bound = f"a loss of up to {axis.bound:.0%}" if axis.unit == A_SHARE else f"a gain of up to {axis.bound:.2f} {axis.unit}"
     return f"({bound} is not excluded, {more})"
 

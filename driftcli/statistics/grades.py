@@ -8,9 +8,9 @@ from math import ceil, inf
 from typing import Literal, TypeVar
 
 import numpy as np
-from scipy.special import log_ndtr
 
 from driftcli.domain import Axis, Estimate, Open, Severity, Skipped
+from driftcli.statistics.distributions import log_normal_below
 from driftcli.statistics.intervals import NORMAL, student
 
 Standing = Literal["found", "straddles", "open", "sound"]
@@ -67,11 +67,16 @@ class Grades:
         which it must be shown to lie, a moderate one unless said. of: how many prompts there are for those that the loss is known of.
         """
         more = more_prompts(loss, self.mild, limit or self.moderate, of or loss.n_prompts)
-        tell = f"about {more} more prompts{each} would tell" if more else "more prompts would hardly tell"
+        tell = would_tell(more, each)
         bound = f"up to {loss.high:.0%} is not excluded" if loss.low <= 0 else f"which may be {loss.low:.0%} or {loss.high:.0%}"
         if standing == "open":
             return Open(axis, f"nothing found, {bound} ({seen}); {tell}", loss.high, more)
         return Skipped(axis, "inconclusive", f"{seen}: {bound}; {tell}", more_prompts=more)
+
+
+def would_tell(more: int | None, each: str = "") -> str:
+    """How many more prompts would tell, in words. each: per what they are counted."""
+    return f"about {more} more prompt{'s' * (more != 1)}{each} would tell" if more else "more prompts would hardly tell"
 
 
 def is_shown(loss: Estimate) -> bool:
@@ -99,6 +104,14 @@ def more_to_show(half: float, room: float, of: int) -> int | None:
     return _rounded(max(1, ceil((times - 1) * of))) if times <= MOST_TIMES else None
 
 
+def more_to_exclude(reach: float, limit: float, of: int) -> int | None:
+    """About how many more prompts than `of`, if none of them differs either, would exclude what lies beyond `limit`, of an interval that
+    reaches so far because of unseen prompts alone: it shrinks with their number. None where only more than ten times as many would.
+    """
+    times = reach / limit
+    return _rounded(max(1, ceil((times - 1) * of))) if times <= MOST_TIMES else None
+
+
 def _rounded(number: int) -> int:
     """A number to one digit, up from 20 on to the next ten: it is no more exact than that."""
     return number if number < 20 else 10 * ceil(number / 10)
@@ -116,7 +129,8 @@ def chosen(loss: Estimate, floor: float, tries: int) -> Estimate:
         return loss
     bar = floor + loss.value - loss.low
     sizes = np.linspace(0, loss.value + 4 * spread, 400)
-    weights = np.exp(-(((loss.value - sizes) / spread) ** 2) / 2 - log_ndtr((sizes - bar) / spread) + log_ndtr((loss.value - bar) / spread))
+    passing = np.array([log_normal_below(float(size - bar) / spread) for size in (*sizes, loss.value)])
+    weights = np.exp(-(((loss.value - sizes) / spread) ** 2) / 2 - passing[:-1] + passing[-1])
     return replace(loss, value=float(np.clip((sizes * weights).sum() / weights.sum(), loss.low, loss.value)))
 
 

@@ -15,9 +15,9 @@ from functools import cache
 from typing import TypeAlias
 
 import numpy as np
-from scipy.special import stdtrit
 
 from driftcli.domain import Absent, Estimate
+from driftcli.statistics.distributions import student_quantile
 from driftcli.statistics.walks import MINIMAL_PROMPTS, Floats, Sums
 
 DRAWS = 2000  # bootstrap draws; the 2.5% tail then rests on 50 of them (chosen by us)
@@ -194,7 +194,7 @@ def too_few(n_units: int, least: int = MINIMAL_PROMPTS) -> str:
 
 def student(n_units: int, tries: int = 1) -> float:
     """Standard deviations from a value to the end of its interval, for `tries` intervals at once."""
-    return float(stdtrit(n_units - 1, 1 - TAIL / tries))
+    return student_quantile(n_units - 1, TAIL / tries)
 
 
 def widening(n_units: int, tries: int = 1) -> float:

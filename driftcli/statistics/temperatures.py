@@ -18,8 +18,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
 
+from driftcli.statistics.distributions import logistic
 from driftcli.statistics.walks import Floats, by_unit
 
 LEAST = 1e-7  # distance of a probability from 0 and 1, so that its logit is finite: what float32 can tell from 1 (chosen by us)
@@ -54,9 +54,8 @@ def survival(probability: Floats, temperatures: tuple[float, ...] = ()) -> Float
     probability: (anchor, depth), of each draft token given that those before it are accepted. Fewer depths than temperatures are the first
     ones.
     """
-    scaled = expit(logits(probability) / np.array(temperatures)[: probability.shape[1]]) if temperatures else probability
-    found: Floats = np.cumprod(scaled, axis=1)
-    return found
+    scaled = logistic(logits(probability) / np.array(temperatures)[: probability.shape[1]]) if temperatures else probability
+    return np.cumprod(scaled, axis=1, dtype=np.float64)
 
 
 def fit(probability: Floats, accepted: np.ndarray, unit: np.ndarray, units: int) -> Fit:
@@ -71,14 +70,14 @@ def fit(probability: Floats, accepted: np.ndarray, unit: np.ndarray, units: int)
         found = _least(logit[:, place], before, survived) if 0 < survived.sum() < len(survived) else None
         chosen.append(1.0 if found is None else found)
         fitted.append(found is not None)
-        before = before * expit(logit[:, place] / chosen[-1])
+        before = before * logistic(logit[:, place] / chosen[-1])
     pull = _pull(logit / np.array(chosen), accepted, unit, units, np.array(fitted))
     return Fit(tuple(chosen), tuple(fitted), pull)
 
 
 def _loss(temperature: float, logit: Floats, before: Floats, survived: np.ndarray) -> float:
     """Squared error of the products whose last factor has this temperature. before: (anchor,) the product of the others."""
-    return float(np.square(before * expit(logit / temperature) - survived).sum())
+    return float(np.square(before * logistic(logit / temperature) - survived).sum())
 
 
 def _least(logit: Floats, before: Floats, survived: np.ndarray) -> float | None:
@@ -98,13 +97,13 @@ def _least(logit: Floats, before: Floats, survived: np.ndarray) -> float | None:
 
 def _pull(scaled: Floats, accepted: np.ndarray, unit: np.ndarray, units: int, fitted: np.ndarray) -> Floats:
     """By how much each unit moves the logarithm of each temperature, (unit, depth): its share of the slopes of all losses, through what
-    they bend. Of half the loss at a depth `(S - y) S` is the slope by the logarithm of the product `S`, and `-x (1 - expit(x))` that of the
-    product's logarithm by that of a temperature, `x` being the scaled logit.
+    they bend. Of half the loss at a depth `(S - y) S` is the slope by the logarithm of the product `S`, and `-x (1 - logistic(x))` that of
+    the product's logarithm by that of a temperature, `x` being the scaled logit.
     """
     depth, survived = scaled.shape[1], accepted[:, None] > np.arange(scaled.shape[1])
-    product = np.cumprod(expit(scaled), axis=1)
+    product = np.cumprod(logistic(scaled), axis=1)
     slope, bend = (product - survived) * product, (2 * product - survived) * product
-    past = expit(-scaled)
+    past = logistic(-scaled)
     by_temperature = -scaled * past
     own = scaled * past - scaled**2 * past * (1 - past)
     bends = np.einsum("ad,aj->dj", bend * by_temperature, by_temperature) * np.tri(depth)

@@ -39,6 +39,13 @@ def test_a_plan_counts_what_the_pair_that_ships_would_be_asked_and_loads_no_weig
     assert 0 < found["machine"]["core_share"] <= 1
 
 
+def test_a_plan_is_no_wider_than_a_page(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not ended("plan", "--quick", "--limit", "8", "--threads", "1")
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert any(line.startswith(" " * 12) for line in lines)  # what goes on stands under what it goes on from
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

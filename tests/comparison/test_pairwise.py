@@ -8,11 +8,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from driftcli.comparison.changes import Scales, change
+from driftcli.comparison.numbers import length
 from driftcli.comparison.pairwise import Comparison, compare
-from driftcli.comparison.telling import pairing_words
+from driftcli.comparison.telling import pairing_words, remarks, shown_change
 from driftcli.domain import Absent, Estimate
 from driftcli.errors import RunError
 from driftcli.statistics.costs import StepCosts
+from driftcli.statistics.intervals import Bootstrap, unseen_share, within
 from driftcli.statistics.survival import Chains, calibration_error
 from driftcli.traces.reader import Run, read_run
 from tests.comparison.runs import SOUND, WORSE, length_change, linked, written
@@ -57,6 +60,30 @@ def test_the_same_drafter_measured_twice_or_saved_again_is_equal_in_everything(t
     comparison = held(written(tmp_path, BASE, "a"), saved)
     assert set(by_name(comparison).values()) == {"equal"}
     assert comparison.length.more_prompts is None
+
+
+def test_a_number_that_is_the_same_on_each_prompt_is_told_so_beside_what_so_many_cannot_exclude(tmp_path: Path) -> None:
+    """Two heads with the same first guesses, of which one loses them along the chain."""
+    comparison = held(written(tmp_path, BASE, "a"), written(tmp_path, Recipe(DRIFTING), "b"))
+    whole, first = [one for one in comparison.changes if one.none_differs]  # rounds of whole replies are the same in every recipe
+    assert isinstance(first.before, Estimate)
+    unseen = unseen_share(16, len(comparison.others)) * first.before.value
+    assert (first.number.name, first.word, first.difference) == ("accuracy_1", "cannot tell", Estimate(0.0, -unseen, unseen, 16))
+    assert shown_change(first) == f"no prompt differs [-{100 * unseen:.1f}, +{100 * unseen:.1f}] pp"
+    (line,) = [line for line in remarks(comparison) if line.startswith("no prompt differs")]
+    assert line == (
+        f"no prompt differs in {whole.number.words}; accuracy at depth 1: both runs have the same on each, and the interval is what so many "
+        "prompts cannot exclude on others"
+    )
+
+
+def test_prompts_that_differ_and_cancel_are_not_called_the_same() -> None:
+    number, draws = length(claimed=True), Bootstrap.of(16, 0)
+    one, other = ({"rounds": np.full(16, 10.0), "kept": 10 * kept} for kept in (np.tile([1.0, 3.0], 8), np.tile([3.0, 1.0], 8)))
+    by_hand = replace(number, statistic=within(0, 8)(lambda sums: sums["kept"] / sums["rounds"]))
+    swapped, alike = (change(by_hand, draws, (one, second), Scales(0.02)) for second in (other, one))
+    assert isinstance(swapped.difference, Estimate)
+    assert (swapped.difference.value, swapped.none_differs, alike.none_differs) == (0, False, True)
 
 
 def test_pairing_by_prompt_is_what_makes_a_small_loss_visible(tmp_path: Path) -> None:

@@ -63,5 +63,14 @@ def test_prompts_to_settle_shrink_the_interval_until_it_fits() -> None:
     assert prompts_to_settle(change(-0.01, 0.01), "equal", BAND) is None
 
 
+def test_where_no_prompt_differs_the_interval_shrinks_with_their_number_and_not_with_its_root() -> None:
+    """From 15% to 5% by three times the 24 prompts, from 3% to the band by half as many more; either side may be the longer one."""
+    assert prompts_to_settle(change(-0.15, 0.15), "cannot tell", BAND, none_differs=True) == 50  # 48, to the next ten
+    assert prompts_to_settle(Estimate(0.0, -0.15, 0.01, 24), "cannot tell", BAND, none_differs=True) == 50
+    assert prompts_to_settle(change(-0.03, 0.03), "no difference seen", BAND, none_differs=True) == 12
+    assert prompts_to_settle(change(-0.6, 0.6), "cannot tell", BAND, none_differs=True) is None  # more than ten times as many
+    assert prompts_to_settle(change(-0.01, 0.01), "equal", BAND, none_differs=True) is None
+
+
 def test_every_word_is_explained() -> None:
     assert {BY_WORDS[plain(word)].name for word in WORDS} == {"improved, regressed, equal, no difference seen, cannot tell"}

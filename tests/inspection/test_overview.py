@@ -35,3 +35,4 @@ def test_rows_and_files_of_each_table_are_counted(tmp_path: Path) -> None:
     assert "trajectories 8 rows in 2 files" in shown
     assert "pieces 3 rows in 1 file:" in shown
     assert "heads 0 rows" in shown
+    assert shown.endswith(f"driftcli inspect {run.path} --table steps a reply: driftcli inspect {run.path} --prompt p0")

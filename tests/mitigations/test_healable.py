@@ -13,8 +13,8 @@ from driftcli.conditions import Wiring
 from driftcli.domain import REWIRED, Estimate, Finding, PairCard, Severity, Sourced, Verdict
 from driftcli.errors import UsageError
 from driftcli.families.eagle.eagle3 import Eagle3
+from driftcli.families.map_kinds import MARKED
 from driftcli.families.mtp.head import Mtp
-from driftcli.families.vocab_map import MARKED
 from driftcli.healing.treatments import chosen
 from driftcli.loading.pair import load_pair
 from driftcli.mitigations.healable import healable

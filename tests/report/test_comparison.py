@@ -41,6 +41,16 @@ def test_json_holds_every_change_with_its_interval_band_and_word_and_says_which_
     assert found["prompts"] == {"shared": 16, "units": 16, "own": [16, 16], "rendered_alike": 16}
 
 
+def test_every_form_says_where_no_prompt_differs(held: tuple[Comparison, Ranking]) -> None:
+    pair = held[0]
+    assert [one.number.name for one in pair.changes if one.none_differs] == ["emitted_per_round", "accuracy_1"]
+    for text in (plain(comparison.terminal(pair)), comparison.markdown(pair)):
+        assert text.count("no prompt differs [") == 2
+        assert text.count("no prompt differs in ") == 1
+    told = {one["number"]: one["no_prompt_differs"] for one in json.loads(comparison.as_json(pair))["changes"]}
+    assert [name for name, alike in told.items() if alike] == ["emitted_per_round", "accuracy_1"]
+
+
 def test_no_line_is_wider_than_a_narrow_terminal(held: tuple[Comparison, Ranking]) -> None:
     for shown in (comparison.terminal(held[0]), ranking.terminal(held[1])):
         for width in (40, 60, 100):

@@ -10,7 +10,7 @@ import pytest
 from driftcli.cli.battery import load_battery
 from driftcli.codes import BY_NAME
 from driftcli.conditions import Plan
-from driftcli.domain import Estimate, Verdict
+from driftcli.domain import AxisVerdict, Estimate, Verdict
 from driftcli.mitigations.mitigation import Option
 from driftcli.mitigations.trials import Outcome
 from driftcli.report import remedies, speeds
@@ -52,12 +52,21 @@ def test_where_no_draft_length_pays_the_answer_is_to_turn_speculation_off(judged
     assert not any("instead of 8" in line for line in advice_lines(run, verdict, remedies.tried(run)))
 
 
-def test_where_nothing_helps_the_answer_is_to_train_again_as_far_as_a_finding_asks_for_it(judged: Judged) -> None:
+def test_where_nothing_helps_the_answer_is_to_heal_or_train_again_as_far_as_a_finding_asks_for_it(judged: Judged) -> None:
     run, verdict = judged(Recipe(DRIFTING, costs=[FREE]))
-    assert answer(run, verdict) == "Nothing that was tried at inference helps here: train again."
+    assert answer(run, verdict) == "Nothing that was tried at inference helps here: heal it (driftcli heal), or train again."
     (lines,) = parts(run, verdict).values()
     assert lines[0].startswith("feed back the state behind the final norm")
     assert lines[0].endswith("(DRIFT-STATE, DRIFT-ATTENTION)")  # one recipe for both
+
+
+def test_what_heal_cannot_train_is_sent_to_training_alone(judged: Judged) -> None:
+    run, verdict = judged(Recipe(DRIFTING, costs=[FREE]))
+    rounds_apart = replace(run, pair=replace(run.pair, family="feed-forward"))
+    assert answer(rounds_apart, verdict) == "Nothing that was tried at inference helps here: train again."
+    unsettled = {**verdict.axes, "wiring": AxisVerdict("inconclusive", fix="try it")}
+    first = "Nothing that was tried at inference helps here: settle the wiring first, then heal it (driftcli heal), or train again."
+    assert answer(run, replace(verdict, axes=unsettled)) == first
 
 
 def test_where_nothing_helps_a_sound_head_it_is_not_sent_to_training(judged: Judged) -> None:
@@ -125,11 +134,11 @@ def test_other_times_of_the_same_traces_leave_the_findings_as_they_are(judged: J
     assert kept[0] == kept[1] == kept[2]
 
 
-def test_lengths_that_cannot_be_told_apart_are_said_to_be_equally_fast(judged: Judged) -> None:
+def test_lengths_that_cannot_be_told_apart_are_named_together(judged: Judged) -> None:
     run, verdict = judged(Recipe(DRIFTING, costs=[CHEAP]))
     same = report_json(run, verdict)["payoff"][0]["equally_fast"]  # type: ignore[index, call-overload]
     assert best_length(run, CHEAP)[0].drafts in same
-    told = [line for line in speeds.payoff_lines(run) if "equally fast" in line]
+    told = [line for line in speeds.payoff_lines(run) if "are not told apart by these prompts" in line]
     assert bool(told) == (len(same) > 1)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from driftcli.domain import Estimate
-from driftcli.statistics.grades import Grades, chosen, lost, more_prompts
+from driftcli.statistics.grades import Grades, chosen, lost, more_prompts, would_tell
 from driftcli.statistics.intervals import student
 
 
@@ -34,6 +34,14 @@ def test_the_prompts_that_would_tell_grow_with_the_square_of_the_spread() -> Non
     assert more_prompts(Estimate(0.0, -0.15, 0.15, 16), 0.05, 0.15, 16) == 17
     assert more_prompts(Estimate(0.0, -0.3, 0.3, 16), 0.05, 0.15, 16) == 120  # 16 * 5.71 - 16 = 114.6, to the next ten
     assert more_prompts(Estimate(0.0, -0.15, 0.15, 8), 0.05, 0.15, 16) == 17  # of the prompts that were asked, half have a number
+
+
+def test_one_more_prompt_is_one() -> None:
+    assert [would_tell(1), would_tell(2, " of each category"), would_tell(None)] == [
+        "about 1 more prompt would tell",
+        "about 2 more prompts of each category would tell",
+        "more prompts would hardly tell",
+    ]
 
 
 def test_no_number_is_named_beyond_ten_times_the_prompts_or_where_none_would_do() -> None:

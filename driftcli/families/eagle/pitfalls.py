@@ -11,8 +11,8 @@ from driftcli.domain import System
 from driftcli.families.eagle.capture_layers import KEY, READERS, layer_ids
 from driftcli.families.eagle.declaration import Declaration
 from driftcli.families.eagle.readings import SERVERS, Reading, asks_for_joint_norm, feeds_back_raw_whatever_it_says
+from driftcli.families.map_kinds import MARKED
 from driftcli.families.rope import number
-from driftcli.families.vocab_map import MARKED
 
 V1: System = "as_served:vllm-v1"
 ORIGINAL = {"original_max_position_embeddings"}  # where it stands SGLang takes the declared range as it is

@@ -14,9 +14,9 @@ from driftcli.families.eagle.pitfalls import pitfalls
 from driftcli.families.eagle.producer import producer
 from driftcli.families.eagle.readings import SERVERS, Reading
 from driftcli.families.layout import Format
+from driftcli.families.map_kinds import MARKED
 from driftcli.families.quantisation import quantisation
 from driftcli.families.rope import DEFAULT_THETA, Rope, number, rope_settings, shown
-from driftcli.families.vocab_map import MARKED
 from driftcli.scanned import Check, Scan
 from driftcli.sources.checkpoint import Checkpoint
 from driftcli.sources.files import Json

@@ -68,6 +68,18 @@ def test_one_tokenizer_with_rows_padded_otherwise_shares_its_tokens_under_the_sa
         assert set(tokens.fed[len(one) :].tolist()) <= {1}  # its end token for padding, which has no text
 
 
+def test_another_tokenizer_of_as_many_tokens_is_not_taken_for_the_same_one() -> None:
+    """transformers' `generate` takes vocabularies of one size for one, and hands ids over as they are."""
+    target, drafter = bytewise(300, "<eos>", "<|user|>"), bytewise(300, "</s>")
+    assert len(target) == len(drafter) == 300
+    found = shared_tokens(Words("target", target, 300), Words("drafter", drafter, 300))
+    assert not found.same and not found.cut_alike
+    names = [(drafter.convert_ids_to_tokens(own), target.convert_ids_to_tokens(there)) for own, there in found.pairs.items()]
+    assert all(own == there for own, there in names)
+    assert len(names) == len(target.get_vocab().keys() & drafter.get_vocab().keys()) > 250
+    assert all(own != there for own, there in found.pairs.items())  # one special token more moves every id
+
+
 def test_a_tokenizer_with_tokens_more_is_another_one_and_shares_the_others() -> None:
     longer = tokenizer()
     longer.add_tokens(["<|more|>", "<|and more|>"])
