@@ -185,10 +185,12 @@ def _treated(
     data = capture(target, found.conversations, asked.out / WORK / "streams", sorted(drafter.boundaries))
     made, facts = treated(drafter, treatments, data, target)
     minutes = asked.budget / 60 * (WRITING + TRAINING if asked.replies is not None and not anew else TRAINING)
-    course = Course(asked.unroll or before.spec.depth, rate, asked.acceptance, asked.tokens, asked.seed, minutes, found.apart, found.again)
+    course = Course(
+        asked.unroll or before.spec.depth, rate, asked.acceptance, asked.tokens, asked.seed, minutes, treatments, found.apart, found.again
+    )
     if course.rate:
         told.say("training", "training")
-    healed, of_training = trained(made, files, data, target, course, asked.out / WORK)
+    healed, of_training = trained(made, drafter, files, data, target, course, asked.out / WORK)
     settings = {key: value for treatment in treatments for key, value in SETTINGS.get(treatment, {}).items()}
     if "vocabulary" in treatments:
         assert isinstance(healed, Eagle3)

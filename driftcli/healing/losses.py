@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from driftcli.families.self_feeding import SelfFeedingDrafter
 from driftcli.healing.head import TrainedDrafter
 from driftcli.healing.weights import with_weights
 from driftcli.training.losses import Loss, TargetHead
@@ -47,13 +48,14 @@ class AcceptanceLoss:
         counted = drawn.of(_counted(batch.replied, rows, unroll), 0)
         wanted = _Wanted.of(target, batch, counted, unroll, among)
         at, real = _packed(counted)
-        chains, kept = head.chains(batch, unroll, at), torch.ones_like(at, dtype=torch.float32)
+        drafter = head.drafter()
+        chains, kept = head.chains(drafter, batch, unroll, at), torch.ones_like(at, dtype=torch.float32)
         for step in range(unroll):
             if not real.any():
                 yield Loss(kept.new_zeros(()), kept.new_zeros(()), 0)
                 continue
             outputs, probabilities = chains.step().output[real.flatten()], wanted.at(at, step, real)
-            scores, guesses = _scores(head, outputs, among)
+            scores, guesses = _scores(drafter, outputs, among)
             nats = F.cross_entropy(scores, probabilities)
             kept = kept.masked_scatter(real, kept[real] * torch.minimum(probabilities, scores.softmax(-1)).sum(-1))
             right = guesses == batch.ids.gather(1, at + 2 + step)[real]
@@ -68,13 +70,13 @@ class AcceptanceLoss:
         return right
 
 
-def _scores(head: TrainedDrafter, outputs: Tensor, among: Among | None) -> tuple[Tensor, Tensor]:
+def _scores(drafter: SelfFeedingDrafter, outputs: Tensor, among: Among | None) -> tuple[Tensor, Tensor]:
     """Scores of tokens, (chain, token), and the guesses, target ids, (chain,)."""
     if among is None:
-        scores = head.drafter.logits(outputs)
-        return scores, head.drafter.to_target(scores.argmax(-1))
-    scores = with_weights(head.drafter, {"head": head.drafter.head[among.ids]}).logits(outputs)
-    return among.weighed(scores), head.drafter.to_target(among.ids[scores.argmax(-1)])
+        scores = drafter.logits(outputs)
+        return scores, drafter.to_target(scores.argmax(-1))
+    scores = with_weights(drafter, {"head": drafter.head[among.ids]}).logits(outputs)
+    return among.weighed(scores), drafter.to_target(among.ids[scores.argmax(-1)])
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from driftcli.errors import RunError, UsageError
 from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.families.mtp.head import Mtp
-from driftcli.healing.head import TrainedDrafter
+from driftcli.healing.head import TrainedDrafter, units
 from driftcli.healing.losses import AcceptanceLoss
 from driftcli.healing.places import HeadFiles
 from driftcli.healing.retrofit import first_guesses, normed_feedback, normed_streams, state_size, stream_sizes
@@ -35,8 +35,8 @@ SETTINGS: dict[Treatment, dict[str, Json]] = {"norm-output": {"norm_output": Tru
 class Course:
     """How a head is trained: draft tokens of a chain, peak rate, share of accepted tokens in the loss, padded tokens a batch, minutes.
 
-    apart: conversations by which the best head is told and that are not trained on; some others where there are none. again: those that
-    are trained on that often besides.
+    treatments: what was put in before. apart: conversations by which the best head is told and that are not trained on; some others where
+    there are none. again: those that are trained on that often besides.
     """
 
     unroll: int
@@ -45,6 +45,7 @@ class Course:
     tokens: int
     seed: int
     minutes: float
+    treatments: tuple[Treatment, ...] = ()
     apart: range = range(0)
     again: Sequence[int] = ()
 
@@ -106,13 +107,16 @@ def places_to_train(drafter: Eagle3 | Mtp, files: HeadFiles) -> list[str]:
 
 
 def trained(
-    drafter: Eagle3 | Mtp, files: HeadFiles, data: Streams, target: LanguageModel, course: Course, out: Path
+    drafter: Eagle3 | Mtp, before: Eagle3 | Mtp, files: HeadFiles, data: Streams, target: LanguageModel, course: Course, out: Path
 ) -> tuple[Eagle3 | Mtp, dict[str, Json]]:
-    """The head after training in `out`, where a killed attempt goes on, and what is to be known of it; at a rate of 0 as it is."""
+    """The head after training in `out`, where a killed attempt goes on, and what is to be known of it; at a rate of 0 as it is.
+
+    before: the head that treatments made it from.
+    """
     if not course.rate:
         return drafter, {"steps": 0}
     torch.manual_seed(course.seed)
-    head = TrainedDrafter(drafter, places_to_train(drafter, files), data.boundaries)
+    head = TrainedDrafter(drafter, places_to_train(drafter, files), data.boundaries, units(before, drafter))
     ids = drafter.vocabulary.to_target if isinstance(drafter, Eagle3) else None
     scored = len(target.head) if ids is None else len(ids)
     frequent = data.frequent(FREQUENT, scored) if ids is None and scored > MOST_SCORED else None
@@ -120,12 +124,12 @@ def trained(
     out.mkdir(parents=True, exist_ok=True)
     plan = Plan(
         "healed", course.unroll, 0, 1, course.tokens, course.rate, course.seed, scored, precision, data.held,
-        f"{files.source.name}, acceptance {course.acceptance:g}", course.minutes,
+        f"{files.source.name}, {', '.join(course.treatments)}, acceptance {course.acceptance:g}", course.minutes,
     )  # fmt: skip
     run = Run(head, optimiser_of(head, course.rate), out, plan, patience=PATIENCE)
     run.restore()
     train(run, data, target, TargetHead.of(target, ids, precision), AcceptanceLoss(course.acceptance), frequent, course.apart, course.again)
-    made = head.drafter
+    made = head.drafter()
     assert isinstance(made, Eagle3 | Mtp)
     best = run.best
     assert best is not None

@@ -53,7 +53,7 @@ class Bench:
         talks = read_conversations(asked.replies, len(pair.target.head))[: asked.conversations]
         self.data = capture(pair.target, talks, asked.cache, sorted(pair.drafter.boundaries))
         self.files = head_files(asked.drafter, pair.target, pair.drafter)
-        self.before = pair.drafter
+        self.before = self.untreated = pair.drafter
         if asked.retrofit:
             made, _ = treated(pair.drafter, ("norm-output",), self.data, pair.target)
             assert isinstance(made, Eagle3)
@@ -78,7 +78,7 @@ class Bench:
     def train(self, drafter: Eagle3, files: HeadFiles, course: Course, name: str) -> tuple[Eagle3, int]:
         out = self.asked.cache / "variants" / name
         shutil.rmtree(out, ignore_errors=True)
-        made, facts = trained(drafter, files, self.taught, self.target, course, out)
+        made, facts = trained(drafter, self.untreated, files, self.taught, self.target, course, out)
         assert isinstance(made, Eagle3)
         return made, int(str(facts["steps"]))
 

@@ -8,6 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from driftcli.families.eagle.eagle3 import Eagle3
+from driftcli.healing.head import TrainedDrafter, units
+from driftcli.healing.retrofit import normed_feedback
+from driftcli.healing.weights import weights
+from driftcli.loading.pair import load_pair
 from driftcli.training.conversations import Conversation
 from driftcli.training.learning import Plan, Run, optimiser_of, split
 from driftcli.training.losses import Loss, pooled
@@ -90,3 +95,25 @@ def test_conversations_that_are_kept_apart_are_not_trained_on() -> None:
     training, kept = split(talks, 4)
     assert set(kept).isdisjoint(training)
     assert len(kept) + len(training) == 64
+
+
+@pytest.mark.parametrize("size", [1 / 64, 19.0])
+def test_a_step_is_as_long_for_a_weight_that_a_treatment_made_larger_or_smaller(size: float) -> None:
+    """Normed feedback at a size of 19 makes the output head 1/14 as large, for which a plain step of Adam would be 14 times as long."""
+    drafter = load_pair("bundled:target", "bundled:pre-norm", torch.device("cpu"), "float32").drafter
+    assert isinstance(drafter, Eagle3)
+    made = normed_feedback(drafter, size)
+    places = ["head", "final_gain", "layers.0.mlp.down"]
+    before, after = (TrainedDrafter(one, places, drafter.boundaries, units(drafter, one)) for one in (drafter, made))
+    for place, weight in after.own.items():
+        assert torch.equal(weight, weights(made)[place]), "nothing is rounded"
+    lengths = []
+    for head in (before, after):
+        old = {place: weight.detach().clone() for place, weight in head.own.items()}
+        optimiser = optimiser_of(head, 1e-3)
+        torch.stack([weight.sum() for weight in head.own.values()]).sum().backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        lengths.append({place: float(((head.own[place] - old[place]).norm() / old[place].norm()).detach()) for place in places})
+    for place in places:
+        assert lengths[1][place] == pytest.approx(lengths[0][place], rel=0.5), place
+    assert units(drafter, drafter) == {}
