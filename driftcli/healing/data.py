@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from driftcli.domain import Prompt
 from driftcli.errors import UsageError
 from driftcli.healing.split import own_replies
 from driftcli.mitigations.treatment import OTHER_TEXTS, Treatment
-from driftcli.target.language_model import LanguageModel
+from driftcli.target.target import Target
 from driftcli.traces.reader import Run
 from driftcli.training.conversations import Conversation, read_conversations
 from driftcli.training.replies import Request, user_words, write_replies
@@ -23,13 +23,15 @@ WAVE, USER, REPLY, LONGEST = 96, 64, 160, 1024  # replies written side by side, 
 @dataclass(frozen=True)
 class Gathering:
     """How conversations are gathered: seconds for writing, 0 where the run's own are enough, replies that are given, the seed of what is
-    drawn, where all is kept.
+    drawn, where all is kept. vocabulary: token ids; writer: the target that writes, which is asked for when there is something to write.
     """
 
     seconds: float
     replies: Path | None
     seed: int
     work: Path
+    vocabulary: int
+    writer: Callable[[], Target]
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,7 @@ class Gathered:
     again: Sequence[int]
 
 
-def gather(
-    how: Gathering, run: Run, target: LanguageModel, taught: Sequence[Prompt], treatments: Sequence[Treatment], anew: Sequence[Prompt]
-) -> Gathered:
+def gather(how: Gathering, run: Run, taught: Sequence[Prompt], treatments: Sequence[Treatment], anew: Sequence[Prompt]) -> Gathered:
     """What there is to learn from; kept apart are the run's own replies of these prompts, if there are enough others.
 
     anew: prompts that are to be answered again, by replies that are drawn. Raises UsageError where a treatment has nothing to learn from.
@@ -55,8 +55,8 @@ def gather(
     treated, others = _behind_others(run, taught, treatments, own), list[Conversation]()
     if how.seconds:
         seconds = how.seconds / 2 if anew and how.replies is None else how.seconds  # for each of the two that are written
-        treated += _drawn(how, target, anew, seconds)
-        others = _more(how, target, seconds)
+        treated += _drawn(how, anew, seconds)
+        others = _more(how, seconds)
     times = max(1, round(len(others) * SHARE / (1 - SHARE) / len(treated))) if treated else 1
     again = [*range(len(own), len(own) + len(treated))] * (times - 1)
     return Gathered([*own, *treated, *others], range(len(own) if len(others) >= len(own) else 0), again)
@@ -75,28 +75,33 @@ def _behind_others(run: Run, taught: Sequence[Prompt], treatments: Sequence[Trea
     return found
 
 
-def _more(how: Gathering, target: LanguageModel, seconds: float) -> list[Conversation]:
+def _more(how: Gathering, seconds: float) -> list[Conversation]:
     """Replies that are given, else written for so long, wave by wave; those of a killed attempt are kept."""
     if how.replies is not None:
-        return read_conversations(how.replies, target.config.vocab_size)
+        return read_conversations(how.replies, how.vocabulary)
     path = how.work / "replies.jsonl"
-    for waves in _in_time(seconds, begun=path.exists()):
+    for target, waves in _in_time(how, seconds, begun=path.exists()):
         write_replies(target, Request(WAVE * waves, WAVE, USER, REPLY, LONGEST, how.seed), path)
-    return read_conversations(path, target.config.vocab_size)
+    return read_conversations(path, how.vocabulary)
 
 
-def _drawn(how: Gathering, target: LanguageModel, prompts: Sequence[Prompt], seconds: float) -> list[Conversation]:
+def _drawn(how: Gathering, prompts: Sequence[Prompt], seconds: float) -> list[Conversation]:
     """Other replies to these prompts, drawn at a temperature, round by round; those of a killed attempt are kept."""
     said = [words for prompt in prompts if (words := user_words(prompt))]
-    for number in _in_time(seconds, begun=not said or (how.work / "drawn-1.jsonl").exists()):
+    for target, number in _in_time(how, seconds, begun=not said or (how.work / "drawn-1.jsonl").exists()):
         asked = Request(len(said), WAVE, USER, REPLY, LONGEST, how.seed + number, drawn=True)
         write_replies(target, asked, how.work / f"drawn-{number}.jsonl", said)
-    return [talk for path in sorted(how.work.glob("drawn-*.jsonl")) for talk in read_conversations(path, target.config.vocab_size)]
+    return [talk for path in sorted(how.work.glob("drawn-*.jsonl")) for talk in read_conversations(path, how.vocabulary)]
 
 
-def _in_time(seconds: float, *, begun: bool) -> Iterator[int]:
-    """1, 2 and so on, while there is time for one more at the pace of those before; nothing of what an earlier attempt has begun."""
-    started, done = time.monotonic(), 0
-    while (not done and not begun) or time.monotonic() - started < seconds * done / (done + 1):
+def _in_time(how: Gathering, seconds: float, *, begun: bool) -> Iterator[tuple[Target, int]]:
+    """The target that writes, with 1, 2 and so on, while there is time for one more at the pace of those before; nothing of what an earlier
+    attempt has begun.
+    """
+    if begun:
+        return
+    target, done = how.writer(), 0
+    started = time.monotonic()
+    while not done or time.monotonic() - started < seconds * done / (done + 1):
         done += 1
-        yield done
+        yield target, done
