@@ -38,6 +38,7 @@ from driftcli.healing.stored import with_weights_of, write_files
 from driftcli.healing.training import SETTINGS, Course, trained, treated
 from driftcli.healing.treatments import chosen
 from driftcli.healing.vocabulary import with_map_of
+from driftcli.healing.window import best_window, settings_of
 from driftcli.loading.pair import InVllm, LoadedPair, Loading, load_pair
 from driftcli.mitigations.healable import STORED_OTHERWISE
 from driftcli.mitigations.treatment import NAMES, Treatment
@@ -195,8 +196,12 @@ def _treated(
     findings = judge(before, battery).findings
     treatments = chosen(_named(asked.treatments), frozenset(finding.code for finding in findings), drafter)
     failed = {finding.category for finding in findings if finding.code == "DOMAIN-SHIFT"} if "domain" in treatments else set()
+    unroll = asked.unroll or before.spec.depth
+    window = best_window(before, {prompt.id for prompt in sides.taught}, unroll) if "window" in treatments else None
     share = same_guesses(drafter, target, before, _texts(before, sides.taught, GATED))
     told.say(f"treatments: {', '.join(treatments)}; the step that is trained drafts {share:.1%} of the run's own draft tokens", "writing")
+    if window is not None:
+        told.say(f"a window of {window.rows} rows, which vLLM reads in the files; SGLang takes it from a flag alone, as the card says")
     anew = [prompt for prompt in sides.taught if prompt.category in failed]
     with _writer(asked, request, target, told) as writer:
         seconds, words = asked.budget * WRITING if asked.rate else 0.0, int(target.config.vocab_size)
@@ -205,26 +210,32 @@ def _treated(
     told.say(f"reading {counted(len(found.conversations), 'conversation')}", "reading")
     require_known_head(target, found.conversations[0].ids)
     data = capture(target, found.conversations, asked.out / WORK / "streams", sorted(drafter.boundaries))
-    made, facts = treated(drafter, treatments, data, target)
+    made, facts = treated(drafter, treatments, data, target, window)
     minutes = asked.budget / 60 * (WRITING + TRAINING if asked.replies is not None and not anew else TRAINING)
-    course = Course(
-        asked.unroll or before.spec.depth, asked.rate, asked.acceptance, asked.tokens, asked.seed, minutes, found.apart, found.again
-    )
+    course = Course(unroll, asked.rate, asked.acceptance, asked.tokens, asked.seed, minutes, found.apart, found.again)
     if course.rate:
         told.say("training", "training")
     healed, of_training = trained(made, files, data, target, course, asked.out / WORK)
     if course.rate and (asked.replies is None or anew):
         facts = {"replies_by": asked.engine, **facts}
-    settings = {key: value for treatment in treatments for key, value in SETTINGS.get(treatment, {}).items()}
-    if "vocabulary" in treatments:
-        assert isinstance(healed, Eagle3)
-        files = with_map_of(files, healed)
-    write_files(with_weights_of(files, healed, settings), asked.out / TRIED)
+    write_files(_files(files, healed, treatments), asked.out / TRIED)
     tokens = sum(end - start for talk in data.conversations for start, end in talk.spans)
     return treatments, {
         "conversations": len(data.conversations), "reply_tokens": tokens, "budget_seconds": asked.budget, "seed": asked.seed,
         "unroll": course.unroll, "rate": asked.rate, "acceptance_share_of_loss": asked.acceptance, **facts, **of_training,
     }  # fmt: skip
+
+
+def _files(files: HeadFiles, healed: Eagle3 | Mtp, treatments: Sequence[Treatment]) -> HeadFiles:
+    """The files of a head with its weights, and what treatments set."""
+    settings = {key: value for treatment in treatments for key, value in SETTINGS.get(treatment, {}).items()}
+    if "window" in treatments:
+        assert isinstance(healed, Eagle3)
+        settings |= settings_of(files.config, healed)
+    if "vocabulary" in treatments:
+        assert isinstance(healed, Eagle3)
+        files = with_map_of(files, healed)
+    return with_weights_of(files, healed, settings)
 
 
 @contextmanager

@@ -64,15 +64,15 @@ def gather(how: Gathering, run: Run, taught: Sequence[Prompt], treatments: Seque
 
 def _behind_others(run: Run, taught: Sequence[Prompt], treatments: Sequence[Treatment], own: Sequence[Conversation]) -> list[Conversation]:
     """What the run has of the prompts behind other templates or contexts, where that is treated."""
-    found: list[Conversation] = []
+    found: dict[tuple[int, ...], Conversation] = {}
     for treatment, probes in OTHER_TEXTS.items():
         if treatment in treatments:
             more = own_replies(run, taught, probes)[len(own) :]
             if not more:
                 what = " or ".join(probes)
                 raise UsageError(f"--treatment {treatment}: the run has no texts of the {what} probe to learn from; diagnose with it first")
-            found += more
-    return found
+            found |= {tuple(talk.ids): talk for talk in more}
+    return list(found.values())
 
 
 def _more(how: Gathering, seconds: float) -> list[Conversation]:

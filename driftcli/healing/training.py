@@ -17,6 +17,7 @@ from driftcli.healing.places import HeadFiles
 from driftcli.healing.retrofit import first_guesses, normed_feedback, normed_streams, state_size, stream_sizes
 from driftcli.healing.vocabulary import lacking, with_tokens
 from driftcli.healing.weights import weights
+from driftcli.healing.window import Window, windowed
 from driftcli.mitigations.treatment import Treatment
 from driftcli.sources.files import Json
 from driftcli.target.language_model import LanguageModel
@@ -49,9 +50,9 @@ class Course:
 
 
 def treated(
-    drafter: Eagle3 | Mtp, treatments: Sequence[Treatment], data: Streams, target: LanguageModel
+    drafter: Eagle3 | Mtp, treatments: Sequence[Treatment], data: Streams, target: LanguageModel, window: Window | None = None
 ) -> tuple[Eagle3 | Mtp, dict[str, Json]]:
-    """The head with what treatments put in before training, and what is to be known of it.
+    """The head with what treatments put in before training, and what is to be known of it. window: to be put in, None for none.
 
     Raises RunError where a first guess changes that should not, and UsageError where there is nothing to put in.
     """
@@ -74,6 +75,10 @@ def treated(
         before, made = made, normed_streams(made, sizes)
         alike = (first_guesses(before, data) == first_guesses(made, data)).float().mean()
         facts |= {"stream_sizes": list(sizes), "first_guesses_unchanged_by_fc_norm": float(alike)}
+    if window is not None:
+        assert isinstance(made, Eagle3)
+        made = windowed(made, window.rows)
+        facts |= window.facts()
     return made, facts
 
 
