@@ -211,13 +211,14 @@ def _treated(
     require_known_head(target, found.conversations[0].ids)
     data = capture(target, found.conversations, asked.out / WORK / "streams", sorted(drafter.boundaries))
     made, facts = treated(drafter, treatments, data, target, window)
-    minutes = asked.budget / 60 * (WRITING + TRAINING if asked.replies is not None and not anew else TRAINING)
+    writes = asked.replies is None or bool(anew) or "templates" in treatments
+    minutes = asked.budget / 60 * (TRAINING if writes else WRITING + TRAINING)
     course = Course(unroll, asked.rate, asked.acceptance, asked.tokens, asked.seed, minutes, found.apart, found.again)
     if course.rate:
         told.say("training", "training")
     healed, of_training = trained(made, files, data, target, course, asked.out / WORK)
-    if course.rate and (asked.replies is None or anew):
-        facts = {"replies_by": asked.engine, **facts}
+    if course.rate and writes:
+        facts = {"replies_by": asked.engine, **({"behind_other_templates": found.rendered} if found.rendered else {}), **facts}
     write_files(_files(files, healed, treatments), asked.out / TRIED)
     tokens = sum(end - start for talk in data.conversations for start, end in talk.spans)
     return treatments, {

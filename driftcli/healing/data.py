@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from driftcli.domain import Prompt
 from driftcli.errors import UsageError
+from driftcli.healing.rendered import answer, prompts, renderings, user_turns
 from driftcli.healing.split import own_replies
 from driftcli.mitigations.treatment import OTHER_TEXTS, Treatment
 from driftcli.target.target import Target
@@ -37,12 +39,13 @@ class Gathering:
 @dataclass(frozen=True)
 class Gathered:
     """Conversations; apart: those that tell the best head, of which nothing is learned; again: those that are learned from that often
-    besides, since what is treated would be lost among the others.
+    besides, since what is treated would be lost among the others. rendered: how many were written behind other templates.
     """
 
     conversations: list[Conversation]
     apart: range
     again: Sequence[int]
+    rendered: int
 
 
 def gather(how: Gathering, run: Run, taught: Sequence[Prompt], treatments: Sequence[Treatment], anew: Sequence[Prompt]) -> Gathered:
@@ -52,14 +55,18 @@ def gather(how: Gathering, run: Run, taught: Sequence[Prompt], treatments: Seque
     """
     how.work.mkdir(parents=True, exist_ok=True)
     own = own_replies(run, taught)
-    treated, others = _behind_others(run, taught, treatments, own), list[Conversation]()
+    treated, others, rendered = _behind_others(run, taught, treatments, own), list[Conversation](), list[Conversation]()
     if how.seconds:
-        seconds = how.seconds / 2 if anew and how.replies is None else how.seconds  # for each of the two that are written
+        kinds = bool(anew) + (how.replies is None) + ("templates" in treatments)
+        seconds = how.seconds / max(1, kinds)  # for each that are written
         treated += _drawn(how, anew, seconds)
         others = _more(how, seconds)
+        if "templates" in treatments:
+            rendered = _rendered(how, run, others, round(len(others) * SHARE / (1 - SHARE)) - len(treated), seconds)
+            treated += rendered
     times = max(1, round(len(others) * SHARE / (1 - SHARE) / len(treated))) if treated else 1
     again = [*range(len(own), len(own) + len(treated))] * (times - 1)
-    return Gathered([*own, *treated, *others], range(len(own) if len(others) >= len(own) else 0), again)
+    return Gathered([*own, *treated, *others], range(len(own) if len(others) >= len(own) else 0), again, len(rendered))
 
 
 def _behind_others(run: Run, taught: Sequence[Prompt], treatments: Sequence[Treatment], own: Sequence[Conversation]) -> list[Conversation]:
@@ -92,6 +99,21 @@ def _drawn(how: Gathering, prompts: Sequence[Prompt], seconds: float) -> list[Co
         asked = Request(len(said), WAVE, USER, REPLY, LONGEST, how.seed + number, drawn=True)
         write_replies(target, asked, how.work / f"drawn-{number}.jsonl", said)
     return [talk for path in sorted(how.work.glob("drawn-*.jsonl")) for talk in read_conversations(path, how.vocabulary)]
+
+
+def _rendered(how: Gathering, run: Run, others: Sequence[Conversation], most: int, seconds: float) -> list[Conversation]:
+    """At most so many replies to user turns of others behind the other templates and system prompts of a run, batch by batch; those of a
+    killed attempt are kept.
+    """
+    if most > 0 and not (how.work / "rendered-1.jsonl").exists():
+        target = how.writer()
+        longest = min(LONGEST, target.room or LONGEST) - REPLY
+        left = prompts(target.tokenizer, user_turns(target, others), renderings(run), longest)
+        for _, number in _in_time(how, seconds, begun=False):
+            if not (asked := list(islice(left, max(0, min(WAVE, most - WAVE * (number - 1)))))):
+                break
+            answer(target, asked, how.work / f"rendered-{number}.jsonl", REPLY, how.seed + number, greedy=number % 2 == 1)
+    return [talk for path in sorted(how.work.glob("rendered-*.jsonl")) for talk in read_conversations(path, how.vocabulary)]
 
 
 def _in_time(how: Gathering, seconds: float, *, begun: bool) -> Iterator[tuple[Target, int]]:

@@ -26,9 +26,10 @@ from driftcli.training.conversations import Conversation, digest, read_conversat
 from driftcli.training.sheet import Sheet
 from driftcli.training.transcripts import Transcripts
 
-# Turns of the conversations of one wave after the other, and again. Even waves answer greedily, odd ones at temperature 0.8; the one that
+# Turns of the conversations of one wave after the other, and again. Even waves answer greedily, odd ones at a temperature; the one that
 # fills the context is odd: greedily a small model would only repeat its first answer.
 TURNS = (1, 1, 3, 1, 1, 8, 1, 3, 1, 1)
+DRAWN_AT = 0.8
 MARKS = ("\u2063", "\u2064", "\u2062")  # invisible characters, which no template writes
 
 
@@ -112,7 +113,7 @@ def write_replies(target: Target, request: Request, path: Path, given: Sequence[
 
 
 def write_wave(target: Target, pieces: Pieces, request: Request, wave: Wave, *, greedy: bool) -> list[Conversation]:
-    """The conversations of a wave: user at temperature 1 or as given, replies greedy or at 0.8; those cut before a reply are left out."""
+    """The conversations of a wave: user as given or at temperature 1, replies greedy or drawn; those cut before a reply are left out."""
     sheet = _opened(target, wave.rows, request.length)
     sheet.add(pieces.opening)
     for turn in range(wave.turns):
@@ -121,7 +122,7 @@ def write_wave(target: Target, pieces: Pieces, request: Request, wave: Wave, *, 
         else:
             sheet.write("user", request.user, 1.0, pieces.answer[:1])
         sheet.add(pieces.answer)
-        sheet.write("reply", request.reply, 0.0 if greedy else 0.8)
+        sheet.write("reply", request.reply, 0.0 if greedy else DRAWN_AT)
         if turn + 1 < wave.turns:
             sheet.add(pieces.further)
     return [conversation for conversation in sheet.conversations() if conversation.spans]
