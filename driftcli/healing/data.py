@@ -19,6 +19,7 @@ from driftcli.training.conversations import Conversation, read_conversations
 from driftcli.training.replies import Request, user_words, write_replies
 
 SHARE = 1 / 3  # of what is learned from, where the run has texts of what is treated, at least (chosen by us)
+MIXED = 2  # others for each that is answered behind another template: of both together these are a third
 WAVE, USER, REPLY, LONGEST = 96, 64, 160, 1024  # replies written side by side, and tokens of a user turn, a reply and a conversation
 
 
@@ -57,13 +58,12 @@ def gather(how: Gathering, run: Run, taught: Sequence[Prompt], treatments: Seque
     own = own_replies(run, taught)
     treated, others, rendered = _behind_others(run, taught, treatments, own), list[Conversation](), list[Conversation]()
     if how.seconds:
-        kinds = bool(anew) + (how.replies is None) + ("templates" in treatments)
-        seconds = how.seconds / max(1, kinds)  # for each that are written
+        mixed = "templates" in treatments
+        seconds = how.seconds / max(1 / MIXED, bool(anew) + (how.replies is None) + mixed / MIXED)  # for as many as the others are
         treated += _drawn(how, anew, seconds)
         others = _more(how, seconds)
-        if "templates" in treatments:
-            rendered = _rendered(how, run, others, round(len(others) * SHARE / (1 - SHARE)) - len(treated), seconds)
-            treated += rendered
+        rendered = _rendered(how, run, others, len(others) // MIXED, seconds / MIXED) if mixed else []
+        treated += rendered
     times = max(1, round(len(others) * SHARE / (1 - SHARE) / len(treated))) if treated else 1
     again = [*range(len(own), len(own) + len(treated))] * (times - 1)
     return Gathered([*own, *treated, *others], range(len(own) if len(others) >= len(own) else 0), again, len(rendered))
