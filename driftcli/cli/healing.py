@@ -201,7 +201,7 @@ def _treated(
     share = same_guesses(drafter, target, before, _texts(before, sides.taught, GATED))
     told.say(f"treatments: {', '.join(treatments)}; the step that is trained drafts {share:.1%} of the run's own draft tokens", "writing")
     if window is not None:
-        told.say(f"a window of {window.rows} rows, which vLLM reads in the files; SGLang takes it from a flag alone, as the card says")
+        told.say(f"{window}; vLLM reads it in the files, SGLang takes it from a flag alone, as the card says")
     anew = [prompt for prompt in sides.taught if prompt.category in failed]
     with _writer(asked, request, target, told) as writer:
         seconds, words = asked.budget * WRITING if asked.rate else 0.0, int(target.config.vocab_size)

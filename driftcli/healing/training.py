@@ -101,6 +101,12 @@ def places_to_train(drafter: Eagle3 | Mtp, files: HeadFiles) -> list[str]:
     return [place for place in weights(drafter) if place in known]
 
 
+def _through_window(drafter: Eagle3 | Mtp) -> str:
+    """The window that a head is trained with, in words; nothing of one without."""
+    rows = drafter.layers[0].window
+    return "" if rows is None else f", window {rows}"
+
+
 def trained(
     drafter: Eagle3 | Mtp, files: HeadFiles, data: Streams, target: LanguageModel, course: Course, out: Path
 ) -> tuple[Eagle3 | Mtp, dict[str, Json]]:
@@ -116,7 +122,7 @@ def trained(
     out.mkdir(parents=True, exist_ok=True)
     plan = Plan(
         "healed", course.unroll, 0, 1, course.tokens, course.rate, course.seed, scored, precision, data.held,
-        f"{files.source.name}, acceptance {course.acceptance:g}", course.minutes,
+        f"{files.source.name}, acceptance {course.acceptance:g}{_through_window(drafter)}", course.minutes,
     )  # fmt: skip
     run = Run(head, optimiser_of(head, course.rate), out, plan, patience=PATIENCE)
     run.restore()

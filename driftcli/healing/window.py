@@ -30,6 +30,11 @@ class Window:
     rows: int
     measured_at: int | None = None
 
+    def __str__(self) -> str:
+        """It, and where it comes from, in words."""
+        why = "the usual one, since the run tried none" if self.measured_at is None else f"the best of the run at {self.measured_at} tokens"
+        return f"a window of {self.rows} rows, {why}"
+
     def facts(self) -> dict[str, Json]:
         """What is to be known of it, and what each engine makes of it in the files."""
         at: dict[str, Json] = {} if self.measured_at is None else {"window_measured_at": self.measured_at}

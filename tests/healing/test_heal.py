@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -146,8 +147,11 @@ def test_a_step_that_does_not_draft_the_runs_chains_is_refused(before: Path) -> 
     texts = [RunText(row["prompt"], row["turn"], row["ids"], row["prompt_length"]) for row in rows]
     assert same_guesses(pair.drafter, pair.target, run, texts) == 1
     other = pair.drafter.wired(next(one for one in pair.card.alternatives if one.feedback == "normed"))
-    with pytest.raises(RunError, match="training would begin from another head than was measured"):
+    with pytest.raises(RunError, match=r"training would begin from another head than was measured; diagnose this head again$"):
         same_guesses(other, pair.target, run, texts)
+    served = replace(run, manifest={**run.manifest, "asked": {"engine": {"name": "vllm", "args": {}}}})
+    with pytest.raises(RunError, match="diagnose this head again with --engine transformers"):
+        same_guesses(other, pair.target, served, texts)
 
 
 @pytest.mark.slow

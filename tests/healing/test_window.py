@@ -26,6 +26,8 @@ from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.loading.scan import scan_checkpoint
 from driftcli.scanned import Scan
 from driftcli.traces.reader import Run, read_run
+from driftcli.traces.sums import read_table
+from driftcli.training.conversations import Conversation, write_conversations
 from tests.healing.command import driftcli
 from tests.tiny import prompts, trajectories
 
@@ -156,5 +158,17 @@ def test_a_window_that_is_put_in_and_not_trained_is_said_in_files_and_card(run: 
     assert json.loads((where / "config.json").read_text())["sliding_window"] == told["window"]
     card = (where / "README.md").read_text()
     assert f"--speculative-draft-window-size {told['window'] - 1}" in card
-    assert "SGLang takes it from a flag alone" in ended.stderr
+    said = f"a window of {told['window']} rows, the best of the run at 600 tokens; vLLM reads it in the files, SGLang takes it from a flag alone"
+    assert said in ended.stderr
+    assert str(Window(USUAL)) == "a window of 1024 rows, the usual one, since the run tried none"
     assert rows in (256, 512)
+
+
+def test_an_attempt_that_was_trained_without_a_window_is_not_gone_on_with_through_one(run: Run, tmp_path: Path) -> None:
+    rows = read_table(run.path / "trajectories", ["ids", "prompt_length"], "baseline").to_pylist()
+    write_conversations(tmp_path / "given.jsonl", [Conversation(row["ids"], [(row["prompt_length"], len(row["ids"]))]) for row in rows])
+    asked = ("--run", run.path, "--replies", tmp_path / "given.jsonl", "--out", tmp_path / "out", "--budget", "1s", "--rate", 1e-12)
+    assert driftcli("heal", *asked, "--treatment", "contexts").exit_code == 4
+    ended = driftcli("heal", *asked, "--treatment", "window")
+    assert ended.exit_code == 3
+    assert f"window {best_window(run, set(run.prompts), DEPTH).rows}" in ended.stderr.split("expected")[-1]
