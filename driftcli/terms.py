@@ -268,10 +268,10 @@ TERMS: tuple[Term, ...] = (
         "the files declare, the files are mended and nothing is trained. Else the head is trained on the target's own replies, half of the "
         "run's prompts among them, on chains as deep as those served; treatments follow the findings. norm-output: an EAGLE-3 head that "
         "feeds its raw state back gets the normed one (EAGLE 3.1); the final norm's gains move into the output head, so the first guess "
-        "stays what it was. fc-norm: a norm for each of the target's streams. unroll: deep chains alone. templates: replies behind changed "
-        "templates too. Then original and healed head are held against one another on the other half of the prompts: healed is what has a "
-        "longer acceptance length and no worse first guess there, beyond chance; anything else ends with exit code 4 and leaves the "
-        "original in place.",
+        "stays what it was. fc-norm: a norm for each of the target's streams. unroll: deep chains alone. window: a sliding window on the "
+        "head's attention. templates: replies behind changed templates too. With --engine vllm, vLLM writes what is learned from. Then "
+        "original and healed head are held against one another on the other half of the prompts: healed is what has a longer acceptance "
+        "length and no worse first guess there, beyond chance; anything else ends with exit code 4 and leaves the original in place.",
         ("healing", "treatment", "norm-output", "fc-norm", "retrofit"),
     ),
     Term(

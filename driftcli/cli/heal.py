@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
-from driftcli.cli.diagnose import THREADS
-from driftcli.cli.request import DtypeChoice
+from driftcli.cli.diagnose import ENGINE_ARGS, THREADS
+from driftcli.cli.engine import checked_engine
+from driftcli.cli.request import DtypeChoice, EngineChoice
 from driftcli.durations import duration
 from driftcli.mitigations.treatment import NAMES
 from driftcli.report.choices import CompareFormat
 
 TREATMENT = f"What to do, instead of what the findings call for: {', '.join(NAMES)}; may be repeated."
+ENGINE = "What runs the target that writes replies: transformers, or vLLM, many side by side (needs driftcli[vllm])."
 
 
 def heal(
@@ -36,6 +38,8 @@ def heal(
     seed: Annotated[int, typer.Option(min=0, help="Seed of drawn replies and of the order of batches.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
     dtype: Annotated[DtypeChoice, typer.Option(help="Of the target; the head is trained in float32.")] = "auto",
+    engine: Annotated[EngineChoice, typer.Option(help=ENGINE)] = "transformers",
+    engine_args: Annotated[str | None, typer.Option(help=ENGINE_ARGS)] = None,
     threads: Annotated[int | None, typer.Option(min=1, help=THREADS)] = None,
     format: Annotated[CompareFormat, typer.Option(help="How to print.")] = "terminal",
 ) -> None:
@@ -44,6 +48,7 @@ def heal(
 
     seconds = duration(budget)
     asked = Asked(
-        run, out, target, drafter, seconds, tuple(treatment or ()), replies, unroll, rate, acceptance, tokens, seed, device, dtype, threads
-    )
+        run, out, target, drafter, seconds, tuple(treatment or ()), replies, unroll, rate, acceptance, tokens, seed, device, dtype, threads,
+        engine, checked_engine(engine, engine_args),
+    )  # fmt: skip
     end(heal_pair(asked), format)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import typer
 from rich.console import Console
@@ -17,7 +19,7 @@ from driftcli.cli.comparison import shown
 from driftcli.cli.diagnosis import asked_prompts, diagnose_pair
 from driftcli.cli.net import Resumable
 from driftcli.cli.progress import Told
-from driftcli.cli.request import DtypeChoice, Request
+from driftcli.cli.request import DtypeChoice, EngineChoice, Request
 from driftcli.cli.threads import allowed_threads, threads
 from driftcli.conditions import BASELINE
 from driftcli.domain import Prompt, Verdict
@@ -36,7 +38,8 @@ from driftcli.healing.stored import with_weights_of, write_files
 from driftcli.healing.training import SETTINGS, Course, trained, treated, usual_rate
 from driftcli.healing.treatments import chosen
 from driftcli.healing.vocabulary import with_map_of
-from driftcli.loading.pair import LoadedPair, load_pair
+from driftcli.healing.window import best_window, settings_of
+from driftcli.loading.pair import InVllm, LoadedPair, Loading, load_pair
 from driftcli.mitigations.healable import STORED_OTHERWISE
 from driftcli.mitigations.treatment import NAMES, Treatment
 from driftcli.outcome import FAILED
@@ -48,9 +51,12 @@ from driftcli.sources.files import Json
 from driftcli.statistics.survival import Chains
 from driftcli.suggestions import meant
 from driftcli.target.language_model import LanguageModel, choose_device, quiet_transformers
+from driftcli.target.target import Target
 from driftcli.texts.prompts import content_hash, prompt_json
+from driftcli.traces.layout import ENGINE_FOLDER
 from driftcli.traces.reader import Run, read_run
 from driftcli.traces.sums import read_table
+from driftcli.traces.writer import Plain
 from driftcli.training.losses import require_known_head
 from driftcli.training.streams import capture
 
@@ -64,7 +70,7 @@ TRIED, WORK, DIAGNOSIS = "tried", "work", "diagnosis"
 
 @dataclass(frozen=True)
 class Asked:
-    """What `heal` was asked; budget in seconds."""
+    """What `heal` was asked; budget in seconds. engine: what writes replies; engine_args: of vLLM's."""
 
     run: Path
     out: Path
@@ -81,6 +87,8 @@ class Asked:
     device: str
     dtype: DtypeChoice
     threads: int | None
+    engine: EngineChoice
+    engine_args: Mapping[str, Json]
 
 
 @dataclass(frozen=True)
@@ -117,18 +125,31 @@ def heal_pair(asked: Asked) -> Healed:
 
 
 def _requested(asked: Asked, before: Run) -> Request:
-    """What the run was asked, for the same pair on what `heal` names."""
+    """What the run was asked, for the same pair on what `heal` names, by the engine that ran it."""
     said = before.manifest["asked"]
     assert isinstance(said, Mapping)
-    if said.get("engine") is not None:
-        raise UsageError(f"{asked.run}: its target ran in vLLM, expected a run by transformers, whose hidden states are trained on")
+    engine, args = _engine(asked.run, said)
     prompts = None if said["prompts"] is None else Path(str(said["prompts"]))
     names = [name for name in before.probe_names if name in JUDGING] or ["controls"]
     target, drafter = asked.target or str(said["target"]), asked.drafter or str(said["drafter"])
     return Request(
         target, drafter, prompts, names, before.spec, None, asked.device, asked.dtype, "declared", False, None, False,
-        threads=asked.threads, num_processes=1,
+        threads=asked.threads, engine=engine, engine_args=args, num_processes=1,
     )  # fmt: skip
+
+
+def _engine(run: Path, said: Mapping[str, Plain]) -> tuple[EngineChoice, Mapping[str, Json]]:
+    """What ran the target of a run that was asked so, and its arguments; UsageError where that engine is not here."""
+    engine = said.get("engine")
+    if engine is None:
+        return "transformers", {}
+    assert isinstance(engine, Mapping)
+    if find_spec("vllm") is None:
+        raise UsageError(
+            f"{run}: its target ran in vLLM, by which the healed head is judged too, and vllm is not installed here; "
+            "install driftcli[vllm], or diagnose again with --engine transformers"
+        )
+    return "vllm", cast("Mapping[str, Json]", engine["args"])
 
 
 def _prompts(request: Request, before: Run) -> list[Prompt]:
@@ -164,43 +185,78 @@ def _made(asked: Asked, before: Run, request: Request, sides: Split, told: Told)
             told.say(f"d2t is stored {STORED_OTHERWISE[kind]}, which servers misread: it is written as offsets, and nothing is trained")
             write_files(with_offsets(files, drafter.vocabulary.to_target), asked.out / TRIED)
             return (), {RESTATED: kind}
-        return _treated(asked, before, drafter, target, files, sides, told)
+        return _treated(asked, before, request, drafter, target, files, sides, told)
 
 
 def _treated(
-    asked: Asked, before: Run, drafter: Eagle3 | Mtp, target: LanguageModel, files: HeadFiles, sides: Split, told: Told
+    asked: Asked, before: Run, request: Request, drafter: Eagle3 | Mtp, target: LanguageModel, files: HeadFiles, sides: Split, told: Told
 ) -> tuple[tuple[Treatment, ...], dict[str, Json]]:
+    """Gate, gather, treat and train; what was done, and what is to be known of it."""
     battery, _ = trusted_battery([*before.probe_names, *ASKED_OF_ALL], [])
     findings = judge(before, battery).findings
     treatments = chosen(_named(asked.treatments), frozenset(finding.code for finding in findings), drafter)
     failed = {finding.category for finding in findings if finding.code == "DOMAIN-SHIFT"} if "domain" in treatments else set()
+    unroll = asked.unroll or before.spec.depth
+    window = best_window(before, {prompt.id for prompt in sides.taught}, unroll) if "window" in treatments else None
     share = same_guesses(drafter, target, before, _texts(before, sides.taught, GATED))
     told.say(f"treatments: {', '.join(treatments)}; the step that is trained drafts {share:.1%} of the run's own draft tokens", "writing")
+    if window is not None:
+        told.say(f"{window}; vLLM reads it in the files, SGLang takes it from a flag alone, as the card says")
     anew = [prompt for prompt in sides.taught if prompt.category in failed]
     rate = usual_rate(drafter) if asked.rate is None else asked.rate
-    gathering = Gathering(asked.budget * WRITING if rate else 0.0, asked.replies, asked.seed, asked.out / WORK)
-    found = gather(gathering, before, target, sides.taught, treatments, anew)
+    with _writer(asked, request, target, told) as writer:
+        seconds, words = asked.budget * WRITING if rate else 0.0, int(target.config.vocab_size)
+        gathering = Gathering(seconds, asked.replies, asked.seed, asked.out / WORK, words, writer)
+        found = gather(gathering, before, sides.taught, treatments, anew)
     told.say(f"reading {counted(len(found.conversations), 'conversation')}", "reading")
     require_known_head(target, found.conversations[0].ids)
     data = capture(target, found.conversations, asked.out / WORK / "streams", sorted(drafter.boundaries))
-    made, facts = treated(drafter, treatments, data, target)
-    minutes = asked.budget / 60 * (WRITING + TRAINING if asked.replies is not None and not anew else TRAINING)
-    course = Course(
-        asked.unroll or before.spec.depth, rate, asked.acceptance, asked.tokens, asked.seed, minutes, treatments, found.apart, found.again
-    )
-    if course.rate:
+    made, facts = treated(drafter, treatments, data, target, window)
+    writes = asked.replies is None or bool(anew) or "templates" in treatments
+    minutes = asked.budget / 60 * (TRAINING if writes else WRITING + TRAINING)
+    course = Course(unroll, rate, asked.acceptance, asked.tokens, asked.seed, minutes, treatments, found.apart, found.again)
+    if rate:
         told.say("training", "training")
     healed, of_training = trained(made, drafter, files, data, target, course, asked.out / WORK)
-    settings = {key: value for treatment in treatments for key, value in SETTINGS.get(treatment, {}).items()}
-    if "vocabulary" in treatments:
-        assert isinstance(healed, Eagle3)
-        files = with_map_of(files, healed)
-    write_files(with_weights_of(files, healed, settings), asked.out / TRIED)
+    if rate and writes:
+        facts = {"replies_by": asked.engine, **({"behind_other_templates": found.rendered} if found.rendered else {}), **facts}
+    write_files(_files(files, healed, treatments), asked.out / TRIED)
     tokens = sum(end - start for talk in data.conversations for start, end in talk.spans)
     return treatments, {
         "conversations": len(data.conversations), "reply_tokens": tokens, "budget_seconds": asked.budget, "seed": asked.seed,
         "unroll": course.unroll, "rate": rate, "acceptance_share_of_loss": asked.acceptance, **facts, **of_training,
     }  # fmt: skip
+
+
+def _files(files: HeadFiles, healed: Eagle3 | Mtp, treatments: Sequence[Treatment]) -> HeadFiles:
+    """The files of a head with its weights, and what treatments set."""
+    settings = {key: value for treatment in treatments for key, value in SETTINGS.get(treatment, {}).items()}
+    if "window" in treatments:
+        assert isinstance(healed, Eagle3)
+        settings |= settings_of(files.config, healed)
+    if "vocabulary" in treatments:
+        assert isinstance(healed, Eagle3)
+        files = with_map_of(files, healed)
+    return with_weights_of(files, healed, settings)
+
+
+@contextmanager
+def _writer(asked: Asked, request: Request, target: LanguageModel, told: Told) -> Iterator[Callable[[], Target]]:
+    """What gives the target that writes: the one that is trained on, or vLLM's, started when it is asked for and ended here."""
+    with ExitStack() as ending:
+
+        @cache
+        def in_vllm() -> Target:
+            told.say(f"loading {request.target} into vLLM", "loading")
+            args = asked.engine_args or request.engine_args
+            loading = Loading(target.device, request.dtype, vllm=InVllm(args, asked.out / WORK / ENGINE_FOLDER))
+            writing = loading.target(target.source)
+            ending.callback(writing.close)
+            writing.start(())
+            told.say("writing replies", "writing")
+            return writing
+
+        yield in_vllm if asked.engine == "vllm" else lambda: target
 
 
 def _named(asked: Sequence[str]) -> list[Treatment]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -47,9 +47,16 @@ def same_guesses(drafter: SelfFeedingDrafter, target: Target, run: Run, texts: S
     if not total or same / total < ALIKE:
         raise RunError(
             f"{run.path}: only {same} of {total} draft tokens of the run are those of the step that would be trained, expected "
-            f"{ALIKE:.1%} of them: training would begin from another head than was measured; diagnose this head again"
+            f"{ALIKE:.1%} of them: training would begin from another head than was measured; diagnose this head again{_otherwise(run)}"
         )
     return same / total
+
+
+def _otherwise(run: Run) -> str:
+    """How to diagnose again, where the run's engine may compute its target otherwise than it is read for training."""
+    asked = run.manifest["asked"]
+    assert isinstance(asked, Mapping)
+    return "" if asked.get("engine") is None else " with --engine transformers, which reads the target that is trained on"
 
 
 def _drafted(forced: pa.Table, text: RunText) -> dict[tuple[int, int], int]:

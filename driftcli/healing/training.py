@@ -17,6 +17,7 @@ from driftcli.healing.places import HeadFiles
 from driftcli.healing.retrofit import first_guesses, normed_feedback, normed_streams, state_size, stream_sizes
 from driftcli.healing.vocabulary import lacking, with_tokens
 from driftcli.healing.weights import weights
+from driftcli.healing.window import Window, windowed
 from driftcli.mitigations.treatment import Treatment
 from driftcli.sources.files import Json
 from driftcli.target.language_model import LanguageModel
@@ -51,9 +52,9 @@ class Course:
 
 
 def treated(
-    drafter: Eagle3 | Mtp, treatments: Sequence[Treatment], data: Streams, target: LanguageModel
+    drafter: Eagle3 | Mtp, treatments: Sequence[Treatment], data: Streams, target: LanguageModel, window: Window | None = None
 ) -> tuple[Eagle3 | Mtp, dict[str, Json]]:
-    """The head with what treatments put in before training, and what is to be known of it.
+    """The head with what treatments put in before training, and what is to be known of it. window: to be put in, None for none.
 
     Raises RunError where a first guess changes that should not, and UsageError where there is nothing to put in.
     """
@@ -76,6 +77,10 @@ def treated(
         before, made = made, normed_streams(made, sizes)
         alike = (first_guesses(before, data) == first_guesses(made, data)).float().mean()
         facts |= {"stream_sizes": list(sizes), "first_guesses_unchanged_by_fc_norm": float(alike)}
+    if window is not None:
+        assert isinstance(made, Eagle3)
+        made = windowed(made, window.rows)
+        facts |= window.facts()
     return made, facts
 
 
@@ -106,6 +111,12 @@ def places_to_train(drafter: Eagle3 | Mtp, files: HeadFiles) -> list[str]:
     return [place for place in weights(drafter) if place in known]
 
 
+def _through_window(drafter: Eagle3 | Mtp) -> str:
+    """The window that a head is trained with, in words; nothing of one without."""
+    rows = drafter.layers[0].window
+    return "" if rows is None else f", window {rows}"
+
+
 def trained(
     drafter: Eagle3 | Mtp, before: Eagle3 | Mtp, files: HeadFiles, data: Streams, target: LanguageModel, course: Course, out: Path
 ) -> tuple[Eagle3 | Mtp, dict[str, Json]]:
@@ -124,7 +135,7 @@ def trained(
     out.mkdir(parents=True, exist_ok=True)
     plan = Plan(
         "healed", course.unroll, 0, 1, course.tokens, course.rate, course.seed, scored, precision, data.held,
-        f"{files.source.name}, {', '.join(course.treatments)}, acceptance {course.acceptance:g}", course.minutes,
+        f"{files.source.name}, {', '.join(course.treatments)}{_through_window(drafter)}, acceptance {course.acceptance:g}", course.minutes,
     )  # fmt: skip
     run = Run(head, optimiser_of(head, course.rate), out, plan, patience=PATIENCE)
     run.restore()

@@ -34,10 +34,15 @@ def _no_fc_norm(drafter: Eagle3) -> str:
     return "it has norms in front of fc" if drafter.fusion.stream_norms or drafter.fusion.joint_norm is not None else ""
 
 
+def _no_window(drafter: Eagle3) -> str:
+    return "its attention has a window already" if any(layer.window is not None for layer in drafter.layers) else ""
+
+
 PUT_IN: dict[Treatment, Callable[[Eagle3], str]] = {  # treatments that add to an EAGLE-3 head, and why one can have no more of it
     "vocabulary": _no_vocabulary,
     "norm-output": _no_norm_output,
     "fc-norm": _no_fc_norm,
+    "window": _no_window,
 }
 
 

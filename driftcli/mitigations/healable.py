@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from driftcli.domain import Verdict
 from driftcli.families.map_kinds import ABSOLUTE, MARKED
 from driftcli.mitigations.treatment import CALLED_FOR_BY, OF_EAGLE3
@@ -26,7 +24,7 @@ def taught(prompts: int) -> int:
 
 def healable(run: Run, verdict: Verdict) -> bool:
     """Whether `driftcli heal --run` has something to do for a run: files to mend, or a finding that training of its head treats."""
-    if not run.pair.heal_trains or _in_vllm(run) or run.n_prompts - taught(run.n_prompts) < MINIMAL_PROMPTS:
+    if not run.pair.heal_trains or run.n_prompts - taught(run.n_prompts) < MINIMAL_PROMPTS:
         return False
     eagle3 = run.pair.family == "eagle3"
     if run.wiring.changes:
@@ -36,9 +34,3 @@ def healable(run: Run, verdict: Verdict) -> bool:
         return True
     codes = {finding.code for finding in verdict.findings if finding.severity != "healthy"}
     return any(codes.intersection(calling) for treatment, calling in CALLED_FOR_BY.items() if eagle3 or treatment not in OF_EAGLE3)
-
-
-def _in_vllm(run: Run) -> bool:
-    """Whether the target ran in vLLM, whose hidden states nothing is trained on."""
-    asked = run.manifest.get("asked")
-    return isinstance(asked, Mapping) and asked.get("engine") is not None

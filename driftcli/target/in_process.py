@@ -87,9 +87,10 @@ class _Told(StoppingCriteria):
 def written(target: Weights, prompts: Sequence[Sequence[int]], writing: Writing) -> list[list[int]]:
     """The reply to each prompt, all in one batch, up to its first end token, that included."""
     with plain_decoding(target) as settings:
-        ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
+        ends = [*(settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]), *writing.ends]
         if decodable(target.model):
             return decoded(target, prompts, writing, ends, CHUNK)
+        settings.eos_token_id = [end for end in ends if end is not None] or None
         return [until_end(reply, ends) for reply in _generated(target, prompts, writing, settings)]
 
 

@@ -19,11 +19,15 @@ from driftcli.target.facts import TargetFacts
 
 @dataclass(frozen=True)
 class Writing:
-    """How replies are written: of so many tokens at most, at a temperature, greedily at 0. say: told how many tokens each has meanwhile."""
+    """How replies are written: of so many tokens at most, at a temperature, greedily at 0. say: told how many tokens each has meanwhile.
+
+    ends: tokens that end a reply besides the target's own.
+    """
 
     most: int
     temperature: float = 0.0
     say: Callable[[int], None] | None = None
+    ends: Sequence[int] = ()
 
 
 class Unread(Protocol):
@@ -139,3 +143,9 @@ class Target(Protocol):
         """Of each text, in their order, its streams at `boundaries` and the target's probability and entropy at every token behind the
         prompt. What is said of a text is the same in whatever company, to rounding; what was not asked for yet need not be read yet.
         """
+
+
+def end_tokens(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens by which a target ends a reply, by its generation config, else its tokenizer; none where neither names one."""
+    end = tokenizer.eos_token_id if config.eos_token_id is None else config.eos_token_id
+    return [int(token) for token in (end if isinstance(end, list) else [end]) if token is not None]

@@ -10,11 +10,12 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from driftcli.errors import FormatError, SourceError
 
 T = TypeVar("T")
+Turn = Literal["user", "reply"]  # whose turn it is
 
 
 @dataclass(frozen=True)

@@ -35,54 +35,50 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture
-def how(tmp_path: Path) -> Gathering:
+def how(target: LanguageModel, tmp_path: Path) -> Gathering:
     replies = tmp_path / "given.jsonl"
     write_conversations(replies, [Conversation([0, 4, 9, 9, number], [(3, 5)]) for number in range(20)])
-    return Gathering(0.001, replies, 3, tmp_path / "work")
+    return Gathering(0.001, replies, 3, tmp_path / "work", target.config.vocab_size, lambda: target)
+
+
+def unasked() -> LanguageModel:
+    pytest.fail("written again")
 
 
 def of(run: Run) -> list[Prompt]:
     return [prompt for prompt in bundled_prompts() if prompt.id in run.prompts]
 
 
-def test_the_runs_own_replies_tell_the_best_head_where_there_are_others_to_learn_from(
-    run: Run, target: LanguageModel, how: Gathering
-) -> None:
+def test_the_runs_own_replies_tell_the_best_head_where_there_are_others_to_learn_from(run: Run, how: Gathering) -> None:
     taught = of(run)[:4]
-    found = gather(how, run, target, taught, ("unroll",), [])
+    found = gather(how, run, taught, ("unroll",), [])
     talks, apart = found.conversations, found.apart
     assert len(talks) - 20 == len(apart) > 0
     assert found.again == []
     assert [talk.ids[:4] for talk in talks[len(apart) :]] == [[0, 4, 9, 9]] * 20
     write_conversations(how.replies or Path(), [Conversation([0, 4, 9, 9, 1], [(3, 5)])])
-    assert gather(how, run, target, taught, ("unroll",), []).apart == range(0)
+    assert gather(how, run, taught, ("unroll",), []).apart == range(0)
 
 
-def test_prompts_that_went_wrong_are_answered_again_once_an_attempt(
-    run: Run, target: LanguageModel, how: Gathering, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prompts_that_went_wrong_are_answered_again_once_an_attempt(run: Run, how: Gathering) -> None:
     prompts = of(run)[:2]
-    found = gather(how, run, target, prompts, ("domain",), prompts)
+    found = gather(how, run, prompts, ("domain",), prompts)
     talks, apart = found.conversations, found.apart
     assert found.again == [len(apart), len(apart) + 1] * 4, "10 of 30, beside 20 that are given"
     drawn = talks[len(apart) : -20]
     assert len(drawn) == 2
     own = {tuple(talk.ids[: talk.spans[0][0]]) for talk in talks[: len(apart)]}
     assert {tuple(talk.ids[: talk.spans[0][0]]) for talk in drawn} <= own, "behind the very prompts of the run"
-    monkeypatch.setattr(data, "write_replies", lambda *_: pytest.fail("written again"))
-    assert gather(how, run, target, prompts, ("domain",), prompts) == found
+    assert gather(replace(how, writer=unasked), run, prompts, ("domain",), prompts) == found
 
 
-def test_new_replies_are_written_where_none_are_given(
-    run: Run, target: LanguageModel, how: Gathering, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_new_replies_are_written_where_none_are_given(run: Run, how: Gathering, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "WAVE", 4)
-    talks = gather(replace(how, replies=None), run, target, of(run)[:2], ("unroll",), []).conversations
+    talks = gather(replace(how, replies=None), run, of(run)[:2], ("unroll",), []).conversations
     assert len(talks) > 2
-    monkeypatch.setattr(data, "write_replies", lambda *_: pytest.fail("written again"))
-    assert gather(replace(how, replies=None), run, target, of(run)[:2], ("unroll",), []).conversations == talks
+    assert gather(replace(how, replies=None, writer=unasked), run, of(run)[:2], ("unroll",), []).conversations == talks
 
 
-def test_a_treatment_with_nothing_to_learn_from_is_refused(run: Run, target: LanguageModel, how: Gathering) -> None:
+def test_a_treatment_with_nothing_to_learn_from_is_refused(run: Run, how: Gathering) -> None:
     with pytest.raises(UsageError, match="--treatment contexts: the run has no texts of the context-length probe to learn from"):
-        gather(how, run, target, of(run)[:2], ("contexts",), [])
+        gather(how, run, of(run)[:2], ("contexts",), [])

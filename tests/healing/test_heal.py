@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,27 @@ def test_another_head_than_the_runs_is_refused(healed: Callable[..., Ended]) -> 
     assert "was measured with a drafter of other files than bundled:post-norm has today; diagnose this pair first" in ended.stderr
 
 
+def test_an_engine_that_is_not_here_is_asked_for_in_vain(healed: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("driftcli.cli.engine.find_spec", lambda _: None)
+    ended = healed("--engine", "vllm")
+    assert ended.exit_code == 2
+    assert "--engine vllm: vllm is not installed here; install driftcli[vllm]" in ended.stderr
+    ended = healed("--engine-args", '{"max_model_len": 64}')
+    assert ended.exit_code == 2
+    assert "they are vLLM's, and transformers runs the target" in ended.stderr
+
+
+def test_a_run_that_vllm_made_is_judged_by_vllm_or_not_begun(before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("driftcli.cli.healing.find_spec", lambda _: None)
+    run = shutil.copytree(before, tmp_path / "run")
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "asked": {**record["asked"], "engine": {"name": "vllm", "args": {}}}}))
+    ended = driftcli("heal", "--run", run, "--out", tmp_path / "healed")
+    assert ended.exit_code == 2
+    assert "its target ran in vLLM, by which the healed head is judged too, and vllm is not installed here" in ended.stderr
+    assert not (tmp_path / "healed").exists()
+
+
 def test_a_drafter_that_nothing_here_trains_is_refused(tmp_path: Path) -> None:
     run = tmp_path / "run"
     asked = ("--limit", PROMPTS, "--depth", 1, "--max-new-tokens", 3)
@@ -125,8 +147,11 @@ def test_a_step_that_does_not_draft_the_runs_chains_is_refused(before: Path) -> 
     texts = [RunText(row["prompt"], row["turn"], row["ids"], row["prompt_length"]) for row in rows]
     assert same_guesses(pair.drafter, pair.target, run, texts) == 1
     other = pair.drafter.wired(next(one for one in pair.card.alternatives if one.feedback == "normed"))
-    with pytest.raises(RunError, match="training would begin from another head than was measured"):
+    with pytest.raises(RunError, match=r"training would begin from another head than was measured; diagnose this head again$"):
         same_guesses(other, pair.target, run, texts)
+    served = replace(run, manifest={**run.manifest, "asked": {"engine": {"name": "vllm", "args": {}}}})
+    with pytest.raises(RunError, match="diagnose this head again with --engine transformers"):
+        same_guesses(other, pair.target, served, texts)
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ from driftcli.healing.retrofit import normed_feedback
 from driftcli.healing.stored import with_weights_of, write_files
 from driftcli.healing.training import SETTINGS
 from driftcli.healing.vocabulary import with_map_of, with_tokens
+from driftcli.healing.window import settings_of, windowed
 from driftcli.loading.pair import load_pair
 from driftcli.target.language_model import LanguageModel
 from driftcli.traces.reader import Run, read_run
@@ -117,12 +118,22 @@ def fitted(folder: Path) -> Path:
     return folder
 
 
+def with_window(folder: Path) -> Path:
+    """The bundled pre-norm head with a window of 12 rows, its own file saying so as `driftcli heal` writes it."""
+    pair = load_pair("bundled:target", "bundled:pre-norm", torch.device("cpu"), "float32")
+    assert isinstance(pair.drafter, Eagle3)
+    files, made = head_files("bundled:pre-norm", pair.target, pair.drafter), windowed(pair.drafter, 12)
+    write_files(with_weights_of(files, made, settings_of(files.config, made)), folder)
+    return folder
+
+
 @pytest.fixture(
     scope="module",
     params=[
         "bundled pre-norm",
         "bundled post-norm",
         "pre-norm fitted with normed feedback and more draft tokens",
+        "pre-norm with a window",
         "ids that V1 alone reads",
         "P-EAGLE",
         "SmolLM2 post-norm",
@@ -136,6 +147,8 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         drafter = BUNDLED / "pre-norm"
     elif kind == "pre-norm fitted with normed feedback and more draft tokens":
         drafter = fitted(folder / "fitted")
+    elif kind == "pre-norm with a window":
+        drafter = with_window(folder / "window")
     elif kind == "SmolLM2 post-norm":
         target, drafter, prompts = Path(named("DRIFTCLI_SMOLLM2")), ROOT / "examples" / "smollm2" / "post-norm", 12
     elif kind == "P-EAGLE":

@@ -315,7 +315,7 @@ def _embedding(system: System, head: Head) -> Said[Owner]:
 
 def _window_from(system: System, head: Head) -> Said[WindowStart]:
     slides = any(window is not None for window in _windows(system, head).value)
-    anchored = slides and system == "as_trained" and not head.anatomy.parallel
+    anchored = slides and system == "as_trained" and not head.anatomy.parallel and not head.healed
     return Said("anchor", "default:speculators' training mask") if anchored else Said("query", "default:vLLM")
 
 
@@ -324,7 +324,7 @@ def _windows(system: System, head: Head) -> Said[tuple[int | None, ...]]:
     kinds, window = head.layers.get("layer_types"), head.layers.get("sliding_window")
     if system == "as_served:sglang":
         return Said(every, "default:SGLang, where a window is a server flag")
-    if system == "as_trained" and not head.is_speculators:
+    if system == "as_trained" and not head.is_speculators and not head.healed:
         return Said(every, f"default:{head.format.producer}, whose class has no window")
     if not isinstance(kinds, list) or window is None or head.layers.get("use_sliding_window") is False:
         return Said(every, "default:vLLM")

@@ -26,7 +26,7 @@ from driftcli.target.in_process import until_end
 from driftcli.target.language_model import Dtype, LanguageModel, choose_dtype, name_of, outline_language_model
 from driftcli.target.output import Output
 from driftcli.target.parts import Parts, read_parts
-from driftcli.target.target import Reading, Served, Unread, Writing
+from driftcli.target.target import Reading, Served, Unread, Writing, end_tokens
 from driftcli.target.vllm.engine import Engine, Request, Settings, check_args, check_device, dtype_computed, start
 from driftcli.target.vllm.streams import HandedOver
 
@@ -175,7 +175,7 @@ class VllmTarget:
         engine's room.
         """
         self._require_room(max(map(len, prompts)) + writing.most)
-        ends = self._ends()
+        ends = [*end_tokens(self.generation_config, self.tokenizer), *writing.ends]
         drawn = torch.randint(1 << 62, (len(prompts),)).tolist() if writing.temperature else [None] * len(prompts)
         plain = {"max_tokens": writing.most, "ignore_eos": True, "stop_token_ids": ends, "detokenize": False}
         samplings = [SamplingParams(temperature=writing.temperature, seed=seed, **plain) for seed in drawn]
@@ -263,11 +263,6 @@ class VllmTarget:
         layers = self.facts.layers
         assert layers is not None, "an outline's layers are known"
         return layers
-
-    def _ends(self) -> list[int]:
-        own = self.generation_config.eos_token_id
-        end = self.tokenizer.eos_token_id if own is None else own
-        return [int(token) for token in (end if isinstance(end, list) else [end]) if token is not None]
 
     def _running(self) -> Engine:
         assert self._engine is not None, "the target was started"
