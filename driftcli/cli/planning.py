@@ -30,6 +30,7 @@ from driftcli.loading.depths import require_depth
 from driftcli.loading.outline import Outline, outline_pair
 from driftcli.probe import Cutting
 from driftcli.report.plan import Machine, Plan, Range
+from driftcli.target.decoding import kept_tokens
 from driftcli.target.language_model import choose_device, choose_dtype, quiet_transformers
 from driftcli.texts.prompts import limited
 
@@ -88,7 +89,8 @@ def _ahead(request: Request, prompts: Sequence[Prompt]) -> _Ahead:
     require_depth(outline.card, request.spec.depth, outline.modules)
     dtype, share = _dtype(request, device, outline), core_share() if device.type == "cpu" else 1.0
     speed = calibrated(outline, device, dtype, min(request.spec.batch_size, len(prompts))).slowed(share)
-    texts = texts_ahead(outline.model.tokenizer, prompts, request.target, request.spec)
+    kept = kept_tokens(outline.model.model, device, dtype, outline.streams) if request.engine == "transformers" else 0
+    texts = texts_ahead(outline.model.tokenizer, prompts, request.target, request.spec, kept)
     return _Ahead(outline, Agenda(outline.card, request.spec, battery), prompts, texts, speed, share, device, dtype)
 
 

@@ -28,7 +28,7 @@ from driftcli.engine.texts import Text, foreseen
 from driftcli.engine.timing import SECONDS, TURNS, step_lengths
 from driftcli.engine.trajectories import Trajectory, read_text
 from driftcli.loading.pair import LoadedPair, streams_of
-from driftcli.target.decoding import a_step, decodable
+from driftcli.target.decoding import a_step, decodable, kept_tokens
 from driftcli.target.heads import heads_of
 from driftcli.target.language_model import LanguageModel
 from driftcli.target.target import Target, Writing
@@ -83,16 +83,20 @@ def ending(agenda: Agenda, speed: Speed, conditions: int) -> float:
 
 
 def _texts(job: Job) -> Texts:
-    return texts_ahead(job.pair.target.tokenizer, job.prompts, job.pair.target.source.name, job.spec)
+    target, count = job.pair.target, len(streams_of(job.pair.drafter))
+    kept = kept_tokens(target.model, target.device, target.model.dtype, count) if isinstance(target, LanguageModel) else 0
+    return texts_ahead(target.tokenizer, job.prompts, target.source.name, job.spec, kept)
 
 
-def texts_ahead(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], target: str, spec: RunSpec) -> Texts:
-    """The texts of a run to come, by what the tokenizer makes of its prompts; raises PromptError where the template refuses one."""
+def texts_ahead(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], target: str, spec: RunSpec, kept: int) -> Texts:
+    """The texts of a run to come, by what the tokenizer makes of its prompts; raises PromptError where the template refuses one. kept:
+    tokens of a batch, at most.
+    """
     found = []
     for prompt in prompts:
         given = None if prompt.response is None else len(tokenizer(prompt.response, add_special_tokens=False).input_ids)
         found += [Turn(len(foreseen(tokenizer, prompt, turn).ids), turn, given) for turn in range(len(prompt.turns))]
-    return Texts(found, len(prompts), usual_reply(target, spec.max_new_tokens), spec.max_new_tokens, spec.batch_size)
+    return Texts(found, len(prompts), usual_reply(target, spec.max_new_tokens), spec.max_new_tokens, spec.batch_size, kept)
 
 
 def looking_ahead(speed: Speed, batch: int) -> float:

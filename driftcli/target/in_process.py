@@ -17,12 +17,12 @@ from transformers import Cache, GenerationConfig, PreTrainedModel, PreTrainedTok
 
 from driftcli.target.capture import StreamCapture
 from driftcli.target.decoding import decodable, decoded, roomy_cache
+from driftcli.target.distributions import said_of
 from driftcli.target.target import Reading, Unread, Writing
-from driftcli.target.together import at_once, room, together
+from driftcli.target.together import room, together
 
 CHUNK = 512  # tokens of a text that the target reads at once: masks and activations of a long one would not fit (chosen by us)
 LENGTH_DEPENDENT = ("dynamic", "longrope")
-LEAST = torch.finfo(torch.float32).min  # of a token that is ruled out, below the best one: finite, and without weight
 
 
 class Weights(Protocol):
@@ -163,7 +163,7 @@ def read(target: Weights, texts: Sequence[Unread], boundaries: Sequence[int], te
             (cache,) = map(out.get, target.continuing(cache))  # by the same name, so that neither is a deprecated one
             if places.numel():
                 asked.append(places)
-                found.append(_said(head.among(out.logits), whole[places[0], places[1] + 1], temperature))
+                found.append(said_of(head.among(out.logits), whole[places[0], places[1] + 1], temperature))
         streams = capture.take()
     places, said = torch.cat(asked, dim=1), torch.cat(found, dim=1).cpu()
     return [_reading(number, len(text.ids), said[:, places[0] == number], streams) for number, text in enumerate(texts)]
@@ -208,23 +208,6 @@ def _replied(texts: Sequence[Unread], start: int, end: int) -> Tensor:
     return torch.tensor([[number, at] for number, span in enumerate(spans) for at in span], dtype=torch.long).view(-1, 2).T
 
 
-def _said(logits: Tensor, wanted: Tensor, temperature: float) -> Tensor:
-    """Of queries (query, vocabulary) the probability of their wanted tokens, the entropy, and first choices; (3, query)."""
-    wanted, few = wanted.to(logits.device), max(1, at_once(logits.device) // logits.shape[-1])
-    parts = []
-    for some, tokens in zip(torch.split(logits, few), torch.split(wanted, few), strict=True):
-        parts.append(torch.stack([*prob_and_entropy(some if temperature == 1 else some / temperature, tokens), some.argmax(-1).float()]))
-    return torch.cat(parts, dim=1)
-
-
 def _reading(number: int, length: int, said: Tensor, streams: Mapping[int, Tensor]) -> Reading:
     """What was said of one text, (3, reply token), and its part of the streams."""
     return Reading(said[0], said[1], said[2].long(), {boundary: stream[number, : length - 1] for boundary, stream in streams.items()})
-
-
-def prob_and_entropy(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Probability of the wanted tokens and entropy in nats; (query, vocabulary) -> (query,) each."""
-    gaps = (logits.float() - logits.amax(-1, keepdim=True)).clamp_(min=LEAST)
-    weights = gaps.exp()
-    total = weights.sum(-1)
-    return weights.gather(-1, wanted[:, None])[:, 0] / total, total.log() - weights.mul_(gaps).sum(-1) / total

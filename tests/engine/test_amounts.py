@@ -110,3 +110,19 @@ def test_fewer_prompts_have_fewer_texts() -> None:
 
 def test_the_bundled_target_is_known_to_answer_briefly_and_no_other_is() -> None:
     assert (usual_reply("bundled:target", 128), usual_reply("bundled:target", 8), usual_reply("some/model", 128)) == (32, 8, 128)
+
+
+def test_texts_that_are_kept_as_they_are_written_are_not_read() -> None:
+    other = Condition("b", DraftSettings(4), text=TextSettings(template="none"))
+    prompts, tokens = 10 + 20 + 30 + (14 + 16) + (24 + 16) + (34 + 16), 6 * 16
+    longest = 2 * (34 + 16 + 16)  # two prompts are answered together, each as long as the longest and its reply
+    for kept, reads in ((longest - 1, 6), (longest, 0)):
+        found = amounts(agenda(), [other], replace(TEXTS, kept=kept), 16)
+        assert (found.reads, found.read) == (reads, prompts + (prompts + tokens) * (reads > 0))
+        assert found.held == prompts + tokens
+    given = replace(TEXTS, turns=[Turn(10, given=9), Turn(10)], kept=longest)
+    assert (found := amounts(agenda(), [other], given, 16)).reads == 1 and found.read == 10 + 19
+    for condition in (FULL, replace(other, text=TextSettings(template="none", replayed=True))):
+        assert amounts(agenda(), [condition], replace(TEXTS, kept=longest), 16).reads == 6
+    alone = replace(other, text=TextSettings(alone=True))
+    assert amounts(agenda(), [alone], replace(TEXTS, kept=longest // 2), 16).reads == 0
