@@ -47,6 +47,7 @@ class Texts:
     most: int
     batch: int = 1
     kept: int = 0
+    alike: int | None = None
 
     @property
     def longest(self) -> int:
@@ -182,7 +183,8 @@ class _Counted:
     @property
     def sizes(self) -> list[tuple[float, int]]:
         """Tokens of each text's prompt, and of its reply."""
-        prompts = [max(self.settings.length, turn.prompt + turn.before * self.reply) for turn in self._turns]
+        more = self.settings.system_tokens
+        prompts = [max(self.settings.length, more + turn.prompt + turn.before * self.reply) for turn in self._turns]
         return [(prompt, self.reply if turn.given is None else turn.given) for prompt, turn in zip(prompts, self._turns, strict=True)]
 
     @property
@@ -199,8 +201,17 @@ class _Counted:
             for some in (False, True)
         )
         found = Amounts(reads=self.share * len(unread), read=self.share * sum(unread), pairs=self.share * sum(map(_pairs, unread)))
+        found += self._spared(self.share * len(unread), self.batches)
         read = found.times(passes) + Amounts(held=self.share * sum(lengths))
         return read if self.settings.replayed or self.settings.twin == "replies" else read + self._writing()
+
+    def _spared(self, texts: float, calls: float) -> Amounts:
+        """What is less to read of so many texts, since what they begin with is read once a call, as it is of prompts and of texts."""
+        if self.run.alike is None:
+            return Amounts()
+        own = self.run.alike if self.settings.template == "own" and self.settings.system == "own" else 0
+        count, tokens = max(0.0, texts - calls), self.settings.system_tokens or own
+        return Amounts(read=-count * tokens, pairs=-count * _pairs(tokens))
 
     def _kept(self, turn: Turn) -> bool:
         """Whether a text is not read, since what the target computed as it wrote it is kept."""
@@ -221,7 +232,7 @@ class _Counted:
             texts = self.share * count
             calls = texts if self.settings.alone else min(ceil(texts), self.batches)
             longest = self._longest(texts / calls)
-            found += Amounts(steps=calls * longest, stepped=texts * longest)
+            found += Amounts(steps=calls * longest, stepped=texts * longest) + self._spared(texts, calls)
         return found
 
     def _longest(self, together: float) -> float:

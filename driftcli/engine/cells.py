@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, islice
 
 import torch
 
@@ -226,13 +226,12 @@ def _read(
     temperature, target = work.spec.temperature_of(conditions[0].text) or 1.0, work.pair.target  # of greedy replies the models' own
     alone = _by_length(work.pair.drafter)
     order = sorted(range(len(texts)), key=lambda place: len(texts[place].ids))
+    read = read_texts(target, [texts[place] for place in order], kept.boundaries, temperature, kept, most)
+    if alone:
+        yield from (([place], [trajectory]) for place, trajectory in zip(order, read, strict=True))
+        return
     for some in together([len(texts[place].ids) for place in order], most):
-        places = order[some]
-        read = read_texts(target, [texts[place] for place in places], kept.boundaries, temperature, kept)
-        if alone:
-            yield from (([place], [trajectory]) for place, trajectory in zip(places, read, strict=True))
-        else:
-            yield places, list(read)
+        yield order[some], list(islice(read, some.stop - some.start))
 
 
 def _by_length(drafter: object) -> bool:

@@ -59,8 +59,8 @@ def memory(outline: Outline, texts: Texts, conditions: Sequence[Condition], item
     """What models take. itemsize: bytes of a number; device: where they run."""
     target, drafter = outline.target, outline.drafter
     batch = min(texts.prompts, texts.batch)
-    prompts = [(batch, max(turn.prompt + turn.before * texts.most for turn in texts.turns))]
-    prompts += [(min(one.prompts or batch, batch), one.text.length) for one in conditions if one.text.length]
+    usual = max(turn.prompt + turn.before * texts.most for turn in texts.turns)
+    prompts = [(min(one.prompts or batch, batch), one.text.length or usual + one.text.system_tokens) for one in conditions]
     longest = max(texts.longest, *(length + texts.most for _, length in prompts))
     lm, depth = outline.card.family in FORCED_IS_FRESH, max(one.settings.depth for one in conditions)
     kept = drafter.layers * drafter.heads * numbers_kept(depth) * (2 * depth + 1)  # of attention, of each token that is guessed at
@@ -78,10 +78,11 @@ def memory(outline: Outline, texts: Texts, conditions: Sequence[Condition], item
 
 
 def _kept(texts: Texts, conditions: Sequence[Condition], prompts: Sequence[tuple[int, int]]) -> int:
-    """Tokens of a batch's texts that are kept as they are written. prompts: how many are written together, and the longest's tokens."""
-    usual, *long = prompts
-    some = [(usual[0], usual[1] + one.text.system_tokens) for one in conditions if is_kept(one.text) and not one.text.length]
-    return max((size for count, length in (*some, *long) if (size := count * (length + texts.most)) <= texts.kept), default=0)
+    """Tokens of a batch's texts that are kept as they are written. prompts: of each condition, how many are written together, and the
+    longest's tokens.
+    """
+    written = [pair for one, pair in zip(conditions, prompts, strict=True) if is_kept(one.text)]
+    return max((size for count, length in written if (size := count * (length + texts.most)) <= texts.kept), default=0)
 
 
 def _written(target: Network, count: int, length: int, most: int, itemsize: int, device: torch.device) -> int:

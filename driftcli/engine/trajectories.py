@@ -70,16 +70,20 @@ class Trajectory:
 
 
 def read_texts(
-    target: Target, texts: Sequence[Text], boundaries: Sequence[int], temperature: float = 1.0, kept: Kept | None = None
+    target: Target,
+    texts: Sequence[Text],
+    boundaries: Sequence[int],
+    temperature: float = 1.0,
+    kept: Kept | None = None,
+    most: int | None = None,
 ) -> Iterator[Trajectory]:
-    """Of each text the target's streams at `boundaries`, and its probability and entropy at every reply token; read as they are taken, but
-    for those that are kept.
+    """Of each text the target's streams at `boundaries`, and its probability and entropy at every reply token; read as they are taken, at
+    most so many tokens side by side, but for those that are kept.
     """
-    known = [None if kept is None else kept.reading(text, temperature) for text in texts]
-    unread = [text for text, found in zip(texts, known, strict=True) if found is None]
-    reading = target.read_all(unread, boundaries, temperature) if unread else iter(())
-    for text, found in zip(texts, known, strict=True):
-        read = found or next(reading)
+    unread = [text for text in texts if kept is None or not kept.has(text, temperature)]
+    reading = target.read_all(unread, boundaries, temperature, most) if unread else iter(())
+    for text in texts:
+        read = (None if kept is None else kept.reading(text, temperature)) or next(reading)
         yield Trajectory(text, read.probs, read.entropies, read.choices, read.streams, temperature)
 
 

@@ -7,7 +7,7 @@ it. Boundary `b < L` is read where it enters layer `b` and boundary `L` where it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TypeAlias
 
@@ -71,6 +71,14 @@ class StreamCapture:
         start = self._filled[boundary]
         self._streams[boundary][self.places, start : start + length] = stream
         self._filled[boundary] = start + length
+
+    def begin(self, streams: Mapping[int, Tensor], rows: int) -> None:
+        """So many rows begin alike with streams by boundary, (1, position, width)."""
+        for boundary, stream in streams.items():
+            _, length, width = stream.shape
+            self._streams[boundary] = stream.new_empty(rows, self._positions, width)
+            self._streams[boundary][:, :length] = stream
+            self._filled[boundary] = length
 
     def take(self) -> dict[int, Tensor]:
         """All passes joined along positions, by boundary, each (batch, position, width)."""

@@ -55,7 +55,12 @@ def _steady(config: PretrainedConfig) -> bool:
 
 def roomy_cache(model: PreTrainedModel, rows: int, columns: int) -> RoomyCache | None:
     """Room for all keys and values of so many texts, so that none is ever copied; None for a model that does not take it."""
-    return RoomyCache(model.config, rows, columns) if decodable(model) and _sees_all(model.config) else None
+    return RoomyCache(model.config, rows, columns) if reads_once(model) else None
+
+
+def reads_once(model: PreTrainedModel) -> bool:
+    """Whether what several texts begin with can be read once for all of them."""
+    return decodable(model) and _sees_all(model.config)
 
 
 def _sees_all(config: PretrainedConfig) -> bool:
@@ -340,7 +345,11 @@ class _KeptBatch(_Batch):
 
 def _alike(prompts: Sequence[Sequence[int]]) -> int:
     """Tokens that all prompts begin with and none of them is, 0 for few."""
-    first, *others = min(prompts, key=len), *prompts
-    count = next((at for at in range(len(first)) if any(ids[at] != first[at] for ids in others)), len(first))
-    found = min(count, len(first) - 1)
+    found = min(common(prompts), min(map(len, prompts)) - 1)
     return found if found >= SHARED and len(prompts) > 1 else 0
+
+
+def common(texts: Sequence[Sequence[int]]) -> int:
+    """Tokens that all texts begin with."""
+    first = min(texts, key=len)
+    return next((at for at in range(len(first)) if any(ids[at] != first[at] for ids in texts)), len(first))

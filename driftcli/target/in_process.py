@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
@@ -16,12 +17,14 @@ from torch import Tensor, nn
 from transformers import Cache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
 from driftcli.target.capture import StreamCapture
-from driftcli.target.decoding import decodable, decoded, roomy_cache
+from driftcli.target.decoding import ELSEWHERE, common, decodable, decoded, roomy_cache
 from driftcli.target.distributions import said_of
+from driftcli.target.roomy_cache import RoomyCache
 from driftcli.target.target import Reading, Unread, Writing
 from driftcli.target.together import room, together
 
 CHUNK = 512  # tokens of a text that the target reads at once: masks and activations of a long one would not fit (chosen by us)
+WORTH_SHARING = {"cpu": 256}  # tokens that need not be read from which on a pass over what texts begin with pays (chosen by us)
 LENGTH_DEPENDENT = ("dynamic", "longrope")
 
 
@@ -121,15 +124,18 @@ def until_end(reply: list[int], ends: Sequence[int | None]) -> list[int]:
     return reply[: stop + 1]
 
 
-def read_all(target: Weights, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float) -> Iterator[Reading]:
-    """As the contract of a target: texts that follow one another are read side by side, as many as there is room for.
+def read_all(
+    target: Weights, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float, most: int | None = None
+) -> Iterator[Reading]:
+    """As the contract of a target: texts that follow one another are read side by side, as many as there is room for, and what all of them
+    begin with is read once.
 
     One by one where the target turns tokens by how long a text is, so that its streams would depend on a longer one beside it.
     """
-    alone = turns_by_length(target.model.config.get_text_config().to_dict())
-    most = 1 if alone else room(target.device, len(target.embedding))
-    for some in together([len(text.ids) for text in texts], most):
-        yield from read(target, texts[some], boundaries, temperature)
+    alone, fitting = turns_by_length(target.model.config.get_text_config().to_dict()), room(target.device, len(target.embedding))
+    beginning = _beginning(target, texts, boundaries)
+    for some in together([len(text.ids) for text in texts], 1 if alone else min(fitting, most or fitting)):
+        yield from read(target, texts[some], boundaries, temperature, beginning)
 
 
 def turns_by_length(settings: Mapping[str, object]) -> bool:
@@ -138,25 +144,55 @@ def turns_by_length(settings: Mapping[str, object]) -> bool:
     return settings.get("rope_type", settings.get("type")) in LENGTH_DEPENDENT or any(map(turns_by_length, nested))
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """What texts begin with, as it was read: keys and values of one row, and streams by boundary, (1, position, width)."""
+
+    cache: RoomyCache
+    streams: Mapping[int, Tensor]
+    length: int
+
+
 @torch.inference_mode()
-def read(target: Weights, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float) -> list[Reading]:
+def _beginning(target: Weights, texts: Sequence[Unread], boundaries: Sequence[int]) -> Beginning | None:
+    """What all texts begin with before the first token that is asked about, None where reading it once would spare little."""
+    length = min(common([text.ids for text in texts]), *(text.prompt_length - 1 for text in texts)) if len(texts) > 1 else 0
+    if length * (len(texts) - 1) < WORTH_SHARING.get(target.device.type, ELSEWHERE):
+        return None
+    if (cache := roomy_cache(target.model, 1, length)) is None:
+        return None
+    ids = torch.tensor([texts[0].ids[:length]], device=target.device)
+    with StreamCapture(target.decoder, target.layers, boundaries, length) as capture:
+        for chunk in torch.split(ids, CHUNK, dim=1):
+            asked = last_rows(target, chunk.shape[1], 1)
+            target.model(chunk, use_cache=True, logits_to_keep=asked, **target.continuing(cache))
+    return Beginning(cache, capture.take(), length)
+
+
+@torch.inference_mode()
+def read(
+    target: Weights, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float, beginning: Beginning | None = None
+) -> list[Reading]:
     """The target's streams at `boundaries` on texts, and its probability and entropy at every reply token: one pass, in chunks.
 
-    Shorter texts are filled up behind their end, which nothing before it sees.
+    Shorter texts are filled up behind their end, which nothing before it sees. beginning: of all of them, which is not read again.
     """
-    longest = max(len(text.ids) for text in texts)
+    longest, start = max(len(text.ids) for text in texts), 0 if beginning is None else beginning.length
     whole = torch.tensor([[*text.ids, *[0] * (longest - len(text.ids))] for text in texts])
-    chunked = longest - 1 > CHUNK
-    asked, found, cache = list[Tensor](), list[Tensor](), roomy_cache(target.model, len(texts), longest - 1) if chunked else None
+    cached = longest - 1 > CHUNK or beginning is not None
+    asked, found, cache = list[Tensor](), list[Tensor](), roomy_cache(target.model, len(texts), longest - 1) if cached else None
     with StreamCapture(target.decoder, target.layers, boundaries, longest - 1) as capture, Asked(target.model) as head:
-        for at in range(0, longest - 1, CHUNK):
+        if beginning is not None and cache is not None:
+            cache.begin(beginning.cache)
+            capture.begin(beginning.streams, len(texts))
+        for at in range(start, longest - 1, CHUNK):
             end = min(at + CHUNK, longest - 1)
             places = _replied(texts, at, end)
             lowest = int(places[1].min()) if places.numel() else end - 1
             head.rows = places[0] * (end - lowest) + places[1] - lowest if places.numel() else torch.zeros(1, dtype=torch.long)
             out = target.model(
                 whole[:, at:end].to(target.device),
-                use_cache=chunked,
+                use_cache=cached,
                 logits_to_keep=last_rows(target, end - at, end - lowest),
                 **target.continuing(cache),
             )

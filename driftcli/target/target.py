@@ -67,8 +67,12 @@ class Kept:
         """
         self._texts[tuple(ids), temperature] = _Left(said, streams)
 
+    def has(self, text: Unread, temperature: float) -> bool:
+        """Whether what reading a text would give is known. temperature: of probabilities."""
+        return (tuple(text.ids), temperature) in self._texts
+
     def reading(self, text: Unread, temperature: float) -> Reading | None:
-        """What reading a text would give, None where that is not known. temperature: of probabilities."""
+        """What reading a text would give, None where that is not known."""
         left = self._texts.get((tuple(text.ids), temperature))
         if left is None:
             return None
@@ -185,7 +189,11 @@ class Target(Protocol):
     def write(self, prompts: Sequence[Sequence[int]], writing: Writing) -> list[list[int]]:
         """The reply to each rendered prompt, up to its first end token, that included; what is drawn depends on torch's random state."""
 
-    def read_all(self, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float = 1.0) -> Iterator[Reading]:
+    def read_all(
+        self, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float = 1.0, most: int | None = None
+    ) -> Iterator[Reading]:
         """Of each text, in their order, its streams at `boundaries` and the target's probability and entropy at every token behind the
         prompt. What is said of a text is the same in whatever company, to rounding; what was not asked for yet need not be read yet.
+
+        most: tokens of texts side by side that there is room for in this process, None for as many as usual.
         """

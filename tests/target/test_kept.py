@@ -11,11 +11,12 @@ from torch import Tensor
 
 from driftcli.target.decoding import KEPT, keepable, kept_bytes, kept_tokens
 from driftcli.target.language_model import LanguageModel
-from driftcli.target.target import Kept, Writing
+from driftcli.target.target import Kept, Reading, Writing
 from tests.target.test_decoding import KINDS, MOST, OTHERS, a_model, ending, some_prompts
 
 WIDTH, LAYERS, PLENTY = 32, 3, 1 << 30
 BOUNDARIES = (0, 1, LAYERS, LAYERS + 1)
+READ = [name for name in KINDS if name != "gpt2"]  # which has no list of layers to read streams from
 
 
 @dataclass(frozen=True)
@@ -45,24 +46,28 @@ def rms(states: Tensor) -> Tensor:
 
 
 def assert_kept(target: LanguageModel, prompts: list[list[int]], replies: list[list[int]], kept: Kept, temperature: float = 1.0) -> None:
-    """Every text is kept as it is read afresh, states to 1e-5 of their RMS."""
+    """Every text is kept as it is read afresh."""
     for prompt, reply in zip(prompts, replies, strict=True):
         text = Given([*prompt, *reply], len(prompt))
-        found = kept.reading(text, temperature)
-        assert found is not None and found.entropies is not None
-        streams, probs, entropies, choices = afresh(target, text, temperature)
-        assert tuple(found.streams) == BOUNDARIES
-        for boundary, stream in found.streams.items():
-            expected = streams[boundary]
-            assert stream.shape == expected.shape == (len(text.ids) - 1, expected.shape[1])
-            assert float(rms(stream - expected)) <= 1e-5 * float(rms(expected)), boundary
-        torch.testing.assert_close(found.probs.double(), probs, rtol=1e-4, atol=1e-6)
-        torch.testing.assert_close(found.entropies.double(), entropies, rtol=1e-4, atol=1e-5)
-        assert torch.equal(found.choices, choices)
+        assert_read(target, text, kept.reading(text, temperature), temperature)
+
+
+def assert_read(target: LanguageModel, text: Given, found: Reading | None, temperature: float = 1.0) -> None:
+    """Of a text is told what it gives afresh, states to 1e-5 of their RMS."""
+    assert found is not None and found.entropies is not None
+    streams, probs, entropies, choices = afresh(target, text, temperature)
+    assert tuple(found.streams) == BOUNDARIES
+    for boundary, stream in found.streams.items():
+        expected = streams[boundary]
+        assert stream.shape == expected.shape == (len(text.ids) - 1, expected.shape[1])
+        assert float(rms(stream - expected)) <= 1e-5 * float(rms(expected)), boundary
+    torch.testing.assert_close(found.probs.double(), probs, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found.entropies.double(), entropies, rtol=1e-4, atol=1e-5)
+    assert torch.equal(found.choices, choices)
 
 
 @pytest.mark.parametrize("alike", [False, True])
-@pytest.mark.parametrize("kind", [name for name in KINDS if name != "gpt2"])  # which has no list of layers to read streams from
+@pytest.mark.parametrize("kind", READ)
 def test_what_is_kept_of_a_text_is_what_it_gives_read_alone(kind: str, alike: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = some_prompts(alike=alike)
     target = ending(a_model(KINDS[kind]), prompts)
