@@ -152,6 +152,12 @@ class Beginning:
     streams: Mapping[int, Tensor]
     length: int
 
+    def put(self, cache: RoomyCache | None, capture: StreamCapture, rows: int) -> None:
+        """So many texts begin with it."""
+        assert cache is not None, "there is none where none could be made for it"
+        cache.begin(self.cache)
+        capture.begin(self.streams, rows)
+
 
 @torch.inference_mode()
 def _beginning(target: Weights, texts: Sequence[Unread], boundaries: Sequence[int]) -> Beginning | None:
@@ -182,9 +188,8 @@ def read(
     cached = longest - 1 > CHUNK or beginning is not None
     asked, found, cache = list[Tensor](), list[Tensor](), roomy_cache(target.model, len(texts), longest - 1) if cached else None
     with StreamCapture(target.decoder, target.layers, boundaries, longest - 1) as capture, Asked(target.model) as head:
-        if beginning is not None and cache is not None:
-            cache.begin(beginning.cache)
-            capture.begin(beginning.streams, len(texts))
+        if beginning is not None:
+            beginning.put(cache, capture, len(texts))
         for at in range(start, longest - 1, CHUNK):
             end = min(at + CHUNK, longest - 1)
             places = _replied(texts, at, end)
