@@ -56,6 +56,7 @@ BRINGS_TORCH = (  # the only modules that name torch or transformers when they a
     "driftcli.sources.tensors",
     "driftcli.target.capture",
     "driftcli.target.decoding",
+    "driftcli.target.distributions",
     "driftcli.target.gpus",
     "driftcli.target.heads",
     "driftcli.target.in_process",

@@ -22,7 +22,7 @@ from driftcli.engine.amounts import Amounts, Speed, Texts, amounts
 from driftcli.engine.budget import Budgeted, fit, left_out
 from driftcli.engine.calibration import calibrated, checking
 from driftcli.engine.footprint import disk, held_rows, memory, program_size
-from driftcli.engine.forecast import ending, looking_ahead, takes, texts_ahead
+from driftcli.engine.forecast import ending, looking_ahead, takes, texts_ahead, with_reading
 from driftcli.engine.left_out import on_some
 from driftcli.engine.load import core_share, since_start
 from driftcli.engine.timing import free_memory
@@ -89,6 +89,8 @@ def _ahead(request: Request, prompts: Sequence[Prompt]) -> _Ahead:
     dtype, share = _dtype(request, device, outline), core_share() if device.type == "cpu" else 1.0
     speed = calibrated(outline, device, dtype, min(request.spec.batch_size, len(prompts))).slowed(share)
     texts = texts_ahead(outline.model.tokenizer, prompts, request.target, request.spec)
+    if request.engine == "transformers":
+        texts = with_reading(texts, outline.model, device, dtype, outline.streams)
     return _Ahead(outline, Agenda(outline.card, request.spec, battery), prompts, texts, speed, share, device, dtype)
 
 

@@ -14,6 +14,7 @@ from math import ceil
 from driftcli.conditions import Condition, TextSettings
 from driftcli.domain import PairCard, RunSpec
 from driftcli.engine.agenda import Agenda, sharing_texts
+from driftcli.engine.texts import is_kept
 from driftcli.target.in_process import CHUNK
 from driftcli.traces.schema import TABLES
 
@@ -36,8 +37,8 @@ class Turn:
 @dataclass(frozen=True)
 class Texts:
     """The texts of a run to come. prompts: how many there are, of one turn or more; usual, most: tokens of a reply that the target writes,
-    as expected and at most. batch: prompts that
-    are answered together.
+    as expected and at most. batch: prompts that are answered together. kept: tokens of texts of a batch up to which these are kept as they
+    are written, where any are, and not read again.
     """
 
     turns: Sequence[Turn]
@@ -45,6 +46,8 @@ class Texts:
     usual: int
     most: int
     batch: int = 1
+    kept: int = 0
+    alike: int | None = None
 
     @property
     def longest(self) -> int:
@@ -91,6 +94,10 @@ class Amounts:
     def __add__(self, other: Amounts) -> Amounts:
         """Both."""
         return Amounts(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+    def times(self, count: float) -> Amounts:
+        """So many of it."""
+        return Amounts(*(count * getattr(self, field.name) for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +183,8 @@ class _Counted:
     @property
     def sizes(self) -> list[tuple[float, int]]:
         """Tokens of each text's prompt, and of its reply."""
-        prompts = [max(self.settings.length, turn.prompt + turn.before * self.reply) for turn in self._turns]
+        more = self.settings.system_tokens
+        prompts = [max(self.settings.length, more + turn.prompt + turn.before * self.reply) for turn in self._turns]
         return [(prompt, self.reply if turn.given is None else turn.given) for prompt, turn in zip(prompts, self._turns, strict=True)]
 
     @property
@@ -188,14 +196,35 @@ class _Counted:
         """What making and reading them takes; passes: how often each is read."""
         if self.settings.twin == "rows":
             return Amounts()
-        sizes = self.sizes
-        tokens = self.share * sum(prompt + reply for prompt, reply in sizes)
-        pairs = self.share * sum(_pairs(prompt + reply) for prompt, reply in sizes)
-        read = Amounts(reads=self.share * len(sizes) * passes, read=tokens * passes, held=tokens, pairs=pairs * passes)
+        lengths, unread = (
+            [prompt + reply for (prompt, reply), turn in zip(self.sizes, self._turns, strict=True) if not (some and self._kept(turn))]
+            for some in (False, True)
+        )
+        found = Amounts(reads=self.share * len(unread), read=self.share * sum(unread), pairs=self.share * sum(map(_pairs, unread)))
+        found += self._spared(self.share * len(unread), self.batches)
+        read = found.times(passes) + Amounts(held=self.share * sum(lengths))
         return read if self.settings.replayed or self.settings.twin == "replies" else read + self._writing()
 
+    def _spared(self, texts: float, calls: float) -> Amounts:
+        """What is less to read of so many texts, since what they begin with is read once a call, as it is of prompts and of texts."""
+        if self.run.alike is None:
+            return Amounts()
+        own = self.run.alike if self.settings.template == "own" and self.settings.system == "own" else 0
+        count, tokens = max(0.0, texts - calls), self.settings.system_tokens or own
+        return Amounts(read=-count * tokens, pairs=-count * _pairs(tokens))
+
+    def _kept(self, turn: Turn) -> bool:
+        """Whether a text is not read, since what the target computed as it wrote it is kept."""
+        together = min(ceil(self.run.prompts * self.share), 1 if self.settings.alone else self.batch_size)
+        longest = max(prompt for prompt, _ in self.sizes) + self.run.most
+        return is_kept(self.settings) and self._asked(turn) and together * longest <= self.run.kept
+
+    def _asked(self, turn: Turn) -> bool:
+        """Whether the target writes the reply of a text."""
+        return turn.given is None or self.settings.length > 0
+
     def _writing(self) -> Amounts:
-        asked = [pair for pair in zip(self._turns, self.sizes, strict=True) if pair[0].given is None or self.settings.length]
+        asked = [pair for pair in zip(self._turns, self.sizes, strict=True) if self._asked(pair[0])]
         found = Amounts(texts=self.share * len(asked), written=self.share * len(asked) * self.reply)
         pairs = self.share * sum(_pairs(prompt) + self.reply * prompt for _, (prompt, _) in asked)
         found += Amounts(read=self.share * sum(prompt for _, (prompt, _) in asked), pairs=pairs)
@@ -203,7 +232,7 @@ class _Counted:
             texts = self.share * count
             calls = texts if self.settings.alone else min(ceil(texts), self.batches)
             longest = self._longest(texts / calls)
-            found += Amounts(steps=calls * longest, stepped=texts * longest)
+            found += Amounts(steps=calls * longest, stepped=texts * longest) + self._spared(texts, calls)
         return found
 
     def _longest(self, together: float) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, islice
 
 import torch
 
@@ -23,7 +23,7 @@ from driftcli.engine.module_chains import draft_modules
 from driftcli.engine.room import Room
 from driftcli.engine.rows import cell_rows, find_sinks, rounds_to_end, stream_columns, trajectory_columns
 from driftcli.engine.stage_chains import draft_stages
-from driftcli.engine.texts import Text, lengthened, replay_texts, write_texts
+from driftcli.engine.texts import Text, is_kept, lengthened, replay_texts, write_texts
 from driftcli.engine.trajectories import Trajectory, read_texts
 from driftcli.engine.twin import texts_of, twin_tables, twin_texts
 from driftcli.errors import RunError
@@ -35,7 +35,9 @@ from driftcli.families.lookup.lookup import Lookup
 from driftcli.families.mtp.head import MtpModules
 from driftcli.loading.pair import LoadedPair, streams_of
 from driftcli.sources.files import reason
+from driftcli.target.decoding import KEPT
 from driftcli.target.in_process import turns_by_length
+from driftcli.target.target import Kept
 from driftcli.target.together import room, together
 from driftcli.traces.reader import Run
 from driftcli.traces.schema import TABLES
@@ -106,18 +108,19 @@ def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Seque
     ordered = sorted(conditions, key=lambda one: one.name != holders.sinks)
     try:
         written = 0.0 if folder.is_done(holders.texts, batch.names) else WRITING
-        texts = _texts(work, folder, batch, conditions[0].text, holders.texts, say)
+        kept = Kept(_boundaries(work, conditions), KEPT if is_kept(conditions[0].text) and work.room.keeps else 0)
+        texts = _texts(work, folder, batch, conditions[0].text, holders.texts, say, kept)
         known, most = _sinks(folder, batch, holders.sinks), _most(work, conditions)
 
         def measured(most: int) -> Tables:
             into, sinks, done = _Parts({one.name: tables_of(one) for one in conditions}, len(texts)), dict(known), 0
-            for places, trajectories in _read(work, texts, conditions, most):
+            for places, trajectories in _read(work, texts, conditions, most, kept):
                 say(f"drafting on {_numbered('text', done, len(places), len(texts))}", written + (1 - written) * done / len(texts))
                 _draft(work, _Some(places, trajectories), ordered, holders.sinks, sinks, into)
                 done += len(places)
             return into.tables
 
-        return work.room.within(measured, most, min(most, max(len(text.ids) for text in texts)), "drafting")
+        return work.room.within(measured, most, min(most, max(len(text.ids) for text in texts)), "drafting", kept.let_go)
     except torch.OutOfMemoryError as error:
         raise RunError(
             f"{', '.join(one.name for one in conditions)}: no memory is left ({reason(error)}), expected room for one text and its "
@@ -132,14 +135,16 @@ def _most(work: Work, conditions: Sequence[Condition]) -> int:
     return room(work.pair.target.device, len(work.pair.target.embedding), kept)
 
 
-def _texts(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, holder: str, say: Say) -> list[Text]:
-    """The batch's texts as the cell of `holder` has them, so that all conditions see the same; before it is written, they are made."""
+def _texts(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, holder: str, say: Say, kept: Kept) -> list[Text]:
+    """The batch's texts as the cell of `holder` has them, so that all conditions see the same; before it is written, they are made, and
+    `kept` takes what the target computes meanwhile.
+    """
     if folder.is_done(holder, batch.names):
         return texts_of(folder.written_texts(holder, batch.names), batch.prompts)
     if settings.twin == "replies":
         return twin_texts(work.held_against, batch.prompts)
     target, prompts, most = work.pair.target, batch.prompts, work.spec.max_new_tokens
-    own = _texts(work, folder, batch, TextSettings(), BASELINE, say) if settings.length or settings.replayed else []
+    own = _texts(work, folder, batch, TextSettings(), BASELINE, say, Kept((), 0)) if settings.length or settings.replayed else []
     if settings.replayed:
         return replay_texts(target, own, settings)
     turns = 1 if own else max(len(prompt.turns) for prompt in prompts)
@@ -150,7 +155,9 @@ def _texts(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, 
 
     continued = lengthened(target, prompts, own, settings.length) if own else prompts
     drawn = replace(settings, temperature=work.spec.temperature_of(settings))
-    parts = work.room.in_parts(lambda some: write_texts(target, some, most, drawn, work.spec.seed, told), continued, "writing")
+    parts = work.room.in_parts(
+        lambda some: write_texts(target, some, most, drawn, work.spec.seed, told, kept), continued, "writing", kept.let_go
+    )
     return parts[0] if len(parts) == 1 else sorted(chain.from_iterable(parts), key=lambda text: text.turn)
 
 
@@ -210,22 +217,21 @@ class _Some:
 
 
 def _read(
-    work: Work, texts: Sequence[Text], conditions: Sequence[Condition], most: int
+    work: Work, texts: Sequence[Text], conditions: Sequence[Condition], most: int, kept: Kept
 ) -> Iterator[tuple[Sequence[int], list[Trajectory]]]:
-    """The texts as the target reads them, with their places, as many at once as are drafted on side by side: the shortest first.
+    """The texts as the target reads or read them, with their places, as many at once as are drafted on side by side: the shortest first.
 
     most: their tokens.
     """
     temperature, target = work.spec.temperature_of(conditions[0].text) or 1.0, work.pair.target  # of greedy replies the models' own
-    alone, boundaries = _by_length(work.pair.drafter), _boundaries(work, conditions)
+    alone = _by_length(work.pair.drafter)
     order = sorted(range(len(texts)), key=lambda place: len(texts[place].ids))
+    read = read_texts(target, [texts[place] for place in order], kept.boundaries, temperature, kept, most)
+    if alone:
+        yield from (([place], [trajectory]) for place, trajectory in zip(order, read, strict=True))
+        return
     for some in together([len(texts[place].ids) for place in order], most):
-        places = order[some]
-        read = read_texts(target, [texts[place] for place in places], boundaries, temperature)
-        if alone:
-            yield from (([place], [trajectory]) for place, trajectory in zip(places, read, strict=True))
-        else:
-            yield places, list(read)
+        yield order[some], list(islice(read, some.stop - some.start))
 
 
 def _by_length(drafter: object) -> bool:

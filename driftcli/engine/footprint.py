@@ -16,8 +16,9 @@ from driftcli.conditions import Condition
 from driftcli.engine.agenda import Agenda, sharing_texts
 from driftcli.engine.amounts import FORCED_IS_FRESH, Amounts, Texts, amounts
 from driftcli.engine.attention import BLOCK, BLOCK_ON_CPU, FEWEST, LABELS, numbers_kept
+from driftcli.engine.texts import is_kept
 from driftcli.loading.outline import Network, Outline
-from driftcli.target.decoding import AT_ONCE, ELSEWHERE
+from driftcli.target.decoding import AT_ONCE, ELSEWHERE, kept_bytes
 from driftcli.target.in_process import CHUNK
 from driftcli.target.together import at_once, room
 
@@ -33,7 +34,7 @@ PASSING = 3  # numbers of a token that are there at once while a prompt is read,
 @dataclass(frozen=True, slots=True)
 class Memory:
     """Bytes where the models run: weights, keys and values while replies are written and what passes through a layer meanwhile, streams and
-    scores of the texts that are drafted on side by side.
+    scores of the texts that are drafted on side by side, streams that are kept from when replies are written until they are drafted on.
     """
 
     target: int
@@ -41,6 +42,7 @@ class Memory:
     cache: int
     passing: int
     text: int
+    kept: int
 
     def by_part(self, program: int, rows: float) -> dict[str, int]:
         """Bytes by part, and their peak: of writing and drafting the larger. program: of the host, 0 where models run elsewhere; rows: of
@@ -49,16 +51,16 @@ class Memory:
         waiting = round(rows * HELD_ROW) if program else 0
         writing = self.cache + self.passing
         parts = {"program": program, "target": self.target, "drafter": self.drafter, "writing": writing, "texts": self.text}
-        peak = program + self.target + self.drafter + max(writing, self.text) + waiting
-        return {**parts, "rows": waiting, "peak": peak}
+        peak = program + self.target + self.drafter + max(writing, self.text) + self.kept + waiting
+        return {**parts, "kept": self.kept, "rows": waiting, "peak": peak}
 
 
 def memory(outline: Outline, texts: Texts, conditions: Sequence[Condition], itemsize: int, device: torch.device) -> Memory:
     """What models take. itemsize: bytes of a number; device: where they run."""
     target, drafter = outline.target, outline.drafter
     batch = min(texts.prompts, texts.batch)
-    prompts = [(batch, max(turn.prompt + turn.before * texts.most for turn in texts.turns))]
-    prompts += [(min(one.prompts or batch, batch), one.text.length) for one in conditions if one.text.length]
+    usual = max(turn.prompt + turn.before * texts.most for turn in texts.turns)
+    prompts = [(min(one.prompts or batch, batch), one.text.length or usual + one.text.system_tokens) for one in conditions]
     longest = max(texts.longest, *(length + texts.most for _, length in prompts))
     lm, depth = outline.card.family in FORCED_IS_FRESH, max(one.settings.depth for one in conditions)
     kept = drafter.layers * drafter.heads * numbers_kept(depth) * (2 * depth + 1)  # of attention, of each token that is guessed at
@@ -71,7 +73,16 @@ def memory(outline: Outline, texts: Texts, conditions: Sequence[Condition], item
         passing=max(_written(target, count, length, texts.most, itemsize, device) for count, length in prompts),
         text=beside * longest * outline.streams * target.head[1] * itemsize
         + max(_read(target, beside, longest, texts.most, itemsize), drafting),
+        kept=kept_bytes(_kept(texts, conditions, prompts), outline.streams, target.head[1]),
     )
+
+
+def _kept(texts: Texts, conditions: Sequence[Condition], prompts: Sequence[tuple[int, int]]) -> int:
+    """Tokens of a batch's texts that are kept as they are written. prompts: of each condition, how many are written together, and the
+    longest's tokens.
+    """
+    written = [pair for one, pair in zip(conditions, prompts, strict=True) if is_kept(one.text)]
+    return max((size for count, length in written if (size := count * (length + texts.most)) <= texts.kept), default=0)
 
 
 def _written(target: Network, count: int, length: int, most: int, itemsize: int, device: torch.device) -> int:

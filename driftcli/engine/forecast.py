@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -28,7 +28,7 @@ from driftcli.engine.texts import Text, foreseen
 from driftcli.engine.timing import SECONDS, TURNS, step_lengths
 from driftcli.engine.trajectories import Trajectory, read_text
 from driftcli.loading.pair import LoadedPair, streams_of
-from driftcli.target.decoding import a_step, decodable
+from driftcli.target.decoding import a_step, common, decodable, kept_tokens, reads_once
 from driftcli.target.heads import heads_of
 from driftcli.target.language_model import LanguageModel
 from driftcli.target.target import Target, Writing
@@ -83,16 +83,27 @@ def ending(agenda: Agenda, speed: Speed, conditions: int) -> float:
 
 
 def _texts(job: Job) -> Texts:
-    return texts_ahead(job.pair.target.tokenizer, job.prompts, job.pair.target.source.name, job.spec)
+    target, count = job.pair.target, len(streams_of(job.pair.drafter))
+    texts = texts_ahead(target.tokenizer, job.prompts, target.source.name, job.spec)
+    return with_reading(texts, target, target.device, target.head.dtype, count) if isinstance(target, LanguageModel) else texts
 
 
 def texts_ahead(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], target: str, spec: RunSpec) -> Texts:
     """The texts of a run to come, by what the tokenizer makes of its prompts; raises PromptError where the template refuses one."""
-    found = []
+    found, rendered = [], []
     for prompt in prompts:
         given = None if prompt.response is None else len(tokenizer(prompt.response, add_special_tokens=False).input_ids)
-        found += [Turn(len(foreseen(tokenizer, prompt, turn).ids), turn, given) for turn in range(len(prompt.turns))]
-    return Texts(found, len(prompts), usual_reply(target, spec.max_new_tokens), spec.max_new_tokens, spec.batch_size)
+        turns = [foreseen(tokenizer, prompt, turn).ids for turn in range(len(prompt.turns))]
+        found += [Turn(len(ids), turn, given) for turn, ids in enumerate(turns)]
+        rendered += turns
+    usual = usual_reply(target, spec.max_new_tokens)
+    return Texts(found, len(prompts), usual, spec.max_new_tokens, spec.batch_size, alike=common(rendered))
+
+
+def with_reading(texts: Texts, target: LanguageModel, device: torch.device, dtype: torch.dtype, boundaries: int) -> Texts:
+    """The same, with what need not be read of them by a model in this process, from which so many streams are taken."""
+    model = target.model
+    return replace(texts, kept=kept_tokens(model, device, dtype, boundaries), alike=texts.alike if reads_once(model) else None)
 
 
 def looking_ahead(speed: Speed, batch: int) -> float:

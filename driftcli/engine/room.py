@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 import torch
 
 Kind = Literal["writing", "drafting"]
+KEEPING = "keeping"  # of what was computed while replies were written, of which less is none
 TOGETHER: Mapping[str, tuple[str, str]] = {  # what there was no room for, and what was done with so many at once, by its kind
     "writing": ("whole batches of {}", "replies were written at once"),
     "drafting": ("as many texts side by side", "tokens of texts were drafted on at once"),
@@ -28,8 +29,18 @@ class Room:
 
     most: dict[str, int] = field(default_factory=dict)
 
-    def in_parts(self, make: Callable[[Sequence[Thing]], Made], things: Sequence[Thing], what: Kind) -> list[Made]:
-        """What is made of all things, in as few parts as there is room for; raises what `make` does where not even one has room."""
+    @property
+    def keeps(self) -> bool:
+        """Whether there was room for what was kept so far beside all else."""
+        return KEEPING not in self.most
+
+    def in_parts(
+        self, make: Callable[[Sequence[Thing]], Made], things: Sequence[Thing], what: Kind, let_go: Callable[[], bool] = bool
+    ) -> list[Made]:
+        """What is made of all things, in as few parts as there is room for; raises what `make` does where not even one has room.
+
+        let_go: gives up what is kept and could be made again, and tells whether there was anything.
+        """
         made: list[Made] = []
         at = 0
         while at < len(things):
@@ -37,28 +48,39 @@ class Room:
             try:
                 made.append(make(things[at : at + size]))
             except (RuntimeError, MemoryError) as error:
-                if size == 1 or not out_of_memory(error):
+                spared = out_of_memory(error) and self._spared(let_go)
+                if not spared and (size == 1 or not out_of_memory(error)):
                     raise
             else:
                 at += size
                 continue
-            self.most[what] = size // 2
+            if not spared:
+                self.most[what] = size // 2
             _give_back()
         return made
 
-    def within(self, make: Callable[[int], Made], most: int, least: int, what: Kind) -> Made:
+    def within(self, make: Callable[[int], Made], most: int, least: int, what: Kind, let_go: Callable[[], bool] = bool) -> Made:
         """What is made with at most so many at once, with half as many where memory runs out; raises what `make` does where `least` have no
-        room.
+        room. let_go: as above.
         """
         while True:
             size = max(least, min(self.most.get(what, most), most))
             try:
                 return make(size)
             except (RuntimeError, MemoryError) as error:
-                if size == least or not out_of_memory(error):
+                spared = out_of_memory(error) and self._spared(let_go)
+                if not spared and (size == least or not out_of_memory(error)):
                     raise
-            self.most[what] = max(least, size // 2)
+            if not spared:
+                self.most[what] = max(least, size // 2)
             _give_back()
+
+    def _spared(self, let_go: Callable[[], bool]) -> bool:
+        """Whether something was let go of, so that as many may have room now; nothing like it is kept from then on."""
+        if not let_go():
+            return False
+        self.most[KEEPING] = 0
+        return True
 
     def learn(self, found: Mapping[str, int]) -> None:
         """Take over how little there was room for elsewhere."""

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from driftcli.conditions import TextSettings
 from driftcli.domain import Message, Prompt
 from driftcli.errors import PromptError
-from driftcli.target.target import Target, Writing
+from driftcli.target.target import Kept, Target, Writing
 from driftcli.texts.prompts import content_hash
 from driftcli.texts.rendering import OWN, REPLY, Rendered, render
 
@@ -70,21 +70,22 @@ def write_texts(
     settings: TextSettings = OWN,
     seed: int = 0,
     say: Callable[[int, int], None] | None = None,
+    kept: Kept | None = None,
 ) -> list[Text]:
     """Every turn of every prompt, continued turn by turn in one batch; earlier replies become the conversation of later turns.
 
     seed: of replies at a temperature, which besides depend on the prompts of the batch; the caller's random state is left as it was. say:
-    told which turn is written, from 0, and how many tokens of its replies there are.
+    told which turn is written, from 0, and how many tokens of its replies there are. kept: takes what the target computes meanwhile.
     """
     if settings.alone and len(prompts) > 1:
-        return [text for prompt in prompts for text in write_texts(target, [prompt], max_new_tokens, settings, seed, say)]
+        return [text for prompt in prompts for text in write_texts(target, [prompt], max_new_tokens, settings, seed, say, kept)]
     found: list[Text] = []
     open_turns: list[tuple[Prompt, tuple[str, ...]]] = [(prompt, ()) for prompt in prompts]
     turn = 0
     while open_turns:
         rendered = [_rendered(target.tokenizer, prompt, turn, replies, settings) for prompt, replies in open_turns]
         with seeded(target, f"{seed} {turn} {' '.join(content_hash(prompt) for prompt, _ in open_turns)}"):
-            writing = Writing(max_new_tokens, settings.temperature, None if say is None else partial(say, turn))
+            writing = Writing(max_new_tokens, settings.temperature, None if say is None else partial(say, turn), kept)
             made = _replies(target, [prompt for prompt, _ in open_turns], rendered, writing)
         following = []
         for (prompt, replies), text, reply in zip(open_turns, rendered, made, strict=True):
@@ -93,6 +94,15 @@ def write_texts(
                 following.append((prompt, (*replies, _said(target, reply))))
         open_turns, turn = following, turn + 1
     return found
+
+
+def is_kept(settings: TextSettings) -> bool:
+    """Whether what the target computes while it writes such texts is kept for those who draft on them, so that none is read again.
+
+    Not of the run's own: on these conditions are measured in several rounds, by several processes and by a run that is resumed, and differ
+    by no digit of the target's. Nor of those that it does not write.
+    """
+    return settings != TextSettings() and not settings.replayed and settings.twin == "nothing"
 
 
 def lengthened(target: Target, prompts: Sequence[Prompt], said: Sequence[Text], length: int) -> list[Prompt]:

@@ -1,4 +1,4 @@
-"""Trajectories: a text read once by the target, with the streams that the drafter reads captured on the way.
+"""Trajectories: a text read once by the target, or kept as it was written, with the streams that the drafter reads captured on the way.
 
 What a drafter sees of a text is the same whoever wrote it and whatever is read beside it, to rounding. Captured streams cover positions
 `0 .. N - 2`: the last token is never fed to the target, and no query needs its state.
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from driftcli.domain import Prompt
 from driftcli.engine.texts import Text
-from driftcli.target.target import Target
+from driftcli.target.target import Kept, Target
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,21 @@ class Trajectory:
         return self.text.n_anchors(horizon)
 
 
-def read_texts(target: Target, texts: Sequence[Text], boundaries: Sequence[int], temperature: float = 1.0) -> Iterator[Trajectory]:
-    """Of each text the target's streams at `boundaries`, and its probability and entropy at every reply token; read as they are taken."""
-    for text, read in zip(texts, target.read_all(texts, boundaries, temperature), strict=True):
+def read_texts(
+    target: Target,
+    texts: Sequence[Text],
+    boundaries: Sequence[int],
+    temperature: float = 1.0,
+    kept: Kept | None = None,
+    most: int | None = None,
+) -> Iterator[Trajectory]:
+    """Of each text the target's streams at `boundaries`, and its probability and entropy at every reply token; read as they are taken, at
+    most so many tokens side by side, but for those that are kept.
+    """
+    unread = [text for text in texts if kept is None or not kept.has(text, temperature)]
+    reading = target.read_all(unread, boundaries, temperature, most) if unread else iter(())
+    for text in texts:
+        read = (None if kept is None else kept.reading(text, temperature)) or next(reading)
         yield Trajectory(text, read.probs, read.entropies, read.choices, read.streams, temperature)
 
 

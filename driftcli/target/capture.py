@@ -7,7 +7,7 @@ it. Boundary `b < L` is read where it enters layer `b` and boundary `L` where it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TypeAlias
 
@@ -23,11 +23,16 @@ class StreamCapture:
 
     decoder: the target's decoder, layers: its decoder layers. positions: the most that all passes have together; room
     for them is taken once, since small pieces beside a growing cache leave holes. Streams are kept in the target's
-    dtype on the device of the layer they come from.
+    dtype on the device of the layer they come from. rows: of all passes, those of the first one unless said; places: the
+    rows of the passes to come, where not all take part in each.
     """
 
-    def __init__(self, decoder: nn.Module, layers: Sequence[nn.Module], boundaries: Sequence[int], positions: int) -> None:
+    def __init__(
+        self, decoder: nn.Module, layers: Sequence[nn.Module], boundaries: Sequence[int], positions: int, rows: int | None = None
+    ) -> None:
         self._decoder, self._layers, self._boundaries, self._positions = decoder, layers, boundaries, positions
+        self._rows = rows
+        self.places: slice | list[int] = slice(None)
         self._streams: dict[int, Tensor] = {}
         self._filled = dict.fromkeys(boundaries, 0)
         self._handles: list[RemovableHandle] = []
@@ -62,10 +67,18 @@ class StreamCapture:
     def _add(self, boundary: int, stream: Tensor) -> None:
         batch, length, width = stream.shape
         if boundary not in self._streams:
-            self._streams[boundary] = stream.new_empty(batch, self._positions, width)
+            self._streams[boundary] = stream.new_empty(self._rows or batch, self._positions, width)
         start = self._filled[boundary]
-        self._streams[boundary][:, start : start + length] = stream
+        self._streams[boundary][self.places, start : start + length] = stream
         self._filled[boundary] = start + length
+
+    def begin(self, streams: Mapping[int, Tensor], rows: int) -> None:
+        """So many rows begin alike with streams by boundary, (1, position, width)."""
+        for boundary, stream in streams.items():
+            _, length, width = stream.shape
+            self._streams[boundary] = stream.new_empty(rows, self._positions, width)
+            self._streams[boundary][:, :length] = stream
+            self._filled[boundary] = length
 
     def take(self) -> dict[int, Tensor]:
         """All passes joined along positions, by boundary, each (batch, position, width)."""

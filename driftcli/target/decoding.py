@@ -17,15 +17,18 @@ from torch import Tensor
 from transformers import DynamicCache, GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from driftcli.target.capture import StreamCapture
+from driftcli.target.distributions import said_of
 from driftcli.target.heads import heads_of
 from driftcli.target.recorded import FixedStep, Steppable, recordable
 from driftcli.target.roomy_cache import RoomyCache
-from driftcli.target.target import Writing
+from driftcli.target.target import Kept, Writing
 
 AT_ONCE = {"cpu": 512}  # tokens of prompts that are read at once on a device: more are no faster there (chosen by us)
 ELSEWHERE = 8192
 SHARED = 8  # tokens that all prompts begin with, from which on they are read once (chosen by us)
 A_STEP = 1 << 22  # bytes that a step on a CPU might read while it does all else, whatever its rows (chosen by us)
+KEPT = 1 << 30  # bytes of streams that are kept of texts while they are written, at most (chosen by us)
 WORTH_RECORDING = 24  # tokens of a reply from which on a recorded step makes up for being recorded, about five steps (chosen by us)
 STEADY_ROPE = {"default", "linear", "llama3", "yarn", "proportional"}  # frequencies that no text's length changes
 OWN_STEP = ("prepare_inputs_for_generation", "_update_model_kwargs_for_generation", "_prepare_position_ids_for_generation", "generate")
@@ -52,7 +55,12 @@ def _steady(config: PretrainedConfig) -> bool:
 
 def roomy_cache(model: PreTrainedModel, rows: int, columns: int) -> RoomyCache | None:
     """Room for all keys and values of so many texts, so that none is ever copied; None for a model that does not take it."""
-    return RoomyCache(model.config, rows, columns) if decodable(model) and _sees_all(model.config) else None
+    return RoomyCache(model.config, rows, columns) if reads_once(model) else None
+
+
+def reads_once(model: PreTrainedModel) -> bool:
+    """Whether what several texts begin with can be read once for all of them."""
+    return decodable(model) and _sees_all(model.config)
 
 
 def _sees_all(config: PretrainedConfig) -> bool:
@@ -87,11 +95,42 @@ def decoded(
     found = [list[int]() for _ in prompts]
     whole = writing.temperature or target.device.type != "cpu"  # what is drawn is drawn in one batch
     parts = [slice(None)] if whole else list(neighbours([len(prompts[number]) for number in order], writing.most, *_bytes(target.model)))
+    kept = writing.kept if writing.kept is not None and _keeps(target, prompts, writing.most, writing.kept) else None
     for place, part in enumerate(parts):
-        batch = _Batch(target, [prompts[number] for number in order[part]], writing.most, chunk)
+        some = [prompts[number] for number in order[part]]
+        batch = _Batch(target, some, writing.most, chunk) if kept is None else _KeptBatch(target, some, writing, chunk, kept)
         say = None if writing.say is None else partial(_said, writing.say, place * writing.most, len(parts))
-        _decode(batch, [found[number] for number in order[part]], order[part], replace(writing, say=say), ends)
+        replies = [found[number] for number in order[part]]
+        _decode(batch, replies, order[part], replace(writing, say=say), ends)
+        batch.hand_out(replies)
     return found
+
+
+def keepable(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether what a model computes as it writes is what one pass over the text gives, to the rounding of sums in another order, and kept.
+
+    In half precision rounding is coarser, and a run that is resumed, which reads what the first one wrote, would not give its rows. On a
+    GPU reading takes little beside writing, whose recorded steps call no hook. Of layers that share keys a model leaves out rows whose
+    logits nobody asked for (Gemma 4).
+    """
+    return device.type == "cpu" and dtype == torch.float32 and decodable(model) and not getattr(model.config, "num_kv_shared_layers", None)
+
+
+def kept_bytes(tokens: int, boundaries: int, width: int) -> int:
+    """What the streams of so many tokens take that are kept."""
+    return 4 * tokens * boundaries * width
+
+
+def kept_tokens(model: PreTrainedModel, device: torch.device, dtype: torch.dtype, boundaries: int) -> int:
+    """How many tokens are kept of texts that are written together, each as if as long as the longest; more are not kept at all."""
+    return KEPT // kept_bytes(1, max(1, boundaries), int(model.config.hidden_size)) if keepable(model, device, dtype) else 0
+
+
+def _keeps(target: Steppable, prompts: Sequence[Sequence[int]], most: int, kept: Kept) -> bool:
+    """Whether what these texts' passes compute is kept."""
+    tokens = len(prompts) * (max(map(len, prompts)) + most)
+    size = kept_bytes(tokens, len(kept.boundaries), int(target.model.config.hidden_size))
+    return keepable(target.model, target.device, target.model.dtype) and kept.admits(size)
 
 
 def a_step(target: Steppable, size: int, length: int, times: int = 8) -> Callable[[], object]:
@@ -114,6 +153,7 @@ def _decode(batch: _Batch, replies: Sequence[list[int]], order: Sequence[int], w
     with getattr(batch.model, "_optimize_model_for_decode", nullcontext)():  # of mixtures of experts, as `generate` does it
         for number in range(1, writing.most + 1):
             tokens = choice.of(logits, [order[row] for row in batch.rows])
+            batch.chosen(number, logits, tokens)
             going = _noted(tokens.tolist(), [replies[row] for row in batch.rows], ends)
             if writing.say is not None:
                 writing.say(number)
@@ -177,12 +217,16 @@ class _Batch:
         """Logits (row, vocabulary) behind the prompts, of which neighbours by length are read together."""
         if self._shared:
             self._read_rows(slice(0, 1), [self._prompts[0][: self._shared]], 0, self._shared)
-            self._cache.spread(self._shared)
-            self._visible[:, : self._shared] = True
+            self._spread()
         rests = [ids[self._shared :] for ids in self._prompts]
         logits = torch.cat([self._read_rows(rows, rests[rows], self._shared, self._end) for rows in self._groups(rests)])
         self._look(self._end)
         return logits
+
+    def _spread(self) -> None:
+        """All texts begin with what was read of the first."""
+        self._cache.spread(self._shared)
+        self._visible[:, : self._shared] = True
 
     def _groups(self, rests: Sequence[Sequence[int]]) -> Iterator[slice]:
         """Rows that are read at once, each padded to the last of them."""
@@ -243,6 +287,12 @@ class _Batch:
         self._positions += 1
         return logits
 
+    def chosen(self, number: int, logits: Tensor, tokens: Tensor) -> None:
+        """Take note of the tokens (row,) that were chosen of logits, from 1 the how manieth of their replies."""
+
+    def hand_out(self, replies: Sequence[Sequence[int]]) -> None:
+        """Hand out what was kept of the prompts and the replies to them."""
+
     def _record(self, tokens: Tensor) -> None:
         """Steps are a recorded one from now on, if it gives what an unrecorded one gives."""
         count = len(tokens)
@@ -253,9 +303,53 @@ class _Batch:
             self._cache.loosen()
 
 
+class _KeptBatch(_Batch):
+    """The same, of which `kept` is given the streams and what is said of every reply token; the last token is never fed, and needs none."""
+
+    def __init__(self, target: Steppable, prompts: Sequence[Sequence[int]], writing: Writing, chunk: int, kept: Kept) -> None:
+        super().__init__(target, prompts, writing.most, chunk)
+        self._kept, self._temperature = kept, writing.temperature or 1.0
+        self._capture = partial(StreamCapture, target.decoder, target.layers, kept.boundaries)
+        self._steps = self._capture(writing.most - 1, len(prompts))
+        self._begun: list[list[dict[int, Tensor]]] = [[] for _ in prompts]  # streams of each prompt, in parts
+        self._said = torch.empty(3, len(prompts), writing.most)
+
+    def _read_rows(self, rows: slice, texts: Sequence[Sequence[int]], before: int, end: int) -> Tensor:
+        size = max(map(len, texts))
+        with self._capture(size) as capture:
+            logits = super()._read_rows(rows, texts, before, end)
+        streams = capture.take()
+        for place, (begun, text) in enumerate(zip(self._begun[rows], texts, strict=True)):
+            begun.append({boundary: stream[place, size - len(text) :] for boundary, stream in streams.items()})
+        return logits
+
+    def _spread(self) -> None:
+        super()._spread()
+        self._begun = [list(self._begun[0]) for _ in self._begun]
+
+    def step(self, tokens: Tensor, left: int) -> Tensor:
+        self._steps.places = self.rows
+        with self._steps:
+            return super().step(tokens, left)
+
+    def chosen(self, number: int, logits: Tensor, tokens: Tensor) -> None:
+        self._said[:, self.rows, number - 1] = said_of(logits, tokens, self._temperature).cpu()
+
+    def hand_out(self, replies: Sequence[Sequence[int]]) -> None:
+        steps = self._steps.take()
+        for row, (ids, begun, reply) in enumerate(zip(self._prompts, self._begun, replies, strict=True)):
+            stepped = [{boundary: stream[row, : len(reply) - 1] for boundary, stream in steps.items()}] if len(reply) > 1 else []
+            streams = {boundary: [part[boundary] for part in (*begun, *stepped)] for boundary in self._kept.boundaries}
+            self._kept.add([*ids, *reply], self._temperature, self._said[:, row, : len(reply)], streams)
+
+
 def _alike(prompts: Sequence[Sequence[int]]) -> int:
     """Tokens that all prompts begin with and none of them is, 0 for few."""
-    first, *others = min(prompts, key=len), *prompts
-    count = next((at for at in range(len(first)) if any(ids[at] != first[at] for ids in others)), len(first))
-    found = min(count, len(first) - 1)
+    found = min(common(prompts), min(map(len, prompts)) - 1)
     return found if found >= SHARED and len(prompts) > 1 else 0
+
+
+def common(texts: Sequence[Sequence[int]]) -> int:
+    """Tokens that all texts begin with."""
+    first = min(texts, key=len)
+    return next((at for at in range(len(first)) if any(ids[at] != first[at] for ids in texts)), len(first))

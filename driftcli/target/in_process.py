@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
@@ -16,13 +17,15 @@ from torch import Tensor, nn
 from transformers import Cache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
 from driftcli.target.capture import StreamCapture
-from driftcli.target.decoding import decodable, decoded, roomy_cache
+from driftcli.target.decoding import ELSEWHERE, common, decodable, decoded, roomy_cache
+from driftcli.target.distributions import said_of
+from driftcli.target.roomy_cache import RoomyCache
 from driftcli.target.target import Reading, Unread, Writing
-from driftcli.target.together import at_once, room, together
+from driftcli.target.together import room, together
 
 CHUNK = 512  # tokens of a text that the target reads at once: masks and activations of a long one would not fit (chosen by us)
+WORTH_SHARING = {"cpu": 256}  # tokens that need not be read from which on a pass over what texts begin with pays (chosen by us)
 LENGTH_DEPENDENT = ("dynamic", "longrope")
-LEAST = torch.finfo(torch.float32).min  # of a token that is ruled out, below the best one: finite, and without weight
 
 
 class Weights(Protocol):
@@ -122,15 +125,18 @@ def until_end(reply: list[int], ends: Sequence[int | None]) -> list[int]:
     return reply[: stop + 1]
 
 
-def read_all(target: Weights, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float) -> Iterator[Reading]:
-    """As the contract of a target: texts that follow one another are read side by side, as many as there is room for.
+def read_all(
+    target: Weights, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float, most: int | None = None
+) -> Iterator[Reading]:
+    """As the contract of a target: texts that follow one another are read side by side, as many as there is room for, and what all of them
+    begin with is read once.
 
     One by one where the target turns tokens by how long a text is, so that its streams would depend on a longer one beside it.
     """
-    alone = turns_by_length(target.model.config.get_text_config().to_dict())
-    most = 1 if alone else room(target.device, len(target.embedding))
-    for some in together([len(text.ids) for text in texts], most):
-        yield from read(target, texts[some], boundaries, temperature)
+    alone, fitting = turns_by_length(target.model.config.get_text_config().to_dict()), room(target.device, len(target.embedding))
+    beginning = _beginning(target, texts, boundaries)
+    for some in together([len(text.ids) for text in texts], 1 if alone else min(fitting, most or fitting)):
+        yield from read(target, texts[some], boundaries, temperature, beginning)
 
 
 def turns_by_length(settings: Mapping[str, object]) -> bool:
@@ -139,32 +145,67 @@ def turns_by_length(settings: Mapping[str, object]) -> bool:
     return settings.get("rope_type", settings.get("type")) in LENGTH_DEPENDENT or any(map(turns_by_length, nested))
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """What texts begin with, as it was read: keys and values of one row, and streams by boundary, (1, position, width)."""
+
+    cache: RoomyCache
+    streams: Mapping[int, Tensor]
+    length: int
+
+    def put(self, cache: RoomyCache | None, capture: StreamCapture, rows: int) -> None:
+        """So many texts begin with it."""
+        assert cache is not None, "there is none where none could be made for it"
+        cache.begin(self.cache)
+        capture.begin(self.streams, rows)
+
+
 @torch.inference_mode()
-def read(target: Weights, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float) -> list[Reading]:
+def _beginning(target: Weights, texts: Sequence[Unread], boundaries: Sequence[int]) -> Beginning | None:
+    """What all texts begin with before the first token that is asked about, None where reading it once would spare little."""
+    length = min(common([text.ids for text in texts]), *(text.prompt_length - 1 for text in texts)) if len(texts) > 1 else 0
+    if length * (len(texts) - 1) < WORTH_SHARING.get(target.device.type, ELSEWHERE):
+        return None
+    if (cache := roomy_cache(target.model, 1, length)) is None:
+        return None
+    ids = torch.tensor([texts[0].ids[:length]], device=target.device)
+    with StreamCapture(target.decoder, target.layers, boundaries, length) as capture:
+        for chunk in torch.split(ids, CHUNK, dim=1):
+            asked = last_rows(target, chunk.shape[1], 1)
+            target.model(chunk, use_cache=True, logits_to_keep=asked, **target.continuing(cache))
+    return Beginning(cache, capture.take(), length)
+
+
+@torch.inference_mode()
+def read(
+    target: Weights, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float, beginning: Beginning | None = None
+) -> list[Reading]:
     """The target's streams at `boundaries` on texts, and its probability and entropy at every reply token: one pass, in chunks.
 
-    Shorter texts are filled up behind their end, which nothing before it sees.
+    Shorter texts are filled up behind their end, which nothing before it sees. beginning: of all of them, which is not read again.
     """
-    longest = max(len(text.ids) for text in texts)
+    longest, start = max(len(text.ids) for text in texts), 0 if beginning is None else beginning.length
     whole = torch.tensor([[*text.ids, *[0] * (longest - len(text.ids))] for text in texts])
-    chunked = longest - 1 > CHUNK
-    asked, found, cache = list[Tensor](), list[Tensor](), roomy_cache(target.model, len(texts), longest - 1) if chunked else None
+    cached = longest - 1 > CHUNK or beginning is not None
+    asked, found, cache = list[Tensor](), list[Tensor](), roomy_cache(target.model, len(texts), longest - 1) if cached else None
     with StreamCapture(target.decoder, target.layers, boundaries, longest - 1) as capture, Asked(target.model) as head:
-        for at in range(0, longest - 1, CHUNK):
+        if beginning is not None:
+            beginning.put(cache, capture, len(texts))
+        for at in range(start, longest - 1, CHUNK):
             end = min(at + CHUNK, longest - 1)
             places = _replied(texts, at, end)
             lowest = int(places[1].min()) if places.numel() else end - 1
             head.rows = places[0] * (end - lowest) + places[1] - lowest if places.numel() else torch.zeros(1, dtype=torch.long)
             out = target.model(
                 whole[:, at:end].to(target.device),
-                use_cache=chunked,
+                use_cache=cached,
                 logits_to_keep=last_rows(target, end - at, end - lowest),
                 **target.continuing(cache),
             )
             (cache,) = map(out.get, target.continuing(cache))  # by the same name, so that neither is a deprecated one
             if places.numel():
                 asked.append(places)
-                found.append(_said(head.among(out.logits), whole[places[0], places[1] + 1], temperature))
+                found.append(said_of(head.among(out.logits), whole[places[0], places[1] + 1], temperature))
         streams = capture.take()
     places, said = torch.cat(asked, dim=1), torch.cat(found, dim=1).cpu()
     return [_reading(number, len(text.ids), said[:, places[0] == number], streams) for number, text in enumerate(texts)]
@@ -209,23 +250,6 @@ def _replied(texts: Sequence[Unread], start: int, end: int) -> Tensor:
     return torch.tensor([[number, at] for number, span in enumerate(spans) for at in span], dtype=torch.long).view(-1, 2).T
 
 
-def _said(logits: Tensor, wanted: Tensor, temperature: float) -> Tensor:
-    """Of queries (query, vocabulary) the probability of their wanted tokens, the entropy, and first choices; (3, query)."""
-    wanted, few = wanted.to(logits.device), max(1, at_once(logits.device) // logits.shape[-1])
-    parts = []
-    for some, tokens in zip(torch.split(logits, few), torch.split(wanted, few), strict=True):
-        parts.append(torch.stack([*prob_and_entropy(some if temperature == 1 else some / temperature, tokens), some.argmax(-1).float()]))
-    return torch.cat(parts, dim=1)
-
-
 def _reading(number: int, length: int, said: Tensor, streams: Mapping[int, Tensor]) -> Reading:
     """What was said of one text, (3, reply token), and its part of the streams."""
     return Reading(said[0], said[1], said[2].long(), {boundary: stream[number, : length - 1] for boundary, stream in streams.items()})
-
-
-def prob_and_entropy(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Probability of the wanted tokens and entropy in nats; (query, vocabulary) -> (query,) each."""
-    gaps = (logits.float() - logits.amax(-1, keepdim=True)).clamp_(min=LEAST)
-    weights = gaps.exp()
-    total = weights.sum(-1)
-    return weights.gather(-1, wanted[:, None])[:, 0] / total, total.log() - weights.mul_(gaps).sum(-1) / total

@@ -153,9 +153,11 @@ class LanguageModel:
         """As the contract of a target, all in one batch."""
         return written(self, prompts, writing)
 
-    def read_all(self, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float = 1.0) -> Iterator[Reading]:
+    def read_all(
+        self, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float = 1.0, most: int | None = None
+    ) -> Iterator[Reading]:
         """As the contract of a target, some side by side, in chunks."""
-        return read_all(self, texts, boundaries, temperature)
+        return read_all(self, texts, boundaries, temperature, most)
 
     def continuing(self, cache: Cache | None) -> dict[str, Cache | None]:
         """The argument by which the model goes on from a cache: transformers 5.24 renamed it, and warns of the old name."""

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers import PretrainedConfig
 
-from driftcli.target.in_process import CHUNK, prob_and_entropy
+from driftcli.target.distributions import prob_and_entropy
+from driftcli.target.in_process import CHUNK
 from driftcli.target.parts import Parts
 
 FACTORS = ("logit_scale", "lm_head_multiplier")  # of the logits, as Cohere and Falcon-H1 have them in the config

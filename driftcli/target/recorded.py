@@ -7,11 +7,11 @@ against the same step unrecorded before it is used.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
 from driftcli.target.roomy_cache import RoomyCache
@@ -26,6 +26,14 @@ class Steppable(Protocol):
     @property
     def model(self) -> PreTrainedModel:
         """The model with its output head."""
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The text model below the output head."""
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """The decoder layers in order."""
 
     @property
     def device(self) -> torch.device:

@@ -56,6 +56,14 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         for one in self._kept:
             one[1:, :, :columns] = one[:1, :, :columns]
 
+    def begin(self, other: RoomyLayer) -> None:
+        """Every row begins with what the one row of another sees."""
+        assert other.keys is not None and other.values is not None
+        self.lazy_initialization(other.keys, other.values)
+        self.end = other.end
+        for mine, its in zip(self._kept, other._kept, strict=True):
+            mine[:, :, : self.end] = its[:, :, : self.end]
+
     def move(self, source: Sequence[int], into: Sequence[int]) -> None:
         """Rows `source` take the places of rows `into`, as far as the columns are seen."""
         for one in self._kept:
@@ -83,6 +91,12 @@ class RoomyCache(Cache):
         """Every row begins with the first columns of row 0."""
         for layer in self._used:
             layer.spread(columns)
+
+    def begin(self, other: RoomyCache) -> None:
+        """Every row begins with what the one row of another sees."""
+        for layer, its in zip(self._roomy, other._roomy, strict=True):
+            if its.is_initialized:
+                layer.begin(its)
 
     def move(self, source: Sequence[int], into: Sequence[int]) -> None:
         """Rows `source` take the places of rows `into`, as far as the columns are seen."""

@@ -6,7 +6,7 @@ Boundary `b` is its residual stream after `b` decoder layers: 0 the embeddings, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -15,19 +15,6 @@ from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizer
 
 from driftcli.sources.files import Json, Source
 from driftcli.target.facts import TargetFacts
-
-
-@dataclass(frozen=True)
-class Writing:
-    """How replies are written: of so many tokens at most, at a temperature, greedily at 0. say: told how many tokens each has meanwhile.
-
-    ends: tokens that end a reply besides the target's own.
-    """
-
-    most: int
-    temperature: float = 0.0
-    say: Callable[[int], None] | None = None
-    ends: Sequence[int] = ()
 
 
 class Unread(Protocol):
@@ -55,6 +42,71 @@ class Reading:
     entropies: Tensor | None
     choices: Tensor
     streams: Mapping[int, Tensor]
+
+
+@dataclass
+class Kept:
+    """What a target computed of texts while it wrote them, so that they need not be read again: streams at `boundaries`, and what it said
+    of each reply token, the same as reading gives, to rounding. room: bytes of streams that may still come; without any nothing is kept.
+    """
+
+    boundaries: Sequence[int]
+    room: int
+    _texts: dict[tuple[tuple[int, ...], float], _Left] = field(default_factory=dict)
+
+    def admits(self, size: int) -> bool:
+        """Whether there is room for so many bytes more, which are taken up then."""
+        if self.room == 0 or size > self.room:
+            return False
+        self.room -= size
+        return True
+
+    def add(self, ids: Sequence[int], temperature: float, said: Tensor, streams: Mapping[int, Sequence[Tensor]]) -> None:
+        """A text. temperature: of its reply; said: probabilities, entropies and first choices, (3, reply token); streams: by boundary the
+        parts that are all of its positions but the last, (position, width) each.
+        """
+        self._texts[tuple(ids), temperature] = _Left(said, streams)
+
+    def has(self, text: Unread, temperature: float) -> bool:
+        """Whether what reading a text would give is known. temperature: of probabilities."""
+        return (tuple(text.ids), temperature) in self._texts
+
+    def reading(self, text: Unread, temperature: float) -> Reading | None:
+        """What reading a text would give, None where that is not known."""
+        left = self._texts.get((tuple(text.ids), temperature))
+        if left is None:
+            return None
+        probs, entropies, choices = left.said
+        return Reading(probs, entropies, choices.long(), {boundary: torch.cat(list(parts)) for boundary, parts in left.streams.items()})
+
+    def let_go(self) -> bool:
+        """Keep nothing, now and later; whether there was anything to let go of."""
+        anything = bool(self.room or self._texts)
+        self.room = 0
+        self._texts.clear()
+        return anything
+
+
+@dataclass(frozen=True)
+class _Left:
+    """What is kept of a text."""
+
+    said: Tensor
+    streams: Mapping[int, Sequence[Tensor]]
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How replies are written: of so many tokens at most, at a temperature, greedily at 0. say: told how many tokens each has meanwhile.
+    kept: takes what is computed meanwhile, where the target hands it out as it writes and there is room. ends: tokens that end a reply
+    besides the target's own.
+    """
+
+    most: int
+    temperature: float = 0.0
+    say: Callable[[int], None] | None = None
+    kept: Kept | None = None
+    ends: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -139,9 +191,13 @@ class Target(Protocol):
     def write(self, prompts: Sequence[Sequence[int]], writing: Writing) -> list[list[int]]:
         """The reply to each rendered prompt, up to its first end token, that included; what is drawn depends on torch's random state."""
 
-    def read_all(self, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float = 1.0) -> Iterator[Reading]:
+    def read_all(
+        self, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float = 1.0, most: int | None = None
+    ) -> Iterator[Reading]:
         """Of each text, in their order, its streams at `boundaries` and the target's probability and entropy at every token behind the
         prompt. What is said of a text is the same in whatever company, to rounding; what was not asked for yet need not be read yet.
+
+        most: tokens of texts side by side that there is room for in this process, None for as many as usual.
         """
 
 

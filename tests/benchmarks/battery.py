@@ -19,7 +19,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
@@ -32,16 +32,16 @@ ROOT = Path(__file__).resolve().parents[2]
 ASKED = ("--quick", "--limit", "8", "--threads", "1")
 TOOL = [sys.executable, "-c", "from driftcli.cli.main import main; main()"]
 HELP_GOAL, REPORT_GOAL = 0.15, 0.6
-STAGES = {  # where each stage is entered, by the module that calls it
-    "loading": "driftcli.cli.diagnosis.load_pair",
-    "looking ahead": "driftcli.cli.diagnosis.plan_line",
-    "writing replies": "driftcli.engine.cells.write_texts",
-    "reading texts": "driftcli.target.in_process.read",
-    "drafting": "driftcli.engine.cells._drafted",
-    "making rows": "driftcli.engine.cells.cell_rows",
-    "keeping rows": "driftcli.engine.measuring.RunFolder.write_cell",
-    "timing steps": "driftcli.cli.diagnosis.measure_costs",
-    "judging": "driftcli.cli.diagnosis.judge",
+STAGES = {  # where each stage is entered, by the module that calls it; what a commit has not yet is not looked for
+    "loading": ("driftcli.cli.diagnosis.load_pair",),
+    "looking ahead": ("driftcli.cli.diagnosis.plan_line",),
+    "writing replies": ("driftcli.engine.cells.write_texts",),
+    "reading texts": ("driftcli.target.in_process.read", "driftcli.target.in_process._beginning"),
+    "drafting": ("driftcli.engine.cells._drafted",),
+    "making rows": ("driftcli.engine.cells.cell_rows",),
+    "keeping rows": ("driftcli.engine.measuring.RunFolder.write_cell",),
+    "timing steps": ("driftcli.cli.diagnosis.measure_costs",),
+    "judging": ("driftcli.cli.diagnosis.judge",),
 }
 
 
@@ -55,7 +55,7 @@ def entered(where: str, wrap: Callable[[Any], Any]) -> Iterator[None]:
     module, _, kind = owner.rpartition(".") if owner.rpartition(".")[2][0].isupper() else (owner, "", "")
     __import__(module)
     place = getattr(sys.modules[module], kind) if kind else sys.modules[module]
-    with patch.object(place, name, wrap(getattr(place, name))):
+    with patch.object(place, name, wrap(getattr(place, name))) if hasattr(place, name) else nullcontext():
         yield
 
 
@@ -130,7 +130,7 @@ def measured(options: Sequence[str]) -> dict[str, Any]:
     import_module("driftcli.cli.diagnosis")  # before the clock starts
     stages = Stages(perf_counter if torch.cuda.is_available() else process_time)
     with TemporaryDirectory() as folder, ExitStack() as stack:
-        for name, where in STAGES.items():
+        for name, where in ((name, where) for name, places in STAGES.items() for where in places):
             stack.enter_context(entered(where, stages.stage(name)))
         stack.enter_context(patch.object(torch.nn.Module, "__call__", stages.forward(torch.nn.Module.__call__)))
         stack.enter_context(redirect_stdout(StringIO()))

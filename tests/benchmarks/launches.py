@@ -29,7 +29,7 @@ from driftcli.domain import RunSpec
 from driftcli.engine import attention, block_chains, cells
 from driftcli.engine.run import Job, measure
 from driftcli.loading.pair import LoadedPair, load_pair
-from driftcli.target import together
+from driftcli.target import in_process, together
 from driftcli.target.together import AT_ONCE_ELSEWHERE, ELSEWHERE, SCORES_ELSEWHERE
 from driftcli.texts.prompts import builtin_prompts, limited
 from probes import BATTERY
@@ -91,6 +91,7 @@ def as_elsewhere() -> Iterator[None]:
     with ExitStack() as stack:
         for name, value in (("ON_CPU", ELSEWHERE), ("SCORES_ON_CPU", SCORES_ELSEWHERE), ("AT_ONCE_ON_CPU", AT_ONCE_ELSEWHERE)):
             stack.enter_context(patch.object(together, name, value))
+        stack.enter_context(patch.object(in_process, "WORTH_SHARING", {}))
         stack.enter_context(patch.object(attention, "BLOCK_ON_CPU", attention.BLOCK))
         stack.enter_context(patch.object(block_chains, "TOGETHER_ON_CPU", block_chains.TOGETHER))
         yield

@@ -110,3 +110,32 @@ def test_fewer_prompts_have_fewer_texts() -> None:
 
 def test_the_bundled_target_is_known_to_answer_briefly_and_no_other_is() -> None:
     assert (usual_reply("bundled:target", 128), usual_reply("bundled:target", 8), usual_reply("some/model", 128)) == (32, 8, 128)
+
+
+def test_texts_that_are_kept_as_they_are_written_are_not_read() -> None:
+    other = Condition("b", DraftSettings(4), text=TextSettings(template="none"))
+    prompts, tokens = 10 + 20 + 30 + (14 + 16) + (24 + 16) + (34 + 16), 6 * 16
+    longest = 2 * (34 + 16 + 16)  # two prompts are answered together, each as long as the longest and its reply
+    for kept, reads in ((longest - 1, 6), (longest, 0)):
+        found = amounts(agenda(), [other], replace(TEXTS, kept=kept), 16)
+        assert (found.reads, found.read) == (reads, prompts + (prompts + tokens) * (reads > 0))
+        assert found.held == prompts + tokens
+    given = replace(TEXTS, turns=[Turn(10, given=9), Turn(10)], kept=longest)
+    assert (found := amounts(agenda(), [other], given, 16)).reads == 1 and found.read == 10 + 19
+    for condition in (FULL, replace(other, text=TextSettings(template="none", replayed=True))):
+        assert amounts(agenda(), [condition], replace(TEXTS, kept=longest), 16).reads == 6
+    alone = replace(other, text=TextSettings(alone=True))
+    assert amounts(agenda(), [alone], replace(TEXTS, kept=longest // 2), 16).reads == 0
+
+
+def test_what_prompts_begin_with_is_read_once_a_call_where_the_target_can() -> None:
+    prompts, tokens = 10 + 20 + 30 + (14 + 16) + (24 + 16) + (34 + 16), 6 * 16
+    once, texts = amounts(agenda(), [FULL], replace(TEXTS, alike=4), 16), amounts(agenda(), [FULL], TEXTS, 16)
+    assert texts.read - once.read == 4 * (2 * (3 - 2) + (6 - 2))  # two calls a turn for three prompts, and two for all six texts
+    assert once.read < texts.read == prompts + prompts + tokens and once.pairs < texts.pairs
+    system = TextSettings(system="other", system_tokens=50)
+    for settings, alike in ((system, 50), (TextSettings(template="none"), 0), (TextSettings(alone=True), 0)):
+        other = replace(FULL, text=settings)
+        one, each = (amounts(agenda(), [other], some, 16) for some in (replace(TEXTS, alike=4, kept=10**6), replace(TEXTS, kept=10**6)))
+        assert each.read - one.read == 2 * (3 - 2) * alike
+        assert each.read == prompts + 6 * settings.system_tokens

@@ -48,8 +48,10 @@ class Elsewhere:
             raise RunError("replies are not drawn there, expected greedy ones; use another engine")
         return self._lm.write(asked, writing)
 
-    def read_all(self, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float = 1.0) -> Iterator[Reading]:
-        return (replace(read, entropies=None) for read in self._lm.read_all(texts, boundaries, temperature))
+    def read_all(
+        self, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float = 1.0, most: int | None = None
+    ) -> Iterator[Reading]:
+        return (replace(read, entropies=None) for read in self._lm.read_all(texts, boundaries, temperature, most))
 
 
 def elsewhere(pair: LoadedPair) -> LoadedPair:

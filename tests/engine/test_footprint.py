@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -22,10 +23,10 @@ BASELINE = Condition("baseline", DraftSettings(4))
 
 
 def planned(
-    prompt: int, count: int = 1, *, family: str = "eagle3", streams: int = 3, conditions: tuple[Condition, ...] = (BASELINE,)
+    prompt: int, count: int = 1, *, family: str = "eagle3", streams: int = 3, conditions: tuple[Condition, ...] = (BASELINE,), kept: int = 0
 ) -> Memory:
     outline = SimpleNamespace(target=TARGET, drafter=DRAFTER, streams=streams, card=SimpleNamespace(family=family))
-    return memory(outline, Texts([Turn(prompt)] * count, count, NEW, NEW, count), conditions, 4, CPU)  # type: ignore[arg-type]
+    return memory(outline, Texts([Turn(prompt)] * count, count, NEW, NEW, count, kept), conditions, 4, CPU)  # type: ignore[arg-type]
 
 
 def test_a_long_text_is_read_behind_its_own_keys() -> None:
@@ -54,3 +55,15 @@ def test_what_a_text_takes_grows_as_its_length_does(family: str) -> None:
     for field in ("cache", "passing", "text"):
         short, middle, long = (getattr(one, field) for one in found)
         assert long - middle == 2 * (middle - short) > 0
+
+
+def test_streams_of_texts_that_are_not_read_again_are_there_while_they_are_written_and_drafted_on() -> None:
+    without = Condition("no-template", DraftSettings(4), text=TextSettings(template="none"))
+    long = Condition("long", DraftSettings(4), text=TextSettings(length=400))
+    assert planned(100, 5, conditions=(BASELINE,), kept=10**6).kept == 0
+    assert planned(100, 5, conditions=(BASELINE, without)).kept == 0
+    found = planned(100, 5, conditions=(BASELINE, without, long), kept=10**6)
+    assert found.kept == 5 * 424 * 3 * 4 * 4  # three streams, four numbers wide, of four bytes
+    assert planned(100, 5, conditions=(BASELINE, without, long), kept=5 * 424 - 1).kept == 5 * 124 * 3 * 4 * 4
+    peaks = [found.by_part(0, 0.0)["peak"] for found in (found, replace(found, kept=0))]
+    assert peaks[0] - peaks[1] == found.kept

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ SAID = (
 )
 
 
-def fitting(most: int, seen: list[int]) -> object:
+def fitting(most: int, seen: list[int]) -> Callable[[Sequence[int]], list[int]]:
     """Doubles numbers, so many at once at most."""
 
     def doubled(some: Sequence[int]) -> list[int]:
@@ -51,14 +51,38 @@ def fitting(most: int, seen: list[int]) -> object:
 )
 def test_what_does_not_fit_is_halved_until_it_does_and_the_rest_is_done_so(most: int, tried: list[int], left: dict[str, int]) -> None:
     room, seen = Room(), list[int]()
-    made = room.in_parts(fitting(most, seen), list(range(7)), "writing")  # type: ignore[arg-type]
-    assert [one for part in made for one in part] == list(range(0, 14, 2))  # type: ignore[attr-defined]
+    made = room.in_parts(fitting(most, seen), list(range(7)), "writing")
+    assert [one for part in made for one in part] == list(range(0, 14, 2))
     assert (seen, room.most) == (tried, left)
 
 
 def test_what_does_not_fit_alone_is_not_tried_again() -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        Room().in_parts(fitting(0, []), [1, 2], "writing")  # type: ignore[arg-type]
+        Room().in_parts(fitting(0, []), [1, 2], "writing")
+
+
+def test_what_is_kept_is_let_go_of_before_less_is_done_at_once() -> None:
+    kept = [True]
+
+    def let_go() -> bool:
+        return bool(kept and kept.pop())
+
+    room, seen = Room(), list[int]()
+    room.in_parts(fitting(3, seen), list(range(7)), "writing", let_go)
+    assert (seen, room.most) == ([7, 7, 3, 3, 1], {"keeping": 0, "writing": 3})
+    assert Room().keeps and not room.keeps
+
+    def within(most: int) -> int:
+        seen.append(most)
+        if most > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return most
+
+    seen.clear()
+    kept.append(True)
+    room = Room()
+    assert room.within(within, 8, 1, "drafting", let_go) == 2
+    assert (seen, room.most) == ([8, 8, 4, 2], {"keeping": 0, "drafting": 2})
 
 
 @pytest.mark.parametrize(

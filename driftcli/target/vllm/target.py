@@ -182,7 +182,9 @@ class VllmTarget:
         answers = self._running().answers(list(map(Request, prompts, samplings)), _saying(writing))
         return [until_end(list(answer.outputs[0].token_ids), ends) for answer in answers]
 
-    def read_all(self, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float = 1.0) -> Iterator[Reading]:
+    def read_all(
+        self, texts: Sequence[Unread], boundaries: Sequence[int], temperature: float = 1.0, most: int | None = None
+    ) -> Iterator[Reading]:
         """As the contract of a target, many texts together within a bound on memory and disk; RunError for streams that the engine was not
         started for, and for probabilities that are not told.
         """

@@ -1,0 +1,123 @@
+"""What is kept of texts while they are written is what one pass over each of them gives, computed here by the plain forward of transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from driftcli.target.decoding import KEPT, keepable, kept_bytes, kept_tokens
+from driftcli.target.language_model import LanguageModel
+from driftcli.target.target import Kept, Reading, Writing
+from tests.target.test_decoding import KINDS, MOST, OTHERS, a_model, ending, some_prompts
+
+WIDTH, LAYERS, PLENTY = 32, 3, 1 << 30
+BOUNDARIES = (0, 1, LAYERS, LAYERS + 1)
+READ = [name for name in KINDS if name != "gpt2"]  # which has no list of layers to read streams from
+
+
+@dataclass(frozen=True)
+class Given:
+    """A text to look up."""
+
+    ids: Sequence[int]
+    prompt_length: int
+
+
+@torch.inference_mode()
+def afresh(target: LanguageModel, text: Given, temperature: float = 1.0) -> tuple[dict[int, Tensor], Tensor, Tensor, Tensor]:
+    """Streams by boundary, and of each reply token probability, entropy and first choice: of one text alone, without a cache."""
+    before = list[Tensor]()
+    hook = target.layers[-1].register_forward_hook(lambda _, __, out: before.append(out if isinstance(out, Tensor) else out[0]))
+    out = target.model(torch.tensor([list(text.ids)]), output_hidden_states=True, use_cache=False)
+    hook.remove()
+    states = dict(enumerate(out.hidden_states[:-1])) | {LAYERS: before[0], LAYERS + 1: out.hidden_states[-1]}
+    logs = (out.logits[0].double() / temperature).log_softmax(-1)[text.prompt_length - 1 : -1]
+    probs = logs.gather(-1, torch.tensor(text.ids[text.prompt_length :])[:, None])[:, 0].exp()
+    return {name: state[0, :-1] for name, state in states.items()}, probs, -(logs.exp() * logs).sum(-1), logs.argmax(-1)
+
+
+def rms(states: Tensor) -> Tensor:
+    """Root of the mean square of all numbers."""
+    return states.square().mean().sqrt()
+
+
+def assert_kept(target: LanguageModel, prompts: list[list[int]], replies: list[list[int]], kept: Kept, temperature: float = 1.0) -> None:
+    """Every text is kept as it is read afresh."""
+    for prompt, reply in zip(prompts, replies, strict=True):
+        text = Given([*prompt, *reply], len(prompt))
+        assert_read(target, text, kept.reading(text, temperature), temperature)
+
+
+def assert_read(target: LanguageModel, text: Given, found: Reading | None, temperature: float = 1.0) -> None:
+    """Of a text is told what it gives afresh, states to 1e-5 of their RMS."""
+    assert found is not None and found.entropies is not None
+    streams, probs, entropies, choices = afresh(target, text, temperature)
+    assert tuple(found.streams) == BOUNDARIES
+    for boundary, stream in found.streams.items():
+        expected = streams[boundary]
+        assert stream.shape == expected.shape == (len(text.ids) - 1, expected.shape[1])
+        assert float(rms(stream - expected)) <= 1e-5 * float(rms(expected)), boundary
+    torch.testing.assert_close(found.probs.double(), probs, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found.entropies.double(), entropies, rtol=1e-4, atol=1e-5)
+    assert torch.equal(found.choices, choices)
+
+
+@pytest.mark.parametrize("alike", [False, True])
+@pytest.mark.parametrize("kind", READ)
+def test_what_is_kept_of_a_text_is_what_it_gives_read_alone(kind: str, alike: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = some_prompts(alike=alike)
+    target = ending(a_model(KINDS[kind]), prompts)
+    expected = target.write(prompts, Writing(MOST))
+    assert len({len(reply) for reply in expected}) > 1
+    for chunk, at_once, step in ((512, 512, 1 << 22), (7, 50, 1 << 40), (512, 512, -(1 << 16))):
+        monkeypatch.setattr("driftcli.target.in_process.CHUNK", chunk)
+        monkeypatch.setattr("driftcli.target.decoding.AT_ONCE", {"cpu": at_once})
+        monkeypatch.setattr("driftcli.target.decoding.A_STEP", step)
+        kept = Kept(BOUNDARIES, PLENTY)
+        assert target.write(prompts, Writing(MOST, kept=kept)) == expected
+        assert_kept(target, prompts, expected, kept)
+
+
+def test_what_is_said_of_drawn_replies_is_said_at_their_temperature() -> None:
+    prompts, kept = some_prompts(alike=True), Kept(BOUNDARIES, PLENTY)
+    target = ending(a_model(KINDS["llama"]), prompts)
+    torch.manual_seed(5)
+    replies = target.write(prompts, Writing(MOST, 0.7, kept=kept))
+    torch.manual_seed(5)
+    assert target.write(prompts, Writing(MOST, 0.7)) == replies
+    assert_kept(target, prompts, replies, kept, 0.7)
+    assert kept.reading(Given([*prompts[0], *replies[0]], len(prompts[0])), 1.0) is None
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_replies_of_a_token_or_two_are_kept(most: int) -> None:
+    prompts, kept = some_prompts(alike=False), Kept(BOUNDARIES, PLENTY)
+    target = a_model(KINDS["llama"])
+    assert_kept(target, prompts, target.write(prompts, Writing(most, kept=kept)), kept)
+
+
+def test_nothing_is_kept_beyond_its_room_and_once_it_was_let_go_of() -> None:
+    prompts, target = some_prompts(alike=False), a_model(KINDS["llama"])
+    least = kept_bytes(len(prompts) * (max(map(len, prompts)) + MOST), len(BOUNDARIES), WIDTH)
+    narrow, enough = Kept(BOUNDARIES, least - 1), Kept(BOUNDARIES, least)
+    for kept, expected in ((narrow, False), (enough, True)):
+        replies = target.write(prompts, Writing(MOST, kept=kept))
+        texts = [Given([*prompt, *reply], len(prompt)) for prompt, reply in zip(prompts, replies, strict=True)]
+        assert [kept.reading(text, 1.0) is not None for text in texts] == [expected] * len(prompts)
+    assert enough.let_go() and not enough.let_go()
+    target.write(prompts, Writing(MOST, kept=enough))
+    assert kept.reading(texts[0], 1.0) is None
+
+
+def test_a_model_in_half_precision_on_a_gpu_or_decoded_by_generate_is_read_afresh() -> None:
+    llama, cpu = a_model(KINDS["llama"]).model, torch.device("cpu")
+    assert keepable(llama, cpu, torch.float32)
+    assert not keepable(llama, cpu, torch.bfloat16)
+    assert not keepable(llama, torch.device("cuda"), torch.float32)
+    assert not any(keepable(a_model(config).model, cpu, torch.float32) for config in OTHERS.values())
+    assert kept_tokens(llama, cpu, torch.bfloat16, 3) == 0
+    assert kept_tokens(llama, cpu, torch.float32, 3) == KEPT // (4 * 3 * WIDTH)
