@@ -26,7 +26,7 @@ from driftcli.training.losses import TargetHead
 from driftcli.training.streams import Streams
 
 MOST_SCORED, FREQUENT = 8192, 4096  # tokens of a vocabulary that a loss is over; of a larger one the frequent ones, and some drawn
-PATIENCE = 10  # looks at held-out conversations after which a head that gets no better is given up (chosen by us)
+PATIENCE = 0.5  # of the steps, after which a head that gets no better is given up: with the falling rate goes the noise (chosen by us)
 ALIKE = 0.999  # of first guesses where a treatment is to leave them as they are; the others are ties that rounding breaks (chosen by us)
 RATE = 0.128  # peak learning rate of a head of width 1; of wider ones in inverse proportion
 SETTINGS: dict[Treatment, dict[str, Json]] = {"norm-output": {"norm_output": True}, "fc-norm": {"fc_norm": True}}

@@ -131,8 +131,8 @@ class Best:
 
 @dataclass
 class Run:
-    """The head, its optimiser, and where it stands in its plan. patience: looks at the held-out conversations after which a head that got
-    no better is given up, the best one kept; None to keep the last one.
+    """The head, its optimiser, and where it stands in its plan. patience: share of the plan's steps after which a head that got no better
+    on the held-out conversations is given up, the best one kept; None to keep the last one.
     """
 
     head: nn.Module
@@ -140,7 +140,7 @@ class Run:
     folder: Path
     plan: Plan
     step: int = 0
-    patience: int | None = None
+    patience: float | None = None
     best: Best | None = None
 
     def save(self) -> None:
@@ -162,7 +162,7 @@ class Run:
     @property
     def ended(self) -> bool:
         """Whether the plan is done, or the head has got no better for so long that it is given up."""
-        given_up = self.best is not None and self.step - self.best.step >= (self.patience or 0) * self.plan.between_checks
+        given_up = self.best is not None and self.step - self.best.step >= (self.patience or 0) * self.plan.steps
         return given_up or self.step >= self.plan.steps
 
     def restore(self) -> None:

@@ -18,7 +18,7 @@ from driftcli.training.learning import Plan, Run, optimiser_of, split
 from driftcli.training.losses import Loss, pooled
 
 
-def begun(folder: Path, patience: int | None) -> Run:
+def begun(folder: Path, patience: float | None) -> Run:
     head = nn.Linear(2, 2, bias=False)
     plan = Plan("healed", 3, 0, 5000, 64, 1e-3, 0, 2, "float32", {})
     return Run(head, optimiser_of(head, 1e-3), folder, plan, patience=patience)
@@ -33,7 +33,7 @@ def looked(run: Run, step: int, *right: float) -> None:
 
 
 def test_the_best_head_is_the_one_whose_chains_get_furthest(tmp_path: Path) -> None:
-    run = begun(tmp_path, patience=2)
+    run = begun(tmp_path, patience=0.08)
     looked(run, 0, 0.8, 0.5, 0.5)  # 0.8 + 0.4 + 0.2
     looked(run, 200, 0.7, 0.7, 0.7)  # 0.7 + 0.49 + 0.343: better, though its first guess is worse
     looked(run, 400, 0.9, 0.6, 0.1)  # 0.9 + 0.54 + 0.054
@@ -42,12 +42,12 @@ def test_the_best_head_is_the_one_whose_chains_get_furthest(tmp_path: Path) -> N
     assert run.best.accepted == pytest.approx(1.533)
     assert not run.ended
     run.save()
-    again = begun(tmp_path, patience=2)
+    again = begun(tmp_path, patience=0.08)
     again.restore()
     looked(again, 600, 0.1, 0.1, 0.1)
     assert again.best is not None
     assert torch.equal(again.best.head["weight"], torch.full((2, 2), 200.0))
-    assert again.ended, "two looks, 200 steps each, went by without a better head"
+    assert again.ended, "400 of 5000 steps went by without a better head"
 
 
 def test_steps_that_no_chain_comes_to_add_nothing_to_what_is_accepted(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_steps_that_no_chain_comes_to_add_nothing_to_what_is_accepted(tmp_path: 
     nats, right = pooled([check((0.5, 4), (0.5, 2), (0.0, 0)), check((0.0, 4), (0.0, 0), (0.0, 0))])
     assert nats.tolist() == [1.0, 1.0, 0.0]
     assert right.tolist() == [0.25, 0.5, 0.0]
-    run = begun(tmp_path, patience=2)
+    run = begun(tmp_path, patience=0.08)
     run.weigh(right)
     assert run.best is not None
     assert run.best.accepted == pytest.approx(3 / 8), "two of eight guesses were right, one of the two behind them"
@@ -70,7 +70,7 @@ def test_a_run_that_kept_no_best_head_yet_goes_on(tmp_path: Path) -> None:
     state = torch.load(tmp_path / "training_state.pt", weights_only=True)
     del state["best"]
     torch.save(state, tmp_path / "training_state.pt")
-    again = begun(tmp_path, patience=2)
+    again = begun(tmp_path, patience=0.08)
     again.restore()
     assert (again.step, again.best) == (300, None)
 
