@@ -13,7 +13,7 @@ from driftcli.mitigations.treatment import NAMES
 from driftcli.report.choices import CompareFormat
 
 TREATMENT = f"What to do, instead of what the findings call for: {', '.join(NAMES)}; may be repeated."
-ENGINE = "What runs the target that writes replies: transformers, or vLLM, many side by side (needs driftcli[vllm])."
+ENGINE = "What writes the replies to learn from: transformers, or vLLM, which writes many at once (needs driftcli[vllm])."
 
 
 def heal(
@@ -29,9 +29,7 @@ def heal(
     unroll: Annotated[int | None, typer.Option(min=1, help="Draft tokens of a chain in training; default: the run's depth.")] = None,
     rate: Annotated[
         float | None,
-        typer.Option(
-            min=0, help="Peak learning rate; default: by the head's width. At 0 nothing is trained, only what a treatment adds is added."
-        ),
+        typer.Option(min=0, help="Peak learning rate; default: by the head's width; 0: add what treatments add, and train nothing."),
     ] = None,
     acceptance: Annotated[float, typer.Option(min=0, max=1, help="Share of the loss that is accepted tokens, not cross-entropy.")] = 0.0,
     tokens: Annotated[int, typer.Option(min=1, help="Padded tokens a batch.")] = 2048,

@@ -204,6 +204,9 @@ def _treated(
         told.say(f"{window}; vLLM reads it in the files, SGLang takes it from a flag alone, as the card says")
     anew = [prompt for prompt in sides.taught if prompt.category in failed]
     rate = usual_rate(drafter) if asked.rate is None else asked.rate
+    writes = asked.replies is None or bool(anew) or "templates" in treatments
+    if rate and writes:
+        _note_engine(asked)
     with _writer(asked, request, target, told) as writer:
         seconds, words = asked.budget * WRITING if rate else 0.0, int(target.config.vocab_size)
         gathering = Gathering(seconds, asked.replies, asked.seed, asked.out / WORK, words, writer)
@@ -212,7 +215,6 @@ def _treated(
     require_known_head(target, found.conversations[0].ids)
     data = capture(target, found.conversations, asked.out / WORK / "streams", sorted(drafter.boundaries))
     made, facts = treated(drafter, treatments, data, target, window)
-    writes = asked.replies is None or bool(anew) or "templates" in treatments
     minutes = asked.budget / 60 * (TRAINING if writes else WRITING + TRAINING)
     course = Course(unroll, rate, asked.acceptance, asked.tokens, asked.seed, minutes, treatments, found.apart, found.again)
     if rate:
@@ -238,6 +240,15 @@ def _files(files: HeadFiles, healed: Eagle3 | Mtp, treatments: Sequence[Treatmen
         assert isinstance(healed, Eagle3)
         files = with_map_of(files, healed)
     return with_weights_of(files, healed, settings)
+
+
+def _note_engine(asked: Asked) -> None:
+    """Note which engine writes the replies of an attempt; UsageError where another one began to, since what it wrote is kept."""
+    known = asked.out / WORK / "replies_by"
+    if known.exists() and (begun := known.read_text(encoding="utf-8")) != asked.engine:
+        raise UsageError(f"--engine {asked.engine}: {asked.out} holds replies by {begun}; ask for that, or name another --out")
+    known.parent.mkdir(parents=True, exist_ok=True)
+    known.write_text(asked.engine, encoding="utf-8")
 
 
 @contextmanager

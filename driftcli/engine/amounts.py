@@ -37,8 +37,8 @@ class Turn:
 @dataclass(frozen=True)
 class Texts:
     """The texts of a run to come. prompts: how many there are, of one turn or more; usual, most: tokens of a reply that the target writes,
-    as expected and at most. batch: prompts that are answered together. kept: tokens of texts of a batch up to which these are kept as they
-    are written, where any are, and not read again.
+    as expected and at most. batch: prompts that are answered together. kept: tokens that the texts of a batch may have in all to be kept
+    as they are written and not read again, 0 where none are. alike: tokens that all prompts begin with, None where these are not read once.
     """
 
     turns: Sequence[Turn]

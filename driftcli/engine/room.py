@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 import torch
 
 Kind = Literal["writing", "drafting"]
-KEEPING = "keeping"  # of what was computed while replies were written, of which less is none
+KEEPING = "keeping"  # what was computed while replies were written: all of it, or nothing
 TOGETHER: Mapping[str, tuple[str, str]] = {  # what there was no room for, and what was done with so many at once, by its kind
     "writing": ("whole batches of {}", "replies were written at once"),
     "drafting": ("as many texts side by side", "tokens of texts were drafted on at once"),

@@ -56,7 +56,7 @@ def _otherwise(run: Run) -> str:
     """How to diagnose again, where the run's engine may compute its target otherwise than it is read for training."""
     asked = run.manifest["asked"]
     assert isinstance(asked, Mapping)
-    return "" if asked.get("engine") is None else " with --engine transformers, which reads the target that is trained on"
+    return "" if asked.get("engine") is None else " with --engine transformers, by which the target is read for training"
 
 
 def _drafted(forced: pa.Table, text: RunText) -> dict[tuple[int, int], int]:

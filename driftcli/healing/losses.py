@@ -39,8 +39,8 @@ class AcceptanceLoss:
         drawn: Drawn = ALL_ROWS,
         among: Among | None = None,
     ) -> Iterator[Loss]:
-        """Loss of each step on the chains that verification let go so far, from anchors of which every guess lies in a reply; the agreement
-        is that with the reply's own tokens.
+        """Loss of each step on the chains that verification has not ended yet, from anchors of which every guess lies in a reply; agreement
+        is with the reply's own tokens.
 
         Row i of step s guesses x[i + 2 + s], for which the target's state is that of position i + 1 + s.
         """

@@ -1,5 +1,5 @@
-"""Conversations' first user turns in other renderings of a run, answered again: templates and system prompts that are mixed as one reply
-each, which the target writes behind them itself.
+"""First user turns of conversations, rendered by the other templates and system prompts of a run and answered again, one reply each, by
+the target itself.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ def user_turns(target: Target, conversations: Sequence[Conversation]) -> list[st
         return []
     found = [words for talk in conversations if (words := _words(target.tokenizer, pieces, talk))]
     if left := len(conversations) - len(found):
-        typer.echo(f"{left} of {len(conversations)} conversations stay in their own rendering: no exact words of their user", err=True)
+        typer.echo(
+            f"{left} of {len(conversations)} conversations stay in their own rendering: no words give exactly the tokens of their user",
+            err=True,
+        )
     return found
 
 

@@ -96,8 +96,8 @@ def _unchanged(before: Eagle3 | Mtp, after: Eagle3 | Mtp, data: Streams) -> floa
 
 def usual_rate(drafter: Eagle3 | Mtp) -> float:
     """The peak learning rate of a head of this width where nobody names one: a step of Adam changes what a matrix makes of its input by as
-    much as its rows are long (arXiv:2203.03466). For 4,096 numbers it is 3e-5; EAGLE-3 was trained at 5e-5 (arXiv:2503.01840). On
-    heads of 128 and 576 none of those tried was better.
+    much as its rows are long (arXiv:2203.03466). At a width of 4,096 it is 3e-5; EAGLE-3 was trained at 5e-5 (arXiv:2503.01840).
+    At widths of 128 and 576 no other rate that was tried did better.
     """
     return RATE / drafter.head.shape[1]
 

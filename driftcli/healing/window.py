@@ -32,7 +32,7 @@ class Window:
 
     def __str__(self) -> str:
         """It, and where it comes from, in words."""
-        why = "the usual one, since the run tried none" if self.measured_at is None else f"the best of the run at {self.measured_at} tokens"
+        why = "the usual one, since the run tried none" if self.measured_at is None else f"the best tried at {self.measured_at} tokens"
         return f"a window of {self.rows} rows, {why}"
 
     def facts(self) -> dict[str, Json]:

@@ -94,7 +94,8 @@ def render(plan: Plan) -> str:
     ]
     notes = [("", note) for note in [*plan.notes, *([LATER] if plan.later else [])]]
     shown = (
-        fill(printable(text), WIDTH, initial_indent=f"{name:{LABEL}}", subsequent_indent=" " * LABEL) for name, text in [*lines, *notes]
+        fill(printable(text), WIDTH, initial_indent=f"{name:{LABEL}}", subsequent_indent=" " * LABEL, break_on_hyphens=False)
+        for name, text in [*lines, *notes]
     )
     return "\n".join([f"{printable(plan.target)}  <-  {printable(plan.drafter)}", *shown])
 

@@ -90,7 +90,7 @@ def payoff_lines(run: Run) -> list[str]:
         chosen = f"batch {costs.batch_size}: draft length {plan.drafts}, the fastest on half of the prompts, gives {gain_text(worth)}"
         lines.append(f"{chosen} the speed of plain decoding on the other half; {pays_from(costs, plan.drafts)}")
         if len(same := equally_fast(run, costs)) > 1:
-            told = f"draft lengths {_listed(same)} are not told apart by these prompts and times, any of them may be best"
+            told = f"draft lengths {_listed(same)} are not told apart by these prompts and times; any of them may be the best"
             lines.append(f"batch {costs.batch_size}: {told}")
     for costs, why in withheld(run):
         lines.append(f"batch {costs.batch_size}: no speed is told: {why}; time the steps again, or give others (--costs)")

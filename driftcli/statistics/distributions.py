@@ -46,5 +46,5 @@ def log_normal_below(x: float) -> float:
 
 def logistic(x: Floats) -> Floats:
     """The probability whose logit is x, for each."""
-    found: Floats = 1 / (1 + np.exp(-x))
+    found: Floats = np.exp(-np.logaddexp(0, -x))  # 1 / (1 + exp(-x)) overflows for a float32 below -88
     return found

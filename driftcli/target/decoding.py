@@ -110,8 +110,8 @@ def keepable(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -
     """Whether what a model computes as it writes is what one pass over the text gives, to the rounding of sums in another order, and kept.
 
     In half precision rounding is coarser, and a run that is resumed, which reads what the first one wrote, would not give its rows. On a
-    GPU reading takes little beside writing, whose recorded steps call no hook. Of layers that share keys a model leaves out rows whose
-    logits nobody asked for (Gemma 4).
+    GPU reading takes little beside writing, whose recorded steps call no hook. A model whose layers share keys leaves rows out of them
+    whose logits nobody asked for (Gemma 4).
     """
     return device.type == "cpu" and dtype == torch.float32 and decodable(model) and not getattr(model.config, "num_kv_shared_layers", None)
 
@@ -288,7 +288,7 @@ class _Batch:
         return logits
 
     def chosen(self, number: int, logits: Tensor, tokens: Tensor) -> None:
-        """Take note of the tokens (row,) that were chosen of logits, from 1 the how manieth of their replies."""
+        """Take note of the tokens (row,) that were chosen by logits (row, vocabulary); number: their place in their replies, from 1."""
 
     def hand_out(self, replies: Sequence[Sequence[int]]) -> None:
         """Hand out what was kept of the prompts and the replies to them."""

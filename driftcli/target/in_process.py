@@ -24,7 +24,7 @@ from driftcli.target.target import Reading, Unread, Writing
 from driftcli.target.together import room, together
 
 CHUNK = 512  # tokens of a text that the target reads at once: masks and activations of a long one would not fit (chosen by us)
-WORTH_SHARING = {"cpu": 256}  # tokens that need not be read from which on a pass over what texts begin with pays (chosen by us)
+WORTH_SHARING = {"cpu": 256}  # tokens spared from which on a pass of its own over what texts begin with pays (chosen by us)
 LENGTH_DEPENDENT = ("dynamic", "longrope")
 
 

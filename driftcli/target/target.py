@@ -52,7 +52,7 @@ class Kept:
 
     boundaries: Sequence[int]
     room: int
-    _texts: dict[tuple[tuple[int, ...], float], _Left] = field(default_factory=dict)
+    _texts: dict[tuple[tuple[int, ...], int, float], _Left] = field(default_factory=dict)
 
     def admits(self, size: int) -> bool:
         """Whether there is room for so many bytes more, which are taken up then."""
@@ -65,15 +65,15 @@ class Kept:
         """A text. temperature: of its reply; said: probabilities, entropies and first choices, (3, reply token); streams: by boundary the
         parts that are all of its positions but the last, (position, width) each.
         """
-        self._texts[tuple(ids), temperature] = _Left(said, streams)
+        self._texts[tuple(ids), len(ids) - said.shape[1], temperature] = _Left(said, streams)
 
     def has(self, text: Unread, temperature: float) -> bool:
         """Whether what reading a text would give is known. temperature: of probabilities."""
-        return (tuple(text.ids), temperature) in self._texts
+        return (tuple(text.ids), text.prompt_length, temperature) in self._texts
 
     def reading(self, text: Unread, temperature: float) -> Reading | None:
         """What reading a text would give, None where that is not known."""
-        left = self._texts.get((tuple(text.ids), temperature))
+        left = self._texts.get((tuple(text.ids), text.prompt_length, temperature))
         if left is None:
             return None
         probs, entropies, choices = left.said

@@ -185,13 +185,14 @@ class Run:
             )
 
     def learn(self, losses: Sequence[Loss]) -> None:
-        """One optimiser step with warm-up and cosine decay to a tenth."""
+        """One optimiser step with warm-up and cosine decay to a tenth; a batch with nothing to guess moves nothing."""
         warm = min(1.0, (self.step + 1) / 50)
         rate = self.plan.rate * warm * (0.55 + 0.45 * math.cos(math.pi * self.step / self.plan.steps))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
-        torch.stack([loss.learned * STEP_WEIGHT**step for step, loss in enumerate(losses)]).sum().backward()  # type: ignore[no-untyped-call]
+        if any(loss.rows for loss in losses):
+            torch.stack([loss.learned * STEP_WEIGHT**step for step, loss in enumerate(losses)]).sum().backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.head.parameters(), 1.0)
         self.optimiser.step()
         self.step += 1

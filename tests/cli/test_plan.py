@@ -9,6 +9,7 @@ import pytest
 from driftcli.cli.diagnose import diagnose
 from driftcli.cli.main import main
 from driftcli.cli.plan import plan
+from driftcli.report.plan import Machine, Plan, Range, render
 
 
 def ended(*arguments: str) -> int | str | None:
@@ -44,6 +45,15 @@ def test_a_plan_is_no_wider_than_a_page(capsys: pytest.CaptureFixture[str]) -> N
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 100
     assert any(line.startswith(" " * 12) for line in lines)  # what goes on stands under what it goes on from
+
+
+@pytest.mark.parametrize("before", range(60, 90))
+def test_an_option_in_a_note_is_never_broken(before: int) -> None:
+    one, machine = Range(1, 1), Machine("cpu", 1, 1.0, None, None)
+    parts = dict.fromkeys(("peak", "program"), 1)
+    note = f"{'x' * before} (--max-new-tokens)"
+    shown = render(Plan("a", "b", "float32", 1, 1, {}, {}, 0, one, one, one, one, one, {}, parts, one, one, {}, machine, [note]))
+    assert "(--max-new-tokens)" in shown
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,15 @@ def test_an_engine_that_is_not_here_is_asked_for_in_vain(healed: Callable[..., E
     assert "they are vLLM's, and transformers runs the target" in ended.stderr
 
 
+def test_replies_of_an_attempt_are_by_one_engine(before: Path, tmp_path: Path) -> None:
+    (tmp_path / "healed" / "work").mkdir(parents=True)
+    (tmp_path / "healed" / "work" / "replies_by").write_text("vllm")
+    ended = driftcli("heal", "--run", before, "--out", tmp_path / "healed", "--budget", "1s", "--treatment", "unroll")
+    assert ended.exit_code == 2
+    assert f"--engine transformers: {tmp_path / 'healed'} holds replies by vllm; ask for that, or name another --out" in ended.stderr
+    assert [path.name for path in (tmp_path / "healed" / "work").iterdir()] == ["replies_by"], "nothing was written"
+
+
 def test_a_run_that_vllm_made_is_judged_by_vllm_or_not_begun(before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("driftcli.cli.healing.find_spec", lambda _: None)
     run = shutil.copytree(before, tmp_path / "run")

@@ -10,12 +10,15 @@ from torch import nn
 
 from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.healing.head import TrainedDrafter, units
+from driftcli.healing.losses import AcceptanceLoss
 from driftcli.healing.retrofit import normed_feedback
 from driftcli.healing.weights import weights
 from driftcli.loading.pair import load_pair
+from driftcli.target.language_model import LanguageModel
 from driftcli.training.conversations import Conversation
 from driftcli.training.learning import Plan, Run, optimiser_of, split
-from driftcli.training.losses import Loss, pooled
+from driftcli.training.losses import Loss, TargetHead, pooled
+from driftcli.training.streams import Batch
 
 
 def begun(folder: Path, patience: float | None) -> Run:
@@ -61,6 +64,26 @@ def test_steps_that_no_chain_comes_to_add_nothing_to_what_is_accepted(tmp_path: 
     run.weigh(right)
     assert run.best is not None
     assert run.best.accepted == pytest.approx(3 / 8), "two of eight guesses were right, one of the two behind them"
+
+
+def test_a_batch_whose_replies_are_shorter_than_a_chain_moves_nothing(tmp_path: Path) -> None:
+    eagle, unroll = load_pair("bundled:target", "bundled:post-norm", torch.device("cpu"), "float32"), 4
+    drafter, target, width = eagle.drafter, eagle.target, eagle.target.head.shape[1]
+    assert isinstance(drafter, Eagle3)
+    assert isinstance(target, LanguageModel)
+    talk = Conversation(list(range(1, 41)), [(20, 20 + unroll - 1)])
+    assert split([talk] * 64, unroll)[0], "such a conversation is trained on"
+    replied = torch.zeros(1, 40, dtype=torch.bool).index_fill(1, torch.arange(*talk.spans[0]), True)
+    batch = Batch(torch.tensor([talk.ids]), torch.randn(1, 40, width * len(drafter.boundaries)), torch.randn(1, 40, width), replied)
+    run = begun(tmp_path, patience=2)
+    run.head = TrainedDrafter(drafter, ["final_gain"], drafter.boundaries)
+    run.optimiser = optimiser_of(run.head, 1e-3)
+    read = TargetHead.of(target, drafter.vocabulary.to_target, "float32")
+    found = list(AcceptanceLoss(0.0)(run.head, target.embedding, read, batch, unroll))
+    assert [loss.rows for loss in found] == [0] * unroll
+    run.learn(found)
+    assert run.step == 1
+    assert torch.equal(run.head.own["final_gain"], weights(drafter)["final_gain"].float())
 
 
 def test_a_run_that_kept_no_best_head_yet_goes_on(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_a_window_that_is_put_in_and_not_trained_is_said_in_files_and_card(run: 
     assert json.loads((where / "config.json").read_text())["sliding_window"] == told["window"]
     card = (where / "README.md").read_text()
     assert f"--speculative-draft-window-size {told['window'] - 1}" in card
-    said = f"a window of {told['window']} rows, the best of the run at 600 tokens; vLLM reads it in the files, SGLang takes it from a flag alone"
+    said = f"a window of {told['window']} rows, the best tried at 600 tokens; vLLM reads it in the files, SGLang takes it from a flag alone"
     assert said in ended.stderr
     assert str(Window(USUAL)) == "a window of 1024 rows, the usual one, since the run tried none"
     assert rows in (256, 512)

@@ -31,3 +31,11 @@ def test_the_logarithm_of_the_normal_probability_is_scipys_from_one_end_to_the_o
 def test_probabilities_of_logits_are_scipys_as_far_as_temperatures_go() -> None:
     x = np.linspace(-260, 260, 5201)
     np.testing.assert_allclose(logistic(x), expit(x), rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("error")
+def test_probabilities_of_logits_in_float32_overflow_nowhere() -> None:
+    x = np.linspace(-260, 260, 5201, dtype=np.float32)
+    found = logistic(x)  # type: ignore[arg-type]  # as drafters' confidence is stored
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expit(x), rtol=1e-6, atol=1e-37)

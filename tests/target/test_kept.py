@@ -93,6 +93,16 @@ def test_what_is_said_of_drawn_replies_is_said_at_their_temperature() -> None:
     assert kept.reading(Given([*prompts[0], *replies[0]], len(prompts[0])), 1.0) is None
 
 
+def test_texts_of_the_same_tokens_are_told_apart_by_where_their_replies_begin() -> None:
+    prompts, kept = some_prompts(alike=False), Kept(BOUNDARIES, PLENTY)
+    target = ending(a_model(KINDS["llama"]), prompts)
+    prompt, reply = max(zip(prompts, target.write(prompts, Writing(MOST)), strict=True), key=lambda one: 2 < len(one[1]) < MOST)
+    further = [prompt, [*prompt, *reply[:2]]]
+    replies = target.write(further, Writing(MOST, kept=kept))
+    assert replies == [reply, reply[2:]], "both end by the same token"
+    assert_kept(target, further, replies, kept)
+
+
 @pytest.mark.parametrize("most", [1, 2])
 def test_replies_of_a_token_or_two_are_kept(most: int) -> None:
     prompts, kept = some_prompts(alike=False), Kept(BOUNDARIES, PLENTY)
