@@ -38,7 +38,7 @@ from driftcli.healing.stored import with_weights_of, write_files
 from driftcli.healing.training import SETTINGS, Course, trained, treated, usual_rate
 from driftcli.healing.treatments import chosen
 from driftcli.healing.vocabulary import with_map_of
-from driftcli.healing.window import best_window, settings_of
+from driftcli.healing.window import best_window, require_chains_in_window, settings_of
 from driftcli.loading.pair import InVllm, LoadedPair, Loading, load_pair
 from driftcli.mitigations.healable import STORED_OTHERWISE
 from driftcli.mitigations.treatment import NAMES, Treatment
@@ -197,7 +197,8 @@ def _treated(
     treatments = chosen(_named(asked.treatments), frozenset(finding.code for finding in findings), drafter)
     failed = {finding.category for finding in findings if finding.code == "DOMAIN-SHIFT"} if "domain" in treatments else set()
     unroll = asked.unroll or before.spec.depth
-    window = best_window(before, {prompt.id for prompt in sides.taught}, unroll) if "window" in treatments else None
+    window = best_window(before, {prompt.id for prompt in sides.taught}) if "window" in treatments else None
+    require_chains_in_window(drafter.layers[0].window if window is None else window.rows, unroll)
     share = same_guesses(drafter, target, before, _texts(before, sides.taught, GATED))
     told.say(f"treatments: {', '.join(treatments)}; the step that is trained drafts {share:.1%} of the run's own draft tokens", "writing")
     if window is not None:

@@ -1,9 +1,10 @@
 """What a head is healed by: cross-entropy against the target's distribution, and the tokens that would be accepted.
 
 The second is what serving pays by. With `a_i` the probability that rejection sampling keeps draft token i, the sum of min(p, q) over the
-vocabulary, a chain from an anchor yields sum_d prod_(i <= d) a_i accepted tokens, as `E[accepted]` of the sampled acceptance length. Alone
-its gradient vanishes where a guess is far off, so both are used together. Sources: Leviathan et al. 2023 (arXiv:2211.17192, section 3.2);
-DistillSpec (arXiv:2310.08461), which trains on the total variation 1 - a; EAGLE-3 for the weights of steps.
+vocabulary, a chain from an anchor yields sum_d prod_(i <= d) a_i accepted tokens, as `E[accepted]` of the sampled acceptance length; here
+over the chains that are drafted, each of which ends with its first wrong guess. Alone its gradient vanishes where a guess is far off, so
+both are used together. Sources: Leviathan et al. 2023 (arXiv:2211.17192, section 3.2); DistillSpec (arXiv:2310.08461), which trains on the
+total variation 1 - a; EAGLE-3 for the weights of steps.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class AcceptanceLoss:
             nats = F.cross_entropy(scores, probabilities)
             kept = kept.masked_scatter(real, kept[real] * torch.minimum(probabilities, scores.softmax(-1)).sum(-1))
             right = guesses == batch.ids.gather(1, at + 2 + step)[real]
-            accepted = kept[real].mean()
+            accepted = kept[real].sum() / int(counted.sum())
             yield Loss((1 - self.share) * nats - self.share * accepted, right.float().mean(), len(scores))
             places, going = _packed(real.masked_scatter(real, self.going_on(right)))
             at, kept, real = at.gather(1, places), kept.gather(1, places), going

@@ -41,17 +41,16 @@ class Window:
         return {"window": self.rows, **at, **{f"window_in_{engine}": words for engine, words in draft_window(self.rows, "nothing").items()}}
 
 
-def best_window(run: Run, taught: Collection[str], unroll: int) -> Window:
+def require_chains_in_window(rows: int | None, unroll: int) -> None:
+    """UsageError for chains in training that are longer than the window of so many rows through which they are drafted, if there is one."""
+    if rows is not None and rows < unroll:
+        raise UsageError(f"--unroll {unroll}: longer than the window of {rows} rows that is to be trained; unroll fewer draft tokens")
+
+
+def best_window(run: Run, taught: Collection[str]) -> Window:
     """The window with nothing kept besides that accepts most at the longest context through which a run drafted so, by the prompts that may
-    be learned from alone; the usual one where a run has none. UsageError for one that chains in training are longer than.
+    be learned from alone; the usual one where a run has none.
     """
-    found = _best(run, taught)
-    if found.rows < unroll:
-        raise UsageError(f"--unroll {unroll}: longer than the window of {found.rows} rows that is to be trained; unroll fewer draft tokens")
-    return found
-
-
-def _best(run: Run, taught: Collection[str]) -> Window:
     of_length: dict[int, dict[int, float]] = {}
     own = [unit for unit, members in enumerate(run.units.members) if set(members) <= set(taught)]
     for one in ContextLength().conditions(run.pair, run.spec):

@@ -21,7 +21,7 @@ from driftcli.healing.places import head_files
 from driftcli.healing.stored import with_weights_of, write_files
 from driftcli.healing.treatments import chosen, unsuited
 from driftcli.healing.unrolled import forced_chains
-from driftcli.healing.window import USUAL, Window, best_window, settings_of, windowed
+from driftcli.healing.window import USUAL, Window, best_window, require_chains_in_window, settings_of, windowed
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.loading.scan import scan_checkpoint
 from driftcli.scanned import Scan
@@ -139,16 +139,18 @@ def test_the_best_window_is_that_of_the_longest_context_by_the_prompts_that_are_
         accepted = {
             rows: float(one["kept_by_length"][own, -1].sum() / one["rounds_by_length"][own, -1].sum()) for rows, one in sums.items()
         }
-        assert best_window(run, taught, DEPTH) == Window(max(accepted, key=accepted.__getitem__), 600)
+        assert best_window(run, taught) == Window(max(accepted, key=accepted.__getitem__), 600)
     kept = replace(run, path=run.path)
     monkeypatch.setattr(Run, "measured", frozenset(run.measured - set(names.values())))
-    assert best_window(kept, every, DEPTH) == Window(USUAL, None)
+    assert best_window(kept, every) == Window(USUAL, None)
     with pytest.raises(UsageError, match="--unroll 1025: longer than the window of 1024 rows"):
-        best_window(kept, every, USUAL + 1)
+        require_chains_in_window(USUAL, USUAL + 1)
+    require_chains_in_window(USUAL, USUAL)
+    require_chains_in_window(None, USUAL)
 
 
 def test_a_window_that_is_put_in_and_not_trained_is_said_in_files_and_card(run: Run, tmp_path: Path) -> None:
-    rows = best_window(run, set(run.prompts), DEPTH).rows
+    rows = best_window(run, set(run.prompts)).rows
     ended = driftcli("heal", "--run", run.path, "--out", tmp_path, "--treatment", "window", "--rate", 0, "--format", "json")
     assert ended.exit_code in (0, 4), ended.stderr
     told = json.loads(ended.stdout)
@@ -171,4 +173,4 @@ def test_an_attempt_that_was_trained_without_a_window_is_not_gone_on_with_throug
     assert driftcli("heal", *asked, "--treatment", "contexts").exit_code == 4
     ended = driftcli("heal", *asked, "--treatment", "window")
     assert ended.exit_code == 3
-    assert f"window {best_window(run, set(run.prompts), DEPTH).rows}" in ended.stderr.split("expected")[-1]
+    assert f"window {best_window(run, set(run.prompts)).rows}" in ended.stderr.split("expected")[-1]
