@@ -196,10 +196,9 @@ class _Counted:
         """What making and reading them takes; passes: how often each is read."""
         if self.settings.twin == "rows":
             return Amounts()
-        lengths, unread = (
-            [prompt + reply for (prompt, reply), turn in zip(self.sizes, self._turns, strict=True) if not (some and self._kept(turn))]
-            for some in (False, True)
-        )
+        sizes = self.sizes
+        lengths, kept = [prompt + reply for prompt, reply in sizes], self._keeps(max(prompt for prompt, _ in sizes))
+        unread = [length for length, turn in zip(lengths, self._turns, strict=True) if not (kept and self._asked(turn))]
         found = Amounts(reads=self.share * len(unread), read=self.share * sum(unread), pairs=self.share * sum(map(_pairs, unread)))
         found += self._spared(self.share * len(unread), self.batches)
         read = found.times(passes) + Amounts(held=self.share * sum(lengths))
@@ -213,11 +212,10 @@ class _Counted:
         count, tokens = max(0.0, texts - calls), self.settings.system_tokens or own
         return Amounts(read=-count * tokens, pairs=-count * _pairs(tokens))
 
-    def _kept(self, turn: Turn) -> bool:
-        """Whether a text is not read, since what the target computed as it wrote it is kept."""
+    def _keeps(self, longest: float) -> bool:
+        """Whether texts that the target writes are not read, since what it computes meanwhile is kept. longest: tokens of a prompt."""
         together = min(ceil(self.run.prompts * self.share), 1 if self.settings.alone else self.batch_size)
-        longest = max(prompt for prompt, _ in self.sizes) + self.run.most
-        return is_kept(self.settings) and self._asked(turn) and together * longest <= self.run.kept
+        return is_kept(self.settings) and together * (longest + self.run.most) <= self.run.kept
 
     def _asked(self, turn: Turn) -> bool:
         """Whether the target writes the reply of a text."""

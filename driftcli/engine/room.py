@@ -48,14 +48,10 @@ class Room:
             try:
                 made.append(make(things[at : at + size]))
             except (RuntimeError, MemoryError) as error:
-                spared = out_of_memory(error) and self._spared(let_go)
-                if not spared and (size == 1 or not out_of_memory(error)):
-                    raise
+                self._do_with_less(error, what, size, 1, let_go)
             else:
                 at += size
                 continue
-            if not spared:
-                self.most[what] = size // 2
             _give_back()
         return made
 
@@ -68,19 +64,19 @@ class Room:
             try:
                 return make(size)
             except (RuntimeError, MemoryError) as error:
-                spared = out_of_memory(error) and self._spared(let_go)
-                if not spared and (size == least or not out_of_memory(error)):
-                    raise
-            if not spared:
-                self.most[what] = max(least, size // 2)
+                self._do_with_less(error, what, size, least, let_go)
             _give_back()
 
-    def _spared(self, let_go: Callable[[], bool]) -> bool:
-        """Whether something was let go of, so that as many may have room now; nothing like it is kept from then on."""
-        if not let_go():
-            return False
-        self.most[KEEPING] = 0
-        return True
+    def _do_with_less(self, error: Exception, what: Kind, size: int, least: int, let_go: Callable[[], bool]) -> None:
+        """Keep nothing from now on where something was kept, else try half as many; raises the error where neither may help."""
+        if not out_of_memory(error):
+            raise error
+        if let_go():
+            self.most[KEEPING] = 0
+        elif size == least:
+            raise error
+        else:
+            self.most[what] = max(least, size // 2)
 
     def learn(self, found: Mapping[str, int]) -> None:
         """Take over how little there was room for elsewhere."""

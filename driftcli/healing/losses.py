@@ -57,11 +57,12 @@ class AcceptanceLoss:
                 continue
             outputs, probabilities = chains.step().output[real.flatten()], wanted.at(at, step, real)
             scores, guesses = _scores(drafter, outputs, among)
-            nats = F.cross_entropy(scores, probabilities)
-            kept = kept.masked_scatter(real, kept[real] * torch.minimum(probabilities, scores.softmax(-1)).sum(-1))
+            learned = F.cross_entropy(scores, probabilities)
+            if self.share:
+                kept = kept.masked_scatter(real, kept[real] * torch.minimum(probabilities, scores.softmax(-1)).sum(-1))
+                learned = (1 - self.share) * learned - self.share * kept[real].sum() / counted.sum()
             right = guesses == batch.ids.gather(1, at + 2 + step)[real]
-            accepted = kept[real].sum() / int(counted.sum())
-            yield Loss((1 - self.share) * nats - self.share * accepted, right.float().mean(), len(scores))
+            yield Loss(learned, right.float().mean(), len(scores))
             places, going = _packed(real.masked_scatter(real, self.going_on(right)))
             at, kept, real = at.gather(1, places), kept.gather(1, places), going
             chains.only(places)

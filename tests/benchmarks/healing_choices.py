@@ -29,7 +29,7 @@ from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.healing.head import TrainedDrafter
 from driftcli.healing.losses import AcceptanceLoss
 from driftcli.healing.places import HeadFiles, head_files
-from driftcli.healing.training import Course, trained, treated
+from driftcli.healing.training import Course, trained, treated, usual_rate
 from driftcli.loading.pair import load_pair
 from driftcli.target.language_model import LanguageModel, quiet_transformers
 from driftcli.training.conversations import read_conversations
@@ -72,7 +72,7 @@ class Bench:
 
     def course(self, share: float = 1.0, **others: float) -> Course:
         asked = self.asked
-        settings = {"rate": asked.rate, "acceptance": 0.0, **others}
+        settings = {"rate": asked.rate or usual_rate(self.untreated), "acceptance": 0.0, **others}
         return Course(asked.unroll, tokens=2048, seed=asked.seed, minutes=asked.minutes * share, **settings)
 
     def train(self, drafter: Eagle3, files: HeadFiles, course: Course, name: str) -> tuple[Eagle3, int]:
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--conversations", type=int, default=1000)
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--unroll", type=int, default=8)
-    parser.add_argument("--rate", type=float, default=5e-4)
+    parser.add_argument("--rate", type=float, help="default: as heal's, by the head's width")
     parser.add_argument("--rates", type=float, nargs="*", default=[2e-4, 1e-3])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
