@@ -17,7 +17,7 @@ from driftcli.target.language_model import LanguageModel, load_language_model
 from driftcli.texts.prompts import bundled_prompts
 from driftcli.traces.reader import Run, read_run
 from driftcli.training.conversations import Conversation, write_conversations
-from tests.healing.command import driftcli
+from tests.healing.command import diagnosed
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,7 @@ def target() -> LanguageModel:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     out = tmp_path_factory.mktemp("data") / "run"
     words = ("--drafter", "bundled:post-norm", "--probe", "vocabulary", "--limit", 8, "--depth", 2, "--max-new-tokens", 16, "--no-quick")
-    ended = driftcli("diagnose", *words, "--out", out)
-    assert ended.exit_code == 0, ended.stderr
-    return read_run(out)
+    return read_run(diagnosed(out, *words))
 
 
 @pytest.fixture

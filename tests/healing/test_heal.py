@@ -24,7 +24,7 @@ from driftcli.traces.reader import read_run
 from driftcli.traces.sums import read_table
 from driftcli.training.conversations import Conversation, write_conversations
 from tests.benchmarks.planted_faults import FAULTS, planted
-from tests.healing.command import Ended, driftcli
+from tests.healing.command import Ended, diagnosed, driftcli
 
 PROMPTS, DEPTH = 16, 4  # the fewest prompts of which half can judge
 ASKED = ("--limit", str(PROMPTS), "--depth", str(DEPTH), "--max-new-tokens", "64")
@@ -34,9 +34,7 @@ ASKED = ("--limit", str(PROMPTS), "--depth", str(DEPTH), "--max-new-tokens", "64
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled pre-norm head, diagnosed."""
     out = tmp_path_factory.mktemp("heal") / "before"
-    ended = driftcli("diagnose", "--drafter", "bundled:pre-norm", "--probe", "controls", *ASKED, "--out", out)
-    assert ended.exit_code == 0, ended.stdout + ended.stderr
-    return out
+    return diagnosed(out, "--drafter", "bundled:pre-norm", "--probe", "controls", *ASKED)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from driftcli.traces.reader import read_run
 from driftcli.traces.sums import read_table
 from driftcli.training.conversations import Conversation, write_conversations
 from tests.benchmarks.planted_illnesses import with_tokens_said_most
-from tests.healing.command import driftcli
+from tests.healing.command import diagnosed, driftcli
 
 ASKED = ("--limit", 20, "--depth", 3, "--max-new-tokens", 32, "--no-quick")
 
@@ -25,11 +25,7 @@ ASKED = ("--limit", 20, "--depth", 3, "--max-new-tokens", 32, "--no-quick")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled post-norm head behind prompts of two lengths."""
     out = tmp_path_factory.mktemp("planted") / "run"
-    ended = driftcli(
-        "diagnose", "--drafter", "bundled:post-norm", "--probe", "context-length", "--lengths", "256,512", *ASKED, "--out", out
-    )
-    assert ended.exit_code == 0, ended.stderr
-    return out
+    return diagnosed(out, "--drafter", "bundled:post-norm", "--probe", "context-length", "--lengths", "256,512", *ASKED)
 
 
 def test_texts_of_a_probe_are_learned_from_besides_and_none_of_the_prompts_that_judge(run: Path) -> None:

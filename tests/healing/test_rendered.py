@@ -19,7 +19,7 @@ from driftcli.traces.reader import Run, read_run
 from driftcli.traces.sums import read_table
 from driftcli.training.conversations import Conversation, read_conversations, write_conversations
 from driftcli.training.replies import Pieces, Request, Wave, user_words, write_wave
-from tests.healing.command import driftcli
+from tests.healing.command import diagnosed
 from tests.reference import said_alone
 
 
@@ -32,9 +32,7 @@ def target() -> LanguageModel:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     out = tmp_path_factory.mktemp("rendered") / "run"
     asked = ("--drafter", "bundled:post-norm", "--probe", "template", "--probe", "system-prompt", "--limit", 4, "--depth", 2)
-    ended = driftcli("diagnose", *asked, "--max-new-tokens", 8, "--no-quick", "--out", out)
-    assert ended.exit_code == 0, ended.stderr
-    return read_run(out)
+    return read_run(diagnosed(out, *asked, "--max-new-tokens", 8, "--no-quick"))
 
 
 WORDS = [words[0] for prompt in bundled_prompts()[:8] if len(words := user_words(prompt)) == 1]

@@ -28,7 +28,7 @@ from driftcli.scanned import Scan
 from driftcli.traces.reader import Run, read_run
 from driftcli.traces.sums import read_table
 from driftcli.training.conversations import Conversation, write_conversations
-from tests.healing.command import driftcli
+from tests.healing.command import diagnosed, driftcli
 from tests.tiny import prompts, trajectories
 
 CPU, DEPTH, SHORT = torch.device("cpu"), 4, 7
@@ -124,9 +124,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Of contexts of two lengths, the longer of which was drafted on through windows too."""
     out = tmp_path_factory.mktemp("window") / "run"
     asked = ("--drafter", "bundled:pre-norm", "--probe", "context-length", "--limit", 16, "--depth", DEPTH, "--max-new-tokens", 16)
-    ended = driftcli("diagnose", *asked, "--lengths", "120,600", "--no-quick", "--out", out)
-    assert ended.exit_code == 0, ended.stderr
-    return read_run(out)
+    return read_run(diagnosed(out, *asked, "--lengths", "120,600", "--no-quick"))
 
 
 def test_the_best_window_is_that_of_the_longest_context_by_the_prompts_that_are_taught(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
