@@ -1,4 +1,4 @@
-"""Replies of a batch, token by token: prompts are read by their lengths, what they begin with alike once, and a reply that ended leaves.
+"""Replies of a batch, token by token: what prompts begin with alike is read once, the rest by its length, and a reply that ended leaves.
 
 `generate` of transformers pads every prompt to the longest, copies its cache at every step, and decodes ended replies on to the last one's
 end; the tokens are the same. Models that need more at a step than tokens, positions and keys are left to it.
@@ -6,17 +6,20 @@ end; the tokens are the same. Models that need more at a step than tokens, posit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from inspect import signature
+from itertools import chain
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from driftcli.target.beginnings import Beginning, beginnings, waves
 from driftcli.target.capture import StreamCapture
 from driftcli.target.distributions import said_of
 from driftcli.target.heads import heads_of
@@ -26,7 +29,7 @@ from driftcli.target.target import Kept, Writing
 
 AT_ONCE = {"cpu": 512}  # tokens of prompts that are read at once on a device: more are no faster there (chosen by us)
 ELSEWHERE = 8192
-SHARED = 8  # tokens that all prompts begin with, from which on they are read once (chosen by us)
+SLACK = {"cpu": 32}  # tokens that are read as fast as a further pass takes, at least (chosen by us)
 A_STEP = 1 << 22  # bytes that a step on a CPU might read while it does all else, whatever its rows (chosen by us)
 KEPT = 1 << 30  # bytes of streams that are kept of texts while they are written, at most (chosen by us)
 WORTH_RECORDING = 24  # tokens of a reply from which on a recorded step makes up for being recorded, about five steps (chosen by us)
@@ -96,14 +99,29 @@ def decoded(
     whole = writing.temperature or target.device.type != "cpu"  # what is drawn is drawn in one batch
     parts = [slice(None)] if whole else list(neighbours([len(prompts[number]) for number in order], writing.most, *_bytes(target.model)))
     kept = writing.kept if writing.kept is not None and _keeps(target, prompts, writing.most, writing.kept) else None
-    for place, part in enumerate(parts):
-        some = [prompts[number] for number in order[part]]
-        batch = _Batch(target, some, writing.most, chunk) if kept is None else _KeptBatch(target, some, writing, chunk, kept)
-        say = None if writing.say is None else partial(_said, writing.say, place * writing.most, len(parts))
-        replies = [found[number] for number in order[part]]
-        _decode(batch, replies, order[part], replace(writing, say=say), ends)
+    make = partial(_Batch, target, writing.most, chunk) if kept is None else partial(_KeptBatch, target, writing, chunk, kept)
+    waiting = deque(_read(target, [prompts[number] for number in order], parts, make))
+    for part in range(len(waiting)):
+        batch, logits = waiting.popleft()
+        say = None if writing.say is None else partial(_said, writing.say, part * writing.most, len(parts))
+        slots = [order[place] for place in batch.places]
+        replies = [found[slot] for slot in slots]
+        _decode(batch, logits, replies, slots, replace(writing, say=say), ends)
         batch.hand_out(replies)
     return found
+
+
+def _read(
+    target: Steppable, prompts: Sequence[Sequence[int]], parts: Sequence[slice], make: Callable[[_Rows], _Batch]
+) -> Iterator[tuple[_Batch, Tensor]]:
+    """A batch of each part, and logits (row, vocabulary) behind its prompts; a prompt may begin with what an earlier part has read."""
+    shares, where = _sees_all(target.model.config), dict[int, tuple[_Batch, int]]()
+    begun = beginnings(prompts, SLACK.get(target.device.type, ELSEWHERE)) if shares else [None] * len(prompts)
+    for part in parts:
+        read_by = waves(prompts, begun, range(*part.indices(len(prompts))))
+        batch = make(_Rows(read_by, prompts, begun, where))
+        where |= {place: (batch, row) for row, place in enumerate(batch.places)}
+        yield batch, batch.read()
 
 
 def keepable(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> bool:
@@ -135,9 +153,9 @@ def _keeps(target: Steppable, prompts: Sequence[Sequence[int]], most: int, kept:
 
 def a_step(target: Steppable, size: int, length: int, times: int = 8) -> Callable[[], object]:
     """A decoding step of so many replies behind texts of so many tokens, to be taken a few times, as most steps of a long reply are."""
-    batch, tokens = _Batch(target, [[0] * length] * size, times + 1, length), torch.zeros(size, dtype=torch.long, device=target.device)
+    tokens = torch.zeros(size, dtype=torch.long, device=target.device)
     with torch.inference_mode():
-        batch.read()
+        ((batch, _),) = _read(target, [[0] * length] * size, [slice(None)], partial(_Batch, target, times + 1, length))
     return torch.inference_mode()(lambda: batch.step(tokens, WORTH_RECORDING))
 
 
@@ -146,10 +164,11 @@ def _said(say: Callable[[int], None], before: int, parts: int, number: int) -> N
     say((before + number) // parts)
 
 
-def _decode(batch: _Batch, replies: Sequence[list[int]], order: Sequence[int], writing: Writing, ends: Sequence[int | None]) -> None:
-    """Add tokens to the replies of a batch until all have ended. order: the slots that draw for them."""
+def _decode(
+    batch: _Batch, logits: Tensor, replies: Sequence[list[int]], order: Sequence[int], writing: Writing, ends: Sequence[int | None]
+) -> None:
+    """Add tokens to the replies of a batch until all have ended. logits: behind its prompts; order: the slots that draw for them."""
     choice = Choice(writing.temperature, len(order))
-    logits = batch.read()
     with getattr(batch.model, "_optimize_model_for_decode", nullcontext)():  # of mixtures of experts, as `generate` does it
         for number in range(1, writing.most + 1):
             tokens = choice.of(logits, [order[row] for row in batch.rows])
@@ -194,57 +213,99 @@ def _noted(tokens: Sequence[int], replies: Sequence[list[int]], ends: Sequence[i
     return [place for place in open_ones if tokens[place] not in ends]
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """The prompts of a batch, by their places among all, in the waves in which they are read; what each begins with that is read already,
+    and where each that is read stands.
+    """
+
+    waves: Sequence[Sequence[int]]
+    prompts: Sequence[Sequence[int]]
+    begun: Sequence[Beginning | None]
+    where: Mapping[int, tuple[_Batch, int]]
+
+
 class _Batch:
     """Texts that grow together and end in one column of a cache, where those at work have the first places.
 
-    Columns: what all prompts begin with, nothing, then each one's rest up to the column that is written next. rows: by place, which of
-    the prompts it is, that come by their lengths.
+    Columns: what a prompt takes over of another, nothing, then its rest up to the column that is written next. places: of the prompts among
+    all; rows: by place in the cache, which of them it is.
     """
 
-    def __init__(self, target: Steppable, prompts: Sequence[Sequence[int]], most: int, chunk: int) -> None:
+    def __init__(self, target: Steppable, most: int, chunk: int, laid: _Rows) -> None:
         self.model = target.model
-        self._target, self._prompts, self._chunk, self._end = target, prompts, chunk, len(prompts[-1])
+        self.places = list(chain.from_iterable(laid.waves))
+        self._target, self._laid, self._chunk = target, laid, chunk
+        self._prompts = [laid.prompts[place] for place in self.places]
+        self._begun = [laid.begun[place] for place in self.places]
+        self._end = max(map(len, self._prompts))
         columns, sees_all = self._end + most - 1, _sees_all(target.model.config)
-        self.rows = list(range(len(prompts)))
-        self._shared = _alike(prompts) if sees_all else 0
-        self._cache = RoomyCache(target.model.config, len(prompts), columns)
-        self._visible = torch.zeros(len(prompts), columns, dtype=torch.bool, device=target.device)
-        self._positions = torch.tensor([[len(ids)] for ids in prompts], device=target.device)
+        self.rows = list(range(len(self.places)))
+        self._cache = RoomyCache(target.model.config, len(self.rows), columns)
+        self._visible = torch.zeros(len(self.rows), columns, dtype=torch.bool, device=target.device)
+        self._positions = torch.tensor([[len(ids)] for ids in self._prompts], device=target.device)
         self._records = sees_all and recordable(target)
         self._fixed: FixedStep | None = None
 
+    def _before(self, row: int) -> int:
+        """Tokens of a prompt that are taken over."""
+        beginning = self._begun[row]
+        return 0 if beginning is None else beginning.length
+
     def read(self) -> Tensor:
-        """Logits (row, vocabulary) behind the prompts, of which neighbours by length are read together."""
-        if self._shared:
-            self._read_rows(slice(0, 1), [self._prompts[0][: self._shared]], 0, self._shared)
-            self._spread()
-        rests = [ids[self._shared :] for ids in self._prompts]
-        logits = torch.cat([self._read_rows(rows, rests[rows], self._shared, self._end) for rows in self._groups(rests)])
+        """Logits (row, vocabulary) behind the prompts, wave after wave; those whose rests are about as long are read together."""
+        logits, start = list[Tensor](), 0
+        for wave in self._laid.waves:
+            rows = range(start, start + len(wave))
+            self._take_over(rows)
+            logits += [self._read_rows(some) for some in self._groups(rows)]
+            start = rows.stop
         self._look(self._end)
-        return logits
+        return torch.cat(logits)
 
-    def _spread(self) -> None:
-        """All texts begin with what was read of the first."""
-        self._cache.spread(self._shared)
-        self._visible[:, : self._shared] = True
+    def _take_over(self, rows: range) -> None:
+        """The beginnings of these rows, those of one source at once."""
+        by_source: dict[Beginning, list[int]] = {}
+        for row in rows:
+            if (beginning := self._begun[row]) is not None:
+                by_source.setdefault(beginning, []).append(row)
+        for beginning, some in by_source.items():
+            batch, source = self._laid.where.get(beginning.place) or (self, self.places.index(beginning.place))
+            self._begin(batch, source, beginning.length, some)
 
-    def _groups(self, rests: Sequence[Sequence[int]]) -> Iterator[slice]:
-        """Rows that are read at once, each padded to the last of them."""
-        most, start = AT_ONCE.get(self._target.device.type, ELSEWHERE), 0
-        for row, rest in enumerate(rests):
-            if row > start and len(rest) * (row + 1 - start) > most:
-                yield slice(start, row)
-                start = row
-        yield slice(start, len(rests))
+    def _begin(self, batch: _Batch, source: int, length: int, rows: list[int]) -> None:
+        """These rows begin with so many tokens of a row of a batch, which has decoded nothing yet."""
+        self._cache.take(batch._cache, source, batch._columns(source, length), rows)
+        self._visible[rows, :length] = True
 
-    def _read_rows(self, rows: slice, texts: Sequence[Sequence[int]], before: int, end: int) -> Tensor:
-        """Logits (row, vocabulary) behind texts that end before column `end`, each behind so many tokens in the first columns."""
-        size, device = max(map(len, texts)), self._target.device
-        ids = torch.tensor([[0] * (size - len(text)) + list(text) for text in texts], device=device)
-        pads = torch.tensor([[size - len(text)] for text in texts], device=device)
-        positions = before + (torch.arange(size, device=device) - pads).clamp(min=0)
-        self._visible[rows, end - size : end] = torch.arange(size, device=device) >= pads
-        self._cache.look(rows, 0 if before else end - size, end - size)
+    def _columns(self, row: int, length: int) -> list[slice]:
+        """Where the first tokens of a prompt stand."""
+        before, ids = self._before(row), self._prompts[row]
+        rest = self._end - len(ids)
+        return [slice(0, min(length, before)), slice(rest + before, rest + max(length, before))]
+
+    def _groups(self, rows: range) -> Iterator[range]:
+        """Rows that are read at once: each is padded to the longest rest of them, which must not reach into what another takes over."""
+        most, group = AT_ONCE.get(self._target.device.type, ELSEWHERE), range(rows.start, rows.start)
+        for row in rows:
+            wider = range(group.start, row + 1)
+            size = max(len(self._prompts[one]) - self._before(one) for one in wider)
+            if group and (size * len(wider) > most or size + max(map(self._before, wider)) > self._end):
+                yield group
+                group = range(row, row)
+            group = range(group.start, row + 1)
+        yield group
+
+    def _read_rows(self, rows: range) -> Tensor:
+        """Logits (row, vocabulary) behind prompts, whose rests are read behind what they take over."""
+        before, device = [self._before(row) for row in rows], self._target.device
+        rests = [self._prompts[row][count:] for row, count in zip(rows, before, strict=True)]
+        size, end = max(map(len, rests)), self._end
+        ids = torch.tensor([[0] * (size - len(rest)) + list(rest) for rest in rests], device=device)
+        pads = torch.tensor([[size - len(rest)] for rest in rests], device=device)
+        positions = torch.tensor(before, device=device)[:, None] + (torch.arange(size, device=device) - pads).clamp(min=0)
+        self._visible[rows.start : rows.stop, end - size : end] = torch.arange(size, device=device) >= pads
+        self._cache.look(slice(rows.start, rows.stop), 0 if any(before) else end - size, end - size)
         for at in range(0, size, self._chunk):
             logits = self._forward(ids[:, at : at + self._chunk], positions[:, at : at + self._chunk])
         return logits
@@ -252,7 +313,7 @@ class _Batch:
     def _look(self, end: int) -> None:
         """Those at work come next, and see what any of them reaches back to."""
         longest = max(len(self._prompts[row]) for row in self.rows)
-        self._cache.look(slice(0, len(self.rows)), 0 if self._shared else self._end - longest, end)
+        self._cache.look(slice(0, len(self.rows)), 0 if any(map(self._before, self.rows)) else self._end - longest, end)
 
     def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
         """Logits (row, vocabulary) behind the last of ids (row, n), written where the cache looks."""
@@ -306,26 +367,28 @@ class _Batch:
 class _KeptBatch(_Batch):
     """The same, of which `kept` is given the streams and what is said of every reply token; the last token is never fed, and needs none."""
 
-    def __init__(self, target: Steppable, prompts: Sequence[Sequence[int]], writing: Writing, chunk: int, kept: Kept) -> None:
-        super().__init__(target, prompts, writing.most, chunk)
+    def __init__(self, target: Steppable, writing: Writing, chunk: int, kept: Kept, laid: _Rows) -> None:
+        super().__init__(target, writing.most, chunk, laid)
         self._kept, self._temperature = kept, writing.temperature or 1.0
         self._capture = partial(StreamCapture, target.decoder, target.layers, kept.boundaries)
-        self._steps = self._capture(writing.most - 1, len(prompts))
-        self._begun: list[list[dict[int, Tensor]]] = [[] for _ in prompts]  # streams of each prompt, in parts
-        self._said = torch.empty(3, len(prompts), writing.most)
+        self._steps = self._capture(writing.most - 1, len(self.rows))
+        self._streams: list[list[dict[int, Tensor]]] = [[] for _ in self.rows]  # of each prompt, in parts
+        self._said = torch.empty(3, len(self.rows), writing.most)
 
-    def _read_rows(self, rows: slice, texts: Sequence[Sequence[int]], before: int, end: int) -> Tensor:
-        size = max(map(len, texts))
-        with self._capture(size) as capture:
-            logits = super()._read_rows(rows, texts, before, end)
+    def _read_rows(self, rows: range) -> Tensor:
+        rests = [len(self._prompts[row]) - self._before(row) for row in rows]
+        with self._capture(max(rests)) as capture:
+            logits = super()._read_rows(rows)
         streams = capture.take()
-        for place, (begun, text) in enumerate(zip(self._begun[rows], texts, strict=True)):
-            begun.append({boundary: stream[place, size - len(text) :] for boundary, stream in streams.items()})
+        for place, (row, rest) in enumerate(zip(rows, rests, strict=True)):
+            self._streams[row].append({boundary: stream[place, max(rests) - rest :] for boundary, stream in streams.items()})
         return logits
 
-    def _spread(self) -> None:
-        super()._spread()
-        self._begun = [list(self._begun[0]) for _ in self._begun]
+    def _begin(self, batch: _Batch, source: int, length: int, rows: list[int]) -> None:
+        super()._begin(batch, source, length, rows)
+        assert isinstance(batch, _KeptBatch), "all parts of what is written are kept, or none"
+        for row in rows:
+            self._streams[row] = list(_first(batch._streams[source], length))
 
     def step(self, tokens: Tensor, left: int) -> Tensor:
         self._steps.places = self.rows
@@ -337,16 +400,19 @@ class _KeptBatch(_Batch):
 
     def hand_out(self, replies: Sequence[Sequence[int]]) -> None:
         steps = self._steps.take()
-        for row, (ids, begun, reply) in enumerate(zip(self._prompts, self._begun, replies, strict=True)):
+        for row, (ids, begun, reply) in enumerate(zip(self._prompts, self._streams, replies, strict=True)):
             stepped = [{boundary: stream[row, : len(reply) - 1] for boundary, stream in steps.items()}] if len(reply) > 1 else []
             streams = {boundary: [part[boundary] for part in (*begun, *stepped)] for boundary in self._kept.boundaries}
             self._kept.add([*ids, *reply], self._temperature, self._said[:, row, : len(reply)], streams)
 
 
-def _alike(prompts: Sequence[Sequence[int]]) -> int:
-    """Tokens that all prompts begin with and none of them is, 0 for few."""
-    found = min(common(prompts), min(map(len, prompts)) - 1)
-    return found if found >= SHARED and len(prompts) > 1 else 0
+def _first(parts: Sequence[Mapping[int, Tensor]], length: int) -> Iterator[dict[int, Tensor]]:
+    """The first positions of streams by boundary, (position, width), that come in parts."""
+    for part in parts:
+        if length <= 0:
+            return
+        yield {boundary: stream[:length] for boundary, stream in part.items()}
+        length -= len(next(iter(part.values()), ()))
 
 
 def common(texts: Sequence[Sequence[int]]) -> int:

@@ -156,7 +156,8 @@ class Beginning:
     def put(self, cache: RoomyCache | None, capture: StreamCapture, rows: int) -> None:
         """So many texts begin with it."""
         assert cache is not None, "there is none where none could be made for it"
-        cache.begin(self.cache)
+        cache.take(self.cache, 0, [slice(0, self.length)], range(rows))
+        cache.look(slice(0, rows), 0, self.length)
         capture.begin(self.streams, rows)
 
 

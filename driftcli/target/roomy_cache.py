@@ -51,18 +51,16 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         """Columns that are seen before a step."""
         return self.end - self.first
 
-    def spread(self, columns: int) -> None:
-        """Every row begins with the first columns of row 0."""
-        for one in self._kept:
-            one[1:, :, :columns] = one[:1, :, :columns]
-
-    def begin(self, other: RoomyLayer) -> None:
-        """Every row begins with what the one row of another sees."""
+    def take(self, other: RoomyLayer, row: int, columns: Sequence[slice], rows: Sequence[int]) -> None:
+        """These rows begin with columns of a row of another layer, or of another row, one span behind the other."""
         assert other.keys is not None and other.values is not None
-        self.lazy_initialization(other.keys, other.values)
-        self.end = other.end
+        if not self.is_initialized:
+            self.lazy_initialization(other.keys, other.values)
         for mine, its in zip(self._kept, other._kept, strict=True):
-            mine[:, :, : self.end] = its[:, :, : self.end]
+            at = 0
+            for span in columns:
+                mine[list(rows), :, at : at + span.stop - span.start] = its[row : row + 1, :, span]
+                at += span.stop - span.start
 
     def move(self, source: Sequence[int], into: Sequence[int]) -> None:
         """Rows `source` take the places of rows `into`, as far as the columns are seen."""
@@ -87,16 +85,11 @@ class RoomyCache(Cache):
         for layer in self._roomy:
             layer.rows, layer.first, layer.end = rows, first, end
 
-    def spread(self, columns: int) -> None:
-        """Every row begins with the first columns of row 0."""
-        for layer in self._used:
-            layer.spread(columns)
-
-    def begin(self, other: RoomyCache) -> None:
-        """Every row begins with what the one row of another sees."""
+    def take(self, other: RoomyCache, row: int, columns: Sequence[slice], rows: Sequence[int]) -> None:
+        """These rows begin with columns of a row of another cache, or of another row, one span behind the other."""
         for layer, its in zip(self._roomy, other._roomy, strict=True):
             if its.is_initialized:
-                layer.begin(its)
+                layer.take(its, row, columns, rows)
 
     def move(self, source: Sequence[int], into: Sequence[int]) -> None:
         """Rows `source` take the places of rows `into`, as far as the columns are seen."""

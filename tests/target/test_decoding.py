@@ -80,6 +80,17 @@ def some_prompts(*, alike: bool) -> list[list[int]]:
     return [(SHARED if alike else []) + torch.randint(4, 260, (length,), generator=random).tolist() for length in LENGTHS]
 
 
+def related_prompts() -> list[list[int]]:
+    """Prompts that begin as another does, as whole ones before them go on, by families, one twice, and one like none."""
+    own = some_prompts(alike=False)
+    longest, other = own[5], own[1]
+    going_on = [longest[:count] + own[place] for count, place in ((12, 0), (30, 2), (60, 3), (88, 6), (90, 4))]
+    return [own[7], *going_on, longest, SHARED + other, SHARED + own[4], SHARED + other[:9] + own[0], longest[:60], own[7], other[:9]]
+
+
+PROMPTS = {"unlike": some_prompts(alike=False), "all alike": some_prompts(alike=True), "related": related_prompts()}
+
+
 @torch.inference_mode()
 def alone(target: LanguageModel, ids: list[int], most: int = MOST) -> list[int]:
     """What `generate` writes behind a prompt that has no company."""
@@ -103,10 +114,11 @@ def ending(target: LanguageModel, prompts: list[list[int]]) -> LanguageModel:
     return target
 
 
-@pytest.mark.parametrize("alike", [False, True])
+@pytest.mark.parametrize("prompts", PROMPTS.values(), ids=PROMPTS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_reply_in_company_is_the_one_that_generate_writes_alone(kind: str, alike: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    prompts = some_prompts(alike=alike)
+def test_a_reply_in_company_is_the_one_that_generate_writes_alone(
+    kind: str, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = ending(a_model(KINDS[kind]), prompts)
     assert decodable(target.model)
     expected = [alone(target, ids) for ids in prompts]
@@ -116,15 +128,47 @@ def test_a_reply_in_company_is_the_one_that_generate_writes_alone(kind: str, ali
     assert target.write(prompts, Writing(MOST)) == expected
     monkeypatch.setattr("driftcli.target.decoding.A_STEP", -(1 << 16))
     assert target.write(prompts, Writing(MOST)) == expected
+    monkeypatch.setattr("driftcli.target.decoding.SLACK", {"cpu": 0})
+    assert target.write(prompts, Writing(MOST)) == expected
 
 
-def test_what_all_prompts_begin_with_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    target, prompts, read = a_model(KINDS["llama"]), some_prompts(alike=True), list[tuple[int, ...]]()
-    target.model.register_forward_pre_hook(lambda _, given: read.append(given[0].shape))
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """What goes into a target that `noting` was asked of; prompts are read at once as far as they do not wait for one another."""
     monkeypatch.setattr("driftcli.target.decoding.A_STEP", 1 << 40)
     monkeypatch.setattr("driftcli.target.decoding.AT_ONCE", {"cpu": 1 << 20})
-    target.write(prompts, Writing(1))
-    assert read == [(1, len(SHARED)), (len(LENGTHS), max(LENGTHS))]
+    return []
+
+
+def noting(target: LanguageModel, read: list[tuple[int, ...]]) -> LanguageModel:
+    """The same model, of whose passes it is noted how many rows and tokens they have."""
+    target.model.register_forward_pre_hook(lambda _, given: read.append(given[0].shape))
+    return target
+
+
+def test_what_prompts_begin_with_is_read_with_the_shortest(read: list[tuple[int, ...]]) -> None:
+    noting(a_model(KINDS["llama"]), read).write(some_prompts(alike=True), Writing(1))
+    assert read == [(1, len(SHARED) + min(LENGTHS)), (len(LENGTHS) - 1, max(LENGTHS))]
+
+
+@pytest.mark.parametrize(
+    ("step", "slack", "expected"),
+    [(1 << 40, 0, [(1, 20), (1, 30), (2, 40)]), (-(1 << 30), 0, [(1, 20), (1, 30), (1, 1), (1, 40)]), (1 << 40, 70, [(1, 20), (3, 70)])],
+    ids=["together", "in parts of one", "some tokens twice rather than pass after pass"],
+)
+def test_conversations_that_go_on_are_read_once(
+    step: int, slack: int, expected: list[tuple[int, int]], read: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = some_prompts(alike=False)[5]
+    monkeypatch.setattr("driftcli.target.decoding.A_STEP", step)
+    monkeypatch.setattr("driftcli.target.decoding.SLACK", {"cpu": slack})
+    noting(a_model(KINDS["llama"]), read).write([ids[:20], [*ids[:50], 9], ids[:50], ids], Writing(1))
+    assert read == expected
+
+
+def test_a_model_with_windows_reads_every_prompt_whole(read: list[tuple[int, ...]]) -> None:
+    noting(a_model(KINDS["mistral, a window"]), read).write(some_prompts(alike=True), Writing(1))
+    assert read == [(len(LENGTHS), len(SHARED) + max(LENGTHS))]
 
 
 def test_a_reply_that_ended_is_stepped_no_more() -> None:

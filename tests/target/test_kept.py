@@ -12,7 +12,7 @@ from torch import Tensor
 from driftcli.target.decoding import KEPT, keepable, kept_bytes, kept_tokens
 from driftcli.target.language_model import LanguageModel
 from driftcli.target.target import Kept, Reading, Writing
-from tests.target.test_decoding import KINDS, MOST, OTHERS, a_model, ending, some_prompts
+from tests.target.test_decoding import KINDS, MOST, OTHERS, PROMPTS, a_model, ending, some_prompts
 
 WIDTH, LAYERS, PLENTY = 32, 3, 1 << 30
 BOUNDARIES = (0, 1, LAYERS, LAYERS + 1)
@@ -66,10 +66,9 @@ def assert_read(target: LanguageModel, text: Given, found: Reading | None, tempe
     assert torch.equal(found.choices, choices)
 
 
-@pytest.mark.parametrize("alike", [False, True])
+@pytest.mark.parametrize("prompts", PROMPTS.values(), ids=PROMPTS)
 @pytest.mark.parametrize("kind", READ)
-def test_what_is_kept_of_a_text_is_what_it_gives_read_alone(kind: str, alike: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    prompts = some_prompts(alike=alike)
+def test_what_is_kept_of_a_text_is_what_it_gives_read_alone(kind: str, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
     target = ending(a_model(KINDS[kind]), prompts)
     expected = target.write(prompts, Writing(MOST))
     assert len({len(reply) for reply in expected}) > 1
