@@ -1,18 +1,15 @@
-"""Cells: what conditions on the same texts of one batch give, as the tables that are written of each.
-
-The texts of a batch are written once, with the first cell that holds them; whatever is drafted on them later reads them from there.
-"""
+"""Cells: what conditions on the same texts of one batch give, as the tables that are written of each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from dataclasses import dataclass
+from itertools import islice
 
 import torch
 
-from driftcli.conditions import BASELINE, Condition, DraftSettings, TextSettings
-from driftcli.domain import Prompt, RunSpec
+from driftcli.conditions import Condition, DraftSettings, TextSettings
+from driftcli.engine.batches import WRITING, Batch, Say, Work, numbered, taking, texts_of_batch
 from driftcli.engine.block_chains import draft_blocks
 from driftcli.engine.chains import draft_together
 from driftcli.engine.drafted import Apart, Drafted
@@ -20,12 +17,11 @@ from driftcli.engine.keyless_chains import draft_keyless
 from driftcli.engine.lm_chains import draft_lm_chains, kept_numbers
 from driftcli.engine.lookup_chains import draft_lookups
 from driftcli.engine.module_chains import draft_modules
-from driftcli.engine.room import Room
 from driftcli.engine.rows import cell_rows, find_sinks, rounds_to_end, stream_columns, trajectory_columns
 from driftcli.engine.stage_chains import draft_stages
-from driftcli.engine.texts import Text, is_kept, lengthened, replay_texts, write_texts
+from driftcli.engine.texts import Text
 from driftcli.engine.trajectories import Trajectory, read_texts
-from driftcli.engine.twin import texts_of, twin_tables, twin_texts
+from driftcli.engine.twin import twin_tables
 from driftcli.errors import RunError
 from driftcli.families.assistant.drafter import Assistant
 from driftcli.families.block.drafter import Block
@@ -33,43 +29,16 @@ from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.families.feed_forward.drafter import FeedForward
 from driftcli.families.lookup.lookup import Lookup
 from driftcli.families.mtp.head import MtpModules
-from driftcli.loading.pair import LoadedPair, streams_of
+from driftcli.loading.pair import LoadedPair
 from driftcli.sources.files import reason
-from driftcli.target.decoding import KEPT
 from driftcli.target.in_process import turns_by_length
 from driftcli.target.target import Kept
 from driftcli.target.together import room, together
-from driftcli.traces.reader import Run
 from driftcli.traces.schema import TABLES
 from driftcli.traces.writer import Columns, RunFolder
 
 Tables = dict[str, dict[str, list[Columns]]]  # by condition and table
 Sinks = dict[tuple[str, int], "int | None"]  # by prompt and turn
-Say = Callable[[str, float], None]  # what is done now, and the share of all that is to be done which lies behind
-WRITING = 0.5  # share of the work on a batch that writing its texts is taken for (chosen by us)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Prompts that the target continues together, and the hashes of their content.
-
-    before: how many prompts there are in the batches before this one; of: in all of them.
-    """
-
-    names: Sequence[str]
-    prompts: Sequence[Prompt]
-    before: int
-    of: int
-
-    def __str__(self) -> str:
-        """Its replies by their places in the run."""
-        return _numbered("reply", self.before, len(self.prompts), self.of)
-
-
-def _numbered(what: str, before: int, count: int, of: int) -> str:
-    """Things by their places among all, some being before them."""
-    many = {"reply": "replies", "text": "texts"}[what]
-    return f"{many} {before + 1}-{before + count} of {of}" if count > 1 else f"{what} {before + 1} of {of}"
 
 
 @dataclass(frozen=True)
@@ -78,24 +47,6 @@ class Holders:
 
     texts: str
     sinks: str
-
-
-@dataclass(frozen=True)
-class Work:
-    """The pair that drafts, what was asked of the run, how much there is room for at once, and the run of the target's twin that it is held
-    against, None for none.
-    """
-
-    pair: LoadedPair
-    spec: RunSpec
-    room: Room = field(default_factory=Room)
-    twin: Run | None = None
-
-    @property
-    def held_against(self) -> Run:
-        """The twin's run, where there is one."""
-        assert self.twin is not None, "conditions of a twin are asked for where there is one"
-        return self.twin
 
 
 def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Sequence[Condition], holders: Holders, say: Say) -> Tables:
@@ -108,14 +59,14 @@ def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Seque
     ordered = sorted(conditions, key=lambda one: one.name != holders.sinks)
     try:
         written = 0.0 if folder.is_done(holders.texts, batch.names) else WRITING
-        kept = Kept(_boundaries(work, conditions), KEPT if is_kept(conditions[0].text) and work.room.keeps else 0)
-        texts = _texts(work, folder, batch, conditions[0].text, holders.texts, say, kept)
+        kept = taking(work, conditions) if batch.written is None else batch.written.kept
+        texts = texts_of_batch(work, folder, batch, conditions[0].text, holders.texts, say, kept)
         known, most = _sinks(folder, batch, holders.sinks), _most(work, conditions)
 
         def measured(most: int) -> Tables:
             into, sinks, done = _Parts({one.name: tables_of(one) for one in conditions}, len(texts)), dict(known), 0
             for places, trajectories in _read(work, texts, conditions, most, kept):
-                say(f"drafting on {_numbered('text', done, len(places), len(texts))}", written + (1 - written) * done / len(texts))
+                say(f"drafting on {numbered('text', done, len(places), len(texts))}", written + (1 - written) * done / len(texts))
                 _draft(work, _Some(places, trajectories), ordered, holders.sinks, sinks, into)
                 done += len(places)
             return into.tables
@@ -133,32 +84,6 @@ def _most(work: Work, conditions: Sequence[Condition]) -> int:
     drafter, deepest = work.pair.drafter, max(one.settings.depth for one in conditions)
     kept = kept_numbers(drafter, deepest) if isinstance(drafter, CausalLm) else 0
     return room(work.pair.target.device, len(work.pair.target.embedding), kept)
-
-
-def _texts(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, holder: str, say: Say, kept: Kept) -> list[Text]:
-    """The batch's texts as the cell of `holder` has them, so that all conditions see the same; before it is written, they are made, and
-    `kept` takes what the target computes meanwhile.
-    """
-    if folder.is_done(holder, batch.names):
-        return texts_of(folder.written_texts(holder, batch.names), batch.prompts)
-    if settings.twin == "replies":
-        return twin_texts(work.held_against, batch.prompts)
-    target, prompts, most = work.pair.target, batch.prompts, work.spec.max_new_tokens
-    own = _texts(work, folder, batch, TextSettings(), BASELINE, say, Kept((), 0)) if settings.length or settings.replayed else []
-    if settings.replayed:
-        return replay_texts(target, own, settings)
-    turns = 1 if own else max(len(prompt.turns) for prompt in prompts)
-
-    def told(turn: int, tokens: int) -> None:
-        which = f"turn {turn + 1} of {turns}, " if turns > 1 else ""
-        say(f"writing {batch}, {which}{tokens} of up to {most} tokens", WRITING * (turn + tokens / most) / turns)
-
-    continued = lengthened(target, prompts, own, settings.length) if own else prompts
-    drawn = replace(settings, temperature=work.spec.temperature_of(settings))
-    parts = work.room.in_parts(
-        lambda some: write_texts(target, some, most, drawn, work.spec.seed, told, kept), continued, "writing", kept.let_go
-    )
-    return parts[0] if len(parts) == 1 else sorted(chain.from_iterable(parts), key=lambda text: text.turn)
 
 
 def _sinks(folder: RunFolder, batch: Batch, holder: str) -> Sinks:
@@ -283,13 +208,6 @@ def _drafted(work: Work, texts: Sequence[Trajectory], condition: Condition, sink
         apart.append(Apart(kept_rows(condition.settings, text.text, sink, work.pair.card.token_offset), sorted({0, sink or 0})))
     free, horizon = condition.drafts_free, _horizon(work, condition)
     return draft(work.pair, texts, condition.settings, horizon, free=free, to_end=condition.full, apart=apart)
-
-
-def _boundaries(work: Work, conditions: Sequence[Condition]) -> list[int]:
-    drafter = work.pair.drafter
-    if isinstance(drafter, CausalLm | Lookup):
-        return []
-    return sorted({one for condition in conditions for one in streams_of(drafter.wired(condition.settings.wiring))})
 
 
 def kept_rows(settings: DraftSettings, text: Text, sink: int | None, token_offset: int) -> list[int]:

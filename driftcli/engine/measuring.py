@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from time import monotonic
 
 from driftcli.conditions import BASELINE, Condition, TextSettings
 from driftcli.domain import Prompt
 from driftcli.engine.agenda import Agenda
-from driftcli.engine.cells import Batch, Holders, Work, measure_cells, tables_of
+from driftcli.engine.batches import WRITING, Batch, Work, Written, write_ahead
+from driftcli.engine.cells import Holders, measure_cells, tables_of
 from driftcli.engine.processes import ALONE, Processes
-from driftcli.engine.shares import Unit, stages
+from driftcli.engine.shares import Stage, Together, Unit, asked, stages
 from driftcli.errors import PromptError, RunError
 from driftcli.traces.reader import Run, read_run
 from driftcli.traces.writer import Plain, RunFolder
@@ -38,7 +39,8 @@ class Failure:
 class Measuring:
     """A run under way: the conditions measured so far, those that failed and why, and how many prompts x conditions of how many known.
 
-    total: of all processes, as far as it is known; done: of this one, and what it has seen of the others.
+    total: of all processes, as far as it is known; done: of this one, and what it has seen of the others; ahead: what was written for those
+    that come next counts for.
     """
 
     work: Work
@@ -55,6 +57,7 @@ class Measuring:
     failed: dict[str, Failure] = field(default_factory=dict)
     elsewhere: list[Unit] = field(default_factory=list)
     looked: float = 0.0
+    ahead: float = 0.0
 
     def add(self, conditions: Sequence[Condition], reference: str, *, foreseen: bool = True) -> None:
         """Measure these on every batch, in whose texts they keep the sink of `reference`; cells of the same name and other settings go."""
@@ -65,8 +68,8 @@ class Measuring:
         self._forget(changed)
         self.adding = conditions
         self._note()
-        for units in stages(conditions, len(self.folder.batches), self.processes.count):
-            while self._measure(units, reference):
+        for stage in stages(conditions, list(map(len, self.folder.batches)), self.processes.count, self.work.spec):
+            while self._measure(stage, reference):
                 pass
         self.conditions += conditions
         self.adding = ()
@@ -74,7 +77,7 @@ class Measuring:
 
     def so_far(self) -> Run:
         """The run as far as it is measured, for a probe that asks further by what it sees there."""
-        self.progress(self.done, self.total, "looking at what was measured")
+        self._tell("looking at what was measured")
         return read_run(self.folder.path, finished=False)
 
     def finish(self, more: Mapping[str, Plain]) -> None:
@@ -82,20 +85,21 @@ class Measuring:
         self._forget((self.folder.known.keys() - {condition.name for condition in self.conditions}) | self.failed.keys())
         self._write({**more, "finished": now(), "complete": True})
 
-    def _measure(self, units: Sequence[Unit], reference: str) -> bool:
+    def _measure(self, stage: Stage, reference: str) -> bool:
         """Measure this process's part of a stage and wait for the others; whether some of it must be measured again, since a condition
         failed in another process on which what came after it rested here.
         """
-        before, failed = self.done, dict(self.failed)
-        count, rank = self.processes.count, self.processes.rank
-        self.elsewhere = [unit for place, unit in enumerate(units) if place % count != rank]
-        for unit in units[rank::count]:
-            self._add_group(unit, reference)
-        if count == 1:
+        before, failed, rank = self.done, dict(self.failed), self.processes.rank
+        units = [unit for of_one in stage for company in of_one for unit in company]
+        own = [unit for company in stage[rank] for unit in company]
+        self.elsewhere = [unit for unit in units if unit not in own]
+        for company in stage[rank]:
+            self._add_company(company, reference)
+        if self.processes.count == 1:
             return False
         self._gather_failures()
         self.done = before + sum(map(self._weight, units))
-        self.progress(self.done, self.total, "")
+        self._tell()
         if self.failed == failed:
             return False
         self.done = before
@@ -128,7 +132,7 @@ class Measuring:
         self.done += sum(map(self._weight, seen))
         self.elsewhere = [unit for unit in self.elsewhere if unit not in seen]
         if seen:
-            self.progress(self.done, self.total, "")
+            self._tell()
 
     def _is_written(self, unit: Unit) -> bool:
         names = self.folder.batches[unit.batch]
@@ -140,10 +144,8 @@ class Measuring:
 
     def _batch(self, unit: Unit) -> Batch:
         """A batch with those of its prompts that the unit asks."""
-        names = self.folder.batches[unit.batch]
-        before = sum(len(batch) for batch in self.folder.batches[: unit.batch])
-        some = names[: max(0, unit.limit - before)] if unit.limit else names
-        whole = len(self.prompts)
+        names, sizes, whole = self.folder.batches[unit.batch], list(map(len, self.folder.batches)), len(self.prompts)
+        some, before = names[: asked(unit, sizes)], sum(sizes[: unit.batch])
         return Batch(names, [self.prompts[name] for name in some], before, min(unit.limit or whole, whole))
 
     def _forget(self, conditions: Sequence[str] | set[str]) -> None:
@@ -173,9 +175,41 @@ class Measuring:
         failed = [{"probe": one.probe, "name": one.name, "reason": reason} for one, reason in told]
         return {"conditions": [plain(one) for one in self.conditions if one.name not in self.failed], "failed": failed}
 
-    def _add_group(self, unit: Unit, reference: str) -> None:
+    def _tell(self, now: str = "", more: float = 0.0) -> None:
+        """Say how far the run is, and what is done now. more: of what is measured now."""
+        self.progress(self.done + self.ahead + more, self.total, now)
+
+    def _add_company(self, company: Together, reference: str) -> None:
+        """Measure units, whose texts are written first where they are written together."""
+        written = self._written(company)
+        shares = [
+            0.0 if one is None or self._has_texts(unit) else WRITING * self._weight(unit)
+            for unit, one in zip(company, written, strict=True)
+        ]
+        self.ahead = sum(shares)
+        for unit, texts, share in zip(company, written, shares, strict=True):
+            self.ahead -= share
+            self._add_group(unit, replace(self._batch(unit), written=texts), reference)
+
+    def _written(self, company: Together) -> list[Written | None]:
+        """The texts of each unit, all of them even where a cell has some, so that they come about as in a run that was never stopped."""
+        if len(company) == 1 or all(map(self._has_texts, company)):
+            return [None for _ in company]
+
+        def say(now: str, share: float) -> None:
+            self._look()
+            self._tell(now, share * sum(self._weight(unit) for unit in company if not self._has_texts(unit)))
+
+        return write_ahead(self.work, self.folder, [(self._batch(unit), unit.conditions) for unit in company], say)
+
+    def _has_texts(self, unit: Unit) -> bool:
+        """Whether texts of a unit are in a cell, or none are needed."""
+        able = [one.name for one in unit.conditions if one.name not in self.failed]
+        return not able or self.folder.is_done(able[0], self.folder.batches[unit.batch])
+
+    def _add_group(self, unit: Unit, batch: Batch, reference: str) -> None:
         """Measure the conditions on the same texts that have no cell yet and did not fail before."""
-        batch, group = self._batch(unit), unit.conditions
+        group = unit.conditions
         able = [condition for condition in group if condition.name not in self.failed]
         asked = {prompt.id for prompt in batch.prompts}
         open = [condition for condition in able if not self.folder.keeps(condition.name, batch.names, tables_of(condition), asked)]
@@ -183,7 +217,7 @@ class Measuring:
         if open and batch.prompts:
             own = open[0].text == TextSettings()
             self._attempt(unit, batch, open, Holders(BASELINE, reference) if own else Holders(able[0].name, able[0].name))
-        self.progress(self.done, self.total, "")
+        self._tell()
 
     def _attempt(self, unit: Unit, batch: Batch, conditions: Sequence[Condition], holders: Holders) -> None:
         """Measure and write them together, or one by one where that fails; one that fails alone is left out of the run with its reason, but
@@ -192,7 +226,7 @@ class Measuring:
 
         def say(now: str, share: float) -> None:
             self._look()
-            self.progress(self.done + share * len(batch.names) * len(conditions), self.total, now)
+            self._tell(now, share * len(batch.names) * len(conditions))
 
         room = dict(self.work.room.most)
         try:

@@ -20,8 +20,8 @@ from driftcli.conditions import BASELINE, Condition, Wiring
 from driftcli.domain import REWIRED, Prompt, RunSpec
 from driftcli.durations import told
 from driftcli.engine.agenda import Agenda, on
+from driftcli.engine.batches import Work
 from driftcli.engine.budget import Budgeted, left_out
-from driftcli.engine.cells import Work
 from driftcli.engine.in_float32 import rounding
 from driftcli.engine.left_out import cramped, lacked, on_some, untold
 from driftcli.engine.measuring import Measuring, Progress, now, plain

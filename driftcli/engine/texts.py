@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -79,21 +79,36 @@ def write_texts(
     """
     if settings.alone and len(prompts) > 1:
         return [text for prompt in prompts for text in write_texts(target, [prompt], max_new_tokens, settings, seed, say, kept)]
-    found: list[Text] = []
-    open_turns: list[tuple[Prompt, tuple[str, ...]]] = [(prompt, ()) for prompt in prompts]
-    turn = 0
-    while open_turns:
-        rendered = [_rendered(target.tokenizer, prompt, turn, replies, settings) for prompt, replies in open_turns]
-        with seeded(target, f"{seed} {turn} {' '.join(content_hash(prompt) for prompt, _ in open_turns)}"):
-            writing = Writing(max_new_tokens, settings.temperature, None if say is None else partial(say, turn), kept)
-            made = _replies(target, [prompt for prompt, _ in open_turns], rendered, writing)
-        following = []
-        for (prompt, replies), text, reply in zip(open_turns, rendered, made, strict=True):
-            found.append(Text.of(prompt, turn, text, reply, generated=prompt.response is None))
+    writing = Writing(max_new_tokens, settings.temperature, kept=kept)
+    return by_turn(write_together(target, [(prompt, settings) for prompt in prompts], writing, seed, say))
+
+
+def write_together(
+    target: Target,
+    asked: Sequence[tuple[Prompt, TextSettings]],
+    writing: Writing,
+    seed: int = 0,
+    say: Callable[[int, int], None] | None = None,
+) -> list[list[Text]]:
+    """The turns of each prompt as its settings want it rendered, continued as above, all at the temperature of `writing`."""
+    found: list[list[Text]] = [[] for _ in asked]
+    replies: list[list[str]] = [[] for _ in asked]
+    for turn in range(max(len(prompt.turns) for prompt, _ in asked)):
+        open_ones = [place for place, (prompt, _) in enumerate(asked) if turn < len(prompt.turns)]
+        prompts = [asked[place][0] for place in open_ones]
+        rendered = [_rendered(target.tokenizer, asked[place][0], turn, replies[place], asked[place][1]) for place in open_ones]
+        with seeded(target, f"{seed} {turn} {' '.join(map(content_hash, prompts))}"):
+            made = _replies(target, prompts, rendered, replace(writing, say=None if say is None else partial(say, turn)))
+        for place, prompt, text, reply in zip(open_ones, prompts, rendered, made, strict=True):
+            found[place].append(Text.of(prompt, turn, text, reply, generated=prompt.response is None))
             if turn + 1 < len(prompt.turns):
-                following.append((prompt, (*replies, _said(target, reply))))
-        open_turns, turn = following, turn + 1
+                replies[place].append(_said(target, reply))
     return found
+
+
+def by_turn(found: Iterable[Sequence[Text]]) -> list[Text]:
+    """The texts of several prompts, first turns first."""
+    return sorted(itertools.chain.from_iterable(found), key=lambda text: text.turn)
 
 
 def is_kept(settings: TextSettings) -> bool:
@@ -166,13 +181,13 @@ def replay_texts(target: Target, texts: Sequence[Text], settings: TextSettings) 
     return found
 
 
-def foreseen(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, turn: int = -1) -> Rendered:
+def foreseen(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, turn: int = -1, settings: TextSettings = OWN) -> Rendered:
     """A turn of a prompt, its last one unless said, as it will be rendered: a few characters stand for each reply not written yet."""
     turn = turn % len(prompt.turns)
-    return _rendered(tokenizer, prompt, turn, (UNWRITTEN,) * turn, OWN)
+    return _rendered(tokenizer, prompt, turn, (UNWRITTEN,) * turn, settings)
 
 
-def _rendered(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, turn: int, replies: tuple[str, ...], settings: TextSettings) -> Rendered:
+def _rendered(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, turn: int, replies: Sequence[str], settings: TextSettings) -> Rendered:
     return render(tokenizer, prompt.id, _conversation(prompt, turn, replies), prompt.text, settings)
 
 
@@ -181,7 +196,7 @@ def _said(target: Target, reply: Sequence[int]) -> str:
     return str(target.tokenizer.decode(list(reply), skip_special_tokens=True))
 
 
-def _conversation(prompt: Prompt, turn: int, replies: tuple[str, ...]) -> list[Message]:
+def _conversation(prompt: Prompt, turn: int, replies: Sequence[str]) -> list[Message]:
     """The messages before the target's answer of `turn`, the gaps filled by its earlier replies."""
     given = prompt.turns[turn]
     ends = {len(earlier) - 1: reply for earlier, reply in zip(prompt.turns, replies, strict=False)}

@@ -21,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from importlib import import_module
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -35,7 +36,11 @@ HELP_GOAL, REPORT_GOAL = 0.15, 0.6
 STAGES = {  # where each stage is entered, by the module that calls it; what a commit has not yet is not looked for
     "loading": ("driftcli.cli.diagnosis.load_pair",),
     "looking ahead": ("driftcli.cli.diagnosis.plan_line",),
-    "writing replies": ("driftcli.engine.cells.write_texts",),
+    "writing replies": (
+        "driftcli.engine.cells.write_texts",
+        "driftcli.engine.batches.write_texts",
+        "driftcli.engine.batches.write_together",
+    ),
     "reading texts": ("driftcli.target.in_process.read", "driftcli.target.in_process._beginning"),
     "drafting": ("driftcli.engine.cells._drafted",),
     "making rows": ("driftcli.engine.cells.cell_rows",),
@@ -53,8 +58,10 @@ def entered(where: str, wrap: Callable[[Any], Any]) -> Iterator[None]:
     """A function by its full name is another one inside."""
     owner, _, name = where.rpartition(".")
     module, _, kind = owner.rpartition(".") if owner.rpartition(".")[2][0].isupper() else (owner, "", "")
-    __import__(module)
-    place = getattr(sys.modules[module], kind) if kind else sys.modules[module]
+    if find_spec(module) is None:
+        yield
+        return
+    place = getattr(import_module(module), kind) if kind else import_module(module)
     with patch.object(place, name, wrap(getattr(place, name))) if hasattr(place, name) else nullcontext():
         yield
 

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from driftcli.conditions import DraftSettings
 from driftcli.domain import Prompt, RunSpec
-from driftcli.engine import cells, chains
+from driftcli.engine import batches, cells, chains
 from driftcli.engine.attention import CANDIDATES, LABELS, Keys, Masses, Shared, Sight, attention_blocks
 from driftcli.engine.chains import draft_together
 from driftcli.engine.packing import Packing
@@ -65,7 +65,7 @@ GIVING_BACK = {"MALLOC_MMAP_THRESHOLD_": str(1 << 18)}  # glibc: larger blocks l
 NAIVE_GOAL, STATISTICS_GOAL, DIAGNOSIS_GOAL = 20.0, 1.5, 1.5
 LINEAR = 1.25  # the last increment over the mean of the increments from 512 tokens on: 1 when linear, 1.7 when quadratic (chosen by us)
 STAGES = {  # what a baseline diagnosis calls, by the name that the profile prints
-    "generation": (cells, "write_texts"),
+    "generation": (batches, "write_texts"),
     "reading the texts": (in_process, "read"),
     "chains": (cells, "draft"),
     "rows": (cells, "cell_rows"),

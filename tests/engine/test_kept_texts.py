@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -15,13 +17,14 @@ import torch
 
 from driftcli.conditions import Condition, DraftSettings, TextSettings, Wiring
 from driftcli.domain import Axis, PairCard, RunSpec, Said
-from driftcli.engine import cells
+from driftcli.engine import batches, cells, shares
 from driftcli.engine.room import KEEPING
 from driftcli.engine.run import Job, measure
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.probe import Trace
 from driftcli.target import in_process
-from driftcli.target.target import Kept
+from driftcli.target.language_model import LanguageModel
+from driftcli.target.target import Kept, Writing
 from driftcli.traces.schema import TABLES
 from tests.engine.test_run import silent, table
 from tests.tiny import prompts
@@ -93,7 +96,7 @@ def test_texts_are_read_once_at_most_and_give_the_rows_of_texts_read_again(
     unwritten = [tuple(ids) for name in ("baseline", "replayed") for ids in ids_of(kept, name)]
     assert sorted(read) == sorted(unwritten)
     read.clear()
-    monkeypatch.setattr(cells, "KEPT", 0)
+    monkeypatch.setattr(batches, "KEPT", 0)
     again = measure(job(pair, tmp_path / "read"), silent)
     assert len(read) == len(unwritten) + sum(len(ids_of(again, name)) for name in WRITTEN)
     assert_rows_alike(kept, again)
@@ -105,21 +108,41 @@ def test_a_run_that_keeps_texts_gives_the_same_rows_twice(pair: LoadedPair, tmp_
         pd.testing.assert_frame_equal(table(one, name), table(other, name), check_exact=True)
 
 
-@pytest.mark.parametrize("place", ["write_texts", "read_texts"])
+@pytest.mark.parametrize(("module", "place"), [(batches, "write_texts"), (batches, "write_together"), (cells, "read_texts")])
 def test_where_memory_runs_out_nothing_is_kept_and_as_much_is_done_at_once(
-    place: str, pair: LoadedPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module: ModuleType, place: str, pair: LoadedPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected, times, made = measure(job(pair, tmp_path / "whole"), silent), list[int](), getattr(cells, place)
+    expected, times, made = measure(job(pair, tmp_path / "whole"), silent), list[int](), getattr(module, place)
 
     def cramped(*args: Any) -> object:
-        if any(isinstance(one, Kept) and one.room for one in args):
+        kept = [one.kept if isinstance(one, Writing) else one for one in args]
+        if any(isinstance(one, Kept) and one.room for one in kept):
             times.append(1)
             raise torch.OutOfMemoryError("CUDA out of memory")
         return made(*args)
 
-    monkeypatch.setattr(cells, place, cramped)
+    monkeypatch.setattr(module, place, cramped)
     found = measure(job(pair, tmp_path / "cramped"), silent)
     assert times == [1]
     manifest = json.loads((found / "run.json").read_text())
     assert manifest["room"] == {KEEPING: 0} and not any("memory" in note for note in manifest["notes"])
     assert_rows_alike(expected, found)
+
+
+def test_conditions_are_written_together_as_one_by_one(pair: LoadedPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, writing = list[int](), LanguageModel.write
+
+    def noted(target: LanguageModel, prompts: Sequence[Sequence[int]], how: Writing) -> list[list[int]]:
+        rows.append(len(prompts))
+        return writing(target, prompts, how)
+
+    monkeypatch.setattr(LanguageModel, "write", noted)
+    found = measure(job(pair, tmp_path / "together"), silent)
+    four = {"own": [4, 4], "other": [4, 4], "long": [4], "drawn": [4, 4], "alone": 8 * [1], "system": [4, 4]}  # a call a turn
+    two = {"own": [2, 2], "other and long": [2 + 2, 2], "drawn": [2, 2], "alone": 4 * [1], "system": [2, 2]}
+    assert sorted(rows) == sorted(chain(*four.values(), *two.values()))
+    monkeypatch.setattr(shares, "_fit", lambda *_: False)
+    expected = measure(job(pair, tmp_path / "apart"), silent)
+    for name in WRITTEN:
+        assert ids_of(found, name) == ids_of(expected, name)
+    assert_rows_alike(found, expected)

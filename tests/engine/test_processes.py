@@ -30,14 +30,15 @@ SPEC = RunSpec(depth=3, max_new_tokens=8, batch_size=2)
 
 @dataclass(frozen=True)
 class OtherTexts:
-    """A probe whose conditions share texts of their own, the first of which finds their sinks."""
+    """A probe whose conditions share texts of their own, the first of which finds their sinks, and one whose texts are written beside."""
 
     name: str = "other-texts"
     axes: tuple[Axis, ...] = ()
 
     def conditions(self, pair: PairCard, spec: RunSpec) -> Sequence[Condition]:
         settings, text = DraftSettings(depth=spec.depth), TextSettings(template="none")
-        return (Condition("first", settings, self.name, text=text), Condition("second", settings, self.name, text=text))
+        beside = Condition("beside", settings, self.name, text=TextSettings(bos="dropped"))
+        return (Condition("first", settings, self.name, text=text), Condition("second", settings, self.name, text=text), beside)
 
     def judge(self, trace: Trace) -> Iterator[Said]:
         yield from ()
