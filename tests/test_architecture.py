@@ -58,6 +58,7 @@ BRINGS_TORCH = (  # the only modules that name torch or transformers when they a
     "driftcli.target.decoding",
     "driftcli.target.distributions",
     "driftcli.target.gpus",
+    "driftcli.target.growing",
     "driftcli.target.heads",
     "driftcli.target.in_process",
     "driftcli.target.language_model",

@@ -122,7 +122,7 @@ def _plan(request: Request, ahead: _Ahead, offered: int, notes: Sequence[str]) -
     begin += looking_ahead(ahead.speed, min(request.spec.batch_size, len(ahead.prompts)))
     end = ending(ahead.agenda, ahead.speed, len(conditions))
     parts = {"beginning": begin, **ahead.speed.parts(usual), "timing and judging": end}
-    held = memory(outline, texts, conditions, itemsize, ahead.device)
+    held = memory(outline, texts, conditions, request.spec, itemsize, ahead.device)
     host = program_size() if ahead.device.type == "cpu" else 0
     by_part = held.by_part(host, held_rows(ahead.agenda, conditions, texts))
     where = request.out or RUNS

@@ -6,14 +6,15 @@ What is counted stands here once for all who ask ahead: `plan`, which times rand
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from math import ceil
 
 from driftcli.conditions import Condition, TextSettings
 from driftcli.domain import PairCard, RunSpec
 from driftcli.engine.agenda import Agenda, sharing_texts
+from driftcli.engine.shares import Company, Unit, companies, rows_asked
 from driftcli.engine.texts import is_kept
 from driftcli.target.in_process import CHUNK
 from driftcli.traces.schema import TABLES
@@ -48,6 +49,28 @@ class Texts:
     batch: int = 1
     kept: int = 0
     alike: int | None = None
+
+    @property
+    def sizes(self) -> list[int]:
+        """Prompts of each batch."""
+        return [min(self.batch, self.prompts - before) for before in range(0, self.prompts, self.batch)]
+
+    def rows_of(self, unit: Unit) -> int:
+        """Prompts of a unit."""
+        before = unit.batch * self.batch
+        return rows_asked(unit.limit, min(self.batch, self.prompts - before), before)
+
+    def under(self, settings: TextSettings, reply: int) -> list[tuple[Turn, int]]:
+        """The texts that settings make, a long conversation having one turn, and the tokens of their prompts. reply: of each before it."""
+        turns = [turn for turn in self.turns if not (settings.length and turn.before)]
+        return [(turn, max(settings.length, settings.system_tokens + turn.prompt + turn.before * reply)) for turn in turns]
+
+    def kept_of(self, company: Company) -> int:
+        """Tokens that are kept of texts which are written together, at most: of all turns of their prompts."""
+        kept = [unit for unit in company if is_kept(unit.text)]
+        rows = [1 if unit.text.alone else self.rows_of(unit) for unit in kept]
+        tokens = [sum(prompt + self.most for _, prompt in self.under(unit.text, self.most)) for unit in kept]
+        return ceil(sum(count * each for count, each in zip(rows, tokens, strict=True)) / self.prompts)
 
     @property
     def longest(self) -> int:
@@ -156,13 +179,38 @@ class Speed:
 
 def amounts(agenda: Agenda, conditions: Sequence[Condition], texts: Texts, reply: int) -> Amounts:
     """What these conditions come to where replies that the target writes are `reply` tokens long."""
-    found = Amounts()
+    found, written = Amounts(), _written(conditions, texts, agenda.spec)
     for (settings, some), group in sharing_texts(conditions).items():
-        counted = _Counted(texts, reply, settings, min(some or texts.prompts, texts.prompts) / texts.prompts, agenda.spec.batch_size)
+        share = min(some or texts.prompts, texts.prompts) / texts.prompts
+        counted = _Counted(texts, reply, settings, share, written[settings, some])
         searched = bool(agenda.searches) and settings == TextSettings()
         found += counted.texts(passes=2 if searched else 1)
         for condition in group:
             found += counted.condition(agenda.card, agenda.spec, condition)
+    return found
+
+
+@dataclass
+class _Written:
+    """How texts are written. calls: how many times, where those of other conditions share one a part of it; tokens: that are kept of all
+    of a call, at most; shorter: tokens of shorter conversations in it.
+    """
+
+    calls: float = 0.0
+    tokens: int = 0
+    shorter: int = 0
+
+
+def _written(conditions: Sequence[Condition], texts: Texts, spec: RunSpec) -> Mapping[tuple[TextSettings, int], _Written]:
+    """How the texts of conditions are written, by their settings and of how many prompts they are asked."""
+    found: dict[tuple[TextSettings, int], _Written] = defaultdict(_Written)
+    for company, times in companies(conditions, texts.sizes, spec):
+        tokens, lengths = texts.kept_of(company), [unit.text.length for unit in company]
+        for unit in company:
+            mine = found[unit.text, unit.limit]
+            mine.calls += times / len(company)
+            mine.tokens = max(mine.tokens, tokens)
+            mine.shorter = max((length for length in lengths if length < unit.text.length), default=mine.shorter)
     return found
 
 
@@ -174,30 +222,28 @@ class _Counted:
     reply: int
     settings: TextSettings
     share: float
-    batch_size: int
+    written: _Written
 
     @property
     def _turns(self) -> list[Turn]:
-        return [turn for turn in self.run.turns if not (self.settings.length and turn.before)]
+        return [turn for turn, _ in self.run.under(self.settings, self.reply)]
 
     @property
     def sizes(self) -> list[tuple[float, int]]:
         """Tokens of each text's prompt, and of its reply."""
-        more = self.settings.system_tokens
-        prompts = [max(self.settings.length, more + turn.prompt + turn.before * self.reply) for turn in self._turns]
-        return [(prompt, self.reply if turn.given is None else turn.given) for prompt, turn in zip(prompts, self._turns, strict=True)]
+        return [(prompt, self.reply if turn.given is None else turn.given) for turn, prompt in self.run.under(self.settings, self.reply)]
 
     @property
     def batches(self) -> int:
         """How many times texts are written together."""
-        return ceil(self.run.prompts * self.share / self.batch_size)
+        return ceil(self.run.prompts * self.share / self.run.batch)
 
     def texts(self, passes: int) -> Amounts:
         """What making and reading them takes; passes: how often each is read."""
         if self.settings.twin == "rows":
             return Amounts()
-        sizes = self.sizes
-        lengths, kept = [prompt + reply for prompt, reply in sizes], self._keeps(max(prompt for prompt, _ in sizes))
+        lengths = [prompt + reply for prompt, reply in self.sizes]
+        kept = is_kept(self.settings) and self.written.tokens <= self.run.kept
         unread = [length for length, turn in zip(lengths, self._turns, strict=True) if not (kept and self._asked(turn))]
         found = Amounts(reads=self.share * len(unread), read=self.share * sum(unread), pairs=self.share * sum(map(_pairs, unread)))
         found += self._spared(self.share * len(unread), self.batches)
@@ -212,11 +258,6 @@ class _Counted:
         count, tokens = max(0.0, texts - calls), self.settings.system_tokens or own
         return Amounts(read=-count * tokens, pairs=-count * _pairs(tokens))
 
-    def _keeps(self, longest: float) -> bool:
-        """Whether texts that the target writes are not read, since what it computes meanwhile is kept. longest: tokens of a prompt."""
-        together = min(ceil(self.run.prompts * self.share), 1 if self.settings.alone else self.batch_size)
-        return is_kept(self.settings) and together * (longest + self.run.most) <= self.run.kept
-
     def _asked(self, turn: Turn) -> bool:
         """Whether the target writes the reply of a text."""
         return turn.given is None or self.settings.length > 0
@@ -228,10 +269,18 @@ class _Counted:
         found += Amounts(read=self.share * sum(prompt for _, (prompt, _) in asked), pairs=pairs)
         for count in Counter(turn.before for turn, _ in asked).values():  # prompts are answered together, one turn after the other
             texts = self.share * count
-            calls = texts if self.settings.alone else min(ceil(texts), self.batches)
+            calls = texts if self.settings.alone else min(ceil(texts), self.written.calls)
             longest = self._longest(texts / calls)
-            found += Amounts(steps=calls * longest, stepped=texts * longest) + self._spared(texts, calls)
-        return found
+            found += Amounts(steps=calls * longest, stepped=texts * longest)
+            found += self._spared(texts, texts if self.settings.alone else min(ceil(texts), self.batches))
+        return found + self._gone_on()
+
+    def _gone_on(self) -> Amounts:
+        """What is not read of long conversations: what shorter ones that are written with them have too, all but their last question."""
+        if self.run.alike is None or not self.written.shorter:
+            return Amounts()
+        tokens = [max(0, self.written.shorter - turn.prompt) for turn in self._turns]
+        return Amounts(read=-self.share * sum(tokens), pairs=-self.share * sum(map(_pairs, tokens)))
 
     def _longest(self, together: float) -> float:
         """Tokens of the longest of some replies that are written together."""

@@ -14,7 +14,7 @@ from driftcli.domain import Prompt, RunSpec
 from driftcli.engine.room import Room, out_of_memory
 from driftcli.engine.texts import Text, by_turn, foreseen, is_kept, lengthened, replay_texts, write_texts, write_together
 from driftcli.engine.twin import texts_of, twin_texts
-from driftcli.errors import PromptError
+from driftcli.errors import PromptError, RunError
 from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.families.lookup.lookup import Lookup
 from driftcli.loading.pair import LoadedPair, streams_of
@@ -127,24 +127,26 @@ def taking(work: Work, conditions: Sequence[Condition]) -> Kept:
     return Kept(boundaries(work, conditions), KEPT if is_kept(conditions[0].text) and work.room.keeps else 0)
 
 
-def write_ahead(work: Work, folder: RunFolder, asked: Sequence[tuple[Batch, Sequence[Condition]]], say: Say) -> list[Written | None]:
-    """The texts of several groups of conditions, each on a batch, written together; None for one whose prompts cannot be rendered so, and
-    for all where memory does not suffice: measuring these says what there is to say.
+def write_ahead(work: Work, folder: RunFolder, groups: Sequence[tuple[Batch, Sequence[Condition]]], say: Say) -> list[Written | None]:
+    """The texts of several groups of conditions, each on a batch, written together, greedily; None for one whose prompts cannot be rendered
+    so, and for all where they cannot be written together: each by itself then tells why it fails, if it does.
     """
     target, most = work.pair.target, work.spec.max_new_tokens
-    continued = [_renderable(work, folder, batch, conditions[0].text, say) for batch, conditions in asked]
-    pairs = [(prompt, group[0].text) for prompts, (_, group) in zip(continued, asked, strict=True) for prompt in prompts]
+    continued = [_renderable(work, folder, batch, conditions[0].text, say) for batch, conditions in groups]
+    pairs = [(prompt, group[0].text) for prompts, (_, group) in zip(continued, groups, strict=True) for prompt in prompts]
     if not pairs:
-        return [None for _ in asked]
-    kept = taking(work, [condition for _, conditions in asked for condition in conditions])
+        return [None for _ in groups]
+    kept = taking(work, [condition for _, conditions in groups for condition in conditions])
     what = f"replies under {sum(map(bool, continued))} conditions"
     writing, told = Writing(most, kept=kept), _told(say, what, [prompt for prompt, _ in pairs], most)
     try:
         parts = work.room.in_parts(lambda some: write_together(target, some, writing, work.spec.seed, told), pairs, "writing", kept.let_go)
-    except (PromptError, RuntimeError, MemoryError) as error:
-        if not isinstance(error, PromptError) and not out_of_memory(error):
+    except (PromptError, RunError):
+        return [None for _ in groups]
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
             raise
-        return [None for _ in asked]
+        return [None for _ in groups]
     made = chain.from_iterable(parts)
     return [Written(by_turn(list(islice(made, len(prompts)))), kept) if prompts else None for prompts in continued]
 
@@ -157,7 +159,7 @@ def _renderable(work: Work, folder: RunFolder, batch: Batch, settings: TextSetti
         for prompt in prompts:
             for turn in range(len(prompt.turns)):
                 foreseen(tokenizer, prompt, turn, settings)
-    except PromptError:
+    except (PromptError, RunError):
         return []
     return prompts
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import torch
 
 from driftcli.conditions import Condition
+from driftcli.domain import RunSpec
 from driftcli.engine.agenda import Agenda, sharing_texts
-from driftcli.engine.amounts import FORCED_IS_FRESH, Amounts, Texts, amounts
+from driftcli.engine.amounts import FORCED_IS_FRESH, Amounts, Texts, Turn, amounts
 from driftcli.engine.attention import BLOCK, BLOCK_ON_CPU, FEWEST, LABELS, numbers_kept
-from driftcli.engine.texts import is_kept
+from driftcli.engine.shares import Company, companies
 from driftcli.loading.outline import Network, Outline
-from driftcli.target.decoding import AT_ONCE, ELSEWHERE, kept_bytes
+from driftcli.target.decoding import kept_bytes
+from driftcli.target.growing import AT_ONCE, ELSEWHERE
 from driftcli.target.in_process import CHUNK
 from driftcli.target.together import at_once, room
 
@@ -55,13 +58,12 @@ class Memory:
         return {**parts, "kept": self.kept, "rows": waiting, "peak": peak}
 
 
-def memory(outline: Outline, texts: Texts, conditions: Sequence[Condition], itemsize: int, device: torch.device) -> Memory:
+def memory(outline: Outline, texts: Texts, conditions: Sequence[Condition], spec: RunSpec, itemsize: int, device: torch.device) -> Memory:
     """What models take. itemsize: bytes of a number; device: where they run."""
     target, drafter = outline.target, outline.drafter
     batch = min(texts.prompts, texts.batch)
-    usual = max(turn.prompt + turn.before * texts.most for turn in texts.turns)
-    prompts = [(min(one.prompts or batch, batch), one.text.length or usual + one.text.system_tokens) for one in conditions]
-    longest = max(texts.longest, *(length + texts.most for _, length in prompts))
+    written = [_together(company, texts, device) for company, _ in companies(conditions, texts.sizes, spec)]
+    longest = max(texts.longest, *(one.longest + texts.most for one in written))
     lm, depth = outline.card.family in FORCED_IS_FRESH, max(one.settings.depth for one in conditions)
     kept = drafter.layers * drafter.heads * numbers_kept(depth) * (2 * depth + 1)  # of attention, of each token that is guessed at
     beside = max(1, min(batch, room(device, target.head[0], kept if lm else 0) // longest))  # texts that are computed side by side
@@ -69,20 +71,39 @@ def memory(outline: Outline, texts: Texts, conditions: Sequence[Condition], item
     return Memory(
         target=target.parameters * itemsize,
         drafter=drafter.parameters * itemsize,
-        cache=max(count * (length + texts.most) for count, length in prompts) * _of_a_token(target) * itemsize,
-        passing=max(_written(target, count, length, texts.most, itemsize, device) for count, length in prompts),
+        cache=max(one.columns for one in written) * _of_a_token(target) * itemsize,
+        passing=max(_written(target, one.rows, one.longest, texts.most, itemsize, device) for one in written),
         text=beside * longest * outline.streams * target.head[1] * itemsize
         + max(_read(target, beside, longest, texts.most, itemsize), drafting),
-        kept=kept_bytes(_kept(texts, conditions, prompts), outline.streams, target.head[1]),
+        kept=kept_bytes(max((one.kept for one in written if one.kept <= texts.kept), default=0), outline.streams, target.head[1]),
     )
 
 
-def _kept(texts: Texts, conditions: Sequence[Condition], prompts: Sequence[tuple[int, int]]) -> int:
-    """Tokens of a batch's texts that are kept as they are written. prompts: of each condition, how many are written together, and the
-    longest's tokens.
-    """
-    written = [pair for one, pair in zip(conditions, prompts, strict=True) if is_kept(one.text)]
-    return max((size for count, length in written if (size := count * (length + texts.most)) <= texts.kept), default=0)
+@dataclass(frozen=True)
+class _Written:
+    """Texts that are written together. columns: places of a cache that they take up; longest: tokens of a prompt; kept: of all texts."""
+
+    rows: int
+    columns: int
+    longest: int
+    kept: int
+
+
+def _together(company: Company, texts: Texts, device: torch.device) -> _Written:
+    """The texts of units that are written together: on a CPU those of about one length are side by side, elsewhere all of them."""
+    rows = [texts.rows_of(unit) for unit in company]
+    turns = [texts.under(unit.text, texts.most) for unit in company]
+    longest = max(tokens for some in turns for _, tokens in some)
+    columns = sum(rows) * (longest + texts.most)
+    if device.type == "cpu" and len(company) > 1:
+        columns = max(_columns(turn, rows, turns, texts) for turn in {turn.before for some in turns for turn, _ in some})
+    return _Written(sum(rows), columns, longest, texts.kept_of(company))
+
+
+def _columns(number: int, rows: Sequence[int], turns: Sequence[Sequence[tuple[Turn, int]]], texts: Texts) -> int:
+    """Tokens of all texts of a turn, each with a reply. turns: of each unit its texts and the tokens of their prompts."""
+    each = [sum(tokens + texts.most for turn, tokens in some if turn.before == number) for some in turns]
+    return ceil(sum(count * tokens for count, tokens in zip(rows, each, strict=True)) / texts.prompts)
 
 
 def _written(target: Network, count: int, length: int, most: int, itemsize: int, device: torch.device) -> int:

@@ -28,7 +28,8 @@ from driftcli.engine.texts import Text, foreseen
 from driftcli.engine.timing import SECONDS, TURNS, step_lengths
 from driftcli.engine.trajectories import Trajectory, read_text
 from driftcli.loading.pair import LoadedPair, streams_of
-from driftcli.target.decoding import a_step, common, decodable, kept_tokens, reads_once
+from driftcli.target.beginnings import common
+from driftcli.target.decoding import a_step, decodable, kept_tokens, reads_once
 from driftcli.target.heads import heads_of
 from driftcli.target.language_model import LanguageModel
 from driftcli.target.target import Target, Writing

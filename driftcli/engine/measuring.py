@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import chain
 from time import monotonic
 
 from driftcli.conditions import BASELINE, Condition, TextSettings
@@ -18,7 +19,7 @@ from driftcli.engine.agenda import Agenda
 from driftcli.engine.batches import WRITING, Batch, Work, Written, write_ahead
 from driftcli.engine.cells import Holders, measure_cells, tables_of
 from driftcli.engine.processes import ALONE, Processes
-from driftcli.engine.shares import Stage, Together, Unit, asked, stages
+from driftcli.engine.shares import Company, Stage, Unit, rows_asked, stages
 from driftcli.errors import PromptError, RunError
 from driftcli.traces.reader import Run, read_run
 from driftcli.traces.writer import Plain, RunFolder
@@ -40,7 +41,7 @@ class Measuring:
     """A run under way: the conditions measured so far, those that failed and why, and how many prompts x conditions of how many known.
 
     total: of all processes, as far as it is known; done: of this one, and what it has seen of the others; ahead: what was written for those
-    that come next counts for.
+    that come next counts for; told: how far the run was said to be.
     """
 
     work: Work
@@ -58,6 +59,7 @@ class Measuring:
     elsewhere: list[Unit] = field(default_factory=list)
     looked: float = 0.0
     ahead: float = 0.0
+    told: float = 0.0
 
     def add(self, conditions: Sequence[Condition], reference: str, *, foreseen: bool = True) -> None:
         """Measure these on every batch, in whose texts they keep the sink of `reference`; cells of the same name and other settings go."""
@@ -90,10 +92,10 @@ class Measuring:
         failed in another process on which what came after it rested here.
         """
         before, failed, rank = self.done, dict(self.failed), self.processes.rank
-        units = [unit for of_one in stage for company in of_one for unit in company]
-        own = [unit for company in stage[rank] for unit in company]
-        self.elsewhere = [unit for unit in units if unit not in own]
-        for company in stage[rank]:
+        own, others = stage[rank], [*stage[:rank], *stage[rank + 1 :]]
+        self.elsewhere = list(chain.from_iterable(chain.from_iterable(others)))
+        units = [*chain.from_iterable(own), *self.elsewhere]
+        for company in own:
             self._add_company(company, reference)
         if self.processes.count == 1:
             return False
@@ -144,8 +146,9 @@ class Measuring:
 
     def _batch(self, unit: Unit) -> Batch:
         """A batch with those of its prompts that the unit asks."""
-        names, sizes, whole = self.folder.batches[unit.batch], list(map(len, self.folder.batches)), len(self.prompts)
-        some, before = names[: asked(unit, sizes)], sum(sizes[: unit.batch])
+        names, whole = self.folder.batches[unit.batch], len(self.prompts)
+        before = sum(map(len, self.folder.batches[: unit.batch]))
+        some = names[: rows_asked(unit.limit, len(names), before)]
         return Batch(names, [self.prompts[name] for name in some], before, min(unit.limit or whole, whole))
 
     def _forget(self, conditions: Sequence[str] | set[str]) -> None:
@@ -176,34 +179,38 @@ class Measuring:
         return {"conditions": [plain(one) for one in self.conditions if one.name not in self.failed], "failed": failed}
 
     def _tell(self, now: str = "", more: float = 0.0) -> None:
-        """Say how far the run is, and what is done now. more: of what is measured now."""
-        self.progress(self.done + self.ahead + more, self.total, now)
+        """Say how far the run is, which is never less than before, and what is done now. more: of what is measured now."""
+        self.told = max(self.told, self.done + self.ahead + more)
+        self.progress(self.told, self.total, now)
 
-    def _add_company(self, company: Together, reference: str) -> None:
+    def _add_company(self, company: Company, reference: str) -> None:
         """Measure units, whose texts are written first where they are written together."""
         written = self._written(company)
-        shares = [
-            0.0 if one is None or self._has_texts(unit) else WRITING * self._weight(unit)
-            for unit, one in zip(company, written, strict=True)
-        ]
-        self.ahead = sum(shares)
-        for unit, texts, share in zip(company, written, shares, strict=True):
+        ahead = [WRITING * self._weight(unit) * (texts is not None) for unit, texts in zip(company, written, strict=True)]
+        self.ahead = sum(ahead)
+        for unit, texts, share in zip(company, written, ahead, strict=True):
             self.ahead -= share
             self._add_group(unit, replace(self._batch(unit), written=texts), reference)
 
-    def _written(self, company: Together) -> list[Written | None]:
-        """The texts of each unit, all of them even where a cell has some, so that they come about as in a run that was never stopped."""
+    def _written(self, company: Company) -> list[Written | None]:
+        """The texts of each unit of a company, where some are in no cell yet: all of them, also those of conditions that failed on another
+        batch, so that the company is the same in every process, and in a run that is resumed.
+        """
         if len(company) == 1 or all(map(self._has_texts, company)):
             return [None for _ in company]
+        room, weight = dict(self.work.room.most), sum(map(self._weight, company))
 
         def say(now: str, share: float) -> None:
             self._look()
-            self._tell(now, share * sum(self._weight(unit) for unit in company if not self._has_texts(unit)))
+            self._tell(now, share * weight)
 
-        return write_ahead(self.work, self.folder, [(self._batch(unit), unit.conditions) for unit in company], say)
+        found = write_ahead(self.work, self.folder, [(self._batch(unit), unit.conditions) for unit in company], say)
+        if self.work.room.most != room:
+            self._note()  # before the first cell whose texts were written so
+        return found
 
     def _has_texts(self, unit: Unit) -> bool:
-        """Whether texts of a unit are in a cell, or none are needed."""
+        """Whether a unit's texts are in a cell, or all of its conditions failed."""
         able = [one.name for one in unit.conditions if one.name not in self.failed]
         return not able or self.folder.is_done(able[0], self.folder.batches[unit.batch])
 

@@ -8,58 +8,65 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-SHARED = 8  # tokens from which on a beginning is taken over (chosen by us)
+SHARED = 8  # tokens from which on a prompt takes over a beginning, or waits for a longer one (chosen by us)
 NOBODYS = -1  # no token
 
 
 @dataclass(frozen=True)
-class Beginning:
-    """So many first tokens of a prompt, which are those of another, by its place, too."""
+class Taken:
+    """So many first tokens of a prompt are taken over from another, by its place, that is read before."""
 
-    place: int
-    length: int
+    place: int = 0
+    length: int = 0
 
 
-def beginnings(prompts: Sequence[Sequence[int]], slack: int) -> list[Beginning | None]:
-    """Of each prompt what it takes over from one before it, less than all of it, None for few tokens.
+def beginnings(prompts: Sequence[Sequence[int]], a_pass: int) -> list[Taken]:
+    """What each prompt takes over from one before it, never all of it.
 
-    slack: tokens that may be read once more where prompts wait for fewer others then.
+    A prompt waits until the one with which it shares most is read, but only while such waiting spares as many tokens, of all prompts that
+    wait, as are read in the time of a further pass, which is `a_pass`.
     """
-    longest = max(map(len, prompts))
-    tokens = np.full((len(prompts), longest + 1), NOBODYS)
-    for row, ids in enumerate(prompts):
-        tokens[row, : len(ids)] = ids
-    found, waits = list[Beginning | None](), np.zeros(len(prompts), dtype=np.int64)
-    for row, ids in enumerate(prompts):
-        alike = np.minimum(_alike(tokens[:row], tokens[row, : len(ids)]), len(ids) - 1)
-        if not row or alike.max() < SHARED:
-            found.append(None)
-            continue
-        able = np.flatnonzero(alike >= max(SHARED, alike.max() - slack))
-        source = int(able[waits[able].argmin()])
-        waits[row] = waits[source] + 1
-        found.append(Beginning(source, int(alike[source])))
+    alike, found = _alike(prompts), [Taken() for _ in prompts]
+    read, waiting = np.zeros(len(prompts), dtype=bool), np.arange(len(prompts))
+    while len(waiting):
+        known = np.where(read, alike[waiting], 0)
+        gain = alike[waiting].max(1) - known.max(1)
+        gain[gain < SHARED] = 0
+        now = gain == 0 if gain.sum() >= a_pass else np.ones(len(waiting), dtype=bool)
+        for place, shared in zip(waiting[now], known[now], strict=True):
+            if shared.max() >= SHARED:
+                found[place] = Taken(int(shared.argmax()), int(shared.max()))
+        read[waiting[now]] = True
+        waiting = waiting[~now]
     return found
 
 
-def _alike(before: npt.NDArray[np.int64], ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """First tokens that each prompt before shares with this one."""
-    other = np.ones((len(before), len(ids) + 1), dtype=bool)
-    other[:, :-1] = before[:, : len(ids)] != ids
-    first: npt.NDArray[np.int64] = other.argmax(1)
-    return first
+def _alike(prompts: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
+    """First tokens that each prompt shares with each before it, (prompt, prompt), but for its own last one."""
+    tokens = np.full((len(prompts), max(map(len, prompts))), NOBODYS)
+    for row, ids in enumerate(prompts):
+        tokens[row, : len(ids)] = ids
+    found = np.zeros((len(prompts), len(prompts)), dtype=np.int64)
+    for row, ids in enumerate(prompts):
+        found[row, :row] = (tokens[:row, : len(ids) - 1] == tokens[row, : len(ids) - 1]).cumprod(1).sum(1)
+    return found
 
 
-def waves(prompts: Sequence[Sequence[int]], begun: Sequence[Beginning | None], places: range) -> list[list[int]]:
-    """Places of prompts that are read at once, one wave after the other: each behind what it takes over of these, in a wave those first of
-    which least is to be read.
+def waves(prompts: Sequence[Sequence[int]], taken: Sequence[Taken], places: range) -> list[list[int]]:
+    """Prompts that are read at once, by their places, wave after wave: each after the one of them that it takes over from. In a wave those
+    come first of which fewest tokens are left to read.
     """
     wave = dict[int, int]()
     for place in places:
-        beginning = begun[place]
-        wave[place] = 0 if beginning is None else wave.get(beginning.place, -1) + 1
+        wave[place] = wave.get(taken[place].place, -1) + 1 if taken[place].length else 0
 
-    def rest(place: int) -> int:
-        return len(prompts[place]) - (0 if (beginning := begun[place]) is None else beginning.length)
+    def left(place: int) -> int:
+        return len(prompts[place]) - taken[place].length
 
-    return [sorted((place for place in places if wave[place] == number), key=rest) for number in range(max(wave.values()) + 1)]
+    return [sorted((place for place in places if wave[place] == number), key=left) for number in range(max(wave.values()) + 1)]
+
+
+def common(texts: Sequence[Sequence[int]]) -> int:
+    """Tokens that all texts begin with."""
+    first = min(texts, key=len)
+    return next((at for at in range(len(first)) if any(ids[at] != first[at] for ids in texts)), len(first))

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
+from driftcli.target.beginnings import common
 from driftcli.target.capture import StreamCapture
-from driftcli.target.decoding import ELSEWHERE, common, decodable, decoded, roomy_cache
+from driftcli.target.decoding import decodable, decoded, roomy_cache
 from driftcli.target.distributions import said_of
+from driftcli.target.growing import ELSEWHERE
 from driftcli.target.roomy_cache import RoomyCache
 from driftcli.target.target import Reading, Unread, Writing
 from driftcli.target.together import room, together

@@ -55,11 +55,10 @@ class Kept:
     _texts: dict[tuple[tuple[int, ...], int, float], _Left] = field(default_factory=dict)
 
     def admits(self, size: int) -> bool:
-        """Whether there is room for so many bytes more, which are taken up then."""
-        if self.room == 0 or size > self.room:
-            return False
-        self.room -= size
-        return True
+        """Whether there is room for so many bytes more, which are taken up then; where there is not, nothing more is kept."""
+        admitted = self.room > 0 and size <= self.room
+        self.room = self.room - size if admitted else 0
+        return admitted
 
     def add(self, ids: Sequence[int], temperature: float, said: Tensor, streams: Mapping[int, Sequence[Tensor]]) -> None:
         """A text. temperature: of its reply; said: probabilities, entropies and first choices, (3, reply token); streams: by boundary the

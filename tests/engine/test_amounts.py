@@ -115,17 +115,44 @@ def test_the_bundled_target_is_known_to_answer_briefly_and_no_other_is() -> None
 def test_texts_that_are_kept_as_they_are_written_are_not_read() -> None:
     other = Condition("b", DraftSettings(4), text=TextSettings(template="none"))
     prompts, tokens = 10 + 20 + 30 + (14 + 16) + (24 + 16) + (34 + 16), 6 * 16
-    longest = 2 * (34 + 16 + 16)  # two prompts are answered together, each as long as the longest and its reply
-    for kept, reads in ((longest - 1, 6), (longest, 0)):
+    held = (prompts + tokens) * 2 // 3  # of two prompts, which are answered together, all turns
+    for kept, reads in ((held - 1, 6), (held, 0)):
         found = amounts(agenda(), [other], replace(TEXTS, kept=kept), 16)
         assert (found.reads, found.read) == (reads, prompts + (prompts + tokens) * (reads > 0))
         assert found.held == prompts + tokens
-    given = replace(TEXTS, turns=[Turn(10, given=9), Turn(10)], kept=longest)
+    given = replace(TEXTS, turns=[Turn(10, given=9), Turn(10)], kept=10**6)
     assert (found := amounts(agenda(), [other], given, 16)).reads == 1 and found.read == 10 + 19
     for condition in (FULL, replace(other, text=TextSettings(template="none", replayed=True))):
-        assert amounts(agenda(), [condition], replace(TEXTS, kept=longest), 16).reads == 6
+        assert amounts(agenda(), [condition], replace(TEXTS, kept=10**6), 16).reads == 6
     alone = replace(other, text=TextSettings(alone=True))
-    assert amounts(agenda(), [alone], replace(TEXTS, kept=longest // 2), 16).reads == 0
+    assert amounts(agenda(), [alone], replace(TEXTS, kept=held // 2), 16).reads == 0
+
+
+def test_texts_that_are_written_together_take_the_steps_of_the_longest_reply_once() -> None:
+    texts, spec = replace(TEXTS, batch=6), replace(SPEC, batch_size=6)
+    asked = [Condition(name, DraftSettings(4), text=TextSettings(template=name)) for name in ("none", "other-roles", "other-family")]
+    together, alone = (amounts(replace(agenda(), spec=spec), some, texts, 16) for some in (asked, asked[:1]))
+    assert alone.steps == 2 * 16 and together.steps == pytest.approx(2 * 2 * 16), "of three conditions on three prompts two have room"
+    assert together.stepped == 3 * alone.stepped and together.read == 3 * alone.read
+    fewer = [replace(one, prompts=1) for one in asked]
+    assert amounts(replace(agenda(), spec=spec), fewer, texts, 16).steps == pytest.approx(2 * 16)
+    kept = [amounts(replace(agenda(), spec=spec), asked[:2], replace(texts, kept=2 * sum_of(texts) - short), 16).reads for short in (0, 1)]
+    assert kept == [0, 12]
+
+
+def sum_of(texts: Texts) -> int:
+    """Tokens of all texts, their replies as long as they may be."""
+    return sum(turn.prompt + turn.before * texts.most + texts.most for turn in texts.turns)
+
+
+def test_long_conversations_that_go_on_are_read_once_where_they_are_written_together() -> None:
+    asked = [Condition(f"l{length}", DraftSettings(4), text=TextSettings(length=length)) for length in (512, 1024)]
+    texts, spec = replace(TEXTS, turns=[Turn(10), Turn(20)], prompts=2, batch=4, kept=10**6, alike=5), replace(SPEC, batch_size=4)
+    both, other = (amounts(replace(agenda(), spec=spec), asked, some, 16) for some in (texts, replace(texts, alike=None)))
+    assert other.read - both.read == pytest.approx((512 - 10) + (512 - 20) + 2 * 5), "and what both prompts begin with anyway"
+    assert other.read == 2 * (512 + 1024)
+    apart = amounts(replace(agenda(), spec=replace(spec, batch_size=2)), asked, replace(texts, batch=2), 16)
+    assert apart.read == 2 * (512 + 1024) - 2 * 5
 
 
 def test_what_prompts_begin_with_is_read_once_a_call_where_the_target_can() -> None:

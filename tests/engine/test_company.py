@@ -17,11 +17,14 @@ from driftcli.domain import Axis, PairCard, Prompt, RunSpec, Said
 from driftcli.engine import batches, texts
 from driftcli.engine.run import Job, measure
 from driftcli.engine.texts import write_texts, write_together
-from driftcli.errors import PromptError
+from driftcli.errors import PromptError, RunError
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.probe import Trace
+from driftcli.target.language_model import LanguageModel
+from driftcli.target.target import Writing
 from driftcli.texts.rendering import render
 from driftcli.traces.manifest import read_manifest
+from driftcli.traces.writer import RunFolder
 from tests.engine.test_run import assert_same_rows, silent, table
 from tests.tiny import prompts
 
@@ -119,7 +122,9 @@ def test_one_whose_prompts_cannot_be_rendered_fails_alone(
 
     monkeypatch.setattr(texts, "render", refusing)
     calls.clear()
-    found = measure(job(pair, tmp_path / "with"), silent)
+    told = list[float]()
+    found = measure(job(pair, tmp_path / "with"), lambda done, *_: told.append(done))
+    assert told == sorted(told) and told[-1] == 3 * (2 + len(OWN))
     assert [some & {OWN["roles"]} for some in calls] == [set(), set()]
     assert_same_rows(without, found)
     assert read_manifest(found).content["failed"] == [{"probe": "texts", "name": "roles", "reason": "prompt odd: no roles here"}]
@@ -137,8 +142,16 @@ def test_where_there_is_no_room_for_all_parts_of_them_are_written(
         return made(target, asked, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(batches, "write_together", cramped)
+    room, writing = list[object](), RunFolder.write_cell
+
+    def noted(folder: RunFolder, *args: Any) -> None:
+        room.append(json.loads((folder.path / "run.json").read_text())["room"])
+        writing(folder, *args)
+
+    monkeypatch.setattr(RunFolder, "write_cell", noted)
     found = measure(job(pair, tmp_path / "r"), silent)
     assert tried == [12, 12, 6, 6, 6], "once more with nothing kept, then by halves, and never more again"
+    assert room == [{}, *[{"keeping": 0, "writing": 6}] * (1 + len(OWN))], "said before the first cell that was written so"
     for name in ("trajectories", "steps"):
         pd.testing.assert_frame_equal(table(whole, name), table(found, name), rtol=1e-4, atol=2e-5)
 
@@ -156,3 +169,16 @@ def test_where_not_even_one_text_has_room_each_condition_tells_it(
     failed = json.loads((found / "run.json").read_text())["failed"]
     assert [one["name"] for one in failed] == [*OWN, "bare-window"]
     assert all("no memory is left" in one["reason"] for one in failed)
+
+
+def test_a_text_for_which_an_engine_has_no_room_spoils_no_other(pair: LoadedPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writing = LanguageModel.write
+
+    def short(target: LanguageModel, prompts: Sequence[Sequence[int]], how: Writing) -> list[list[int]]:
+        if max(map(len, prompts)) > 350:
+            raise RunError("a prompt is longer than 350 tokens")
+        return writing(target, prompts, how)
+
+    monkeypatch.setattr(LanguageModel, "write", short)
+    found = measure(job(pair, tmp_path / "r"), silent)
+    assert read_manifest(found).content["failed"] == [{"probe": "texts", "name": "longer", "reason": "a prompt is longer than 350 tokens"}]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from driftcli.conditions import Condition, DraftSettings, TextSettings
+from driftcli.domain import RunSpec
 from driftcli.engine.amounts import Texts, Turn
 from driftcli.engine.attention import BLOCK_ON_CPU
 from driftcli.engine.footprint import Memory, memory
@@ -23,10 +24,19 @@ BASELINE = Condition("baseline", DraftSettings(4))
 
 
 def planned(
-    prompt: int, count: int = 1, *, family: str = "eagle3", streams: int = 3, conditions: tuple[Condition, ...] = (BASELINE,), kept: int = 0
+    prompt: int,
+    count: int = 1,
+    *,
+    family: str = "eagle3",
+    streams: int = 3,
+    conditions: tuple[Condition, ...] = (BASELINE,),
+    kept: int = 0,
+    batch: int = 0,
+    device: torch.device = CPU,
 ) -> Memory:
     outline = SimpleNamespace(target=TARGET, drafter=DRAFTER, streams=streams, card=SimpleNamespace(family=family))
-    return memory(outline, Texts([Turn(prompt)] * count, count, NEW, NEW, count, kept), conditions, 4, CPU)  # type: ignore[arg-type]
+    spec, texts = RunSpec(batch_size=batch or count), Texts([Turn(prompt)] * count, count, NEW, NEW, batch or count, kept)
+    return memory(outline, texts, conditions, spec, 4, device)  # type: ignore[arg-type]
 
 
 def test_a_long_text_is_read_behind_its_own_keys() -> None:
@@ -67,3 +77,17 @@ def test_streams_of_texts_that_are_not_read_again_are_there_while_they_are_writt
     assert planned(100, 5, conditions=(BASELINE, without, long), kept=5 * 424 - 1).kept == 5 * 124 * 3 * 4 * 4
     peaks = [found.by_part(0, 0.0)["peak"] for found in (found, replace(found, kept=0))]
     assert peaks[0] - peaks[1] == found.kept
+
+
+def test_texts_that_are_written_together_have_their_keys_and_streams_there_at_once() -> None:
+    asked = tuple(
+        Condition(f"c{place}", DraftSettings(4), text=text)
+        for place, text in enumerate((TextSettings(template="none"), TextSettings(bos="dropped"), TextSettings(length=200)))
+    )
+    found = planned(100, 5, conditions=(BASELINE, *asked), kept=10**6, batch=15)
+    assert found.cache == (5 * 124 + 5 * 124 + 5 * 224) * 8 * 4
+    assert found.kept == (5 * 124 + 5 * 124 + 5 * 224) * 3 * 4 * 4
+    padded = planned(100, 5, conditions=(BASELINE, *asked), batch=15, device=torch.device("cuda"))
+    assert padded.cache == 15 * 224 * 8 * 4, "on a GPU all of a batch as if as long as its longest"
+    apart = planned(100, 5, conditions=(BASELINE, *asked), kept=10**6)
+    assert (apart.cache, apart.kept) == (5 * 224 * 8 * 4, 5 * 224 * 3 * 4 * 4)

@@ -141,7 +141,7 @@ def test_conditions_are_written_together_as_one_by_one(pair: LoadedPair, tmp_pat
     four = {"own": [4, 4], "other": [4, 4], "long": [4], "drawn": [4, 4], "alone": 8 * [1], "system": [4, 4]}  # a call a turn
     two = {"own": [2, 2], "other and long": [2 + 2, 2], "drawn": [2, 2], "alone": 4 * [1], "system": [2, 2]}
     assert sorted(rows) == sorted(chain(*four.values(), *two.values()))
-    monkeypatch.setattr(shares, "_fit", lambda *_: False)
+    monkeypatch.setattr(shares, "_is_written", lambda *_: False)
     expected = measure(job(pair, tmp_path / "apart"), silent)
     for name in WRITTEN:
         assert ids_of(found, name) == ids_of(expected, name)

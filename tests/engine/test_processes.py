@@ -107,10 +107,10 @@ def test_processes_write_the_rows_of_one_searches_and_later_rounds_among_them(mo
 def test_what_fails_in_one_process_counts_in_all_as_where_one_measures(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: int
 ) -> None:
-    assert together(models, tmp_path / "r", 2, 4, bad) == [0, 0]
+    assert together(models, tmp_path / "r", 2, 5, bad) == [0, 0]
     monkeypatch.setattr(measuring, "measure_cells", refusing(bad))
     pair = load_pair(str(models / "target"), str(models / "post"), torch.device("cpu"), "float32")
-    measure(Job(pair, prompts(4), BATTERY, SPEC, tmp_path / "alone", []), lambda *_: None)
+    measure(Job(pair, prompts(5), BATTERY, SPEC, tmp_path / "alone", []), lambda *_: None)
     assert_same_rows(tmp_path / "alone", tmp_path / "r")
     assert read_manifest(tmp_path / "r").content["failed"] == read_manifest(tmp_path / "alone").content["failed"]
 

@@ -124,11 +124,11 @@ def test_a_reply_in_company_is_the_one_that_generate_writes_alone(
     expected = [alone(target, ids) for ids in prompts]
     assert target.write(prompts, Writing(MOST)) == expected
     monkeypatch.setattr("driftcli.target.in_process.CHUNK", 7)
-    monkeypatch.setattr("driftcli.target.decoding.AT_ONCE", {"cpu": 50})
+    monkeypatch.setattr("driftcli.target.growing.AT_ONCE", {"cpu": 50})
     assert target.write(prompts, Writing(MOST)) == expected
     monkeypatch.setattr("driftcli.target.decoding.A_STEP", -(1 << 16))
     assert target.write(prompts, Writing(MOST)) == expected
-    monkeypatch.setattr("driftcli.target.decoding.SLACK", {"cpu": 0})
+    monkeypatch.setattr("driftcli.target.decoding.A_PASS", {"cpu": 0})
     assert target.write(prompts, Writing(MOST)) == expected
 
 
@@ -136,7 +136,7 @@ def test_a_reply_in_company_is_the_one_that_generate_writes_alone(
 def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """What goes into a target that `noting` was asked of; prompts are read at once as far as they do not wait for one another."""
     monkeypatch.setattr("driftcli.target.decoding.A_STEP", 1 << 40)
-    monkeypatch.setattr("driftcli.target.decoding.AT_ONCE", {"cpu": 1 << 20})
+    monkeypatch.setattr("driftcli.target.growing.AT_ONCE", {"cpu": 1 << 20})
     return []
 
 
@@ -152,16 +152,16 @@ def test_what_prompts_begin_with_is_read_with_the_shortest(read: list[tuple[int,
 
 
 @pytest.mark.parametrize(
-    ("step", "slack", "expected"),
+    ("step", "a_pass", "expected"),
     [(1 << 40, 0, [(1, 20), (1, 30), (2, 40)]), (-(1 << 30), 0, [(1, 20), (1, 30), (1, 1), (1, 40)]), (1 << 40, 70, [(1, 20), (3, 70)])],
     ids=["together", "in parts of one", "some tokens twice rather than pass after pass"],
 )
 def test_conversations_that_go_on_are_read_once(
-    step: int, slack: int, expected: list[tuple[int, int]], read: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+    step: int, a_pass: int, expected: list[tuple[int, int]], read: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = some_prompts(alike=False)[5]
     monkeypatch.setattr("driftcli.target.decoding.A_STEP", step)
-    monkeypatch.setattr("driftcli.target.decoding.SLACK", {"cpu": slack})
+    monkeypatch.setattr("driftcli.target.decoding.A_PASS", {"cpu": a_pass})
     noting(a_model(KINDS["llama"]), read).write([ids[:20], [*ids[:50], 9], ids[:50], ids], Writing(1))
     assert read == expected
 
@@ -238,9 +238,9 @@ def test_a_recorded_step_is_used_only_if_it_chooses_what_the_step_chooses(
     prompts, taken = some_prompts(alike=alike), list[bool]()
     target = ending(a_model(KINDS["llama"]), prompts)
     expected = [alone(target, ids) for ids in prompts]
-    monkeypatch.setattr("driftcli.target.decoding.recordable", lambda _: True)
+    monkeypatch.setattr("driftcli.target.growing.recordable", lambda _: True)
     monkeypatch.setattr("driftcli.target.recorded.recorded", record)
-    monkeypatch.setattr("driftcli.target.decoding.WORTH_RECORDING", 6)
+    monkeypatch.setattr("driftcli.target.growing.WORTH_RECORDING", 6)
     monkeypatch.setattr("driftcli.target.decoding.A_STEP", 1 << 40)
     hook = partial(noted_masks, taken)
     target.model.register_forward_pre_hook(hook, with_kwargs=True)

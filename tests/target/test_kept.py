@@ -74,7 +74,7 @@ def test_what_is_kept_of_a_text_is_what_it_gives_read_alone(kind: str, prompts: 
     assert len({len(reply) for reply in expected}) > 1
     for chunk, at_once, step in ((512, 512, 1 << 22), (7, 50, 1 << 40), (512, 512, -(1 << 16))):
         monkeypatch.setattr("driftcli.target.in_process.CHUNK", chunk)
-        monkeypatch.setattr("driftcli.target.decoding.AT_ONCE", {"cpu": at_once})
+        monkeypatch.setattr("driftcli.target.growing.AT_ONCE", {"cpu": at_once})
         monkeypatch.setattr("driftcli.target.decoding.A_STEP", step)
         kept = Kept(BOUNDARIES, PLENTY)
         assert target.write(prompts, Writing(MOST, kept=kept)) == expected
@@ -111,7 +111,7 @@ def test_replies_of_a_token_or_two_are_kept(most: int) -> None:
 
 def test_nothing_is_kept_beyond_its_room_and_once_it_was_let_go_of() -> None:
     prompts, target = some_prompts(alike=False), a_model(KINDS["llama"])
-    least = kept_bytes(len(prompts) * (max(map(len, prompts)) + MOST), len(BOUNDARIES), WIDTH)
+    least = kept_bytes(sum(len(prompt) + MOST for prompt in prompts), len(BOUNDARIES), WIDTH)
     narrow, enough = Kept(BOUNDARIES, least - 1), Kept(BOUNDARIES, least)
     for kept, expected in ((narrow, False), (enough, True)):
         replies = target.write(prompts, Writing(MOST, kept=kept))
