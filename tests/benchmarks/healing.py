@@ -59,10 +59,12 @@ def done(folder: Path) -> bool:
 
 
 def heal(asked: argparse.Namespace, arm: str, seed: int) -> None:
-    """An arm by `driftcli heal`, from the streams of an arm before."""
-    streams = next(asked.out.glob(f"*/{WORK}/streams"), None)
-    if streams is not None and not (folder_of(asked, arm, seed) / WORK / "streams").exists():
-        shutil.copytree(streams, folder_of(asked, arm, seed) / WORK / "streams", copy_function=os.link)
+    """An arm by `driftcli heal`, from the streams of an arm before that learned from the same conversations."""
+    own = folder_of(asked, arm, seed) / WORK / "streams"
+    alike = [one for one in ARMS if ("--budget" in ARMS[one]) == ("--budget" in ARMS[arm])]
+    streams = (folder_of(asked, one, other) / WORK / "streams" for one in alike for other in asked.seeds)
+    if not own.exists() and (there := next((folder for folder in streams if folder.exists()), None)) is not None:
+        shutil.copytree(there, own, copy_function=os.link)
     line = [*TOOL, "heal", "--run", asked.run, "--out", folder_of(asked, arm, seed), "--replies", asked.replies, "--seed", seed,
             *(() if "--budget" in ARMS[arm] else ("--budget", asked.budget)), *ARMS[arm]]  # fmt: skip
     ended = subprocess.run([str(word) for word in line], check=False, stdout=subprocess.DEVNULL, cwd=ROOT)
