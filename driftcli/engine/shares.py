@@ -16,7 +16,7 @@ from driftcli.domain import RunSpec
 from driftcli.engine.agenda import sharing_texts
 from driftcli.engine.texts import is_kept
 
-LONG = 256  # tokens that are put before a prompt from which on texts are long: their companions are, too (chosen by us)
+LONG = 128  # tokens that are put before a prompt from which on texts are long: their companions are, too (chosen by us)
 APART = 8  # times as many as the shortest of long texts the longest has that is written with it, at most (chosen by us)
 
 
