@@ -11,7 +11,7 @@ import torch
 from driftcli.conditions import Condition, DraftSettings, TextSettings
 from driftcli.engine.batches import WRITING, Batch, Say, Work, numbered, taking, texts_of_batch
 from driftcli.engine.block_chains import draft_blocks
-from driftcli.engine.chains import draft_together
+from driftcli.engine.chains import Openings, draft_together
 from driftcli.engine.drafted import Apart, Drafted
 from driftcli.engine.keyless_chains import draft_keyless
 from driftcli.engine.lm_chains import draft_lm_chains, kept_numbers
@@ -166,10 +166,10 @@ def _by_length(drafter: object) -> bool:
 
 def _draft(work: Work, some: _Some, conditions: Sequence[Condition], finder: str, sinks: Sinks, into: _Parts) -> None:
     """Add the rows of some texts, of every condition, to its tables; the condition `finder` finds the sinks, if it is among them."""
-    offset, drafter = work.pair.card.token_offset, work.pair.drafter
+    offset, drafter, openings = work.pair.card.token_offset, work.pair.drafter, Openings()
     for condition in conditions:
         on = some.where(lambda text, one=condition: text.n_anchors(1 if one.full else _horizon(work, one)))  # type: ignore[misc]
-        drafted = _drafted(work, on.texts, condition, sinks) if on.texts else None
+        drafted = _drafted(work, on.texts, condition, sinks, openings) if on.texts else None
         if drafted is not None and drafted.n_anchors:
             if condition.name == finder:
                 found = find_sinks(drafted.fresh.masses, drafted.every, on.texts, offset)
@@ -200,14 +200,14 @@ def _horizon(work: Work, condition: Condition) -> int:
     return max(work.spec.depth, condition.settings.depth)
 
 
-def _drafted(work: Work, texts: Sequence[Trajectory], condition: Condition, sinks: Sinks) -> Drafted:
+def _drafted(work: Work, texts: Sequence[Trajectory], condition: Condition, sinks: Sinks, openings: Openings) -> Drafted:
     """A condition's chains on texts that have an anchor for them; those of a full one go on to the texts' ends."""
     apart = []
     for text in texts:
         sink = sinks.get(_key(text))
         apart.append(Apart(kept_rows(condition.settings, text.text, sink, work.pair.card.token_offset), sorted({0, sink or 0})))
     free, horizon = condition.drafts_free, _horizon(work, condition)
-    return draft(work.pair, texts, condition.settings, horizon, free=free, to_end=condition.full, apart=apart)
+    return draft(work.pair, texts, condition.settings, horizon, free=free, to_end=condition.full, apart=apart, openings=openings)
 
 
 def kept_rows(settings: DraftSettings, text: Text, sink: int | None, token_offset: int) -> list[int]:
@@ -228,8 +228,9 @@ def draft(
     free: bool,
     to_end: bool = False,
     apart: Sequence[Apart] = (),
+    openings: Openings | None = None,
 ) -> Drafted:
-    """All chains of some texts, whatever the drafter's family."""
+    """All chains of some texts, whatever the drafter's family. openings: of other conditions on them, of a drafter that feeds on itself."""
     if isinstance(pair.drafter, CausalLm | FeedForward | Lookup):
         return _draft_plainly(pair.drafter, texts, settings, horizon, free=free, to_end=to_end)
     if isinstance(pair.drafter, MtpModules):
@@ -238,7 +239,7 @@ def draft(
         return draft_blocks(pair.drafter, texts, settings, horizon, free=free, to_end=to_end, apart=apart)
     if isinstance(pair.drafter, Assistant):
         return draft_keyless(pair.drafter, texts, settings, horizon, free=free, to_end=to_end, apart=apart)
-    return draft_together(pair.drafter, texts, settings, horizon, free=free, to_end=to_end, apart=apart)
+    return draft_together(pair.drafter, texts, settings, horizon, free=free, to_end=to_end, apart=apart, openings=openings)
 
 
 def _draft_plainly(

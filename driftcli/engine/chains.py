@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from driftcli.conditions import DraftSettings, Noise
+from driftcli.conditions import DraftSettings, Noise, Wiring
 from driftcli.engine.attention import Keys, Masses, Shared, Sight, attend, attend_unmeasured, tail_length
 from driftcli.engine.drafted import Apart, Drafted, Guesses, Laid, Queries, packed_streams, row_labels, sinks_biased, window_kept
 from driftcli.engine.packing import Packing, Whole
@@ -28,29 +29,82 @@ from driftcli.texts.prompts import content_hash
 
 
 @dataclass(frozen=True)
-class _Texts:
-    """Some texts as one drafter reads them: their tokens, the target's states of all their rows (row, width), RoPE of
-    these rows, their labels (text, row, 4), and rows apart from the others, (text, row) each.
+class _Opening:
+    """What a drafter, wired as it is to be, makes of all rows of some texts before any attention: the same under every condition but noise.
+
+    states: of the target, fused, (row, width); rope: of these rows; labels: theirs, (text, row, 4).
     """
 
+    drafter: SelfFeedingDrafter
     texts: Sequence[Trajectory]
-    laid: Laid
     rows: Packing
     states: Tensor
     rope: RopeTables
     labels: Tensor
+
+    @classmethod
+    def of(cls, drafter: SelfFeedingDrafter, texts: Sequence[Trajectory]) -> _Opening:
+        """Of texts as the target has read them."""
+        counts = tuple(len(text.text.ids) - 2 for text in texts)
+        states = drafter.fuse(packed_streams(texts, counts, drafter.boundaries))
+        rows = Packing(counts, states.device)
+        return cls(drafter, texts, rows, states, drafter.ropes(counts), row_labels(texts, rows, 1))
+
+    @cached_property
+    def flow(self) -> Flow:
+        """The step of every row in front of the first layer."""
+        tokens = Laid.of(self.texts, 0, self.rows.device).tokens(self.rows, self.rows.places + 1)
+        return self.drafter.begin(self.drafter.embed(tokens, self.rows.sent(self.rows.places)), self.states)
+
+    @cached_property
+    def step(self) -> Projected:
+        """What the first layer projects it to."""
+        return self.drafter.layers[0].project(self.flow.inputs, torch.arange(self.rows.total, device=self.rows.device), self.rope)
+
+
+class Openings:
+    """Keeps what was made last of all rows of some texts, for the conditions that come next on them, wired alike."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Wiring, Sequence[Trajectory], _Opening] | None = None
+
+    def of(self, drafter: SelfFeedingDrafter, texts: Sequence[Trajectory], wiring: Wiring) -> _Opening:
+        """The opening of these very texts."""
+        if self._last is None or self._last[0] != wiring or list(map(id, self._last[1])) != list(map(id, texts)):
+            self._last = wiring, texts, _Opening.of(drafter.wired(wiring), texts)
+        return self._last[2]
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """Some texts as one drafter reads them under a condition: their tokens, and rows apart from the others, (text, row) each."""
+
+    opening: _Opening
+    laid: Laid
     kept: Tensor | None
     bias: Tensor | None
 
     @classmethod
-    def of(cls, drafter: SelfFeedingDrafter, texts: Sequence[Trajectory], settings: DraftSettings, apart: Sequence[Apart]) -> _Texts:
-        """The texts as a drafter that is wired as it is to be reads them."""
-        counts = tuple(len(text.text.ids) - 2 for text in texts)
-        states = drafter.fuse(packed_streams(texts, counts, drafter.boundaries))
-        rows = Packing(counts, states.device)
+    def of(cls, opening: _Opening, settings: DraftSettings, apart: Sequence[Apart]) -> _Texts:
+        """The texts of an opening."""
+        rows = opening.rows
         kept, bias = window_kept(rows, apart), sinks_biased(rows, apart, settings.sink_bias)
-        laid = Laid.of(texts, settings.depth, rows.device)
-        return cls(texts, laid, rows, states, drafter.ropes(counts), row_labels(texts, rows, 1), kept, bias)
+        return cls(opening, Laid.of(opening.texts, settings.depth, rows.device), kept, bias)
+
+    @property
+    def texts(self) -> Sequence[Trajectory]:
+        """The texts."""
+        return self.opening.texts
+
+    @property
+    def rows(self) -> Packing:
+        """All of their rows."""
+        return self.opening.rows
+
+    @property
+    def states(self) -> Tensor:
+        """The target's, of all rows, (row, width)."""
+        return self.opening.states
 
     @property
     def starts(self) -> list[int]:
@@ -125,12 +179,13 @@ class _Chains:
         asked = Packing(tuple(count - start + 1 for count, start in zip(rows.counts, on.starts, strict=True)), rows.device)
         before = Packing(tuple(start - 1 for start in on.starts), rows.device)
         asking, others = rows.sent(np.flatnonzero(late)), rows.sent(np.flatnonzero(~late))
-        index, places = torch.arange(rows.total, device=rows.device), rows.sent(rows.places)
-        flow = self._begin(on.laid.tokens(rows, rows.places + 1), on.states, places, ["fresh 1"] * len(on.texts), rows.counts)
+        index, places, opening = torch.arange(rows.total, device=rows.device), rows.sent(rows.places), on.opening
+        tokens, noisy = on.laid.tokens(rows, rows.places + 1), self.settings.noise is not None
+        flow = self._begin(tokens, on.states, places, ["fresh 1"] * len(on.texts), rows.counts) if noisy else opening.flow
         shared, parts = list[Shared](), list[Masses]()
         for number, layer in enumerate(self.drafter.layers):
-            step = layer.project(flow.inputs, index, on.rope)
-            shared.append(Shared.of(rows, step.key, step.value, on.labels))
+            step = layer.project(flow.inputs, index, opening.rope) if number or noisy else opening.step
+            shared.append(Shared.of(rows, step.key, step.value, opening.labels))
             sight = Sight.of(places[asking], rows.counts, 0, self._window(layer), on.kept)
             attended, masses = attend(step.query[:, asking], asked, shared[-1], None, sight, self._tail, layer.scale, layer.sinks)
             parts.append(masses)
@@ -215,7 +270,7 @@ class _Chains:
         last, stream, parts = feeds.queries.sent(feeds.positions - 1), flow.residual, list[Masses]()
         for number, layer in enumerate(self.drafter.layers):
             flow = flow if number == 0 else layer.enter(stream)
-            step = layer.project(flow.inputs, rows, self.on.rope)
+            step = layer.project(flow.inputs, rows, self.on.opening.rope)
             own[number].append(step)
             chain = Keys(torch.stack([p.key for p in own[number]], dim=2), torch.stack([p.value for p in own[number]], dim=2))
             steps = len(own[number])
@@ -241,17 +296,19 @@ def draft_together(
     free: bool,
     to_end: bool = False,
     apart: Sequence[Apart] = (),
+    openings: Openings | None = None,
 ) -> Drafted:
     """Fresh, forced and, if asked, free chains of every anchor whose guesses up to `horizon` lie inside its text.
 
     Each text, all at one temperature, must have at least one such anchor, or a single one with `to_end`, which drafts from the anchors
-    behind them too; and `settings.depth` at most `horizon`. apart: of each text the rows apart. Guesses are first choices, whatever the
-    temperature.
+    behind them too; and `settings.depth` at most `horizon`. apart: of each text the rows apart. openings: of other conditions on the same
+    texts. Guesses are first choices, whatever the temperature.
     """
     counts, whole = tuple(text.n_anchors(horizon) for text in texts), tuple(text.n_anchors(1) for text in texts)
     assert all(whole if to_end else counts) and settings.depth <= horizon
-    drafter = drafter.wired(settings.wiring)
-    on = _Texts.of(drafter, texts, settings, apart or [Apart()] * len(texts))
+    opening = (openings or Openings()).of(drafter, texts, settings.wiring)
+    drafter = opening.drafter
+    on = _Texts.of(opening, settings, apart or [Apart()] * len(texts))
     run = _Chains(drafter, settings, on)
     every, fresh, shared = run.fresh()
     parallel = drafter.mask is not None

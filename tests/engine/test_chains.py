@@ -13,7 +13,7 @@ from transformers import LlamaForCausalLM
 
 from driftcli.conditions import DraftSettings, Noise, Wiring
 from driftcli.engine.attention import Masses
-from driftcli.engine.chains import draft_chains, noised
+from driftcli.engine.chains import Openings, draft_chains, draft_together, noised
 from driftcli.engine.drafted import Drafted, Guesses, Queries
 from driftcli.engine.packing import Packing
 from driftcli.engine.rows import find_sinks, rounds_to_end
@@ -405,3 +405,28 @@ def test_noise_of_nothing_is_the_baseline_and_its_draws_follow_seed_depth_and_te
     x = torch.ones(4, 8)
     draws = [noised(x, Noise("state", 1.0, 1), [(drawn_for, 4)]) for drawn_for in ("a 0 forced 2", "a 0 forced 3", "b 0 forced 2")]
     assert not any(one.equal(other) for one, other in ((draws[0], draws[1]), (draws[0], draws[2])))
+
+
+@pytest.mark.parametrize("name", ["trained-pre", "trained-post"])
+def test_conditions_on_the_same_texts_share_what_no_attention_changes(
+    name: str, pair: Callable[[str], LoadedPair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = pair(name)
+    read = trajectories(loaded.target, prompts(3), (*CAPTURE, 1), 14)
+    rewired = Wiring(capture=(1, 4, 5))
+    asked = [
+        (DraftSettings(DEPTH), read), (DraftSettings(DEPTH, window=3), read), (DraftSettings(2), read), (DraftSettings(DEPTH, wiring=rewired), read),
+        (DraftSettings(DEPTH, noise=Noise("embedding", 0.5, 0), wiring=rewired), read), (DraftSettings(DEPTH, wiring=rewired, sink_bias=1.0), read),
+        (DraftSettings(DEPTH, noise=Noise("state", 0.5, 0)), read[1:]), (DraftSettings(DEPTH, pinned=True), read[1:]),
+    ]  # fmt: skip
+    alone = [draft_together(loaded.drafter, some, one, DEPTH, free=True) for one, some in asked]  # type: ignore[arg-type]
+    fused, fusing = list[int](), type(loaded.drafter).fuse
+    monkeypatch.setattr(type(loaded.drafter), "fuse", lambda drafter, streams: fused.append(1) or fusing(drafter, streams))  # type: ignore[func-returns-value]
+    openings = Openings()
+    shared = [draft_together(loaded.drafter, some, one, DEPTH, free=True, openings=openings) for one, some in asked]  # type: ignore[arg-type]
+    assert len(fused) == 3, "once for each wiring of the same texts, one after the other"
+    for one, two in zip(alone, shared, strict=True):
+        for mine, theirs in zip([one.fresh, *one.forced, *one.free], [two.fresh, *two.forced, *two.free], strict=True):
+            assert mine.guesses.drafted.equal(theirs.guesses.drafted)
+            assert mine.guesses.draft_prob.equal(theirs.guesses.draft_prob)
+            assert mine.state is not None and theirs.state is not None and mine.state.equal(theirs.state)
