@@ -118,10 +118,6 @@ class Amounts:
         """Both."""
         return Amounts(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
-    def times(self, count: float) -> Amounts:
-        """So many of it."""
-        return Amounts(*(count * getattr(self, field.name) for field in fields(self)))
-
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -183,8 +179,7 @@ def amounts(agenda: Agenda, conditions: Sequence[Condition], texts: Texts, reply
     for (settings, some), group in sharing_texts(conditions).items():
         share = min(some or texts.prompts, texts.prompts) / texts.prompts
         counted = _Counted(texts, reply, settings, share, written[settings, some])
-        searched = bool(agenda.searches) and settings == TextSettings()
-        found += counted.texts(passes=2 if searched else 1)
+        found += counted.texts()
         for condition in group:
             found += counted.condition(agenda.card, agenda.spec, condition)
     return found
@@ -238,8 +233,8 @@ class _Counted:
         """How many times texts are written together."""
         return ceil(self.run.prompts * self.share / self.run.batch)
 
-    def texts(self, passes: int) -> Amounts:
-        """What making and reading them takes; passes: how often each is read."""
+    def texts(self) -> Amounts:
+        """What making and reading them takes."""
         if self.settings.twin == "rows":
             return Amounts()
         lengths = [prompt + reply for prompt, reply in self.sizes]
@@ -247,7 +242,7 @@ class _Counted:
         unread = [length for length, turn in zip(lengths, self._turns, strict=True) if not (kept and self._asked(turn))]
         found = Amounts(reads=self.share * len(unread), read=self.share * sum(unread), pairs=self.share * sum(map(_pairs, unread)))
         found += self._spared(self.share * len(unread), self.batches)
-        read = found.times(passes) + Amounts(held=self.share * sum(lengths))
+        read = found + Amounts(held=self.share * sum(lengths))
         return read if self.settings.replayed or self.settings.twin == "replies" else read + self._writing()
 
     def _spared(self, texts: float, calls: float) -> Amounts:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, islice
 
 from driftcli.conditions import BASELINE, Condition, TextSettings
 from driftcli.domain import Prompt, RunSpec
 from driftcli.engine.room import Room, out_of_memory
 from driftcli.engine.texts import Text, by_turn, foreseen, is_kept, lengthened, replay_texts, write_texts, write_together
+from driftcli.engine.trajectories import Readings
 from driftcli.engine.twin import texts_of, twin_texts
 from driftcli.errors import PromptError, RunError
 from driftcli.families.causal_lm.drafter import CausalLm
@@ -62,14 +64,15 @@ def numbered(what: str, before: int, count: int, of: int) -> str:
 
 @dataclass(frozen=True)
 class Work:
-    """The pair that drafts, what was asked of the run, how much there is room for at once, and the run of the target's twin that it is held
-    against, None for none.
+    """The pair that drafts, what was asked of the run, how much there is room for at once, the run of the target's twin that it is held
+    against, None for none, and what the target said of the run's own texts.
     """
 
     pair: LoadedPair
     spec: RunSpec
     room: Room = field(default_factory=Room)
     twin: Run | None = None
+    own: Readings = field(default_factory=partial(Readings, KEPT))
 
     @property
     def held_against(self) -> Run:

@@ -29,7 +29,7 @@ from driftcli.families.causal_lm.drafter import CausalLm
 from driftcli.families.feed_forward.drafter import FeedForward
 from driftcli.families.lookup.lookup import Lookup
 from driftcli.families.mtp.head import MtpModules
-from driftcli.loading.pair import LoadedPair
+from driftcli.loading.pair import LoadedPair, streams_of
 from driftcli.sources.files import reason
 from driftcli.target.in_process import turns_by_length
 from driftcli.target.target import Kept
@@ -71,7 +71,10 @@ def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Seque
                 done += len(places)
             return into.tables
 
-        return work.room.within(measured, most, min(most, max(len(text.ids) for text in texts)), "drafting", kept.let_go)
+        def let_go() -> bool:
+            return kept.let_go() | work.own.let_go()
+
+        return work.room.within(measured, most, min(most, max(len(text.ids) for text in texts)), "drafting", let_go)
     except torch.OutOfMemoryError as error:
         raise RunError(
             f"{', '.join(one.name for one in conditions)}: no memory is left ({reason(error)}), expected room for one text and its "
@@ -151,7 +154,11 @@ def _read(
     temperature, target = work.spec.temperature_of(conditions[0].text) or 1.0, work.pair.target  # of greedy replies the models' own
     alone = _by_length(work.pair.drafter)
     order = sorted(range(len(texts)), key=lambda place: len(texts[place].ids))
-    read = read_texts(target, [texts[place] for place in order], kept.boundaries, temperature, kept, most)
+    ordered = [texts[place] for place in order]
+    if conditions[0].text == TextSettings():
+        read = work.own.read(target, ordered, kept.boundaries, streams_of(work.pair.drafter), temperature, most)
+    else:
+        read = read_texts(target, ordered, kept.boundaries, temperature, kept, most)
     if alone:
         yield from (([place], [trajectory]) for place, trajectory in zip(order, read, strict=True))
         return

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import torch
 
-from driftcli.conditions import Condition
+from driftcli.conditions import Condition, TextSettings
 from driftcli.domain import RunSpec
 from driftcli.engine.agenda import Agenda, sharing_texts
 from driftcli.engine.amounts import FORCED_IS_FRESH, Amounts, Texts, Turn, amounts
 from driftcli.engine.attention import BLOCK, BLOCK_ON_CPU, FEWEST, LABELS, numbers_kept
 from driftcli.engine.shares import Company, companies
 from driftcli.loading.outline import Network, Outline
-from driftcli.target.decoding import kept_bytes
+from driftcli.target.decoding import KEPT, kept_bytes
 from driftcli.target.growing import AT_ONCE, ELSEWHERE
 from driftcli.target.in_process import CHUNK
 from driftcli.target.together import at_once, room
@@ -37,7 +37,8 @@ PASSING = 3  # numbers of a token that are there at once while a prompt is read,
 @dataclass(frozen=True, slots=True)
 class Memory:
     """Bytes where the models run: weights, keys and values while replies are written and what passes through a layer meanwhile, streams and
-    scores of the texts that are drafted on side by side, streams that are kept from when replies are written until they are drafted on.
+    scores of the texts that are drafted on side by side, streams that are kept from when replies are written until they are drafted on, and
+    those of the run's own texts.
     """
 
     target: int
@@ -63,6 +64,7 @@ def memory(outline: Outline, texts: Texts, conditions: Sequence[Condition], spec
     target, drafter = outline.target, outline.drafter
     batch = min(texts.prompts, texts.batch)
     written = [_together(company, texts, device) for company, _ in companies(conditions, texts.sizes, spec)]
+    own = sum(tokens + texts.most for _, tokens in texts.under(TextSettings(), texts.most))
     longest = max(texts.longest, *(one.longest + texts.most for one in written))
     lm, depth = outline.card.family in FORCED_IS_FRESH, max(one.settings.depth for one in conditions)
     kept = drafter.layers * drafter.heads * numbers_kept(depth) * (2 * depth + 1)  # of attention, of each token that is guessed at
@@ -75,7 +77,8 @@ def memory(outline: Outline, texts: Texts, conditions: Sequence[Condition], spec
         passing=max(_written(target, one.rows, one.longest, texts.most, itemsize, device) for one in written),
         text=beside * longest * outline.streams * target.head[1] * itemsize
         + max(_read(target, beside, longest, texts.most, itemsize), drafting),
-        kept=kept_bytes(max((one.kept for one in written if one.kept <= texts.kept), default=0), outline.streams, target.head[1]),
+        kept=kept_bytes(max((one.kept for one in written if one.kept <= texts.kept), default=0), outline.streams, target.head[1])
+        + min(KEPT, own * outline.streams * target.head[1] * itemsize),
     )
 
 

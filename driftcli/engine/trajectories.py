@@ -7,7 +7,7 @@ What a drafter sees of a text is the same whoever wrote it and whatever is read 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -91,3 +91,43 @@ def read_text(target: Target, text: Text, boundaries: Sequence[int], temperature
     """The same of one text."""
     (trajectory,) = read_texts(target, [text], boundaries, temperature)
     return trajectory
+
+
+class Readings:
+    """Texts as they were read, for whoever reads the very same again beside no others: not a digit differs. room: bytes of streams that may
+    still be kept.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._known: dict[object, list[Trajectory]] = {}
+
+    def read(
+        self, target: Target, texts: Sequence[Text], asked: Sequence[int], kept: Sequence[int], temperature: float, most: int
+    ) -> Iterator[Trajectory]:
+        """As `read_texts`, with streams at the boundaries `asked`, of which those at `kept` are wanted again."""
+        key = temperature, most, tuple((tuple(text.ids), text.prompt_length) for text in texts)
+        known = self._known.get(key)
+        if known is not None and set(asked) <= known[0].streams.keys():
+            return (replace(one, text=text) for one, text in zip(known, texts, strict=True))
+        read = read_texts(target, texts, asked, temperature, None, most)
+        size = sum(len(text.ids) - 1 for text in texts) * len(kept) * target.config.hidden_size * target.head.dtype.itemsize
+        if known is not None or size > self._room or not set(kept) <= set(asked):
+            return read
+        self._room -= size
+        return self._noted(key, kept, len(texts), read)
+
+    def _noted(self, key: object, kept: Sequence[int], count: int, read: Iterator[Trajectory]) -> Iterator[Trajectory]:
+        made = list[Trajectory]()
+        for one in read:
+            made.append(replace(one, streams={boundary: one.streams[boundary] for boundary in kept}))
+            if len(made) == count:
+                self._known[key] = made
+            yield one
+
+    def let_go(self) -> bool:
+        """Keep nothing, now and later; whether there was anything to let go of."""
+        anything = bool(self._known)
+        self._room = 0
+        self._known.clear()
+        return anything

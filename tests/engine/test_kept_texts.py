@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
@@ -20,13 +20,15 @@ from driftcli.domain import Axis, PairCard, RunSpec, Said
 from driftcli.engine import batches, cells, shares
 from driftcli.engine.room import KEEPING
 from driftcli.engine.run import Job, measure
+from driftcli.engine.texts import Text, write_texts
+from driftcli.engine.trajectories import Readings
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.probe import Trace
 from driftcli.target import in_process
 from driftcli.target.language_model import LanguageModel
 from driftcli.target.target import Kept, Writing
 from driftcli.traces.schema import TABLES
-from tests.engine.test_run import silent, table
+from tests.engine.test_run import Again, TwoRounds, Windows, assert_same_rows, silent, table
 from tests.tiny import prompts
 
 SPEC = RunSpec(depth=3, max_new_tokens=16, batch_size=4)
@@ -146,3 +148,35 @@ def test_conditions_are_written_together_as_one_by_one(pair: LoadedPair, tmp_pat
     for name in WRITTEN:
         assert ids_of(found, name) == ids_of(expected, name)
     assert_rows_alike(found, expected)
+
+
+def test_the_own_texts_are_read_once_for_all_rounds_and_give_the_rows_of_texts_read_each_time(
+    pair: LoadedPair, tmp_path: Path, read: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    battery = (TwoRounds(Wiring()), Windows(), Again())
+    asked = Job(pair, prompts(6, turns=2), battery, SPEC, tmp_path / "once", [])
+    once = measure(asked, silent)
+    own = sorted(tuple(ids) for ids in ids_of(once, "baseline"))
+    assert sorted(read) == own
+    read.clear()
+    monkeypatch.setattr(Readings, "_noted", lambda *args: args[-1])
+    each = measure(replace(asked, out=tmp_path / "each"), silent)
+    assert sorted(read) == sorted(4 * own), "of the search, its second round, the rest and the last question"
+    assert_same_rows(once, each)
+
+
+def test_own_texts_beyond_their_room_are_read_each_time(pair: LoadedPair, read: list[tuple[int, ...]]) -> None:
+    text, other = write_texts(pair.target, prompts(2), 8)
+    boundaries, size = (1, 2), (len(text.ids) - 1) * 2 * 4 * pair.target.config.hidden_size
+
+    def counted(readings: Readings, text: Text, asked: Sequence[int] = boundaries, most: int = 512) -> int:
+        read.clear()
+        (found,) = readings.read(pair.target, [text], asked, boundaries, 1.0, most)
+        assert set(asked) <= found.streams.keys() and found.text is text
+        return len(read)
+
+    enough, narrow = Readings(size), Readings(size - 1)
+    assert [counted(enough, text), counted(enough, text), counted(enough, text, (1,))] == [1, 0, 0]
+    assert [counted(enough, text, (1, 2, 3)), counted(enough, text, most=64), counted(enough, other)] == [1, 1, 1], "not as they were read"
+    assert [counted(narrow, text), counted(narrow, text)] == [1, 1]
+    assert enough.let_go() and not enough.let_go() and counted(enough, text) == 1
