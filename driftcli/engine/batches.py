@@ -80,6 +80,10 @@ class Work:
         assert self.twin is not None, "conditions of a twin are asked for where there is one"
         return self.twin
 
+    def let_go(self, kept: Kept) -> bool:
+        """Give up streams that can be computed again, also those of the run's own texts; whether there were any."""
+        return kept.let_go() | self.own.let_go()
+
 
 def texts_of_batch(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, holder: str, say: Say, kept: Kept) -> list[Text]:
     """The batch's texts as the cell of `holder` has them, so that all conditions see the same; before it is written, they are made, and
@@ -97,7 +101,7 @@ def texts_of_batch(work: Work, folder: RunFolder, batch: Batch, settings: TextSe
     continued = _continued(work, folder, batch, settings, say)
     drawn, told = replace(settings, temperature=work.spec.temperature_of(settings)), _told(say, str(batch), continued, most)
     parts = work.room.in_parts(
-        lambda some: write_texts(target, some, most, drawn, work.spec.seed, told, kept), continued, "writing", kept.let_go
+        lambda some: write_texts(target, some, most, drawn, work.spec.seed, told, kept), continued, "writing", partial(work.let_go, kept)
     )
     return parts[0] if len(parts) == 1 else by_turn(parts)
 
@@ -143,7 +147,9 @@ def write_ahead(work: Work, folder: RunFolder, groups: Sequence[tuple[Batch, Seq
     what = f"replies under {sum(map(bool, continued))} conditions"
     writing, told = Writing(most, kept=kept), _told(say, what, [prompt for prompt, _ in pairs], most)
     try:
-        parts = work.room.in_parts(lambda some: write_together(target, some, writing, work.spec.seed, told), pairs, "writing", kept.let_go)
+        parts = work.room.in_parts(
+            lambda some: write_together(target, some, writing, work.spec.seed, told), pairs, "writing", partial(work.let_go, kept)
+        )
     except (PromptError, RunError):
         return [None for _ in groups]
     except (RuntimeError, MemoryError) as error:

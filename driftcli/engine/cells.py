@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import torch
@@ -71,10 +72,7 @@ def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Seque
                 done += len(places)
             return into.tables
 
-        def let_go() -> bool:
-            return kept.let_go() | work.own.let_go()
-
-        return work.room.within(measured, most, min(most, max(len(text.ids) for text in texts)), "drafting", let_go)
+        return work.room.within(measured, most, min(most, max(len(text.ids) for text in texts)), "drafting", partial(work.let_go, kept))
     except torch.OutOfMemoryError as error:
         raise RunError(
             f"{', '.join(one.name for one in conditions)}: no memory is left ({reason(error)}), expected room for one text and its "
