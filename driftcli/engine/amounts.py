@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from math import ceil
 
-from driftcli.conditions import Condition, TextSettings
+from driftcli.conditions import Condition, TextSettings, Wiring
 from driftcli.domain import PairCard, RunSpec
 from driftcli.engine.agenda import Agenda, sharing_texts
 from driftcli.engine.shares import Company, Unit, companies, rows_asked
@@ -20,6 +20,7 @@ from driftcli.target.in_process import CHUNK
 from driftcli.traces.schema import TABLES
 
 FORCED_IS_FRESH = ("causal-lm", "early-exit")  # families that read the text in one pass for all depths
+SELF_FEEDING = ("eagle", "eagle3", "peagle", "mtp")  # families whose conditions share what is made of all rows before any attention
 LONGEST = 2.0  # times the mean length of a batch's replies that its longest has, where they end by themselves (chosen by us)
 BUNDLED_TARGET, BUNDLED_REPLY = "bundled:target", 32  # measured: 31.6 tokens over its own prompts, of up to 128
 
@@ -180,8 +181,11 @@ def amounts(agenda: Agenda, conditions: Sequence[Condition], texts: Texts, reply
         share = min(some or texts.prompts, texts.prompts) / texts.prompts
         counted = _Counted(texts, reply, settings, share, written[settings, some])
         found += counted.texts()
+        opened = set[Wiring]()
         for condition in group:
-            found += counted.condition(agenda.card, agenda.spec, condition)
+            shared = agenda.card.family in SELF_FEEDING and condition.settings.wiring in opened and condition.settings.noise is None
+            found += counted.condition(agenda.card, agenda.spec, condition, shared=shared)
+            opened.add(condition.settings.wiring)
     return found
 
 
@@ -281,8 +285,8 @@ class _Counted:
         """Tokens of the longest of some replies that are written together."""
         return self.reply if together <= 1 or self.reply >= self.run.most else min(self.run.most, LONGEST * self.reply)
 
-    def condition(self, card: PairCard, spec: RunSpec, condition: Condition) -> Amounts:
-        """What drafting on them takes, nothing where rows are taken over."""
+    def condition(self, card: PairCard, spec: RunSpec, condition: Condition, *, shared: bool) -> Amounts:
+        """What drafting on them takes, nothing where rows are taken over. shared: prompts' rows are taken over from another condition."""
         if self.settings.twin == "rows":
             return Amounts(cells=self.batches, files=3 * self.batches)
         depth, free, feeds = condition.settings.depth, condition.drafts_free, 1 + condition.controls + condition.drafts_free
@@ -297,7 +301,7 @@ class _Counted:
         tables = len(TABLES) if condition.full else 2 + (condition.text != TextSettings())
         return Amounts(
             passes=self.share * drafting,
-            fresh=self.share * sum(sum(size) for size, count in zip(self.sizes, anchors, strict=True) if count),
+            fresh=self.share * sum(reply + prompt * (not shared) for prompt, reply in self.sizes if reply > horizon),
             links=self.share * drafting * (depth - 1) * (chains + full),
             chained=self.share * (sum(anchors) * (depth - 1) * chains + behind * (depth - 1)),
             drafted=self.share * sum(reply for _, reply in self.sizes) * depth,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from driftcli.conditions import BASELINE, Condition, DraftSettings, TextSettings
+from driftcli.conditions import BASELINE, Condition, DraftSettings, Noise, TextSettings, Wiring
 from driftcli.domain import RunSpec
 from driftcli.engine.agenda import Agenda
 from driftcli.engine.amounts import Line, Speed, Texts, Turn, amounts, usual_reply
@@ -166,3 +166,15 @@ def test_what_prompts_begin_with_is_read_once_a_call_where_the_target_can() -> N
         one, each = (amounts(agenda(), [other], some, 16) for some in (replace(TEXTS, alike=4, kept=10**6), replace(TEXTS, kept=10**6)))
         assert each.read - one.read == 2 * (3 - 2) * alike
         assert each.read == prompts + 6 * settings.system_tokens
+
+
+def test_conditions_wired_alike_make_something_of_the_prompts_rows_once_but_for_noise() -> None:
+    noisy = DraftSettings(4, noise=Noise("state", 0.5, 0))
+    plain, rewired = DraftSettings(4, window=8), DraftSettings(4, wiring=Wiring(feedback="normed"))
+    prompts, replies = 10 + 20 + 30 + (14 + 16) + (24 + 16) + (34 + 16), 6 * 16
+    alone = amounts(agenda(), [FULL], TEXTS, 16).fresh
+    assert alone == prompts + replies
+    for settings, fresh in ((plain, replies), (noisy, alone), (rewired, alone)):
+        assert amounts(agenda(), [FULL, Condition("other", settings)], TEXTS, 16).fresh - alone == fresh
+    other = Condition("other", plain, text=TextSettings(template="none"))
+    assert amounts(agenda(), [FULL, other], TEXTS, 16).fresh == 2 * alone
