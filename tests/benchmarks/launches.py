@@ -7,7 +7,7 @@ a CPU, so no GPU is needed to count, and as much is computed at once as there. W
 and is left out.
 
 Counted for 40 prompts but for writing replies, texts drafted on one by one and then side by side: language model 290,568 and 20,969,
-DFlash 59,292 and 6,549. In bfloat16 the bundled EAGLE head takes as many as in float32 (6,670 and 6,591; a whole battery on 6 prompts
+DFlash 59,292 and 6,549. In bfloat16 the bundled EAGLE head takes as many as in float32 (6,588 and 6,509; a whole battery on 6 prompts
 1,080,511 and 1,080,914, conversions among them 128,249 and 128,045), so a run in bfloat16 that takes longer does so for another reason.
 """
 
@@ -26,7 +26,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from driftcli.domain import RunSpec
-from driftcli.engine import attention, block_chains, cells
+from driftcli.engine import attention, batches, block_chains, cells, trajectories
 from driftcli.engine.run import Job, measure
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.target import in_process, together
@@ -34,12 +34,12 @@ from driftcli.target.together import AT_ONCE_ELSEWHERE, ELSEWHERE, SCORES_ELSEWH
 from driftcli.texts.prompts import builtin_prompts, limited
 from probes import BATTERY
 
-STAGES = {  # what a cell calls, by the name that is printed
-    "writing replies": ("write_texts",),
-    "reading texts": ("read_texts",),
-    "chains": ("draft",),
-    "rows": ("find_sinks", "cell_rows", "rounds_to_end", "trajectory_columns"),
-    "streams": ("stream_columns",),
+STAGES = {  # what a cell calls and by whose name for it, by the name that is printed
+    "writing replies": ((batches, "write_texts"), (batches, "write_together")),
+    "reading texts": ((cells, "read_texts"), (trajectories, "read_texts")),
+    "chains": ((cells, "draft"),),
+    "rows": tuple((cells, name) for name in ("find_sinks", "cell_rows", "rounds_to_end", "trajectory_columns")),
+    "streams": ((cells, "stream_columns"),),
 }
 FREE = ("view", "reshape", "expand", "permute", "transpose", "t", "slice", "select", "unsqueeze", "squeeze", "split", "unbind", "detach",
         "alias", "empty", "as_strided", "unfold", "empty_strided", "_unsafe_view", "lift_fresh", "new_empty", "empty_like")  # fmt: skip
@@ -100,9 +100,9 @@ def as_elsewhere() -> Iterator[None]:
 def counted(job: Job) -> Counter[str]:
     """Operations of a run by stage."""
     with Counting() as counting, ExitStack() as stack:
-        for stage, names in STAGES.items():
-            for name in names:
-                stack.enter_context(patch.object(cells, name, counting.watched(stage, getattr(cells, name))))
+        for stage, places in STAGES.items():
+            for module, name in places:
+                stack.enter_context(patch.object(module, name, counting.watched(stage, getattr(module, name))))
         measure(job, lambda *_: None)
     found: Counter[str] = counting.counts
     return found
