@@ -41,7 +41,8 @@ class Measuring:
     """A run under way: the conditions measured so far, those that failed and why, and how many prompts x conditions of how many known.
 
     total: of all processes, as far as it is known; done: of this one, and what it has seen of the others; ahead: what was written for those
-    that come next counts for; told: how far the run was said to be.
+    that come next counts for; told: how far the run was said to be; noted: for
+    how much there is room, as the manifest says it.
     """
 
     work: Work
@@ -60,6 +61,7 @@ class Measuring:
     looked: float = 0.0
     ahead: float = 0.0
     told: float = 0.0
+    noted: Mapping[str, int] = field(default_factory=dict)
 
     def add(self, conditions: Sequence[Condition], reference: str, *, foreseen: bool = True) -> None:
         """Measure these on every batch, in whose texts they keep the sink of `reference`; cells of the same name and other settings go."""
@@ -163,6 +165,7 @@ class Measuring:
         self._write({"other_conditions": list(others.values())})
 
     def _write(self, more: Mapping[str, Plain]) -> None:
+        self.noted = dict(self.work.room.most)
         if self.processes.first:
             self.folder.write_manifest({**self.begun, **self._told(), **self._room(), **more})
 
@@ -198,16 +201,13 @@ class Measuring:
         """
         if len(company) == 1 or all(map(self._has_texts, company)):
             return [None for _ in company]
-        room, weight = dict(self.work.room.most), sum(map(self._weight, company))
+        weight = sum(map(self._weight, company))
 
         def say(now: str, share: float) -> None:
             self._look()
             self._tell(now, share * weight)
 
-        found = write_ahead(self.work, self.folder, [(self._batch(unit), unit.conditions) for unit in company], say)
-        if self.work.room.most != room:
-            self._note()  # before the first cell whose texts were written so
-        return found
+        return write_ahead(self.work, self.folder, [(self._batch(unit), unit.conditions) for unit in company], say)
 
     def _has_texts(self, unit: Unit) -> bool:
         """Whether a unit's texts are in a cell, or all of its conditions failed."""
@@ -235,7 +235,6 @@ class Measuring:
             self._look()
             self._tell(now, share * len(batch.names) * len(conditions))
 
-        room = dict(self.work.room.most)
         try:
             measured = measure_cells(self.work, self.folder, batch, conditions, holders, say)
         except (PromptError, RunError) as error:
@@ -246,7 +245,7 @@ class Measuring:
                 for condition in conditions:
                     self._attempt(unit, batch, [condition], holders)
             return
-        if self.work.room.most != room:
+        if self.work.room.most != self.noted:
             self._note()  # before the first cell that was measured so
         for condition in conditions:
             try:
