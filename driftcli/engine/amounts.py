@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from math import ceil
 
 from driftcli.conditions import Condition, TextSettings, Wiring
@@ -223,14 +224,18 @@ class _Counted:
     share: float
     written: _Written
 
-    @property
-    def _turns(self) -> list[Turn]:
-        return [turn for turn, _ in self.run.under(self.settings, self.reply)]
+    @cached_property
+    def _texts(self) -> list[tuple[Turn, int]]:
+        return self.run.under(self.settings, self.reply)
 
     @property
-    def sizes(self) -> list[tuple[float, int]]:
+    def _turns(self) -> list[Turn]:
+        return [turn for turn, _ in self._texts]
+
+    @cached_property
+    def sizes(self) -> list[tuple[int, int]]:
         """Tokens of each text's prompt, and of its reply."""
-        return [(prompt, self.reply if turn.given is None else turn.given) for turn, prompt in self.run.under(self.settings, self.reply)]
+        return [(prompt, self.reply if turn.given is None else turn.given) for turn, prompt in self._texts]
 
     @property
     def batches(self) -> int:

@@ -180,8 +180,10 @@ class _Chains:
         before = Packing(tuple(start - 1 for start in on.starts), rows.device)
         asking, others = rows.sent(np.flatnonzero(late)), rows.sent(np.flatnonzero(~late))
         index, places, opening = torch.arange(rows.total, device=rows.device), rows.sent(rows.places), on.opening
-        tokens, noisy = on.laid.tokens(rows, rows.places + 1), self.settings.noise is not None
-        flow = self._begin(tokens, on.states, places, ["fresh 1"] * len(on.texts), rows.counts) if noisy else opening.flow
+        if noisy := self.settings.noise is not None:
+            flow = self._begin(on.laid.tokens(rows, rows.places + 1), on.states, places, ["fresh 1"] * len(on.texts), rows.counts)
+        else:
+            flow = opening.flow
         shared, parts = list[Shared](), list[Masses]()
         for number, layer in enumerate(self.drafter.layers):
             step = layer.project(flow.inputs, index, opening.rope) if number or noisy else opening.step

@@ -111,7 +111,8 @@ def _read(
 
     def read(part: slice) -> tuple[GrowingBatch, Tensor]:
         batch = make(Rows(waves(prompts, taken, range(*part.indices(len(prompts)))), prompts, taken, where))
-        where.update({place: (batch, row) for row, place in enumerate(batch.places)} if shared else {})
+        if shared:
+            where.update({place: (batch, row) for row, place in enumerate(batch.places)})
         return batch, batch.read()
 
     if not shared:
@@ -146,7 +147,7 @@ def kept_bytes(tokens: int, boundaries: int, width: int) -> int:
 
 
 def kept_tokens(model: PreTrainedModel, device: torch.device, dtype: torch.dtype, boundaries: int) -> int:
-    """How many tokens are kept of texts that are written together, their replies as long as they may be; of more nothing is kept."""
+    """How many tokens of texts that are written together are kept, their replies as long as they may be; the shortest prompts go first."""
     return KEPT // kept_bytes(1, max(1, boundaries), int(model.config.hidden_size)) if keepable(model, device, dtype) else 0
 
 
