@@ -23,7 +23,7 @@ from driftcli.engine.lm_attention import Chaining, Reading, measured, under_way
 from driftcli.engine.packing import Packing, Whole
 from driftcli.engine.trajectories import Trajectory
 from driftcli.families.causal_lm.drafter import CausalLm
-from driftcli.target.in_process import Asked
+from driftcli.target.asked import Asked
 
 
 @torch.inference_mode()

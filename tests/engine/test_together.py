@@ -111,7 +111,7 @@ def test_a_model_that_never_calls_its_output_head_is_read_alike(pairs: dict[str,
     pair = pairs["eagle"]
     texts = random_texts(pair, 5, 0)
     expected = read(pair, texts, 5, monkeypatch)
-    monkeypatch.setattr("driftcli.target.in_process.Asked._pick", lambda _, __, args: args)
+    monkeypatch.setattr("driftcli.target.asked.Asked._pick", lambda _, __, args: args)
     for one, other in zip(expected, read(pair, texts, 5, monkeypatch), strict=True):
         assert torch.equal(one.choices, other.choices)
         assert_same(one.target_prob, other.target_prob)
