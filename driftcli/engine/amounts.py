@@ -68,8 +68,8 @@ class Texts:
         return [(turn, max(settings.length, settings.system_tokens + turn.prompt + turn.before * reply)) for turn in turns]
 
     def kept_of(self, company: Company) -> int:
-        """Tokens that are kept of texts which are written together, at most: of all turns of their prompts."""
-        kept = [unit for unit in company if is_kept(unit.text)]
+        """Tokens that are kept of texts which are written together or read beside, at most: of all turns of their prompts."""
+        kept = [unit for unit in company if is_kept(unit.text) or (unit.text.replayed and len(company) > 1)]
         rows = [1 if unit.text.alone else self.rows_of(unit) for unit in kept]
         tokens = [sum(prompt + self.most for _, prompt in self.under(unit.text, self.most)) for unit in kept]
         return ceil(sum(count * each for count, each in zip(rows, tokens, strict=True)) / self.prompts)
@@ -193,23 +193,26 @@ def amounts(agenda: Agenda, conditions: Sequence[Condition], texts: Texts, reply
 @dataclass
 class _Written:
     """How texts are written. calls: how many times, where those of other conditions share one a part of it; tokens: that are kept of all
-    of a call, at most; shorter: tokens of shorter conversations in it.
+    of a call, at most; shorter: tokens of shorter conversations in it; beside: whether none is written, but read behind a prompt of one.
     """
 
     calls: float = 0.0
     tokens: int = 0
     shorter: int = 0
+    beside: bool = False
 
 
 def _written(conditions: Sequence[Condition], texts: Texts, spec: RunSpec) -> Mapping[tuple[TextSettings, int], _Written]:
     """How the texts of conditions are written, by their settings and of how many prompts they are asked."""
     found: dict[tuple[TextSettings, int], _Written] = defaultdict(_Written)
     for company, times in companies(conditions, texts.sizes, spec):
-        tokens, lengths = texts.kept_of(company), [unit.text.length for unit in company]
+        written = [unit for unit in company if not unit.text.replayed]
+        lengths = [unit.text.length for unit in written]
         for unit in company:
             mine = found[unit.text, unit.limit]
-            mine.calls += times / len(company)
-            mine.tokens = max(mine.tokens, tokens)
+            mine.calls += times / max(1, len(written))
+            mine.beside = unit.text.replayed and len(company) > 1
+            mine.tokens = max(mine.tokens, texts.kept_of(company if mine.beside else written))
             mine.shorter = max((length for length in lengths if length < unit.text.length), default=mine.shorter)
     return found
 
@@ -247,12 +250,20 @@ class _Counted:
         if self.settings.twin == "rows":
             return Amounts()
         lengths = [prompt + reply for prompt, reply in self.sizes]
+        if self.written.beside and self.written.tokens <= self.run.kept and self.run.alike is not None:
+            return self._beside() + Amounts(held=self.share * sum(lengths))
         kept = is_kept(self.settings) and self.written.tokens <= self.run.kept
         unread = [length for length, turn in zip(lengths, self._turns, strict=True) if not (kept and self._asked(turn))]
         found = Amounts(reads=self.share * len(unread), read=self.share * sum(unread), pairs=self.share * sum(map(_pairs, unread)))
         found += self._spared(self.share * len(unread), self.batches)
         read = found + Amounts(held=self.share * sum(lengths))
         return read if self.settings.replayed or self.settings.twin == "replies" else read + self._writing()
+
+    def _beside(self) -> Amounts:
+        """Reading replies behind prompts that are read already."""
+        replies = sum(reply for _, reply in self.sizes)
+        pairs = sum(reply * (prompt + reply) for prompt, reply in self.sizes)
+        return Amounts(reads=self.share * len(self.sizes), read=self.share * replies, pairs=self.share * pairs)
 
     def _spared(self, texts: float, calls: float) -> Amounts:
         """What is less to read of so many texts, since what they begin with is read once a call, as it is of prompts and of texts."""

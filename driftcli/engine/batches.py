@@ -13,7 +13,7 @@ from itertools import chain, islice
 from driftcli.conditions import BASELINE, Condition, TextSettings
 from driftcli.domain import Prompt, RunSpec
 from driftcli.engine.room import Room, out_of_memory
-from driftcli.engine.texts import Text, by_turn, foreseen, is_kept, lengthened, replay_texts, write_texts, write_together
+from driftcli.engine.texts import Continued, Text, by_turn, foreseen, is_kept, lengthened, replay_texts, write_texts, write_together
 from driftcli.engine.trajectories import Readings
 from driftcli.engine.twin import texts_of, twin_texts
 from driftcli.errors import PromptError, RunError
@@ -31,7 +31,7 @@ WRITING = 0.5  # share of the work on a batch that writing its texts is taken fo
 
 @dataclass(frozen=True)
 class Written:
-    """Texts that were written together with those of other conditions, and what the target computed of all of them meanwhile."""
+    """Texts that were written together with those of other conditions, or known before, and what the target computed of all meanwhile."""
 
     texts: Sequence[Text]
     kept: Kept
@@ -130,25 +130,31 @@ def _told(say: Say, what: str, prompts: Sequence[Prompt], most: int) -> Callable
 
 
 def taking(work: Work, conditions: Sequence[Condition]) -> Kept:
-    """Takes what the target computes while it writes the texts of conditions, where these are kept and there is room."""
-    return Kept(boundaries(work, conditions), KEPT if is_kept(conditions[0].text) and work.room.keeps else 0)
+    """Takes what the target computes while it writes the texts of conditions, where some of these are kept and there is room."""
+    return Kept(boundaries(work, conditions), KEPT if any(is_kept(one.text) for one in conditions) and work.room.keeps else 0)
 
 
 def write_ahead(work: Work, folder: RunFolder, groups: Sequence[tuple[Batch, Sequence[Condition]]], say: Say) -> list[Written | None]:
-    """The texts of several groups of conditions, each on a batch, written together, greedily; None for one whose prompts cannot be rendered
-    so, and for all where they cannot be written together: each by itself then tells why it fails, if it does.
+    """The texts of several groups of conditions, each on a batch, written together, greedily, or replayed, which are read beside those that
+    are rendered as they are; None for one whose prompts cannot be rendered so, and for all where they cannot be written together: each by
+    itself then tells why it fails, if it does.
     """
     target, most = work.pair.target, work.spec.max_new_tokens
-    continued = [_renderable(work, folder, batch, conditions[0].text, say) for batch, conditions in groups]
-    pairs = [(prompt, group[0].text) for prompts, (_, group) in zip(continued, groups, strict=True) for prompt in prompts]
-    if not pairs:
+    replayed = [_replayable(work, folder, batch, group[0].text, say) for batch, group in groups]
+    continued = [_renderable(work, folder, batch, group[0].text, say) for batch, group in groups]
+    asked = [
+        Continued(prompt, group[0].text, _beside(prompt, group[0].text, groups, replayed))
+        for prompts, (_, group) in zip(continued, groups, strict=True)
+        for prompt in prompts
+    ]
+    if not asked:
         return [None for _ in groups]
     kept = taking(work, [condition for _, conditions in groups for condition in conditions])
     what = f"replies under {sum(map(bool, continued))} conditions"
-    writing, told = Writing(most, kept=kept), _told(say, what, [prompt for prompt, _ in pairs], most)
+    writing, told = Writing(most, kept=kept), _told(say, what, [one.prompt for one in asked], most)
     try:
         parts = work.room.in_parts(
-            lambda some: write_together(target, some, writing, work.spec.seed, told), pairs, "writing", partial(work.let_go, kept)
+            lambda some: write_together(target, some, writing, work.spec.seed, told), asked, "writing", partial(work.let_go, kept)
         )
     except (PromptError, RunError):
         return [None for _ in groups]
@@ -157,11 +163,32 @@ def write_ahead(work: Work, folder: RunFolder, groups: Sequence[tuple[Batch, Seq
             raise
         return [None for _ in groups]
     made = chain.from_iterable(parts)
-    return [Written(by_turn(list(islice(made, len(prompts)))), kept) if prompts else None for prompts in continued]
+    written = [by_turn(list(islice(made, len(prompts)))) or known for prompts, known in zip(continued, replayed, strict=True)]
+    return [Written(texts, kept) if texts else None for texts in written]
+
+
+def _beside(
+    prompt: Prompt, settings: TextSettings, groups: Sequence[tuple[Batch, Sequence[Condition]]], replayed: Sequence[Sequence[Text]]
+) -> list[Text]:
+    """Replayed texts of a prompt that are rendered as settings want it."""
+    alike = (texts for texts, (_, group) in zip(replayed, groups, strict=True) if replace(group[0].text, replayed=False) == settings)
+    return [text for texts in alike for text in texts if text.prompt.id == prompt.id]
+
+
+def _replayable(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, say: Say) -> Sequence[Text]:
+    """The run's own replies behind prompts that are rendered as settings want them, nothing where that is not asked, or there is no way."""
+    if not settings.replayed:
+        return []
+    try:
+        return replay_texts(work.pair.target, _own(work, folder, batch, say), settings)
+    except (PromptError, RunError):
+        return []
 
 
 def _renderable(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, say: Say) -> Sequence[Prompt]:
-    """What the target continues in such texts, nothing where it has no way to render one of them so."""
+    """What the target continues in such texts, nothing where it writes none, or has no way to render one of them so."""
+    if settings.replayed:
+        return []
     tokenizer = work.pair.target.tokenizer
     try:
         prompts = _continued(work, folder, batch, settings, say)

@@ -20,9 +20,10 @@ from driftcli.engine.amounts import FORCED_IS_FRESH, Amounts, Texts, Turn, amoun
 from driftcli.engine.attention import BLOCK, BLOCK_ON_CPU, FEWEST, LABELS, numbers_kept
 from driftcli.engine.shares import Company, companies
 from driftcli.loading.outline import Network, Outline
-from driftcli.target.decoding import KEPT, kept_bytes
+from driftcli.target.decoding import KEPT
 from driftcli.target.growing import AT_ONCE, ELSEWHERE
 from driftcli.target.in_process import CHUNK
+from driftcli.target.target import kept_bytes
 from driftcli.target.together import at_once, room
 
 STEP_ROW, STEP_FILE = 43.2, 24_000  # bytes on disk of a row of `steps` and of a file beside its rows
@@ -77,7 +78,7 @@ def memory(outline: Outline, texts: Texts, conditions: Sequence[Condition], spec
         passing=max(_written(target, one.rows, one.longest, texts.most, itemsize, device) for one in written),
         text=beside * longest * outline.streams * target.head[1] * itemsize
         + max(_read(target, beside, longest, texts.most, itemsize), drafting),
-        kept=kept_bytes(max((one.kept for one in written if one.kept <= texts.kept), default=0), outline.streams, target.head[1])
+        kept=kept_bytes(max(one.kept for one in written), outline.streams, target.head[1])
         + min(KEPT, own * outline.streams * target.head[1] * itemsize),
     )
 
@@ -93,14 +94,20 @@ class _Written:
 
 
 def _together(company: Company, texts: Texts, device: torch.device) -> _Written:
-    """The texts of units that are written together: on a CPU those of about one length are side by side, elsewhere all of them."""
-    rows = [texts.rows_of(unit) for unit in company]
-    turns = [texts.under(unit.text, texts.most) for unit in company]
+    """The texts of units that are written together: on a CPU those of about one length are side by side, elsewhere all of them; and those
+    that are read beside them at once.
+    """
+    units = [unit for unit in company if not unit.text.replayed] or company
+    rows = [texts.rows_of(unit) for unit in units]
+    turns = [texts.under(unit.text, texts.most) for unit in units]
     longest = max(tokens for some in turns for _, tokens in some)
     columns = sum(rows) * (longest + texts.most)
-    if device.type == "cpu" and len(company) > 1:
+    if device.type == "cpu" and len(units) > 1:
         columns = max(_columns(turn, rows, turns, texts) for turn in {turn.before for some in turns for turn, _ in some})
-    return _Written(sum(rows), columns, longest, texts.kept_of(company))
+    if texts.kept and len(units) < len(company):
+        columns += min(sum(rows), max(1, AT_ONCE.get(device.type, ELSEWHERE) // texts.most)) * (longest + texts.most)
+    kept = [texts.kept_of(some) for some in (company, units)]  # where there is no room for what is read beside, only what is written
+    return _Written(sum(rows), columns, longest, next((tokens for tokens in kept if tokens <= texts.kept), 0))
 
 
 def _columns(number: int, rows: Sequence[int], turns: Sequence[Sequence[tuple[Turn, int]]], texts: Texts) -> int:

@@ -196,10 +196,10 @@ class Measuring:
             self._add_group(unit, replace(self._batch(unit), written=texts), reference)
 
     def _written(self, company: Company) -> list[Written | None]:
-        """The texts of each unit of a company, where some are in no cell yet: all of them, also those of conditions that failed on another
-        batch, so that the company is the same in every process, and in a run that is resumed.
+        """The texts of each unit of a company, where some that the target writes are in no cell yet: all of them, also those of conditions
+        that failed on another batch, so that the company is the same in every process, and in a run that is resumed.
         """
-        if len(company) == 1 or all(map(self._has_texts, company)):
+        if len(company) == 1 or all(map(self._has_texts, [unit for unit in company if not unit.text.replayed])):
             return [None for _ in company]
         weight = sum(map(self._weight, company))
 

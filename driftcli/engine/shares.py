@@ -8,7 +8,7 @@ on what was measured before, as a resumed run's do not; on which texts are writt
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, chain
 
 from driftcli.conditions import Condition, TextSettings
@@ -34,7 +34,7 @@ class Unit:
         return self.conditions[0].text
 
 
-Company = Sequence[Unit]  # on one batch, one after the other; where there are several, their texts are written together before
+Company = Sequence[Unit]  # on one batch, one after the other; where there are several, texts are written together, and read, before
 Stage = Sequence[Sequence[Company]]  # by process, in the order in which it measures
 Group = tuple[int, Sequence[Condition]]  # conditions that share their texts, and of how many prompts they are asked
 
@@ -76,22 +76,34 @@ def _sized(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
     return zip(sizes, accumulate(sizes, initial=0), strict=False)
 
 
-def _companies(groups: Sequence[Group], sizes: Sequence[int], spec: RunSpec) -> list[list[Company]]:
+def _companies(groups: Sequence[Group], sizes: Sequence[int], spec: RunSpec) -> list[Sequence[Company]]:
     """Of each batch what is measured one after the other, each unit behind those on whose texts it rests."""
     return [_of_batch(batch, size, before, groups, spec) for batch, (size, before) in enumerate(_sized(sizes))]
 
 
-def _of_batch(batch: int, size: int, before: int, groups: Sequence[Group], spec: RunSpec) -> list[Company]:
-    """The units of a batch in companies, each where its first one stands. Units that need half a batch of replies at most share one."""
-    found, open_ones = list[Company](), list[_Open]()
+def _of_batch(batch: int, size: int, before: int, groups: Sequence[Group], spec: RunSpec) -> Sequence[Company]:
+    """The units of a batch in companies, each where its first one stands. Units that need half a batch of replies at most share one, and
+    replayed texts, which nobody writes, come to those that are rendered as they are.
+    """
+    found, open_ones = list[list[Unit]](), list[_Open]()
     for limit, group in groups:
         unit, rows = Unit(batch, limit, group), rows_asked(limit, size, before)
-        if not 0 < 2 * rows <= spec.batch_size or not _is_written(unit.text, spec):
+        if rows and (alike := _rendered_alike(found, unit.text, spec)):
+            alike.append(unit)
+        elif not 0 < 2 * rows <= spec.batch_size or not _is_written(unit.text, spec):
             found.append([unit])
         elif not any(one.takes(unit, rows, spec.batch_size) for one in open_ones):
             open_ones.append(_Open([unit], rows, _put_before(unit.text), _put_before(unit.text)))
             found.append(open_ones[-1].units)
     return found
+
+
+def _rendered_alike(companies: Sequence[list[Unit]], text: TextSettings, spec: RunSpec) -> list[Unit] | None:
+    """The company in which prompts are rendered as those of replayed texts are, None for other texts, and where there is none."""
+    settings = replace(text, replayed=False)
+    if not text.replayed or not _is_written(settings, spec):
+        return None
+    return next((company for company in companies if any(unit.text == settings for unit in company)), None)
 
 
 def _is_written(text: TextSettings, spec: RunSpec) -> bool:

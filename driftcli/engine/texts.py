@@ -57,6 +57,15 @@ class Text:
         return max(0, len(self.ids) - horizon - self.prompt_length)
 
 
+@dataclass(frozen=True)
+class Continued:
+    """A prompt that the target continues, rendered as settings want it. beside: texts that begin so, and are read meanwhile."""
+
+    prompt: Prompt
+    settings: TextSettings
+    beside: Sequence[Text] = ()
+
+
 def ignored_settings(target: Target) -> tuple[str, ...]:
     """What the target's generation config asks for and plain greedy decoding sets aside, as `name=value`."""
     own = target.generation_config.to_diff_dict()
@@ -80,12 +89,12 @@ def write_texts(
     if settings.alone and len(prompts) > 1:
         return [text for prompt in prompts for text in write_texts(target, [prompt], max_new_tokens, settings, seed, say, kept)]
     writing = Writing(max_new_tokens, settings.temperature, kept=kept)
-    return by_turn(write_together(target, [(prompt, settings) for prompt in prompts], writing, seed, say))
+    return by_turn(write_together(target, [Continued(prompt, settings) for prompt in prompts], writing, seed, say))
 
 
 def write_together(
     target: Target,
-    asked: Sequence[tuple[Prompt, TextSettings]],
+    asked: Sequence[Continued],
     writing: Writing,
     seed: int = 0,
     say: Callable[[int, int], None] | None = None,
@@ -93,12 +102,13 @@ def write_together(
     """The turns of each prompt as its settings want it rendered, continued as above, all at the temperature of `writing`."""
     found: list[list[Text]] = [[] for _ in asked]
     replies: list[list[str]] = [[] for _ in asked]
-    for turn in range(max(len(prompt.turns) for prompt, _ in asked)):
-        open_ones = [place for place, (prompt, _) in enumerate(asked) if turn < len(prompt.turns)]
-        prompts = [asked[place][0] for place in open_ones]
-        rendered = [_rendered(target.tokenizer, asked[place][0], turn, replies[place], asked[place][1]) for place in open_ones]
+    for turn in range(max(len(one.prompt.turns) for one in asked)):
+        open_ones = [place for place, one in enumerate(asked) if turn < len(one.prompt.turns)]
+        prompts = [asked[place].prompt for place in open_ones]
+        rendered = [_rendered(target.tokenizer, asked[place].prompt, turn, replies[place], asked[place].settings) for place in open_ones]
+        beside = [text for place in open_ones for text in asked[place].beside if text.turn == turn]
         with seeded(target, f"{seed} {turn} {' '.join(map(content_hash, prompts))}"):
-            made = _replies(target, prompts, rendered, replace(writing, say=None if say is None else partial(say, turn)))
+            made = _replies(target, prompts, rendered, replace(writing, say=None if say is None else partial(say, turn), beside=beside))
         for place, prompt, text, reply in zip(open_ones, prompts, rendered, made, strict=True):
             found[place].append(Text.of(prompt, turn, text, reply, generated=prompt.response is None))
             if turn + 1 < len(prompt.turns):

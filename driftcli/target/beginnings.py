@@ -43,12 +43,29 @@ def beginnings(prompts: Sequence[Sequence[int]], a_pass: int) -> list[Taken]:
 
 def _alike(prompts: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
     """First tokens that each prompt shares with each before it, (prompt, prompt), but for its own last one."""
-    tokens = np.full((len(prompts), max(map(len, prompts))), NOBODYS)
-    for row, ids in enumerate(prompts):
-        tokens[row, : len(ids)] = ids
+    tokens = _filled(prompts)
     found = np.zeros((len(prompts), len(prompts)), dtype=np.int64)
     for row, ids in enumerate(prompts):
         found[row, :row] = (tokens[:row, : len(ids) - 1] == tokens[row, : len(ids) - 1]).cumprod(1).sum(1)
+    return found
+
+
+def _filled(prompts: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
+    """Tokens by prompt and position, filled up behind their ends."""
+    tokens = np.full((len(prompts), max(map(len, prompts))), NOBODYS)
+    for row, ids in enumerate(prompts):
+        tokens[row, : len(ids)] = ids
+    return tokens
+
+
+def taken_of(texts: Sequence[Sequence[int]], prompts: Sequence[Sequence[int]]) -> list[Taken]:
+    """What each text begins with as one of the prompts does, the longest such beginning."""
+    tokens = _filled(prompts)
+    found = []
+    for ids in texts:
+        width = min(len(ids), tokens.shape[1])
+        alike = (tokens[:, :width] == np.array(ids[:width])).cumprod(1).sum(1)
+        found.append(Taken(int(alike.argmax()), int(alike.max())))
     return found
 
 

@@ -19,11 +19,12 @@ from transformers import DynamicCache, GenerationMixin, PretrainedConfig, PreTra
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from driftcli.target.beginnings import Taken, beginnings, waves
+from driftcli.target.beside import Where, read_beside
 from driftcli.target.growing import ELSEWHERE, WORTH_RECORDING, GrowingBatch, KeptBatch, Rows, sees_all
 from driftcli.target.heads import heads_of
 from driftcli.target.recorded import Steppable
 from driftcli.target.roomy_cache import RoomyCache
-from driftcli.target.target import Kept, Writing
+from driftcli.target.target import Kept, Writing, kept_bytes
 
 A_PASS = {"cpu": 32}  # tokens of prompts that are read in the time of a further pass (chosen by us)
 A_STEP = 1 << 22  # bytes that a step on a CPU might read while it does all else, whatever its rows (chosen by us)
@@ -88,7 +89,8 @@ def decoded(
     found = [list[int]() for _ in prompts]
     whole = writing.temperature or target.device.type != "cpu"  # what is drawn is drawn in one batch
     parts = [slice(None)] if whole else list(neighbours([len(prompts[number]) for number in order], writing.most, *_bytes(target.model)))
-    made = _read(target, [prompts[number] for number in order], parts, partial(_batch, target, writing, chunk))
+    ordered = [prompts[number] for number in order]
+    made = _read(target, ordered, parts, partial(_batch, target, writing, chunk), _beside(target, ordered, writing, chunk))
     for part, (batch, logits) in enumerate(made):
         say = None if writing.say is None else partial(_said, writing.say, part * writing.most, len(parts))
         slots = [order[place] for place in batch.places]
@@ -99,15 +101,19 @@ def decoded(
 
 
 def _read(
-    target: Steppable, prompts: Sequence[Sequence[int]], parts: Sequence[slice], make: Callable[[Rows], GrowingBatch]
+    target: Steppable,
+    prompts: Sequence[Sequence[int]],
+    parts: Sequence[slice],
+    make: Callable[[Rows], GrowingBatch],
+    beside: Callable[[Where], None] | None = None,
 ) -> Iterator[tuple[GrowingBatch, Tensor]]:
     """A batch of each part, and logits (row, vocabulary) behind its prompts. Where a prompt begins as another does, which may be of an
-    earlier part, all are read before any goes on.
+    earlier part, all are read before any goes on. beside: reads what else begins so, told where the prompts are.
     """
     where: dict[int, tuple[GrowingBatch, int]] = {}
     sharing = sees_all(target.model.config)
     taken = beginnings(prompts, A_PASS.get(target.device.type, ELSEWHERE)) if sharing else [Taken()] * len(prompts)
-    shared = any(one.length for one in taken)
+    shared = beside is not None or any(one.length for one in taken)
 
     def read(part: slice) -> tuple[GrowingBatch, Tensor]:
         batch = make(Rows(waves(prompts, taken, range(*part.indices(len(prompts)))), prompts, taken, where))
@@ -119,6 +125,8 @@ def _read(
         yield from map(read, parts)
         return
     ready = deque(map(read, parts))
+    if beside is not None:
+        beside(where)
     where.clear()  # so that a part's room is given back once it is written
     while ready:
         yield ready.popleft()
@@ -131,6 +139,15 @@ def _batch(target: Steppable, writing: Writing, chunk: int, laid: Rows) -> Growi
     return GrowingBatch(target, writing.most, chunk, laid)
 
 
+def _beside(target: Steppable, prompts: Sequence[Sequence[int]], writing: Writing, chunk: int) -> Callable[[Where], None] | None:
+    """Reads what is to be read beside prompts, where it can be behind what they begin with; None where there is nothing."""
+    kept = writing.kept
+    able = not writing.temperature and reads_once(target.model) and keepable(target.model, target.device, target.model.dtype)
+    if kept is None or not writing.beside or not able:
+        return None
+    return lambda where: read_beside(target, writing.beside, prompts, where, kept, chunk)
+
+
 def keepable(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether what a model computes as it writes is what one pass over the text gives, to the rounding of sums in another order, and kept.
 
@@ -141,11 +158,6 @@ def keepable(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -
     return device.type == "cpu" and dtype == torch.float32 and decodable(model) and not getattr(model.config, "num_kv_shared_layers", None)
 
 
-def kept_bytes(tokens: int, boundaries: int, width: int) -> int:
-    """What the streams of so many tokens take that are kept."""
-    return 4 * tokens * boundaries * width
-
-
 def kept_tokens(model: PreTrainedModel, device: torch.device, dtype: torch.dtype, boundaries: int) -> int:
     """How many tokens of texts that are written together are kept, their replies as long as they may be; the shortest prompts go first."""
     return KEPT // kept_bytes(1, max(1, boundaries), int(model.config.hidden_size)) if keepable(model, device, dtype) else 0
@@ -154,7 +166,7 @@ def kept_tokens(model: PreTrainedModel, device: torch.device, dtype: torch.dtype
 def _keeps(target: Steppable, prompts: Sequence[Sequence[int]], most: int, kept: Kept) -> bool:
     """Whether what these texts' passes compute is kept."""
     tokens = sum(map(len, prompts)) + len(prompts) * most
-    size = kept_bytes(tokens, len(kept.boundaries), int(target.model.config.hidden_size))
+    size = kept.size(tokens, int(target.model.config.hidden_size))
     return keepable(target.model, target.device, target.model.dtype) and kept.admits(size)
 
 

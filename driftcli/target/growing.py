@@ -133,10 +133,14 @@ class GrowingBatch:
 
     def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
         """Logits (row, vocabulary) behind the last of ids (row, n), written where the cache looks."""
+        return self._pass(ids, positions, 1)[:, -1].to(self._target.device)
+
+    def _pass(self, ids: Tensor, positions: Tensor, asked: int) -> Tensor:
+        """Logits (row, asked, vocabulary) behind the last ids."""
         seen = self._cache.seen(ids.shape[1])
-        arguments = {"attention_mask": self._visible[seen], "position_ids": positions, "use_cache": True, "logits_to_keep": 1}
-        logits: Tensor = self._target.model(ids, **arguments, **self._target.continuing(self._cache)).logits[:, -1]
-        return logits.to(self._target.device)
+        arguments = {"attention_mask": self._visible[seen], "position_ids": positions, "use_cache": True, "logits_to_keep": asked}
+        logits: Tensor = self._target.model(ids, **arguments, **self._target.continuing(self._cache)).logits
+        return logits
 
     def without_ended(self, tokens: Tensor, going: Sequence[int]) -> Tensor:
         """The tokens of the places that go on; the last of them take the places of those that ended, but in a recorded step."""

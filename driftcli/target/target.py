@@ -44,6 +44,11 @@ class Reading:
     streams: Mapping[int, Tensor]
 
 
+def kept_bytes(tokens: int, boundaries: int, width: int) -> int:
+    """What the streams of so many tokens take that are kept."""
+    return 4 * tokens * boundaries * width
+
+
 @dataclass
 class Kept:
     """What a target computed of texts while it wrote them, so that they need not be read again: streams at `boundaries`, and what it said
@@ -53,6 +58,10 @@ class Kept:
     boundaries: Sequence[int]
     room: int
     _texts: dict[tuple[tuple[int, ...], int, float], _Left] = field(default_factory=dict)
+
+    def size(self, tokens: int, width: int) -> int:
+        """Bytes of streams of so many tokens. width: of a stream."""
+        return kept_bytes(tokens, len(self.boundaries), width)
 
     def admits(self, size: int) -> bool:
         """Whether there is room for so many bytes more, which are taken up then; where there is not, nothing more is kept."""
@@ -97,14 +106,15 @@ class _Left:
 @dataclass(frozen=True)
 class Writing:
     """How replies are written: of so many tokens at most, at a temperature, greedily at 0. say: told how many tokens each has meanwhile.
-    kept: takes what is computed meanwhile, where the target hands it out as it writes and there is room. ends: tokens that end a reply
-    besides the target's own.
+    kept: takes what is computed meanwhile, where the target hands it out as it writes and there is room. beside: texts that `kept` takes
+    too, where they begin as prompts do that are answered greedily. ends: tokens that end a reply besides the target's own.
     """
 
     most: int
     temperature: float = 0.0
     say: Callable[[int], None] | None = None
     kept: Kept | None = None
+    beside: Sequence[Unread] = ()
     ends: Sequence[int] = ()
 
 

@@ -41,7 +41,11 @@ STAGES = {  # where each stage is entered, by the module that calls it; what a c
         "driftcli.engine.batches.write_texts",
         "driftcli.engine.batches.write_together",
     ),
-    "reading texts": ("driftcli.target.in_process.read", "driftcli.target.in_process._beginning"),
+    "reading texts": (
+        "driftcli.target.in_process.read",
+        "driftcli.target.in_process._beginning",
+        "driftcli.target.decoding.read_beside",
+    ),
     "drafting": ("driftcli.engine.cells._drafted",),
     "making rows": ("driftcli.engine.cells.cell_rows",),
     "keeping rows": ("driftcli.engine.measuring.RunFolder.write_cell",),

@@ -128,6 +128,24 @@ def test_texts_that_are_kept_as_they_are_written_are_not_read() -> None:
     assert amounts(agenda(), [alone], replace(TEXTS, kept=held // 2), 16).reads == 0
 
 
+def test_of_replayed_texts_the_replies_alone_are_read_where_others_of_the_same_prompts_are_written() -> None:
+    written = Condition("b", DraftSettings(4), text=TextSettings(template="none"))
+    replayed = replace(written, name="c", text=TextSettings(template="none", replayed=True))
+    sharing = replace(TEXTS, kept=10**6, alike=0)
+    prompts = [10, 20, 30, 14 + 16, 24 + 16, 34 + 16]
+
+    def of_replayed(texts: Texts) -> tuple[float, float, float]:
+        both, one = (amounts(agenda(), some, texts, 16) for some in ([written, replayed], [written]))
+        assert both.steps == one.steps and both.written == one.written
+        return both.reads - one.reads, both.read - one.read, both.pairs - one.pairs
+
+    assert of_replayed(sharing) == (6, 6 * 16, sum(16 * (n + 16) for n in prompts))
+    whole = (6, sum(prompts) + 6 * 16, sum((n + 16) ** 2 for n in prompts))
+    for texts in (replace(sharing, kept=0), replace(sharing, kept=2 * (sum(prompts) + 6 * 16) * 2 // 3 - 1), replace(sharing, alike=None)):
+        assert of_replayed(texts)[1:] == whole[1:]
+    assert amounts(agenda(), [replayed], sharing, 16).read == sum(prompts) + 6 * 16
+
+
 def test_texts_that_are_written_together_take_the_steps_of_the_longest_reply_once() -> None:
     texts, spec = replace(TEXTS, batch=6), replace(SPEC, batch_size=6)
     asked = [Condition(name, DraftSettings(4), text=TextSettings(template=name)) for name in ("none", "other-roles", "other-family")]

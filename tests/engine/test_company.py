@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from driftcli.conditions import Condition, DraftSettings, TextSettings
-from driftcli.domain import Axis, PairCard, Prompt, RunSpec, Said
+from driftcli.domain import Axis, PairCard, RunSpec, Said
 from driftcli.engine import batches, texts
 from driftcli.engine.run import Job, measure
-from driftcli.engine.texts import write_texts, write_together
+from driftcli.engine.texts import Continued, write_texts, write_together
 from driftcli.errors import PromptError, RunError
 from driftcli.loading.pair import LoadedPair, load_pair
 from driftcli.probe import Trace
@@ -77,8 +77,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[set[TextSettings]]:
     """The settings of the texts of each call that writes several conditions'."""
     found, made = list[set[TextSettings]](), write_together
 
-    def noted(target: object, asked: Sequence[tuple[Prompt, TextSettings]], *args: Any) -> object:
-        found.append({settings for _, settings in asked})
+    def noted(target: object, asked: Sequence[Continued], *args: Any) -> object:
+        found.append({one.settings for one in asked})
         return made(target, asked, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(batches, "write_together", noted)
@@ -106,6 +106,43 @@ def test_a_run_that_was_stopped_amid_them_goes_on_to_the_same_rows(
             file.unlink()
     assert_same_rows(whole, measure(job(pair, path), silent))
     assert len(calls) == written
+
+
+REPLAYED = {"bare": TextSettings(template="none"), "replayed": TextSettings(template="none", replayed=True)}
+
+
+def test_where_replayed_texts_alone_are_missing_nothing_is_written_again(
+    pair: LoadedPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[set[TextSettings]]
+) -> None:
+    monkeypatch.setitem(OWN, "replayed", REPLAYED["replayed"])
+    path = measure(job(pair, tmp_path / "r", tuple(REPLAYED)), silent)
+    assert calls == [{REPLAYED["bare"]}]
+    before = table(path, "steps")
+    calls.clear()
+    for file in path.glob("steps/replayed-????????????.parquet"):
+        file.unlink()
+    after = table(measure(job(pair, path, tuple(REPLAYED)), silent), "steps")
+    assert calls == []
+    pd.testing.assert_frame_equal(before, after, rtol=1e-4, atol=2e-5)
+
+
+def test_replayed_texts_that_cannot_be_rendered_fail_alone(
+    pair: LoadedPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[set[TextSettings]]
+) -> None:
+    monkeypatch.setitem(OWN, "replayed", REPLAYED["replayed"])
+    without = measure(job(pair, tmp_path / "without", ("bare", "dropped")), silent)
+    rendering = texts.render
+
+    def refusing(tokenizer: object, where: str, messages: object, text: object, settings: TextSettings = OWN_TEXTS) -> object:
+        if settings.replayed:
+            raise PromptError("prompt odd: no way back")
+        return rendering(tokenizer, where, messages, text, settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(texts, "render", refusing)
+    found = measure(job(pair, tmp_path / "with", ("bare", "replayed", "dropped")), silent)
+    assert calls == [{OWN["bare"], OWN["dropped"]}] * 2
+    assert_same_rows(without, found)
+    assert read_manifest(found).content["failed"] == [{"probe": "texts", "name": "replayed", "reason": "prompt odd: no way back"}]
 
 
 def test_one_whose_prompts_cannot_be_rendered_fails_alone(

@@ -81,6 +81,16 @@ def test_streams_of_texts_that_are_not_read_again_are_there_while_they_are_writt
     assert peaks[0] - peaks[1] == found.kept
 
 
+def test_texts_that_are_read_beside_others_have_their_keys_and_streams_there_too() -> None:
+    one = TextSettings(template="none")
+    asked = tuple(Condition(f"c{place}", DraftSettings(4), text=text) for place, text in enumerate((one, replace(one, replayed=True))))
+    written, both = (planned(100, 5, conditions=(BASELINE, *some), kept=10**6) for some in (asked[:1], asked))
+    assert both.kept - written.kept == 5 * 124 * 3 * 4 * 4
+    assert written.cache == 5 * 124 * 8 * 4 and both.cache == 2 * written.cache
+    without = [planned(100, 5, conditions=(BASELINE, *some)) for some in (asked[:1], asked)]
+    assert without[0].cache == without[1].cache == written.cache, "where nothing is kept they are read by themselves"
+
+
 def test_texts_that_are_written_together_have_their_keys_and_streams_there_at_once() -> None:
     asked = tuple(
         Condition(f"c{place}", DraftSettings(4), text=text)

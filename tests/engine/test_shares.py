@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -101,11 +102,29 @@ def test_texts_that_others_may_not_change_or_that_nobody_writes_stand_alone() ->
     alone = [
         TextSettings(alone=True),
         TextSettings(temperature=0.7),
-        TextSettings(template="none", replayed=True),
+        TextSettings(template="own", bos="dropped", replayed=True),
         TextSettings(twin="replies"),
     ]
     assert written_together([OTHERS[0], *alone, OTHERS[1]], [1]) == [[0, 5], [1], [2], [3], [4]]
     assert written_together(OTHERS[:2], [1], RunSpec(batch_size=4, temperature=1.0)) == [[0], [1]]
+
+
+def replayed(text: TextSettings) -> TextSettings:
+    return replace(text, replayed=True)
+
+
+def test_replayed_texts_come_to_those_that_are_written_of_the_same_prompts_and_take_no_reply_of_the_batch() -> None:
+    texts = [OTHERS[0], replayed(OTHERS[0]), OTHERS[1], replayed(OTHERS[1]), OTHERS[2], OTHERS[3], replayed(OTHERS[2])]
+    assert written_together(texts, [1]) == [[0, 1, 2, 3, 4, 5, 6]]
+    assert written_together(texts, [3]) == [[0, 1], [2, 3], [4, 6], [5]]
+    assert written_together(texts, [4, 2]) == [[0, 1, 2, 3], [4, 5, 6]]
+    assert written_together(texts, [4, 4], prompts=4) == [[0], [1], [2], [3], [4], [5], [6]], "of none on the second batch"
+
+
+def test_replayed_texts_stand_alone_where_those_of_the_same_prompts_do() -> None:
+    drawn, alone = TextSettings(temperature=0.7), TextSettings(alone=True)
+    assert written_together([drawn, replayed(drawn), alone, replayed(alone)], [1]) == [[0], [1], [2], [3]]
+    assert written_together([OTHERS[0], replayed(OTHERS[0])], [1], RunSpec(batch_size=4, temperature=1.0)) == [[0], [1]]
 
 
 def test_long_texts_are_written_beside_long_ones() -> None:

@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftcli.target.decoding import KEPT, keepable, kept_bytes, kept_tokens
+from driftcli.target.beginnings import SHARED, common
+from driftcli.target.decoding import KEPT, keepable, kept_tokens
+from driftcli.target.growing import sees_all
 from driftcli.target.language_model import LanguageModel
-from driftcli.target.target import Kept, Reading, Writing
+from driftcli.target.target import Kept, Reading, Writing, kept_bytes
 from tests.target.test_decoding import KINDS, MOST, OTHERS, PROMPTS, a_model, ending, some_prompts
 
 WIDTH, LAYERS, PLENTY = 32, 3, 1 << 30
@@ -79,6 +81,65 @@ def test_what_is_kept_of_a_text_is_what_it_gives_read_alone(kind: str, prompts: 
         kept = Kept(BOUNDARIES, PLENTY)
         assert target.write(prompts, Writing(MOST, kept=kept)) == expected
         assert_kept(target, prompts, expected, kept)
+
+
+def some_texts(prompts: list[list[int]]) -> list[Given]:
+    """Texts with random replies: behind every prompt, behind a part of one and something else, and behind nothing that is known."""
+    random = torch.Generator().manual_seed(2)
+    lengths = [1, 2, 40, 7, 9, 3, 25, 12]
+
+    def some(count: int) -> list[int]:
+        return torch.randint(4, 260, (count,), generator=random).tolist()
+
+    behind = [[*prompt[: len(prompt) // 2], *some(5)] for prompt in prompts]
+    begun = [*prompts, *behind, [300, 301, *some(20)]]
+    return [Given([*ids, *some(lengths[place % len(lengths)])], len(ids)) for place, ids in enumerate(begun)]
+
+
+@pytest.mark.parametrize("prompts", PROMPTS.values(), ids=PROMPTS)
+@pytest.mark.parametrize("kind", READ)
+def test_texts_that_begin_as_prompts_do_are_read_beside_them(kind: str, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    target, texts = ending(a_model(KINDS[kind]), prompts), some_texts(prompts)
+    expected = target.write(prompts, Writing(MOST))
+    for chunk, at_once in ((512, 512), (7, 50)):
+        monkeypatch.setattr("driftcli.target.in_process.CHUNK", chunk)
+        monkeypatch.setattr("driftcli.target.beside.AT_ONCE", {"cpu": at_once})
+        kept = Kept(BOUNDARIES, PLENTY)
+        assert target.write(prompts, Writing(MOST, kept=kept, beside=texts)) == expected
+        assert_kept(target, prompts, expected, kept)
+        read = [text for text in texts if kept.has(text, 1.0)]
+        for text in read:
+            assert_read(target, text, kept.reading(text, 1.0))
+        begun = [text for text in texts if any(common([text.ids[: text.prompt_length - 1], prompt]) >= SHARED for prompt in prompts)]
+        assert read == (begun if sees_all(target.model.config) else [])
+        assert len(begun) >= len(prompts) - 1
+
+
+def test_of_a_text_beside_only_what_is_behind_its_prompt_is_read() -> None:
+    prompts, read = some_prompts(alike=False), list[int]()
+    target = a_model(KINDS["llama"])
+    texts = [Given([*prompt, *range(10, 30)], len(prompt)) for prompt in prompts if len(prompt) > SHARED]
+    hook = target.model.model.register_forward_pre_hook(
+        lambda _, args, given: read.append((args[0] if args else given["input_ids"]).numel()), with_kwargs=True
+    )
+    target.write(prompts, Writing(1, kept=Kept(BOUNDARIES, PLENTY)))
+    without = sum(read)
+    read.clear()
+    target.write(prompts, Writing(1, kept=Kept(BOUNDARIES, PLENTY), beside=texts))
+    hook.remove()
+    assert sum(read) - without == 20 * len(texts)
+
+
+def test_texts_beside_are_left_alone_where_replies_are_drawn_or_there_is_no_room_for_them() -> None:
+    prompts, target = some_prompts(alike=False), a_model(KINDS["llama"])
+    texts = [Given([*prompt, *range(10, 30)], len(prompt)) for prompt in prompts]
+    written = kept_bytes(sum(len(prompt) + MOST for prompt in prompts), len(BOUNDARIES), WIDTH)
+    for room, temperature in ((PLENTY, 0.7), (written, 0.0), (written + 1, 0.0)):
+        kept = Kept(BOUNDARIES, room)
+        replies = target.write(prompts, Writing(MOST, temperature, kept=kept, beside=texts))
+        assert not any(kept.has(text, one) for text in texts for one in (0.7, 1.0))
+        assert_kept(target, prompts, replies, kept, temperature or 1.0)
+    assert kept.room == 1, "what does not fit takes no room from what may come"
 
 
 def test_what_is_said_of_drawn_replies_is_said_at_their_temperature() -> None:
