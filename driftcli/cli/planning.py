@@ -21,7 +21,7 @@ from driftcli.engine.agenda import Agenda
 from driftcli.engine.amounts import Amounts, Speed, Texts, amounts
 from driftcli.engine.budget import Budgeted, fit, left_out
 from driftcli.engine.calibration import calibrated, checking
-from driftcli.engine.footprint import disk, held_rows, memory, program_size
+from driftcli.engine.footprint import disk, held_rows, memory, program_size, side_by_side
 from driftcli.engine.forecast import ending, looking_ahead, takes, texts_ahead, with_reading
 from driftcli.engine.left_out import on_some
 from driftcli.engine.load import core_share, since_start
@@ -88,7 +88,8 @@ def _ahead(request: Request, prompts: Sequence[Prompt]) -> _Ahead:
     require_depth(outline.card, request.spec.depth, outline.modules)
     dtype, share = _dtype(request, device, outline), core_share() if device.type == "cpu" else 1.0
     speed = calibrated(outline, device, dtype, min(request.spec.batch_size, len(prompts))).slowed(share)
-    texts = texts_ahead(outline.model.tokenizer, prompts, request.target, request.spec)
+    at_once = side_by_side(outline, request.spec.depth, device)
+    texts = texts_ahead(outline.model.tokenizer, prompts, request.target, request.spec, at_once)
     if request.engine == "transformers":
         texts = with_reading(texts, outline.model, device, dtype, outline.streams)
     return _Ahead(outline, Agenda(outline.card, request.spec, battery), prompts, texts, speed, share, device, dtype)
@@ -120,7 +121,7 @@ def _plan(request: Request, ahead: _Ahead, offered: int, notes: Sequence[str]) -
     weights = sum(outline.target.stored.values()) + sum(outline.drafter.stored.values())
     begin = since_start() + weights / READ + checking(weights) / ahead.share
     begin += looking_ahead(ahead.speed, min(request.spec.batch_size, len(ahead.prompts)))
-    end = ending(ahead.agenda, ahead.speed, len(conditions))
+    end = ending(ahead.agenda, ahead.speed, usual.rows)
     parts = {"beginning": begin, **ahead.speed.parts(usual), "timing and judging": end}
     held = memory(outline, texts, conditions, request.spec, itemsize, ahead.device)
     host = program_size() if ahead.device.type == "cpu" else 0
@@ -143,9 +144,7 @@ def _plan(request: Request, ahead: _Ahead, offered: int, notes: Sequence[str]) -
         weights={"target": outline.target.stored, "drafter": outline.drafter.stored},
         memory=by_part,
         disk=Range(disk(outline, usual), disk(outline, most)),
-        seconds=Range(
-            sum(parts.values()), begin + ahead.speed.seconds(most) + ending(ahead.agenda, ahead.speed, len(conditions) + len(later))
-        ),
+        seconds=Range(sum(parts.values()), begin + ahead.speed.seconds(most) + ending(ahead.agenda, ahead.speed, most.rows)),
         parts=parts,
         machine=Machine(str(ahead.device), torch.get_num_threads(), ahead.share, free_memory(ahead.device), _free_disk(where)),
         notes=notes,

@@ -42,6 +42,7 @@ class Texts:
     """The texts of a run to come. prompts: how many there are, of one turn or more; usual, most: tokens of a reply that the target writes,
     as expected and at most. batch: prompts that are answered together. kept: tokens that the texts of a batch may have in all to be kept
     as they are written and not read again, 0 where none are. alike: tokens that all prompts begin with, None where these are not read once.
+    at_once: tokens of texts that are read, and drafted on, side by side.
     """
 
     turns: Sequence[Turn]
@@ -51,6 +52,7 @@ class Texts:
     batch: int = 1
     kept: int = 0
     alike: int | None = None
+    at_once: int = 1
 
     @property
     def sizes(self) -> list[int]:
@@ -91,11 +93,11 @@ class Amounts:
     """What is done, each number a count of one thing; sums of texts and conditions.
 
     texts, written: replies that the target writes, and their tokens. steps, stepped: of decoding, and sequences in them. reads, read:
-    texts that the target reads in one pass, and tokens it reads, prompts to answer among them. pairs: of a token that the target reads or
-    writes and one before it, which its attention goes through. passes, fresh: the drafter's passes over a text, and their rows. links,
-    chained: its forwards behind those, each over all anchors of a text, and queries in them. drafted: tokens that it proposes in forced
-    chains. blocks, rows: columns made for a feed at a depth of a text, and rows of `steps` in them. cells, files: of Parquet. held: tokens
-    of the texts that are kept.
+    passes over texts that the target reads, and tokens it reads, prompts to answer among them. pairs: of a token that the target reads or
+    writes and one before it, which its attention goes through. passes, fresh: the drafter's passes over texts, and their rows. links,
+    chained: its forwards behind those, each over all anchors of some texts, and queries in them. drafted: tokens that it proposes in
+    forced chains. blocks, rows: columns made for a feed at a depth, and rows of `steps` in them; tails: the same of each text, as `heads`
+    has them. cells, files: of Parquet. held: tokens of the texts that are kept.
     """
 
     texts: float = 0
@@ -112,6 +114,7 @@ class Amounts:
     drafted: float = 0
     blocks: float = 0
     rows: float = 0
+    tails: float = 0
     cells: float = 0
     files: float = 0
     held: float = 0
@@ -245,6 +248,11 @@ class _Counted:
         """How many times texts are written together."""
         return ceil(self.run.prompts * self.share / self.run.batch)
 
+    def _passes(self, texts: int) -> float:
+        """Passes over so many texts, as many of a batch side by side as there is room for."""
+        mean = sum(map(sum, self.sizes)) / len(self.sizes)
+        return self.share * texts / max(1.0, min(self.share * len(self.sizes) / self.batches, self.run.at_once / mean))
+
     def texts(self) -> Amounts:
         """What making and reading them takes."""
         if self.settings.twin == "rows":
@@ -254,7 +262,7 @@ class _Counted:
             return self._beside() + Amounts(held=self.share * sum(lengths))
         kept = is_kept(self.settings) and self.written.tokens <= self.run.kept
         unread = [length for length, turn in zip(lengths, self._turns, strict=True) if not (kept and self._asked(turn))]
-        found = Amounts(reads=self.share * len(unread), read=self.share * sum(unread), pairs=self.share * sum(map(_pairs, unread)))
+        found = Amounts(reads=self._passes(len(unread)), read=self.share * sum(unread), pairs=self.share * sum(map(_pairs, unread)))
         found += self._spared(self.share * len(unread), self.batches)
         read = found + Amounts(held=self.share * sum(lengths))
         return read if self.settings.replayed or self.settings.twin == "replies" else read + self._writing()
@@ -263,7 +271,7 @@ class _Counted:
         """Reading replies behind prompts that are read already."""
         replies = sum(reply for _, reply in self.sizes)
         pairs = sum(reply * (prompt + reply) for prompt, reply in self.sizes)
-        return Amounts(reads=self.share * len(self.sizes), read=self.share * replies, pairs=self.share * pairs)
+        return Amounts(reads=self._passes(len(self.sizes)), read=self.share * replies, pairs=self.share * pairs)
 
     def _spared(self, texts: float, calls: float) -> Amounts:
         """What is less to read of so many texts, since what they begin with is read once a call, as it is of prompts and of texts."""
@@ -315,14 +323,16 @@ class _Counted:
         full = condition.full and not card.copies
         behind = full * min(depth, spec.depth) * drafting  # anchors of a text whose chains reach past its end
         tables = len(TABLES) if condition.full else 2 + (condition.text != TextSettings())
+        passes = self._passes(drafting)
         return Amounts(
-            passes=self.share * drafting,
+            passes=passes,
             fresh=self.share * sum(reply + prompt * (not shared) for prompt, reply in self.sizes if reply > horizon),
-            links=self.share * drafting * (depth - 1) * (chains + full),
+            links=passes * (depth - 1) * (chains + full),
             chained=self.share * (sum(anchors) * (depth - 1) * chains + behind * (depth - 1)),
             drafted=self.share * sum(reply for _, reply in self.sizes) * depth,
-            blocks=self.share * drafting * feeds * depth,
+            blocks=passes * feeds * depth,
             rows=self.share * sum(anchors) * feeds * depth,
+            tails=self.share * drafting * feeds * depth,
             cells=self.batches,
             files=self.batches * tables,
         )

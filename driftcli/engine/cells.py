@@ -62,7 +62,7 @@ def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Seque
         written = 0.0 if folder.is_done(holders.texts, batch.names) else WRITING
         kept = taking(work, conditions) if batch.written is None else batch.written.kept
         texts = texts_of_batch(work, folder, batch, conditions[0].text, holders.texts, say, kept)
-        known, most = _sinks(folder, batch, holders.sinks), _most(work, conditions)
+        known, most = _sinks(folder, batch, holders.sinks), side_by_side(work.pair, max(one.settings.depth for one in conditions))
 
         def measured(most: int) -> Tables:
             into, sinks, done = _Parts({one.name: tables_of(one) for one in conditions}, len(texts)), dict(known), 0
@@ -80,11 +80,10 @@ def measure_cells(work: Work, folder: RunFolder, batch: Batch, conditions: Seque
         ) from error
 
 
-def _most(work: Work, conditions: Sequence[Condition]) -> int:
-    """Tokens of texts that are drafted on side by side."""
-    drafter, deepest = work.pair.drafter, max(one.settings.depth for one in conditions)
-    kept = kept_numbers(drafter, deepest) if isinstance(drafter, CausalLm) else 0
-    return room(work.pair.target.device, len(work.pair.target.embedding), kept)
+def side_by_side(pair: LoadedPair, depth: int) -> int:
+    """Tokens of texts that are drafted on side by side in chains of such a depth."""
+    kept = kept_numbers(pair.drafter, depth) if isinstance(pair.drafter, CausalLm) else 0
+    return room(pair.target.device, len(pair.target.embedding), kept)
 
 
 def _sinks(folder: RunFolder, batch: Batch, holder: str) -> Sinks:

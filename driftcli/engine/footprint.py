@@ -67,15 +67,21 @@ def memory(outline: Outline, texts: Texts, conditions: Sequence[Condition], spec
     written = [_together(company, texts, device) for company, _ in companies(conditions, texts.sizes, spec)]
     own = sum(tokens + texts.most for _, tokens in texts.under(TextSettings(), texts.most))
     longest = max(texts.longest, *(one.longest + texts.most for one in written))
-    lm, depth = outline.card.family in FORCED_IS_FRESH, max(one.settings.depth for one in conditions)
-    kept = drafter.layers * drafter.heads * numbers_kept(depth) * (2 * depth + 1)  # of attention, of each token that is guessed at
-    beside = max(1, min(batch, room(device, target.head[0], kept if lm else 0) // longest))  # texts that are computed side by side
+    depth = max(one.settings.depth for one in conditions)
+    kept = _kept_numbers(drafter, depth)
+    beside = max(1, min(batch, side_by_side(outline, depth, device) // longest))  # texts that are computed side by side
     drafting = 4 * beside * texts.most * kept + _drafted(outline, beside, longest, texts.most, itemsize, device)
     return Memory(
         target=target.parameters * itemsize,
         drafter=drafter.parameters * itemsize,
         cache=max(one.columns for one in written) * _of_a_token(target) * itemsize,
-        passing=max(_written(target, one.rows, one.longest, texts.most, itemsize, device) for one in written),
+        passing=max(
+            max(
+                _written(target, one.rows, one.longest, texts.most, itemsize, device),
+                _replied(target, one.beside, texts.most, one.longest + texts.most, itemsize),
+            )
+            for one in written
+        ),
         text=beside * longest * outline.streams * target.head[1] * itemsize
         + max(_read(target, beside, longest, texts.most, itemsize), drafting),
         kept=kept_bytes(max(one.kept for one in written), outline.streams, target.head[1])
@@ -83,20 +89,32 @@ def memory(outline: Outline, texts: Texts, conditions: Sequence[Condition], spec
     )
 
 
+def side_by_side(outline: Outline, depth: int, device: torch.device) -> int:
+    """Tokens of texts that are drafted on side by side in chains of such a depth."""
+    kept = _kept_numbers(outline.drafter, depth) if outline.card.family in FORCED_IS_FRESH else 0
+    return room(device, outline.target.head[0], kept)
+
+
+def _kept_numbers(drafter: Network, depth: int) -> int:
+    """Numbers of attention that are kept of each token that is guessed at."""
+    return drafter.layers * drafter.heads * numbers_kept(depth) * (2 * depth + 1)
+
+
 @dataclass(frozen=True)
 class _Written:
-    """Texts that are written together. columns: places of a cache that they take up; longest: tokens of a prompt; kept: of all texts."""
+    """Texts that are written together. columns: places of a cache that they take up; longest: tokens of a prompt; kept: of all texts;
+    beside: replayed ones that are read at once, whose places are counted too.
+    """
 
     rows: int
     columns: int
     longest: int
     kept: int
+    beside: int
 
 
 def _together(company: Company, texts: Texts, device: torch.device) -> _Written:
-    """The texts of units that are written together: on a CPU those of about one length are side by side, elsewhere all of them; and those
-    that are read beside them at once.
-    """
+    """The texts of units that are written together: on a CPU those of about one length are side by side, elsewhere all of them."""
     units = [unit for unit in company if not unit.text.replayed] or company
     rows = [texts.rows_of(unit) for unit in units]
     turns = [texts.under(unit.text, texts.most) for unit in units]
@@ -104,10 +122,11 @@ def _together(company: Company, texts: Texts, device: torch.device) -> _Written:
     columns = sum(rows) * (longest + texts.most)
     if device.type == "cpu" and len(units) > 1:
         columns = max(_columns(turn, rows, turns, texts) for turn in {turn.before for some in turns for turn, _ in some})
-    if texts.kept and len(units) < len(company):
-        columns += min(sum(rows), max(1, AT_ONCE.get(device.type, ELSEWHERE) // texts.most)) * (longest + texts.most)
+    fit = max(1, AT_ONCE.get(device.type, ELSEWHERE) // texts.most)
+    beside = min(sum(rows), fit) if texts.kept and len(units) < len(company) else 0
     kept = [texts.kept_of(some) for some in (company, units)]  # where there is no room for what is read beside, only what is written
-    return _Written(sum(rows), columns, longest, next((tokens for tokens in kept if tokens <= texts.kept), 0))
+    whole = columns + beside * (longest + texts.most)
+    return _Written(sum(rows), whole, longest, next((tokens for tokens in kept if tokens <= texts.kept), 0), beside)
 
 
 def _columns(number: int, rows: Sequence[int], turns: Sequence[Sequence[tuple[Turn, int]]], texts: Texts) -> int:
@@ -126,8 +145,14 @@ def _written(target: Network, count: int, length: int, most: int, itemsize: int,
 
 def _read(target: Network, beside: int, longest: int, most: int, itemsize: int) -> int:
     """What reading texts side by side takes: what passes through a layer, scores of their replies, and keys of those read in chunks."""
-    found = _passing(target, beside, min(longest, CHUNK), longest, itemsize) + beside * target.head[0] * min(most + 1, CHUNK) * itemsize
+    found = _replied(target, beside, min(longest, CHUNK), longest, itemsize, most + 1)
     return found + beside * longest * _of_a_token(target) * itemsize * (longest > CHUNK)
+
+
+def _replied(target: Network, texts: int, tokens: int, columns: int, itemsize: int, asked: int | None = None) -> int:
+    """What a pass over so many tokens of each text takes of which some are asked about, all unless said: numbers and their scores."""
+    scores = texts * target.head[0] * min(tokens if asked is None else asked, CHUNK)
+    return _passing(target, texts, tokens, columns, itemsize) + scores * itemsize
 
 
 def _drafted(outline: Outline, beside: int, longest: int, most: int, itemsize: int, device: torch.device) -> int:
@@ -185,6 +210,6 @@ def _through(network: Network) -> int:
 
 def disk(outline: Outline, found: Amounts) -> int:
     """Bytes of the Parquet of a run."""
-    heads = found.blocks * outline.drafter.layers * outline.drafter.heads
+    heads = found.tails * outline.drafter.layers * outline.drafter.heads
     rows = found.rows * STEP_ROW + heads * HEAD_ROW + found.held * TOKEN + outline.target.head[0] * PIECE
     return round(rows + found.cells * (STEP_FILE + HEAD_FILE) + max(0.0, found.files - 2 * found.cells) * OTHER_FILE)

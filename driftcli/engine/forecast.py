@@ -18,7 +18,7 @@ from driftcli.engine.agenda import Agenda
 from driftcli.engine.amounts import Line, Speed, Texts, Turn, amounts, usual_reply
 from driftcli.engine.budget import Budgeted, fit
 from driftcli.engine.calibration import attended_pair
-from driftcli.engine.cells import draft
+from driftcli.engine.cells import draft, side_by_side
 from driftcli.engine.drafted import Drafted
 from driftcli.engine.load import core_share, own_seconds
 from driftcli.engine.rows import CellRows, cell_rows
@@ -38,7 +38,7 @@ from driftcli.traces.writer import write_parquet
 
 CPU = torch.device("cpu")
 SHORT, LONG, PROMPT = 48, 128, 32  # tokens of the two texts that are timed, and of their prompts (chosen by us)
-JUDGING = 0.05  # seconds a condition, of all its numbers and intervals (measured on the pairs that ship)
+JUDGING = 6e-6  # seconds a row of `steps`, of all numbers and intervals (measured on the pairs that ship)
 TIMED, MORE = 2, 16  # draft tokens a chain of theirs
 
 
@@ -69,28 +69,30 @@ def takes(texts: Texts, speed: Speed) -> Callable[[Agenda, int], float]:
 
     def of(agenda: Agenda, prompts: int) -> float:
         some = texts.some(prompts)
-        conditions = agenda.conditions()
-        return speed.seconds(amounts(agenda, conditions, some, some.usual)) + ending(agenda, speed, len(conditions))
+        found = amounts(agenda, agenda.conditions(), some, some.usual)
+        return speed.seconds(found) + ending(agenda, speed, found.rows)
 
     return of
 
 
-def ending(agenda: Agenda, speed: Speed, conditions: int) -> float:
-    """Seconds of what follows the measuring: steps are timed where mitigations are tried, and all is judged."""
+def ending(agenda: Agenda, speed: Speed, rows: float) -> float:
+    """Seconds of what follows the measuring: steps are timed where mitigations are tried, and all rows are judged."""
     steps = len(step_lengths(agenda.spec.depth)) + 2
     turn = steps * (speed.step.call + speed.step.each) + 2 * agenda.spec.depth * (speed.link.call + speed.link.each)
     timing = min(SECONDS, TURNS * turn) if any(probe.name == "mitigations" for probe in agenda.battery) else 0.0
-    return timing + JUDGING * conditions
+    return timing + JUDGING * rows
 
 
 def _texts(job: Job) -> Texts:
     target, count = job.pair.target, len(streams_of(job.pair.drafter))
-    texts = texts_ahead(target.tokenizer, job.prompts, target.source.name, job.spec)
+    texts = texts_ahead(target.tokenizer, job.prompts, target.source.name, job.spec, side_by_side(job.pair, job.spec.depth))
     return with_reading(texts, target, target.device, target.head.dtype, count) if isinstance(target, LanguageModel) else texts
 
 
-def texts_ahead(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], target: str, spec: RunSpec) -> Texts:
-    """The texts of a run to come, by what the tokenizer makes of its prompts; raises PromptError where the template refuses one."""
+def texts_ahead(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], target: str, spec: RunSpec, at_once: int) -> Texts:
+    """The texts of a run to come, by what the tokenizer makes of its prompts; raises PromptError where the template refuses one. at_once:
+    tokens of them that are drafted on side by side.
+    """
     found, rendered = [], []
     for prompt in prompts:
         given = None if prompt.response is None else len(tokenizer(prompt.response, add_special_tokens=False).input_ids)
@@ -98,7 +100,7 @@ def texts_ahead(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], t
         found += [Turn(len(ids), turn, given) for turn, ids in enumerate(turns)]
         rendered += turns
     usual = usual_reply(target, spec.max_new_tokens)
-    return Texts(found, len(prompts), usual, spec.max_new_tokens, spec.batch_size, alike=common(rendered))
+    return Texts(found, len(prompts), usual, spec.max_new_tokens, spec.batch_size, alike=common(rendered), at_once=at_once)
 
 
 def with_reading(texts: Texts, target: LanguageModel, device: torch.device, dtype: torch.dtype, boundaries: int) -> Texts:

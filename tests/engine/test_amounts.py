@@ -98,6 +98,16 @@ def test_attention_over_a_long_text_takes_by_the_square_of_its_length() -> None:
     assert short == 10 * 10 + 16 * 10 + 26 * 26
 
 
+@pytest.mark.parametrize(("at_once", "beside"), [(1, 1), (69, 1.5), (92, 2), (138, 3), (10**6, 3)])
+def test_texts_side_by_side_take_a_call_together_up_to_those_of_a_batch(at_once: int, beside: float) -> None:
+    """Of 46 tokens on average, three of a batch on average."""
+    alone, found = (amounts(agenda(), [FULL], replace(TEXTS, at_once=tokens), 16) for tokens in (1, at_once))
+    calls = [(one.reads, one.passes, one.links, one.blocks) for one in (alone, found)]
+    assert calls[1] == pytest.approx([count / beside for count in calls[0]])
+    things = [replace(one, reads=0, passes=0, links=0, blocks=0) for one in (alone, found)]
+    assert things[0] == things[1]
+
+
 def test_a_line_goes_through_two_timings_and_never_below_nothing() -> None:
     assert Line.through((1, 10, 3.0), (1, 20, 5.0)) == Line(1.0, 0.2)
     assert Line.through((1, 10, 3.0), (1, 20, 2.0)) == Line(3.0, 0.0)

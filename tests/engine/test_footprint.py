@@ -87,6 +87,8 @@ def test_texts_that_are_read_beside_others_have_their_keys_and_streams_there_too
     written, both = (planned(100, 5, conditions=(BASELINE, *some), kept=10**6) for some in (asked[:1], asked))
     assert both.kept - written.kept == 5 * 124 * 3 * 4 * 4
     assert written.cache == 5 * 124 * 8 * 4 and both.cache == 2 * written.cache
+    short = planned(8, 5, conditions=(BASELINE, *asked), kept=10**6)
+    assert short.passing == 5 * ((24 * 36 + 8 * 32) * 4 + 24 * 32 * 5) + 5 * 10 * 24 * 4, "longer replies than prompts, with their scores"
     without = [planned(100, 5, conditions=(BASELINE, *some)) for some in (asked[:1], asked)]
     assert without[0].cache == without[1].cache == written.cache, "where nothing is kept they are read by themselves"
 
