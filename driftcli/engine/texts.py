@@ -125,7 +125,7 @@ def is_kept(settings: TextSettings) -> bool:
     """Whether what the target computes while it writes such texts is kept for those who draft on them, so that none is read again.
 
     Not of the run's own: on these conditions are measured in several rounds, by several processes and by a run that is resumed, and differ
-    by no digit of the target's. Nor of those that it does not write.
+    by no digit of the target's. Of those that it does not write only such are kept as are read beside others.
     """
     return settings != TextSettings() and not settings.replayed and settings.twin == "nothing"
 
