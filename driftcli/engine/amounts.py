@@ -214,8 +214,9 @@ def _written(conditions: Sequence[Condition], texts: Texts, spec: RunSpec) -> Ma
         for unit in company:
             mine = found[unit.text, unit.limit]
             mine.calls += times / max(1, len(written))
-            mine.beside = unit.text.replayed and len(company) > 1
-            mine.tokens = max(mine.tokens, texts.kept_of(company if mine.beside else written))
+            beside = unit.text.replayed and len(company) > 1
+            mine.beside |= beside
+            mine.tokens = max(mine.tokens, texts.kept_of(company if beside else written))
             mine.shorter = max((length for length in lengths if length < unit.text.length), default=mine.shorter)
     return found
 
@@ -268,10 +269,13 @@ class _Counted:
         return read if self.settings.replayed or self.settings.twin == "replies" else read + self._writing()
 
     def _beside(self) -> Amounts:
-        """Reading replies behind prompts that are read already."""
-        replies = sum(reply for _, reply in self.sizes)
-        pairs = sum(reply * (prompt + reply) for prompt, reply in self.sizes)
-        return Amounts(reads=self._passes(len(self.sizes)), read=self.share * replies, pairs=self.share * pairs)
+        """Reading behind prompts that are read already: replies, and of later turns all behind the first question, as replies differ."""
+        read, pairs, first = 0, 0, 0
+        for turn, (prompt, reply) in zip(self._turns, self.sizes, strict=True):
+            first = first if turn.before else prompt
+            read += prompt - first + reply
+            pairs += (prompt - first + reply) * (prompt + reply)
+        return Amounts(reads=self._passes(len(self.sizes)), read=self.share * read, pairs=self.share * pairs)
 
     def _spared(self, texts: float, calls: float) -> Amounts:
         """What is less to read of so many texts, since what they begin with is read once a call, as it is of prompts and of texts."""

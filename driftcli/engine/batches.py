@@ -142,15 +142,14 @@ def write_ahead(work: Work, folder: RunFolder, groups: Sequence[tuple[Batch, Seq
     target, most = work.pair.target, work.spec.max_new_tokens
     replayed = [_replayable(work, folder, batch, group[0].text, say) for batch, group in groups]
     continued = [_renderable(work, folder, batch, group[0].text, say) for batch, group in groups]
-    asked = [
-        Continued(prompt, group[0].text, _beside(prompt, group[0].text, groups, replayed))
-        for prompts, (_, group) in zip(continued, groups, strict=True)
-        for prompt in prompts
-    ]
-    if not asked:
+    if not any(continued):
         return [None for _ in groups]
     kept = taking(work, [condition for _, conditions in groups for condition in conditions])
-    what = f"replies under {sum(map(bool, continued))} conditions"
+    tokens = sum(most for prompts in continued for _, most in prompts) + sum(len(text.ids) for texts in replayed for text in texts)
+    fit = kept.size(tokens, int(target.config.hidden_size)) <= kept.room  # else what is written is to have all the room there is
+    asked = _asked([group[0].text for _, group in groups], continued, replayed if fit else [[] for _ in groups])
+    several = [batch for (batch, _), prompts in zip(groups, continued, strict=True) if prompts]
+    what = f"replies under {len(several)} conditions" if len(several) > 1 else str(several[0])
     writing, told = Writing(most, kept=kept), _told(say, what, [one.prompt for one in asked], most)
     try:
         parts = work.room.in_parts(
@@ -167,12 +166,17 @@ def write_ahead(work: Work, folder: RunFolder, groups: Sequence[tuple[Batch, Seq
     return [Written(texts, kept) if texts else None for texts in written]
 
 
-def _beside(
-    prompt: Prompt, settings: TextSettings, groups: Sequence[tuple[Batch, Sequence[Condition]]], replayed: Sequence[Sequence[Text]]
-) -> list[Text]:
-    """Replayed texts of a prompt that are rendered as settings want it."""
-    alike = (texts for texts, (_, group) in zip(replayed, groups, strict=True) if replace(group[0].text, replayed=False) == settings)
-    return [text for texts in alike for text in texts if text.prompt.id == prompt.id]
+def _asked(
+    groups: Sequence[TextSettings], continued: Sequence[Sequence[tuple[Prompt, int]]], replayed: Sequence[Sequence[Text]]
+) -> list[Continued]:
+    """The prompts of all groups, each with its replayed texts that are rendered as it is."""
+
+    def beside(prompt: Prompt, own: TextSettings) -> list[Text]:
+        alike = (texts for texts, settings in zip(replayed, groups, strict=True) if replace(settings, replayed=False) == own)
+        return [text for texts in alike for text in texts if text.prompt.id == prompt.id]
+
+    asked = zip(groups, continued, strict=True)
+    return [Continued(prompt, own, beside(prompt, own)) for own, prompts in asked for prompt, _ in prompts]
 
 
 def _replayable(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, say: Say) -> Sequence[Text]:
@@ -185,19 +189,22 @@ def _replayable(work: Work, folder: RunFolder, batch: Batch, settings: TextSetti
         return []
 
 
-def _renderable(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, say: Say) -> Sequence[Prompt]:
-    """What the target continues in such texts, nothing where it writes none, or has no way to render one of them so."""
+def _renderable(work: Work, folder: RunFolder, batch: Batch, settings: TextSettings, say: Say) -> Sequence[tuple[Prompt, int]]:
+    """What the target continues in such texts, and how many tokens its turns have at most; nothing where it writes none, or has no way to
+    render one of them so.
+    """
     if settings.replayed:
         return []
-    tokenizer = work.pair.target.tokenizer
+    tokenizer, most = work.pair.target.tokenizer, work.spec.max_new_tokens
     try:
         prompts = _continued(work, folder, batch, settings, say)
-        for prompt in prompts:
-            for turn in range(len(prompt.turns)):
-                foreseen(tokenizer, prompt, turn, settings)
+        lengths = [[len(foreseen(tokenizer, prompt, turn, settings).ids) for turn in range(len(prompt.turns))] for prompt in prompts]
     except (PromptError, RunError):
         return []
-    return prompts
+    return [
+        (prompt, sum(length + (turn + 1) * most for turn, length in enumerate(turns)))
+        for prompt, turns in zip(prompts, lengths, strict=True)
+    ]
 
 
 def boundaries(work: Work, conditions: Sequence[Condition]) -> list[int]:

@@ -64,10 +64,11 @@ def memory(outline: Outline, texts: Texts, conditions: Sequence[Condition], spec
     """What models take. itemsize: bytes of a number; device: where they run."""
     target, drafter = outline.target, outline.drafter
     batch = min(texts.prompts, texts.batch)
-    written = [_together(company, texts, device) for company, _ in companies(conditions, texts.sizes, spec)]
+    side_by = room(device, target.head[0])
+    written = [_together(company, texts, device, side_by) for company, _ in companies(conditions, texts.sizes, spec)]
     own = sum(tokens + texts.most for _, tokens in texts.under(TextSettings(), texts.most))
     longest = max(texts.longest, *(one.longest + texts.most for one in written))
-    depth = max(one.settings.depth for one in conditions)
+    depth, at_once = max(one.settings.depth for one in conditions), AT_ONCE.get(device.type, ELSEWHERE)
     kept = _kept_numbers(drafter, depth)
     beside = max(1, min(batch, side_by_side(outline, depth, device) // longest))  # texts that are computed side by side
     drafting = 4 * beside * texts.most * kept + _drafted(outline, beside, longest, texts.most, itemsize, device)
@@ -78,7 +79,7 @@ def memory(outline: Outline, texts: Texts, conditions: Sequence[Condition], spec
         passing=max(
             max(
                 _written(target, one.rows, one.longest, texts.most, itemsize, device),
-                _replied(target, one.beside, texts.most, one.longest + texts.most, itemsize),
+                _replied(target, one.beside, min(texts.most, max(1, at_once // max(1, one.beside))), one.longest + texts.most, itemsize),
             )
             for one in written
         ),
@@ -113,8 +114,10 @@ class _Written:
     beside: int
 
 
-def _together(company: Company, texts: Texts, device: torch.device) -> _Written:
-    """The texts of units that are written together: on a CPU those of about one length are side by side, elsewhere all of them."""
+def _together(company: Company, texts: Texts, device: torch.device, most: int) -> _Written:
+    """The texts of units that are written together: on a CPU those of about one length are side by side, elsewhere all of them. most:
+    tokens of such as are read beside them at once.
+    """
     units = [unit for unit in company if not unit.text.replayed] or company
     rows = [texts.rows_of(unit) for unit in units]
     turns = [texts.under(unit.text, texts.most) for unit in units]
@@ -122,7 +125,7 @@ def _together(company: Company, texts: Texts, device: torch.device) -> _Written:
     columns = sum(rows) * (longest + texts.most)
     if device.type == "cpu" and len(units) > 1:
         columns = max(_columns(turn, rows, turns, texts) for turn in {turn.before for some in turns for turn, _ in some})
-    fit = max(1, AT_ONCE.get(device.type, ELSEWHERE) // texts.most)
+    fit = max(1, most // (longest + texts.most))
     beside = min(sum(rows), fit) if texts.kept and len(units) < len(company) else 0
     kept = [texts.kept_of(some) for some in (company, units)]  # where there is no room for what is read beside, only what is written
     whole = columns + beside * (longest + texts.most)

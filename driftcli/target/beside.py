@@ -10,10 +10,10 @@ from torch import Tensor
 from driftcli.target.asked import Asked
 from driftcli.target.beginnings import SHARED, Taken, taken_of
 from driftcli.target.distributions import said_of
-from driftcli.target.growing import AT_ONCE, ELSEWHERE, GrowingBatch, KeptBatch, Rows
+from driftcli.target.growing import GrowingBatch, KeptBatch, Rows
 from driftcli.target.recorded import Steppable
 from driftcli.target.target import Kept, Unread, Writing
-from driftcli.target.together import together
+from driftcli.target.together import room, together
 
 Where = Mapping[int, tuple[GrowingBatch, int]]  # of prompts, by their places: the batch that has read them, and their rows in it
 
@@ -23,7 +23,8 @@ def read_beside(target: Steppable, texts: Sequence[Unread], prompts: Sequence[Se
 
     chunk: tokens of one text that are read at once, at most.
     """
-    for some, taken in _parts(texts, prompts, AT_ONCE.get(target.device.type, ELSEWHERE)):
+    distinct = {(tuple(text.ids), text.prompt_length): text for text in texts}
+    for some, taken in _parts(list(distinct.values()), prompts, room(target.device, target.model.config.vocab_size)):
         size = kept.size(sum(len(text.ids) for text in some), int(target.model.config.hidden_size))
         if size > kept.room or not kept.admits(size):
             return
@@ -32,12 +33,12 @@ def read_beside(target: Steppable, texts: Sequence[Unread], prompts: Sequence[Se
         batch.hand_out([])
 
 
-def _parts(texts: Sequence[Unread], prompts: Sequence[Sequence[int]], at_once: int) -> Iterator[tuple[list[Unread], list[Taken]]]:
-    """Texts of about one length that are read together, and what each takes over of which prompt."""
+def _parts(texts: Sequence[Unread], prompts: Sequence[Sequence[int]], most: int) -> Iterator[tuple[list[Unread], list[Taken]]]:
+    """Texts of about one length whose keys are there at once, of so many tokens at most, and what each takes over of which prompt."""
     every = taken_of([text.ids[: text.prompt_length - 1] for text in texts], prompts)
     some = [(text, taken) for text, taken in zip(texts, every, strict=True) if taken.length >= SHARED]
     some.sort(key=lambda one: len(one[0].ids))
-    for part in together([len(text.ids) - taken.length for text, taken in some], at_once):
+    for part in together([len(text.ids) for text, _ in some], most):
         yield [text for text, _ in some[part]], [taken for _, taken in some[part]]
 
 
@@ -55,7 +56,7 @@ class _TextBatch(KeptBatch):
         self._said = torch.empty(3, len(texts), longest)  # by the position before a reply token
 
     def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """As above, told of every reply token; (query, vocabulary) of all that are asked."""
+        """Take note of what is said of every reply token; no logits, (0, vocabulary), since nothing is chosen by them."""
         rows, columns = self._cache.seen(ids.shape[1])
         filled = self._visible[rows, columns][:, -ids.shape[1] :].cpu()
         places = (filled & (positions.cpu() >= self._first[rows])).nonzero().T
@@ -66,7 +67,7 @@ class _TextBatch(KeptBatch):
         if places.numel():
             row, at = places[0] + rows.start, positions.cpu()[places[0], places[1]]
             self._said[:, row, at] = said_of(logits, self._ids[row, at + 1], self._temperature).cpu()
-        return logits
+        return logits.new_empty(0, logits.shape[-1])
 
     def hand_out(self, replies: Sequence[Sequence[int]]) -> None:
         """Hand out the streams of the texts, and what was said of their replies; none was written."""

@@ -143,7 +143,7 @@ def _beside(target: Steppable, prompts: Sequence[Sequence[int]], writing: Writin
     """Reads what is to be read beside prompts, where it can be behind what they begin with; None where there is nothing."""
     kept = writing.kept
     able = not writing.temperature and reads_once(target.model) and keepable(target.model, target.device, target.model.dtype)
-    if kept is None or not writing.beside or not able:
+    if kept is None or not kept.room or not writing.beside or not able:
         return None
     return lambda where: read_beside(target, writing.beside, prompts, where, kept, chunk)
 

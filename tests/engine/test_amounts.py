@@ -149,11 +149,15 @@ def test_of_replayed_texts_the_replies_alone_are_read_where_others_of_the_same_p
         assert both.steps == one.steps and both.written == one.written
         return both.reads - one.reads, both.read - one.read, both.pairs - one.pairs
 
-    assert of_replayed(sharing) == (6, 6 * 16, sum(16 * (n + 16) for n in prompts))
+    new = [16, 16, 16, 20 + 16, 20 + 16, 20 + 16]  # behind the first question of a second turn stand the reply to it and four more tokens
+    assert of_replayed(sharing) == (6, sum(new), sum(fed * (n + 16) for fed, n in zip(new, prompts, strict=True)))
     whole = (6, sum(prompts) + 6 * 16, sum((n + 16) ** 2 for n in prompts))
     for texts in (replace(sharing, kept=0), replace(sharing, kept=2 * (sum(prompts) + 6 * 16) * 2 // 3 - 1), replace(sharing, alike=None)):
         assert of_replayed(texts)[1:] == whole[1:]
     assert amounts(agenda(), [replayed], sharing, 16).read == sum(prompts) + 6 * 16
+    fewer = [written, replace(replayed, prompts=1)]  # of which no later batch asks
+    both, one = (amounts(agenda(), some, sharing, 16) for some in (fewer, [written]))
+    assert both.read - one.read == pytest.approx(sum(new) / 3)
 
 
 def test_texts_that_are_written_together_take_the_steps_of_the_longest_reply_once() -> None:

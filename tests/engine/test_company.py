@@ -115,8 +115,10 @@ def test_where_replayed_texts_alone_are_missing_nothing_is_written_again(
     pair: LoadedPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[set[TextSettings]]
 ) -> None:
     monkeypatch.setitem(OWN, "replayed", REPLAYED["replayed"])
-    path = measure(job(pair, tmp_path / "r", tuple(REPLAYED)), silent)
+    said = set[str]()
+    path = measure(job(pair, tmp_path / "r", tuple(REPLAYED)), lambda *told: said.add(told[2]))
     assert calls == [{REPLAYED["bare"]}]
+    assert "writing replies 1-3 of 3, turn 2 of 2, 16 of up to 16 tokens" in said and not any("conditions" in now for now in said)
     before = table(path, "steps")
     calls.clear()
     for file in path.glob("steps/replayed-????????????.parquet"):

@@ -15,6 +15,7 @@ from driftcli.engine.attention import BLOCK_ON_CPU
 from driftcli.engine.footprint import Memory, memory
 from driftcli.loading.outline import Network
 from driftcli.target.in_process import CHUNK
+from driftcli.target.together import ON_CPU
 
 CPU = torch.device("cpu")
 TARGET = Network(((4, 4), (2, 4), (8, 4), (4, 8)), (), (10, 4), layers=2, heads=2, keys=1, size=2, parameters=100, stored={})
@@ -87,6 +88,8 @@ def test_texts_that_are_read_beside_others_have_their_keys_and_streams_there_too
     written, both = (planned(100, 5, conditions=(BASELINE, *some), kept=10**6) for some in (asked[:1], asked))
     assert both.kept - written.kept == 5 * 124 * 3 * 4 * 4
     assert written.cache == 5 * 124 * 8 * 4 and both.cache == 2 * written.cache
+    many = [planned(100, 40, conditions=(BASELINE, *some), kept=10**6).cache for some in (asked[:1], asked)]
+    assert many[1] - many[0] == ON_CPU // 124 * 124 * 8 * 4, "as many of them as there is room for"
     short = planned(8, 5, conditions=(BASELINE, *asked), kept=10**6)
     assert short.passing == 5 * ((24 * 36 + 8 * 32) * 4 + 24 * 32 * 5) + 5 * 10 * 24 * 4, "longer replies than prompts, with their scores"
     without = [planned(100, 5, conditions=(BASELINE, *some)) for some in (asked[:1], asked)]

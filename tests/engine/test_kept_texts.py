@@ -104,6 +104,28 @@ def test_texts_are_read_once_at_most_and_give_the_rows_of_texts_read_again(
     assert_rows_alike(kept, again)
 
 
+def test_what_is_read_beside_takes_no_room_from_what_is_written(
+    pair: LoadedPair, tmp_path: Path, read: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Texts of two turns, with as much room as those of both have that are written: one of the first turn that is read beside has none."""
+    takers, taking, asked = list[tuple[Sequence[Condition], Kept]](), batches.taking, batches._asked
+
+    def noted(work: batches.Work, conditions: Sequence[Condition]) -> Kept:
+        takers.append((conditions, taking(work, conditions)))
+        return takers[-1][1]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(batches, "taking", noted)
+        patched.setattr(batches, "_asked", lambda groups, continued, replayed: asked(groups, continued, [[] for _ in replayed]))
+        written = set(map(tuple, ids_of(measure(job(pair, tmp_path / "whole"), silent), "other")))
+        used = max(batches.KEPT - kept.room for conditions, kept in takers if any(one.text == WRITTEN["other"] for one in conditions))
+    for less, expected in ((0, False), (1, True)):
+        monkeypatch.setattr(batches, "KEPT", used - less)
+        read.clear()
+        measure(job(pair, tmp_path / str(less)), silent)
+        assert bool(written & set(read)) == expected
+
+
 def test_a_run_that_keeps_texts_gives_the_same_rows_twice(pair: LoadedPair, tmp_path: Path) -> None:
     one, other = (measure(job(pair, tmp_path / name), silent) for name in ("one", "other"))
     for name in TABLES:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from driftcli.target.beginnings import SHARED, common
-from driftcli.target.decoding import KEPT, keepable, kept_tokens
+from driftcli.target.decoding import KEPT, _beside, keepable, kept_tokens
 from driftcli.target.growing import sees_all
 from driftcli.target.language_model import LanguageModel
 from driftcli.target.target import Kept, Reading, Writing, kept_bytes
@@ -101,9 +101,10 @@ def some_texts(prompts: list[list[int]]) -> list[Given]:
 def test_texts_that_begin_as_prompts_do_are_read_beside_them(kind: str, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
     target, texts = ending(a_model(KINDS[kind]), prompts), some_texts(prompts)
     expected = target.write(prompts, Writing(MOST))
-    for chunk, at_once in ((512, 512), (7, 50)):
+    for chunk, at_once, most in ((512, 512, 2048), (7, 50, 100), (7, 50, 2048)):
         monkeypatch.setattr("driftcli.target.in_process.CHUNK", chunk)
-        monkeypatch.setattr("driftcli.target.beside.AT_ONCE", {"cpu": at_once})
+        monkeypatch.setattr("driftcli.target.growing.AT_ONCE", {"cpu": at_once})
+        monkeypatch.setattr("driftcli.target.together.ON_CPU", most)
         kept = Kept(BOUNDARIES, PLENTY)
         assert target.write(prompts, Writing(MOST, kept=kept, beside=texts)) == expected
         assert_kept(target, prompts, expected, kept)
@@ -125,7 +126,7 @@ def test_of_a_text_beside_only_what_is_behind_its_prompt_is_read() -> None:
     target.write(prompts, Writing(1, kept=Kept(BOUNDARIES, PLENTY)))
     without = sum(read)
     read.clear()
-    target.write(prompts, Writing(1, kept=Kept(BOUNDARIES, PLENTY), beside=texts))
+    target.write(prompts, Writing(1, kept=Kept(BOUNDARIES, PLENTY), beside=[*texts, *texts]))
     hook.remove()
     assert sum(read) - without == 20 * len(texts)
 
@@ -140,6 +141,10 @@ def test_texts_beside_are_left_alone_where_replies_are_drawn_or_there_is_no_room
         assert not any(kept.has(text, one) for text in texts for one in (0.7, 1.0))
         assert_kept(target, prompts, replies, kept, temperature or 1.0)
     assert kept.room == 1, "what does not fit takes no room from what may come"
+    assert [_beside(target, prompts, Writing(MOST, kept=Kept(BOUNDARIES, room), beside=texts), 512) is None for room in (0, 1)] == [
+        True,
+        False,
+    ]
 
 
 def test_what_is_said_of_drawn_replies_is_said_at_their_temperature() -> None:
