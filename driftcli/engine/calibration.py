@@ -66,10 +66,8 @@ class _Machine:
 
     def attended(self, network: Network, batch: int) -> float:
         """Seconds in which a layer attends from a row of each sequence to its cache, from all heads that share keys at once."""
-        past, seen = (
-            torch.rand(batch, network.keys, KEYS, network.size, device=self.device).to(self.pool.dtype),
-            torch.ones(batch, 1, 1, KEYS, dtype=torch.bool, device=self.device),
-        )
+        past = torch.rand(batch, network.keys, KEYS, network.size, device=self.device).to(self.pool.dtype)
+        seen = torch.ones(batch, 1, 1, KEYS, dtype=torch.bool, device=self.device)
         query = past[:, :, : network.heads // network.keys]
         return own_seconds(lambda: F.scaled_dot_product_attention(query, past, past, attn_mask=seen), self.device, 3)
 
