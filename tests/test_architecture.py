@@ -54,6 +54,8 @@ LAYERS = (  # each imports from its own and from those before it
 BRINGS_TORCH = (  # the only modules that name torch or transformers when they are loaded, and those that import them
     "driftcli.sources.pickles",
     "driftcli.sources.tensors",
+    "driftcli.target.asked",
+    "driftcli.target.beside",
     "driftcli.target.capture",
     "driftcli.target.decoding",
     "driftcli.target.distributions",
