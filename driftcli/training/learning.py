@@ -73,21 +73,25 @@ class Plan:
 
 
 def split(
-    conversations: Sequence[Conversation], unroll: int, apart: Collection[int] = (), again: Sequence[int] = ()
+    conversations: Sequence[Conversation], unroll: int, apart: Collection[int] = (), again: Sequence[int] = (), chain: int = 0
 ) -> tuple[list[int], list[int]]:
     """Conversations to train on, some of them again, and those held out: those that are to be kept apart, else some; left out of both are
-    those with nothing to guess at some unrolled step.
+    those with nothing to guess at some unrolled step, or without a reply of `chain` tokens.
     """
     every, reach = max(HELD_OUT, -(-len(conversations) // MOST_HELD_OUT)), max(unroll, USUAL_UNROLL)
     whole = [
         row
         for row, talk in enumerate(conversations)
         if any(max(start, reach + 1) < min(end, len(talk.ids) - reach + 1) for start, end in talk.spans)
+        and any(end - start >= chain for start, end in talk.spans)
     ]
     held = set(apart) or {row for row in whole if not row % every}
     training, kept = [row for row in whole if row not in held], [row for row in whole if row in held]
     if not training or not kept:
-        raise FormatError(f"the replies leave {len(training)} conversations to train on and {len(kept)} to hold out, expected some of both")
+        long = f", with replies of {chain} tokens" if chain else ""
+        raise FormatError(
+            f"the replies leave {len(training)} conversations to train on and {len(kept)} to hold out, expected some of both{long}"
+        )
     usable = frozenset(training)
     return [*training, *(row for row in again if row in usable)], kept
 
@@ -216,7 +220,8 @@ def train(
     """
     device, embed = target.device, target.embedding.float()
     lengths = [len(talk.ids) for talk in data.conversations]
-    training, kept = split(data.conversations, run.plan.unroll, apart, again)
+    whole = 0 if run.patience is None else run.plan.unroll  # chains of such training lie in a reply as a whole
+    training, kept = split(data.conversations, run.plan.unroll, apart, again, whole)
     if run.plan.minutes and not run.step:
         run.plan = replace(run.plan, steps=PROVISIONAL)
     held_out, order = batches(lengths, kept, run.plan.tokens, 0), passes(lengths, training, run.plan)

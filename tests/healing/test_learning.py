@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from driftcli.errors import FormatError
 from driftcli.families.eagle.eagle3 import Eagle3
 from driftcli.healing.head import TrainedDrafter, units
 from driftcli.healing.losses import AcceptanceLoss
@@ -118,6 +119,16 @@ def test_conversations_that_are_kept_apart_are_not_trained_on() -> None:
     training, kept = split(talks, 4)
     assert set(kept).isdisjoint(training)
     assert len(kept) + len(training) == 64
+
+
+def test_conversations_whose_replies_are_shorter_than_a_chain_are_neither_learned_from_nor_held_out() -> None:
+    short, long = Conversation(list(range(60)), [(20, 23), (30, 33)]), Conversation(list(range(60)), [(20, 23), (30, 34)])
+    talks = [long, short] * 64
+    assert 1 in split(talks, 4)[0], "where a chain may reach beyond a reply"
+    training, kept = split(talks, 4, chain=4)
+    assert sorted([*training, *kept]) == list(range(0, 128, 2)) and kept
+    with pytest.raises(FormatError, match="leave 64 conversations to train on and 0 to hold out, expected some of both, with replies of 4"):
+        split(talks, 4, apart=range(1, 9, 2), chain=4)
 
 
 @pytest.mark.parametrize("size", [1 / 64, 19.0])
