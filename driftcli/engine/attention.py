@@ -168,6 +168,11 @@ def numbers_kept(depth: int) -> int:
     return len(LABELS) + CANDIDATES + tail_length(depth) + 1
 
 
+def kept_of_chains(layers: int, heads: int, depth: int) -> int:
+    """Numbers of attention that are kept of each token that is guessed at, of every head, depth and feed."""
+    return layers * heads * numbers_kept(depth) * (2 * depth + 1)
+
+
 def tail_keys(last: Tensor, chain: Tensor, length: int) -> Tensor:
     """Key indices (query, length) of each query's last keys, its own first, -1 where there are no more.
 

@@ -17,7 +17,7 @@ from driftcli.conditions import Condition, TextSettings
 from driftcli.domain import RunSpec
 from driftcli.engine.agenda import Agenda, sharing_texts
 from driftcli.engine.amounts import FORCED_IS_FRESH, Amounts, Texts, Turn, amounts
-from driftcli.engine.attention import BLOCK, BLOCK_ON_CPU, FEWEST, LABELS, numbers_kept
+from driftcli.engine.attention import BLOCK, BLOCK_ON_CPU, FEWEST, LABELS, kept_of_chains
 from driftcli.engine.shares import Company, companies
 from driftcli.loading.outline import Network, Outline
 from driftcli.target.decoding import KEPT
@@ -69,7 +69,7 @@ def memory(outline: Outline, texts: Texts, conditions: Sequence[Condition], spec
     own = sum(tokens + texts.most for _, tokens in texts.under(TextSettings(), texts.most))
     longest = max(texts.longest, *(one.longest + texts.most for one in written))
     depth, at_once = max(one.settings.depth for one in conditions), AT_ONCE.get(device.type, ELSEWHERE)
-    kept = _kept_numbers(drafter, depth)
+    kept = kept_of_chains(drafter.layers, drafter.heads, depth)
     beside = max(1, min(batch, side_by_side(outline, depth, device) // longest))  # texts that are computed side by side
     drafting = 4 * beside * texts.most * kept + _drafted(outline, beside, longest, texts.most, itemsize, device)
     return Memory(
@@ -92,13 +92,9 @@ def memory(outline: Outline, texts: Texts, conditions: Sequence[Condition], spec
 
 def side_by_side(outline: Outline, depth: int, device: torch.device) -> int:
     """Tokens of texts that are drafted on side by side in chains of such a depth."""
-    kept = _kept_numbers(outline.drafter, depth) if outline.card.family in FORCED_IS_FRESH else 0
+    drafter = outline.drafter
+    kept = kept_of_chains(drafter.layers, drafter.heads, depth) if outline.card.family in FORCED_IS_FRESH else 0
     return room(device, outline.target.head[0], kept)
-
-
-def _kept_numbers(drafter: Network, depth: int) -> int:
-    """Numbers of attention that are kept of each token that is guessed at."""
-    return drafter.layers * drafter.heads * numbers_kept(depth) * (2 * depth + 1)
 
 
 @dataclass(frozen=True)

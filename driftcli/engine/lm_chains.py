@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from driftcli.conditions import DraftSettings
-from driftcli.engine.attention import Masses, numbers_kept
+from driftcli.engine.attention import Masses, kept_of_chains
 from driftcli.engine.drafted import Drafted, Guesses, Laid, Queries
 from driftcli.engine.lm_attention import Chaining, Reading, measured, under_way
 from driftcli.engine.packing import Packing, Whole
@@ -54,7 +54,7 @@ def draft_lm_chains(
 def kept_numbers(drafter: CausalLm, depth: int) -> int:
     """Numbers that are kept of each token of a text while it is drafted on: attention of every head, of each depth and feed."""
     config = drafter.lm.config
-    return int(config.num_hidden_layers * config.num_attention_heads * numbers_kept(depth) * (2 * depth + 1))
+    return kept_of_chains(config.num_hidden_layers, config.num_attention_heads, depth)
 
 
 @dataclass(frozen=True)

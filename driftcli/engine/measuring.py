@@ -41,8 +41,8 @@ class Measuring:
     """A run under way: the conditions measured so far, those that failed and why, and how many prompts x conditions of how many known.
 
     total: of all processes, as far as it is known; done: of this one, and what it has seen of the others; ahead: what was written for those
-    that come next counts for; told: how far the run was said to be; noted: for
-    how much there is room, as the manifest says it.
+    that come next counts for; told: how far the run was said to be; noted: for how much there is room, as the manifest
+    says it.
     """
 
     work: Work

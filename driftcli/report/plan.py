@@ -85,7 +85,7 @@ def render(plan: Plan) -> str:
         ("prompts", f"{plan.used} of {plan.offered} ({', '.join(f'{name} {count}' for name, count in plan.categories.items())})"),
         ("conditions", f"{total} known ({by_probe}); up to {plan.later} more in later rounds"),
         ("target", f"writes {_tokens(plan.written)} in {_count(plan.replies)} replies, reads {_tokens(plan.read)}"),
-        ("drafter", f"proposes {_tokens(plan.drafted)} in forced chains, takes {_count(plan.chained)} steps behind the chains' first"),
+        ("drafter", f"proposes {_tokens(plan.drafted)} in forced chains, takes {_count(plan.chained)} further steps in all chains"),
         ("weights", f"as stored: {stored}; computed in {plan.dtype}"),
         ("memory", f"peak {_held(plan.memory['peak'], plan.machine.memory)} ({parts})"),
         ("disk", f"{_held(round(plan.disk.expected), plan.machine.disk)}; at most {size(plan.disk.most)}"),

@@ -142,7 +142,7 @@ def _batch(target: Steppable, writing: Writing, chunk: int, laid: Rows) -> Growi
 def _beside(target: Steppable, prompts: Sequence[Sequence[int]], writing: Writing, chunk: int) -> Callable[[Where], None] | None:
     """Reads what is to be read beside prompts, where it can be behind what they begin with; None where there is nothing."""
     kept = writing.kept
-    able = not writing.temperature and reads_once(target.model) and keepable(target.model, target.device, target.model.dtype)
+    able = not writing.temperature and sees_all(target.model.config) and keepable(target.model, target.device, target.model.dtype)
     if kept is None or not kept.room or not writing.beside or not able:
         return None
     return lambda where: read_beside(target, writing.beside, prompts, where, kept, chunk)

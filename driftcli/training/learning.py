@@ -164,6 +164,11 @@ class Run:
             self.best = Best(self.step, accepted, {name: weight.clone() for name, weight in self.head.state_dict().items()})
 
     @property
+    def chain(self) -> int:
+        """Reply tokens in a row that a conversation must have: where the best head is kept, every chain lies in a reply as a whole."""
+        return 0 if self.patience is None else self.plan.unroll
+
+    @property
     def ended(self) -> bool:
         """Whether the plan is done, or the head has got no better for so long that it is given up."""
         given_up = self.best is not None and self.step - self.best.step >= (self.patience or 0) * self.plan.steps
@@ -220,8 +225,7 @@ def train(
     """
     device, embed = target.device, target.embedding.float()
     lengths = [len(talk.ids) for talk in data.conversations]
-    whole = 0 if run.patience is None else run.plan.unroll  # chains of such training lie in a reply as a whole
-    training, kept = split(data.conversations, run.plan.unroll, apart, again, whole)
+    training, kept = split(data.conversations, run.plan.unroll, apart, again, run.chain)
     if run.plan.minutes and not run.step:
         run.plan = replace(run.plan, steps=PROVISIONAL)
     held_out, order = batches(lengths, kept, run.plan.tokens, 0), passes(lengths, training, run.plan)
