@@ -55,7 +55,8 @@ def forecast(job: Job) -> Forecast:
     """What `job` will take if all that is known before it starts is measured anew."""
     texts, conditions = _texts(job), job.conditions()
     most, usual = (amounts(job.agenda, conditions, texts, reply) for reply in (texts.most, texts.usual))
-    return Forecast(round(most.texts), round(most.drafted), timed_speed(job.pair, job.prompts, job.spec.batch_size).seconds(usual))
+    speed = timed_speed(job.pair, job.prompts, job.spec.batch_size)
+    return Forecast(round(most.texts), round(most.drafted), speed.seconds(usual) + ending(job.agenda, speed, usual.rows))
 
 
 def fitted(job: Job, seconds: int) -> Budgeted:
